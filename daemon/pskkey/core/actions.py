@@ -1,0 +1,100 @@
+"""Everything that a node can ask to be done.
+
+`Node.handle` returns these in order, and the driver performs them in that order. Each docstring says what holds
+before the action is handed out, so that a crash between two of them can be reasoned about.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pskkey.core.events import Session
+from pskkey.model import ErrorMessage, KeyState, Message, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open an outbound session to the first of `addresses` that answers, within `timeout` seconds.
+
+    Answered by `events.Connected` or `events.Disconnected`, exactly one of them.
+    """
+
+    session: Session
+    peer: str
+    addresses: tuple[str, ...]
+    port: int
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send `message` on a session that is open."""
+
+    session: Session
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Close a session, after sending `error` if there is one. No `events.Disconnected` follows."""
+
+    session: Session
+    error: ErrorMessage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advertise:
+    """Say this over mDNS from now on. The role is held already: a master can be joined when this goes out."""
+
+    role: Role
+    term: int
+    members: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateKey:
+    """Make a fresh random key; answered by `events.KeyGenerated`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverKeys:
+    """Hand this key state to a local session manager. The node holds every key in it."""
+
+    watcher: int
+    state: KeyState
+
+
+class NoticeKind(StrEnum):
+    """What an operator may want to be told of; also the names of the counters of `status`."""
+
+    ROLE_CHANGED = "role_changed"
+    MASTER_JOINED = "master_joined"
+    MASTER_LOST = "master_lost"
+    JOIN_FAILED = "join_failed"
+    MEMBER_JOINED = "member_joined"
+    MEMBER_LOST = "member_lost"
+    MEMBER_REFUSED = "member_refused"
+    KEY_CHANGED = "key_changed"
+    REKEY_STARTED = "rekey_started"
+    TWO_MASTERS = "two_masters"
+    MERGED = "merged"
+    FENCED = "fenced"
+    SLEPT = "slept"
+    DUPLICATE_ID = "duplicate_id"
+    PROTOCOL_ERROR = "protocol_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Tell the operator. `text` is a whole sentence; `fields` are for programs. Neither holds a secret."""
+
+    kind: NoticeKind
+    text: str
+    fields: dict[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Nothing is left to do: the daemon may end."""
+
+
+type Action = Connect | Send | Disconnect | Advertise | GenerateKey | DeliverKeys | Notice | Stopped
