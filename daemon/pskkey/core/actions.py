@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pskkey.core.events import Session
-from pskkey.model import ErrorMessage, KeyState, Message, Role
+from pskkey.model import ErrorMessage, Message, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send `message` on a session that is open."""
+    """Send `message` on a session that is open. Every key in a KEY_STATE is held by the node already."""
 
     session: Session
     message: Message
@@ -53,14 +53,6 @@ class Advertise:
 @dataclass(frozen=True, slots=True)
 class GenerateKey:
     """Make a fresh random key; answered by `events.KeyGenerated`."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeliverKeys:
-    """Hand this key state to a local session manager. The node holds every key in it."""
-
-    watcher: int
-    state: KeyState
 
 
 class NoticeKind(StrEnum):
@@ -97,4 +89,4 @@ class Stopped:
     """Nothing is left to do: the daemon may end."""
 
 
-type Action = Connect | Send | Disconnect | Advertise | GenerateKey | DeliverKeys | Notice | Stopped
+type Action = Connect | Send | Disconnect | Advertise | GenerateKey | Notice | Stopped

@@ -12,16 +12,18 @@ from pskkey.model import Advert, Key, KeyNewReason, Message
 
 
 class Direction(StrEnum):
-    """Who opened a session."""
+    """Through which door a session came."""
 
     OUTBOUND = "out"
     INBOUND = "in"
+    LOCAL = "local"
 
 
 class Session(NamedTuple):
-    """The name of one TLS-PSK session with a peer, never used twice.
+    """The name of one session, never used twice while the daemon lives.
 
-    The core numbers the outbound ones (in `actions.Connect`), the key server the inbound ones.
+    Outbound: to a key server, numbered by the core (in `actions.Connect`). Inbound: from a key client, numbered by the
+    key server. Local: a consumer on `keys.sock`, numbered by the key socket.
     """
 
     direction: Direction
@@ -67,6 +69,22 @@ class Accepted:
     address: str
 
 
+class Process(NamedTuple):
+    """A local process by its peer credentials; `started` (clock ticks since boot) tells it from a successor's pid."""
+
+    pid: int
+    uid: int
+    started: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A local session is open: a process that may read keys connected to `keys.sock`."""
+
+    session: Session
+    process: Process
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """A message came on an open session."""
@@ -91,35 +109,8 @@ class KeyGenerated:
 
 
 @dataclass(frozen=True, slots=True)
-class WatcherAttached:
-    """A session manager watches the key state.
-
-    `process` tells one process from its successor (pid and start time); `will_send`: it wants to send to the group.
-    """
-
-    watcher: int
-    process: str
-    will_send: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WatcherAcknowledged:
-    """A session manager installed `epoch` for reception."""
-
-    watcher: int
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class WatcherDetached:
-    """A session manager is gone."""
-
-    watcher: int
-
-
-@dataclass(frozen=True, slots=True)
 class RekeyRequested:
-    """The operator, or a session manager of this node, asks for a new key."""
+    """The operator asks for a new key."""
 
     reason: KeyNewReason
 
@@ -136,12 +127,10 @@ type Event = (
     | AdvertRemoved
     | Connected
     | Accepted
+    | Attached
     | Received
     | Disconnected
     | KeyGenerated
-    | WatcherAttached
-    | WatcherAcknowledged
-    | WatcherDetached
     | RekeyRequested
     | StopRequested
 )
