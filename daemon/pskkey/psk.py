@@ -1,0 +1,184 @@
+"""The file of pre-shared keys (PSK): who may speak TLS-PSK with us, and as whom we speak.
+
+The format is that of GnuTLS `psktool` and of mosquitto: one `identity:hexkey` a line. Empty lines and lines that begin
+with `#` are skipped. The first key is the active one, which we use as a client; the others are accepted too, so that a
+PSK can be replaced without an outage: add the new line below on every node, then move it to the top everywhere, then
+remove the old one.
+"""
+
+import os
+import re
+import secrets
+import stat
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+
+from pskkey.errors import ConfigError
+from pskkey.secret import Secret
+
+MIN_KEY_SIZE = 16
+MAX_KEY_SIZE = 512
+"""In bytes. OpenSSL takes no TLS-PSK above 512."""
+
+MAX_IDENTITY_SIZE = 128
+"""In bytes of UTF-8: the least that RFC 4279 section 5.3 makes everybody support."""
+
+MAX_FILE_SIZE = 65536
+GENERATED_KEY_SIZE = 32
+CREDENTIAL_NAME = "pskkey.psk"
+
+_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
+
+# Printed in manuals and so known to everybody. Those that count, like most of wolfSSL's and of the older C key
+# server's, are recognised by `_is_pattern` and need no entry.
+_PUBLISHED = frozenset({"9e32cf7786321a828ef7668f09fb35db"})  # the GnuTLS manual
+
+
+@dataclass(frozen=True, slots=True)
+class Psk:
+    """One pre-shared key and the identity under which both sides know it (1 to 128 bytes of UTF-8)."""
+
+    identity: str
+    key: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class PskFile:
+    """The content of a PSK file: `active` is its first line, `accepted` all lines (`active` too) in their order."""
+
+    active: Psk
+    accepted: Mapping[str, Secret]
+
+    def only(self, identity: str) -> "PskFile":
+        """Return the same with nothing but the line of `identity`. Raises ConfigError when there is none."""
+        key = self.accepted.get(identity)
+        if key is None:
+            raise ConfigError(
+                f"the PSK file has no identity {identity!r}; it has {', '.join(map(repr, self.accepted))}"
+            )
+        return PskFile(Psk(identity, key), MappingProxyType({identity: key}))
+
+
+def load_psk(path: Path) -> PskFile:
+    """Read a PSK file. Raises ConfigError naming the file, the line and what is allowed, never what stands there."""
+    accepted: dict[str, Secret] = {}
+    for number, line in enumerate(_read(path).split("\n"), start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        try:
+            psk = _parse_line(text)
+            _check_new(psk, accepted)
+        except ConfigError as error:
+            raise ConfigError(f"{path}, line {number}: {error}") from None
+        accepted[psk.identity] = psk.key
+    if not accepted:
+        raise ConfigError(
+            f"{path}: holds no PSK; write one line 'identity:hexkey' (`pskkeyctl psk generate` makes one)"
+        )
+    identity, key = next(iter(accepted.items()))
+    return PskFile(Psk(identity, key), MappingProxyType(accepted))
+
+
+def find_psk_file(configured: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return where the PSK file is: systemd's credential `pskkey.psk` if it was given to us, else `configured`.
+
+    Raises ConfigError when there is neither. A `configured` file need not exist: `load_psk` says so.
+    """
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if directory:
+        credential = Path(directory) / CREDENTIAL_NAME
+        if credential.exists():
+            return credential
+    if configured is None:
+        raise ConfigError(f"no PSK file: name one, or pass the systemd credential {CREDENTIAL_NAME}")
+    return configured
+
+
+def generate_psk_line(identity: str) -> str:
+    """Return a line (without its end) of a PSK file with a fresh random key of 32 bytes. Treat it as a secret.
+
+    Raises ConfigError when `identity` cannot be one.
+    """
+    _check_identity(identity)
+    return f"{identity}:{secrets.token_hex(GENERATED_KEY_SIZE)}"
+
+
+def _read(path: Path) -> str:
+    try:
+        # Not blocking: opening a FIFO that somebody put there must not hang the start.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigError(f"{path}: the PSK file cannot be opened: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path}: the PSK file is not a regular file")
+        if status.st_mode & stat.S_IRWXO:
+            raise ConfigError(
+                f"{path}: the PSK file may be read or changed by every user of this machine (mode "
+                f"{stat.S_IMODE(status.st_mode):04o}); allow 0600, or 0640 with a group of its own"
+            )
+        if status.st_mode & stat.S_IWGRP:
+            raise ConfigError(f"{path}: the PSK file may be changed by its group; allow 0600 or 0640")
+        content = file.read(MAX_FILE_SIZE + 1)
+    if len(content) > MAX_FILE_SIZE:
+        raise ConfigError(f"{path}: the PSK file is larger than the {MAX_FILE_SIZE} bytes allowed")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: the PSK file is not UTF-8 text") from None
+
+
+def _parse_line(text: str) -> Psk:
+    identity, colon, digits = text.partition(":")
+    if not colon:
+        raise ConfigError("is not of the form 'identity:hexkey'")
+    _check_identity(identity)
+    if not _HEX.fullmatch(digits):
+        raise ConfigError("has a key that is not pairs of hexadecimal digits after the first colon")
+    key = bytes.fromhex(digits)
+    if not MIN_KEY_SIZE <= len(key) <= MAX_KEY_SIZE:
+        raise ConfigError(
+            f"has a key of {len(key)} bytes; allowed are {MIN_KEY_SIZE} to {MAX_KEY_SIZE}"
+            f" ({2 * MIN_KEY_SIZE} to {2 * MAX_KEY_SIZE} hexadecimal digits)"
+        )
+    if digits.lower() in _PUBLISHED or _is_pattern(key):
+        raise ConfigError("has a well-known test key; `pskkeyctl psk generate` makes a random one")
+    return Psk(identity, Secret(key))
+
+
+def _check_new(psk: Psk, accepted: Mapping[str, Secret]) -> None:
+    if psk.identity in accepted:
+        raise ConfigError("repeats the identity of a line above; each identity may stand once")
+    if psk.key in accepted.values():
+        raise ConfigError("repeats the key of a line above; each key may stand once")
+
+
+def _check_identity(identity: str) -> None:
+    size = len(identity.encode("utf-8", "surrogatepass"))
+    if not 1 <= size <= MAX_IDENTITY_SIZE:
+        raise ConfigError(f"has an identity of {size} bytes; allowed are 1 to {MAX_IDENTITY_SIZE} bytes of UTF-8")
+    if not identity.isprintable() or identity != identity.strip():
+        raise ConfigError("has an identity with characters that cannot be seen; allowed are printable ones")
+    if ":" in identity or identity.startswith("#"):
+        raise ConfigError("has an identity with a colon or a leading #; neither is allowed")
+
+
+def _is_pattern(key: bytes) -> bool:
+    """Whether a key counts or repeats itself: what people and test suites type, never what a generator gives.
+
+    By chance a random key of 16 bytes is taken for one less than once in 10**11.
+    """
+    steps = Counter((after - before) % 256 for before, after in pairwise(key))
+    if 2 * steps.most_common(1)[0][1] > len(key):
+        return True
+    for period in range(1, len(key) // 2 + 1):
+        same = sum(before == after for before, after in zip(key, key[period:], strict=False))
+        if 4 * same >= 3 * (len(key) - period):
+            return True
+    return False
