@@ -1,0 +1,99 @@
+"""The fields that JSON packets are made of, each with its bound, and the model that all of them build on."""
+
+import ipaddress
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from pskkey.errors import BadPacket
+from pskkey.model import MAX_EPOCH, SENDER_IDS, Member
+from pskkey.wire.strict_json import decode_object_untrusted
+
+MAX_TERM: Final = 2**53 - 1
+MAX_MEMBERS: Final = 4096
+MAX_ADDRESSES: Final = 8
+MAX_TEXT: Final = 250
+
+
+def parse_address(text: str) -> str:
+    """Return the canonical form of one host's IP address, without its zone.
+
+    A zone ("%eth0") means something only on the machine that wrote it. Raises ValueError for anything else.
+    """
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        raise ValueError("must be an IPv4 or IPv6 address") from None
+    if address.is_multicast or address.is_unspecified:
+        raise ValueError("must be the address of one host")
+    return str(address)
+
+
+def check_printable(text: str) -> str:
+    """Return `text`. Raises ValueError when it could disturb the terminals and logs that names end up in."""
+    if not text.isprintable():
+        raise ValueError("must be printable")
+    return text
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT), AfterValidator(check_printable)]
+NodeId = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{8,32}\z")]
+Address = Annotated[str, StringConstraints(max_length=64), AfterValidator(parse_address)]
+Addresses = Annotated[tuple[Address, ...], Field(strict=False, max_length=MAX_ADDRESSES)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Priority = Annotated[int, Field(ge=0, le=255)]
+Epoch = Annotated[int, Field(ge=1, le=MAX_EPOCH)]
+SenderId = Annotated[int, Field(ge=0, lt=SENDER_IDS)]
+Term = Annotated[int, Field(ge=0, le=MAX_TERM)]
+
+
+class Packet(BaseModel):
+    """Base of every JSON packet: no coercion, no unknown field, and no input repeated in an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @classmethod
+    def parse_untrusted(cls, payload: bytes) -> Self:
+        """Read a payload. Raises BadPacket naming the field, which is all that is told of the peer's text."""
+        fields = decode_object_untrusted(payload)
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = ascii(".".join(str(step) for step in first["loc"])[:80])
+            raise BadPacket(f"field {place}: {first['msg']}") from None
+
+    def encode(self) -> bytes:
+        """Return compact JSON in UTF-8."""
+        return self.model_dump_json().encode()
+
+
+class MemberFields(Packet):
+    """A `model.Member`."""
+
+    id: NodeId
+    name: Text
+    addresses: Addresses
+    port: Port
+    priority: Priority
+    eligible: bool
+    sender_id: SenderId | None
+    acked_epoch: Epoch | None
+
+    @classmethod
+    def of(cls, member: Member) -> Self:
+        """Return the fields of a member. Raises ValueError when one is out of bounds."""
+        return cls.model_validate(member, from_attributes=True)
+
+    def value(self) -> Member:
+        """Return the member."""
+        return Member(
+            id=self.id,
+            name=self.name,
+            addresses=self.addresses,
+            port=self.port,
+            priority=self.priority,
+            eligible=self.eligible,
+            sender_id=self.sender_id,
+            acked_epoch=self.acked_epoch,
+        )

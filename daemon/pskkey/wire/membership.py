@@ -1,0 +1,97 @@
+"""The packets between nodes that fit one frame: JOIN, MERGE and ERROR, as JSON.
+
+Every field has a bound and every unknown field is refused. Decoders raise only BadPacket; encoders hold us to the same
+bounds and raise ValueError.
+"""
+
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join, Merge
+from pskkey.wire.fields import MAX_MEMBERS, Epoch, MemberFields, NodeId, Packet, Term, Text, check_printable
+
+MAX_SIZE: Final = 8192
+"""Bytes of the largest payload here: every field at its bound, four bytes a character, is less."""
+
+MAX_ERROR_TEXT: Final = 1024
+
+
+class _HeldKeyFields(Packet):
+    epoch: Epoch
+    fingerprint: Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{16}\z")]
+    send: bool
+
+
+class _JoinFields(Packet):
+    group: Text
+    member: MemberFields
+    instance: Text
+    term: Term
+    held: Annotated[tuple[_HeldKeyFields, ...], Field(strict=False, max_length=MAX_KEY_ENTRIES)]
+    sender: bool
+    version: Text
+
+
+class _MergeFields(Packet):
+    master: MemberFields
+    term: Term
+    members: Annotated[int, Field(ge=0, le=MAX_MEMBERS)]
+    epoch: Annotated[int, Field(ge=0, le=MAX_EPOCH)]
+    winner: NodeId | None
+
+
+class _ErrorFields(Packet):
+    code: Annotated[str, StringConstraints(pattern=r"\A[a-z][a-z0-9_-]{0,63}\z")]
+    message: Annotated[str, StringConstraints(max_length=MAX_ERROR_TEXT), AfterValidator(check_printable)]
+
+
+def encode_join(message: Join) -> bytes:
+    """Return the payload of a JOIN."""
+    return _JoinFields.model_validate(message, from_attributes=True).encode()
+
+
+def decode_join_untrusted(payload: bytes) -> Join:
+    """Read a JOIN."""
+    fields = _JoinFields.parse_untrusted(payload)
+    return Join(
+        group=fields.group,
+        member=fields.member.value(),
+        instance=fields.instance,
+        term=fields.term,
+        held=tuple(HeldKey(key.epoch, key.fingerprint, key.send) for key in fields.held),
+        sender=fields.sender,
+        version=fields.version,
+    )
+
+
+def encode_merge(message: Merge) -> bytes:
+    """Return the payload of a MERGE."""
+    return _MergeFields.model_validate(message, from_attributes=True).encode()
+
+
+def decode_merge_untrusted(payload: bytes) -> Merge:
+    """Read a MERGE."""
+    fields = _MergeFields.parse_untrusted(payload)
+    return Merge(
+        master=fields.master.value(),
+        term=fields.term,
+        members=fields.members,
+        epoch=fields.epoch,
+        winner=fields.winner,
+    )
+
+
+def encode_error(message: ErrorMessage) -> bytes:
+    """Return the payload of an ERROR. Its sentence is made printable and cut to 1024 characters.
+
+    Raises ValueError when the code is not 1..64 lowercase letters, digits, `_` and `-`, a letter first.
+    """
+    sentence = "".join(char if char.isprintable() else "?" for char in message.message[:MAX_ERROR_TEXT])
+    return _ErrorFields(code=message.code, message=sentence).encode()
+
+
+def decode_error_untrusted(payload: bytes) -> ErrorMessage:
+    """Read an ERROR."""
+    fields = _ErrorFields.parse_untrusted(payload)
+    return ErrorMessage(fields.code, fields.message)

@@ -1,0 +1,165 @@
+"""GROUP and HANDOVER, the packets that list a whole group and may need several frames.
+
+Each frame is a JSON object with `part` (from 1) of `parts`, which repeats what is not a list and holds its share of the
+lists: members first, then the succession. The frames of one message follow each other with no other packet between.
+Encoders raise ValueError for what is out of bounds; `RosterReader` raises only BadPacket.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from pskkey.errors import BadPacket
+from pskkey.model import Group, Handover, Member
+from pskkey.wire.fields import MAX_MEMBERS, MemberFields, NodeId, Packet, Term
+from pskkey.wire.frame import MAX_PAYLOAD, PacketType
+
+MAX_PARTS: Final = 128
+"""Frames of one message: enough for the most members with every field at its bound."""
+
+_PartNumber = Annotated[int, Field(ge=1, le=MAX_PARTS)]
+_Members = Annotated[tuple[MemberFields, ...], Field(strict=False, max_length=MAX_MEMBERS)]
+_Succession = Annotated[tuple[NodeId, ...], Field(strict=False, max_length=MAX_MEMBERS)]
+
+
+class _GroupPart(Packet):
+    term: Term
+    master: NodeId
+    part: _PartNumber
+    parts: _PartNumber
+    members: _Members
+    succession: _Succession
+
+
+class _HandoverPart(Packet):
+    term: Term
+    master: MemberFields
+    part: _PartNumber
+    parts: _PartNumber
+    members: _Members
+
+
+def encode_group(message: Group) -> list[bytes]:
+    """Return the payloads of a GROUP, one for each frame, to be sent in this order."""
+    members = _member_fields(message.members)
+    if len(set(message.succession)) < len(message.succession):
+        raise ValueError("a node is twice in the succession")
+
+    def part(number: int, count: int, share: Sequence[MemberFields | str]) -> bytes:
+        return _GroupPart(
+            term=message.term,
+            master=message.master,
+            part=number,
+            parts=count,
+            members=tuple(item for item in share if isinstance(item, MemberFields)),
+            succession=tuple(item for item in share if isinstance(item, str)),
+        ).encode()
+
+    items: tuple[MemberFields | str, ...] = (*members, *message.succession)
+    whole = part(1, 1, items)
+    if len(whole) <= MAX_PAYLOAD:
+        return [whole]
+    shares = _shares(items, MAX_PAYLOAD - len(part(MAX_PARTS, MAX_PARTS, ())))
+    return [part(number, len(shares), share) for number, share in enumerate(shares, 1)]
+
+
+def encode_handover(message: Handover) -> list[bytes]:
+    """Return the payloads of a HANDOVER, one for each frame, to be sent in this order."""
+    master = MemberFields.of(message.master)
+    members = _member_fields(message.members)
+
+    def part(number: int, count: int, share: tuple[MemberFields, ...]) -> bytes:
+        return _HandoverPart(term=message.term, master=master, part=number, parts=count, members=share).encode()
+
+    whole = part(1, 1, members)
+    if len(whole) <= MAX_PAYLOAD:
+        return [whole]
+    shares = _shares(members, MAX_PAYLOAD - len(part(MAX_PARTS, MAX_PARTS, ())))
+    return [part(number, len(shares), share) for number, share in enumerate(shares, 1)]
+
+
+class RosterReader:
+    """Joins the frames of a GROUP or a HANDOVER, holding no more than the most members of one message."""
+
+    def __init__(self) -> None:
+        self._first: _GroupPart | _HandoverPart | None = None
+        self._received = 0
+        self._members: list[Member] = []
+        self._succession: list[str] = []
+
+    @property
+    def unfinished(self) -> PacketType | None:
+        """The type of the message whose last frame is still missing: nothing but its next frame may come now."""
+        if self._first is None:
+            return None
+        return PacketType.GROUP if isinstance(self._first, _GroupPart) else PacketType.HANDOVER
+
+    def receive_group_untrusted(self, payload: bytes) -> Group | None:
+        """Take the next frame of a GROUP; return the message when it was the last one."""
+        part = _GroupPart.parse_untrusted(payload)
+        self._add_untrusted(part)
+        self._succession += part.succession
+        if self._received < part.parts:
+            return None
+        _check_list_untrusted("succession", self._succession)
+        message = Group(part.term, part.master, tuple(self._members), tuple(self._succession))
+        self._clear()
+        return message
+
+    def receive_handover_untrusted(self, payload: bytes) -> Handover | None:
+        """Take the next frame of a HANDOVER; return the message when it was the last one."""
+        part = _HandoverPart.parse_untrusted(payload)
+        self._add_untrusted(part)
+        if self._received < part.parts:
+            return None
+        message = Handover(part.master.value(), part.term, tuple(self._members))
+        self._clear()
+        return message
+
+    def _add_untrusted(self, part: _GroupPart | _HandoverPart) -> None:
+        if part.part != self._received + 1 or part.part > part.parts:
+            raise BadPacket(f"part {part.part} of {part.parts} comes after part {self._received}")
+        if self._first is None:
+            self._first = part
+        elif (part.term, part.master, part.parts) != (self._first.term, self._first.master, self._first.parts):
+            raise BadPacket("the parts of one message disagree")
+        self._received += 1
+        self._members += [member.value() for member in part.members]
+        _check_list_untrusted("members", [member.id for member in self._members])
+
+    def _clear(self) -> None:
+        self._first = None
+        self._received = 0
+        self._members = []
+        self._succession = []
+
+
+def _check_list_untrusted(name: str, ids: list[str]) -> None:
+    if len(ids) > MAX_MEMBERS:
+        raise BadPacket(f"{name} lists more than {MAX_MEMBERS} nodes")
+    if len(set(ids)) < len(ids):
+        raise BadPacket(f"{name} lists a node twice")
+
+
+def _member_fields(members: Sequence[Member]) -> tuple[MemberFields, ...]:
+    if len({member.id for member in members}) < len(members):
+        raise ValueError("a node is twice among the members")
+    return tuple(MemberFields.of(member) for member in members)
+
+
+def _shares[Item: (MemberFields, MemberFields | str)](items: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
+    """Cut `items` into runs whose JSON, with a comma after each, takes at most `room` bytes."""
+    shares: list[tuple[Item, ...]] = []
+    share: list[Item] = []
+    used = 0
+    for item in items:
+        # A node id stands between two quotes.
+        size = (len(item) + 2 if isinstance(item, str) else len(item.encode())) + 1
+        if used + size > room:
+            shares.append(tuple(share))
+            share, used = [], 0
+        share.append(item)
+        used += size
+    shares.append(tuple(share))
+    return shares
