@@ -1,0 +1,78 @@
+"""Mistakes in a configuration, as sentences for the operator.
+
+Pydantic finds them; here each becomes `[table] key: what is wrong; allowed: ...`.
+"""
+
+import json
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+_SHOWN_VALUE: Final = 60
+"""Characters of a wrong value that are repeated to the operator."""
+
+
+def describe(error: ValidationError, file: type[BaseModel]) -> list[str]:
+    """Return a sentence for each mistake. `file` is the model of the file: its fields are the tables."""
+    return list(dict.fromkeys(_sentence(mistake, file) for mistake in error.errors(include_url=False)))
+
+
+def _sentence(mistake: Any, file: type[BaseModel]) -> str:
+    table, *rest = (str(step) for step in mistake["loc"])
+    tables = [f"[{name}]" for name in file.model_fields]
+    model = _table_model(file, table)
+    if model is None:
+        if isinstance(mistake["input"], dict):
+            return f"[{table}]: there is no such table{_nearest(f'[{table}]', tables)}; allowed: {', '.join(tables)}"
+        return f"{table}: stands outside of any table{_owner(table, file)}; allowed: {', '.join(tables)}"
+    if not rest:
+        wrong = _reason(mistake) if mistake["type"] == "value_error" else f"{_toml(mistake['input'])} is no table"
+        return f"[{table}]: {wrong}; allowed: {', '.join(model.model_fields)}"
+    key = rest[0]
+    if mistake["type"] == "extra_forbidden":
+        keys = list(model.model_fields)
+        # Without its value: an operator may have pasted a pre-shared key here.
+        return f"[{table}] {key}: there is no such key{_nearest(key, keys)}; allowed: {', '.join(keys)}"
+    value = _toml(mistake["input"])
+    return f"[{table}] {key}: {value} {_reason(mistake)}; allowed: {model.model_fields[key].description}"
+
+
+def _table_model(file: type[BaseModel], table: str) -> type[BaseModel] | None:
+    field = file.model_fields.get(table)
+    annotation = field.annotation if field else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _nearest(word: str, allowed: Iterable[str]) -> str:
+    found = get_close_matches(word, list(allowed), n=1)
+    return f", perhaps {found[0]} is meant" if found else ""
+
+
+def _owner(key: str, file: type[BaseModel]) -> str:
+    models = {table: _table_model(file, table) for table in file.model_fields}
+    owners = [f"[{table}]" for table, model in models.items() if model and key in model.model_fields]
+    return f", perhaps {' or '.join(owners)} is meant" if owners else ""
+
+
+def _reason(mistake: Any) -> str:
+    kind: str = mistake["type"]
+    if kind == "value_error":
+        return str(mistake["ctx"]["error"])
+    if kind.endswith(("_type", "_parsing")) or kind == "is_instance_of":
+        return "is of another type"
+    if kind.startswith(("greater_than", "less_than", "finite_number")):
+        return "is out of range"
+    if kind.startswith("too_"):
+        return "has too many or too few items"
+    return "is not allowed"
+
+
+def _toml(value: object) -> str:
+    """Return a value about as it stands in the file, cut where it gets long."""
+    if isinstance(value, (str, bool, int, float, list)):
+        text = json.dumps(value, ensure_ascii=True, default=str)
+    else:
+        text = "a table" if isinstance(value, dict) else str(value)
+    return text if len(text) <= _SHOWN_VALUE else f"{text[:_SHOWN_VALUE]}..."
