@@ -1,0 +1,108 @@
+"""The Varlink interfaces of the control socket, as their descriptions (varlink.org, "Interface Definition")."""
+
+from typing import Final
+
+SERVICE_INTERFACE: Final = "org.varlink.service"
+CONTROL_INTERFACE: Final = "io.pskkey.Control"
+
+SERVICE_DESCRIPTION: Final = """\
+# What every Varlink service answers about itself.
+interface org.varlink.service
+
+# Who made the service, and which interfaces it has.
+method GetInfo() -> (
+  vendor: string,
+  product: string,
+  version: string,
+  url: string,
+  interfaces: []string
+)
+
+# The description of one interface, in this language.
+method GetInterfaceDescription(interface: string) -> (description: string)
+
+error InterfaceNotFound (interface: string)
+error MethodNotFound (method: string)
+error MethodNotImplemented (method: string)
+error InvalidParameter (parameter: string)
+error PermissionDenied ()
+error ExpectedMore ()
+"""
+
+CONTROL_DESCRIPTION: Final = """\
+# The group-key daemon of this node. No key crosses this interface: keys appear as fingerprints.
+interface io.pskkey.Control
+
+type Role (listening, joining, client, master)
+
+type Node (
+  id: string,
+  name: string,
+  priority: int,
+  eligible: bool,
+  version: string
+)
+
+type Master (
+  id: string,
+  name: string,
+  address: string,
+  port: int
+)
+
+# fingerprint: the first 8 bytes of SHA-256 over the key, in hex. age_s: seconds since this node got it.
+type Key (
+  epoch: int,
+  suite: string,
+  fingerprint: string,
+  state: (current, next, previous),
+  age_s: float
+)
+
+type Member (
+  id: string,
+  name: string,
+  role: Role,
+  address: string,
+  sender_id: ?int,
+  priority: int,
+  eligible: bool,
+  acked_epoch: ?int
+)
+
+# A session manager that is attached to the keys socket.
+type Session (
+  pid: int,
+  uid: int,
+  sender: bool,
+  acked_epoch: ?int
+)
+
+# Fields may be added to this, never renamed: schema is 1. Counters only rise while the daemon lives.
+# With "more" the status comes again whenever it changes.
+method GetStatus() -> (
+  schema: int,
+  group: string,
+  role: Role,
+  term: int,
+  node: Node,
+  master: ?Master,
+  keys: []Key,
+  sender_id: ?int,
+  members: []Member,
+  sessions: []Session,
+  counters: [string]int
+)
+
+# Roll to a fresh key. For administrators.
+method Rekey() -> ()
+
+# Hand the master's part to a node, by id or name, or to the next in the succession. For administrators.
+method Switchover(node: ?string) -> ()
+
+# The node cannot do this now; reason is a sentence.
+error NotPossible (reason: string)
+
+# No member has this id or name.
+error NoSuchNode (node: string)
+"""

@@ -1,0 +1,147 @@
+"""Varlink (varlink.org, "Protocol"): JSON objects, each ended by a NUL byte.
+
+A call is `{"method": "interface.Method", "parameters": {}, "more": false, "oneway": false, "upgrade": false}`, a reply
+`{"parameters": {}, "continues": false, "error": "interface.Error"}`; only `method` must be there. This module knows the
+form of calls and replies and the errors of the service itself; what methods do is decided elsewhere, and their
+interfaces are described in `interfaces`.
+"""
+
+from typing import Annotated, Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from pskkey.errors import BadPacket
+from pskkey.wire.strict_json import decode_object_untrusted, encode_object
+
+MAX_CALL: Final = 65536
+"""Bytes of the largest call that a service reads."""
+
+MAX_REPLY: Final = 16 * 1024 * 1024
+"""Bytes of the largest reply that a client reads: the status of thousands of members."""
+
+_NAME: Final = r"\A[A-Za-z]([-]*[A-Za-z0-9])*(\.[A-Za-z0-9]([-]*[A-Za-z0-9])*)+\.[A-Z][A-Za-z0-9]*\z"
+_QualifiedName = Annotated[str, StringConstraints(max_length=255, pattern=_NAME)]
+
+
+class VarlinkReader:
+    """Cuts a byte stream into the messages between its NUL bytes, each of at most `limit` bytes."""
+
+    def __init__(self, limit: int = MAX_CALL) -> None:
+        self._limit = limit
+        self._pending = bytearray()
+        self._broken = False
+
+    def receive_untrusted(self, data: bytes) -> list[bytes]:
+        """Take the next bytes, in pieces of any size, and return the messages that they complete, without their NUL.
+
+        Raises BadPacket as soon as a message is longer than the limit, and from then on always.
+        """
+        if self._broken:
+            raise BadPacket("the connection was given up after a message that was too long")
+        *complete, rest = data.split(b"\0")
+        messages: list[bytes] = []
+        for piece in complete:
+            self._append_untrusted(piece)
+            messages.append(bytes(self._pending))
+            self._pending.clear()
+        self._append_untrusted(rest)
+        return messages
+
+    def _append_untrusted(self, piece: bytes) -> None:
+        if len(self._pending) + len(piece) > self._limit:
+            self._broken = True
+            self._pending.clear()
+            raise BadPacket(f"a Varlink message is longer than {self._limit} bytes")
+        self._pending += piece
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def parse_untrusted(cls, message: bytes) -> Self:
+        fields = decode_object_untrusted(message)
+        # Null says the same as nothing (varlink.org, "Interface Definition": maybe types).
+        given = {name: value for name, value in fields.items() if value is not None}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = ascii(".".join(str(step) for step in first["loc"])[:80])
+            raise BadPacket(f"not a Varlink {cls.__name__.lower()}: field {place}: {first['msg']}") from None
+
+    def encode(self) -> bytes:
+        """Return the message and its NUL, without what has its default value."""
+        return encode_object(self.model_dump(exclude_defaults=True)) + b"\0"
+
+
+class Call(_Message):
+    """A call of `method`. With `more` several replies are welcome, with `oneway` none is."""
+
+    method: _QualifiedName
+    more: bool = False
+    oneway: bool = False
+    upgrade: bool = False
+
+
+class Reply(_Message):
+    """A reply. `continues`: another one follows. `error`: the qualified name of what went wrong, or None."""
+
+    continues: bool = False
+    error: _QualifiedName | None = None
+
+
+def encode_call(call: Call) -> bytes:
+    """Return a call as it goes on the wire. Raises ValueError for parameters that JSON cannot hold."""
+    return call.encode()
+
+
+def decode_call_untrusted(message: bytes) -> Call:
+    """Read one message as a call."""
+    return Call.parse_untrusted(message)
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Return a reply as it goes on the wire. Raises ValueError for parameters that JSON cannot hold."""
+    return reply.encode()
+
+
+def decode_reply_untrusted(message: bytes) -> Reply:
+    """Read one message as a reply."""
+    return Reply.parse_untrusted(message)
+
+
+def interface_not_found(interface: str) -> Reply:
+    """Nothing here has that interface."""
+    return _service_error("InterfaceNotFound", interface=interface)
+
+
+def method_not_found(method: str) -> Reply:
+    """The interface has no such method; `method` is the qualified name."""
+    return _service_error("MethodNotFound", method=method)
+
+
+def method_not_implemented(method: str) -> Reply:
+    """The interface describes the method, but this service does not have it; `method` is the qualified name."""
+    return _service_error("MethodNotImplemented", method=method)
+
+
+def invalid_parameter(parameter: str) -> Reply:
+    """A parameter is unknown, missing or not what it may be."""
+    return _service_error("InvalidParameter", parameter=parameter)
+
+
+def permission_denied() -> Reply:
+    """The caller's credentials do not allow this."""
+    return _service_error("PermissionDenied")
+
+
+def expected_more() -> Reply:
+    """The method only answers calls with `more`."""
+    return _service_error("ExpectedMore")
+
+
+def _service_error(name: str, **parameters: str) -> Reply:
+    return Reply(error=f"org.varlink.service.{name}", parameters=dict(parameters))
