@@ -72,6 +72,7 @@ class NoticeKind(StrEnum):
     FENCED = "fenced"
     SLEPT = "slept"
     DUPLICATE_ID = "duplicate_id"
+    SECOND_SENDER = "second_sender"
     PROTOCOL_ERROR = "protocol_error"
 
 

@@ -1,0 +1,371 @@
+"""The election: what a node is in its group, and every way in which that changes.
+
+Theory of operation
+===================
+
+Availability comes first. Every node holds the whole key state, so any eligible node can be the master, and a network
+that falls apart may have one in each part; when it heals, the masters find each other and one of them yields.
+
+Roles:
+
+LISTENING
+    We look for a master. A verified advert of one: join it at once. When `discovery_window` is over and there is none,
+    the best candidate we know of claims; the k-th best waits k x `claim_step` for a better one to do so first. That is
+    only a courtesy that saves merges: nothing relies on the candidates knowing of each other. A node that is not
+    eligible goes on listening.
+JOINING
+    We try to open a session with one node and to be welcomed by it (JOIN, answered by GROUP). Who fails is left alone
+    for a while (hold-down, doubling); then the search goes on. Nothing here ever gives up.
+CLIENT
+    We are a member. The session is the proof of life, both ways: heartbeats, and `dead_after` of silence is a death.
+MASTER
+    We serve the group. Our term is above every term that we have seen.
+
+When a client loses its master, it does not listen: everybody was told the succession beforehand. It tries the same
+master once more, briefly (a dropped connection is not a death), and then walks the succession: itself when it comes to
+its own name, otherwise the next live one. Somebody who is alive but not yet master (it may notice the death up to
+a heartbeat later than ours) answers `not_master`, and is asked again until `takeover_patience` is over; then it must
+still have the master that we lost, and we listen. A verified advert of a newer master cuts all that short.
+
+Why it converges: in a connected and quiet network every master's advert reaches every other master, and of two masters
+one yields for good, by an order (`rank.merge_order`) on facts that do not change while it is quiet; so their number
+falls to one. A node without a master either finds that one by its advert, or, if there is none, some eligible node's
+claim time comes, because nothing but a master's advert stops the wait. Terms only rise: a node takes GROUP from no
+master of a term lower than it has seen, a master that meets a higher term (in JOIN or MERGE) goes above it, and one
+that was asleep for `dead_after` does not trust itself: it was surely replaced, so it listens first.
+"""
+
+from collections.abc import Callable
+from typing import assert_never
+
+from pskkey.core.actions import Action, Connect, Disconnect, Notice, NoticeKind, Send
+from pskkey.core.attempts import Link, Listening, Phase, Takeover, successors
+from pskkey.core.events import Direction, Session
+from pskkey.core.merge import Rivals, winner
+from pskkey.core.peers import Peers
+from pskkey.core.settings import Settings
+from pskkey.model import Advert, ErrorMessage, Group, Handover, Heartbeat, Join, Member, Merge, Role
+
+NOT_MASTER = "not_master"
+
+
+class Election:
+    """The state machine above. Methods append what must be done to `out`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        peers: Peers,
+        out: list[Action],
+        make_join: Callable[[], Join],
+        make_merge: Callable[[], Merge],
+    ) -> None:
+        self._settings = settings
+        self._me = settings.me
+        self._timing = settings.timing
+        self._peers = peers
+        self._rivals = Rivals(settings.me, settings.timing)
+        self._out = out
+        self._make_join = make_join
+        self._make_merge = make_merge
+        self._sessions = 0
+        # What we are in the middle of: at most one outbound session; beside it, at most one of the other two.
+        self._link: Link | None = None
+        self._takeover: Takeover | None = None
+        self._listening: Listening | None = None
+        self.role = Role.LISTENING
+        self.term = 0
+        self.group: Group | None = None
+        """What the last master told of the group."""
+        self.yield_to: Handover | None = None
+        """Set when a master steps down in favour of another: what to tell its clients."""
+        self.roll_above: int | None = None
+        """Set when a merge was won: the epoch above which a fresh key must be rolled."""
+
+    # --- what the node reads ------------------------------------------------------------------------------------
+
+    @property
+    def master(self) -> Member | None:
+        """The master that we are a member of, or are; None while there is none."""
+        if self.role is Role.MASTER:
+            return self._me
+        return self._link.peer if self.role is Role.CLIENT and self._link else None
+
+    @property
+    def master_session(self) -> Session | None:
+        """The session with the master, once it has welcomed us."""
+        return self._link.session if self.role is Role.CLIENT and self._link else None
+
+    def owns(self, session: Session) -> bool:
+        """Tell whether an outbound session is the one in use; others are closed already and only still talking."""
+        return self._link is not None and self._link.session == session
+
+    def next_deadline(self, now: float) -> float | None:
+        """Return when `tick` must be called next."""
+        times: list[float | None] = []
+        if self._link:
+            times.append(self._link.deadline)
+            if self._link.phase is Phase.JOINED:
+                times.append(self._link.next_heartbeat)
+        elif self._takeover:
+            times.append(self._takeover.retry_at)
+        elif self._listening:
+            times += [self._listening.claim_at or self._listening.until, self._peers.next_release(now)]
+        return min((t for t in times if t is not None), default=None)
+
+    # --- what happens to us -------------------------------------------------------------------------------------
+
+    def listen(self, now: float) -> None:
+        """Start looking for a master, from nothing."""
+        self._takeover = None
+        self._become(Role.LISTENING)
+        self._listening = Listening(now + self._timing.discovery_window)
+
+    def advert(self, advert: Advert, now: float) -> None:
+        """Another node's advert came, and `peers` knows of it."""
+        if advert.role is not Role.MASTER or self._peers.is_held(advert.id, now):
+            return
+        match self.role:
+            case Role.LISTENING:
+                self._join(_member(advert), self._timing.join_timeout, now)
+            case Role.JOINING:
+                # A master of a newer term than the lost one's: the succession is settled, whoever we were asking.
+                if self._takeover and advert.term > self.term and not (self._link and self._link.peer.id == advert.id):
+                    self._takeover = None
+                    self._drop_link()
+                    self._join(_member(advert), self._timing.join_timeout, now)
+            case Role.CLIENT:
+                pass  # our session says otherwise, and it is the truth; two masters settle it between them
+            case Role.MASTER:
+                pass  # `meet_rivals` finds it among the peers
+            case _:
+                assert_never(self.role)
+
+    def connected(self, session: Session, now: float) -> None:
+        """Our outbound session is open: say why we came."""
+        link = self._link
+        if link is None or link.session != session:
+            return
+        link.phase = Phase.GREETING
+        link.deadline = now + self._timing.join_timeout
+        self._out.append(Send(session, self._make_merge() if self.role is Role.MASTER else self._make_join()))
+
+    def disconnected(self, session: Session, reason: str, now: float) -> None:
+        """Our outbound session ended, or never opened."""
+        if self.owns(session):
+            self._link_failed("lost", reason, now)
+
+    def heard(self, session: Session, now: float) -> None:
+        """Any message at all came from the master: it lives."""
+        if self._link and self._link.session == session and self._link.phase is Phase.JOINED:
+            self._link.deadline = now + self._timing.dead_after
+
+    def group_received(self, session: Session, group: Group, now: float) -> bool:
+        """GROUP on our outbound session; return whether it was taken."""
+        link = self._link
+        if link is None or link.session != session or self.role is Role.MASTER:
+            return False
+        if group.term < self.term or group.master != link.peer.id:
+            text = f"{link.peer.name} speaks for term {group.term}, but term {self.term} has been seen; not followed"
+            self._out.append(Notice(NoticeKind.FENCED, text, {"peer": link.peer.id, "term": group.term}))
+            self._out.append(Disconnect(session))
+            self._link_failed("fenced", text, now)
+            return False
+        self.term = group.term
+        self.group = group
+        if link.phase is Phase.GREETING:
+            link.phase = Phase.JOINED
+            link.next_heartbeat = now + self._timing.heartbeat_interval
+            self._peers.absolve(link.peer.id)
+            self._takeover = None
+            self._become(Role.CLIENT)
+            text = f"joined master {link.peer.name} in term {group.term}"
+            self._out.append(Notice(NoticeKind.MASTER_JOINED, text, {"peer": link.peer.id}))
+        self.heard(session, now)
+        return True
+
+    def refused(self, session: Session, error: ErrorMessage, now: float) -> None:
+        """ERROR on our outbound session; the other side closes it."""
+        if self.owns(session):
+            self._out.append(Disconnect(session))
+            self._link_failed(error.code, error.message, now)
+
+    def handed_over(self, session: Session, handover: Handover, now: float) -> None:
+        """The master tells us who comes after it: perhaps we."""
+        if self.master_session != session or handover.term < self.term:
+            return
+        self._drop_link()
+        if handover.master.id == self._me.id:
+            self._claim(handover.term, "it was handed over to us")
+            return
+        self._takeover = Takeover((handover.master, *successors(self.group, handover.master.id)), 0)
+        self._try_successor(now)
+
+    def term_met(self, term: int) -> bool:
+        """As master, rise above a term that a peer has seen; return whether ours changed."""
+        if term <= self.term:
+            return False
+        self.term = term + 1
+        return True
+
+    # --- two masters --------------------------------------------------------------------------------------------
+
+    def merge_asked(self, session: Session, merge: Merge, now: float) -> None:
+        """Another master asks which of us shall stay. We alone decide, and tell it."""
+        mine = self._make_merge()
+        stays = winner(mine, merge)
+        term, epoch = max(mine.term, merge.term), max(mine.epoch, merge.epoch)
+        answer = Merge(self._me, term, mine.members, epoch, winner=stays)
+        self._out.append(Send(session, answer))
+        self._settle(stays, merge.master, term, epoch, now)
+
+    def merge_answered(self, session: Session, merge: Merge, now: float) -> None:
+        """The master that we asked has decided."""
+        link = self._link
+        if link is None or link.session != session or self.role is not Role.MASTER or merge.winner is None:
+            return
+        self._drop_link()
+        self._settle(merge.winner, merge.master, merge.term, merge.epoch, now)
+
+    def _settle(self, stays: str, other: Member, term: int, epoch: int, now: float) -> None:
+        text = f"merged with the group of {other.name}: {'we stay' if stays != other.id else other.name + ' is'} master"
+        self._out.append(Notice(NoticeKind.MERGED, text, {"peer": other.id, "winner": stays}))
+        if stays != other.id:
+            self.term = max(self.term, term) + 1
+            self.roll_above = epoch
+            # Its advert says master until it has heard of this.
+            self._peers.hold_down(other.id, now, self._timing.rival_hold_max)
+            return
+        self.term = max(self.term, term)
+        self.yield_to = Handover(other, self.term)
+        self._drop_link()
+        self._takeover = Takeover((other,), 0)
+        self._try_successor(now)
+
+    def meet_rivals(self, members: frozenset[str], now: float) -> None:
+        """As master, look for another one, and go to it if it is ours to go. `members` are those that we serve."""
+        rival = self._rivals.to_ask(self._peers, members, now) if self._link is None else None
+        if rival is not None:
+            text = f"{rival.name} is master too, of term {rival.term}: asking it which of us stays"
+            self._out.append(Notice(NoticeKind.TWO_MASTERS, text, {"peer": rival.id}))
+            self._open(_member(rival), self._timing.join_timeout, now)
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def slept(self, seconds: float, now: float) -> None:
+        """We were master and did not run for so long that we must have been replaced."""
+        text = f"asleep for {seconds:.1f} s as master: listening first, for there will be another by now"
+        self._out.append(Notice(NoticeKind.SLEPT, text))
+        self._drop_link()
+        self.listen(now)
+
+    def tick(self, now: float) -> None:
+        """Do what the time has come for."""
+        link = self._link
+        if link is not None:
+            if now >= link.deadline:
+                self._out.append(Disconnect(link.session))
+                silent = "it fell silent" if link.phase is Phase.JOINED else f"no answer while {link.phase}"
+                self._link_failed("timeout", silent, now)
+            elif link.phase is Phase.JOINED and now >= link.next_heartbeat:
+                link.next_heartbeat = now + self._timing.heartbeat_interval
+                self._out.append(Send(link.session, Heartbeat()))
+        elif self._takeover and self._takeover.retry_at is not None and now >= self._takeover.retry_at:
+            self._try_successor(now)
+        elif self._listening:
+            self._listen_on(self._listening, now)
+
+    def _listen_on(self, listening: Listening, now: float) -> None:
+        if masters := self._peers.masters(now):
+            self._join(_member(masters[0]), self._timing.join_timeout, now)
+        elif listening.claim_at is None and now >= listening.until:
+            if not self._me.eligible:
+                listening.until = now + self._timing.discovery_window
+                return
+            better = self._peers.better_candidates(self._me, now)
+            listening.claim_at = now + better * self._timing.claim_step
+        if self._listening and listening.claim_at is not None and now >= listening.claim_at:
+            self._claim(self.term + 1, "no better candidate came forward")
+
+    # --- the moves ----------------------------------------------------------------------------------------------
+
+    def _become(self, role: Role) -> None:
+        self._listening = None
+        if role is not self.role:
+            text = f"{self.role} -> {role}, term {self.term}"
+            self.role = role
+            self._out.append(Notice(NoticeKind.ROLE_CHANGED, text, {"role": role, "term": self.term}))
+
+    def _claim(self, term: int, why: str) -> None:
+        self.term = max(term, self.term)
+        self._takeover = None
+        self._become(Role.MASTER)
+        self._out.append(Notice(NoticeKind.MASTER_JOINED, f"we are master of term {self.term}: {why}"))
+
+    def _open(self, peer: Member, timeout: float, now: float) -> None:
+        self._sessions += 1
+        session = Session(Direction.OUTBOUND, self._sessions)
+        # The key client keeps the time-out itself and says what went wrong; ours only backs it up.
+        self._link = Link(session, peer, now + timeout * 1.5)
+        self._out.append(Connect(session, peer.id, peer.addresses, peer.port, timeout))
+
+    def _join(self, peer: Member, timeout: float, now: float) -> None:
+        self._become(Role.JOINING)
+        self._open(peer, timeout, now)
+
+    def _drop_link(self) -> None:
+        if self._link:
+            self._out.append(Disconnect(self._link.session))
+            self._link = None
+
+    def _link_failed(self, code: str, reason: str, now: float) -> None:
+        link, self._link = self._link, None
+        if link is None:
+            return
+        fields: dict[str, str | int] = {"peer": link.peer.id, "code": code}
+        if self.role is Role.CLIENT:
+            self._out.append(Notice(NoticeKind.MASTER_LOST, f"lost master {link.peer.name}: {reason}", fields))
+            self._master_lost(link.peer, now)
+            return
+        takeover = self._takeover
+        if takeover and code == NOT_MASTER:
+            if now < takeover.patience_until:
+                takeover.retry_at = now + self._timing.takeover_retry
+                return
+            # Alive, and for so long no master: it still has one, whom we cannot reach. The succession is not for us.
+            takeover = self._takeover = None
+        self._out.append(Notice(NoticeKind.JOIN_FAILED, f"could not join {link.peer.name}: {reason}", fields))
+        is_rival = self.role is Role.MASTER
+        longest = self._timing.rival_hold_max if is_rival else self._timing.hold_down_max
+        self._peers.hold_down(link.peer.id, now, longest)
+        if is_rival:
+            return
+        if takeover:
+            takeover.position += 1
+            self._try_successor(now)
+            return
+        self.listen(now)
+        if masters := self._peers.masters(now):
+            self._join(_member(masters[0]), self._timing.join_timeout, now)
+
+    def _master_lost(self, lost: Member, now: float) -> None:
+        self._takeover = Takeover(successors(self.group, lost.id), -1)
+        self._join(lost, self._timing.reconnect_timeout, now)
+
+    def _try_successor(self, now: float) -> None:
+        takeover = self._takeover
+        if takeover is None or takeover.position >= len(takeover.order):
+            self.listen(now)
+            return
+        successor = takeover.order[takeover.position]
+        if successor.id == self._me.id:
+            self._claim(self.term + 1, "we are next in the succession")
+            return
+        if takeover.retry_at is None:
+            takeover.patience_until = now + self._timing.takeover_patience
+        takeover.retry_at = None
+        self._join(successor, self._timing.successor_timeout, now)
+
+
+def _member(advert: Advert) -> Member:
+    return Member(advert.id, advert.name, advert.addresses, advert.port, advert.priority, advert.eligible)

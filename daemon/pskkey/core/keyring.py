@@ -1,0 +1,296 @@
+"""The keys of the group: previous, current and next, and when each takes its turn.
+
+Theory of operation
+===================
+
+A key is first made known to everybody for reception only (*next*). When all who must have acknowledged it, or after
+`activation_deadline`, it becomes the key to send with (*current*), and the one before stays for reception
+(*previous*) for `retire_after`, until what was sent with it has arrived; then it is wiped. So at every moment every
+member can read what any member sends, and there are never more than three keys.
+
+The master leads: it alone starts a rekey and turns its pages. A client follows: it adopts the master's state as it
+comes. One thing a follower does by itself: when it comes from the other half of a split, its current key is not among
+the master's. Its own half still sends with that key, so it keeps sending and receiving with it until the master has
+activated a key newer than both (the master, which sees the foreign key in JOIN, rolls to one), or the deadline passed.
+
+Epochs rise by one. After 65535 the count starts over at 1 and the term rises, so (term, epoch) always rises.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pskkey.core.settings import Timing
+from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, HeldKey, Key, KeyEntry, KeyState
+
+
+class Turn(StrEnum):
+    """Whose turn it is: a key's place in the ring."""
+
+    PREVIOUS = "previous"
+    CURRENT = "current"
+    NEXT = "next"
+
+
+@dataclass(slots=True)
+class HeldEntry:
+    """A key that we hold: `since` when it took its turn (seconds, the node's clock)."""
+
+    epoch: int
+    key: Key
+    turn: Turn
+    since: float
+
+
+class Keyring:
+    """Up to three keys. `version` rises with every change of what a consumer would see."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._held: list[HeldEntry] = []
+        self._own: HeldEntry | None = None
+        """As a follower: the key of our own half, still current, or left over until it is retired."""
+        self._superseded_above = 0
+        self._lease: tuple[int | None, frozenset[int]] = (None, frozenset())
+        self._own_lease: tuple[int | None, frozenset[int]] = (None, frozenset())
+        self._wanted = False
+        self._generating = False
+        self._roll_above = 0
+        self._last_roll = float("-inf")
+        self.version = 0
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    @property
+    def entries(self) -> tuple[HeldEntry, ...]:
+        """Return the keys held, oldest first."""
+        if self._own is None:
+            return tuple(self._held)
+        if self._own.turn is Turn.CURRENT:
+            return (self._own, *(e for e in self._held if e.turn is not Turn.PREVIOUS))
+        return (self._own, *self._held)[-MAX_KEY_ENTRIES:]
+
+    @property
+    def current(self) -> HeldEntry | None:
+        """Return the key to send with."""
+        if self._own is not None and self._own.turn is Turn.CURRENT:
+            return self._own
+        return self._by_turn(Turn.CURRENT)
+
+    @property
+    def next(self) -> HeldEntry | None:
+        """Return the key that is being distributed."""
+        return self._by_turn(Turn.NEXT)
+
+    @property
+    def highest_epoch(self) -> int:
+        """Return the newest epoch known."""
+        return max((e.epoch for e in self.entries), default=0)
+
+    @property
+    def live_epochs(self) -> frozenset[int]:
+        """Return the epochs under which records may still come."""
+        return frozenset(e.epoch for e in self.entries)
+
+    def held(self) -> tuple[HeldKey, ...]:
+        """Return what JOIN says of our keys."""
+        current = self.current
+        return tuple(HeldKey(e.epoch, e.key.fingerprint, send=e is current) for e in self.entries)
+
+    def wire_entries(self) -> tuple[KeyEntry, ...]:
+        """Return the entries of KEY_STATE, oldest first."""
+        current = self.current
+        return tuple(KeyEntry(e.epoch, e.key, send=e is current) for e in self.entries)
+
+    def state(self) -> KeyState:
+        """Return, as a follower, what session managers may have: with our own half's key goes our own half's lease.
+
+        Another sender id under the old key could be one that somebody else has sent with.
+        """
+        sender_id, senders = self._lease
+        if self._own is not None and self._own.turn is Turn.CURRENT:
+            sender_id, senders = self._own_lease[0], senders | self._own_lease[1]
+        return KeyState(sender_id, senders, self.wire_entries())
+
+    def _by_turn(self, turn: Turn) -> HeldEntry | None:
+        return next((e for e in self._held if e.turn is turn), None)
+
+    # --- leading ------------------------------------------------------------------------------------------------
+
+    def lead(self, now: float) -> None:
+        """Become the master's keyring: what was held is served on; a key under way gets its deadline anew."""
+        own = self._own
+        self._own = None
+        if own is not None and own.turn is Turn.CURRENT:
+            # We come to lead while our half's own key was still in use: it simply stays the current one.
+            theirs = [e for e in self._held if e.epoch != own.epoch and e.turn is not Turn.PREVIOUS]
+            for entry in theirs:
+                if entry.turn is Turn.CURRENT:
+                    entry.turn, entry.since = Turn.PREVIOUS, now
+            self._held = [*(e for e in theirs if e.turn is Turn.PREVIOUS), own]
+            self._held += [e for e in theirs if e.turn is Turn.NEXT]
+            self.version += 1
+        if (coming := self.next) is not None:
+            coming.since = now
+        self._wanted = self._wanted or self.current is None
+        self._generating = False
+
+    def roll(self, above: int = 0) -> None:
+        """Ask for a fresh key, with an epoch above `above`. Requests that come while one is under way are one."""
+        self._roll_above = max(self._roll_above, above)
+        coming = self.next
+        if coming is None or coming.epoch <= self._roll_above:
+            self._wanted = True
+
+    def wants_key(self, now: float) -> bool:
+        """Tell, once, that a fresh key must be generated now."""
+        if not self._wanted or self._generating or now < self._earliest_roll():
+            return False
+        self._generating = True
+        return True
+
+    def install_fresh(self, key: Key, now: float) -> bool:
+        """Take the generated key: as current if it is the group's first, else as next. True: epochs wrapped."""
+        self._wanted = self._generating = False
+        above = max(self.highest_epoch, self._roll_above)
+        wrapped = above >= MAX_EPOCH
+        epoch = 1 if wrapped else above + 1
+        self._roll_above = 0
+        self._last_roll = now
+        self._held = [e for e in self._held if e.turn is not Turn.NEXT and e.epoch != epoch]
+        turn = Turn.CURRENT if self.current is None else Turn.NEXT
+        self._held.append(HeldEntry(epoch, key, turn, now))
+        self.version += 1
+        return wrapped
+
+    def activate(self, now: float) -> None:
+        """Everybody has the next key, or the deadline passed: send with it."""
+        coming = self.next
+        if coming is None:
+            return
+        kept = []
+        for entry in self._held:
+            if entry.turn is Turn.PREVIOUS:
+                entry.key.pms.wipe()
+                continue
+            if entry.turn is Turn.CURRENT:
+                entry.turn, entry.since = Turn.PREVIOUS, now
+            kept.append(entry)
+        coming.turn, coming.since = Turn.CURRENT, now
+        self._held = kept
+        self.version += 1
+
+    def lead_tick(self, now: float) -> None:
+        """Turn the pages whose time has come, as master."""
+        timing = self._timing
+        coming = self.next
+        if coming is not None and now >= coming.since + timing.activation_deadline:
+            self.activate(now)
+        self._retire(now)
+        current = self._by_turn(Turn.CURRENT)
+        due = timing.rekey_interval and current and now >= current.since + timing.rekey_interval
+        if due and self.next is None:
+            self._wanted = True
+
+    def lead_deadline(self) -> float | None:
+        """Return when `lead_tick` or `wants_key` has something to do."""
+        timing = self._timing
+        times: list[float] = []
+        for entry in self._held:
+            if entry.turn is Turn.NEXT:
+                times.append(entry.since + timing.activation_deadline)
+            elif entry.turn is Turn.PREVIOUS:
+                times.append(entry.since + timing.retire_after)
+            elif timing.rekey_interval and self.next is None:
+                times.append(entry.since + timing.rekey_interval)
+        if self._wanted and not self._generating:
+            times.append(self._earliest_roll())
+        return min(times, default=None)
+
+    def _earliest_roll(self) -> float:
+        return self._last_roll + self._timing.rekey_spacing
+
+    def _retire(self, now: float) -> None:
+        for entry in [e for e in self._held if e.turn is Turn.PREVIOUS]:
+            if now >= entry.since + self._timing.retire_after:
+                entry.key.pms.wipe()
+                self._held.remove(entry)
+                self.version += 1
+
+    # --- following ----------------------------------------------------------------------------------------------
+
+    def follow(self, state: KeyState, now: float) -> None:
+        """Cease to lead: `state` is what we told our own session managers until now, and still holds for them."""
+        self._lease = (state.sender_id, state.senders)
+        self._wanted = self._generating = False
+        for entry in self._held:
+            if entry.turn is Turn.PREVIOUS:
+                entry.since = max(entry.since, now - self._timing.retire_after)
+
+    def adopt(self, state: KeyState, now: float) -> None:
+        """Take the master's key state, keeping our own half's key in use while theirs is not newer yet."""
+        before = self.state()
+        dropped = {id(e): e for e in (*self._held, *filter(None, [self._own]))}
+        mine = self.current
+        sending = next((e for e in state.entries if e.send), None)
+        adopted = [self._adopted(e, sending, now) for e in state.entries]
+        own = self._own
+        if mine is not None and not any(e.epoch == mine.epoch and e.key == mine.key for e in state.entries):
+            newest = sending.epoch if sending else 0
+            if own is None or own.turn is not Turn.CURRENT:
+                own = HeldEntry(mine.epoch, mine.key, Turn.CURRENT, now)
+                self._own_lease = self._lease
+                self._superseded_above = max(mine.epoch, newest)
+            if newest > self._superseded_above:
+                own.turn, own.since = Turn.PREVIOUS, now
+        elif own is not None and own.turn is Turn.CURRENT:
+            own = None
+        if own is not None and own.turn is Turn.CURRENT:
+            adopted = [e for e in adopted if e.epoch != own.epoch]
+        elif own is not None and own.epoch in {e.epoch for e in adopted}:
+            own = None
+        self._own, self._held = own, adopted
+        self._lease = (state.sender_id, state.senders)
+        kept = [e.key.pms for e in self.entries]
+        for entry in dropped.values():
+            if entry.key.pms not in kept:
+                entry.key.pms.wipe()
+        if self.state() != before:
+            self.version += 1
+
+    def follow_tick(self, now: float) -> None:
+        """As a follower, give up our own half's key when the master never superseded it, and retire what was kept."""
+        own = self._own
+        if own is not None and now >= own.since + self._own_lifetime(own):
+            self._own = None
+            own.key.pms.wipe()
+            self.version += 1
+        self._retire(now)
+
+    def follow_deadline(self) -> float | None:
+        """Return when `follow_tick` has something to do."""
+        times = [e.since + self._timing.retire_after for e in self._held if e.turn is Turn.PREVIOUS]
+        if self._own:
+            times.append(self._own.since + self._own_lifetime(self._own))
+        return min(times, default=None)
+
+    def _own_lifetime(self, own: HeldEntry) -> float:
+        timing = self._timing
+        if own.turn is Turn.CURRENT:
+            return timing.activation_deadline + 2 * timing.rekey_spacing
+        return timing.retire_after
+
+    def _adopted(self, entry: KeyEntry, sending: KeyEntry | None, now: float) -> HeldEntry:
+        old = next((e for e in self.entries if e.epoch == entry.epoch and e.key == entry.key), None)
+        if entry is sending:
+            turn = Turn.CURRENT
+        elif sending is None or _is_after(entry.epoch, sending.epoch):
+            turn = Turn.NEXT
+        else:
+            turn = Turn.PREVIOUS
+        since = old.since if old is not None and old.turn is turn else now
+        return HeldEntry(entry.epoch, entry.key, turn, since)
+
+
+def _is_after(epoch: int, other: int) -> bool:
+    """Compare neighbouring epochs across the wrap from 65535 to 1 (serial number arithmetic as in RFC 1982)."""
+    return (epoch - other) % MAX_EPOCH < MAX_EPOCH // 2

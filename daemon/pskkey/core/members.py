@@ -1,0 +1,231 @@
+"""The master's side of the group: who has joined, are they alive, and what each must be told.
+
+GROUP and KEY_STATE are full states, so what is not sent at once is not lost: a change marks them stale, and at most
+every `group_interval` what is stale goes out to everybody, in that order, so that no key state is seen under an old
+term. A joiner is told at once.
+"""
+
+from dataclasses import dataclass, replace
+
+from pskkey.core import rank
+from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
+from pskkey.core.events import Session
+from pskkey.core.keyring import Keyring
+from pskkey.core.leases import Leases
+from pskkey.core.settings import Settings
+from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
+
+
+@dataclass(slots=True)
+class _Joined:
+    session: Session
+    member: Member
+    instance: str
+    deadline: float
+
+
+class Members:
+    """The sessions of those who joined us as master. Methods append what must be done to `out`."""
+
+    def __init__(self, settings: Settings, keyring: Keyring, out: list[Action]) -> None:
+        self._settings = settings
+        self._keyring = keyring
+        self._out = out
+        self._joined: dict[Session, _Joined] = {}
+        self._leases = Leases()
+        self._me = settings.me
+        self._term = 0
+        self._group_stale = False
+        self._keys_version = -1
+        self._next_heartbeat = 0.0
+        self._next_flush = 0.0
+        self.published = 1
+        """How many members the group had at the last flush, the master included: what its advert says."""
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Return the ids of the joined members, without the master's."""
+        return frozenset(j.member.id for j in self._joined.values())
+
+    @property
+    def count(self) -> int:
+        """Return the number of members, the master included."""
+        return len(self._joined) + 1
+
+    def has(self, session: Session) -> bool:
+        """Tell whether a session has joined."""
+        return session in self._joined
+
+    def group(self) -> Group:
+        """Return GROUP as it stands."""
+        me = self.me
+        members = (me, *(self._with_lease(j.member) for j in self._joined.values()))
+        return Group(self._term, me.id, members, rank.succession(members, me.id))
+
+    @property
+    def me(self) -> Member:
+        """Return the master as a member, with its own lease and acknowledgement."""
+        return replace(self._with_lease(self._me), acked_epoch=self._keyring.highest_epoch or None)
+
+    def my_key_state(self) -> KeyState:
+        """Return the key state as the master's own session managers may have it."""
+        return self._key_state(self._me.id)
+
+    def all_acknowledged(self, epoch: int) -> bool:
+        """Tell whether every member has `epoch` installed."""
+        return all(j.member.acked_epoch == epoch for j in self._joined.values())
+
+    # --- becoming and ceasing to be the master ------------------------------------------------------------------
+
+    def found(self, term: int, last: tuple[Member, ...], state: KeyState | None, *, sends: bool, now: float) -> None:
+        """Begin as master of `term`, with the leases that the last master told of (`last`, `state`)."""
+        self._term = term
+        self._leases = Leases()
+        epoch = self._epoch()
+        if state is not None:
+            holders = [(m.id, m.sender_id) for m in last if m.sender_id is not None]
+            self._leases.inherit(holders, state.senders, epoch)
+        wanted = self._settings.me.sender_id
+        self._leases.grant(self._me.id, self._settings.instance, resumed=True, sends=sends, wanted=wanted, epoch=epoch)
+        self._next_heartbeat = now
+        self._next_flush = now
+        self._group_stale = True
+
+    def dissolve(self, handover: Handover | None) -> None:
+        """Cease to be the master: send everybody to the new one, or away."""
+        away = ErrorMessage("not_master", f"{self._me.name} is not the master any more")
+        for joined in self._joined.values():
+            if handover is None:
+                self._out.append(Disconnect(joined.session, away))
+            else:
+                is_successor = joined.member.id == handover.master.id
+                members = self.group().members if is_successor else ()
+                self._out.append(Send(joined.session, replace(handover, members=members)))
+                self._out.append(Disconnect(joined.session))
+        self._joined.clear()
+        self.published = 1
+
+    def set_term(self, term: int) -> None:
+        """Take a new term; everybody is told at the next flush."""
+        if term != self._term:
+            self._term = term
+            self._group_stale = True
+
+    # --- members ------------------------------------------------------------------------------------------------
+
+    def join(self, session: Session, join: Join, address: str, now: float) -> bool:
+        """Welcome a member, or refuse it; return whether it must wait for a new epoch before it may send."""
+        refusal = self._refusal(session, join, now)
+        if refusal is not None:
+            text = f"refused {join.member.name} at {address}: {refusal.message}"
+            kind = NoticeKind.DUPLICATE_ID if refusal.code == "duplicate_id" else NoticeKind.MEMBER_REFUSED
+            self._out.append(Notice(kind, text, {"peer": join.member.id}))
+            self._out.append(Disconnect(session, refusal))
+            return False
+        for old in [j for j in self._joined.values() if j.member.id == join.member.id and j.session != session]:
+            del self._joined[old.session]
+            self._out.append(Disconnect(old.session))
+        is_new = session not in self._joined
+        current = self._keyring.current
+        mine = None if current is None else (current.epoch, current.key.fingerprint)
+        _, blocked = self._leases.grant(
+            join.member.id,
+            join.instance,
+            resumed=mine in {(h.epoch, h.fingerprint) for h in join.held},
+            sends=join.sender,
+            wanted=join.member.sender_id,
+            epoch=self._epoch(),
+        )
+        self._joined[session] = _Joined(session, join.member, join.instance, now + self._settings.timing.dead_after)
+        self._group_stale = True
+        if is_new:
+            text = f"{join.member.name} joined from {address}"
+            self._out.append(Notice(NoticeKind.MEMBER_JOINED, text, {"peer": join.member.id, "address": address}))
+            self._out.append(Send(session, self.group()))
+            self._out.append(Send(session, self._key_state(join.member.id)))
+        return blocked
+
+    def _refusal(self, session: Session, join: Join, now: float) -> ErrorMessage | None:
+        if join.group != self._settings.group:
+            return ErrorMessage("wrong_group", f"this is group {self._settings.group!r}, not {join.group!r}")
+        if join.member.id == self._me.id:
+            return ErrorMessage("duplicate_id", f"node id {join.member.id} is the master's own; set node.id on one")
+        for other in self._joined.values():
+            if other.member.id == join.member.id and other.session != session and other.instance != join.instance:
+                alive = now < other.deadline - self._settings.timing.dead_after / 2
+                if alive:
+                    text = f"node id {join.member.id} is in use by {other.member.name}, alive; set node.id on one"
+                    return ErrorMessage("duplicate_id", text)
+        if session not in self._joined and self.count >= self._settings.max_members:
+            return ErrorMessage("group_full", f"the group has {self.count} members, its limit (limits.members)")
+        return None
+
+    def heard(self, session: Session, now: float) -> None:
+        """Any message came from a member: it lives."""
+        if (joined := self._joined.get(session)) is not None:
+            joined.deadline = now + self._settings.timing.dead_after
+
+    def acknowledge(self, session: Session, ack: KeyAck) -> None:
+        """A member has installed an epoch for reception."""
+        joined = self._joined.get(session)
+        if joined is not None and ack.epoch in self._keyring.live_epochs:
+            joined.member = replace(joined.member, acked_epoch=ack.epoch)
+
+    def lost(self, session: Session, reason: str) -> None:
+        """A member's session is over."""
+        joined = self._joined.pop(session, None)
+        if joined is None:
+            return
+        self._group_stale = True
+        text = f"{joined.member.name} left: {reason}"
+        self._out.append(Notice(NoticeKind.MEMBER_LOST, text, {"peer": joined.member.id}))
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """Return when `tick` must be called next; never later than a heartbeat, so that a master notices its sleep."""
+        times = [self._next_heartbeat, *(j.deadline for j in self._joined.values())]
+        if self._group_stale or self._keys_version != self._keyring.version:
+            times.append(self._next_flush)
+        return min(times)
+
+    def tick(self, now: float) -> None:
+        """Send heartbeats, bury the dead, and tell everybody what has changed."""
+        for joined in [j for j in self._joined.values() if now >= j.deadline]:
+            self._out.append(Disconnect(joined.session))
+            self.lost(joined.session, "it fell silent")
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + self._settings.timing.heartbeat_interval
+            self._out.extend(Send(session, Heartbeat()) for session in self._joined)
+        if now >= self._next_flush:
+            self._flush(now)
+
+    def _flush(self, now: float) -> None:
+        keys_stale = self._keys_version != self._keyring.version
+        if not self._group_stale and not keys_stale:
+            return
+        self._leases.forget_epochs(self._keyring.live_epochs)
+        group = self.group()
+        for joined in self._joined.values():
+            if self._group_stale:
+                self._out.append(Send(joined.session, group))
+            # A new member is a new sender id, so the bitmap in KEY_STATE changes with GROUP.
+            self._out.append(Send(joined.session, self._key_state(joined.member.id)))
+        self._group_stale = False
+        self._keys_version = self._keyring.version
+        self._next_flush = now + self._settings.timing.group_interval
+        self.published = self.count
+
+    def _epoch(self) -> int:
+        current = self._keyring.current
+        return current.epoch if current else 0
+
+    def _key_state(self, node: str) -> KeyState:
+        blocked = self._leases.is_blocked(node, self._epoch())
+        sender_id = None if blocked else self._leases.sender_id(node)
+        return KeyState(sender_id, self._leases.in_use(), self._keyring.wire_entries())
+
+    def _with_lease(self, member: Member) -> Member:
+        return replace(member, sender_id=self._leases.sender_id(member.id))

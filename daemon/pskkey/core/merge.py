@@ -1,0 +1,39 @@
+"""Two masters: which of them stays, and which goes to ask.
+
+After a split, each part has a master; when the parts meet, one yields for good. The lower in the candidate order goes
+to the higher and asks, and the asked one alone decides, so that there are not two answers. Where the higher one cannot
+be reached that way, it goes itself after a while.
+"""
+
+from pskkey.core.peers import Peers
+from pskkey.core.rank import candidate_order, merge_order
+from pskkey.core.settings import Timing
+from pskkey.model import Advert, Member, Merge
+
+
+def winner(mine: Merge, other: Merge) -> str:
+    """Return the id of the master that stays: by members served, then priority, then id."""
+
+    def order(merge: Merge) -> tuple[int, int, str]:
+        return merge_order(merge.members, merge.master.priority, merge.master.id)
+
+    return min(mine, other, key=order).master.id
+
+
+class Rivals:
+    """The other masters that a master knows of, and since when."""
+
+    def __init__(self, me: Member, timing: Timing) -> None:
+        self._me = me
+        self._own_turn_after = timing.join_timeout + timing.dead_after
+        self._since: dict[str, float] = {}
+
+    def to_ask(self, peers: Peers, members: frozenset[str], now: float) -> Advert | None:
+        """Return the rival that we should go to now. A member of ours is none, whatever its old advert says."""
+        rivals = [a for a in peers.masters(now) if a.id not in members]
+        self._since = {a.id: self._since.get(a.id, now) for a in rivals}
+        for rival in rivals:
+            is_higher = candidate_order(rival) < candidate_order(self._me)
+            if is_higher or now - self._since[rival.id] > self._own_turn_after:
+                return rival
+        return None

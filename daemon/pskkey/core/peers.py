@@ -1,0 +1,80 @@
+"""The other nodes as their adverts tell of them, and which of them not to bother for a while.
+
+An advert is a hint. mDNS does not notice a death, so what stands here may be long gone: `hold_down` remembers that a
+join failed, and doubles the wait each time, so that a dead node costs less and less and a live one is never given up.
+"""
+
+from dataclasses import dataclass
+
+from pskkey.core.rank import Candidate, candidate_order, merge_order
+from pskkey.core.settings import Timing
+from pskkey.model import Advert, Role
+
+
+@dataclass(slots=True)
+class _HoldDown:
+    until: float
+    length: float
+
+
+class Peers:
+    """The table of adverts, and of hold-downs by node id."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._adverts: dict[str, Advert] = {}
+        self._holds: dict[str, _HoldDown] = {}
+
+    def learn(self, advert: Advert) -> None:
+        """Take the newest word of a node. A changed master claim ends its hold-down: there is news to check."""
+        old = self._adverts.get(advert.id)
+        if old is not None and (old.role, old.term) != (advert.role, advert.term) and advert.id in self._holds:
+            self._holds[advert.id].until = 0.0
+        self._adverts[advert.id] = advert
+
+    def forget(self, node_id: str) -> None:
+        """Drop a node that said goodbye."""
+        self._adverts.pop(node_id, None)
+        self._holds.pop(node_id, None)
+
+    def get(self, node_id: str) -> Advert | None:
+        """Return what is known of a node."""
+        return self._adverts.get(node_id)
+
+    def hold_down(self, node_id: str, now: float, longest: float) -> None:
+        """Leave a node alone for a while, `longest` seconds at most: it could not be joined."""
+        held = self._holds.get(node_id)
+        length = min(self._timing.hold_down_min if held is None else held.length * 2, longest)
+        self._holds[node_id] = _HoldDown(now + length, length)
+
+    def absolve(self, node_id: str) -> None:
+        """Forget the failures of a node that was joined after all."""
+        self._holds.pop(node_id, None)
+
+    def is_held(self, node_id: str, now: float) -> bool:
+        """Tell whether a node is in hold-down."""
+        held = self._holds.get(node_id)
+        return held is not None and now < held.until
+
+    def next_release(self, now: float) -> float | None:
+        """Return when the next hold-down of a node that claims to be master ends."""
+        ends = [
+            held.until
+            for node_id, held in self._holds.items()
+            if held.until > now and (advert := self._adverts.get(node_id)) and advert.role is Role.MASTER
+        ]
+        return min(ends, default=None)
+
+    def masters(self, now: float) -> list[Advert]:
+        """Return those that say they are master and are not held, the one to join first (as a merge would end)."""
+        found = [a for a in self._adverts.values() if a.role is Role.MASTER and not self.is_held(a.id, now)]
+        return sorted(found, key=lambda a: merge_order(a.members, a.priority, a.id))
+
+    def better_candidates(self, me: Candidate, now: float) -> int:
+        """Count the eligible nodes that should become master rather than `me`."""
+        mine = candidate_order(me)
+        return sum(
+            1
+            for a in self._adverts.values()
+            if a.eligible and candidate_order(a) < mine and not self.is_held(a.id, now)
+        )

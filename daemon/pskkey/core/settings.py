@@ -1,0 +1,44 @@
+"""What the operator decided about a node, as the core takes it. All times are in seconds."""
+
+from dataclasses import dataclass, field
+
+from pskkey.model import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long things may take (DESIGN of the election and of the key state)."""
+
+    discovery_window: float = 1.0
+    claim_step: float = 0.3
+    heartbeat_interval: float = 0.5
+    dead_after: float = 1.5
+    reconnect_timeout: float = 0.3
+    successor_timeout: float = 0.5
+    join_timeout: float = 2.0
+    takeover_retry: float = 0.05
+    takeover_patience: float = 2.5
+    hold_down_min: float = 1.0
+    hold_down_max: float = 60.0
+    rival_hold_max: float = 2.0
+    beacon_interval: float = 2.0
+    group_interval: float = 0.1
+    activation_deadline: float = 5.0
+    retire_after: float = 10.0
+    rekey_spacing: float = 1.0
+    rekey_interval: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One node's own part: its group, itself as a member, and its memory's name.
+
+    `instance` is random and new whenever the node starts without the keys that it had before.
+    """
+
+    group: str
+    me: Member
+    instance: str
+    version: str
+    max_members: int = 1024
+    timing: Timing = field(default_factory=Timing)
