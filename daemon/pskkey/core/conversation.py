@@ -1,0 +1,220 @@
+"""What is said in a session, and what it means to whom: the master, a client, a session manager of this node.
+
+Every message has its case in every direction: it is taken, or answered with an error that ends the session. A peer may
+send anything at any time, so nothing here relies on the order of what came before.
+"""
+
+from typing import assert_never
+
+from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
+from pskkey.core.consumers import Consumers
+from pskkey.core.election import NOT_MASTER, Election
+from pskkey.core.events import Direction, Process, Session
+from pskkey.core.keyring import Keyring
+from pskkey.core.members import Members
+from pskkey.core.settings import Settings
+from pskkey.model import (
+    ErrorMessage,
+    Group,
+    Handover,
+    Heartbeat,
+    Join,
+    KeyAck,
+    KeyNew,
+    KeyNewReason,
+    KeyRequest,
+    KeyResponse,
+    KeyState,
+    KeyWatch,
+    Member,
+    Merge,
+    Message,
+    Role,
+)
+
+
+class Conversation:
+    """The open sessions, and the meaning of each message. Appends what must be done to `out`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        election: Election,
+        members: Members,
+        keyring: Keyring,
+        consumers: Consumers,
+        out: list[Action],
+    ) -> None:
+        self._me = settings.me
+        self._election = election
+        self._members = members
+        self._keyring = keyring
+        self._consumers = consumers
+        self._out = out
+        self._inbound: dict[Session, str] = {}
+        self.handed_over: tuple[Member, ...] = ()
+        """The member map that came with a HANDOVER to us, until the node has taken it."""
+
+    # --- sessions -----------------------------------------------------------------------------------------------
+
+    def accepted(self, session: Session, address: str) -> None:
+        """A key client's session is open."""
+        self._inbound[session] = address
+
+    def attached(self, session: Session, process: Process) -> None:
+        """A session manager of this node is there."""
+        self._consumers.attach(session, process)
+
+    def disconnected(self, session: Session, reason: str, now: float) -> None:
+        """A session is over."""
+        match session.direction:
+            case Direction.OUTBOUND:
+                self._election.disconnected(session, reason, now)
+            case Direction.INBOUND:
+                self._inbound.pop(session, None)
+                self._members.lost(session, reason)
+            case Direction.LOCAL:
+                self._consumers.detach(session)
+            case _:
+                assert_never(session.direction)
+
+    def received(self, session: Session, message: Message, now: float) -> None:
+        """A message came. What still comes on a session that we have closed is nobody's."""
+        match session.direction:
+            case Direction.OUTBOUND:
+                if self._election.owns(session):
+                    self._from_master(session, message, now)
+            case Direction.INBOUND:
+                if session in self._inbound:
+                    self._from_client(session, message, now)
+            case Direction.LOCAL:
+                if self._consumers.has(session):
+                    self._from_consumer(session, message)
+            case _:
+                assert_never(session.direction)
+
+    # --- by who speaks ------------------------------------------------------------------------------------------
+
+    def _from_master(self, session: Session, message: Message, now: float) -> None:
+        self._election.heard(session, now)
+        match message:
+            case Group():
+                self._election.group_received(session, message, now)
+            case KeyState():
+                if self._election.master_session == session:
+                    self._keyring.adopt(message, now)
+            case Heartbeat():
+                pass
+            case Handover():
+                self.handed_over = message.members
+                self._election.handed_over(session, message, now)
+            case Merge():
+                self._election.merge_answered(session, message, now)
+            case ErrorMessage():
+                if message.code == "duplicate_id":
+                    self.report_duplicate(message.message)
+                self._election.refused(session, message, now)
+            case KeyRequest() | KeyResponse() | KeyWatch() | KeyAck() | KeyNew() | Join():
+                self._protocol_error(session, message)
+                self._election.disconnected(session, "it broke the protocol", now)
+            case _:
+                assert_never(message)
+
+    def _from_client(self, session: Session, message: Message, now: float) -> None:
+        self._members.heard(session, now)
+        is_master = self._election.role is Role.MASTER
+        joined = self._members.has(session)
+        match message:
+            case KeyRequest():
+                self._answer_key_request(session)
+            case Join() if is_master:
+                if self._election.term_met(message.term):
+                    self._members.set_term(self._election.term)
+                if self._members.join(session, message, self._inbound[session], now):
+                    self._keyring.roll()
+                if joined or self._members.has(session):
+                    self._meet_foreign_keys(message)
+            case Merge() if is_master:
+                self._election.merge_asked(session, message, now)
+            case Join() | Merge():
+                text = f"{self._me.name} is not the master now"
+                self._out.append(Disconnect(session, ErrorMessage(NOT_MASTER, text)))
+                self._inbound.pop(session, None)
+            case Heartbeat() if joined:
+                pass
+            case KeyAck() if joined:
+                self._members.acknowledge(session, message)
+            case KeyNew() if joined:
+                self.ask_for_new_key(message.reason)
+            case ErrorMessage():
+                self._out.append(Disconnect(session))
+                self._inbound.pop(session, None)
+                self._members.lost(session, message.message)
+            case Heartbeat() | KeyAck() | KeyNew() | KeyResponse() | KeyState() | KeyWatch() | Group() | Handover():
+                self._protocol_error(session, message)
+                self._inbound.pop(session, None)
+                self._members.lost(session, "it broke the protocol")
+            case _:
+                assert_never(message)
+
+    def _from_consumer(self, session: Session, message: Message) -> None:
+        match message:
+            case KeyRequest():
+                self._answer_key_request(session)
+            case KeyWatch(will_send):
+                current = self._keyring.current
+                if self._consumers.watch(session, current.epoch if current else 0, will_send=will_send):
+                    self.ask_for_new_key(KeyNewReason.SENDER_RESTARTED)
+            case KeyAck(epoch):
+                self._consumers.acknowledge(session, epoch)
+            case KeyNew(reason):
+                self.ask_for_new_key(reason)
+            case Heartbeat():
+                self._out.append(Send(session, Heartbeat()))
+            case ErrorMessage():
+                self._out.append(Disconnect(session))
+                self._consumers.detach(session)
+            case KeyResponse() | KeyState() | Join() | Group() | Merge() | Handover():
+                self._protocol_error(session, message)
+                self._consumers.detach(session)
+            case _:
+                assert_never(message)
+
+    # --- what follows from it -----------------------------------------------------------------------------------
+
+    def ask_for_new_key(self, reason: KeyNewReason) -> None:
+        """Roll to a fresh key as master, or ask the master to; without a master there is nobody to share one with."""
+        if self._election.role is Role.MASTER:
+            self._out.append(Notice(NoticeKind.REKEY_STARTED, f"rolling to a new key: {reason.name.lower()}"))
+            self._keyring.roll()
+        elif (session := self._election.master_session) is not None:
+            self._out.append(Send(session, KeyNew(reason)))
+
+    def _meet_foreign_keys(self, join: Join) -> None:
+        mine = {(e.epoch, e.key.fingerprint) for e in self._keyring.entries}
+        for held in join.held:
+            if held.send and (held.epoch, held.fingerprint) not in mine:
+                text = f"{join.member.name} comes with another group's key, epoch {held.epoch}: rolling above both"
+                self._out.append(Notice(NoticeKind.REKEY_STARTED, text, {"peer": join.member.id}))
+                self._keyring.roll(above=max(h.epoch for h in join.held))
+                return
+
+    def _answer_key_request(self, session: Session) -> None:
+        current = self._keyring.current
+        if current is not None:
+            self._out.append(Send(session, KeyResponse(current.key)))
+            return
+        self._out.append(Disconnect(session, ErrorMessage("no_key", "this node holds no key yet; try again shortly")))
+        self._inbound.pop(session, None)
+        self._consumers.detach(session)
+
+    def _protocol_error(self, session: Session, message: Message) -> None:
+        name = type(message).__name__
+        self._out.append(Notice(NoticeKind.PROTOCOL_ERROR, f"unexpected {name} on a session; closed it"))
+        error = ErrorMessage("protocol", f"{name} is not expected here")
+        self._out.append(Disconnect(session, error))
+
+    def report_duplicate(self, other: str) -> None:
+        """Tell the operator that two nodes have our id."""
+        text = f"node id {self._me.id} is also claimed elsewhere: {other}; set a different node.id on one of them"
+        self._out.append(Notice(NoticeKind.DUPLICATE_ID, text))
