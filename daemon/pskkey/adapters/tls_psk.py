@@ -66,8 +66,13 @@ def require_psk(tls: ssl.SSLObject | ssl.SSLSocket) -> None:
         raise HandshakeError("the server did not use the pre-shared key; it is not a key server of ours")
 
 
+# Our own entry: no alert came. Servers on Python's asyncio, ours too, close without one; and one that was sent is lost
+# when its sender closes a socket with unread bytes in it.
+_CUT = "CUT"
+
 # What the server's own TLS says of a failed handshake, by OpenSSL's reason.
 _OF_CLIENT = {
+    _CUT: "it ended the connection in the middle of the handshake",
     "BINDER_DOES_NOT_VERIFY": "its key for this identity is not ours (wrong PSK)",
     "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "its key for this identity is not ours (wrong PSK)",
     "DIGEST_CHECK_FAILED": "its key for this identity is not ours (wrong PSK)",
@@ -77,12 +82,13 @@ _OF_CLIENT = {
     "UNSUPPORTED_PROTOCOL": "it speaks no TLS version of ours (1.2 and 1.3)",
     "HTTP_REQUEST": "it speaks HTTP and not TLS",
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
-    "UNEXPECTED_EOF_WHILE_READING": "it closed the connection in the middle",
 }
 
 # What the client's TLS says, most often of an alert that the server sent. Servers differ in their alerts, so one
 # sentence has to do for the several causes of each.
 _OF_SERVER = {
+    _CUT: "it ended the connection in the handshake: most often it knows another key for our PSK identity, or not the"
+    " identity",
     "CERTIFICATE_VERIFY_FAILED": "it presented a certificate and does not use our PSK, so it is no key server of ours",
     "SSLV3_ALERT_ILLEGAL_PARAMETER": "it holds another key for our PSK identity (wrong PSK)",
     "TLSV1_ALERT_DECRYPT_ERROR": "it holds another key for our PSK identity (wrong PSK)",
@@ -92,7 +98,6 @@ _OF_SERVER = {
     "UNSUPPORTED_PROTOCOL": "it does not speak TLS 1.3",
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
     "HTTP_REQUEST": "it speaks HTTP and not TLS",
-    "UNEXPECTED_EOF_WHILE_READING": "it closed the connection in the middle of the handshake",
 }
 _UNKNOWN_PSK_IDENTITY = "unknown psk identity"  # OpenSSL 3.0 has no reason of this name for Python
 
@@ -116,6 +121,8 @@ def explain_server_failure(error: Exception, identity: str) -> str:
 def _explain(error: Exception, reasons: dict[str, str]) -> str:
     if isinstance(error, HandshakeError):
         return str(error)
+    if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
+        return reasons[_CUT]
     if isinstance(error, ssl.SSLError):
         if error.reason in reasons:
             return reasons[error.reason]
@@ -124,9 +131,6 @@ def _explain(error: Exception, reasons: dict[str, str]) -> str:
         return f"TLS failed: {(error.reason or 'unknown cause').replace('_', ' ').lower()}"
     if isinstance(error, TimeoutError) or (isinstance(error, ConnectionAbortedError) and error.errno is None):
         return "the handshake took too long"
-    if isinstance(error, ConnectionResetError):
-        # The alert is lost when the peer closes a socket with unread bytes in it.
-        return "it ended the connection in the middle of the handshake (most often: another PSK, or not TLS)"
     if isinstance(error, OSError) and error.errno is not None:
         return f"the connection failed in the handshake ({errno.errorcode.get(error.errno, error.errno)})"
     return f"the handshake failed ({type(error).__name__})"

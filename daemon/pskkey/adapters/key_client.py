@@ -1,0 +1,217 @@
+"""The daemon's key client: sessions that it opens to key servers over TLS-PSK, as events and actions."""
+
+import asyncio
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pskkey.adapters.tcp_errors import explain_connect_failure
+from pskkey.adapters.tls_connection import CLOSE_TIMEOUT, TlsConnection
+from pskkey.adapters.tls_psk import client_context, explain_server_failure, require_psk
+from pskkey.core.actions import Connect
+from pskkey.core.events import Connected, Disconnected, Event, Received, Session
+from pskkey.errors import HandshakeError, PskkeyError, Unreachable
+from pskkey.model import ErrorMessage, Message
+from pskkey.psk import Psk, PskFile
+from pskkey.wire.packet import Door, PacketReader, Side, encode
+
+STAGGER = 0.1
+"""Seconds that an attempt at one address of a peer may last before the next one is tried beside it."""
+
+_log = logging.getLogger("pskkey.client")
+
+
+@dataclass(slots=True, eq=False)
+class _Outbound:
+    """A session that was asked for; open once `connection` is known."""
+
+    task: asyncio.Task[None] | None = None
+    connection: TlsConnection | None = None
+    reader: PacketReader = field(default_factory=lambda: PacketReader(Door.TLS, Side.CLIENT))
+    failures: list[PskkeyError] = field(default_factory=list)
+
+
+class KeyClient:
+    """Opens sessions to key servers. Emits Connected, Received and Disconnected.
+
+    `psk` is asked at each attempt. Counters: `connects_ok`, `connects_failed`, `bad_packets`, `connections_stalled`.
+    """
+
+    def __init__(
+        self,
+        psk: Callable[[], PskFile],
+        emit: Callable[[Event], None],
+        counters: Counter[str],
+    ) -> None:
+        self._psk = psk
+        self._emit = emit
+        self._counters = counters
+        self._outbound: dict[Session, _Outbound] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: dict[TlsConnection, Session] = {}  # also those of attempts, and of sessions given up
+        self._open: set[TlsConnection] = set()
+        self._all_lost = asyncio.Event()
+
+    def connect(self, action: Connect) -> None:
+        """Open a session; answered by Connected or by Disconnected."""
+        outbound = self._outbound[action.session] = _Outbound()
+        outbound.task = asyncio.create_task(self._connect(action, outbound))
+        self._tasks.add(outbound.task)
+        outbound.task.add_done_callback(self._tasks.discard)
+
+    def send(self, session: Session, message: Message) -> None:
+        """Send on an open session; nothing happens on one that is not."""
+        outbound = self._outbound.get(session)
+        if outbound is not None and outbound.connection is not None:
+            outbound.connection.write(encode(message))
+
+    def disconnect(self, session: Session, error: ErrorMessage | None) -> None:
+        """End a session, or the attempt to open it. No event follows."""
+        outbound = self._outbound.pop(session, None)
+        if outbound is None:
+            return
+        if outbound.connection is None:
+            if outbound.task is not None:
+                outbound.task.cancel()
+            return
+        if error is not None:
+            outbound.connection.write(encode(error))
+        outbound.connection.close("we closed it")
+
+    async def stop(self) -> None:
+        """End every session and attempt, each with its Disconnected event; return when nothing of them is left."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for session in [session for session, outbound in self._outbound.items() if outbound.connection is None]:
+            self._end(session, "the key client stops")
+        for connection in list(self._open):
+            connection.close("the key client stops")
+        while self._open:
+            self._all_lost.clear()
+            await self._all_lost.wait()
+
+    def opened(self, connection: TlsConnection) -> None:
+        """A handshake succeeded: the session is open, unless another address was faster or the PSK was not used."""
+        self._open.add(connection)
+        session = self._connections[connection]
+        outbound = self._outbound.get(session)
+        if outbound is None or outbound.connection is not None:
+            connection.abort("it was not needed any more")
+            return
+        try:
+            require_psk(connection.tls)
+        except HandshakeError as error:
+            outbound.failures.append(HandshakeError(f"{connection.address}, port {connection.port}: {error}"))
+            connection.abort("it did not use the PSK")
+            return
+        outbound.connection = connection
+        self._counters["connects_ok"] += 1
+        self._emit(Connected(session))
+
+    def received(self, connection: TlsConnection, data: bytes) -> None:
+        """Bytes came from a server. Raises BadPacket when they break the protocol."""
+        session = self._connections[connection]
+        outbound = self._outbound.get(session)
+        if outbound is None or outbound.connection is not connection:
+            return
+        for message in outbound.reader.receive_untrusted(data):
+            if session not in self._outbound:  # what the last message brought about ended the session
+                return
+            self._emit(Received(session, message))
+
+    def lost(self, connection: TlsConnection, reason: str) -> None:
+        """A connection is over."""
+        session = self._connections.pop(connection)
+        self._open.discard(connection)
+        if not self._open:
+            self._all_lost.set()
+        if connection.broke_protocol or connection.stalled:
+            self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
+        outbound = self._outbound.get(session)
+        if outbound is not None and outbound.connection is connection:
+            self._end(session, f"the connection to {connection.address}, port {connection.port} ended: {reason}")
+
+    def _end(self, session: Session, reason: str) -> None:
+        del self._outbound[session]
+        self._emit(Disconnected(session, reason))
+
+    async def _connect(self, action: Connect, outbound: _Outbound) -> None:
+        late = ""
+        try:
+            async with asyncio.timeout(action.timeout):
+                await self._try_addresses(action, outbound)
+        except TimeoutError:
+            late = f"{', '.join(action.addresses)}, port {action.port}: no answer within {action.timeout:g} s"
+        if outbound.connection is None and self._outbound.get(action.session) is outbound:
+            self._counters["connects_failed"] += 1
+            # What a server said against us tells more than that another address did not answer.
+            told = sorted(outbound.failures, key=lambda error: not isinstance(error, HandshakeError))
+            self._end(action.session, str(told[0]) if told else late or "the peer has no address")
+
+    async def _try_addresses(self, action: Connect, outbound: _Outbound) -> None:
+        """Try the addresses one after the other, each beside those that have not failed yet, until one is open."""
+        psk = self._psk().active
+        waiting = list(action.addresses)
+        attempts: dict[asyncio.Task[None], TlsConnection] = {}
+        try:
+            while (waiting or attempts) and outbound.connection is None:
+                if waiting:
+                    connection = TlsConnection(self, waiting.pop(0), action.port)
+                    self._connections[connection] = action.session
+                    attempts[asyncio.create_task(self._attempt(connection, psk, outbound))] = connection
+                done, _ = await asyncio.wait(
+                    attempts, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    del attempts[task]
+                    task.result()
+        finally:
+            for task, connection in attempts.items():
+                if connection is not outbound.connection:  # cancelled in its last step, the fastest would be closed
+                    task.cancel()
+            await asyncio.gather(*attempts, return_exceptions=True)
+
+    async def _attempt(self, connection: TlsConnection, psk: Psk, outbound: _Outbound) -> None:
+        """Try one address; what fails is noted in `outbound.failures`."""
+        target = f"{connection.address}, port {connection.port}"
+        try:
+            connected = await _connect_tcp(connection.address, connection.port)
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
+                sock=connected,
+                ssl=client_context(psk),
+                server_hostname="",
+                ssl_shutdown_timeout=CLOSE_TIMEOUT,
+            )
+        except Unreachable as error:
+            outbound.failures.append(Unreachable(f"{target}: {error}"))
+        except OSError as error:
+            outbound.failures.append(HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}"))
+        finally:
+            if connection not in self._open:  # never opened, so nothing will be told of it
+                self._connections.pop(connection, None)
+
+
+async def _connect_tcp(address: str, port: int) -> socket.socket:
+    """Return a connected socket. Raises Unreachable with the reason."""
+    try:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        family, kind, protocol, _, target = found[0]
+        connected = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise Unreachable(explain_connect_failure(error)) from None
+    try:
+        connected.setblocking(False)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(connected, target)
+    except OSError as error:
+        connected.close()
+        raise Unreachable(explain_connect_failure(error)) from None
+    except asyncio.CancelledError:
+        connected.close()
+        raise
+    return connected

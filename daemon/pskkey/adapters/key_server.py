@@ -1,0 +1,105 @@
+"""The daemon's key server: sessions of clients that come over TLS-PSK, as events and actions."""
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from pskkey.adapters.tls_connection import TlsConnection
+from pskkey.adapters.tls_listener import ServerLimits, TlsListener
+from pskkey.core.events import Accepted, Direction, Disconnected, Event, Received, Session
+from pskkey.model import ErrorMessage, Join, Message
+from pskkey.psk import PskFile
+from pskkey.wire.packet import Door, PacketReader, Side, encode
+
+_REFUSAL = ErrorMessage("busy", "the key server has no place for another connection from this address")
+_log = logging.getLogger("pskkey.server")
+
+
+class KeyServer:
+    """Accepts key clients and other nodes; decides nothing about what they ask.
+
+    Emits Accepted, Received and Disconnected. A session that has sent a JOIN may be silent as long as the core bears
+    it; every other one only for `limits.silence` seconds.
+    """
+
+    def __init__(
+        self,
+        psk: Callable[[], PskFile],
+        legacy_clients: bool,
+        limits: ServerLimits,
+        emit: Callable[[Event], None],
+        counters: Counter[str],
+    ) -> None:
+        self._emit = emit
+        self._listener = TlsListener(psk, legacy_clients, limits, self, encode(_REFUSAL), counters)
+        self._numbers = itertools.count(1)
+        self._sessions: dict[TlsConnection, Session] = {}
+        self._connections: dict[Session, TlsConnection] = {}
+        self._readers: dict[Session, PacketReader] = {}
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port that is listened on, None while it is not."""
+        return self._listener.port
+
+    async def start(self, addresses: Sequence[str], port: int) -> None:
+        """Listen on these IP addresses, or on all of IPv4 and IPv6 when there are none given.
+
+        Port 0 takes a free one. Raises ConfigError when an address or the port cannot be had.
+        """
+        await self._listener.start(addresses, port)
+
+    async def stop(self) -> None:
+        """Stop listening and end every session, each with its Disconnected event; it may be started again."""
+        await self._listener.stop()
+
+    def send(self, session: Session, message: Message) -> None:
+        """Send on an open session; nothing happens on one that is over."""
+        connection = self._connections.get(session)
+        if connection is not None:
+            connection.write(encode(message))
+
+    def disconnect(self, session: Session, error: ErrorMessage | None) -> None:
+        """End a session, telling the peer `error` first if there is one. No Disconnected event follows."""
+        connection = self._connections.get(session)
+        if connection is None:
+            return
+        self._forget(connection)
+        if error is not None:
+            connection.write(encode(error))
+        connection.close("we closed it" if error is None else f"we closed it: {error.message}")
+
+    def opened(self, connection: TlsConnection) -> None:
+        """A client has proved that it holds a PSK of ours."""
+        session = Session(Direction.INBOUND, next(self._numbers))
+        self._sessions[connection] = session
+        self._connections[session] = connection
+        self._readers[session] = PacketReader(Door.TLS, Side.SERVER)
+        _log.debug("Session %d from %s, identity %r", session.number, connection.address, connection.identity)
+        self._emit(Accepted(session, connection.address))
+
+    def received(self, connection: TlsConnection, data: bytes) -> None:
+        """Bytes came from a client. Raises BadPacket when they break the protocol."""
+        session = self._sessions.get(connection)
+        if session is None:
+            return
+        for message in self._readers[session].receive_untrusted(data):
+            if session not in self._connections:  # what the last message brought about ended the session
+                return
+            if isinstance(message, Join):
+                connection.limit_silence(None)
+            self._emit(Received(session, message))
+
+    def lost(self, connection: TlsConnection, reason: str) -> None:
+        """A client's connection is over."""
+        session = self._sessions.get(connection)
+        if session is None:
+            return
+        self._forget(connection)
+        self._emit(Disconnected(session, f"the connection from {connection.address} ended: {reason}"))
+
+    def _forget(self, connection: TlsConnection) -> None:
+        session = self._sessions.pop(connection)
+        del self._connections[session]
+        del self._readers[session]
