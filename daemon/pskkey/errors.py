@@ -36,3 +36,7 @@ class HandshakeError(PskkeyError):
 
 class Unreachable(PskkeyError):
     """Nothing answers at an address: closed port, no route, time-out, or no socket at a path."""
+
+
+class NoAnswer(Unreachable):
+    """A peer took our connection or request and then said nothing in time, or closed without an answer."""

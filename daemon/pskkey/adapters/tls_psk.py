@@ -78,7 +78,7 @@ _OF_CLIENT = {
     "DIGEST_CHECK_FAILED": "its key for this identity is not ours (wrong PSK)",
     "PSK_IDENTITY_NOT_FOUND": "it knows no PSK identity of ours",
     "NO_SUITABLE_SIGNATURE_ALGORITHM": "it offered no PSK that fits (no SHA-256 cipher suite, or no PSK at all)",
-    "NO_SHARED_CIPHER": "it offers no cipher suite of ours (an older C client needs tls.legacy_clients)",
+    "NO_SHARED_CIPHER": "it offers no cipher suite of ours (older C clients need legacy_clients)",
     "UNSUPPORTED_PROTOCOL": "it speaks no TLS version of ours (1.2 and 1.3)",
     "HTTP_REQUEST": "it speaks HTTP and not TLS",
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
@@ -109,13 +109,13 @@ def explain_client_failure(error: Exception, identity: str | None, known: bool) 
     """
     if identity is not None and not known:
         return f"it offered the PSK identity {_shown(identity)}, which our PSK file does not have"
-    offered = "" if identity is None else f", identity {_shown(identity)}"
+    offered = "" if identity is None else f" (PSK identity {_shown(identity)})"
     return _explain(error, _OF_CLIENT) + offered
 
 
 def explain_server_failure(error: Exception, identity: str) -> str:
     """Say, to the client's operator, why the handshake with a server failed; to be put after the server's address."""
-    return f"{_explain(error, _OF_SERVER)}, identity {_shown(identity)}"
+    return f"{_explain(error, _OF_SERVER)} (our PSK identity is {_shown(identity)})"
 
 
 def _explain(error: Exception, reasons: dict[str, str]) -> str:
