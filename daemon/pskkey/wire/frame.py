@@ -9,7 +9,7 @@ Layout (4 bytes, then the payload):
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -74,9 +74,12 @@ class FrameReader:
         Raises BadPacket when the stream breaks the protocol. It cannot be trusted from there on, so every later call
         raises again; frames before the fault that came in the same piece are given up with it.
         """
+        return list(self.each_untrusted(data))
+
+    def each_untrusted(self, data: bytes) -> Iterator[Frame]:
+        """Do as `receive_untrusted` does, but yield each frame before the header of the next one is judged."""
         if self._error is not None:
             raise BadPacket(self._error)
-        frames: list[Frame] = []
         rest = memoryview(data)
         while rest or self._pending:
             wanted = HEADER_SIZE
@@ -89,9 +92,9 @@ class FrameReader:
                 break
             if wanted == HEADER_SIZE and self._payload_size_untrusted() > 0:
                 continue
-            frames.append(Frame(self._pending[1], bytes(self._pending[HEADER_SIZE:])))
+            frame = Frame(self._pending[1], bytes(self._pending[HEADER_SIZE:]))
             self._pending.clear()
-        return frames
+            yield frame
 
     def _payload_size_untrusted(self) -> int:
         version, packet_type, size = _HEADER.unpack_from(self._pending)

@@ -101,7 +101,7 @@ class PacketReader:
         if self._broken:
             raise BadPacket("the connection was given up after a bad packet")
         try:
-            decoded = [self._decode_untrusted(frame) for frame in self._frames.receive_untrusted(data)]
+            decoded = [self._decode_untrusted(frame) for frame in self._frames.each_untrusted(data)]
         except BadPacket:
             self._broken = True
             raise

@@ -100,9 +100,9 @@ class RosterReader:
         part = _GroupPart.parse_untrusted(payload)
         self._add_untrusted(part)
         self._succession += part.succession
+        _check_list_untrusted("succession", self._succession)
         if self._received < part.parts:
             return None
-        _check_list_untrusted("succession", self._succession)
         message = Group(part.term, part.master, tuple(self._members), tuple(self._succession))
         self._clear()
         return message
