@@ -83,9 +83,7 @@ class RecordProtection:
     def __repr__(self) -> str:
         return f"RecordProtection(<{self.suite.name}>, epoch={self.epoch})"
 
-    def seal(
-        self, sender_id: int, sequence: int, plaintext: bytes, content_type: int = APPLICATION_DATA
-    ) -> bytes:
+    def seal(self, sender_id: int, sequence: int, plaintext: bytes, content_type: int = APPLICATION_DATA) -> bytes:
         """Return the record (13 bytes of header and 16 or 32 of tag longer than `plaintext`, at most 2^14 bytes).
 
         Raises ValueError for a sender id (0..255), sequence (0..2^40 - 1) or plaintext out of bounds. The caller must

@@ -1,0 +1,273 @@
+"""One member's multicast DTLS session: which key to send with, which to open with, and what to refuse.
+
+Make before break: a KEY_STATE lists up to three keys, and all of them are installed side by side. A received record
+names its epoch, and so its key. What is sent goes out under the one key marked `send`. A key that is no longer listed
+is dropped. No record is ever sent under a number that was used before: each key counts its own sequence for each of our
+sender ids, and the count outlives the key's absence (a daemon that starts anew may list it again).
+
+No I/O and no clock: datagrams and key states go in, datagrams and messages come out, the time comes as an argument.
+
+A datagram is refused for the first of these reasons that holds:
+
+    malformed             not exactly one DTLS 1.2 record, or epoch 0, which has no key
+    unknown_epoch         no key of that epoch is installed for reception
+    not_application_data  alert, handshake...: a group has nobody to close, and nothing to negotiate
+    own                   our own record, come back by multicast loopback
+    unknown_sender        a sender id that the group has not leased
+    replay                seen before, or older than the window
+    authentication        nobody in the group sent this
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from pskkey.errors import BadPacket, PskkeyError
+from pskkey.mcast.record import APPLICATION_DATA, SEQUENCE_LIMIT, RecordProtection, read_header_untrusted
+from pskkey.mcast.replay import ReplayWindow
+from pskkey.model import KeyEntry, KeyState
+
+HIGH_WATER = SEQUENCE_LIMIT // 2
+STATE_REQUEST_INTERVAL = 1.0
+REMEMBERED_KEYS = 64
+
+
+class Drop(StrEnum):
+    """Why a datagram was not delivered; also the names of the counters."""
+
+    MALFORMED = "malformed"
+    UNKNOWN_EPOCH = "unknown_epoch"
+    NOT_APPLICATION_DATA = "not_application_data"
+    OWN = "own"
+    UNKNOWN_SENDER = "unknown_sender"
+    REPLAY = "replay"
+    AUTHENTICATION = "authentication"
+
+
+class Need(StrEnum):
+    """What a session asks of the daemon."""
+
+    NEW_KEY = "new_key"
+    KEY_STATE = "key_state"
+
+
+class CannotSend(PskkeyError):
+    """There is no key that may be sent with at this moment; the message says why, and what will mend it."""
+
+
+class Message(NamedTuple):
+    """What a member of the group sent: authentic, and delivered once."""
+
+    sender_id: int
+    epoch: int
+    sequence: int
+    plaintext: bytes
+
+
+@dataclass(slots=True)
+class _History:
+    """What was sent and seen under one key: for each of our sender ids the next sequence, for each sender a window."""
+
+    next_sequence: dict[int, int] = field(default_factory=dict)
+    windows: dict[int, ReplayWindow] = field(default_factory=dict)
+    senders: set[int] = field(default_factory=set)
+    asked_for_new_key: bool = False
+
+
+@dataclass(slots=True)
+class _Installed:
+    """One key of the current state, ready for use."""
+
+    protection: RecordProtection
+    history: _History
+    fingerprint: str
+    send: bool
+    receive: bool
+
+
+class GroupSession:
+    """The state of one member.
+
+    `need` is called when the daemon should roll to a new key (once for each key, at `high_water`) or tell its state
+    again (a record of a newer epoch, or of a sender not listed, at most once in `STATE_REQUEST_INTERVAL` seconds).
+
+    `own_records`: deliver our own records when loopback brings them back, instead of dropping them as `own`.
+    `any_sender`: deliver whatever authenticates. The list of senders in a KEY_STATE may lag behind a member that has
+    just joined, and proves nothing: whoever holds the key can name any sender. Without it a sender is known, as it is
+    to a wolfSSL peer, from when a state first lists it until the epoch ends; that a later state no longer lists it, as
+    when a new master has not yet heard of all members, takes nothing away.
+    `high_water` and `sequence_limit` bound the sequence numbers of each key; no limit can be over 2^40.
+
+    `counters` has `sent`, `received` and one for every `Drop`.
+    """
+
+    def __init__(
+        self,
+        need: Callable[[Need], None] | None = None,
+        *,
+        own_records: bool = False,
+        any_sender: bool = False,
+        high_water: int = HIGH_WATER,
+        sequence_limit: int = SEQUENCE_LIMIT,
+    ) -> None:
+        if not 0 < high_water <= sequence_limit <= SEQUENCE_LIMIT:
+            raise ValueError("0 < high_water <= sequence_limit <= 2^40 is required")
+        self.counters: Counter[str] = Counter()
+        self._need = need
+        self._own_records = own_records
+        self._any_sender = any_sender
+        self._high_water = high_water
+        self._sequence_limit = sequence_limit
+        self._sender_id: int | None = None
+        self._installed: dict[int, _Installed] = {}
+        self._sending: _Installed | None = None
+        self._histories: dict[tuple[int, str], _History] = {}
+        self._last_state_request: float | None = None
+
+    @property
+    def sender_id(self) -> int | None:
+        """Our sender id, 0..255, or None while none is leased to us."""
+        return self._sender_id
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs whose records can be received: what a consumer acknowledges to its daemon."""
+        return tuple(sorted(epoch for epoch, installed in self._installed.items() if installed.receive))
+
+    @property
+    def send_epoch(self) -> int | None:
+        """The epoch that `send` uses; None when it would raise CannotSend for want of a key or a sender id."""
+        if self._sending is None or self._sender_id is None:
+            return None
+        return self._sending.protection.epoch
+
+    def apply(self, state: KeyState) -> None:
+        """Install what is new in a key state, send with what it says, drop what it no longer lists.
+
+        Raises ValueError when the state contradicts itself: an epoch listed twice, or two keys to send with. Then
+        nothing has changed.
+        """
+        if len({entry.epoch for entry in state.entries}) < len(state.entries):
+            raise ValueError("a key state lists an epoch twice")
+        if sum(entry.send for entry in state.entries) > 1:
+            raise ValueError("a key state has two keys to send with")
+        self._installed = {entry.epoch: self._install(entry) for entry in state.entries}
+        self._sending = next((key for key in self._installed.values() if key.send), None)
+        self._sender_id = state.sender_id
+        for installed in self._installed.values():
+            installed.history.senders |= state.senders
+            if state.sender_id is not None:
+                installed.history.next_sequence.setdefault(state.sender_id, 0)
+
+    def send(self, plaintext: bytes) -> bytes:
+        """Return the datagram that carries `plaintext` (at most 2^14 bytes, else ValueError) to the group.
+
+        Raises CannotSend when there is no key, the keys are receive-only, no sender id is leased to us, or the
+        sequence numbers of the key are used up.
+        """
+        sending, sender_id = self._sending, self._sender_id
+        if sending is None or sender_id is None:
+            raise CannotSend(self._why_not())
+        history = sending.history
+        sequence = history.next_sequence[sender_id]
+        if sequence >= self._sequence_limit:
+            raise CannotSend(
+                f"the sequence numbers of epoch {sending.protection.epoch} are used up; a new key has been asked for"
+            )
+        datagram = sending.protection.seal(sender_id, sequence, plaintext)
+        history.next_sequence[sender_id] = sequence + 1
+        self.counters["sent"] += 1
+        if sequence + 1 >= self._high_water and not history.asked_for_new_key:
+            history.asked_for_new_key = True
+            self._ask(Need.NEW_KEY)
+        return datagram
+
+    def receive(self, datagram: bytes, now: float = 0.0) -> Message | None:
+        """Return the message in an untrusted datagram, or None when it is refused; `counters` then says why.
+
+        `now`: seconds of any monotonic clock, for the rate of `Need.KEY_STATE`. Raises nothing.
+        """
+        outcome = self._open_untrusted(datagram, now)
+        if isinstance(outcome, Drop):
+            self.counters[outcome] += 1
+            return None
+        self.counters["received"] += 1
+        return outcome
+
+    def _open_untrusted(self, datagram: bytes, now: float) -> Message | Drop:
+        try:
+            content_type, number = read_header_untrusted(datagram)
+        except BadPacket:
+            return Drop.MALFORMED
+        epoch, sender_id, sequence = number >> 48, number >> 40 & 0xFF, number & 0xFF_FFFF_FFFF
+        if epoch == 0:
+            return Drop.MALFORMED
+        installed = self._installed.get(epoch)
+        if installed is None or not installed.receive:
+            if self._is_newer(epoch):
+                self._ask_for_state(now)
+            return Drop.UNKNOWN_EPOCH
+        if content_type != APPLICATION_DATA:
+            return Drop.NOT_APPLICATION_DATA
+        history = installed.history
+        own = sender_id in history.next_sequence
+        if own and not self._own_records:
+            return Drop.OWN
+        if not own and sender_id not in history.senders:
+            self._ask_for_state(now)
+            if not self._any_sender:
+                return Drop.UNKNOWN_SENDER
+        window = history.windows.get(sender_id)
+        if window is not None and not window.check(sequence):
+            return Drop.REPLAY
+        try:
+            plaintext = installed.protection.open_body_untrusted(content_type, number, datagram)
+        except BadPacket:
+            return Drop.AUTHENTICATION
+        if window is None:
+            window = history.windows[sender_id] = ReplayWindow()
+        window.update(sequence)
+        return Message(sender_id, epoch, sequence, plaintext)
+
+    def _install(self, entry: KeyEntry) -> _Installed:
+        fingerprint = entry.key.fingerprint
+        installed = self._installed.get(entry.epoch)
+        if installed is None or installed.fingerprint != fingerprint or installed.protection.suite != entry.key.suite:
+            protection = RecordProtection(entry.key, entry.epoch)
+        else:
+            protection = installed.protection
+        return _Installed(
+            protection, self._history(entry.epoch, fingerprint), fingerprint, send=entry.send, receive=entry.receive
+        )
+
+    def _history(self, epoch: int, fingerprint: str) -> _History:
+        """The history of a key, moved to the end of those remembered; the oldest are forgotten."""
+        history = self._histories.pop((epoch, fingerprint), None) or _History()
+        self._histories[epoch, fingerprint] = history
+        while len(self._histories) > REMEMBERED_KEYS:
+            del self._histories[next(iter(self._histories))]
+        return history
+
+    def _is_newer(self, epoch: int) -> bool:
+        """By serial number arithmetic (RFC 1982): after 65535 a group starts over at 1."""
+        newest = max(self._installed, default=epoch - 1)
+        return 0 < (epoch - newest) % 65536 < 32768
+
+    def _ask_for_state(self, now: float) -> None:
+        last = self._last_state_request
+        if last is None or now - last >= STATE_REQUEST_INTERVAL:
+            self._last_state_request = now
+            self._ask(Need.KEY_STATE)
+
+    def _ask(self, need: Need) -> None:
+        if self._need is not None:
+            self._need(need)
+
+    def _why_not(self) -> str:
+        if not self._installed:
+            return "the daemon has no key for this group yet; it comes when a master is elected or joined"
+        if self._sending is None:
+            return "every key is receive-only; sending starts with the next epoch, for which the daemon asks"
+        return "no sender id is leased to this member; attach to the daemon as a sender"
