@@ -114,10 +114,11 @@ def _read(path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigError(f"{path}: the PSK file cannot be opened: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"{path}: the PSK file is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"{path}: the PSK file is not a regular file")
         if status.st_mode & stat.S_IRWXO:
             raise ConfigError(
                 f"{path}: the PSK file may be read or changed by every user of this machine (mode "

@@ -101,6 +101,8 @@ class TlsListener:
         if self._listeners:
             raise RuntimeError("listening already")
         self._listeners = open_listening_sockets(addresses, port)
+        for address, listened in self.addresses:
+            _log.info("Listening on %s, port %d", address, listened)
         self._accepting = [asyncio.create_task(self._accept(listener)) for listener in self._listeners]
 
     async def stop(self, reason: str = "the key server stops") -> None:

@@ -15,7 +15,7 @@ _log = logging.getLogger("pskkey.server")
 def main() -> int:
     """Serve until SIGINT or SIGTERM; return the exit code (0, or 2 for usage and configuration)."""
     options = _parser().parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         server = KeyServer(
             options.psk_file,
