@@ -1,0 +1,216 @@
+"""`control.sock`: the Varlink service through which people and programs see the daemon and administer it.
+
+Whoever can open the socket may read. Commands change things, so they ask for an administrator: root, our own user, and
+the users and groups of `[control]`. To add a command, describe it in `wire.interfaces` and pass it in `commands`.
+"""
+
+import asyncio
+import logging
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from socket import socket
+from typing import Any, Final
+
+from pskkey.adapters.control_connection import ControlConnection
+from pskkey.adapters.local_access import LocalAccess, PeerCredentials
+from pskkey.adapters.unix_listener import UnixListener
+from pskkey.errors import BadPacket, PskkeyError
+from pskkey.wire import interfaces
+from pskkey.wire.varlink import (
+    Call,
+    Reply,
+    interface_not_found,
+    invalid_parameter,
+    method_not_found,
+    method_not_implemented,
+    permission_denied,
+)
+
+type Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Takes the parameters of a call and returns those of the reply. May raise InvalidParameter and CommandRefused; any
+other PskkeyError becomes the reply NotPossible with its sentence."""
+
+MAX_CONNECTIONS: Final = 64
+MAX_CONNECTIONS_OF_OTHERS: Final = 48
+"""Connections of all who are no administrators; the places above are kept free for those who are."""
+MAX_CONNECTIONS_OF_USER: Final = 16
+"""Connections of one user who is no administrator."""
+STATUS_SPACING: Final = 0.1
+"""Seconds between two statuses sent to one who follows them."""
+
+_DESCRIPTIONS: Final[Mapping[str, str]] = {
+    interfaces.SERVICE_INTERFACE: interfaces.SERVICE_DESCRIPTION,
+    interfaces.CONTROL_INTERFACE: interfaces.CONTROL_DESCRIPTION,
+}
+_DESCRIBED_METHODS: Final = frozenset(re.findall(r"(?m)^method (\w+)", interfaces.CONTROL_DESCRIPTION))
+
+_log = logging.getLogger("pskkey.control_socket")
+
+
+class InvalidParameter(PskkeyError):
+    """A command was called with a parameter that is unknown, missing or not what it may be."""
+
+    def __init__(self, parameter: str) -> None:
+        super().__init__(f"the parameter {parameter} is not allowed here")
+        self.parameter = parameter
+
+
+class CommandRefused(PskkeyError):
+    """A command cannot be done. `error` is the name of an error of io.pskkey.Control, with its parameters."""
+
+    def __init__(self, error: str, parameters: dict[str, Any]) -> None:
+        super().__init__(error)
+        self.error = error
+        self.parameters = parameters
+
+
+class ControlSocket:
+    """Answers Varlink calls. It decides only who may call what; `status` and the commands are the daemon's."""
+
+    def __init__(
+        self,
+        status: Callable[[], dict[str, Any]],
+        commands: Mapping[str, Command],
+        users: Sequence[str],
+        groups: Sequence[str],
+        counters: Counter[str],
+        version: str,
+    ) -> None:
+        """`commands` go by their names in the interface description. Raises ConfigError for unknown users, groups."""
+        self._status = status
+        self._commands = dict(commands)
+        self._access = LocalAccess.of(users, groups)
+        self._counters = counters
+        self._version = version
+        self._listener = UnixListener()
+        self._connections: dict[ControlConnection, PeerCredentials] = {}
+        self._followers: set[ControlConnection] = set()
+        self._publication: asyncio.TimerHandle | None = None
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(self, path: Path, inherited: socket | None = None) -> None:
+        """Listen at `path`, or on an `inherited` listening socket. Raises ConfigError."""
+        await self._listener.start(lambda: ControlConnection(self), path, self._access, inherited)
+
+    def status_changed(self) -> None:
+        """Send the new status to everyone who follows it, at most every STATUS_SPACING seconds."""
+        if self._followers and self._publication is None:
+            self._publication = asyncio.get_running_loop().call_later(STATUS_SPACING, self._publish)
+
+    async def stop(self) -> None:
+        """Close all connections and the socket, remove its file, and give up commands that still run."""
+        self._listener.close()
+        if self._publication is not None:
+            self._publication.cancel()
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close()
+        await self._listener.wait_closed()
+
+    def admit(self, connection: ControlConnection, peer: PeerCredentials) -> bool:
+        """Tell whether there is room for a new connection, and count it in if so."""
+        others = [known for known in self._connections.values() if not self._access.allows(known)]
+        room = len(self._connections) < MAX_CONNECTIONS
+        if not self._access.allows(peer):
+            room &= len(others) < MAX_CONNECTIONS_OF_OTHERS
+            room &= sum(known.uid == peer.uid for known in others) < MAX_CONNECTIONS_OF_USER
+        if room:
+            self._connections[connection] = peer
+        else:
+            self._counters["connections_refused"] += 1
+            _log.warning("refused process %d of user %d: too many connections", peer.pid, peer.uid)
+        return room
+
+    def called(self, connection: ControlConnection, peer: PeerCredentials, call: Call) -> Reply | None:
+        """Return the reply to a call, or None when `connection.finish` brings it later."""
+        interface, _, method = call.method.rpartition(".")
+        if call.upgrade:
+            return invalid_parameter("upgrade")
+        match interface:
+            case interfaces.SERVICE_INTERFACE:
+                return self._service(method, call.parameters)
+            case interfaces.CONTROL_INTERFACE if method == "GetStatus":
+                return self._get_status(connection, call)
+            case interfaces.CONTROL_INTERFACE:
+                return self._command(connection, peer, method, call)
+            case _:
+                return interface_not_found(interface)
+
+    def broken(self, error: BadPacket) -> None:
+        """Note that a caller broke the protocol."""
+        self._counters["bad_packets"] += 1
+        _log.warning("closed a connection: %s", error)
+
+    def lost(self, connection: ControlConnection) -> None:
+        """Forget a connection that is gone. A command that it called runs to its end."""
+        self._connections.pop(connection, None)
+        self._followers.discard(connection)
+
+    def _service(self, method: str, parameters: dict[str, Any]) -> Reply:
+        match method:
+            case "GetInfo":
+                if parameters:
+                    return invalid_parameter(next(iter(parameters)))
+                info = {"vendor": "pskkey", "product": "pskkeyd", "version": self._version, "url": ""}
+                return Reply(parameters={**info, "interfaces": list(_DESCRIPTIONS)})
+            case "GetInterfaceDescription":
+                for parameter in parameters.keys() - {"interface"}:
+                    return invalid_parameter(parameter)
+                interface = parameters.get("interface")
+                if not isinstance(interface, str):
+                    return invalid_parameter("interface")
+                if interface not in _DESCRIPTIONS:
+                    return interface_not_found(interface)
+                return Reply(parameters={"description": _DESCRIPTIONS[interface]})
+            case _:
+                return method_not_found(f"{interfaces.SERVICE_INTERFACE}.{method}")
+
+    def _get_status(self, connection: ControlConnection, call: Call) -> Reply:
+        if call.parameters:
+            return invalid_parameter(next(iter(call.parameters)))
+        if call.more and not call.oneway:
+            self._followers.add(connection)
+            return Reply(parameters=self._status(), continues=True)
+        return Reply(parameters=self._status())
+
+    def _command(self, connection: ControlConnection, peer: PeerCredentials, method: str, call: Call) -> Reply | None:
+        command = self._commands.get(method)
+        if command is None:
+            known = method in _DESCRIBED_METHODS
+            return method_not_implemented(call.method) if known else method_not_found(call.method)
+        if not self._access.allows(peer):
+            _log.warning("denied %s to process %d of user %d", method, peer.pid, peer.uid)
+            return permission_denied()
+        _log.info("%s by process %d of user %d", method, peer.pid, peer.uid)
+        task = asyncio.get_running_loop().create_task(self._run(connection, command, call.parameters))
+        self._running.add(task)
+        task.add_done_callback(lambda done: self._ran(connection, done))
+        return None
+
+    async def _run(self, connection: ControlConnection, command: Command, parameters: dict[str, Any]) -> None:
+        try:
+            reply = Reply(parameters=await command(parameters))
+        except InvalidParameter as error:
+            reply = invalid_parameter(error.parameter)
+        except CommandRefused as error:
+            reply = Reply(error=f"{interfaces.CONTROL_INTERFACE}.{error.error}", parameters=error.parameters)
+        except PskkeyError as error:
+            reply = Reply(error=f"{interfaces.CONTROL_INTERFACE}.NotPossible", parameters={"reason": str(error)})
+        connection.finish(reply)
+
+    def _ran(self, connection: ControlConnection, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a command failed in an unforeseen way", exc_info=error)
+            connection.close()
+
+    def _publish(self) -> None:
+        self._publication = None
+        reply = Reply(parameters=self._status(), continues=True)
+        for connection in self._followers:
+            connection.update(reply)

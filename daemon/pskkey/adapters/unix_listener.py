@@ -1,0 +1,126 @@
+"""A listening Unix socket, made here or inherited from systemd."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from pskkey.adapters.local_access import LocalAccess
+from pskkey.errors import ConfigError
+
+_BACKLOG: Final = 128
+
+_log = logging.getLogger("pskkey.unix_listener")
+
+
+class UnixListener:
+    """Accepts connections on a Unix socket and makes a protocol for each.
+
+    A socket file left by a dead daemon is replaced; that of a living one is not touched. On `close` the file is
+    removed, unless the socket was inherited: then consumers may queue on it until the daemon is back.
+    """
+
+    def __init__(self) -> None:
+        self._server: asyncio.Server | None = None
+        self._made: tuple[Path, int, int] | None = None
+
+    async def start(
+        self,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        path: Path,
+        access: LocalAccess,
+        inherited: socket.socket | None = None,
+    ) -> None:
+        """Listen at `path` with the mode and group of `access`, or on the `inherited` listening socket instead.
+
+        Raises ConfigError, a sentence that names the path and what to do.
+        """
+        loop = asyncio.get_running_loop()
+        listening = inherited or self._make(path, access)
+        self._server = await loop.create_unix_server(protocol, sock=listening, backlog=_BACKLOG, cleanup_socket=False)
+
+    def close(self) -> None:
+        """Accept nothing more and remove the socket file. Open connections live on."""
+        if self._server is not None:
+            self._server.close()
+        if self._made is not None:
+            path, device, inode = self._made
+            self._made = None
+            try:
+                found = path.lstat()
+                # Another daemon may have put its own socket there meanwhile.
+                if (found.st_dev, found.st_ino) == (device, inode):
+                    path.unlink()
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                _log.warning("%s: cannot be removed: %s", path, error.strerror)
+
+    async def wait_closed(self) -> None:
+        """Wait until every connection is closed too."""
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def _make(self, path: Path, access: LocalAccess) -> socket.socket:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.setblocking(False)
+            _make_room(path)
+            listening.bind(os.fspath(path))
+            found = path.lstat()
+            self._made = (path, found.st_dev, found.st_ino)
+            # Nobody can connect before listen(), so there is no moment at which the wrong ones could.
+            path.chmod(access.mode)
+            _give_to_group(path, access.group)
+            listening.listen(_BACKLOG)
+        except OSError as error:
+            listening.close()
+            self.close()
+            # bind() of a path that is too long is refused by Python itself, without an error number.
+            reason = error.strerror or "the path is too long for a Unix socket, at most 107 bytes are allowed"
+            raise ConfigError(f"{path}: cannot listen there: {reason}; set another socket path") from None
+        except ConfigError:
+            listening.close()
+            raise
+        return listening
+
+
+def _make_room(path: Path) -> None:
+    """See to it that `path` can be bound: its directory exists, and no dead daemon's socket is in the way."""
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise ConfigError(f"{path}: is in the way and no socket; remove it or set another socket path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        result = probe.connect_ex(os.fspath(path))
+    match result:
+        case errno.ECONNREFUSED:
+            _log.info("%s: replacing the socket of a daemon that is dead", path)
+            path.unlink()
+        case errno.ENOENT:
+            return
+        case 0 | errno.EAGAIN:
+            raise ConfigError(f"{path}: another daemon listens there; stop it or set another socket path")
+        case _:
+            raise ConfigError(
+                f"{path}: a socket is there that cannot be probed: {os.strerror(result)}; "
+                "remove it or set another socket path"
+            )
+
+
+def _give_to_group(path: Path, group: int | None) -> None:
+    if group is None:
+        return
+    try:
+        os.chown(path, -1, group, follow_symlinks=False)
+    except PermissionError:
+        _log.info("%s: only a member of group %d may give it the socket; it stays with our own group", path, group)
