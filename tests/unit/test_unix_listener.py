@@ -1,0 +1,120 @@
+"""The life of a socket file: dead ones are replaced, living ones and other files are left alone."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pskkey.adapters.local_access import LocalAccess
+from pskkey.adapters.unix_listener import UnixListener
+from pskkey.errors import ConfigError
+
+OURS = LocalAccess.of((), ())
+
+
+async def listen(path: Path, inherited: socket.socket | None = None) -> UnixListener:
+    listener = UnixListener()
+    await listener.start(asyncio.Protocol, path, OURS, inherited)
+    return listener
+
+
+def can_connect(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+def is_there(path: Path) -> bool:
+    return path.exists()
+
+
+async def test_file_lives_as_long_as_the_listener(tmp_path: Path) -> None:
+    listener = await listen(tmp_path / "s")
+    assert can_connect(tmp_path / "s")
+    listener.close()
+    await listener.wait_closed()
+    assert not is_there(tmp_path / "s")
+
+
+async def test_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "s"))
+        dead.listen()
+    assert not can_connect(tmp_path / "s")
+    listener = await listen(tmp_path / "s")
+    assert can_connect(tmp_path / "s")
+    listener.close()
+
+
+async def test_socket_of_a_living_daemon_is_left_alone(tmp_path: Path) -> None:
+    first = await listen(tmp_path / "s")
+    with pytest.raises(ConfigError, match="/s: another daemon listens there; stop it or set another socket path"):
+        await listen(tmp_path / "s")
+    assert can_connect(tmp_path / "s")
+    first.close()
+
+
+async def test_socket_of_a_busy_daemon_is_left_alone(tmp_path: Path) -> None:
+    clients = []
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(tmp_path / "s"))
+        busy.listen(0)
+        for _ in range(2):
+            client = socket.socket(socket.AF_UNIX)
+            client.setblocking(False)
+            client.connect_ex(str(tmp_path / "s"))
+            clients.append(client)
+        with pytest.raises(ConfigError, match="another daemon listens there"):
+            await listen(tmp_path / "s")
+    for client in clients:
+        client.close()
+
+
+async def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(ConfigError, match="/s: is in the way and no socket; remove it or set another socket path"):
+        await listen(tmp_path / "s")
+    assert (tmp_path / "s").read_text() == "precious"
+
+
+async def test_file_that_somebody_replaced_is_not_removed(tmp_path: Path) -> None:
+    first = await listen(tmp_path / "s")
+    (tmp_path / "s").unlink()
+    second = await listen(tmp_path / "s")
+    first.close()
+    assert can_connect(tmp_path / "s")
+    second.close()
+
+
+async def test_missing_directory_is_made(tmp_path: Path) -> None:
+    listener = await listen(tmp_path / "run" / "s")
+    assert can_connect(tmp_path / "run" / "s")
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        (lambda directory: directory / "no" / "such" / "s", "cannot listen there: No such file or directory; set"),
+        (lambda directory: directory / ("x" * 120), "cannot listen there: the path is too long for a Unix socket"),
+        (lambda directory: directory / ("x" * 300), "cannot listen there: File name too long; set"),
+    ],
+)
+async def test_impossible_paths_are_reported(tmp_path: Path, place: Callable[[Path], Path], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        await listen(place(tmp_path))
+
+
+async def test_inherited_socket_is_used_and_its_file_stays(tmp_path: Path) -> None:
+    inherited = socket.socket(socket.AF_UNIX)
+    inherited.bind(str(tmp_path / "s"))
+    inherited.listen()
+    kept = os.dup(inherited.fileno())
+    listener = await listen(tmp_path / "elsewhere", inherited)
+    assert can_connect(tmp_path / "s")
+    assert not is_there(tmp_path / "elsewhere")
+    listener.close()
+    assert can_connect(tmp_path / "s"), "connections queue until the next daemon takes the socket"
+    os.close(kept)
