@@ -122,7 +122,8 @@ class KeyWatch:
 class KeyState:
     """KEY_STATE: all that a consumer needs to know, in full.
 
-    Install what is new, send with the one entry marked `send` (none: do not send), drop what is not listed.
+    Install what is new, send with the one entry marked `send` (none: do not send), drop what is not listed. The entries
+    stand in the order of their turns: what was sent with before, what is, what will be.
     `senders` are the sender ids in use in the group; `sender_id` is None when none is leased to the reader.
     """
 

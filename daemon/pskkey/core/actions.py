@@ -56,24 +56,26 @@ class GenerateKey:
 
 
 class NoticeKind(StrEnum):
-    """What an operator may want to be told of; also the names of the counters of `status`."""
+    """What an operator may want to be told of. The values are the names of the counters in `status`."""
 
-    ROLE_CHANGED = "role_changed"
-    MASTER_JOINED = "master_joined"
-    MASTER_LOST = "master_lost"
-    JOIN_FAILED = "join_failed"
-    MEMBER_JOINED = "member_joined"
-    MEMBER_LOST = "member_lost"
-    MEMBER_REFUSED = "member_refused"
-    KEY_CHANGED = "key_changed"
-    REKEY_STARTED = "rekey_started"
+    ROLE_CHANGED = "role_changes"
+    ELECTED = "elections"
+    MASTER_JOINED = "masters_joined"
+    MASTER_LOST = "masters_lost"
+    JOIN_FAILED = "joins_failed"
+    MEMBER_JOINED = "members_joined"
+    MEMBER_LOST = "members_lost"
+    MEMBER_REFUSED = "members_refused"
+    KEY_WANTED = "keys_wanted"
+    KEY_ROLLED = "rekeys"
+    KEY_CHANGED = "key_changes"
     TWO_MASTERS = "two_masters"
-    MERGED = "merged"
+    MERGED = "merges"
     FENCED = "fenced"
-    SLEPT = "slept"
-    DUPLICATE_ID = "duplicate_id"
-    SECOND_SENDER = "second_sender"
-    PROTOCOL_ERROR = "protocol_error"
+    SLEPT = "sleeps"
+    DUPLICATE_ID = "duplicate_ids"
+    SECOND_SENDER = "second_senders"
+    PROTOCOL_ERROR = "protocol_errors"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Conversation:
         consumers: Consumers,
         out: list[Action],
     ) -> None:
-        self._me = settings.me
+        self._settings = settings
         self._election = election
         self._members = members
         self._keyring = keyring
@@ -137,7 +137,7 @@ class Conversation:
             case Merge() if is_master:
                 self._election.merge_asked(session, message, now)
             case Join() | Merge():
-                text = f"{self._me.name} is not the master now"
+                text = f"{self._settings.me.name} is not the master now"
                 self._out.append(Disconnect(session, ErrorMessage(NOT_MASTER, text)))
                 self._inbound.pop(session, None)
             case Heartbeat() if joined:
@@ -185,7 +185,7 @@ class Conversation:
     def ask_for_new_key(self, reason: KeyNewReason) -> None:
         """Roll to a fresh key as master, or ask the master to; without a master there is nobody to share one with."""
         if self._election.role is Role.MASTER:
-            self._out.append(Notice(NoticeKind.REKEY_STARTED, f"rolling to a new key: {reason.name.lower()}"))
+            self._out.append(Notice(NoticeKind.KEY_WANTED, f"rolling to a new key: {reason.name.lower()}"))
             self._keyring.roll()
         elif (session := self._election.master_session) is not None:
             self._out.append(Send(session, KeyNew(reason)))
@@ -195,7 +195,7 @@ class Conversation:
         for held in join.held:
             if held.send and (held.epoch, held.fingerprint) not in mine:
                 text = f"{join.member.name} comes with another group's key, epoch {held.epoch}: rolling above both"
-                self._out.append(Notice(NoticeKind.REKEY_STARTED, text, {"peer": join.member.id}))
+                self._out.append(Notice(NoticeKind.KEY_WANTED, text, {"peer": join.member.id}))
                 self._keyring.roll(above=max(h.epoch for h in join.held))
                 return
 
@@ -216,5 +216,6 @@ class Conversation:
 
     def report_duplicate(self, other: str) -> None:
         """Tell the operator that two nodes have our id."""
-        text = f"node id {self._me.id} is also claimed elsewhere: {other}; set a different node.id on one of them"
+        own = self._settings.me.id
+        text = f"node id {own} is also claimed elsewhere: {other}; set a different node.id on one of them"
         self._out.append(Notice(NoticeKind.DUPLICATE_ID, text))

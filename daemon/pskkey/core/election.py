@@ -61,10 +61,9 @@ class Election:
         make_merge: Callable[[], Merge],
     ) -> None:
         self._settings = settings
-        self._me = settings.me
         self._timing = settings.timing
         self._peers = peers
-        self._rivals = Rivals(settings.me, settings.timing)
+        self._rivals = Rivals(settings)
         self._out = out
         self._make_join = make_join
         self._make_merge = make_merge
@@ -88,7 +87,7 @@ class Election:
     def master(self) -> Member | None:
         """The master that we are a member of, or are; None while there is none."""
         if self.role is Role.MASTER:
-            return self._me
+            return self._settings.me
         return self._link.peer if self.role is Role.CLIENT and self._link else None
 
     @property
@@ -195,7 +194,7 @@ class Election:
         if self.master_session != session or handover.term < self.term:
             return
         self._drop_link()
-        if handover.master.id == self._me.id:
+        if handover.master.id == self._settings.me.id:
             self._claim(handover.term, "it was handed over to us")
             return
         self._takeover = Takeover((handover.master, *successors(self.group, handover.master.id)), 0)
@@ -215,7 +214,7 @@ class Election:
         mine = self._make_merge()
         stays = winner(mine, merge)
         term, epoch = max(mine.term, merge.term), max(mine.epoch, merge.epoch)
-        answer = Merge(self._me, term, mine.members, epoch, winner=stays)
+        answer = Merge(self._settings.me, term, mine.members, epoch, winner=stays)
         self._out.append(Send(session, answer))
         self._settle(stays, merge.master, term, epoch, now)
 
@@ -279,10 +278,10 @@ class Election:
         if masters := self._peers.masters(now):
             self._join(_member(masters[0]), self._timing.join_timeout, now)
         elif listening.claim_at is None and now >= listening.until:
-            if not self._me.eligible:
+            if not self._settings.me.eligible:
                 listening.until = now + self._timing.discovery_window
                 return
-            better = self._peers.better_candidates(self._me, now)
+            better = self._peers.better_candidates(self._settings.me, now)
             listening.claim_at = now + better * self._timing.claim_step
         if self._listening and listening.claim_at is not None and now >= listening.claim_at:
             self._claim(self.term + 1, "no better candidate came forward")
@@ -300,7 +299,7 @@ class Election:
         self.term = max(term, self.term)
         self._takeover = None
         self._become(Role.MASTER)
-        self._out.append(Notice(NoticeKind.MASTER_JOINED, f"we are master of term {self.term}: {why}"))
+        self._out.append(Notice(NoticeKind.ELECTED, f"we are master of term {self.term}: {why}"))
 
     def _open(self, peer: Member, timeout: float, now: float) -> None:
         self._sessions += 1
@@ -358,7 +357,7 @@ class Election:
             self.listen(now)
             return
         successor = takeover.order[takeover.position]
-        if successor.id == self._me.id:
+        if successor.id == self._settings.me.id:
             self._claim(self.term + 1, "we are next in the succession")
             return
         if takeover.retry_at is None:

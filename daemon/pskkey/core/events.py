@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from pskkey.model import Advert, Key, KeyNewReason, Message
+from pskkey.model import Advert, Key, KeyNewReason, Member, Message
 
 
 class Direction(StrEnum):
@@ -109,6 +109,13 @@ class KeyGenerated:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfChanged:
+    """Our own addresses, priority or eligibility are others now."""
+
+    me: Member
+
+
+@dataclass(frozen=True, slots=True)
 class RekeyRequested:
     """The operator asks for a new key."""
 
@@ -131,6 +138,7 @@ type Event = (
     | Received
     | Disconnected
     | KeyGenerated
+    | SelfChanged
     | RekeyRequested
     | StopRequested
 )

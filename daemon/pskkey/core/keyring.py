@@ -232,7 +232,7 @@ class Keyring:
         dropped = {id(e): e for e in (*self._held, *filter(None, [self._own]))}
         mine = self.current
         sending = next((e for e in state.entries if e.send), None)
-        adopted = [self._adopted(e, sending, now) for e in state.entries]
+        adopted = self._adopted(state.entries, now)
         own = self._own
         if mine is not None and not any(e.epoch == mine.epoch and e.key == mine.key for e in state.entries):
             newest = sending.epoch if sending else 0
@@ -279,18 +279,19 @@ class Keyring:
             return timing.activation_deadline + 2 * timing.rekey_spacing
         return timing.retire_after
 
-    def _adopted(self, entry: KeyEntry, sending: KeyEntry | None, now: float) -> HeldEntry:
-        old = next((e for e in self.entries if e.epoch == entry.epoch and e.key == entry.key), None)
-        if entry is sending:
-            turn = Turn.CURRENT
-        elif sending is None or _is_after(entry.epoch, sending.epoch):
-            turn = Turn.NEXT
-        else:
-            turn = Turn.PREVIOUS
-        since = old.since if old is not None and old.turn is turn else now
-        return HeldEntry(entry.epoch, entry.key, turn, since)
+    def _adopted(self, entries: tuple[KeyEntry, ...], now: float) -> list[HeldEntry]:
+        """Give each key its turn by its place: what stands before the one to send with was, what stands after comes.
 
-
-def _is_after(epoch: int, other: int) -> bool:
-    """Compare neighbouring epochs across the wrap from 65535 to 1 (serial number arithmetic as in RFC 1982)."""
-    return (epoch - other) % MAX_EPOCH < MAX_EPOCH // 2
+        Not by its epoch: after a merge or a wrap the older key may have the higher number.
+        """
+        adopted = []
+        turn = Turn.PREVIOUS if any(e.send for e in entries) else Turn.NEXT
+        for entry in entries:
+            if entry.send:
+                turn = Turn.CURRENT
+            old = next((e for e in self.entries if e.epoch == entry.epoch and e.key == entry.key), None)
+            since = old.since if old is not None and old.turn is turn else now
+            adopted.append(HeldEntry(entry.epoch, entry.key, turn, since))
+            if turn is Turn.CURRENT:
+                turn = Turn.NEXT
+        return adopted

@@ -33,7 +33,6 @@ class Members:
         self._out = out
         self._joined: dict[Session, _Joined] = {}
         self._leases = Leases()
-        self._me = settings.me
         self._term = 0
         self._group_stale = False
         self._keys_version = -1
@@ -67,11 +66,11 @@ class Members:
     @property
     def me(self) -> Member:
         """Return the master as a member, with its own lease and acknowledgement."""
-        return replace(self._with_lease(self._me), acked_epoch=self._keyring.highest_epoch or None)
+        return replace(self._with_lease(self._settings.me), acked_epoch=self._keyring.highest_epoch or None)
 
     def my_key_state(self) -> KeyState:
         """Return the key state as the master's own session managers may have it."""
-        return self._key_state(self._me.id)
+        return self._key_state(self._settings.me.id)
 
     def all_acknowledged(self, epoch: int) -> bool:
         """Tell whether every member has `epoch` installed."""
@@ -87,15 +86,15 @@ class Members:
         if state is not None:
             holders = [(m.id, m.sender_id) for m in last if m.sender_id is not None]
             self._leases.inherit(holders, state.senders, epoch)
-        wanted = self._settings.me.sender_id
-        self._leases.grant(self._me.id, self._settings.instance, resumed=True, sends=sends, wanted=wanted, epoch=epoch)
+        me, instance = self._settings.me, self._settings.instance
+        self._leases.grant(me.id, instance, resumed=True, sends=sends, wanted=me.sender_id, epoch=epoch)
         self._next_heartbeat = now
         self._next_flush = now
         self._group_stale = True
 
     def dissolve(self, handover: Handover | None) -> None:
         """Cease to be the master: send everybody to the new one, or away."""
-        away = ErrorMessage("not_master", f"{self._me.name} is not the master any more")
+        away = ErrorMessage("not_master", f"{self._settings.me.name} is not the master any more")
         for joined in self._joined.values():
             if handover is None:
                 self._out.append(Disconnect(joined.session, away))
@@ -106,6 +105,10 @@ class Members:
                 self._out.append(Disconnect(joined.session))
         self._joined.clear()
         self.published = 1
+
+    def me_changed(self) -> None:
+        """Our own entry in the member map is another now."""
+        self._group_stale = True
 
     def set_term(self, term: int) -> None:
         """Take a new term; everybody is told at the next flush."""
@@ -150,7 +153,7 @@ class Members:
     def _refusal(self, session: Session, join: Join, now: float) -> ErrorMessage | None:
         if join.group != self._settings.group:
             return ErrorMessage("wrong_group", f"this is group {self._settings.group!r}, not {join.group!r}")
-        if join.member.id == self._me.id:
+        if join.member.id == self._settings.me.id:
             return ErrorMessage("duplicate_id", f"node id {join.member.id} is the master's own; set node.id on one")
         for other in self._joined.values():
             if other.member.id == join.member.id and other.session != session and other.instance != join.instance:

@@ -7,8 +7,8 @@ be reached that way, it goes itself after a while.
 
 from pskkey.core.peers import Peers
 from pskkey.core.rank import candidate_order, merge_order
-from pskkey.core.settings import Timing
-from pskkey.model import Advert, Member, Merge
+from pskkey.core.settings import Settings
+from pskkey.model import Advert, Merge
 
 
 def winner(mine: Merge, other: Merge) -> str:
@@ -23,9 +23,9 @@ def winner(mine: Merge, other: Merge) -> str:
 class Rivals:
     """The other masters that a master knows of, and since when."""
 
-    def __init__(self, me: Member, timing: Timing) -> None:
-        self._me = me
-        self._own_turn_after = timing.join_timeout + timing.dead_after
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._own_turn_after = settings.timing.join_timeout + settings.timing.dead_after
         self._since: dict[str, float] = {}
 
     def to_ask(self, peers: Peers, members: frozenset[str], now: float) -> Advert | None:
@@ -33,7 +33,7 @@ class Rivals:
         rivals = [a for a in peers.masters(now) if a.id not in members]
         self._since = {a.id: self._since.get(a.id, now) for a in rivals}
         for rival in rivals:
-            is_higher = candidate_order(rival) < candidate_order(self._me)
+            is_higher = candidate_order(rival) < candidate_order(self._settings.me)
             if is_higher or now - self._since[rival.id] > self._own_turn_after:
                 return rival
         return None

@@ -12,7 +12,7 @@ up, the advert follows the role.
 
 from typing import assert_never
 
-from pskkey.core.actions import Action, Advertise, Disconnect, GenerateKey, Send, Stopped
+from pskkey.core.actions import Action, Advertise, Disconnect, GenerateKey, Notice, NoticeKind, Send, Stopped
 from pskkey.core.consumers import Consumers
 from pskkey.core.conversation import Conversation
 from pskkey.core.election import Election
@@ -27,6 +27,7 @@ from pskkey.core.events import (
     KeyGenerated,
     Received,
     RekeyRequested,
+    SelfChanged,
     Started,
     StopRequested,
     Timeout,
@@ -39,6 +40,7 @@ from pskkey.model import (
     Group,
     Handover,
     Join,
+    Key,
     KeyAck,
     KeyState,
     Merge,
@@ -65,6 +67,7 @@ class Node:
         self._joined_as: Join | None = None
         self._advertised: Advertise | None = None
         self._next_beacon = 0.0
+        self._told_key = ""
         self._last_now = float("-inf")
         self._stopping = False
 
@@ -129,8 +132,12 @@ class Node:
             case Received(session, message):
                 self._conversation.received(session, message, now)
             case KeyGenerated(key):
-                if self.election.role is Role.MASTER and self.keyring.install_fresh(key, now):
-                    self.election.term_met(self.election.term)
+                if self.election.role is Role.MASTER:
+                    self._install_fresh(key, now)
+            case SelfChanged(me):
+                self._settings.me = me
+                self.members.me_changed()
+                self._advertised = None
             case RekeyRequested(reason):
                 self._conversation.ask_for_new_key(reason)
             case StopRequested():
@@ -153,8 +160,23 @@ class Node:
             self._lead(now)
         else:
             self._acknowledge_upwards()
+        self._tell_of_key()
         self.consumers.deliver(self.key_state())
         self._advertise(now)
+
+    def _install_fresh(self, key: Key, now: float) -> None:
+        if self.keyring.install_fresh(key, now):
+            self.election.term += 1  # epochs start over, so the term must rise
+        if (coming := self.keyring.next) is not None:
+            text = f"distributing a new key, epoch {coming.epoch}, {key.fingerprint}"
+            self._out.append(Notice(NoticeKind.KEY_ROLLED, text, {"epoch": coming.epoch}))
+
+    def _tell_of_key(self) -> None:
+        current = self.keyring.current
+        if current is not None and current.key.fingerprint != self._told_key:
+            self._told_key = current.key.fingerprint
+            text = f"sending with key epoch {current.epoch}, {self._told_key}"
+            self._out.append(Notice(NoticeKind.KEY_CHANGED, text, {"epoch": current.epoch}))
 
     def _advertise(self, now: float) -> None:
         role = self.election.role
@@ -204,7 +226,7 @@ class Node:
             self._acked_epoch = newest
             self._out.append(Send(session, KeyAck(newest)))
         said = self._joined_as
-        if said is not None and said.sender != self.consumers.sends:
+        if said is not None and (said.sender, said.member) != (self.consumers.sends, self._settings.me):
             self._out.append(Send(session, self._join_message()))
 
     # --- what we say --------------------------------------------------------------------------------------------

@@ -29,11 +29,13 @@ class Timing:
     rekey_interval: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settings:
     """One node's own part: its group, itself as a member, and its memory's name.
 
-    `instance` is random and new whenever the node starts without the keys that it had before.
+    `instance` is random and new whenever the node starts without the keys that it had before. `me` changes while the
+    node runs (`events.SelfChanged`), so it is read here each time and kept nowhere else; `me.sender_id` is the
+    configured wish for one.
     """
 
     group: str

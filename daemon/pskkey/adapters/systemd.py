@@ -1,0 +1,61 @@
+"""What we tell systemd, and what it hands us: readiness, status, watchdog, listening sockets (sd_notify(3))."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+
+import sdnotify
+
+LISTEN_FDS_START = 3
+
+
+class Systemd:
+    """The service manager, or nothing at all when the daemon runs from a shell."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._notifier = sdnotify.SystemdNotifier()
+        microseconds = environ.get("WATCHDOG_USEC", "")
+        is_for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self._watchdog = int(microseconds) / 1e6 if microseconds.isdecimal() and is_for_us else None
+        self._status = ""
+        self._feeder: asyncio.Task[None] | None = None
+
+    def ready(self) -> None:
+        """The sockets listen. From now on the watchdog is fed, by the loop itself: a stuck loop starves it."""
+        self._notifier.notify("READY=1")
+        if self._watchdog and self._feeder is None:
+            self._feeder = asyncio.create_task(self._feed(self._watchdog / 3))
+
+    def status(self, text: str) -> None:
+        """Show `text` in `systemctl status`."""
+        if text != self._status:
+            self._status = text
+            self._notifier.notify(f"STATUS={text}")
+
+    async def stopping(self) -> None:
+        """The daemon ends."""
+        self._notifier.notify("STOPPING=1")
+        if self._feeder is not None:
+            self._feeder.cancel()
+            await asyncio.gather(self._feeder, return_exceptions=True)
+
+    async def _feed(self, interval: float) -> None:
+        while True:
+            self._notifier.notify("WATCHDOG=1")
+            await asyncio.sleep(interval)
+
+
+def inherited_sockets(environ: Mapping[str, str]) -> dict[str, socket.socket]:
+    """Return the listening sockets that systemd passed, by the name of their unit's `FileDescriptorName=`."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return {}
+    count = int(environ.get("LISTEN_FDS", "0"))
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    sockets = {}
+    for number, name in zip(range(count), names, strict=False):
+        fd = LISTEN_FDS_START + number
+        os.set_inheritable(fd, False)
+        if name != "keystate":
+            sockets[name] = socket.socket(fileno=fd)
+    return sockets

@@ -1,0 +1,254 @@
+"""`pskkeyd`: builds the parts from the configuration, runs them, and takes them down in order.
+
+Exit codes: 0 stopped as asked, 1 a defect or a failure at run time, 2 the configuration or the command line is wrong.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from pskkey import __version__, logs
+from pskkey.adapters.control_socket import ControlSocket
+from pskkey.adapters.entropy import random_key
+from pskkey.adapters.interfaces import Network
+from pskkey.adapters.key_client import KeyClient
+from pskkey.adapters.key_server import KeyServer
+from pskkey.adapters.key_socket import KeySocket
+from pskkey.adapters.mdns import Discovery
+from pskkey.adapters.process import forbid_core_dumps
+from pskkey.adapters.systemd import Systemd, inherited_sockets
+from pskkey.adapters.tls_listener import ServerLimits
+from pskkey.config import DEFAULT_CONFIG, Config, load_config, node_id, node_name
+from pskkey.core.actions import Advertise, Notice, NoticeKind
+from pskkey.core.events import SelfChanged, Started, StopRequested
+from pskkey.core.node import Node
+from pskkey.core.settings import Settings, Timing
+from pskkey.driver import Driver, Outlets, boot_time
+from pskkey.errors import ConfigError
+from pskkey.model import Advert, Member
+from pskkey.psk import PskFile, find_psk_file, load_psk
+from pskkey.status import sentence, status
+
+_log = logging.getLogger("pskkey")
+
+KEYS_SOCKET = "keys"
+CONTROL_SOCKET = "control"
+"""`FileDescriptorName=` of the socket units."""
+
+_WARNINGS = frozenset(
+    {
+        NoticeKind.MASTER_LOST,
+        NoticeKind.JOIN_FAILED,
+        NoticeKind.MEMBER_REFUSED,
+        NoticeKind.TWO_MASTERS,
+        NoticeKind.FENCED,
+        NoticeKind.SLEPT,
+        NoticeKind.SECOND_SENDER,
+        NoticeKind.PROTOCOL_ERROR,
+    }
+)
+
+_COUNTERS = ("handshakes_ok", "handshakes_failed", "adverts_rejected", "bad_packets", "elections", "rekeys")
+
+
+def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
+    me = Member(
+        id=node_id(config),
+        name=node_name(config),
+        addresses=addresses,
+        port=config.network.port,
+        priority=config.node.priority,
+        eligible=config.node.eligible,
+        sender_id=config.node.sender_id,
+    )
+    timing = Timing(
+        discovery_window=config.election.discovery_window,
+        claim_step=config.election.claim_step,
+        heartbeat_interval=config.election.heartbeat_interval,
+        dead_after=config.election.dead_after,
+        activation_deadline=config.key.activation_deadline,
+        retire_after=config.key.retire_after,
+        rekey_interval=config.key.rekey_interval,
+    )
+    instance = secrets.token_hex(8)
+    return Settings(config.group.name, me, instance, __version__, config.limits.members, timing)
+
+
+class Daemon:
+    """One running daemon."""
+
+    def __init__(self, config: Config, psk: PskFile) -> None:
+        self._config = config
+        self._psk = psk
+        self._counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
+        self._settings = _settings(config, config.network.addresses)
+        self._node = Node(self._settings)
+        self._driver = Driver(self._node)
+        self._systemd = Systemd(os.environ)
+        emit = self._driver.emit
+        limits = ServerLimits(
+            connections=config.limits.connections,
+            connections_per_address=config.limits.connections_per_address,
+            handshakes=config.limits.handshakes,
+            handshake_timeout=config.limits.handshake_timeout,
+        )
+        self._key_server = KeyServer(self._current_psk, config.tls.legacy_clients, limits, emit, self._counters)
+        self._key_client = KeyClient(self._current_psk, emit, self._counters)
+        self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters)
+        self._control_socket = ControlSocket(
+            self._status, {}, config.control.users, config.control.groups, self._counters, __version__
+        )
+        self._discovery = Discovery(
+            group=config.group.name,
+            node_id=self._settings.me.id,
+            psk=self._current_psk,
+            interfaces=config.network.interfaces,
+            ip=config.network.ip,
+            emit=emit,
+            network_changed=self._network_changed,
+            counters=self._counters,
+        )
+        self._driver.attach(
+            Outlets(
+                key_client=self._key_client,
+                key_server=self._key_server,
+                key_socket=self._key_socket,
+                advertise=self._advertise,
+                notice=self._notice,
+                random_key=lambda: random_key(config.key.suite),
+                handled=self._handled,
+            )
+        )
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises ConfigError when a socket cannot be had."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._driver.emit, StopRequested())
+        loop.add_signal_handler(signal.SIGHUP, self._reload_psk)
+        network = self._config.network
+        inherited = inherited_sockets(os.environ)
+        try:
+            await self._key_socket.start(self._config.handoff.socket, inherited.get(KEYS_SOCKET))
+            await self._control_socket.start(self._config.control.socket, inherited.get(CONTROL_SOCKET))
+            await self._key_server.start(network.addresses, network.port)
+            self._take_network(await self._discovery.start())
+            self._driver.emit(Started())
+            self._systemd.ready()
+            _log.info("pskkeyd %s, group %r, node %s", __version__, self._settings.group, self._settings.me.id)
+            await self._driver.stopped
+        finally:
+            await self._systemd.stopping()
+            self._driver.close()
+            await self._discovery.stop()
+            await self._key_client.stop()
+            await self._key_server.stop()
+            await self._key_socket.stop()
+            await self._control_socket.stop()
+        _log.info("stopped")
+
+    def _current_psk(self) -> PskFile:
+        return self._psk
+
+    def _reload_psk(self) -> None:
+        try:
+            self._psk = load_psk(find_psk_file(self._config.psk.file, os.environ))
+        except ConfigError as error:
+            _log.error("not reloaded, nothing changed: %s", error)
+        else:
+            _log.info("PSK file read again: %d identities accepted", len(self._psk.accepted))
+            self._driver.emit(SelfChanged(self._settings.me))
+
+    def _take_network(self, network: Network) -> None:
+        if not self._config.network.addresses:
+            self._settings.me = replace(self._settings.me, addresses=network.addresses)
+
+    def _network_changed(self, network: Network) -> None:
+        if not self._config.network.addresses:
+            self._driver.emit(SelfChanged(replace(self._settings.me, addresses=network.addresses)))
+
+    def _advertise(self, said: Advertise) -> None:
+        me = self._settings.me
+        self._discovery.advertise(
+            Advert(
+                group=self._settings.group,
+                id=me.id,
+                name=me.name,
+                priority=me.priority,
+                eligible=me.eligible,
+                role=said.role,
+                term=said.term,
+                members=said.members,
+                addresses=me.addresses,
+                port=me.port,
+            )
+        )
+
+    def _notice(self, notice: Notice) -> None:
+        self._counters[notice.kind] += 1
+        if notice.kind is NoticeKind.DUPLICATE_ID:
+            level = logging.ERROR
+        else:
+            level = logging.WARNING if notice.kind in _WARNINGS else logging.INFO
+        _log.log(level, "%s", notice.text)
+
+    def _handled(self) -> None:
+        self._systemd.status(sentence(self._node))
+        self._control_socket.status_changed()
+
+    def _status(self) -> dict[str, object]:
+        return status(self._node, self._settings, self._counters, boot_time())
+
+
+def _complain(error: ConfigError) -> None:
+    for line in str(error).splitlines():
+        print(f"pskkeyd: {line}", file=sys.stderr)
+
+
+def _check(path: Path) -> Config:
+    config = load_config(path)
+    node_id(config)
+    psk_file = find_psk_file(config.psk.file, os.environ)
+    if psk_file.exists():
+        load_psk(psk_file)
+    else:
+        print(f"pskkeyd: note: {psk_file} does not exist yet; `pskkeyctl psk generate` makes one", file=sys.stderr)
+    return config
+
+
+def main() -> int:
+    """Run the daemon; return its exit code."""
+    parser = argparse.ArgumentParser(prog="pskkeyd", description="Group-key daemon for multicast DTLS.")
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--check-config", action="store_true", help="check the configuration and end")
+    parser.add_argument("--version", action="version", version=f"pskkeyd {__version__}")
+    arguments = parser.parse_args()
+    forbid_core_dumps()
+    try:
+        if arguments.check_config:
+            _check(arguments.config)
+            print(f"{arguments.config}: ok")
+            return 0
+        config = load_config(arguments.config)
+        logs.configure(config.log.level)
+        psk = load_psk(find_psk_file(config.psk.file, os.environ))
+        asyncio.run(_run(config, psk))
+    except ConfigError as error:
+        _complain(error)
+        return 2
+    return 0
+
+
+async def _run(config: Config, psk: PskFile) -> None:
+    await Daemon(config, psk).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

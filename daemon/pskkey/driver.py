@@ -1,0 +1,142 @@
+"""The loop between the pure core and the world: an event in, the actions out, and the one timer.
+
+Events queue, and each is handled with all its actions before the next, never inside an adapter's own call. What
+`next_deadline` says is the only timer. The clock counts the time that the machine was suspended, because the others did
+not wait for us.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Notice, Send, Stopped
+from pskkey.core.events import Direction, Event, KeyGenerated, Session, Timeout
+from pskkey.core.node import Node
+from pskkey.model import ErrorMessage, Key, Message
+
+
+class SessionDoor(Protocol):
+    """What every adapter that has sessions can do."""
+
+    def send(self, session: Session, message: Message) -> None: ...
+    def disconnect(self, session: Session, error: ErrorMessage | None) -> None: ...
+
+
+class Opener(SessionDoor, Protocol):
+    """The adapter of outbound sessions."""
+
+    def connect(self, action: Connect) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where the actions go."""
+
+    key_client: Opener
+    key_server: SessionDoor
+    key_socket: SessionDoor
+    advertise: Callable[[Advertise], None]
+    notice: Callable[[Notice], None]
+    random_key: Callable[[], Key]
+    handled: Callable[[], None]
+    """Called after each event with its actions."""
+
+
+def boot_time() -> float:
+    """Return seconds since boot, suspension included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Driver:
+    """Owns a node and its timer. `stopped` ends when the node has stopped, or fails when the core did."""
+
+    def __init__(self, node: Node, clock: Callable[[], float] = boot_time) -> None:
+        self._node = node
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._outlets: Outlets | None = None
+        self._queue: deque[Event] = deque()
+        self._scheduled: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.stopped: asyncio.Future[None] = self._loop.create_future()
+
+    def attach(self, outlets: Outlets) -> None:
+        """Say where the actions go; adapters exist only after the driver whose `emit` they take."""
+        self._outlets = outlets
+
+    def emit(self, event: Event) -> None:
+        """Take an event; it is handled in this turn of the loop, after the caller has returned."""
+        self._queue.append(event)
+        if self._scheduled is None and not self.stopped.done():
+            self._scheduled = self._loop.call_soon(self._drain)
+
+    def close(self) -> None:
+        """Stop the timer and handle nothing more."""
+        for handle in (self._scheduled, self._timer):
+            if handle is not None:
+                handle.cancel()
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+
+    def _drain(self) -> None:
+        self._scheduled = None
+        outlets = self._outlets
+        if outlets is None:
+            return
+        try:
+            while self._queue and not self.stopped.done():
+                for action in self._node.handle(self._queue.popleft(), self._clock()):
+                    self._perform(action, outlets)
+                outlets.handled()
+        except Exception as error:  # noqa: BLE001  a defect of ours: the daemon must end, not go on half dead
+            if not self.stopped.done():
+                self.stopped.set_exception(error)
+            return
+        if not self.stopped.done():
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._node.next_deadline()
+        if deadline is not None:
+            delay = max(0.0, deadline - self._clock())
+            self._timer = self._loop.call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.emit(Timeout())
+
+    def _perform(self, action: Action, outlets: Outlets) -> None:
+        match action:
+            case Connect():
+                outlets.key_client.connect(action)
+            case Send(session, message):
+                self._door(session, outlets).send(session, message)
+            case Disconnect(session, error):
+                self._door(session, outlets).disconnect(session, error)
+            case Advertise():
+                outlets.advertise(action)
+            case GenerateKey():
+                self._queue.append(KeyGenerated(outlets.random_key()))
+            case Notice():
+                outlets.notice(action)
+            case Stopped():
+                self.close()
+            case _:
+                assert_never(action)
+
+    def _door(self, session: Session, outlets: Outlets) -> SessionDoor:
+        match session.direction:
+            case Direction.OUTBOUND:
+                return outlets.key_client
+            case Direction.INBOUND:
+                return outlets.key_server
+            case Direction.LOCAL:
+                return outlets.key_socket
+            case _:
+                assert_never(session.direction)

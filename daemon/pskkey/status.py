@@ -1,0 +1,93 @@
+"""What `status` shows: one node's view of itself, its group and its keys, without any secret."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pskkey.core.keyring import HeldEntry, Turn
+from pskkey.core.node import Node
+from pskkey.core.settings import Settings
+from pskkey.model import Group, Member, Role
+
+SCHEMA = 1
+
+
+def status(node: Node, settings: Settings, counters: Mapping[str, int], now: float) -> dict[str, Any]:
+    """Return the status of schema 1. `now` (seconds) is of the node's clock. Fields are added, never renamed."""
+    election = node.election
+    group = node.group()
+    members = group.members if group else ()
+    current = node.keyring.current
+    return {
+        "schema": SCHEMA,
+        "group": settings.group,
+        "role": str(election.role),
+        "term": election.term,
+        "node": {
+            "id": settings.me.id,
+            "name": settings.me.name,
+            "priority": settings.me.priority,
+            "eligible": settings.me.eligible,
+            "version": settings.version,
+        },
+        "master": None if election.master is None else _master(election.master),
+        "keys": [
+            {
+                "epoch": entry.epoch,
+                "suite": entry.key.suite.name,
+                "fingerprint": entry.key.fingerprint,
+                "state": str(_turn(entry, current)),
+                "age_s": round(now - entry.since, 1),
+            }
+            for entry in node.keyring.entries
+        ],
+        "sender_id": node.key_state().sender_id,
+        "members": [_member(m, group) for m in members],
+        "sessions": [
+            {"pid": c.process.pid, "uid": c.process.uid, "sender": c.will_send, "acked_epoch": c.acked_epoch}
+            for c in node.consumers.all
+            if c.watches
+        ],
+        "counters": dict(sorted(counters.items())),
+    }
+
+
+def sentence(node: Node) -> str:
+    """Return the status in one line, as `systemctl status` shows it."""
+    election = node.election
+    current = node.keyring.current
+    key = f"key epoch {current.epoch}" if current else "no key yet"
+    master = election.master
+    match election.role:
+        case Role.MASTER:
+            count = node.members.count
+            return f"Master of {count} node{'s' if count != 1 else ''}, term {election.term}, {key}"
+        case Role.CLIENT if master is not None:
+            return f"Client of {master.name}, term {election.term}, {key}"
+        case _:
+            return f"{str(election.role).capitalize()}, {key}"
+
+
+def _turn(entry: HeldEntry, current: HeldEntry | None) -> Turn:
+    """In the loser's half of a merge the master's current key is not ours yet: only one is sent with."""
+    if entry is current:
+        return Turn.CURRENT
+    return Turn.PREVIOUS if entry.turn is Turn.CURRENT else entry.turn
+
+
+def _master(master: Member) -> dict[str, Any]:
+    address = master.addresses[0] if master.addresses else None
+    return {"id": master.id, "name": master.name, "address": address, "port": master.port}
+
+
+def _member(member: Member, group: Group | None) -> dict[str, Any]:
+    is_master = group is not None and member.id == group.master
+    return {
+        "id": member.id,
+        "name": member.name,
+        "role": str(Role.MASTER if is_master else Role.CLIENT),
+        "address": member.addresses[0] if member.addresses else None,
+        "sender_id": member.sender_id,
+        "priority": member.priority,
+        "eligible": member.eligible,
+        "acked_epoch": member.acked_epoch,
+    }
