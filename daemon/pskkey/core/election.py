@@ -191,9 +191,12 @@ class Election:
 
     def handed_over(self, session: Session, handover: Handover, now: float) -> None:
         """The master tells us who comes after it: perhaps we."""
-        if self.master_session != session or handover.term < self.term:
+        master = self.master
+        if master is None or self.master_session != session or handover.term < self.term:
             return
         self._drop_link()
+        # Its advert says master until it has told otherwise, or gone.
+        self._peers.hold_down(master.id, now, self._timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
             self._claim(handover.term, "it was handed over to us")
             return
