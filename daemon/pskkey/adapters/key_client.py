@@ -191,6 +191,7 @@ class KeyClient:
             outbound.failures.append(Unreachable(f"{target}: {error}"))
         except OSError as error:
             outbound.failures.append(HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}"))
+            error.with_traceback(None)  # it leads in a circle to asyncio's TLS buffers, as in the listener
         finally:
             if connection not in self._open:  # never opened, so nothing will be told of it
                 self._connections.pop(connection, None)

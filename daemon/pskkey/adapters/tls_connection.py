@@ -38,8 +38,8 @@ class TlsConnection(asyncio.Protocol):
     def __init__(self, owner: Owner, address: str, port: int) -> None:
         self.address = address
         self.port = port
-        self.identity: str | None = None
-        """The PSK identity that the peer named; proved once the connection is open. None on the client's side."""
+        self.offered_identities: list[str] = []
+        """The PSK identities that a client offered in the handshake, known or not; once it is open the last is its."""
         self.last_heard = 0.0
         """When the peer last said anything, in seconds of the event loop's clock."""
         self._owner = owner
@@ -51,6 +51,11 @@ class TlsConnection(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         self._silence_limit: float | None = None
         self._silence_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """The PSK identity of the client at the other end, proved once the connection is open; None on its own end."""
+        return self.offered_identities[-1] if self.offered_identities else None
 
     @property
     def ending(self) -> bool:
@@ -78,10 +83,6 @@ class TlsConnection(asyncio.Protocol):
         if self._transport is None:
             raise RuntimeError("a connection has no TLS session before it is open")
         return cast(ssl.SSLObject, self._transport.get_extra_info("ssl_object"))
-
-    def identified(self, identity: str) -> None:
-        """Note the PSK identity that the peer offers in the handshake."""
-        self.identity = identity
 
     def write(self, data: bytes) -> None:
         """Send bytes. Nothing happens on a connection that ends; a peer that leaves too much unread loses it."""
@@ -142,6 +143,7 @@ class TlsConnection(asyncio.Protocol):
                 timer.cancel()
         if self._reason is None:
             self._reason = "it closed the connection" if exc is None else f"the connection broke ({_cause(exc)})"
+        self._transport = None
         self._owner.lost(self, self._reason)
 
     def _check_silence(self) -> None:

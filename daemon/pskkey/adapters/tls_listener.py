@@ -176,21 +176,22 @@ class TlsListener:
     async def _shake_hands(self, handshake: _Handshake) -> None:
         psk = self._psk()
         connection = TlsConnection(self, handshake.address, handshake.port)
-        context = server_context(psk, self._legacy_clients, connection.identified)
         try:
-            handshake.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            handshake.begun = True
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,
-                handshake.socket,
-                ssl=context,
-                ssl_handshake_timeout=self._limits.handshake_timeout,
-                ssl_shutdown_timeout=CLOSE_TIMEOUT,
-            )
+            async with asyncio.timeout(self._limits.handshake_timeout):
+                handshake.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await _readable(handshake.socket)
+                context = server_context(psk, self._legacy_clients, connection.offered_identities)
+                handshake.begun = True
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: connection, handshake.socket, ssl=context, ssl_shutdown_timeout=CLOSE_TIMEOUT
+                )
         except OSError as error:
             self._counters["handshakes_failed"] += 1
             known = connection.identity in psk.accepted
             self._complaints.warn(handshake.address, explain_client_failure(error, connection.identity, known))
+            # Its traceback leads to the future that holds it, and to the 256 KiB buffer of asyncio's TLS. Without this
+            # the memory of a flood of failed handshakes comes back only at some full run of the garbage collector.
+            error.with_traceback(None)
 
     def _handshake_over(self, task: asyncio.Task[None]) -> None:
         handshake = self._handshakes.pop(task)
@@ -222,6 +223,17 @@ class TlsListener:
         self._counters["connections_dropped"] += 1
         victim.abort("it was the longest silent when a place was needed")
         return True
+
+
+async def _readable(accepted: socket.socket) -> None:
+    """Wait until the peer has said something. Until then it costs a descriptor, and no TLS with its buffers."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(accepted, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(accepted)
 
 
 class _Complaints:

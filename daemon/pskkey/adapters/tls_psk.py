@@ -11,7 +11,6 @@ external PSK work with suites of SHA-256 only, and chooses among those by itself
 
 import errno
 import ssl
-from collections.abc import Callable
 
 from pskkey.errors import HandshakeError
 from pskkey.psk import Psk, PskFile
@@ -21,11 +20,13 @@ LEGACY_SUITES = ("PSK-AES128-GCM-SHA256", "PSK-AES128-CBC-SHA256")
 """For TLS 1.2, by OpenSSL's names. The cipher string `PSK` would bring suites without encryption with it."""
 
 
-def server_context(psk: PskFile, legacy_clients: bool, identified: Callable[[str], None]) -> ssl.SSLContext:
+def server_context(psk: PskFile, legacy_clients: bool, offered: list[str]) -> ssl.SSLContext:
     """Return a fresh context for one connection.
 
-    `identified` is told each identity that the client offers, known or not, before it has proved to hold its key; when
-    the handshake then succeeds, the last one told is the peer's. `legacy_clients` adds the suites of older C clients,
+    Each identity that the client offers is put into `offered`, known or not, before it has proved to hold its key; when
+    the handshake then succeeds, the last one is the peer's. It is a list and no callback, because a context that leads
+    back to its own connection is never freed: Python's garbage collector does not see a context's PSK callback.
+    `legacy_clients` adds the suites of older C clients,
     which have no forward secrecy.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -38,7 +39,7 @@ def server_context(psk: PskFile, legacy_clients: bool, identified: Callable[[str
     def key_of(identity: str | None) -> bytes:
         if not identity:
             return b""
-        identified(identity)
+        offered.append(identity)
         key = psk.accepted.get(identity)
         return b"" if key is None else key.reveal()
 
