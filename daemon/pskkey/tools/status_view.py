@@ -1,0 +1,248 @@
+"""The daemon's status as a person reads it: at a glance, and safe for a terminal."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pskkey.errors import BadPacket
+
+SCHEMA: Final = 1
+_JOINED_ROLES: Final = ("client", "master")
+_TROUBLES: Final[dict[str, str]] = {
+    "handshakes_failed": "handshakes failed",
+    "connections_refused": "connections refused",
+    "bad_packets": "bad packets",
+    "adverts_rejected": "adverts rejected",
+    "duplicate_id": "times another node had this node's id",
+}
+"""Counters that should be zero, and what they count."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class NodeStatus(_Part):
+    """This node."""
+
+    id: str
+    name: str
+    priority: int
+    eligible: bool
+    version: str
+
+
+class MasterStatus(_Part):
+    """The master that this node knows."""
+
+    id: str
+    name: str
+    address: str | None
+    port: int
+
+
+class KeyStatus(_Part):
+    """A key that this node holds; `age_s` in seconds."""
+
+    epoch: int
+    suite: str
+    fingerprint: str
+    state: str
+    age_s: float
+
+
+class MemberStatus(_Part):
+    """A member of the group."""
+
+    id: str
+    name: str
+    role: str
+    address: str | None
+    sender_id: int | None
+    priority: int
+    eligible: bool
+    acked_epoch: int | None
+
+
+class SessionStatus(_Part):
+    """A local session manager."""
+
+    pid: int
+    uid: int
+    sender: bool
+    acked_epoch: int | None
+
+
+class Status(_Part):
+    """What GetStatus returns, in schema 1. Fields that came later are passed over."""
+
+    group: str
+    role: str
+    term: int
+    node: NodeStatus
+    master: MasterStatus | None
+    keys: tuple[KeyStatus, ...]
+    sender_id: int | None
+    members: tuple[MemberStatus, ...]
+    sessions: tuple[SessionStatus, ...]
+    counters: dict[str, int]
+
+    @classmethod
+    def parse_untrusted(cls, parameters: dict[str, Any]) -> Self:
+        """Read the parameters of a reply. Raises BadPacket."""
+        if parameters.get("schema") != SCHEMA:
+            raise BadPacket("the daemon speaks another version of the status; use the pskkeyctl that came with it")
+        try:
+            return cls.model_validate(parameters)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = ascii(".".join(map(str, first["loc"])))
+            raise BadPacket(f"the daemon sent a status that is none: {place}: {first['msg']}") from None
+
+    @property
+    def joined(self) -> bool:
+        """Whether this node has a master, be it itself."""
+        return self.role in _JOINED_ROLES
+
+    @property
+    def current_epoch(self) -> int | None:
+        """The epoch of the key that is sent with."""
+        return next((key.epoch for key in self.keys if key.state == "current"), None)
+
+
+class Painter:
+    """Writes text for a terminal: in colour if `colour`, and without control characters of others."""
+
+    def __init__(self, colour: bool) -> None:
+        self._colour = colour
+
+    def bold(self, text: str) -> str:
+        """Return the text in bold."""
+        return self._paint(text, "1")
+
+    def good(self, text: str) -> str:
+        """Return the text in green."""
+        return self._paint(text, "32")
+
+    def warning(self, text: str) -> str:
+        """Return the text in yellow."""
+        return self._paint(text, "33")
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text
+
+
+def render_status(status: Status, painter: Painter) -> list[str]:
+    """Return the lines of `pskkeyctl status`."""
+    paint = painter.good if status.joined else painter.warning
+    node = status.node
+    own = [f"{safe(node.name)} ({short(node.id)})", f"priority {node.priority}"]
+    own += [] if node.eligible else ["never master"]
+    own += [] if status.sender_id is None else [f"sender id {status.sender_id}"]
+    rows = [
+        ("Node", ", ".join(own)),
+        ("Master", _master(status)),
+        *(
+            ("Key" if key.state == "current" else f"{safe(key.state).capitalize()} key", _key(key))
+            for key in status.keys
+        ),
+        *([] if status.keys else [("Key", "none yet")]),
+        ("Members", _members(status)),
+        ("Sessions", _sessions(status)),
+    ]
+    troubles = [f"{count} {what}" for name, what in _TROUBLES.items() if (count := status.counters.get(name, 0))]
+    if troubles:
+        rows.append(("Trouble", painter.warning(", ".join(troubles))))
+    head = f'{paint("●")} {painter.bold(paint(safe(status.role)))} in group "{safe(status.group)}", term {status.term}'
+    width = max(len(name) for name, _ in rows)
+    return [head, *(f"  {name:<{width}}  {text}" for name, text in rows)]
+
+
+def render_members(status: Status, painter: Painter) -> list[str]:
+    """Return the lines of `pskkeyctl members`: a table, this node marked with a star."""
+    head = ["", "NAME", "ID", "ROLE", "ADDRESS", "PRIORITY", "SENDER", "EPOCH"]
+    rows = [
+        [
+            "*" if member.id == status.node.id else "",
+            safe(member.name),
+            short(member.id),
+            safe(member.role),
+            safe(member.address or "-"),
+            str(member.priority) if member.eligible else f"{member.priority}, never master",
+            _or_dash(member.sender_id),
+            _or_dash(member.acked_epoch),
+        ]
+        for member in status.members
+    ]
+    return _table(head, rows, painter, lambda row: row[3] == "master")
+
+
+def render_keys(status: Status, painter: Painter) -> list[str]:
+    """Return the lines of `pskkeyctl keys`: a table."""
+    rows = [
+        [str(key.epoch), safe(key.state), safe(key.fingerprint), safe(key.suite), duration(key.age_s)]
+        for key in status.keys
+    ]
+    return _table(["EPOCH", "STATE", "FINGERPRINT", "SUITE", "AGE"], rows, painter, lambda row: row[1] == "current")
+
+
+def safe(text: str) -> str:
+    """Return text that another node chose without anything that a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def short(node_id: str) -> str:
+    """Return the part of a node id that is enough for people."""
+    return safe(node_id)[:8]
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the largest unit that gives at least 2 of it."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def _master(status: Status) -> str:
+    master = status.master
+    if master is None:
+        return "none yet"
+    if master.id == status.node.id:
+        return "this node"
+    if master.address is None:
+        return f"{safe(master.name)} ({short(master.id)})"
+    return f"{safe(master.name)} ({short(master.id)}) at {safe(master.address)} port {master.port}"
+
+
+def _key(key: KeyStatus) -> str:
+    return f"epoch {key.epoch}, {safe(key.fingerprint)}, {safe(key.suite)}, since {duration(key.age_s)}"
+
+
+def _members(status: Status) -> str:
+    epoch = status.current_epoch
+    late = sum(member.acked_epoch != epoch for member in status.members)
+    if not late or epoch is None:
+        return str(len(status.members))
+    return f"{len(status.members)}, of which {late} not at epoch {epoch}"
+
+
+def _sessions(status: Status) -> str:
+    senders = sum(session.sender for session in status.sessions)
+    return f"{len(status.sessions)}, of which {senders} to send" if status.sessions else "none attached"
+
+
+def _or_dash(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], painter: Painter, stands_out: Callable[[Sequence[str]], bool]
+) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+    return [line(head), *(painter.bold(line(row)) if stands_out(row) else line(row) for row in rows)]
