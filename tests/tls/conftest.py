@@ -1,7 +1,8 @@
 """PSK files, and a key server that runs beside the test."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from pskkey import KeyServer
 from pskkey.psk import generate_psk_line
+from tests.tls.ends import Ends
 
 
 @pytest.fixture
@@ -37,6 +39,16 @@ def serve(psk_path: Path) -> Iterator[Callable[..., KeyServer]]:
         thread.join(10)
         assert not thread.is_alive()
         assert not server.is_running
+
+
+@pytest.fixture
+async def ends(psk_path: Path) -> AsyncIterator[Ends]:
+    """The daemon's key server, not started, and key client."""
+    both = Ends(psk_path)
+    async with AsyncExitStack() as stack:
+        yield both
+        stack.push_async_callback(lambda: both.server.stop())
+        stack.push_async_callback(both.client.stop)
 
 
 def write_psk(path: Path, *identities: str) -> Path:

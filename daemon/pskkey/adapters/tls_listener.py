@@ -161,11 +161,11 @@ class TlsListener:
                 # Out of file descriptors or memory: the pending connection would wake us again at once.
                 self._counters["accept_failures"] += 1
                 self._complaints.warn("anybody", f"accepting failed: {error.strerror}; trying again")
-                self._drop_handshake()
+                self._drop_handshake(0)
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             if len(self._handshakes) >= self._limits.handshakes:
-                self._drop_handshake()
+                self._drop_handshake(self._limits.handshakes, peer[0])
             handshake = _Handshake(accepted, peer[0], peer[1])
             task = asyncio.create_task(self._shake_hands(handshake))
             self._handshakes[task] = handshake
@@ -200,13 +200,20 @@ class TlsListener:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("A fault of our own ended a handshake", exc_info=error)
 
-    def _drop_handshake(self) -> None:
-        """Give up the oldest handshake of the address that has the most of them in progress."""
-        waiting = {task: handshake.address for task, handshake in self._handshakes.items() if not task.cancelling()}
-        if waiting:
-            busiest = Counter(waiting.values()).most_common(1)[0][0]
-            next(task for task, address in waiting.items() if address == busiest).cancel()
-            self._counters["handshakes_dropped"] += 1
+    def _drop_handshake(self, places: int, newcomer: str = "") -> None:
+        """When `places` or more are in progress, give up the oldest handshake of the address that has the most.
+
+        The newcomer counts for its own address, so that it does not cost another one its only handshake.
+        """
+        living = {task: handshake.address for task, handshake in self._handshakes.items() if not task.cancelling()}
+        if len(living) < places or not living:
+            return
+        held = Counter(living.values())
+        if newcomer in held:
+            held[newcomer] += 1
+        busiest = held.most_common(1)[0][0]
+        next(task for task, address in living.items() if address == busiest).cancel()
+        self._counters["handshakes_dropped"] += 1
 
     def _make_room(self, address: str) -> bool:
         """Whether there is a place for another connection from `address`, made free if need be."""
