@@ -31,5 +31,16 @@ def multicast_namespace() -> Iterator[str]:
         _ip("netns", "delete", name)
 
 
+def pull_cable(interface: str) -> None:
+    """Take an interface down."""
+    _ip("link", "set", interface, "down")
+
+
+def plug_cable(interface: str) -> None:
+    """Bring an interface up again, and back the IPv6 address that it lost."""
+    _ip("link", "set", interface, "up")
+    _ip("address", "replace", "fd77::1/64", "dev", interface, "nodad")
+
+
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)

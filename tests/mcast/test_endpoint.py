@@ -1,7 +1,6 @@
 """The multicast socket: real datagrams, on the loopback interface and in a namespace."""
 
 import asyncio
-import subprocess
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from pskkey.errors import ConfigError, Unreachable
 from pskkey.mcast import MulticastEndpoint
 from pskkey.mcast.endpoint import DATAGRAMS_PER_WAKE_UP, MAX_DATAGRAM
-from tests.mcast.namespace import multicast_namespace
+from tests.mcast.namespace import multicast_namespace, plug_cable, pull_cable
 
 GROUP = "239.255.77.2"
 
@@ -124,11 +123,10 @@ async def test_a_cable_that_comes_out_loses_datagrams_and_nothing_else() -> None
         multicast_namespace() as interface,
         MulticastEndpoint("ff15::77", 12345, inbox, interface=interface) as endpoint,
     ):
-        subprocess.run(["ip", "link", "set", interface, "down"], check=True)
+        pull_cable(interface)
         assert not endpoint.send(b"lost")
         assert endpoint.counters["send_failed"] == 1
-        subprocess.run(["ip", "link", "set", interface, "up"], check=True)
-        subprocess.run(["ip", "address", "replace", "fd77::1/64", "dev", interface, "nodad"], check=True)
+        plug_cable(interface)
         assert endpoint.send(b"here")
         await inbox.wait_for(1)
         assert inbox.datagrams == [b"here"]

@@ -86,6 +86,10 @@ class _Installed:
     send: bool
     receive: bool
 
+    def receives_with(self, fingerprint: str) -> bool:
+        """Tell whether records of the key with this fingerprint are received."""
+        return self.receive and self.fingerprint == fingerprint
+
 
 class GroupSession:
     """The state of one member.
@@ -133,7 +137,7 @@ class GroupSession:
 
     @property
     def epochs(self) -> tuple[int, ...]:
-        """The epochs whose records can be received: what a consumer acknowledges to its daemon."""
+        """The epochs whose records can be received, in ascending order."""
         return tuple(sorted(epoch for epoch, installed in self._installed.items() if installed.receive))
 
     @property
@@ -143,16 +147,18 @@ class GroupSession:
             return None
         return self._sending.protection.epoch
 
-    def apply(self, state: KeyState) -> None:
+    def apply(self, state: KeyState) -> tuple[int, ...]:
         """Install what is new in a key state, send with what it says, drop what it no longer lists.
 
-        Raises ValueError when the state contradicts itself: an epoch listed twice, or two keys to send with. Then
-        nothing has changed.
+        Return the epochs, in the state's order, whose keys can be received from now on and could not before: they are
+        to be acknowledged to the daemon. Raises ValueError when the state contradicts itself: an epoch listed twice, or
+        two keys to send with. Then nothing has changed.
         """
         if len({entry.epoch for entry in state.entries}) < len(state.entries):
             raise ValueError("a key state lists an epoch twice")
         if sum(entry.send for entry in state.entries) > 1:
             raise ValueError("a key state has two keys to send with")
+        before = self._installed
         self._installed = {entry.epoch: self._install(entry) for entry in state.entries}
         self._sending = next((key for key in self._installed.values() if key.send), None)
         self._sender_id = state.sender_id
@@ -160,6 +166,11 @@ class GroupSession:
             installed.history.senders |= state.senders
             if state.sender_id is not None:
                 installed.history.next_sequence.setdefault(state.sender_id, 0)
+        return tuple(
+            epoch
+            for epoch, installed in self._installed.items()
+            if installed.receive and not (epoch in before and before[epoch].receives_with(installed.fingerprint))
+        )
 
     def send(self, plaintext: bytes) -> bytes:
         """Return the datagram that carries `plaintext` (at most 2^14 bytes, else ValueError) to the group.

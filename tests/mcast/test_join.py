@@ -1,0 +1,133 @@
+"""`mcast.join`: key socket, session and multicast socket together."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from pskkey.errors import ConfigError
+from pskkey.mcast import CannotSend, GroupLeft, JoinedGroup, Message, join
+from pskkey.mcast.join import WAITING_MESSAGES
+from pskkey.model import KeyEntry
+from tests.mcast.key_daemon import key_daemon
+from tests.mcast.vectors import group_key, key_state
+
+GROUP = "239.255.77.5"
+
+
+def entry(epoch: int, *, send: bool = False) -> KeyEntry:
+    return KeyEntry(epoch, group_key(epoch), send=send)
+
+
+async def receive(group: JoinedGroup, count: int) -> list[Message]:
+    async with asyncio.timeout(5):
+        return [await group.receive() for _ in range(count)]
+
+
+async def test_two_members_follow_the_daemon_through_a_rekey(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "keys.sock"
+    steps = [
+        key_state(None, entry(1, send=True)),
+        key_state(None, entry(1, send=True), entry(2)),
+        key_state(None, entry(1), entry(2, send=True)),
+        key_state(None, entry(2, send=True)),
+    ]
+    async with AsyncExitStack() as stack:
+        daemon = await stack.enter_async_context(key_daemon(path, steps[0], 1, 2))
+        one, two = [
+            await stack.enter_async_context(join(GROUP, unused_udp_port, interface="lo", path=path)) for _ in range(2)
+        ]
+        assert (one.sender_id, two.sender_id) == (1, 2)
+        for number, step in enumerate(steps):
+            daemon.tell(step)
+            await daemon.until_acknowledged(step.entries[-1].epoch)
+            for _ in range(100):
+                assert one.send(b"step %d" % number)
+            messages = await receive(two, 100)
+            assert {message.plaintext for message in messages} == {b"step %d" % number}
+            assert {message.sender_id for message in messages} == {1}
+        assert daemon.acknowledged == [[1, 2], [1, 2]]
+        assert one.send_epoch == 2
+        assert one.epochs == (2,)
+        assert two.counters["received"] == 400
+        assert one.counters["own"] == 400
+
+
+async def test_a_restarted_sender_waits_until_it_may_send(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "keys.sock"
+    async with (
+        key_daemon(path, key_state(None, entry(1)), 1) as daemon,
+        join(GROUP, unused_udp_port, interface="lo", path=path, own_records=True) as group,
+    ):
+        with pytest.raises(CannotSend, match="receive-only"):
+            group.send(b"too early")
+        ready = asyncio.create_task(group.ready())
+        daemon.tell(key_state(None, entry(1), entry(2)))
+        await daemon.until_acknowledged(2)
+        assert not ready.done()
+        daemon.tell(key_state(None, entry(1), entry(2, send=True)))
+        await asyncio.wait_for(ready, 5)
+        assert group.send(b"now")
+        assert await receive(group, 1) == [(1, 2, 0, b"now")]
+
+
+async def test_a_listener_asks_for_no_sender_id(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "keys.sock"
+    async with (
+        key_daemon(path, key_state(None, entry(1, send=True)), None, 3) as daemon,
+        join(GROUP, unused_udp_port, interface="lo", path=path, will_send=False) as listener,
+        join(GROUP, unused_udp_port, interface="lo", path=path) as sender,
+    ):
+        sender.send(b"hello")
+        async with asyncio.timeout(5):
+            async for message in listener:
+                assert message.plaintext == b"hello"
+                break
+        with pytest.raises(CannotSend, match="sender id"):
+            listener.send(b"x")
+        assert [watch.will_send for watch in daemon.watches] == [False, True]
+
+
+async def test_what_nobody_fetches_is_bounded_and_counted(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "keys.sock"
+    async with (
+        key_daemon(path, key_state(None, entry(1, send=True)), 1),
+        join(GROUP, unused_udp_port, interface="lo", path=path, own_records=True) as group,
+    ):
+        async with asyncio.timeout(20):
+            while group.counters["not_fetched"] < 100:
+                for _ in range(50):
+                    group.send(b"x")
+                await asyncio.sleep(0)
+        messages = await receive(group, WAITING_MESSAGES)
+        assert [message.sequence for message in messages] == list(range(WAITING_MESSAGES))
+
+
+async def test_after_leaving_nothing_works_and_nothing_hangs(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "keys.sock"
+    async with key_daemon(path, key_state(None, entry(1, send=True)), 1):
+        async with join(GROUP, unused_udp_port, interface="lo", path=path) as group:
+            waiting = asyncio.create_task(group.receive())
+            await asyncio.sleep(0)
+        with pytest.raises(GroupLeft):
+            await asyncio.wait_for(waiting, 5)
+        with pytest.raises(GroupLeft):
+            group.send(b"x")
+        with pytest.raises(GroupLeft):
+            await group.receive()
+
+
+async def test_no_daemon_is_a_timeout_that_says_so(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "nobody.sock"
+    with pytest.raises(TimeoutError, match=r"nobody\.sock"):
+        async with join(GROUP, unused_udp_port, path=path, timeout=0.05):
+            pytest.fail("joined without a daemon")
+
+
+async def test_a_wrong_interface_is_named(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "keys.sock"
+    async with key_daemon(path, key_state(None, entry(1, send=True)), 1):
+        with pytest.raises(ConfigError, match="nosuch0"):
+            async with join(GROUP, unused_udp_port, path=path, interface="nosuch0"):
+                pytest.fail("joined on an interface that does not exist")

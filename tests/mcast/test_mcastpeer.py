@@ -1,0 +1,154 @@
+"""The tool `mcastpeer`, as a user starts it."""
+
+import asyncio
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pskkey.model import KeyEntry
+from tests.mcast.key_daemon import key_daemon
+from tests.mcast.vectors import group_key, key_state
+
+TOOL = [sys.executable, "-m", "pskkey.tools.mcastpeer"]
+PEER_LINE = re.compile(r"Peer (\d+): Ret 0, Elapsed (\d+) ms, TX (\d+), RX (\d+)")
+
+
+def run(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TOOL, *arguments, "--port", str(port)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def peers_of(done: subprocess.CompletedProcess[str]) -> list[tuple[int, int, int, int]]:
+    assert done.returncode == 0, done.stderr
+    first, *lines = done.stdout.splitlines()
+    assert first == "Stopping peers"
+    matches = [PEER_LINE.fullmatch(line) for line in lines]
+    assert all(matches), done.stdout
+    return [(int(m[1]), int(m[2]), int(m[3]), int(m[4])) for m in matches if m]
+
+
+@pytest.mark.slow
+def test_two_peers_for_ten_seconds_keep_the_clock(unused_udp_port: int) -> None:
+    peers = peers_of(run(unused_udp_port, "2", "--duration", "10"))
+    assert [number for number, *_ in peers] == [0, 1]
+    for _, elapsed, sent, received in peers:
+        assert abs(elapsed - 10_000) <= 50
+        assert abs(sent - 500) <= 2
+        assert abs(received - 1000) <= 4
+
+
+@pytest.mark.slow
+def test_twenty_peers_for_ten_seconds_lose_nothing(unused_udp_port: int) -> None:
+    done = run(unused_udp_port, "20", "--duration", "10", "--json")
+    assert done.returncode == 0, done.stderr
+    peers = json.loads(done.stdout)["peers"]
+    total = sum(peer["sent"] for peer in peers)
+    assert abs(total - 10_000) <= 40
+    assert [(peer["received"], peer["lost"]) for peer in peers] == [(total, 0)] * 20
+
+
+@pytest.mark.parametrize("suite", ["NULL_SHA256", "CHACHA20_POLY1305"])
+def test_json_has_sent_received_lost_and_rate_of_each_peer(suite: str, unused_udp_port: int) -> None:
+    arguments = (
+        "4",
+        "--suite",
+        suite,
+        "--json",
+        "--duration",
+        "1",
+        "--rate",
+        "100",
+        "--size",
+        "200",
+        "--sender-id",
+        "7",
+    )
+    result: dict[str, Any] = json.loads(run(unused_udp_port, *arguments).stdout)
+    assert result["schema"] == 1
+    assert [peer["peer"] for peer in result["peers"]] == [0, 1, 2, 3]
+    for peer in result["peers"]:
+        assert (peer["ret"], peer["sent"], peer["received"], peer["lost"]) == (0, 100, 400, 0)
+        assert 95 <= peer["rate"] <= 105
+        assert 380 <= peer["receive_rate"] <= 420
+        assert peer["senders"] == {str(sender): {"received": 100, "lost": 0} for sender in (7, 8, 9, 10)}
+
+
+def test_ctrl_c_ends_it_with_the_result_and_a_terminal_gets_a_live_line(unused_udp_port: int) -> None:
+    terminal, theirs = pty.openpty()
+    with subprocess.Popen([*TOOL, "2", "--port", str(unused_udp_port)], stdout=subprocess.PIPE, stderr=theirs) as tool:
+        shown = _read_until(terminal, b"lost 0")
+        tool.send_signal(signal.SIGINT)
+        output, _ = tool.communicate(timeout=10)
+    os.close(theirs)
+    os.close(terminal)
+    assert re.search(rb"1 s  sent 1\d\d \(1\d\d/s\)  received 2\d\d \(2\d\d/s\)  lost 0", shown), shown
+    done = subprocess.CompletedProcess(TOOL, tool.returncode, output.decode(), "")
+    for _, elapsed, sent, received in peers_of(done):
+        assert 900 < elapsed < 5000
+        assert abs(sent - elapsed / 20) <= 2
+        assert received >= sent
+
+
+def _read_until(terminal: int, wanted: bytes) -> bytes:
+    shown = b""
+    deadline = time.monotonic() + 10
+    while wanted not in shown and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.5)[0]:
+            shown += os.read(terminal, 4096)
+    return shown
+
+
+async def test_with_the_daemons_key_it_is_one_peer(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "keys.sock"
+    state = key_state(None, KeyEntry(3, group_key(3), send=True))
+    async with key_daemon(path, state, 42) as daemon:
+        tool = await asyncio.create_subprocess_exec(
+            *TOOL,
+            *("--daemon", "--interface", "lo", "--port", str(unused_udp_port), "--duration", "1", "--json"),
+            env={**os.environ, "PSKKEY_KEYS_SOCKET": str(path)},
+            stdout=subprocess.PIPE,
+        )
+        output, _ = await asyncio.wait_for(tool.communicate(), 20)
+        assert daemon.acknowledged == [[3]]
+    [peer] = json.loads(output)["peers"]
+    assert (peer["sent"], peer["received"], peer["lost"]) == (50, 50, 0)
+    assert list(peer["senders"]) == ["42"]
+
+
+def test_no_argument_prints_the_usage() -> None:
+    done = subprocess.run(TOOL, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2
+    assert "usage: mcastpeer N" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["0"], 2, "1 to 256"),
+        (["many"], 2, "1 to 256"),
+        (["--json"], 2, "Give N"),
+        (["2", "--rate", "0"], 2, "0.1 to 10000"),
+        (["2", "--sender-id", "255"], 2, "do not fit"),
+        (["3", "--daemon"], 2, "one peer"),
+        (["--daemon", "--suite", "CCAB"], 2, "leave them out"),
+        (["1", "--group", "10.0.0.1"], 1, "no multicast address"),
+        (["1", "--interface", "nosuch0"], 1, "'nosuch0' is none of this host"),
+        (["--daemon", "--socket", "/nonexistent/keys.sock"], 1, "/nonexistent/keys.sock"),
+    ],
+)
+def test_mistakes_get_one_sentence(arguments: list[str], code: int, said: str, unused_udp_port: int) -> None:
+    done = run(unused_udp_port, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
