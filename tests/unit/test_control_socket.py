@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.other_user import NOBODY, acts_as_nobody, let_everybody_enter
 
 from pskkey.adapters.control_socket import (
     MAX_CONNECTIONS,
@@ -24,7 +24,6 @@ from pskkey.adapters.control_socket import (
 from pskkey.errors import PeerError
 
 STATUS = {"schema": 1, "group": "default", "role": "master", "members": []}
-NOBODY = 65534
 
 
 async def rekey(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -316,11 +315,9 @@ async def call_as_nobody(path: Path, *methods: str) -> list[str]:
     return output.decode().splitlines()
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@acts_as_nobody
 async def test_other_users_read_but_do_not_command(tmp_path: Path) -> None:
-    for directory in [tmp_path, tmp_path.parent, tmp_path.parent.parent]:
-        directory.chmod(0o755)
+    let_everybody_enter(tmp_path)
     async with service(tmp_path / "c"):
         (tmp_path / "c").chmod(0o666)
         status, denied = await call_as_nobody(tmp_path / "c", "GetStatus", "Rekey")
@@ -331,11 +328,9 @@ async def test_other_users_read_but_do_not_command(tmp_path: Path) -> None:
         assert allowed == r"b'{}\x00'"
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@acts_as_nobody
 async def test_one_user_cannot_take_all_places(tmp_path: Path) -> None:
-    for directory in [tmp_path, tmp_path.parent, tmp_path.parent.parent]:
-        directory.chmod(0o755)
+    let_everybody_enter(tmp_path)
     async with service(tmp_path / "c"):
         (tmp_path / "c").chmod(0o666)
         answers = await call_as_nobody(tmp_path / "c", *["GetStatus"] * (MAX_CONNECTIONS_OF_OTHERS + 1))

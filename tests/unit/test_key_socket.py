@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.unit.other_user import NOBODY, acts_as_nobody, let_everybody_enter
 
 from pskkey.adapters.key_socket import MAX_CONNECTIONS, KeySocket
 from pskkey.core.events import Attached, Direction, Disconnected, Event, Received, Session
@@ -32,7 +33,6 @@ from pskkey.secret import Secret
 from pskkey.wire.packet import Door, PacketReader, Side, encode
 
 KEY = Key(Secret(bytes(range(64))), bytes(32), bytes(32))
-NOBODY = 65534
 
 
 def state(epoch: int) -> KeyState:
@@ -284,21 +284,17 @@ async def connect_as(path: Path, groups: list[int]) -> bytes:
 @pytest.fixture
 def open_directory(tmp_path: Path) -> Path:
     """A directory that every user can enter."""
-    for directory in [tmp_path, tmp_path.parent, tmp_path.parent.parent]:
-        directory.chmod(0o755)
-    return tmp_path
+    return let_everybody_enter(tmp_path)
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@acts_as_nobody
 async def test_other_user_cannot_open_the_socket(open_directory: Path) -> None:
     async with daemon(open_directory / "k") as here:
         assert b"PermissionError" in await connect_as(here.path, [])
         assert here.events.empty()
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@acts_as_nobody
 async def test_other_user_who_can_open_the_socket_is_denied(open_directory: Path) -> None:
     async with daemon(open_directory / "k") as here:
         here.path.chmod(0o666)
@@ -309,8 +305,7 @@ async def test_other_user_who_can_open_the_socket_is_denied(open_directory: Path
         assert here.events.empty()
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@acts_as_nobody
 @pytest.mark.parametrize(
     ("users", "groups", "own"),
     [(("nobody",), (), []), ((), ("daemon",), [1]), ((), ("bin", "daemon"), [1]), ((), ("nogroup",), [])],

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.other_user import acts_as_nobody, let_everybody_enter
 
 from pskkey.adapters.control_socket import ControlSocket
 from pskkey.psk import load_psk
@@ -267,11 +268,9 @@ async def test_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
     assert (process.returncode, errors) == (1, b"")
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@acts_as_nobody
 async def test_socket_of_others_is_denied(tmp_path: Path) -> None:
-    for directory in [tmp_path, tmp_path.parent, tmp_path.parent.parent]:
-        directory.chmod(0o755)
+    let_everybody_enter(tmp_path)
     code = (
         "import os, sys; from pskkey.tools.pskkeyctl import main\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.exit(main(sys.argv[1:]))"

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import select
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.other_user import acts_as_nobody, let_everybody_enter
 
 from pskkey.errors import PeerError
 from pskkey.model import (
@@ -293,12 +293,10 @@ async def test_cancelled_wait_loses_nothing(daemon: Daemon) -> None:
         assert await watcher.wait(5) == state(1)
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@acts_as_nobody
 async def test_socket_that_we_may_not_open_is_a_denial(tmp_path: Path, daemon: Daemon) -> None:
     daemon.path.chmod(0o600)
-    for directory in [tmp_path, tmp_path.parent, tmp_path.parent.parent]:
-        directory.chmod(0o755)
+    let_everybody_enter(tmp_path)
     for name in ("KeyWatcher", "AsyncKeyWatcher"):
         call = "asyncio.run(w.wait(5))" if name.startswith("Async") else "w.wait(5)"
         code = (
