@@ -115,8 +115,8 @@ async def test_status_of_a_master(tmp_path: Path) -> None:
         '● master in group "default", term 3\n'
         "  Node          pump-1 (5f3a0b12), priority 100, sender id 4\n"
         "  Master        this node\n"
-        "  Previous key  epoch 6, 0f0f0f0f0f0f0f0f, PSK_CHACHA20_POLY1305, since 2 h\n"
-        "  Key           epoch 7, a1a1a1a1a1a1a1a1, PSK_CHACHA20_POLY1305, since 12 s\n"
+        "  Previous key  epoch 6, 0f0f0f0f0f0f0f0f, PSK_CHACHA20_POLY1305, for 2 h\n"
+        "  Key           epoch 7, a1a1a1a1a1a1a1a1, PSK_CHACHA20_POLY1305, for 12 s\n"
         "  Members       2, of which 1 not at epoch 7\n"
         "  Sessions      1, of which 1 to send\n"
         "  Trouble       2 handshakes failed\n",

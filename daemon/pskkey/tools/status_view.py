@@ -217,7 +217,7 @@ def _master(status: Status) -> str:
 
 
 def _key(key: KeyStatus) -> str:
-    return f"epoch {key.epoch}, {safe(key.fingerprint)}, {safe(key.suite)}, since {duration(key.age_s)}"
+    return f"epoch {key.epoch}, {safe(key.fingerprint)}, {safe(key.suite)}, for {duration(key.age_s)}"
 
 
 def _members(status: Status) -> str:
