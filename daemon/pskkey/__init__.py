@@ -12,16 +12,19 @@ from pskkey.errors import (
 )
 from pskkey.model import Key, Suite
 from pskkey.secret import Secret
+from pskkey.watcher import AsyncKeyWatcher, KeyWatcher
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncKeyWatcher",
     "BadPacket",
     "ConfigError",
     "HandshakeError",
     "Key",
     "KeyClient",
     "KeyServer",
+    "KeyWatcher",
     "NoAnswer",
     "PeerError",
     "PskkeyError",

@@ -20,6 +20,11 @@ LEGACY_SUITES = ("PSK-AES128-GCM-SHA256", "PSK-AES128-CBC-SHA256")
 """For TLS 1.2, by OpenSSL's names. The cipher string `PSK` would bring suites without encryption with it."""
 
 
+CURVE = "prime256v1"
+"""The one group for the key exchange. A wolfSSL client of TLS 1.2 does not say which curves it knows; OpenSSL then takes
+X25519, and Debian's wolfSSL ends the handshake. Every TLS library has P-256 (RFC 8446 section 9.1 demands it)."""
+
+
 def server_context(psk: PskFile, legacy_clients: bool, offered: list[str]) -> ssl.SSLContext:
     """Return a fresh context for one connection.
 
@@ -32,6 +37,7 @@ def server_context(psk: PskFile, legacy_clients: bool, offered: list[str]) -> ss
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(SERVER_SUITES + (LEGACY_SUITES if legacy_clients else ())))
+    context.set_ecdh_curve(CURVE)
     # A session resumed from a ticket would not ask for the PSK again.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
@@ -53,6 +59,7 @@ def client_context(psk: Psk) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED  # and no authority is ever loaded
+    context.set_ecdh_curve(CURVE)  # or a server of ours would ask for it in another round trip
     context.set_psk_client_callback(lambda _hint: (psk.identity, psk.key.reveal()))
     return context
 
