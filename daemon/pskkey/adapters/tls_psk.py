@@ -21,8 +21,9 @@ LEGACY_SUITES = ("PSK-AES128-GCM-SHA256", "PSK-AES128-CBC-SHA256")
 
 
 CURVE = "prime256v1"
-"""The one group for the key exchange. A wolfSSL client of TLS 1.2 does not say which curves it knows; OpenSSL then takes
-X25519, and Debian's wolfSSL ends the handshake. Every TLS library has P-256 (RFC 8446 section 9.1 demands it)."""
+"""The one group for the key exchange. A wolfSSL client of TLS 1.2 does not say which curves it knows; OpenSSL takes
+X25519 then, and Debian's wolfSSL ends the handshake. Every TLS library has P-256 (RFC 8446 section 9.1 demands it).
+"""
 
 
 def server_context(psk: PskFile, legacy_clients: bool, offered: list[str]) -> ssl.SSLContext:
