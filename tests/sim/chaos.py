@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from tests.sim.invariants import CONVERGES_WITHIN, KEYS_SETTLE_WITHIN, Broken, Watch, check_converged, check_keys_settled
+from tests.sim.invariants import (
+    CONVERGES_WITHIN,
+    KEYS_SETTLE_WITHIN,
+    Broken,
+    Watch,
+    check_converged,
+    check_keys_settled,
+)
 from tests.sim.world import Conditions, Host, World
 
 

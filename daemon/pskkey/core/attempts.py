@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import count
 
-from pskkey.core.events import Session
-from pskkey.model import Group, Member
+from pskkey.core.actions import Action, Connect, Disconnect, Send
+from pskkey.core.events import Direction, Session
+from pskkey.core.settings import Timing
+from pskkey.model import Group, Heartbeat, Member
 
 
 class Phase(StrEnum):
@@ -24,6 +27,64 @@ class Link:
     deadline: float
     phase: Phase = Phase.CONNECTING
     next_heartbeat: float = 0.0
+
+
+class Outbound:
+    """Opens, watches and ends the one outbound session; what came of it is for the election to judge."""
+
+    def __init__(self, timing: Timing, out: list[Action]) -> None:
+        self._timing = timing
+        self._out = out
+        self._numbers = count(1)
+        self.link: Link | None = None
+
+    def open(self, peer: Member, timeout: float, now: float) -> None:
+        """Begin to connect to `peer`."""
+        session = Session(Direction.OUTBOUND, next(self._numbers))
+        # The key client keeps the time-out itself and says what went wrong; ours only backs it up.
+        self.link = Link(session, peer, now + timeout * 1.5)
+        self._out.append(Connect(session, peer.id, peer.addresses, peer.port, timeout))
+
+    def at(self, session: Session) -> Link | None:
+        """Return the link if `session` is the one in use; others are closed already and only still talking."""
+        return self.link if self.link is not None and self.link.session == session else None
+
+    def welcomed(self, link: Link, now: float) -> None:
+        """The peer took us in: from now on it must be heard, and hears us."""
+        link.phase = Phase.JOINED
+        link.deadline = now + self._timing.dead_after
+        link.next_heartbeat = now + self._timing.heartbeat_interval
+
+    def heard(self, session: Session, now: float) -> None:
+        """Any message at all came from the peer: it lives."""
+        link = self.at(session)
+        if link is not None and link.phase is Phase.JOINED:
+            link.deadline = now + self._timing.dead_after
+
+    def drop(self) -> None:
+        """End the session, if there is one."""
+        if self.link is not None:
+            self._out.append(Disconnect(self.link.session))
+            self.link = None
+
+    def next_deadline(self) -> float | None:
+        """Return when `tick` must be called next."""
+        link = self.link
+        if link is None:
+            return None
+        return min(link.deadline, link.next_heartbeat) if link.phase is Phase.JOINED else link.deadline
+
+    def tick(self, now: float) -> str | None:
+        """Send a heartbeat when it is due; return what is wrong when the peer's time is over."""
+        link = self.link
+        if link is None:
+            return None
+        if now >= link.deadline:
+            return "it fell silent" if link.phase is Phase.JOINED else f"no answer while {link.phase}"
+        if link.phase is Phase.JOINED and now >= link.next_heartbeat:
+            link.next_heartbeat = now + self._timing.heartbeat_interval
+            self._out.append(Send(link.session, Heartbeat()))
+        return None
 
 
 @dataclass(slots=True)

@@ -128,8 +128,8 @@ class Conversation:
             case KeyRequest():
                 self._answer_key_request(session)
             case Join() if is_master:
-                if self._election.term_met(message.term):
-                    self._members.set_term(self._election.term)
+                self._election.term_met(message.term)
+                self._members.set_term(self._election.term)
                 if self._members.join(session, message, self._inbound[session], now):
                     self._keyring.roll()
                 if joined or self._members.has(session):

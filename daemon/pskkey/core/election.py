@@ -38,13 +38,13 @@ that was asleep for `dead_after` does not trust itself: it was surely replaced, 
 from collections.abc import Callable
 from typing import assert_never
 
-from pskkey.core.actions import Action, Connect, Disconnect, Notice, NoticeKind, Send
-from pskkey.core.attempts import Link, Listening, Phase, Takeover, successors
-from pskkey.core.events import Direction, Session
+from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
+from pskkey.core.attempts import Listening, Outbound, Phase, Takeover, successors
+from pskkey.core.events import Session
 from pskkey.core.merge import Rivals, winner
 from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
-from pskkey.model import Advert, ErrorMessage, Group, Handover, Heartbeat, Join, Member, Merge, Role
+from pskkey.model import Advert, ErrorMessage, Group, Handover, Join, Member, Merge, Role
 
 NOT_MASTER = "not_master"
 
@@ -67,9 +67,8 @@ class Election:
         self._out = out
         self._make_join = make_join
         self._make_merge = make_merge
-        self._sessions = 0
         # What we are in the middle of: at most one outbound session; beside it, at most one of the other two.
-        self._link: Link | None = None
+        self._outbound = Outbound(settings.timing, out)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
         self.role = Role.LISTENING
@@ -88,29 +87,30 @@ class Election:
         """The master that we are a member of, or are; None while there is none."""
         if self.role is Role.MASTER:
             return self._settings.me
-        return self._link.peer if self.role is Role.CLIENT and self._link else None
+        link = self._outbound.link
+        return link.peer if self.role is Role.CLIENT and link else None
 
     @property
     def master_session(self) -> Session | None:
         """The session with the master, once it has welcomed us."""
-        return self._link.session if self.role is Role.CLIENT and self._link else None
+        link = self._outbound.link
+        return link.session if self.role is Role.CLIENT and link else None
 
     def owns(self, session: Session) -> bool:
         """Tell whether an outbound session is the one in use; others are closed already and only still talking."""
-        return self._link is not None and self._link.session == session
+        return self._outbound.at(session) is not None
 
     def next_deadline(self, now: float) -> float | None:
         """Return when `tick` must be called next."""
-        times: list[float | None] = []
-        if self._link:
-            times.append(self._link.deadline)
-            if self._link.phase is Phase.JOINED:
-                times.append(self._link.next_heartbeat)
-        elif self._takeover:
-            times.append(self._takeover.retry_at)
-        elif self._listening:
-            times += [self._listening.claim_at or self._listening.until, self._peers.next_release(now)]
-        return min((t for t in times if t is not None), default=None)
+        if self._outbound.link:
+            return self._outbound.next_deadline()
+        if self._takeover:
+            return self._takeover.retry_at
+        if self._listening is None:
+            return None
+        wake = self._listening.claim_at or self._listening.until
+        release = self._peers.next_release(now)
+        return wake if release is None else min(wake, release)
 
     # --- what happens to us -------------------------------------------------------------------------------------
 
@@ -129,9 +129,10 @@ class Election:
                 self._join(_member(advert), self._timing.join_timeout, now)
             case Role.JOINING:
                 # A master of a newer term than the lost one's: the succession is settled, whoever we were asking.
-                if self._takeover and advert.term > self.term and not (self._link and self._link.peer.id == advert.id):
+                link = self._outbound.link
+                if self._takeover and advert.term > self.term and not (link and link.peer.id == advert.id):
                     self._takeover = None
-                    self._drop_link()
+                    self._outbound.drop()
                     self._join(_member(advert), self._timing.join_timeout, now)
             case Role.CLIENT:
                 pass  # our session says otherwise, and it is the truth; two masters settle it between them
@@ -142,8 +143,8 @@ class Election:
 
     def connected(self, session: Session, now: float) -> None:
         """Our outbound session is open: say why we came."""
-        link = self._link
-        if link is None or link.session != session:
+        link = self._outbound.at(session)
+        if link is None:
             return
         link.phase = Phase.GREETING
         link.deadline = now + self._timing.join_timeout
@@ -156,32 +157,28 @@ class Election:
 
     def heard(self, session: Session, now: float) -> None:
         """Any message at all came from the master: it lives."""
-        if self._link and self._link.session == session and self._link.phase is Phase.JOINED:
-            self._link.deadline = now + self._timing.dead_after
+        self._outbound.heard(session, now)
 
-    def group_received(self, session: Session, group: Group, now: float) -> bool:
-        """GROUP on our outbound session; return whether it was taken."""
-        link = self._link
-        if link is None or link.session != session or self.role is Role.MASTER:
-            return False
+    def group_received(self, session: Session, group: Group, now: float) -> None:
+        """GROUP on our outbound session: we are welcome, or there is news. A lower term than seen is not followed."""
+        link = self._outbound.at(session)
+        if link is None or self.role is Role.MASTER:
+            return
         if group.term < self.term or group.master != link.peer.id:
             text = f"{link.peer.name} speaks for term {group.term}, but term {self.term} has been seen; not followed"
             self._out.append(Notice(NoticeKind.FENCED, text, {"peer": link.peer.id, "term": group.term}))
             self._out.append(Disconnect(session))
             self._link_failed("fenced", text, now)
-            return False
+            return
         self.term = group.term
         self.group = group
         if link.phase is Phase.GREETING:
-            link.phase = Phase.JOINED
-            link.next_heartbeat = now + self._timing.heartbeat_interval
+            self._outbound.welcomed(link, now)
             self._peers.absolve(link.peer.id)
             self._takeover = None
             self._become(Role.CLIENT)
             text = f"joined master {link.peer.name} in term {group.term}"
             self._out.append(Notice(NoticeKind.MASTER_JOINED, text, {"peer": link.peer.id}))
-        self.heard(session, now)
-        return True
 
     def refused(self, session: Session, error: ErrorMessage, now: float) -> None:
         """ERROR on our outbound session; the other side closes it."""
@@ -194,7 +191,7 @@ class Election:
         master = self.master
         if master is None or self.master_session != session or handover.term < self.term:
             return
-        self._drop_link()
+        self._outbound.drop()
         # Its advert says master until it has told otherwise, or gone.
         self._peers.hold_down(master.id, now, self._timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
@@ -203,12 +200,10 @@ class Election:
         self._takeover = Takeover((handover.master, *successors(self.group, handover.master.id)), 0)
         self._try_successor(now)
 
-    def term_met(self, term: int) -> bool:
-        """As master, rise above a term that a peer has seen; return whether ours changed."""
-        if term <= self.term:
-            return False
-        self.term = term + 1
-        return True
+    def term_met(self, term: int) -> None:
+        """As master, rise above a term that a peer has seen."""
+        if term > self.term:
+            self.term = term + 1
 
     # --- two masters --------------------------------------------------------------------------------------------
 
@@ -217,16 +212,14 @@ class Election:
         mine = self._make_merge()
         stays = winner(mine, merge)
         term, epoch = max(mine.term, merge.term), max(mine.epoch, merge.epoch)
-        answer = Merge(self._settings.me, term, mine.members, epoch, winner=stays)
-        self._out.append(Send(session, answer))
+        self._out.append(Send(session, Merge(self._settings.me, term, mine.members, epoch, winner=stays)))
         self._settle(stays, merge.master, term, epoch, now)
 
     def merge_answered(self, session: Session, merge: Merge, now: float) -> None:
         """The master that we asked has decided."""
-        link = self._link
-        if link is None or link.session != session or self.role is not Role.MASTER or merge.winner is None:
+        if not self.owns(session) or self.role is not Role.MASTER or merge.winner is None:
             return
-        self._drop_link()
+        self._outbound.drop()
         self._settle(merge.winner, merge.master, merge.term, merge.epoch, now)
 
     def _settle(self, stays: str, other: Member, term: int, epoch: int, now: float) -> None:
@@ -240,17 +233,16 @@ class Election:
             return
         self.term = max(self.term, term)
         self.yield_to = Handover(other, self.term)
-        self._drop_link()
+        self._outbound.drop()
         self._takeover = Takeover((other,), 0)
         self._try_successor(now)
 
     def meet_rivals(self, members: frozenset[str], now: float) -> None:
         """As master, look for another one, and go to it if it is ours to go. `members` are those that we serve."""
-        rival = self._rivals.to_ask(self._peers, members, now) if self._link is None else None
-        if rival is not None:
+        if self._outbound.link is None and (rival := self._rivals.to_ask(self._peers, members, now)) is not None:
             text = f"{rival.name} is master too, of term {rival.term}: asking it which of us stays"
             self._out.append(Notice(NoticeKind.TWO_MASTERS, text, {"peer": rival.id}))
-            self._open(_member(rival), self._timing.join_timeout, now)
+            self._outbound.open(_member(rival), self._timing.join_timeout, now)
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -258,20 +250,17 @@ class Election:
         """We were master and did not run for so long that we must have been replaced."""
         text = f"asleep for {seconds:.1f} s as master: listening first, for there will be another by now"
         self._out.append(Notice(NoticeKind.SLEPT, text))
-        self._drop_link()
+        self._outbound.drop()
         self.listen(now)
 
     def tick(self, now: float) -> None:
         """Do what the time has come for."""
-        link = self._link
+        link = self._outbound.link
         if link is not None:
-            if now >= link.deadline:
+            wrong = self._outbound.tick(now)
+            if wrong is not None:
                 self._out.append(Disconnect(link.session))
-                silent = "it fell silent" if link.phase is Phase.JOINED else f"no answer while {link.phase}"
-                self._link_failed("timeout", silent, now)
-            elif link.phase is Phase.JOINED and now >= link.next_heartbeat:
-                link.next_heartbeat = now + self._timing.heartbeat_interval
-                self._out.append(Send(link.session, Heartbeat()))
+                self._link_failed("timeout", wrong, now)
         elif self._takeover and self._takeover.retry_at is not None and now >= self._takeover.retry_at:
             self._try_successor(now)
         elif self._listening:
@@ -304,24 +293,12 @@ class Election:
         self._become(Role.MASTER)
         self._out.append(Notice(NoticeKind.ELECTED, f"we are master of term {self.term}: {why}"))
 
-    def _open(self, peer: Member, timeout: float, now: float) -> None:
-        self._sessions += 1
-        session = Session(Direction.OUTBOUND, self._sessions)
-        # The key client keeps the time-out itself and says what went wrong; ours only backs it up.
-        self._link = Link(session, peer, now + timeout * 1.5)
-        self._out.append(Connect(session, peer.id, peer.addresses, peer.port, timeout))
-
     def _join(self, peer: Member, timeout: float, now: float) -> None:
         self._become(Role.JOINING)
-        self._open(peer, timeout, now)
-
-    def _drop_link(self) -> None:
-        if self._link:
-            self._out.append(Disconnect(self._link.session))
-            self._link = None
+        self._outbound.open(peer, timeout, now)
 
     def _link_failed(self, code: str, reason: str, now: float) -> None:
-        link, self._link = self._link, None
+        link, self._outbound.link = self._outbound.link, None
         if link is None:
             return
         fields: dict[str, str | int] = {"peer": link.peer.id, "code": code}
@@ -330,7 +307,7 @@ class Election:
             self._master_lost(link.peer, now)
             return
         takeover = self._takeover
-        if takeover and code == NOT_MASTER:
+        if takeover and takeover.position >= 0 and code == NOT_MASTER:
             if now < takeover.patience_until:
                 takeover.retry_at = now + self._timing.takeover_retry
                 return

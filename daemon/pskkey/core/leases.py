@@ -18,6 +18,8 @@ class _Lease:
     instance: str | None
     sends: bool
     blocked_epoch: int | None = None
+    left_in: int | None = None
+    """The epoch in which the node was found to be gone; None while it is there."""
 
 
 class Leases:
@@ -61,15 +63,19 @@ class Leases:
         lease = self._by_node.get(node)
         return lease is not None and lease.blocked_epoch == epoch
 
-    def release(self, node: str, epoch: int) -> None:
-        """The node left for good (not merely disconnected): its id rests until `epoch` is gone."""
-        lease = self._by_node.pop(node, None)
-        if lease is not None:
-            self._retired[lease.sender_id] = epoch
+    def review(self, present: frozenset[str], epoch: int, live: frozenset[int]) -> None:
+        """Free the ids whose holders are gone and under which nothing can come any more.
 
-    def forget_epochs(self, live: frozenset[int]) -> None:
-        """Keys were retired: ids that were last used under a key that no longer lives are free again."""
-        self._retired = {i: epoch for i, epoch in self._retired.items() if epoch in live}
+        `epoch` is the one that the group sends with, `live` are those whose keys are still held.
+        """
+        self._retired = {i: used_in for i, used_in in self._retired.items() if used_in in live}
+        for node, lease in list(self._by_node.items()):
+            if node in present:
+                lease.left_in = None
+            elif lease.left_in is None:
+                lease.left_in = epoch
+            elif lease.left_in not in live:
+                del self._by_node[node]
 
     def in_use(self) -> frozenset[int]:
         """Return every id from which records may come."""

@@ -209,7 +209,8 @@ class Members:
         keys_stale = self._keys_version != self._keyring.version
         if not self._group_stale and not keys_stale:
             return
-        self._leases.forget_epochs(self._keyring.live_epochs)
+        present = self.ids | {self._settings.me.id}
+        self._leases.review(present, self._epoch(), self._keyring.live_epochs)
         group = self.group()
         for joined in self._joined.values():
             if self._group_stale:

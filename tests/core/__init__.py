@@ -1,0 +1,1 @@
+"""The pure core, through its public methods; time is a number."""

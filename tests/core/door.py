@@ -1,0 +1,137 @@
+"""One node and a script of what happens to it: events in, actions out, by the public door only."""
+
+from collections.abc import Iterable
+
+from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Notice, NoticeKind, Send
+from pskkey.core.events import (
+    Accepted,
+    AdvertReceived,
+    Connected,
+    Direction,
+    Event,
+    KeyGenerated,
+    Received,
+    Session,
+    Started,
+    Timeout,
+)
+from pskkey.core.node import Node
+from pskkey.core.settings import Settings, Timing
+from pskkey.model import Advert, Group, HeldKey, Join, KeyEntry, KeyState, Member, Message, Role
+from tests.core.keys import key
+
+ME = "55555555"
+
+
+def member(node_id: str, *, priority: int = 100, eligible: bool = True, sender_id: int | None = None) -> Member:
+    """Return a node whose name and address follow from its id."""
+    number = int(node_id[:2], 16)
+    return Member(node_id, f"n{node_id[0]}", (f"10.0.0.{number}",), 11111, priority, eligible, sender_id)
+
+
+def advert(node_id: str, role: Role, *, term: int = 1, members: int = 1, priority: int = 100) -> Advert:
+    """Return what such a node says of itself."""
+    m = member(node_id, priority=priority)
+    return Advert("g", m.id, m.name, m.priority, m.eligible, role, term, members, m.addresses, m.port)
+
+
+def join(node_id: str, *, term: int = 0, held: tuple[HeldKey, ...] = (), instance: str = "i1") -> Join:
+    """Return the JOIN of such a node."""
+    return Join("g", member(node_id), instance, term, held, sender=False, version="t")
+
+
+class Door:
+    """A node under test. `now` moves only as told; every call returns the actions."""
+
+    def __init__(self, *, eligible: bool = True, priority: int = 100) -> None:
+        me = member(ME, eligible=eligible, priority=priority)
+        self.node = Node(Settings("g", me, "i0", "t", timing=Timing()))
+        self.now = 100.0
+        self.keys = 0
+        self.log: list[Action] = []
+
+    def give(self, event: Event) -> list[Action]:
+        """Handle an event, and generate a key at once when one is asked for, as the driver does."""
+        actions = list(self.node.handle(event, self.now))
+        if any(isinstance(a, GenerateKey) for a in actions):
+            self.keys += 1
+            actions += self.node.handle(KeyGenerated(key(self.keys)), self.now)
+        self.log += actions
+        return actions
+
+    def start(self) -> "Door":
+        """Start the node."""
+        self.give(Started())
+        return self
+
+    def wait(self, seconds: float) -> list[Action]:
+        """Let time pass; ring the timer each time that the node asked for it."""
+        end = self.now + seconds
+        actions: list[Action] = []
+        while (deadline := self.node.next_deadline()) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            actions += self.give(Timeout())
+        self.now = end
+        return actions
+
+    def hear(self, *said: Advert) -> list[Action]:
+        """Receive adverts."""
+        return [a for one in said for a in self.give(AdvertReceived(one))]
+
+    def receive(self, session: Session, *messages: Message) -> list[Action]:
+        """Receive messages on a session."""
+        return [a for one in messages for a in self.give(Received(session, one))]
+
+    def accept(self, number: int, message: Message) -> list[Action]:
+        """Accept a client's session that begins with `message`."""
+        session = Session(Direction.INBOUND, number)
+        return self.give(Accepted(session, f"10.0.0.{number}")) + self.receive(session, message)
+
+    def become_client(self, *others: str, master: str = "11111111", term: int = 1) -> Session:
+        """Join a master that serves us and `others`."""
+        connect = one(Connect, self.hear(advert(master, Role.MASTER, term=term)))
+        self.give(Connected(connect.session))
+        ids = sorted((ME, *others))
+        members = tuple(member(i, sender_id=n) for n, i in enumerate((master, *ids)))
+        self.receive(connect.session, Group(term, master, members, tuple(ids)))
+        state = KeyState(ids.index(ME) + 1, frozenset(range(len(members))), (KeyEntry(1, key(901), send=True),))
+        self.receive(connect.session, state)
+        return connect.session
+
+    def become_master(self) -> "Door":
+        """Wait until nobody else came forward."""
+        self.wait(1.5)
+        assert self.node.election.role is Role.MASTER
+        return self
+
+
+def of[T](kind: type[T], actions: Iterable[Action]) -> list[T]:
+    """Return the actions of one kind."""
+    return [a for a in actions if isinstance(a, kind)]
+
+
+def one[T](kind: type[T], actions: Iterable[Action]) -> T:
+    """Return the only action of one kind."""
+    found = of(kind, actions)
+    assert len(found) == 1, f"{len(found)} of {kind.__name__}, not one"
+    return found[0]
+
+
+def sent[T](kind: type[T], actions: Iterable[Action]) -> list[T]:
+    """Return the messages of one kind that are to be sent."""
+    return [a.message for a in of(Send, actions) if isinstance(a.message, kind)]
+
+
+def refusal(actions: Iterable[Action]) -> str | None:
+    """Return the code with which a session is closed."""
+    return next((d.error.code for d in of(Disconnect, actions) if d.error), None)
+
+
+def notices(kind: NoticeKind, actions: Iterable[Action]) -> list[str]:
+    """Return the sentences of one kind."""
+    return [n.text for n in of(Notice, actions) if n.kind is kind]
+
+
+def advertised(actions: Iterable[Action]) -> list[Role]:
+    """Return the roles that are to be advertised."""
+    return [a.role for a in of(Advertise, actions)]

@@ -1,0 +1,15 @@
+"""Distinct keys for tests, from a number; what they hold is of no meaning."""
+
+from pskkey.model import Key, KeyEntry, Suite
+from pskkey.secret import Secret
+
+
+def key(number: int) -> Key:
+    """Return key `number`, a new object each time, because keyrings wipe what they retire."""
+    pms = b"\xfe\xfd" + number.to_bytes(46, "big") + bytes(16)
+    return Key(Secret(pms), bytes(32), number.to_bytes(32, "big"), Suite.PSK_CHACHA20_POLY1305)
+
+
+def entry(epoch: int, number: int, *, send: bool = False) -> KeyEntry:
+    """Return key `number` under `epoch`."""
+    return KeyEntry(epoch, key(number), send)

@@ -1,0 +1,170 @@
+"""A key is known to all before it is sent with, and kept until all that was sent with it has arrived."""
+
+from itertools import pairwise
+
+import pytest
+
+from pskkey.core.keyring import Keyring
+from pskkey.core.settings import Timing
+from pskkey.model import MAX_EPOCH, KeyState
+from tests.core.keys import entry, key
+
+TIMING = Timing(activation_deadline=5.0, retire_after=10.0, rekey_spacing=1.0)
+
+
+def turns(ring: Keyring) -> list[tuple[int, str, bool]]:
+    """Return (epoch, turn, is the one to send with) of every key."""
+    return [(e.epoch, str(e.turn), e is ring.current) for e in ring.entries]
+
+
+def leading(number: int = 1, timing: Timing = TIMING) -> Keyring:
+    """Return the ring of a fresh group's master."""
+    ring = Keyring(timing)
+    ring.lead(0.0)
+    assert ring.wants_key(0.0)
+    ring.install_fresh(key(number), 0.0)
+    return ring
+
+
+def following(*entries: object, sender_id: int = 3) -> KeyState:
+    """Return a state as a master tells it."""
+    return KeyState(sender_id, frozenset({sender_id, 7}), tuple(entries))  # type: ignore[arg-type]
+
+
+def test_the_first_key_of_a_group_is_sent_with_at_once() -> None:
+    ring = leading()
+    assert turns(ring) == [(1, "current", True)]
+    assert not ring.wants_key(100.0)
+
+
+def test_a_new_key_is_received_first_then_sent_with_and_the_old_one_leaves_last() -> None:
+    ring = leading()
+    ring.roll()
+    assert ring.wants_key(2.0)
+    assert not ring.wants_key(2.0), "one request makes one key"
+    ring.install_fresh(key(2), 2.0)
+    assert turns(ring) == [(1, "current", True), (2, "next", False)]
+    ring.activate(3.0)
+    assert turns(ring) == [(1, "previous", False), (2, "current", True)]
+    ring.lead_tick(12.9)
+    assert len(ring.entries) == 2
+    old = ring.entries[0].key
+    ring.lead_tick(13.0)
+    assert turns(ring) == [(2, "current", True)]
+    assert old.pms.reveal() == bytes(64), "a retired key is wiped"
+
+
+def test_without_acknowledgements_the_deadline_activates() -> None:
+    ring = leading()
+    ring.roll()
+    ring.wants_key(2.0)
+    ring.install_fresh(key(2), 2.0)
+    assert ring.lead_deadline() == 7.0
+    ring.lead_tick(6.99)
+    assert turns(ring)[0] == (1, "current", True)
+    ring.lead_tick(7.0)
+    assert turns(ring)[1] == (2, "current", True)
+
+
+def test_rekeys_coalesce_to_one_a_second_and_never_hold_four_keys() -> None:
+    ring = leading()
+    made = []
+    number, now = 1, 0.0
+    while now < 20.0:
+        ring.roll()
+        if ring.wants_key(now):
+            number += 1
+            made.append(now)
+            ring.install_fresh(key(number), now)
+            ring.activate(now + 0.01)
+        assert len(ring.entries) <= 3
+        now = round(now + 0.1, 1)
+    assert 18 <= len(made) <= 20
+    assert all(b - a >= 1.0 for a, b in pairwise(made))
+
+
+def test_the_interval_rolls_by_itself() -> None:
+    ring = leading(timing=Timing(rekey_interval=60.0))
+    assert ring.lead_deadline() == 60.0
+    ring.lead_tick(59.9)
+    assert not ring.wants_key(59.9)
+    ring.lead_tick(60.0)
+    assert ring.wants_key(60.0)
+
+
+def test_epochs_start_over_after_the_last_one_and_say_so() -> None:
+    ring = Keyring(TIMING)
+    ring.adopt(following(entry(MAX_EPOCH, 1, send=True)), 0.0)
+    ring.lead(1.0)
+    ring.roll()
+    assert ring.wants_key(1.0)
+    assert ring.install_fresh(key(2), 1.0), "the caller must raise the term"
+    assert turns(ring) == [(MAX_EPOCH, "current", True), (1, "next", False)]
+    ring.activate(2.0)
+    assert turns(ring) == [(MAX_EPOCH, "previous", False), (1, "current", True)]
+
+
+def test_a_roll_above_a_foreign_epoch_goes_above_it_even_with_a_key_under_way() -> None:
+    ring = leading()
+    ring.roll()
+    ring.wants_key(2.0)
+    ring.install_fresh(key(2), 2.0)
+    ring.roll(above=9)
+    assert ring.wants_key(4.0)
+    ring.install_fresh(key(3), 4.0)
+    assert turns(ring) == [(1, "current", True), (10, "next", False)]
+
+
+def test_a_follower_gives_each_key_its_turn_by_its_place() -> None:
+    ring = Keyring(TIMING)
+    ring.adopt(following(entry(9, 1), entry(4, 2, send=True), entry(10, 3)), 0.0)
+    assert turns(ring) == [(9, "previous", False), (4, "current", True), (10, "next", False)]
+    assert [e.epoch for e in ring.wire_entries()] == [9, 4, 10]
+
+
+def test_a_follower_from_another_half_sends_with_its_own_key_and_id_until_a_newer_one_is_active() -> None:
+    ring = Keyring(TIMING)
+    ring.adopt(following(entry(5, 1, send=True), sender_id=3), 0.0)
+    ring.adopt(following(entry(5, 2, send=True), sender_id=8), 10.0)
+    assert ring.current is not None
+    assert ring.current.key == key(1)
+    assert ring.state().sender_id == 3, "under the old key another id may be somebody else's"
+    ring.adopt(following(entry(5, 2, send=True), entry(6, 3), sender_id=8), 10.1)
+    assert turns(ring) == [(5, "current", True), (6, "next", False)]
+    assert ring.current.key == key(1)
+    ring.adopt(following(entry(5, 2), entry(6, 3, send=True), sender_id=8), 10.2)
+    assert ring.current.key == key(3)
+    assert ring.state().sender_id == 8
+
+
+def test_a_foreign_key_that_nobody_supersedes_is_given_up_in_the_end() -> None:
+    ring = Keyring(TIMING)
+    ring.adopt(following(entry(5, 1, send=True)), 0.0)
+    ring.adopt(following(entry(7, 2, send=True)), 1.0)
+    assert ring.current is not None
+    assert ring.current.epoch == 5
+    deadline = ring.follow_deadline()
+    assert deadline is not None
+    ring.follow_tick(deadline)
+    assert turns(ring) == [(7, "current", True)]
+
+
+def test_a_follower_that_comes_to_lead_serves_what_it_held() -> None:
+    ring = Keyring(TIMING)
+    ring.adopt(following(entry(4, 1), entry(5, 2, send=True), entry(6, 3)), 0.0)
+    ring.lead(100.0)
+    assert turns(ring) == [(4, "previous", False), (5, "current", True), (6, "next", False)]
+    assert not ring.wants_key(100.0), "failover does not change the key"
+    ring.lead_tick(104.0)
+    assert turns(ring)[-1] == (6, "next", False), "a key under way gets its deadline anew"
+
+
+@pytest.mark.parametrize("own_epoch", [4, 5, 6])
+def test_leading_with_ones_own_half_key_still_in_use_keeps_it(own_epoch: int) -> None:
+    ring = Keyring(TIMING)
+    ring.adopt(following(entry(own_epoch, 1, send=True)), 0.0)
+    ring.adopt(following(entry(5, 2, send=True)), 1.0)
+    ring.lead(2.0)
+    assert ring.current is not None
+    assert ring.current.key == key(1)
+    assert len({e.epoch for e in ring.entries}) == len(ring.entries)

@@ -1,0 +1,89 @@
+"""No two nodes send under one id within a key's life, whoever comes, goes, forgets or takes over."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pskkey.core.leases import Leases
+from pskkey.model import SENDER_IDS
+
+
+def grant(leases: Leases, node: str, epoch: int = 1, **changes: object) -> tuple[int | None, bool]:
+    """Ask for a lease as a node with a whole memory does."""
+    said: dict[str, object] = {"instance": "i1", "resumed": True, "sends": True, "wanted": None, "epoch": epoch}
+    said.update(changes)
+    return leases.grant(node, **said)  # type: ignore[arg-type]
+
+
+def test_a_node_keeps_its_id_and_another_gets_another() -> None:
+    leases = Leases()
+    first, _ = grant(leases, "a")
+    second, _ = grant(leases, "b")
+    assert first != second
+    assert grant(leases, "a") == (first, False)
+    assert leases.in_use() == {first, second}
+
+
+def test_a_wish_is_honoured_unless_it_is_taken() -> None:
+    leases = Leases()
+    assert grant(leases, "a", wanted=42) == (42, False)
+    other, _ = grant(leases, "b", wanted=42)
+    assert other not in (None, 42)
+
+
+def test_a_sender_without_memory_waits_for_the_next_epoch() -> None:
+    leases = Leases()
+    mine, _ = grant(leases, "a", epoch=3)
+    assert grant(leases, "a", epoch=3, instance="i2", resumed=False) == (mine, True)
+    assert leases.is_blocked("a", 3)
+    assert not leases.is_blocked("a", 4)
+
+
+def test_a_node_that_never_sent_may_send_after_a_restart() -> None:
+    leases = Leases()
+    mine, _ = grant(leases, "a", sends=False)
+    assert grant(leases, "a", sends=False, instance="i2", resumed=False) == (mine, False)
+
+
+def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_not_waits() -> None:
+    leases = Leases()
+    leases.inherit([("a", 4), ("b", 5)], frozenset({4, 5, 9}), epoch=2)
+    assert grant(leases, "a", epoch=2, resumed=True) == (4, False)
+    assert grant(leases, "b", epoch=2, resumed=False) == (5, True)
+    assert 9 in leases.in_use(), "somebody who is not here any more has sent with it"
+
+
+def test_an_id_left_behind_is_free_again_only_when_its_key_is_gone() -> None:
+    leases = Leases()
+    leases.inherit([], frozenset(range(SENDER_IDS - 1)), epoch=2)
+    assert grant(leases, "a", epoch=2) == (SENDER_IDS - 1, False)
+    assert grant(leases, "b", epoch=2) == (None, False), "all taken"
+    leases.review(frozenset({"a"}), 3, frozenset({2, 3}))
+    assert grant(leases, "b", epoch=3) == (None, False)
+    leases.review(frozenset({"a"}), 3, frozenset({3}))
+    assert grant(leases, "b", epoch=3) == (0, False)
+
+
+def test_a_node_that_is_away_for_a_while_finds_its_id_but_not_for_ever() -> None:
+    leases = Leases()
+    mine, _ = grant(leases, "a", epoch=1)
+    leases.review(frozenset(), 1, frozenset({1}))
+    assert grant(leases, "a", epoch=1) == (mine, False)
+    leases.review(frozenset({"a"}), 1, frozenset({1}))
+    leases.review(frozenset(), 1, frozenset({1}))
+    leases.review(frozenset(), 2, frozenset({1, 2}))
+    assert leases.in_use() == {mine}, "what it sent may still be on its way"
+    leases.review(frozenset(), 2, frozenset({2}))
+    assert leases.in_use() == frozenset()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 3), st.booleans()), max_size=60))
+def test_within_one_epoch_no_two_nodes_ever_share_an_id(steps: list[tuple[str, int, bool]]) -> None:
+    leases = Leases()
+    holders: dict[int, str] = {}
+    for node, wanted, leaves in steps:
+        if leaves:
+            leases.review(frozenset(), 1, frozenset({1}))
+            continue
+        sender_id, _ = grant(leases, node, wanted=wanted)
+        assert sender_id is not None
+        assert holders.setdefault(sender_id, node) == node

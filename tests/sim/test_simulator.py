@@ -1,0 +1,118 @@
+"""The simulator itself: that a seed repeats, that it would notice, and that large groups hold. More seeds: `run`."""
+
+import pytest
+
+from pskkey.core.settings import Timing
+from pskkey.model import Role
+from tests.sim.chaos import run
+from tests.sim.invariants import Broken, Watch, check_converged, check_keys_settled
+from tests.sim.world import Conditions, Host, World
+
+
+def group(size: int, seed: int = 1, *, timing: Timing | None = None) -> World:
+    """Return a world whose `size` nodes have become one group."""
+    world = World(seed)
+    Watch(world)
+    for _ in range(size):
+        world.add(timing=timing)
+    for host in world.hosts:
+        world.start(host)
+    world.run_until(5.0)
+    check_converged(world)
+    return world
+
+
+def masters(world: World) -> list[Host]:
+    return [h for h in world.hosts if h.node and h.node.election.role is Role.MASTER]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_gives_another() -> None:
+    first, again, other = run(7), run(7), run(8)
+    assert first.transcript == again.transcript
+    assert first.transcript != other.transcript
+    assert first.error is None
+
+
+def test_it_notices_two_masters() -> None:
+    world = group(3)
+    world.split(world.hosts[:1])
+    world.run_until(20.0)
+    assert len(masters(world)) == 2
+    with pytest.raises(Broken, match="2 masters"):
+        check_converged(world)
+
+
+def test_it_notices_a_client_that_has_lost_its_master() -> None:
+    world = group(3)
+    world.crash(masters(world)[0])
+    world.run_until(world.now + 0.001)
+    with pytest.raises(Broken):
+        check_converged(world)
+
+
+def test_a_dead_master_is_replaced_within_half_a_second_and_the_key_stays() -> None:
+    world = group(5)
+    before = masters(world)[0]
+    assert before.node is not None
+    held = before.node.keyring.held()
+    world.crash(before)
+    world.run_until(world.now + 0.5)
+    check_converged(world)
+    after = masters(world)[0]
+    assert after is not before
+    assert after.node is not None
+    assert after.node.keyring.held() == held
+
+
+def test_a_cut_cable_of_the_master_is_noticed_within_two_and_a_half_seconds() -> None:
+    world = group(5)
+    lost = masters(world)[0]
+    world.split([lost])
+    world.run_until(world.now + 2.5)
+    others = [h for h in world.hosts if h is not lost]
+    assert sum(h.node is not None and h.node.election.role is Role.MASTER for h in others) == 1
+    assert sum(h.node is not None and h.node.election.role is Role.CLIENT for h in others) == 3
+
+
+def test_a_split_heals_to_one_master_and_one_fresh_key_within_five_seconds() -> None:
+    world = group(6)
+    half = [h for h in world.hosts if h not in masters(world)][:3]
+    world.split(half)
+    world.run_until(world.now + 30.0)
+    assert len(masters(world)) == 2
+    world.heal()
+    world.run_until(world.now + 5.0)
+    check_converged(world)
+    world.run_until(world.now + 15.0)
+    check_keys_settled(world)
+
+
+def test_a_paused_master_wakes_as_a_client_of_the_new_one() -> None:
+    world = group(4)
+    sleeper = masters(world)[0]
+    world.pause(sleeper)
+    world.run_until(world.now + 30.0)
+    assert len([h for h in masters(world) if h is not sleeper]) == 1
+    world.wake(sleeper)
+    world.run_until(world.now + 2.0)
+    assert sleeper.node is not None
+    assert sleeper.node.election.role is Role.CLIENT
+    check_converged(world)
+
+
+def test_adverts_that_are_mostly_lost_delay_but_do_not_part() -> None:
+    world = World(3, Conditions(advert_loss=0.8))
+    for _ in range(6):
+        world.start(world.add())
+    world.run_until(30.0)
+    world.run_until(60.0)
+    check_converged(world)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_two_hundred_and_fifty_nodes_become_one_group_and_survive_their_master(seed: int) -> None:
+    world = group(250, seed)
+    world.crash(masters(world)[0])
+    world.run_until(world.now + 3.0)
+    check_converged(world)
