@@ -78,6 +78,7 @@ def test_identity_of_128_bytes_of_utf_8_is_taken(tmp_path: Path) -> None:
         (f"new:{OTHER}", "repeats the identity"),
         (f"b:{OTHER}", "repeats the key"),
     ],
+    ids=map(str, range(20)),  # the lines are random, and processes that share the tests must agree on names
 )
 def test_mistake_in_a_line_is_told_by_line_and_without_its_content(tmp_path: Path, line: str, said: str) -> None:
     first = f"new:{OTHER}\n" if "repeats" in said else f"new:{secrets.token_hex(16)}\n"

@@ -8,7 +8,7 @@ from pskkey.adapters.tls_connection import TlsConnection
 from pskkey.adapters.tls_listener import ServerLimits, TlsListener
 from pskkey.model import ErrorMessage, Key, KeyResponse
 from pskkey.psk import PskFile
-from pskkey.wire.frame import MAX_PAYLOAD, VERSION, Frame, FrameReader, PacketType, encode_frame
+from pskkey.wire.frame import HEADER_SIZE, MAX_PAYLOAD, VERSION, Frame, FrameReader, PacketType, encode_frame
 from pskkey.wire.packet import encode
 
 _BUSY = ErrorMessage("busy", "the key server has no place for another connection from this address")
@@ -74,8 +74,9 @@ class RequestServer:
                 connection.write(encode(_FAILED))
                 connection.close("a handler failed")
                 return
+            # Told first, so that whoever has the answer finds the line too.
+            self._tell(_line("Response", frame.type, len(answer) - HEADER_SIZE))
             connection.write(answer)
-            self._tell(_line("Response", frame.type, len(answer) - len(encode_frame(frame.type, b""))))
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
         """A client's connection is over."""
