@@ -53,6 +53,10 @@ def main() -> int:
             for node in nodes:
                 print(f"\nThe log of {node.name} ends:", *node.last_words(), sep="\n  ", file=sys.stderr)
             return 1
+        except BrokenPipeError:
+            # Nobody reads on. Python would complain once more when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except KeyboardInterrupt:
             print("\nInterrupted; the daemons are stopped.", file=sys.stderr)
             return 130
@@ -78,9 +82,8 @@ def _show(nodes: Sequence[DemoNode]) -> None:
     _step(f"3. The master, {master.name}, is killed (SIGKILL)")
     master.kill()
     agreed, seconds = _agreement(survivors, lost=master)
-    _say(
-        f"{_master_name(agreed).capitalize()} took over, and both survivors agree, {seconds * 1000:.0f} ms after the kill."
-    )
+    successor = _master_name(agreed).capitalize()
+    _say(f"{successor} took over, and both survivors agree, {seconds * 1000:.0f} ms after the kill.")
     for node in survivors:
         _print_status(node)
 

@@ -1,0 +1,53 @@
+"""Which tests may run here, and which must have the machine to themselves."""
+
+import os
+import shutil
+from collections.abc import Callable
+from ctypes.util import find_library
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parent
+
+ALONE: Final = ("bench", "interop", "lab", "system")
+"""Directories whose tests measure time or load the machine; so do all that are marked `slow` or `root`."""
+
+
+def _has_wolfssl() -> bool:
+    return find_library("wolfssl") is not None
+
+
+NEEDS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
+    "bench": ("libwolfssl-dev", _has_wolfssl),
+    "interop": ("libwolfssl-dev", _has_wolfssl),
+    "interop/test_tshark.py": ("tshark", lambda: shutil.which("tshark") is not None),
+    "tls/test_wolfssl.py": ("libwolfssl-dev", _has_wolfssl),
+    "tls": ("openssl", lambda: shutil.which("openssl") is not None),
+}
+"""Tests, the Debian package that they need, and whether it is there."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker that is put on here."""
+    config.addinivalue_line("markers", "alone: must not run beside other tests (set by the test's place and marks)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs alone, and skip what cannot run here; in CI it runs all the same, and fails."""
+    must_run = bool(os.environ.get("CI"))
+    is_root = os.geteuid() == 0
+    absent = {place: package for place, (package, is_there) in NEEDS.items() if not is_there()}
+    for item in items:
+        path = item.path.relative_to(ROOT)
+        if path.parts[0] in ALONE or item.get_closest_marker("slow") or item.get_closest_marker("root"):
+            item.add_marker("alone")
+        if must_run:
+            continue
+        if item.get_closest_marker("root") and not is_root:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+        for place, package in absent.items():
+            if path.is_relative_to(place):
+                item.add_marker(pytest.mark.skip(reason=f"needs the Debian package {package}"))

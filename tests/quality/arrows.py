@@ -1,0 +1,116 @@
+"""Which module may import which: ARCHITECTURE's arrows as a table, and a checker that reads the imports."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Final
+
+FOUNDATION: Final = frozenset({"errors", "model", "secret"})
+CORE_VALUES: Final = frozenset({"core.events", "core.actions"})
+
+# A part is a directory or a module directly in daemon/pskkey. "" is the package's own __init__.
+MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
+    "errors": frozenset(),
+    "secret": frozenset(),
+    "model": frozenset({"secret"}),
+    "wire": FOUNDATION | {"wire"},
+    "core": FOUNDATION | {"core"},
+    "psk": FOUNDATION,
+    "config": FOUNDATION | {"config_mistakes"},
+    "config_mistakes": frozenset({"errors"}),
+    "logs": frozenset(),
+    "adapters": FOUNDATION | CORE_VALUES | {"adapters", "wire", "psk", "config"},
+    "watcher": FOUNDATION | {"wire"},
+    "mcast": FOUNDATION | {"mcast"},
+    "mcast.join": FOUNDATION | {"mcast", "watcher"},
+    "api": FOUNDATION | {"adapters", "psk", "wire"},
+    "status": FOUNDATION | {"core"},
+    "driver": FOUNDATION | {"core"},
+    "app": FOUNDATION | {"", "adapters", "config", "core", "driver", "logs", "psk", "status", "wire"},
+    "tools": FOUNDATION | {"", "api", "config", "mcast", "psk", "tools", "watcher", "wire"},
+    "": FOUNDATION | {"api", "watcher"},
+}
+
+PURE: Final = frozenset(
+    {"abc", "bisect", "collections", "dataclasses", "enum", "functools", "heapq", "itertools", "math", "operator"}
+    | {"types", "typing"}
+)
+"""All of the standard library that the core may import: nothing with a clock, a file, a socket or randomness in it."""
+
+NO_INPUT_OUTPUT: Final = frozenset(
+    {"asyncio", "logging", "os", "pathlib", "random", "secrets", "select", "selectors", "shutil", "signal", "socket"}
+    | {"ssl", "subprocess", "tempfile", "threading", "time", "zeroconf"}
+)
+"""What `wire` does without."""
+
+CONVERSIONS: Final = frozenset({"AF_INET", "AF_INET6", "inet_ntop", "inet_pton"})
+"""Of `socket`, what opens nothing; for `wire/fields.py`."""
+
+THREADS: Final = frozenset({"threading", "concurrent", "multiprocessing", "_thread"})
+
+
+def arrow_faults(path: str, source: str) -> Iterator[str]:
+    """Yield a sentence for each import that `path` (daemon/pskkey/...) may not have."""
+    if not path.startswith("daemon/pskkey/"):
+        return
+    module = _module(path)
+    part = module if module in MAY_IMPORT else module.partition(".")[0]
+    if part not in MAY_IMPORT:
+        yield f"{path}: has no place in the table of arrows"
+        return
+    for name, attribute in _imports(module, path.endswith("__init__.py"), ast.parse(source)):
+        if name == "pskkey" or name.startswith("pskkey."):
+            target = _target(name, attribute)
+            if not _covers(MAY_IMPORT[part], target):
+                yield f"{path}: imports pskkey.{target}, against the arrows".replace("pskkey.,", "pskkey,")
+        elif _is_foreign(part, path, name, attribute):
+            yield f"{path}: imports {name}, which {part} does without"
+
+
+def _module(path: str) -> str:
+    inside = PurePosixPath(path).relative_to("daemon/pskkey").with_suffix("")
+    return ".".join(part for part in inside.parts if part != "__init__")
+
+
+def _imports(module: str, is_package: bool, tree: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """Yield every import, wherever it stands, as absolute module and, of `from` imports, the name."""
+    full = f"pskkey.{module}".rstrip(".").split(".")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # One dot is the package that the module is in, each further dot the one around that.
+            base = full[: len(full) - node.level + is_package] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((name, alias.name) for alias in node.names)
+
+
+def _target(name: str, attribute: str | None) -> str:
+    """Return the module of ours that is imported, without `pskkey.`: `from pskkey.wire import frame` is wire.frame."""
+    inside = name.removeprefix("pskkey").removeprefix(".")
+    if attribute is None:
+        return inside
+    if not inside:
+        return attribute if attribute in MAY_IMPORT else ""
+    return f"{inside}.{attribute}" if inside in {"core", "wire", "adapters", "mcast", "tools"} else inside
+
+
+def _covers(allowed: frozenset[str], target: str) -> bool:
+    if not target:
+        return "" in allowed
+    return any(target == name or target.startswith(f"{name}.") for name in allowed if name)
+
+
+def _is_foreign(part: str, path: str, name: str, attribute: str | None) -> bool:
+    top = name.partition(".")[0]
+    if top in THREADS and part != "api" and not path.startswith("daemon/pskkey/tools/"):
+        return True
+    match part:
+        case "core":
+            return top not in PURE
+        case "wire" if path == "daemon/pskkey/wire/fields.py" and name == "socket" and attribute in CONVERSIONS:
+            return False
+        case "wire" | "model" | "errors" | "secret":
+            return top in NO_INPUT_OUTPUT
+        case _:
+            return False

@@ -1,0 +1,94 @@
+"""Rules for a source file beside its imports. Each yields a sentence for each fault."""
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from typing import Final
+
+from tests.quality.arrows import arrow_faults
+
+MAX_LINES: Final = 350
+NAMES_THAT_SAY_NOTHING: Final = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})
+WAYS_TO_SKIP: Final = frozenset({"skip", "skipif", "importorskip", "xfail"})
+MAY_SKIP: Final = "tests/conftest.py"
+"""The one place that knows whether this is CI, where nothing may be skipped."""
+
+
+def length_faults(path: str, source: str) -> Iterator[str]:
+    """A file is read in one sitting."""
+    lines = len(source.splitlines())
+    if lines > MAX_LINES:
+        yield f"{path}: {lines} lines, more than {MAX_LINES}; it has two jobs"
+
+
+def name_faults(path: str, _source: str) -> Iterator[str]:
+    """A file's name says what it is for."""
+    if PurePosixPath(path).stem in NAMES_THAT_SAY_NOTHING:
+        yield f"{path}: a name that says nothing"
+
+
+def docstring_faults(path: str, source: str) -> Iterator[str]:
+    """A file says in its first line what it is for."""
+    if source.strip() and ast.get_docstring(ast.parse(source)) is None:
+        yield f"{path}: has no module docstring"
+
+
+def skip_faults(path: str, source: str) -> Iterator[str]:
+    """A test may be skipped only where CI is seen to."""
+    if path == MAY_SKIP:
+        return
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in WAYS_TO_SKIP and _is_pytest(node.value):
+            yield f"{path}:{node.lineno}: pytest's {node.attr}; mark it `root`, or add its package to {MAY_SKIP}"
+        if isinstance(node, ast.ImportFrom) and node.module == "pytest":
+            yield from (f"{path}: imports {name.name} of pytest" for name in node.names if name.name in WAYS_TO_SKIP)
+
+
+def untrusted_faults(path: str, source: str) -> Iterator[str]:
+    """In `wire`, who decodes says so in its name, and raises nothing but BadPacket."""
+    if not path.startswith("daemon/pskkey/wire/"):
+        return
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if not function.name.endswith("_untrusted"):
+            if function.name.lstrip("_").startswith(("decode", "receive", "unpack")):
+                yield f"{path}:{function.lineno}: {function.name} does not end in _untrusted"
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Raise) and not _raises_bad_packet(node):
+                yield f"{path}:{node.lineno}: {function.name} raises something else than BadPacket"
+
+
+def private_faults(path: str, source: str) -> Iterator[str]:
+    """A test goes through the public door."""
+    if not path.startswith("tests/"):
+        return
+    for node in ast.walk(ast.parse(source)):
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr.startswith("_")
+            and not node.attr.endswith("__")
+            and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
+        ):
+            yield f"{path}:{node.lineno}: reaches for the private {node.attr}"
+
+
+def _is_pytest(node: ast.expr) -> bool:
+    return ast.unparse(node) in {"pytest", "pytest.mark"}
+
+
+def _raises_bad_packet(node: ast.Raise) -> bool:
+    raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+    return raised is None or (isinstance(raised, ast.Name) and raised.id == "BadPacket")
+
+
+RULES: Final[tuple[Callable[[str, str], Iterator[str]], ...]] = (
+    arrow_faults,
+    length_faults,
+    name_faults,
+    docstring_faults,
+    skip_faults,
+    untrusted_faults,
+    private_faults,
+)

@@ -1,0 +1,121 @@
+"""The arrows and manners hold for every file; and each rule is shown to catch what it is there for."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.quality.arrows import arrow_faults
+from tests.quality.manners import (
+    MAX_LINES,
+    RULES,
+    docstring_faults,
+    length_faults,
+    name_faults,
+    private_faults,
+    skip_faults,
+    untrusted_faults,
+)
+from tests.quality.tracked import python_files
+
+type Rule = Callable[[str, str], Iterator[str]]
+
+PACKAGE = "daemon/pskkey/"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_file_holds_to(rule: Rule) -> None:
+    files = python_files()
+    assert {f"{PACKAGE}core/election.py", "tests/sim/run", "tests/conftest.py"} <= files.keys()
+    assert [fault for path, source in files.items() for fault in rule(path, source)] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("errors.py", "from pskkey.model import Key"),
+        ("secret.py", "import pskkey.errors"),
+        ("model.py", "from pskkey.wire import frame"),
+        ("model.py", "import socket"),
+        ("wire/frame.py", "from pskkey.core.events import Event"),
+        ("wire/frame.py", "from pskkey import psk"),
+        ("wire/frame.py", "import asyncio"),
+        ("wire/frame.py", "from socket import inet_pton"),
+        ("wire/fields.py", "from socket import create_connection"),
+        ("wire/fields.py", "import socket"),
+        ("core/node.py", "from pskkey.wire.frame import Frame"),
+        ("core/node.py", "from ..wire import frame"),
+        ("core/node.py", "from .. import wire"),
+        ("core/node.py", "from pskkey import __version__"),
+        *(("core/node.py", f"def f():\n    import {name}") for name in ("asyncio", "ssl", "socket", "time", "random")),
+        *(("core/node.py", f"import {name}") for name in ("logging", "secrets", "os", "datetime", "pydantic")),
+        ("core/node.py", "from os.path import join"),
+        ("adapters/mdns.py", "from pskkey.core.node import Node"),
+        ("adapters/mdns.py", "from pskkey.core import election"),
+        ("adapters/mdns.py", "import pskkey.driver"),
+        ("adapters/mdns.py", "from pskkey.app import main"),
+        ("adapters/mdns.py", "from pskkey.mcast import GroupSession"),
+        ("adapters/mdns.py", "from pskkey.tools import pskkeyctl"),
+        ("adapters/mdns.py", "import threading"),
+        ("mcast/session.py", "from pskkey.watcher import KeyWatcher"),
+        ("mcast/session.py", "from pskkey.wire import packet"),
+        ("mcast/join.py", "from pskkey.wire import packet"),
+        ("tools/demo.py", "from pskkey.core.node import Node"),
+        ("tools/demo.py", "from pskkey.adapters.mdns import Discovery"),
+        ("tools/demo.py", "from pskkey.app import main"),
+        ("tools/demo.py", "if True:\n    from pskkey import driver"),
+        ("driver.py", "from pskkey.adapters.mdns import Discovery"),
+        ("app.py", "from pskkey.tools.demo import main"),
+        ("__init__.py", "from pskkey.core.node import Node"),
+        ("newcomer.py", "import os"),
+    ],
+)
+def test_arrows_that_should_not_be_are_found(path: str, source: str) -> None:
+    assert list(arrow_faults(PACKAGE + path, source))
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("model.py", "from pskkey.secret import Secret"),
+        ("wire/fields.py", "from socket import AF_INET, inet_pton"),
+        ("wire/packet.py", "from pskkey.wire import keymsg"),
+        ("wire/packet.py", "from . import keymsg"),
+        ("core/node.py", "from collections.abc import Callable"),
+        ("core/node.py", "from .events import Event"),
+        ("core/__init__.py", "from .events import Event"),
+        ("adapters/mdns.py", "from pskkey.core.events import Event\nfrom pskkey.core import actions"),
+        ("mcast/join.py", "from pskkey.watcher import AsyncKeyWatcher"),
+        ("tools/pskkeyctl.py", "from pskkey import __version__"),
+    ],
+)
+def test_arrows_that_should_be_are_left_alone(path: str, source: str) -> None:
+    assert not list(arrow_faults(PACKAGE + path, source))
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "bad", "good"),
+    [
+        (length_faults, "tests/x.py", "pass\n" * (MAX_LINES + 1), "pass\n" * MAX_LINES),
+        (docstring_faults, "tests/x.py", "import os", '"""What it is for."""\nimport os'),
+        (skip_faults, "tests/x.py", "pytest.skip('not now')", "fmt.skip('not now')"),
+        (skip_faults, "tests/x.py", "pytest.mark.skipif(True, reason='')", "pytest.mark.root"),
+        (skip_faults, "tests/x.py", "from pytest import importorskip", "from pytest import raises"),
+        (skip_faults, "tests/x.py", "@pytest.mark.xfail\ndef f(): pass", "@pytest.mark.slow\ndef f(): pass"),
+        (private_faults, "tests/x.py", "node._election", "self._election"),
+        (untrusted_faults, PACKAGE + "wire/x.py", "def decode_x(b): pass", "def decode_x_untrusted(b): pass"),
+        (
+            untrusted_faults,
+            PACKAGE + "wire/x.py",
+            "def read_untrusted(b):\n    raise ValueError('no')",
+            "def read_untrusted(b):\n    raise BadPacket('no') from None",
+        ),
+    ],
+)
+def test_bad_manners_are_found(rule: Rule, path: str, bad: str, good: str) -> None:
+    assert list(rule(path, bad))
+    assert not list(rule(path, good))
+
+
+@pytest.mark.parametrize(("path", "is_fine"), [("daemon/pskkey/utils.py", False), ("daemon/pskkey/psk.py", True)])
+def test_names_that_say_nothing_are_found(path: str, is_fine: bool) -> None:
+    assert (not list(name_faults(path, ""))) is is_fine
