@@ -1,11 +1,10 @@
 """The Python consumer of `keys.sock`: follows the key state of the local daemon.
 
-`KeyWatcher` blocks, `AsyncKeyWatcher` awaits; both speak through `_Conversation`, which does no I/O. A watcher keeps
-trying while the daemon is away: a session manager may start before it and live through its restarts.
+`KeyWatcher` blocks, `AsyncKeyWatcher` awaits; both speak through `WatcherConversation`, which does no I/O. A watcher
+keeps trying while the daemon is away: a session manager may start before it and live through its restarts.
 """
 
 import asyncio
-import logging
 import os
 import select
 import socket
@@ -14,119 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from pskkey.errors import BadPacket, PeerError
-from pskkey.model import ErrorMessage, Key, KeyAck, KeyNew, KeyNewReason, KeyState, KeyWatch, Message
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.errors import BadPacket
+from pskkey.model import KeyNewReason, KeyState
+from pskkey.watcher_conversation import WatcherConversation
 
-DEFAULT_SOCKET: Final = Path("/run/pskkey/keys.sock")
-SOCKET_VARIABLE: Final = "PSKKEY_KEYS_SOCKET"
-FIRST_DELAY: Final = 0.05
-LAST_DELAY: Final = 2.0
-"""Seconds before the first and, doubling, before every later attempt to connect again."""
 READ_SIZE: Final = 65536
-
-_log = logging.getLogger("pskkey.watcher")
-
-
-class _Conversation:
-    """What is said on `keys.sock`, over any number of connections, one after the other."""
-
-    def __init__(self, path: Path | str | None, will_send: bool) -> None:
-        self.path = Path(path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
-        self._will_send = will_send
-        self._reader = PacketReader(Door.KEYS, Side.CLIENT)
-        self._open = False
-        self._first = True
-        self._delay = FIRST_DELAY
-        self._trouble = "the daemon has sent no key state yet"
-        self._denied: str | None = None
-        self._newest: KeyState | None = None
-        self._returned: KeyState | None = None
-        self._acknowledged: dict[int, Key] = {}
-        self._wanted: KeyNewReason | None = None
-
-    def opened(self) -> bytes:
-        """Begin a new connection; return what to send on it."""
-        self._open = True
-        self._first = True
-        self._reader = PacketReader(Door.KEYS, Side.CLIENT)
-        messages: list[Message] = [KeyWatch(self._will_send)]
-        if self._wanted is not None:
-            messages.append(KeyNew(self._wanted))
-            self._wanted = None
-        return b"".join(map(encode, messages))
-
-    def receive_untrusted(self, data: bytes) -> bytes:
-        """Take bytes from the daemon; return what to send. Raises BadPacket when the connection is of no more use."""
-        reply = b""
-        for message in self._reader.receive_untrusted(data):
-            match message:
-                case KeyState():
-                    reply += self._take_state(message)
-                case ErrorMessage():
-                    if message.code == "denied" and self._newest is None:
-                        self._denied = message.message
-                    raise BadPacket(f"the daemon says: {message.message}")
-                case _:
-                    continue  # a heartbeat, or a key that nobody asked for: the state says all there is to know
-        return reply
-
-    def lost(self, reason: str) -> float:
-        """End a connection, or an attempt at one; return the seconds to wait before the next."""
-        _log.log(logging.WARNING if self._open else logging.DEBUG, "%s: %s", self.path, reason)
-        self._open = False
-        self._first = True
-        self._trouble = reason
-        delay, self._delay = self._delay, min(2 * self._delay, LAST_DELAY)
-        return delay
-
-    def take(self) -> KeyState | None:
-        """Return the newest state if it is not the one returned last. Raises PeerError when we may not read keys."""
-        if self._denied is not None:
-            denied, self._denied = self._denied, None
-            raise PeerError("denied", f"{self.path}: {denied}")
-        if self._newest == self._returned:
-            return None
-        self._returned = self._newest
-        return self._newest
-
-    def deny(self, reason: str) -> None:
-        """Note that the operating system keeps us out. Before the first state, that is for the operator to mend."""
-        if self._newest is None:
-            self._denied = reason
-
-    def acknowledge(self, epoch: int) -> bytes:
-        """Remember an acknowledgement; return what to send now, which is nothing while there is no connection."""
-        key = _held(self._returned).get(epoch)
-        if key is None or _held(self._newest).get(epoch) != key:
-            return b""  # the key has gone since its state was returned, and nobody waits for this any more
-        self._acknowledged[epoch] = key
-        return b"" if self._first else encode(KeyAck(epoch))
-
-    def request_new_key(self, reason: KeyNewReason) -> bytes:
-        """Return what to send now; without a connection the next one begins with it."""
-        if self._open:
-            return encode(KeyNew(reason))
-        self._wanted = reason
-        return b""
-
-    def overdue(self) -> TimeoutError:
-        """Return the error for a caller who has waited long enough."""
-        if self._returned is None:
-            return TimeoutError(f"{self.path}: no key state: {self._trouble}")
-        return TimeoutError(f"{self.path}: the key state has not changed")
-
-    def _take_state(self, state: KeyState) -> bytes:
-        self._newest = state
-        self._delay = FIRST_DELAY
-        held = _held(state)
-        self._acknowledged = {epoch: key for epoch, key in self._acknowledged.items() if held.get(epoch) == key}
-        if not self._first:
-            return b""
-        # The daemon does not know what was acknowledged on the connection before. Not until now may it be told: a
-        # group that began anew has another key under the same epoch.
-        self._first = False
-        return b"".join(encode(KeyAck(epoch)) for epoch in self._acknowledged)
 
 
 class KeyWatcher:
@@ -145,7 +36,7 @@ class KeyWatcher:
 
         `will_send`: we are going to send in the group, so that the daemon gets a sender id for us.
         """
-        self._conversation = _Conversation(path, will_send)
+        self._conversation = WatcherConversation(path, will_send)
         self._socket: socket.socket | None = None
         self._outgoing = bytearray()
         self._epoll = select.epoll()
@@ -179,6 +70,10 @@ class KeyWatcher:
     def request_new_key(self, reason: KeyNewReason = KeyNewReason.OPERATOR) -> None:
         """Ask the group for a new key; the state that has it comes from `wait`."""
         self._send(self._conversation.request_new_key(reason))
+
+    def request_state(self) -> None:
+        """Ask the daemon to say its state again, at once: something was heard that the state does not explain."""
+        self._send(self._conversation.request_state())
 
     def fileno(self) -> int:
         """Return a descriptor for `select` that is readable when `wait(0)` has something to do.
@@ -269,7 +164,7 @@ class AsyncKeyWatcher:
 
     def __init__(self, path: Path | str | None = None, will_send: bool = False) -> None:
         """Take the same as KeyWatcher."""
-        self._conversation = _Conversation(path, will_send)
+        self._conversation = WatcherConversation(path, will_send)
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._retry_at = 0.0
@@ -294,6 +189,10 @@ class AsyncKeyWatcher:
     def request_new_key(self, reason: KeyNewReason = KeyNewReason.OPERATOR) -> None:
         """Ask the group for a new key; the state that has it comes from `wait`."""
         self._send(self._conversation.request_new_key(reason))
+
+    def request_state(self) -> None:
+        """Ask the daemon to say its state again, at once: something was heard that the state does not explain."""
+        self._send(self._conversation.request_state())
 
     async def close(self) -> None:
         """Leave."""
@@ -334,10 +233,6 @@ class AsyncKeyWatcher:
         if self._writer is not None:
             self._writer.close()
         self._reader = self._writer = None
-
-
-def _held(state: KeyState | None) -> dict[int, Key]:
-    return {entry.epoch: entry.key for entry in state.entries} if state else {}
 
 
 def _sentence(error: BadPacket | OSError) -> str:

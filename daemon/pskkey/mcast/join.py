@@ -190,3 +190,4 @@ class JoinedGroup:
                 self._watcher.request_new_key(KeyNewReason.SEQUENCE_HIGH_WATER)
             case Need.KEY_STATE:
                 self._session.counters["state_requests"] += 1
+                self._watcher.request_state()

@@ -46,7 +46,7 @@ type Node (
 type Master (
   id: string,
   name: string,
-  address: string,
+  address: ?string,
   port: int
 )
 
@@ -63,7 +63,7 @@ type Member (
   id: string,
   name: string,
   role: Role,
-  address: string,
+  address: ?string,
   sender_id: ?int,
   priority: int,
   eligible: bool,
