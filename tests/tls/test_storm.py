@@ -75,7 +75,8 @@ def test_proper_client_is_answered_in_a_storm_and_nothing_is_left_of_it(server: 
     for _ in range(3):
         assert storm(server, psk_path, rng) < 1.0
     until(lambda: server.open_files == baseline, 5)
-    assert server.memory - settled < 2048, "KiB more after three more storms"
+    # The allocator's own holes move by some 3 MiB. One TLS session kept of each connection would be 45 MiB and more.
+    assert server.memory - settled < 8192, "KiB more after three more storms"
 
 
 def test_clients_that_die_are_forgotten(server: ServerProcess, psk_path: Path) -> None:
