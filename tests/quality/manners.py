@@ -10,6 +10,8 @@ from tests.quality.arrows import arrow_faults
 MAX_LINES: Final = 350
 NAMES_THAT_SAY_NOTHING: Final = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})
 WAYS_TO_SKIP: Final = frozenset({"skip", "skipif", "importorskip", "xfail"})
+PUBLIC_ALL_THE_SAME: Final = frozenset({"_asdict", "_fields", "_make", "_replace"})
+"""Of `collections.namedtuple`, whose documentation says so."""
 MAY_SKIP: Final = "tests/conftest.py"
 """The one place that knows whether this is CI, where nothing may be skipped."""
 
@@ -69,6 +71,7 @@ def private_faults(path: str, source: str) -> Iterator[str]:
             isinstance(node, ast.Attribute)
             and node.attr.startswith("_")
             and not node.attr.endswith("__")
+            and node.attr not in PUBLIC_ALL_THE_SAME
             and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
         ):
             yield f"{path}:{node.lineno}: reaches for the private {node.attr}"

@@ -33,8 +33,8 @@ NODES: Final = (
 PATIENCE: Final = 10.0
 """Seconds for the daemons to come to an agreement; it takes them about two at first, and less after a death."""
 POLL_INTERVAL: Final = 0.02
-MAX_DIRECTORY: Final = 80
-"""Bytes of a directory's path that leave room for a Unix socket in it (unix(7): 107 in all)."""
+MAX_TEMPORARY: Final = 60
+"""Bytes of the path of the temporary directory that leave room for a Unix socket below it (unix(7): 107 in all)."""
 
 
 def main() -> int:
@@ -95,10 +95,11 @@ def _show(nodes: Sequence[DemoNode]) -> None:
 
 
 def _make_nodes(cleanup: ExitStack) -> list[DemoNode]:
-    directory = Path(tempfile.mkdtemp(prefix="pskkey-demo-"))
+    temporary = tempfile.gettempdir()
+    if len(os.fsencode(temporary)) > MAX_TEMPORARY:
+        temporary = "/tmp"  # noqa: S108  mkdtemp makes a directory of our own in it
+    directory = Path(tempfile.mkdtemp(prefix="pskkey-demo-", dir=temporary))
     cleanup.callback(shutil.rmtree, directory)
-    if len(os.fsencode(directory)) > MAX_DIRECTORY:
-        raise DemoFailed(f"{directory}: too long a path for the sockets in it; set TMPDIR to a shorter one, as /tmp")
     psk_file = directory / "pskkey.psk"
     psk_file.touch(mode=0o600)
     psk_file.write_text(f"{generate_psk_line('demo')}\n")

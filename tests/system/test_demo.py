@@ -1,0 +1,89 @@
+"""The demo as a person starts it: it shows what it says, ends by itself and leaves nothing behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DEMO = [sys.executable, "-m", "pskkey.tools.demo"]
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A temporary directory with a path short enough for Unix sockets, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as directory:
+        yield Path(directory)
+
+
+def processes_in(directory: Path, part: str = "") -> list[int]:
+    """Return the ids of the processes whose command line names something in `directory`, and `part`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue  # it has ended meanwhile
+            if os.fsencode(directory) in command and part.encode() in command:
+                found.append(int(entry.name))
+    return found
+
+
+def test_demo_shows_one_key_before_and_after_the_death_of_the_master(temporary: Path) -> None:
+    began = time.monotonic()
+    environ = os.environ | {"TMPDIR": str(temporary)}
+    done = subprocess.run(DEMO, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time.monotonic() - began < 30
+    assert len(re.findall(r"● master in group", done.stdout)) == 2
+    assert len(re.findall(r"● client in group", done.stdout)) == 3
+    assert len(set(re.findall(r"fingerprint ([0-9a-f]{16})", done.stdout))) == 1
+    assert "term 1" in done.stdout
+    assert "term 2" in done.stdout
+    assert list(temporary.iterdir()) == []
+    assert processes_in(temporary) == []
+
+
+def test_demo_that_is_ended_early_ends_its_daemons(temporary: Path) -> None:
+    with started_demo(temporary) as demo:
+        wait_for_daemon(temporary, "gauge")
+        demo.send_signal(signal.SIGTERM)
+        _, errors = demo.communicate(timeout=20)
+    assert demo.returncode == 130
+    assert "Interrupted" in errors
+    assert processes_in(temporary) == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_demo_says_what_is_not_as_it_should_be(temporary: Path) -> None:
+    with started_demo(temporary) as demo:
+        os.kill(wait_for_daemon(temporary, "gauge"), signal.SIGKILL)
+        _, errors = demo.communicate(timeout=20)
+    assert demo.returncode == 1
+    assert "The demo FAILED: the daemon of gauge ended by itself" in errors
+    assert "Traceback" not in errors
+    assert processes_in(temporary) == []
+    assert list(temporary.iterdir()) == []
+
+
+def started_demo(temporary: Path) -> subprocess.Popen[str]:
+    """Start the demo with its files in `temporary`."""
+    environ = os.environ | {"TMPDIR": str(temporary)}
+    return subprocess.Popen(DEMO, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_daemon(temporary: Path, name: str) -> int:
+    """Return the process id of the daemon of a node, as soon as it is there."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if found := processes_in(temporary, f"/{name}/"):
+            return found[0]
+        time.sleep(0.02)
+    raise AssertionError(f"no daemon of {name} was started")
