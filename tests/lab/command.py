@@ -1,0 +1,85 @@
+"""The command line of the laboratory: runs a scenario several times and reports.
+
+Exit codes: 0 all runs came to their end, 1 one did not, 2 usage, 4 not root, 130 and 143 interrupted.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from tests.lab.group import Failed
+from tests.lab.laboratory import Laboratory, laboratory
+from tests.lab.report import Report
+from tests.lab.scenarios import SCENARIOS
+from tests.lab.scenarios.scenario import Scenario
+
+
+async def measure(scenario: Scenario, report: Report) -> None:
+    """Do the runs of `report` and enter what they show. Everything is cleaned up, also when this is cancelled."""
+    with laboratory(report.seed) as lab:
+        for number in range(1, report.runs + 1):
+            await _run_once(lab, scenario, number, report)
+
+
+async def _run_once(lab: Laboratory, scenario: Scenario, number: int, report: Report) -> None:
+    group = lab.group(report.nodes)
+    try:
+        seconds = await scenario.run(lab, group)
+        await group.stop()
+    except Failed as error:
+        report.failed.append(f"run {number}: {error}")
+        print(f"run {number}: {error}\n{group.transcript()}", file=sys.stderr, flush=True)
+    else:
+        report.seconds.append(seconds)
+        if sys.stderr.isatty():
+            print(f"run {number}: {1000 * seconds:.0f} ms", file=sys.stderr, flush=True)
+    finally:
+        group.destroy()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    parser = argparse.ArgumentParser(prog="tests/lab/run", description="Measure real daemons in network namespaces.")
+    parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("--nodes", type=_count, metavar="N", help="how many nodes (default: by the scenario)")
+    parser.add_argument("--runs", type=_count, metavar="R", help="how many times (default: by the scenario)")
+    parser.add_argument("--seed", type=int, metavar="S", help="repeat the choices of an earlier run")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    given = parser.parse_args(arguments)
+    if os.geteuid() != 0:
+        print("tests/lab/run: network namespaces need root; run it with sudo", file=sys.stderr)
+        return 4
+    scenario = SCENARIOS[given.scenario]
+    seed = time.time_ns() % 1_000_000 if given.seed is None else given.seed
+    report = Report(given.scenario, given.nodes or scenario.nodes, given.runs or scenario.runs, seed)
+    interrupted: list[signal.Signals] = []
+    try:
+        asyncio.run(_until_interrupted(scenario, report, interrupted))
+    except asyncio.CancelledError:
+        return 128 + interrupted[0]
+    print(json.dumps(report.as_json(), indent=2) if given.json else report.as_text())
+    return 1 if report.failed else 0
+
+
+async def _until_interrupted(scenario: Scenario, report: Report, interrupted: list[signal.Signals]) -> None:
+    task = asyncio.ensure_future(measure(scenario, report))
+
+    def interrupt(number: signal.Signals) -> None:
+        interrupted.append(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
+    await task
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= 250:
+        raise argparse.ArgumentTypeError("from 1 to 250")
+    return count

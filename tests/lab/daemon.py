@@ -1,0 +1,158 @@
+"""A real `pskkeyd` process with a directory of its own: configuration, sockets and log."""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+PSKKEYD: Final = Path(sys.executable).with_name("pskkeyd")
+STOP_WITHIN: Final = 10.0
+"""Seconds that a daemon may take to end after SIGTERM."""
+
+type Tables = Mapping[str, Mapping[str, object]]
+type Status = dict[str, Any]
+
+_GET_STATUS: Final = b'{"method": "io.pskkey.Control.GetStatus"}\0'
+_LONGEST_REPLY: Final = 1 << 24
+
+
+class Control:
+    """Reads the status over one connection that stays open: cheap enough to be done a hundred times a second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def status(self) -> Status | None:
+        """Return the daemon's status, None when it does not answer: not yet, or no more."""
+        try:
+            if self._streams is None:
+                self._streams = await asyncio.open_unix_connection(self._path, limit=_LONGEST_REPLY)
+            reader, writer = self._streams
+            writer.write(_GET_STATUS)
+            reply = await reader.readuntil(b"\0")
+        except (OSError, asyncio.IncompleteReadError):
+            self.close()
+            return None
+        parameters: Status = json.loads(reply[:-1])["parameters"]
+        return parameters
+
+    def close(self) -> None:
+        """Close the connection; `status` opens a new one."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+class Daemon:
+    """One daemon, which may be started several times. `prefix` goes before its command line.
+
+    `tables` is the configuration beyond the sockets, which lie in `directory`, and the node's name, which is the
+    directory's. Its id is random unless `tables` has one.
+    """
+
+    def __init__(self, directory: Path, tables: Tables, prefix: Sequence[str] = ()) -> None:
+        self.name = directory.name
+        self.directory = directory
+        self.prefix = tuple(prefix)
+        self.keys_socket = directory / "keys.sock"
+        self.control_socket = directory / "control.sock"
+        node = {"name": self.name, "id": secrets.token_hex(8), **tables.get("node", {})}
+        self.id = str(node["id"])
+        own: dict[str, Mapping[str, object]] = {
+            "node": node,
+            "handoff": {"socket": "keys.sock", **tables.get("handoff", {})},
+            "control": {"socket": "control.sock", **tables.get("control", {})},
+        }
+        directory.mkdir(exist_ok=True)
+        self.config = directory / "pskkey.toml"
+        self.config.write_text(to_toml({**tables, **own}))
+        self._log = directory / "log"
+        self._control = Control(self.control_socket)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
+        """When it was started last, by `time.monotonic`."""
+
+    @property
+    def pid(self) -> int:
+        """The pid, of the daemon itself: what stands before it in the command line hands it on by exec."""
+        return self._running().pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code; negative: ended by that signal; None: it runs."""
+        return self._running().poll()
+
+    @property
+    def log(self) -> str:
+        """Everything that it has printed so far, in all its lives."""
+        return self._log.read_text()
+
+    def start(self, environ: Mapping[str, str] | None = None) -> None:
+        """Start it, with `environ` beside our own environment; does not wait."""
+        with self._log.open("ab") as log:
+            self.started_at = time.monotonic()
+            self._process = subprocess.Popen(
+                [*self.prefix, PSKKEYD, "--config", self.config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**environment(), **(environ or {})},
+                start_new_session=True,
+            )
+
+    async def status(self) -> Status | None:
+        """Return its status, None when it does not answer."""
+        return await self._control.status()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._running().send_signal(number)
+
+    async def ended(self, within: float = STOP_WITHIN) -> int:
+        """Wait until it has ended; return its exit code. Raises TimeoutError."""
+        deadline = time.monotonic() + within
+        while self.exit_code is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} has not ended within {within} s")
+            await asyncio.sleep(0.01)
+        self._control.close()
+        return self._running().wait()
+
+    async def stop(self) -> int:
+        """End it as an operator would and return its exit code."""
+        self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    def destroy(self) -> None:
+        """Leave nothing running, whatever has happened."""
+        self._control.close()
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return self._process
+
+
+def environment() -> dict[str, str]:
+    """Return our environment as daemons get it: they keep their byte code, as an installed package does."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def to_toml(tables: Tables) -> str:
+    """Return tables of text, numbers, truth values and lists of them as TOML."""
+    lines: list[str] = []
+    for name, table in tables.items():
+        lines.append(f"[{name}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"

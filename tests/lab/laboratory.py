@@ -1,0 +1,57 @@
+"""What a scenario finds: hosts on a switch, a group's pre-shared key, and daemons on those hosts."""
+
+import random
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pskkey.psk import generate_psk_line
+from tests.lab.daemon import PSKKEYD, Daemon, environment
+from tests.lab.group import Group
+from tests.lab.namespaces import Switch, is_stale, own_label, switch
+
+
+class Laboratory:
+    """Makes groups of daemons, each daemon on a host of its own. Hosts are made when first needed, and used again."""
+
+    def __init__(self, hosts: Switch, directory: Path, seed: int) -> None:
+        self._hosts = hosts
+        self._directory = directory
+        self.random = random.Random(seed)
+        """All choices come from here, so that a seed repeats them."""
+        self._groups = 0
+        self._psk = directory / "psk"
+        self._psk.touch(0o600)
+        self._psk.write_text(generate_psk_line("group") + "\n")
+
+    def group(self, nodes: int) -> Group:
+        """Return daemons n1, n2, ... that are not started; their ids, and so their ranks, are random."""
+        while len(self._hosts.hosts) < nodes:
+            self._hosts.add_host()
+        self._groups += 1
+        directory = self._directory / str(self._groups)
+        directory.mkdir()
+        return Group(self._daemon(directory, number) for number in range(1, nodes + 1))
+
+    def _daemon(self, directory: Path, number: int) -> Daemon:
+        host = self._hosts.hosts[number - 1]
+        tables = {"node": {"id": self.random.randbytes(16).hex()}, "psk": {"file": str(self._psk)}}
+        return Daemon(directory / f"n{number}", tables, host.command)
+
+
+@contextmanager
+def laboratory(seed: int) -> Iterator[Laboratory]:
+    """Set up an empty laboratory, and take it down at the end. Needs root."""
+    temporary = Path(tempfile.gettempdir())
+    for left in filter(lambda path: is_stale(path.name), temporary.glob("psk-lab-*")):
+        shutil.rmtree(left, ignore_errors=True)  # another run may be removing it too
+    with (
+        switch() as hosts,
+        tempfile.TemporaryDirectory(prefix=f"{own_label()}-", dir=temporary) as directory,
+    ):
+        # Once beforehand, so that no run pays for making the byte code.
+        subprocess.run([PSKKEYD, "--version"], check=True, capture_output=True, env=environment())
+        yield Laboratory(hosts, Path(directory), seed)
