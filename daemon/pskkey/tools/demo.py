@@ -30,7 +30,7 @@ NODES: Final = (
 )
 """Id, name and address of each."""
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 15.0
 """Seconds for the daemons to come to an agreement; it takes them about two at first, and less after a death."""
 POLL_INTERVAL: Final = 0.02
 MAX_TEMPORARY: Final = 60
