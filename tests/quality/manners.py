@@ -13,7 +13,7 @@ WAYS_TO_SKIP: Final = frozenset({"skip", "skipif", "importorskip", "xfail"})
 PUBLIC_ALL_THE_SAME: Final = frozenset({"_asdict", "_fields", "_make", "_replace"})
 """Of `collections.namedtuple`, whose documentation says so."""
 MAY_SKIP: Final = "tests/conftest.py"
-"""The one place that knows whether this is CI, where nothing may be skipped."""
+"""It looks for CI, where nothing may be skipped, on behalf of all."""
 
 
 def length_faults(path: str, source: str) -> Iterator[str]:
@@ -36,10 +36,14 @@ def docstring_faults(path: str, source: str) -> Iterator[str]:
 
 
 def skip_faults(path: str, source: str) -> Iterator[str]:
-    """A test may be skipped only where CI is seen to."""
+    """A test may be skipped only by a function that looks for CI."""
     if path == MAY_SKIP:
         return
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    guarded = {id(node) for function in ast.walk(tree) if _looks_for_ci(function) for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if id(node) in guarded:
+            continue
         if isinstance(node, ast.Attribute) and node.attr in WAYS_TO_SKIP and _is_pytest(node.value):
             yield f"{path}:{node.lineno}: pytest's {node.attr}; mark it `root`, or add its package to {MAY_SKIP}"
         if isinstance(node, ast.ImportFrom) and node.module == "pytest":
@@ -75,6 +79,12 @@ def private_faults(path: str, source: str) -> Iterator[str]:
             and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
         ):
             yield f"{path}:{node.lineno}: reaches for the private {node.attr}"
+
+
+def _looks_for_ci(node: ast.AST) -> bool:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    return any(isinstance(inner, ast.Constant) and inner.value == "CI" for inner in ast.walk(node))
 
 
 def _is_pytest(node: ast.expr) -> bool:

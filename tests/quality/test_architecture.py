@@ -98,6 +98,12 @@ def test_arrows_that_should_be_are_left_alone(path: str, source: str) -> None:
         (length_faults, "tests/x.py", "pass\n" * (MAX_LINES + 1), "pass\n" * MAX_LINES),
         (docstring_faults, "tests/x.py", "import os", '"""What it is for."""\nimport os'),
         (skip_faults, "tests/x.py", "pytest.skip('not now')", "fmt.skip('not now')"),
+        (
+            skip_faults,
+            "tests/x.py",
+            "def f():\n    pytest.skip('not now')",
+            "def f():\n    if not os.environ.get('CI'):\n        pytest.skip('not now')",
+        ),
         (skip_faults, "tests/x.py", "pytest.mark.skipif(True, reason='')", "pytest.mark.root"),
         (skip_faults, "tests/x.py", "from pytest import importorskip", "from pytest import raises"),
         (skip_faults, "tests/x.py", "@pytest.mark.xfail\ndef f(): pass", "@pytest.mark.slow\ndef f(): pass"),

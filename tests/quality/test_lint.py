@@ -1,5 +1,6 @@
 """The linters find nothing to complain of."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_codespell() -> None:
     [
         ("ruff", ("check", "--no-cache"), "import os\n"),
         ("ruff", ("format", "--no-cache", "--diff"), "x = {  'a' :1}\n"),
-        ("mypy", ("--strict",), "def f(x):\n    return x\n"),
+        ("mypy", ("--strict", f"--cache-dir={os.devnull}"), "def f(x):\n    return x\n"),
         ("codespell", (), "# this is teh mistake\n"),  # codespell:ignore
     ],
 )
