@@ -172,6 +172,7 @@ class Join:
 
     `instance` names one continuous memory of the sender: a restart that lost its keys has a new one. `held` lets the
     master see a joiner that comes from another half of a split. `sender`: a session manager that sends is attached.
+    `lease`: the sender id that was granted to the node, and may have been sent with under the key that it sends with.
     """
 
     group: str
@@ -180,6 +181,7 @@ class Join:
     term: int
     held: tuple[HeldKey, ...]
     sender: bool
+    lease: int | None
     version: str
 
 

@@ -37,7 +37,7 @@ def advert(node_id: str, role: Role, *, term: int = 1, members: int = 1, priorit
 
 def join(node_id: str, *, term: int = 0, held: tuple[HeldKey, ...] = (), instance: str = "i1") -> Join:
     """Return the JOIN of such a node."""
-    return Join("g", member(node_id), instance, term, held, sender=False, version="t")
+    return Join("g", member(node_id), instance, term, held, sender=False, lease=None, version="t")
 
 
 class Door:

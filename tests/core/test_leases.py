@@ -9,7 +9,7 @@ from pskkey.model import SENDER_IDS
 
 def grant(leases: Leases, node: str, epoch: int = 1, **changes: object) -> tuple[int | None, bool]:
     """Ask for a lease as a node with a whole memory does."""
-    said: dict[str, object] = {"instance": "i1", "resumed": True, "sends": True, "wanted": None, "epoch": epoch}
+    said: dict[str, object] = {"instance": "i1", "sends": True, "resumed": True, "wanted": None, "epoch": epoch}
     said.update(changes)
     return leases.grant(node, **said)  # type: ignore[arg-type]
 
@@ -38,10 +38,12 @@ def test_a_sender_without_memory_waits_for_the_next_epoch() -> None:
     assert not leases.is_blocked("a", 4)
 
 
-def test_a_node_that_never_sent_may_send_after_a_restart() -> None:
+def test_who_does_not_send_gets_no_id_but_keeps_the_one_it_had() -> None:
     leases = Leases()
-    mine, _ = grant(leases, "a", sends=False)
-    assert grant(leases, "a", sends=False, instance="i2", resumed=False) == (mine, False)
+    assert grant(leases, "a", sends=False) == (None, False)
+    mine, _ = grant(leases, "a")
+    assert grant(leases, "a", sends=False) == (mine, False)
+    assert grant(leases, "a", sends=False, instance="i2", resumed=False) == (mine, True), "it may send any moment"
 
 
 def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_not_waits() -> None:
@@ -52,14 +54,23 @@ def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_
     assert 9 in leases.in_use(), "somebody who is not here any more has sent with it"
 
 
+def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:
+    leases = Leases()
+    leases.inherit([("a", 4)], frozenset({4}), epoch=2)
+    newcomer, blocked = grant(leases, "b", epoch=2)
+    assert newcomer not in (None, 4)
+    assert blocked, "our predecessor may have given this id to somebody we never heard of"
+    assert not leases.is_blocked("b", 3)
+    assert grant(leases, "c", epoch=3)[1] is False
+
+
 def test_an_id_left_behind_is_free_again_only_when_its_key_is_gone() -> None:
     leases = Leases()
-    leases.inherit([], frozenset(range(SENDER_IDS - 1)), epoch=2)
-    assert grant(leases, "a", epoch=2) == (SENDER_IDS - 1, False)
-    assert grant(leases, "b", epoch=2) == (None, False), "all taken"
-    leases.review(frozenset({"a"}), 3, frozenset({2, 3}))
+    leases.inherit([], frozenset(range(SENDER_IDS)), epoch=2)
+    assert grant(leases, "b", epoch=3) == (None, False), "all taken"
+    leases.review(frozenset(), 3, frozenset({2, 3}))
     assert grant(leases, "b", epoch=3) == (None, False)
-    leases.review(frozenset({"a"}), 3, frozenset({3}))
+    leases.review(frozenset(), 3, frozenset({3}))
     assert grant(leases, "b", epoch=3) == (0, False)
 
 

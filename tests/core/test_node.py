@@ -231,7 +231,7 @@ def test_a_joiner_is_told_the_group_and_then_the_keys() -> None:
     group, state = sent(Group, actions)[0], sent(KeyState, actions)[0]
     assert [m.id for m in group.members] == [ME, LOW]
     assert group.succession == (LOW,)
-    assert state.sender_id is not None
+    assert state.sender_id is None, "it has nobody who sends"
     assert [e.send for e in state.entries] == [True]
     kinds = [type(m) for m in sent(object, actions)]
     assert kinds.index(Group) < kinds.index(KeyState)
@@ -275,7 +275,7 @@ def test_a_second_live_node_with_the_same_id_is_refused_loudly() -> None:
 
 def test_the_wrong_group_is_refused() -> None:
     door = Door().start().become_master()
-    wrong = Join("other", member(LOW), "i", 0, (), sender=False, version="t")
+    wrong = Join("other", member(LOW), "i", 0, (), sender=False, lease=None, version="t")
     assert refusal(door.accept(1, wrong)) == "wrong_group"
 
 

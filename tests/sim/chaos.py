@@ -1,7 +1,10 @@
 """A random group with random faults, the same for the same seed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from pskkey.core.events import RekeyRequested
+from pskkey.model import KeyNewReason
 from tests.sim.invariants import (
     CONVERGES_WITHIN,
     KEYS_SETTLE_WITHIN,
@@ -10,6 +13,7 @@ from tests.sim.invariants import (
     check_converged,
     check_keys_settled,
 )
+from tests.sim.traffic import Traffic
 from tests.sim.world import Conditions, Host, World
 
 
@@ -26,8 +30,9 @@ class Outcome:
 class Chaos:
     """Draws faults for one world until the time is over, then mends everything."""
 
-    def __init__(self, world: World, hosts: list[Host], duration: float) -> None:
+    def __init__(self, world: World, traffic: Traffic, hosts: list[Host], duration: float) -> None:
         self._world = world
+        self._traffic = traffic
         self._hosts = hosts
         self._end = world.now + duration
         self._down: set[Host] = set()
@@ -47,7 +52,9 @@ class Chaos:
     def _fault(self) -> None:
         rng, world = self._world.random, self._world
         host = rng.choice(self._hosts)
+        kinds: tuple[Callable[[Host], None], ...]
         kinds = (self._crash, self._restart, self._pause, self._split, self._isolate, self._one_way, self._half_step)
+        kinds += (self._traffic.restart, self._rekey)
         rng.choice((*kinds, lambda _: world.heal(), lambda _: world.heal()))(host)
         self._next()
 
@@ -90,6 +97,10 @@ class Chaos:
             self._world.note(host, f"is no longer heard by {other.name}")
             self._world.sever(host, other)
 
+    def _rekey(self, host: Host) -> None:
+        self._world.note(host, "is told to roll the key")
+        self._world.handle(host, RekeyRequested(KeyNewReason.OPERATOR))
+
     def _half_step(self, host: Host) -> None:
         """Let the process die in the middle of a step: between two of its actions."""
         if host.node is not None and not host.paused:
@@ -126,7 +137,7 @@ def run(seed: int, nodes: int | None = None, duration: float = 15.0) -> Outcome:
         at_once = rng.random() < 0.5
         for host in world.hosts:
             world.at(0.0 if at_once else rng.uniform(0, 3), lambda host=host: world.start(host))  # type: ignore[misc]
-        Chaos(world, world.hosts, duration).begin()
+        Chaos(world, Traffic(world), world.hosts, duration).begin()
         world.run_until(duration + CONVERGES_WITHIN)
         check_converged(world)
         world.run_until(world.now + KEYS_SETTLE_WITHIN)

@@ -1,6 +1,6 @@
 """What must hold of a group: at every step, and once the network has been connected and quiet for a while."""
 
-from pskkey.model import Role
+from pskkey.model import SENDER_IDS, Role
 from tests.sim.world import Host, World
 
 CONVERGES_WITHIN = 12.0
@@ -80,5 +80,5 @@ def check_converged(world: World) -> None:
         if group is None or {m.id for m in group.members} != {h.member.id for h in alive}:
             raise Broken(f"{host.name} does not know exactly the live members")
         ids = [m.sender_id for m in group.members]
-        if len(alive) <= 256 and (None in ids or len(set(ids)) != len(ids)):
+        if len(alive) <= SENDER_IDS and (None in ids or len(set(ids)) != len(ids)):
             raise Broken(f"sender ids are not unique: {ids}")

@@ -6,6 +6,7 @@ from pskkey.core.settings import Timing
 from pskkey.model import Role
 from tests.sim.chaos import run
 from tests.sim.invariants import Broken, Watch, check_converged, check_keys_settled
+from tests.sim.traffic import Traffic
 from tests.sim.world import Conditions, Host, World
 
 
@@ -13,6 +14,7 @@ def group(size: int, seed: int = 1, *, timing: Timing | None = None) -> World:
     """Return a world whose `size` nodes have become one group."""
     world = World(seed)
     Watch(world)
+    Traffic(world)
     for _ in range(size):
         world.add(timing=timing)
     for host in world.hosts:
@@ -102,6 +104,7 @@ def test_a_paused_master_wakes_as_a_client_of_the_new_one() -> None:
 
 def test_adverts_that_are_mostly_lost_delay_but_do_not_part() -> None:
     world = World(3, Conditions(advert_loss=0.8))
+    Traffic(world)
     for _ in range(6):
         world.start(world.add())
     world.run_until(30.0)

@@ -33,6 +33,7 @@ JOIN = {
     "term": 3,
     "held": [{"epoch": 7, "fingerprint": FINGERPRINT, "send": True}],
     "sender": False,
+    "lease": 4,
     "version": "0.1.0",
 }
 MERGE = {"master": MEMBER, "term": 3, "members": 12, "epoch": 7, "winner": None}
@@ -62,7 +63,14 @@ def changed(value: dict[str, Any], path: str, new: object) -> bytes:
 
 def test_golden_json() -> None:
     join = Join(
-        "default", MEMBER_VALUE, "5f2c", 3, (HeldKey(7, FINGERPRINT, send=True),), sender=False, version="0.1.0"
+        "default",
+        MEMBER_VALUE,
+        "5f2c",
+        3,
+        (HeldKey(7, FINGERPRINT, send=True),),
+        sender=False,
+        lease=4,
+        version="0.1.0",
     )
     assert json.loads(membership.encode_join(join)) == JOIN
     assert membership.decode_join_untrusted(json.dumps(JOIN).encode()) == join
@@ -102,6 +110,7 @@ BOUNDS: dict[str, list[object]] = {
     "version": TEXT_BOUNDS,
     "term": TERM_BOUNDS,
     "sender": FLAG_BOUNDS,
+    "lease": [-1, 256, "4", 4.0, True, ...],
     "held": [None, {}, "", [[]], [1], [None], ...],
     "held.0.epoch": [0, 65536, -1, "7", 7.0, True, None, ...],
     "held.0.fingerprint": ["", "0" * 15, "0" * 17, "0" * 15 + "G", "0" * 15 + "A", "0" * 16 + "\n", 1, ...],
@@ -224,7 +233,7 @@ def test_the_largest_of_each_fits_its_limit() -> None:
     wide = "\U0001f511" * 250
     big = Member("f" * 32, wide, ("2001:db8:1111:2222:3333:4444:5555:6666",) * 8, 65535, 255, True, 255, 65535)
     held = (HeldKey(65535, FINGERPRINT, send=True),) * 3
-    join = membership.encode_join(Join(wide, big, wide, 2**53 - 1, held, sender=False, version=wide))
+    join = membership.encode_join(Join(wide, big, wide, 2**53 - 1, held, sender=False, lease=None, version=wide))
     merge = membership.encode_merge(Merge(big, 2**53 - 1, 4096, 65535, "f" * 32))
     error = membership.encode_error(ErrorMessage("a" * 64, "\U0001f511" * 1024))
     quoted = membership.encode_error(ErrorMessage("a" * 64, '"' * 1024))

@@ -57,7 +57,7 @@ MESSAGES: dict[str, Message] = {
     "KEY_STATE": STATE,
     "KEY_ACK": KeyAck(7),
     "KEY_NEW": KeyNew(KeyNewReason.OPERATOR),
-    "JOIN": Join("default", member(1), "x", 0, (), sender=False, version="1"),
+    "JOIN": Join("default", member(1), "x", 0, (), sender=False, lease=None, version="1"),
     "GROUP": GROUP,
     "HEARTBEAT": Heartbeat(),
     "MERGE": Merge(member(1), 3, 2, 7),

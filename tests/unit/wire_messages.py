@@ -112,6 +112,7 @@ joins = st.builds(
     term=terms,
     held=st.lists(held_keys, max_size=3).map(tuple),
     sender=st.booleans(),
+    lease=st.none() | sender_ids,
     version=texts,
 )
 groups = st.builds(

@@ -5,7 +5,7 @@ process gets the current key for reception only, until the group sends with anot
 process goes on at once.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pskkey.core.actions import Action, Notice, NoticeKind, Send
 from pskkey.core.events import Process, Session
@@ -14,15 +14,21 @@ from pskkey.model import KeyState
 
 @dataclass(slots=True)
 class Consumer:
-    """One local session. `acked_epoch` is None until it acknowledges for the first time."""
+    """One local session. Nothing is waited for from one that has never acknowledged anything."""
 
     session: Session
     process: Process
     watches: bool = False
     asked_to_send: bool = False
     will_send: bool = False
-    acked_epoch: int | None = None
+    acked: set[int] = field(default_factory=set)
     told: KeyState | None = None
+
+    @property
+    def acked_epoch(self) -> int | None:
+        """The newest epoch that it has acknowledged and that is still held; None if there is none."""
+        held = [e.epoch for e in self.told.entries] if self.told else []
+        return next((epoch for epoch in reversed(held) if epoch in self.acked), None)
 
 
 class Consumers:
@@ -54,7 +60,7 @@ class Consumers:
 
     def all_acknowledged(self, epoch: int) -> bool:
         """Tell whether every session manager that acknowledges at all has acknowledged `epoch`."""
-        return all(c.acked_epoch in (None, epoch) for c in self._consumers.values() if c.watches)
+        return all(not c.acked or epoch in c.acked for c in self._consumers.values() if c.watches)
 
     # --- what happens -------------------------------------------------------------------------------------------
 
@@ -89,7 +95,7 @@ class Consumers:
 
     def acknowledge(self, session: Session, epoch: int) -> None:
         """A session manager installed `epoch` for reception."""
-        self._consumers[session].acked_epoch = epoch
+        self._consumers[session].acked.add(epoch)
 
     def deliver(self, state: KeyState) -> None:
         """Tell every watcher what it does not know yet of `state`; who asked to send but may not, gets no send mark."""
@@ -103,5 +109,8 @@ class Consumers:
                 theirs = state
                 self._sender_epoch = current
             if theirs != consumer.told:
+                gone = {e.epoch for e in consumer.told.entries} if consumer.told else set()
+                # An epoch that is told anew must be acknowledged anew: after a merge it may have another key.
+                consumer.acked -= gone - {e.epoch for e in theirs.entries}
                 consumer.told = theirs
                 self._out.append(Send(consumer.session, theirs))

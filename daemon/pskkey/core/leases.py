@@ -1,9 +1,14 @@
 """Sender ids: which node may send under which id (0..255), so that no two ever share one within a key's life.
 
+Under a key, ids are given out only by the master that made the key. A successor honours those that it was told of; one
+that it does not know of may have been given out by its predecessor, dead or beyond a split, at the last moment. So
+under an inherited key a newcomer's lease is *blocked*: it is not granted until the group sends with another epoch, and
+the master rolls to one. That way nothing that is lost between two masters can make two nodes share an id.
+
 A node keeps its id while it is known, and an id whose holder left is not given to another until every key under which
-it may have been used is gone; the successor of a dead master learns those from the bitmap of KEY_STATE. A node that
-comes back with a new memory (`instance`) would start its sequence numbers over: its lease is blocked, that is not
-granted, until the group sends with another epoch than the one it was used in.
+it may have been used is gone. A node that comes back with a new memory (`instance`) would start its sequence numbers
+over, so its lease is blocked too. Only nodes with a session manager that sends get a lease: what was never granted need
+not be remembered.
 """
 
 from collections.abc import Iterable
@@ -16,7 +21,6 @@ from pskkey.model import SENDER_IDS
 class _Lease:
     sender_id: int
     instance: str | None
-    sends: bool
     blocked_epoch: int | None = None
     left_in: int | None = None
     """The epoch in which the node was found to be gone; None while it is there."""
@@ -29,33 +33,35 @@ class Leases:
         self._by_node: dict[str, _Lease] = {}
         self._retired: dict[int, int] = {}
         """Ids that left with their holders, and the newest epoch they may have been used in."""
+        self._inherited_epoch: int | None = None
 
     def inherit(self, holders: Iterable[tuple[str, int]], used: frozenset[int], epoch: int) -> None:
         """Start from what the last master told: who holds which id, and which ids are in use under `epoch`."""
-        self._by_node = {node: _Lease(sender_id, None, sends=True) for node, sender_id in holders}
+        self._by_node = {node: _Lease(sender_id, None) for node, sender_id in holders}
         held = {lease.sender_id for lease in self._by_node.values()}
         self._retired = dict.fromkeys(used - held, epoch)
+        self._inherited_epoch = epoch
 
     def grant(
-        self, node: str, instance: str, *, resumed: bool, sends: bool, wanted: int | None, epoch: int
+        self, node: str, instance: str, *, sends: bool, resumed: bool, wanted: int | None, epoch: int
     ) -> tuple[int | None, bool]:
-        """Lease an id to `node`; return it (None: all are taken) and whether it must wait for a new epoch.
+        """Lease an id to `node` if it sends; return the id (None: none) and whether it must wait for a new epoch.
 
-        `resumed`: the node says that it holds the current key, so its memory and its sequence numbers are whole.
-        `wanted` is a configured id, honoured when nobody else has it.
+        A node that had a lease has it still, also while it does not send. `resumed`: the node sends with the current
+        key under a granted lease, so its memory and its sequence numbers are whole. `wanted` is a configured id,
+        honoured when nobody else has it.
         """
         lease = self._by_node.get(node)
         if lease is None:
-            sender_id = self._free_id(wanted)
+            sender_id = self._free_id(wanted) if sends else None
             if sender_id is None:
                 return None, False
-            lease = self._by_node[node] = _Lease(sender_id, instance, sends)
-            return lease.sender_id, False
-        same_memory = resumed if lease.instance is None else lease.instance == instance
-        if not same_memory and lease.sends:
+            lease = self._by_node[node] = _Lease(sender_id, instance)
+            if epoch == self._inherited_epoch:
+                lease.blocked_epoch = epoch
+        elif not (resumed if lease.instance is None else lease.instance == instance):
             lease.blocked_epoch = epoch
         lease.instance = instance
-        lease.sends = sends or (lease.sends and same_memory)
         return lease.sender_id, lease.blocked_epoch == epoch
 
     def is_blocked(self, node: str, epoch: int) -> bool:

@@ -78,19 +78,27 @@ class Members:
 
     # --- becoming and ceasing to be the master ------------------------------------------------------------------
 
-    def found(self, term: int, last: tuple[Member, ...], state: KeyState | None, *, sends: bool, now: float) -> None:
-        """Begin as master of `term`, with the leases that the last master told of (`last`, `state`)."""
+    def found(self, term: int, last: tuple[Member, ...], state: KeyState, now: float) -> None:
+        """Begin as master of `term`, with the keys and leases that the last master told of (`last`, `state`)."""
         self._term = term
         self._leases = Leases()
-        epoch = self._epoch()
-        if state is not None:
+        if state.entries:
             holders = [(m.id, m.sender_id) for m in last if m.sender_id is not None]
-            self._leases.inherit(holders, state.senders, epoch)
-        me, instance = self._settings.me, self._settings.instance
-        self._leases.grant(me.id, instance, resumed=True, sends=sends, wanted=me.sender_id, epoch=epoch)
+            self._leases.inherit(holders, state.senders, self._epoch())
         self._next_heartbeat = now
         self._next_flush = now
         self._group_stale = True
+
+    def lease_to_me(self) -> bool:
+        """Lease an id to the master itself, which sends too; return whether it must wait for a new epoch."""
+        me = self._settings.me
+        if self._leases.sender_id(me.id) is not None:
+            return False
+        self._group_stale = True
+        _, blocked = self._leases.grant(
+            me.id, self._settings.instance, sends=True, resumed=True, wanted=me.sender_id, epoch=self._epoch()
+        )
+        return blocked
 
     def dissolve(self, handover: Handover | None) -> None:
         """Cease to be the master: send everybody to the new one, or away."""
@@ -131,16 +139,7 @@ class Members:
             del self._joined[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
-        current = self._keyring.current
-        mine = None if current is None else (current.epoch, current.key.fingerprint)
-        _, blocked = self._leases.grant(
-            join.member.id,
-            join.instance,
-            resumed=mine in {(h.epoch, h.fingerprint) for h in join.held},
-            sends=join.sender,
-            wanted=join.member.sender_id,
-            epoch=self._epoch(),
-        )
+        blocked = self._lease_to(join)
         self._joined[session] = _Joined(session, join.member, join.instance, now + self._settings.timing.dead_after)
         self._group_stale = True
         if is_new:
@@ -148,6 +147,19 @@ class Members:
             self._out.append(Notice(NoticeKind.MEMBER_JOINED, text, {"peer": join.member.id, "address": address}))
             self._out.append(Send(session, self.group()))
             self._out.append(Send(session, self._key_state(join.member.id)))
+        return blocked
+
+    def _lease_to(self, join: Join) -> bool:
+        current = self._keyring.current
+        mine = None if current is None else (current.epoch, current.key.fingerprint)
+        _, blocked = self._leases.grant(
+            join.member.id,
+            join.instance,
+            sends=join.sender,
+            resumed=join.lease is not None and mine in {(h.epoch, h.fingerprint) for h in join.held if h.send},
+            wanted=join.member.sender_id,
+            epoch=self._epoch(),
+        )
         return blocked
 
     def _refusal(self, session: Session, join: Join, now: float) -> ErrorMessage | None:

@@ -193,11 +193,12 @@ class Node:
         if was is not Role.MASTER and self._role is Role.MASTER:
             group = self.election.group
             last = self._conversation.handed_over or (group.members if group else ())
-            state = self.keyring.state() if last else None
+            state = self.keyring.state()
             self.keyring.lead(now)
-            self.members.found(self.election.term, last, state, sends=self.consumers.sends, now=now)
+            self.members.found(self.election.term, last, state, now)
         elif was is Role.MASTER and self._role is not Role.MASTER:
             self.keyring.follow(self.members.my_key_state(), now)
+            self.election.group = self.members.group()
             self.members.dissolve(self.election.yield_to)
             self.election.yield_to = None
         self._conversation.handed_over = ()
@@ -207,6 +208,8 @@ class Node:
         if election.roll_above is not None:
             keyring.roll(election.roll_above)
             election.roll_above = None
+        if self.consumers.sends and members.lease_to_me():
+            keyring.roll()
         election.meet_rivals(members.ids, now)
         coming = keyring.next
         if coming and members.all_acknowledged(coming.epoch) and self.consumers.all_acknowledged(coming.epoch):
@@ -219,7 +222,7 @@ class Node:
     def _acknowledge_upwards(self) -> None:
         session = self.election.master_session
         if session is None:
-            self._acked_epoch, self._joined_as = 0, None
+            self._acked_epoch = 0
             return
         newest = self.keyring.highest_epoch
         if newest not in (0, self._acked_epoch) and self.consumers.all_acknowledged(newest):
@@ -240,6 +243,7 @@ class Node:
             term=self.election.term,
             held=self.keyring.held(),
             sender=self.consumers.sends,
+            lease=self.key_state().sender_id,
             version=settings.version,
         )
         return self._joined_as

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, StringConstraints
 
 from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join, Merge
-from pskkey.wire.fields import MAX_MEMBERS, Epoch, MemberFields, NodeId, Packet, Term, Text, check_printable
+from pskkey.wire.fields import MAX_MEMBERS, Epoch, MemberFields, NodeId, Packet, SenderId, Term, Text, check_printable
 
 MAX_SIZE: Final = 8192
 """Bytes of the largest payload here: every field at its bound, four bytes a character, is less."""
@@ -30,6 +30,7 @@ class _JoinFields(Packet):
     term: Term
     held: Annotated[tuple[_HeldKeyFields, ...], Field(strict=False, max_length=MAX_KEY_ENTRIES)]
     sender: bool
+    lease: SenderId | None
     version: Text
 
 
@@ -61,6 +62,7 @@ def decode_join_untrusted(payload: bytes) -> Join:
         term=fields.term,
         held=tuple(HeldKey(key.epoch, key.fingerprint, key.send) for key in fields.held),
         sender=fields.sender,
+        lease=fields.lease,
         version=fields.version,
     )
 
