@@ -1,6 +1,12 @@
-"""pskkey: the group-key daemon for multicast DTLS."""
+"""pskkey: the group-key daemon for multicast DTLS.
 
-from pskkey.api import KeyClient, KeyServer
+What needs TLS or the packet codec is loaded when it is first used, so that a short-lived program such as `pskkeyctl`
+does not pay for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from pskkey.errors import (
     BadPacket,
     ConfigError,
@@ -12,7 +18,10 @@ from pskkey.errors import (
 )
 from pskkey.model import Key, Suite
 from pskkey.secret import Secret
-from pskkey.watcher import AsyncKeyWatcher, KeyWatcher
+
+if TYPE_CHECKING:
+    from pskkey.api import KeyClient, KeyServer
+    from pskkey.watcher import AsyncKeyWatcher, KeyWatcher
 
 __version__ = "0.1.0"
 
@@ -33,3 +42,16 @@ __all__ = [
     "Unreachable",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load a class on its first use (PEP 562)."""
+    match name:
+        case "KeyServer" | "KeyClient":
+            return getattr(import_module("pskkey.api"), name)
+        case "KeyWatcher" | "AsyncKeyWatcher":
+            return getattr(import_module("pskkey.watcher"), name)
+        case "mcast":
+            return import_module("pskkey.mcast")
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

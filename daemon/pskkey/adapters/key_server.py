@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pskkey.adapters.tls_connection import TlsConnection
 from pskkey.adapters.tls_listener import ServerLimits, TlsListener
 from pskkey.core.events import Accepted, Direction, Disconnected, Event, Received, Session
-from pskkey.model import ErrorMessage, Join, Message
+from pskkey.model import ErrorMessage, Group, Join, Message
 from pskkey.psk import PskFile
 from pskkey.wire.packet import Door, PacketReader, Side, encode
 
@@ -37,6 +37,8 @@ class KeyServer:
         self._sessions: dict[TlsConnection, Session] = {}
         self._connections: dict[Session, TlsConnection] = {}
         self._readers: dict[Session, PacketReader] = {}
+        # A GROUP goes to every member in turn, and is large: it is encoded once for all.
+        self._last_group: tuple[Group, bytes] | None = None
 
     @property
     def port(self) -> int | None:
@@ -58,7 +60,7 @@ class KeyServer:
         """Send on an open session; nothing happens on one that is over."""
         connection = self._connections.get(session)
         if connection is not None:
-            connection.write(encode(message))
+            connection.write(self._encoded(message))
 
     def disconnect(self, session: Session, error: ErrorMessage | None) -> None:
         """End a session, telling the peer `error` first if there is one. No Disconnected event follows."""
@@ -98,6 +100,13 @@ class KeyServer:
             return
         self._forget(connection)
         self._emit(Disconnected(session, f"the connection from {connection.address} ended: {reason}"))
+
+    def _encoded(self, message: Message) -> bytes:
+        if not isinstance(message, Group):
+            return encode(message)
+        if self._last_group is None or self._last_group[0] is not message:
+            self._last_group = (message, encode(message))
+        return self._last_group[1]
 
     def _forget(self, connection: TlsConnection) -> None:
         session = self._sessions.pop(connection)
