@@ -48,7 +48,7 @@ def test_who_does_not_send_gets_no_id_but_keeps_the_one_it_had() -> None:
 
 def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_not_waits() -> None:
     leases = Leases()
-    leases.inherit([("a", 4), ("b", 5)], frozenset({4, 5, 9}), epoch=2)
+    leases.inherit({"a": 4, "b": 5}, frozenset({4, 5, 9}), epoch=2)
     assert grant(leases, "a", epoch=2, resumed=True) == (4, False)
     assert grant(leases, "b", epoch=2, resumed=False) == (5, True)
     assert 9 in leases.in_use(), "somebody who is not here any more has sent with it"
@@ -56,7 +56,7 @@ def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_
 
 def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:
     leases = Leases()
-    leases.inherit([("a", 4)], frozenset({4}), epoch=2)
+    leases.inherit({"a": 4}, frozenset({4}), epoch=2)
     newcomer, blocked = grant(leases, "b", epoch=2)
     assert newcomer not in (None, 4)
     assert blocked, "our predecessor may have given this id to somebody we never heard of"
@@ -66,7 +66,7 @@ def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:
 
 def test_an_id_left_behind_is_free_again_only_when_its_key_is_gone() -> None:
     leases = Leases()
-    leases.inherit([], frozenset(range(SENDER_IDS)), epoch=2)
+    leases.inherit({}, frozenset(range(SENDER_IDS)), epoch=2)
     assert grant(leases, "b", epoch=3) == (None, False), "all taken"
     leases.review(frozenset(), 3, frozenset({2, 3}))
     assert grant(leases, "b", epoch=3) == (None, False)

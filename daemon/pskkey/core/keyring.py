@@ -72,9 +72,14 @@ class Keyring:
     @property
     def current(self) -> HeldEntry | None:
         """Return the key to send with."""
-        if self._own is not None and self._own.turn is Turn.CURRENT:
+        if self.is_apart:
             return self._own
         return self._by_turn(Turn.CURRENT)
+
+    @property
+    def is_apart(self) -> bool:
+        """Tell whether we still send with the key of our own half, which the master did not give us."""
+        return self._own is not None and self._own.turn is Turn.CURRENT
 
     @property
     def next(self) -> HeldEntry | None:
@@ -107,7 +112,7 @@ class Keyring:
         Another sender id under the old key could be one that somebody else has sent with.
         """
         sender_id, senders = self._lease
-        if self._own is not None and self._own.turn is Turn.CURRENT:
+        if self.is_apart:
             sender_id, senders = self._own_lease[0], senders | self._own_lease[1]
         return KeyState(sender_id, senders, self.wire_entries())
 

@@ -11,7 +11,7 @@ over, so its lease is blocked too. Only nodes with a session manager that sends 
 not be remembered.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pskkey.model import SENDER_IDS
@@ -35,9 +35,9 @@ class Leases:
         """Ids that left with their holders, and the newest epoch they may have been used in."""
         self._inherited_epoch: int | None = None
 
-    def inherit(self, holders: Iterable[tuple[str, int]], used: frozenset[int], epoch: int) -> None:
+    def inherit(self, holders: Mapping[str, int], used: frozenset[int], epoch: int) -> None:
         """Start from what the last master told: who holds which id, and which ids are in use under `epoch`."""
-        self._by_node = {node: _Lease(sender_id, None) for node, sender_id in holders}
+        self._by_node = {node: _Lease(sender_id, None) for node, sender_id in holders.items()}
         held = {lease.sender_id for lease in self._by_node.values()}
         self._retired = dict.fromkeys(used - held, epoch)
         self._inherited_epoch = epoch

@@ -79,11 +79,17 @@ class Members:
     # --- becoming and ceasing to be the master ------------------------------------------------------------------
 
     def found(self, term: int, last: tuple[Member, ...], state: KeyState, now: float) -> None:
-        """Begin as master of `term`, with the keys and leases that the last master told of (`last`, `state`)."""
+        """Begin as master of `term`, with the leases that go with the current key: those of `last`, and our own.
+
+        Our own is what `state` grants us, not what the member map says: that may be an id that waits for a new epoch.
+        """
         self._term = term
         self._leases = Leases()
         if state.entries:
-            holders = [(m.id, m.sender_id) for m in last if m.sender_id is not None]
+            me = self._settings.me.id
+            holders = {m.id: m.sender_id for m in last if m.sender_id is not None and m.id != me}
+            if state.sender_id is not None:
+                holders[me] = state.sender_id
             self._leases.inherit(holders, state.senders, self._epoch())
         self._next_heartbeat = now
         self._next_flush = now

@@ -193,6 +193,8 @@ class Node:
         if was is not Role.MASTER and self._role is Role.MASTER:
             group = self.election.group
             last = self._conversation.handed_over or (group.members if group else ())
+            if self.keyring.is_apart:
+                last = ()  # those are the leases of the other half, for another key
             state = self.keyring.state()
             self.keyring.lead(now)
             self.members.found(self.election.term, last, state, now)
