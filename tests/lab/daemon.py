@@ -95,6 +95,10 @@ class Daemon:
         """Everything that it has printed so far, in all its lives."""
         return self._log.read_text()
 
+    def proc(self, name: str) -> bytes:
+        """Return what the kernel tells of the process in a file of proc(5), such as `status` or `cmdline`."""
+        return Path(f"/proc/{self.pid}/{name}").read_bytes()
+
     def start(self, environ: Mapping[str, str] | None = None) -> None:
         """Start it, with `environ` beside our own environment; does not wait."""
         with self._log.open("ab") as log:
@@ -133,10 +137,10 @@ class Daemon:
 
     def destroy(self) -> None:
         """Leave nothing running, whatever has happened."""
-        self._control.close()
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._control.close()
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:

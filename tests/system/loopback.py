@@ -1,0 +1,51 @@
+"""Real daemons on loopback addresses, without root. Each group has its own name, key and range of addresses."""
+
+import random
+from pathlib import Path
+
+from pskkey.psk import generate_psk_line
+from tests.lab.daemon import Daemon, Tables
+
+PORT = 11111
+MULTICAST_INTERFACE = "127.0.0.1"
+"""Where all groups on loopback talk mDNS, past each other."""
+
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Before a command line: a test run that is killed leaves no daemon behind."""
+
+
+class Loopback:
+    """Makes daemons of one group; `destroy` ends them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.psk = directory / "psk"
+        self.psk.touch(0o600)
+        self.psk.write_text(generate_psk_line("group") + "\n")
+        self.daemons: list[Daemon] = []
+        chance = random.SystemRandom()
+        self.group = f"test-{chance.getrandbits(48):012x}"
+        self._network = f"127.{chance.randrange(64, 255)}.{chance.randrange(256)}"
+
+    def daemon(self, name: str, tables: Tables | None = None, prefix: tuple[str, ...] = DIES_WITH_US) -> Daemon:
+        """Return a daemon that is not started, with `tables` on top of the group's configuration."""
+        address = f"{self._network}.{len(self.daemons) + 1}"
+        ours: dict[str, dict[str, object]] = {
+            "group": {"name": self.group},
+            "network": {"interfaces": [MULTICAST_INTERFACE], "addresses": [address], "port": PORT},
+            "psk": {"file": str(self.psk)},
+        }
+        for table, values in (tables or {}).items():
+            ours[table] = {**ours.get(table, {}), **values}
+        daemon = Daemon(self.directory / name, ours, prefix)
+        self.daemons.append(daemon)
+        return daemon
+
+    def address(self, daemon: Daemon) -> str:
+        """Return the address at which one of our daemons listens."""
+        return f"{self._network}.{self.daemons.index(daemon) + 1}"
+
+    def destroy(self) -> None:
+        """Leave nothing running."""
+        for daemon in self.daemons:
+            daemon.destroy()
