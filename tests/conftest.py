@@ -19,9 +19,21 @@ def _has_wolfssl() -> bool:
     return find_library("wolfssl") is not None
 
 
+def _can_compile_with_wolfssl() -> bool:
+    return shutil.which("gcc") is not None and Path("/usr/include/wolfssl/ssl.h").exists()
+
+
+def _can_build_wolfssl() -> bool:
+    tools = ("dpkg-source", "autoreconf", "automake", "libtoolize", "make")
+    return _can_compile_with_wolfssl() and all(shutil.which(tool) for tool in tools)
+
+
 NEEDS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "bench": ("libwolfssl-dev", _has_wolfssl),
     "interop": ("libwolfssl-dev", _has_wolfssl),
+    "interop/test_session_manager.py": ("gcc libc6-dev libwolfssl-dev", _can_compile_with_wolfssl),
+    "interop/test_tls_wolfssl.py": ("gcc libc6-dev libwolfssl-dev", _can_compile_with_wolfssl),
+    "interop/test_tls_legacy_wolfssl.py": ("dpkg-dev autoconf automake libtool make gcc", _can_build_wolfssl),
     "interop/test_tshark.py": ("tshark", lambda: shutil.which("tshark") is not None),
     "tls/test_wolfssl.py": ("libwolfssl-dev", _has_wolfssl),
     "tls": ("openssl", lambda: shutil.which("openssl") is not None),

@@ -1,0 +1,79 @@
+"""Daemons on loopback, and the C programs."""
+
+import asyncio
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pskkey import AsyncKeyWatcher, Suite
+from pskkey.psk import generate_psk_line
+from tests.interop.c_program import compile_c
+from tests.interop.members import INTERFACE, Place, StartDaemons
+from tests.lab.daemon import Daemon
+
+RETIRE_AFTER = 1.5
+
+
+@pytest.fixture(scope="session")
+def session_manager(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The session manager in C, with Debian's wolfSSL."""
+    return compile_c(tmp_path_factory.mktemp("c"), "session_manager.c", "group_keys.c")
+
+
+@pytest.fixture
+def place(unused_udp_port: int) -> Place:
+    """A multicast group that nobody else uses."""
+    return Place("239.255.77.2", unused_udp_port)
+
+
+@pytest.fixture
+def start_daemons(unused_tcp_port: int) -> Iterator[StartDaemons]:
+    """Start daemons on addresses of the loopback interface, the first of them first to be master."""
+    daemons: list[Daemon] = []
+    # Not in pytest's own directory: the path of a socket has 107 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="pskkey-interop-") as name:
+        directory = Path(name)
+        psk = directory / "group.psk"
+        psk.touch(0o600)
+        psk.write_text(generate_psk_line("interop") + "\n")
+        group = f"interop-{secrets.token_hex(4)}"
+
+        async def start(count: int, suite: Suite = Suite.PSK_CHACHA20_POLY1305) -> list[Daemon]:
+            for number in range(count):
+                network = {
+                    "interfaces": [INTERFACE],
+                    "addresses": [f"127.0.0.{number + 1}"],
+                    "port": unused_tcp_port,
+                }
+                tables: dict[str, dict[str, object]] = {
+                    "group": {"name": group},
+                    "node": {"priority": 200 - number},
+                    "network": dict(network),
+                    "psk": {"file": str(psk)},
+                    "key": {"suite": suite.name, "retire_after": RETIRE_AFTER},
+                }
+                daemons.append(Daemon(directory / f"n{number + 1}", tables))
+                daemons[-1].start()
+            await have_one_key(daemons)
+            return daemons
+
+        yield start
+        for daemon in daemons:
+            daemon.destroy()
+
+
+async def have_one_key(daemons: list[Daemon], within: float = 10.0) -> None:
+    """Wait until all have the same one key."""
+    async with asyncio.timeout(within):
+        while True:
+            keys = set()
+            for daemon in daemons:
+                async with AsyncKeyWatcher(daemon.keys_socket) as watcher:
+                    state = await watcher.wait()
+                    keys.add(tuple((entry.epoch, entry.key.fingerprint) for entry in state.entries))
+            if len(keys) == 1 and len(keys.pop()) == 1:
+                return
+            await asyncio.sleep(0.05)

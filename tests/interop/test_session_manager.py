@@ -1,0 +1,157 @@
+"""Session managers in C and in Python, each with a real daemon of its own, in one group and through its changes of key.
+
+In every test a bystander sees all datagrams, and fails it if a sequence number was used twice under one key.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from signal import SIGKILL
+
+import pytest
+
+from pskkey import AsyncKeyWatcher, Suite
+from tests.interop.members import RATE, CMember, Place, PythonMember, StartDaemons, Tally, Wire
+from tests.lab.daemon import Daemon
+
+A_WHILE = 0.3
+"""Seconds in which a member sends a good number of datagrams."""
+
+
+@pytest.mark.parametrize("suite", list(Suite))
+async def test_none_is_lost_through_a_rekey(
+    start_daemons: StartDaemons, session_manager: Path, place: Place, suite: Suite
+) -> None:
+    daemons = await start_daemons(3, suite)
+    async with Wire.tap(place) as wire, AsyncExitStack() as stack:
+        in_c = [
+            await stack.enter_async_context(CMember.run(session_manager, daemon.keys_socket, place))
+            for daemon in daemons[:2]
+        ]
+        in_python = await stack.enter_async_context(PythonMember.run(daemons[2].keys_socket, place))
+        for member in in_c:
+            await member.says("epoch 1: sending as sender *")
+        await asyncio.sleep(A_WHILE)
+        await request_new_key(daemons[1])
+        for member in in_c:
+            await member.says(
+                "epoch 2: installed for reception", "epoch 2: sending as sender *", "epoch 1: dropped, sent *"
+            )
+        await asyncio.sleep(A_WHILE)
+        assert in_python.session.epochs == (2,)
+        tallies = [in_python.tally, *[await member.stop() for member in in_c]]
+    assert len(wire.senders) == 3
+    assert all(wire.epochs_of(sender) == [1, 2] for sender in wire.senders)
+    for tally in tallies:
+        assert_nothing_lost(tally, of=2)
+        assert tally.sent > 2 * RATE
+        assert tally.refused < RATE / 10  # what came before it had a key
+
+
+async def test_a_restarted_sender_waits_for_the_next_epoch(
+    start_daemons: StartDaemons, session_manager: Path, place: Place
+) -> None:
+    first, second = await start_daemons(2)
+    async with Wire.tap(place) as wire, PythonMember.run(second.keys_socket, place) as listener:
+        async with CMember.run(session_manager, first.keys_socket, place) as member:
+            await member.says("epoch 1: sending as sender *")
+            await asyncio.sleep(A_WHILE)
+            member.kill()
+        before = listener.heard
+        async with CMember.run(session_manager, first.keys_socket, place) as again:
+            await again.says("epoch 1: installed for reception", "epoch 2: sending as sender *")
+            await asyncio.sleep(A_WHILE)
+            tally = await again.stop()
+        await asyncio.sleep(A_WHILE)
+        assert listener.heard - before == tally.sent > 0
+        assert not any(line.startswith("epoch 1: sending") for line in again.lines)
+        assert_nothing_lost(listener.tally, of=1)
+        assert_nothing_lost(tally, of=1)
+    assert all(wire.epochs_of(sender) == [1, 2] for sender in wire.senders)
+
+
+async def test_a_node_that_came_back_from_a_crash_waits_for_the_next_epoch(
+    start_daemons: StartDaemons, session_manager: Path, place: Place
+) -> None:
+    first, second = await start_daemons(2)
+    async with Wire.tap(place), PythonMember.run(first.keys_socket, place) as listener:
+        async with CMember.run(session_manager, second.keys_socket, place) as member:
+            await member.says("epoch 1: sending as sender *")
+            await asyncio.sleep(A_WHILE)
+            member.kill()
+            second.signal(SIGKILL)
+            await second.ended()
+        before = listener.heard
+        second.start()
+        async with CMember.run(session_manager, second.keys_socket, place) as again:
+            await again.says("epoch 2: sending as sender *")
+            await asyncio.sleep(A_WHILE)
+            tally = await again.stop()
+        await asyncio.sleep(A_WHILE)
+        assert listener.heard - before == tally.sent > 0
+        assert not any(line.startswith("epoch 1: sending") for line in again.lines)
+        assert_nothing_lost(listener.tally, of=1)
+
+
+async def test_the_key_stays_in_use_while_the_daemon_restarts(
+    start_daemons: StartDaemons, session_manager: Path, place: Place
+) -> None:
+    first, second = await start_daemons(2)
+    async with (
+        Wire.tap(place),
+        PythonMember.run(first.keys_socket, place) as in_python,
+        CMember.run(session_manager, second.keys_socket, place) as in_c,
+    ):
+        await in_c.says("epoch 1: sending as sender *")
+        await asyncio.sleep(A_WHILE)
+        assert await second.stop() == 0
+        await in_c.says("keys.sock: *")
+        before = in_python.heard
+        await asyncio.sleep(A_WHILE)
+        assert in_python.heard - before > RATE * A_WHILE / 2
+        second.start()
+        # The new daemon cannot know what was sent before its time, so the group rolls to a new key.
+        await in_c.says("epoch 2: sending as sender *", "epoch 1: dropped, sent *")
+        await asyncio.sleep(A_WHILE)
+        tally = await in_c.stop()
+        assert_nothing_lost(tally, of=1)
+        assert_nothing_lost(in_python.tally, of=1)
+
+
+async def test_nothing_is_lost_when_the_master_dies(
+    start_daemons: StartDaemons, session_manager: Path, place: Place
+) -> None:
+    master, *clients = await start_daemons(3)
+    async with Wire.tap(place), AsyncExitStack() as stack:
+        members = [
+            await stack.enter_async_context(CMember.run(session_manager, daemon.keys_socket, place))
+            for daemon in (master, *clients)
+        ]
+        for member in members:
+            await member.says("epoch 1: sending as sender *")
+        master.signal(SIGKILL)
+        await master.ended()
+        await members[0].says("keys.sock: *")
+        await asyncio.sleep(1.5)  # the others have another master by now
+        master.start()
+        for member in members:
+            await member.says("epoch 2: sending as sender *", "epoch 1: dropped, sent *", within=15)
+        await asyncio.sleep(A_WHILE)
+        for tally in [await member.stop() for member in members]:
+            assert_nothing_lost(tally, of=2)
+
+
+async def request_new_key(daemon: Daemon) -> None:
+    """Ask for a new key as any local program may, and wait until it is there."""
+    async with AsyncKeyWatcher(daemon.keys_socket) as watcher:
+        before = await watcher.wait(10)
+        watcher.request_new_key()
+        after = await watcher.wait(10)
+        assert {entry.epoch for entry in before.entries} < {entry.epoch for entry in after.entries}
+
+
+def assert_nothing_lost(tally: Tally, of: int) -> None:
+    """It has received of so many senders, and of none of them has it lost anything."""
+    assert len(tally.received) == of
+    assert all(tally.received.values())
+    assert not any(tally.lost.values()), tally
