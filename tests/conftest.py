@@ -11,8 +11,8 @@ import pytest
 
 ROOT: Final = Path(__file__).parent
 
-ALONE: Final = ("bench", "interop", "lab", "system")
-"""Directories whose tests measure time or load the machine; so do all that are marked `slow` or `root`."""
+ALONE: Final = ("bench", "interop", "lab", "system", "tls/test_storm.py")
+"""Tests that measure time or memory, or load the machine; so do all that are marked `slow` or `root`."""
 
 
 def _has_wolfssl() -> bool:
@@ -34,6 +34,9 @@ NEEDS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "interop/test_session_manager.py": ("gcc libc6-dev libwolfssl-dev", _can_compile_with_wolfssl),
     "interop/test_tls_wolfssl.py": ("gcc libc6-dev libwolfssl-dev", _can_compile_with_wolfssl),
     "interop/test_tls_legacy_wolfssl.py": ("dpkg-dev autoconf automake libtool make gcc", _can_build_wolfssl),
+    "interop/test_session_manager.py": ("gcc", lambda: shutil.which("gcc") is not None),
+    "interop/test_tls_legacy_wolfssl.py": ("libtool", lambda: shutil.which("libtoolize") is not None),
+    "interop/test_tls_wolfssl.py": ("gcc", lambda: shutil.which("gcc") is not None),
     "interop/test_tshark.py": ("tshark", lambda: shutil.which("tshark") is not None),
     "tls/test_wolfssl.py": ("libwolfssl-dev", _has_wolfssl),
     "tls": ("openssl", lambda: shutil.which("openssl") is not None),
@@ -54,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     absent = {place: package for place, (package, is_there) in NEEDS.items() if not is_there()}
     for item in items:
         path = item.path.relative_to(ROOT)
-        if path.parts[0] in ALONE or item.get_closest_marker("slow") or item.get_closest_marker("root"):
+        if any(map(path.is_relative_to, ALONE)) or item.get_closest_marker("slow") or item.get_closest_marker("root"):
             item.add_marker("alone")
         if must_run:
             continue
