@@ -6,12 +6,13 @@
  *     is sent with a key goes through one WOLFSSL object, from the first datagram to the end of the key, also when the
  *     daemon restarts; and a key that was sent with and then dropped is not sent with again. Across a restart of this
  *     program the daemon sees to it: it lets us send only from the next epoch on.
- * [3] wolfSSL_set_secret starts the replay windows of the peers that it knows. A peer that is added to a WOLFSSL later
- *     is never heard: its window is that of epoch 0. So three objects are made for each key, which together know all
- *     256 sender ids from the start (one has room for 100), and a member that joins later is heard at once.
- * [4] wolfSSL must see nothing but whole application data records of its own epoch. A record with a wrong version, or
- *     an alert, would make it answer with an alert and read nothing more, for ever. And it would decrypt what comes
- *     back of our own, which is of no use.
+ * [3] wolfSSL_set_secret starts the replay windows of the peers that it knows. wolfSSL_mcast_peer_add on a live object
+ *     says that all is well, but the peer is never heard: its window is that of epoch 0. So three objects are made for
+ *     each key, which together know all 256 sender ids from the start (one has room for 100), and a member that joins
+ *     later is heard at once.
+ * [4] wolfSSL must see nothing but whole application data records of its own epoch, and anybody can send something else
+ *     to a group. A wrong version number makes it send an alert, which ends the sessions of all that receive it; an
+ *     alert ends its own; a wrong length costs the next record.
  * [5] Never call wolfSSL_shutdown: its close_notify would end the sessions of all receivers.
  */
 #include "group_keys.h"

@@ -11,11 +11,32 @@ from signal import SIGKILL
 import pytest
 
 from pskkey import AsyncKeyWatcher, Suite
-from tests.interop.members import RATE, CMember, Place, PythonMember, StartDaemons, Tally, Wire
+from pskkey.mcast import MulticastEndpoint
+from tests.interop.members import INTERFACE, RATE, CMember, Place, PythonMember, StartDaemons, Tally, Wire
 from tests.lab.daemon import Daemon
 
 A_WHILE = 0.3
 """Seconds in which a member sends a good number of datagrams."""
+
+# type, version, epoch, sender id, sequence (NNNN is replaced by a number), length, body
+RUBBISH = [
+    head + b"NNNN" + rest
+    for sender in (b"\0", b"\1")
+    for head, rest in (
+        (b"\x17\xfe\xfd\0\1" + sender + b"\0", b"\0\x20" + bytes(32)),  # not authentic
+        (b"\x17\xfe\xfd\0\1" + sender + b"\1", b"\0\x20" + bytes(32)),  # and far ahead
+        (b"\x17\xfe\xff\0\1" + sender + b"\0", b"\0\x20" + bytes(32)),  # another version, which wolfSSL answers
+        (b"\x17\x03\x03\0\1" + sender + b"\0", b"\0\x20" + bytes(32)),
+        (b"\x15\xfe\xfd\0\1" + sender + b"\0", b"\0\x02\1\0"),  # an alert
+        (b"\x15\xfe\xfd\0\0" + sender + b"\0", b"\0\x02\1\0"),  # and in clear
+        (b"\x16\xfe\xfd\0\1" + sender + b"\0", b"\0\x20" + bytes(32)),  # a handshake
+        (b"\x17\xfe\xfd\0\0" + sender + b"\0", b"\0\x20" + bytes(32)),  # epoch 0
+        (b"\x17\xfe\xfd\0\2" + sender + b"\0", b"\0\x20" + bytes(32)),  # an epoch that nobody has
+        (b"\x17\xfe\xfd\0\1" + sender + b"\0", b"\0\x20" + bytes(31)),  # too short
+        (b"\x17\xfe\xfd\0\1" + sender + b"\0", b"\0\x20" + bytes(33)),  # too long
+        (b"\x17\xfe\xfd\0\1" + sender + b"\0", b"\0\0"),
+    )
+]
 
 
 @pytest.mark.parametrize("suite", list(Suite))
@@ -139,6 +160,30 @@ async def test_nothing_is_lost_when_the_master_dies(
         await asyncio.sleep(A_WHILE)
         for tally in [await member.stop() for member in members]:
             assert_nothing_lost(tally, of=2)
+
+
+async def test_rubbish_in_the_group_costs_nothing(
+    start_daemons: StartDaemons, session_manager: Path, place: Place
+) -> None:
+    daemons = await start_daemons(2)
+    async with AsyncExitStack() as stack:
+        members = [
+            await stack.enter_async_context(CMember.run(session_manager, daemon.keys_socket, place))
+            for daemon in daemons
+        ]
+        for member in members:
+            await member.says("epoch 1: sending as sender *")
+        rounds = 100
+        with MulticastEndpoint(place.address, place.port, lambda _: None, interface=INTERFACE) as stranger:
+            for number in range(rounds):
+                for datagram in RUBBISH:
+                    assert stranger.send(datagram.replace(b"NNNN", number.to_bytes(4)))
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(A_WHILE)
+        for tally in [await member.stop() for member in members]:
+            assert_nothing_lost(tally, of=1)
+            assert tally.refused >= rounds * len(RUBBISH) / 2  # what claims to come from itself is passed over
+            assert sum(tally.received.values()) > RATE / 2
 
 
 async def request_new_key(daemon: Daemon) -> None:
