@@ -18,27 +18,27 @@ class Laboratory:
     """Makes groups of daemons, each daemon on a host of its own. Hosts are made when first needed, and used again."""
 
     def __init__(self, hosts: Switch, directory: Path, seed: int) -> None:
-        self._hosts = hosts
+        self.hosts = hosts
         self._directory = directory
         self.random = random.Random(seed)
         """All choices come from here, so that a seed repeats them."""
         self._groups = 0
-        self._psk = directory / "psk"
-        self._psk.touch(0o600)
-        self._psk.write_text(generate_psk_line("group") + "\n")
+        self.psk = directory / "psk"
+        self.psk.touch(0o600)
+        self.psk.write_text(generate_psk_line("group") + "\n")
 
     def group(self, nodes: int) -> Group:
         """Return daemons n1, n2, ... that are not started; their ids, and so their ranks, are random."""
-        while len(self._hosts.hosts) < nodes:
-            self._hosts.add_host()
+        while len(self.hosts.hosts) < nodes:
+            self.hosts.add_host()
         self._groups += 1
         directory = self._directory / str(self._groups)
         directory.mkdir()
         return Group(self._daemon(directory, number) for number in range(1, nodes + 1))
 
     def _daemon(self, directory: Path, number: int) -> Daemon:
-        host = self._hosts.hosts[number - 1]
-        tables = {"node": {"id": self.random.randbytes(16).hex()}, "psk": {"file": str(self._psk)}}
+        host = self.hosts.hosts[number - 1]
+        tables = {"node": {"id": self.random.randbytes(16).hex()}, "psk": {"file": str(self.psk)}}
         return Daemon(directory / f"n{number}", tables, host.command)
 
 

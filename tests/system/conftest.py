@@ -1,9 +1,11 @@
 """Daemons for the tests of this directory."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -21,9 +23,21 @@ async def loopback() -> AsyncIterator[Loopback]:
 
 @pytest.fixture
 def as_root() -> None:
-    """Skip a test that needs root; in CI, where nothing may be skipped, fail it."""
+    """Skip a test that needs root when we are not."""
     if os.geteuid() != 0:
-        reason = "needs root (network namespaces, other users): run the tests with sudo"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _cannot_run("needs root (network namespaces, other users): run the tests with sudo")
+
+
+@pytest.fixture
+def avahi_installed() -> None:
+    """Skip a test that needs the real Avahi when it is not there."""
+    for program in ("avahi-daemon", "avahi-browse", "dbus-daemon"):
+        if shutil.which(program) is None:
+            _cannot_run(f"needs {program}: apt-get install avahi-daemon avahi-utils dbus")
+
+
+def _cannot_run(reason: str) -> NoReturn:
+    """Skip; in CI, where nothing may be skipped, fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
