@@ -8,10 +8,10 @@ from pskkey.model import SENDER_IDS
 
 
 def grant(leases: Leases, node: str, epoch: int = 1, **changes: object) -> tuple[int | None, bool]:
-    """Ask for a lease as a node with a whole memory does."""
+    """Ask for a lease as a node with a whole memory does; return its id and whether that is blocked."""
     said: dict[str, object] = {"instance": "i1", "sends": True, "resumed": True, "wanted": None, "epoch": epoch}
     said.update(changes)
-    return leases.grant(node, **said)  # type: ignore[arg-type]
+    return leases.grant(node, **said), leases.is_blocked(node, epoch)  # type: ignore[arg-type]
 
 
 def test_a_node_keeps_its_id_and_another_gets_another() -> None:
@@ -48,7 +48,7 @@ def test_who_does_not_send_gets_no_id_but_keeps_the_one_it_had() -> None:
 
 def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_not_waits() -> None:
     leases = Leases()
-    leases.inherit({"a": 4, "b": 5}, frozenset({4, 5, 9}), epoch=2)
+    leases.inherit({"a": 4, "b": 5}, frozenset({4, 5, 9}), epochs=frozenset({2}))
     assert grant(leases, "a", epoch=2, resumed=True) == (4, False)
     assert grant(leases, "b", epoch=2, resumed=False) == (5, True)
     assert 9 in leases.in_use(), "somebody who is not here any more has sent with it"
@@ -56,17 +56,21 @@ def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_
 
 def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:
     leases = Leases()
-    leases.inherit({"a": 4}, frozenset({4}), epoch=2)
+    leases.inherit({"a": 4}, frozenset({4}), frozenset({2, 3}))
     newcomer, blocked = grant(leases, "b", epoch=2)
     assert newcomer not in (None, 4)
     assert blocked, "our predecessor may have given this id to somebody we never heard of"
-    assert not leases.is_blocked("b", 3)
-    assert grant(leases, "c", epoch=3)[1] is False
+    assert leases.is_blocked("b", 3), "a key that was under way is inherited as well"
+    assert leases.waits_for_epoch(frozenset({"b"}), 3)
+    assert not leases.waits_for_epoch(frozenset({"a"}), 3)
+    assert not leases.is_blocked("b", 4)
+    leases.review(frozenset({"a", "b"}), 4, frozenset({4}))
+    assert grant(leases, "c", epoch=4)[1] is False
 
 
 def test_an_id_left_behind_is_free_again_only_when_its_key_is_gone() -> None:
     leases = Leases()
-    leases.inherit({}, frozenset(range(SENDER_IDS)), epoch=2)
+    leases.inherit({}, frozenset(range(SENDER_IDS)), frozenset({2}))
     assert grant(leases, "b", epoch=3) == (None, False), "all taken"
     leases.review(frozenset(), 3, frozenset({2, 3}))
     assert grant(leases, "b", epoch=3) == (None, False)

@@ -54,6 +54,10 @@ class Consumers:
         """Tell whether a session manager that sends is attached."""
         return any(c.will_send for c in self._consumers.values())
 
+    def is_blocked(self, epoch: int) -> bool:
+        """Tell whether the session manager that sends must wait for another epoch than this."""
+        return self.sends and self._blocked_epoch == epoch
+
     def has(self, session: Session) -> bool:
         """Tell whether a local session is open."""
         return session in self._consumers
@@ -72,26 +76,24 @@ class Consumers:
         """A process is gone."""
         self._consumers.pop(session, None)
 
-    def watch(self, session: Session, epoch: int, *, will_send: bool) -> bool:
-        """KEY_WATCH came; `epoch` is the current one. Return whether a new key must be asked for (a new sender)."""
+    def watch(self, session: Session, epoch: int, *, will_send: bool) -> None:
+        """KEY_WATCH came; `epoch` is the current one."""
         consumer = self._consumers[session]
         consumer.watches, consumer.told = True, None
         consumer.asked_to_send = will_send
         if not will_send or consumer.will_send:
-            return False
+            return
         other = next((c for c in self._consumers.values() if c.will_send and c.process != consumer.process), None)
         if other is not None:
             text = f"process {consumer.process.pid} asks to send, but process {other.process.pid} does: it may receive"
             self._out.append(Notice(NoticeKind.SECOND_SENDER, text, {"pid": consumer.process.pid}))
-            return False
+            return
         for earlier in self._consumers.values():
             earlier.will_send = False
         consumer.will_send = True
-        restarted = self._sender not in (None, consumer.process) and self._sender_epoch == epoch
-        self._sender = consumer.process
-        if restarted:
+        if self._sender not in (None, consumer.process) and self._sender_epoch == epoch:
             self._blocked_epoch = epoch
-        return restarted
+        self._sender = consumer.process
 
     def acknowledge(self, session: Session, epoch: int) -> None:
         """A session manager installed `epoch` for reception."""

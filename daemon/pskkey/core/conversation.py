@@ -130,8 +130,7 @@ class Conversation:
             case Join() if is_master:
                 self._election.term_met(message.term)
                 self._members.set_term(self._election.term)
-                if self._members.join(session, message, self._inbound[session], now):
-                    self._keyring.roll()
+                self._members.join(session, message, self._inbound[session], now)
                 if joined or self._members.has(session):
                     self._meet_foreign_keys(message)
             case Merge() if is_master:
@@ -163,8 +162,7 @@ class Conversation:
                 self._answer_key_request(session)
             case KeyWatch(will_send):
                 current = self._keyring.current
-                if self._consumers.watch(session, current.epoch if current else 0, will_send=will_send):
-                    self.ask_for_new_key(KeyNewReason.SENDER_RESTARTED)
+                self._consumers.watch(session, current.epoch if current else 0, will_send=will_send)
             case KeyAck(epoch):
                 self._consumers.acknowledge(session, epoch)
             case KeyNew(reason):

@@ -126,13 +126,13 @@ class Keyring:
         own = self._own
         self._own = None
         if own is not None and own.turn is Turn.CURRENT:
-            # We come to lead while our half's own key was still in use: it simply stays the current one.
-            theirs = [e for e in self._held if e.epoch != own.epoch and e.turn is not Turn.PREVIOUS]
+            # We come to lead while our half's own key was still in use: it simply stays the current one. The newest of
+            # the other half's keys is kept for what is still on its way; it cannot be ours to send with.
+            theirs = [e for e in self._held if e.epoch != own.epoch][-1:]
             for entry in theirs:
-                if entry.turn is Turn.CURRENT:
-                    entry.turn, entry.since = Turn.PREVIOUS, now
-            self._held = [*(e for e in theirs if e.turn is Turn.PREVIOUS), own]
-            self._held += [e for e in theirs if e.turn is Turn.NEXT]
+                entry.turn, entry.since = Turn.PREVIOUS, now
+            self._held = [*theirs, own]
+            self._roll_above = max(self._roll_above, *(e.epoch for e in self._held))
             self.version += 1
         if (coming := self.next) is not None:
             coming.since = now

@@ -2,8 +2,9 @@
 
 Under a key, ids are given out only by the master that made the key. A successor honours those that it was told of; one
 that it does not know of may have been given out by its predecessor, dead or beyond a split, at the last moment. So
-under an inherited key a newcomer's lease is *blocked*: it is not granted until the group sends with another epoch, and
-the master rolls to one. That way nothing that is lost between two masters can make two nodes share an id.
+under an inherited key a newcomer's lease is *blocked*: it is not granted until the group sends with a key of the
+master's own making, and the master rolls to one. That way nothing that is lost between two masters can make two nodes
+share an id.
 
 A node keeps its id while it is known, and an id whose holder left is not given to another until every key under which
 it may have been used is gone. A node that comes back with a new memory (`instance`) would start its sequence numbers
@@ -21,31 +22,32 @@ from pskkey.model import SENDER_IDS
 class _Lease:
     sender_id: int
     instance: str | None
-    blocked_epoch: int | None = None
+    blocked_in: frozenset[int] = frozenset()
+    """The epochs under which the id is not granted."""
     left_in: int | None = None
     """The epoch in which the node was found to be gone; None while it is there."""
 
 
 class Leases:
-    """The leases of one group, kept by its master."""
+    """The leases of one group, kept by its master. `epoch` is the one that the group sends with."""
 
     def __init__(self) -> None:
         self._by_node: dict[str, _Lease] = {}
         self._retired: dict[int, int] = {}
         """Ids that left with their holders, and the newest epoch they may have been used in."""
-        self._inherited_epoch: int | None = None
+        self._inherited: frozenset[int] = frozenset()
 
-    def inherit(self, holders: Mapping[str, int], used: frozenset[int], epoch: int) -> None:
-        """Start from what the last master told: who holds which id, and which ids are in use under `epoch`."""
+    def inherit(self, holders: Mapping[str, int], used: frozenset[int], epochs: frozenset[int]) -> None:
+        """Start from what the last master told: who holds which id, and which are in use under its keys, `epochs`."""
         self._by_node = {node: _Lease(sender_id, None) for node, sender_id in holders.items()}
         held = {lease.sender_id for lease in self._by_node.values()}
-        self._retired = dict.fromkeys(used - held, epoch)
-        self._inherited_epoch = epoch
+        self._retired = dict.fromkeys(used - held, max(epochs, default=0))
+        self._inherited = epochs
 
     def grant(
         self, node: str, instance: str, *, sends: bool, resumed: bool, wanted: int | None, epoch: int
-    ) -> tuple[int | None, bool]:
-        """Lease an id to `node` if it sends; return the id (None: none) and whether it must wait for a new epoch.
+    ) -> int | None:
+        """Lease an id to `node` if it sends; return the id, None if there is none. It may be blocked for now.
 
         A node that had a lease has it still, also while it does not send. `resumed`: the node sends with the current
         key under a granted lease, so its memory and its sequence numbers are whole. `wanted` is a configured id,
@@ -55,25 +57,26 @@ class Leases:
         if lease is None:
             sender_id = self._free_id(wanted) if sends else None
             if sender_id is None:
-                return None, False
-            lease = self._by_node[node] = _Lease(sender_id, instance)
-            if epoch == self._inherited_epoch:
-                lease.blocked_epoch = epoch
+                return None
+            lease = self._by_node[node] = _Lease(sender_id, instance, self._inherited)
         elif not (resumed if lease.instance is None else lease.instance == instance):
-            lease.blocked_epoch = epoch
+            lease.blocked_in = self._inherited | {epoch}
         lease.instance = instance
-        return lease.sender_id, lease.blocked_epoch == epoch
+        lease.left_in = None
+        return lease.sender_id
 
     def is_blocked(self, node: str, epoch: int) -> bool:
-        """Tell whether the lease of `node` waits for another epoch than `epoch`, the current one."""
+        """Tell whether the lease of `node` waits for another epoch."""
         lease = self._by_node.get(node)
-        return lease is not None and lease.blocked_epoch == epoch
+        return lease is not None and epoch in lease.blocked_in
+
+    def waits_for_epoch(self, present: frozenset[str], epoch: int) -> bool:
+        """Tell whether somebody who is there waits for another epoch."""
+        return any(epoch in lease.blocked_in for node, lease in self._by_node.items() if node in present)
 
     def review(self, present: frozenset[str], epoch: int, live: frozenset[int]) -> None:
-        """Free the ids whose holders are gone and under which nothing can come any more.
-
-        `epoch` is the one that the group sends with, `live` are those whose keys are still held.
-        """
+        """Free the ids of those who are gone and from which nothing can come any more: `live` are the epochs held."""
+        self._inherited &= live
         self._retired = {i: used_in for i, used_in in self._retired.items() if used_in in live}
         for node, lease in list(self._by_node.items()):
             if node in present:

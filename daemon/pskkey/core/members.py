@@ -72,6 +72,11 @@ class Members:
         """Return the key state as the master's own session managers may have it."""
         return self._key_state(self._settings.me.id)
 
+    @property
+    def wait_for_epoch(self) -> bool:
+        """Tell whether some member, or the master, may not send before the group sends with another epoch."""
+        return self._leases.waits_for_epoch(self.ids | {self._settings.me.id}, self._epoch())
+
     def all_acknowledged(self, epoch: int) -> bool:
         """Tell whether every member has `epoch` installed."""
         return all(j.member.acked_epoch == epoch for j in self._joined.values())
@@ -90,21 +95,19 @@ class Members:
             holders = {m.id: m.sender_id for m in last if m.sender_id is not None and m.id != me}
             if state.sender_id is not None:
                 holders[me] = state.sender_id
-            self._leases.inherit(holders, state.senders, self._epoch())
+            self._leases.inherit(holders, state.senders, self._keyring.live_epochs)
         self._next_heartbeat = now
         self._next_flush = now
         self._group_stale = True
 
-    def lease_to_me(self) -> bool:
-        """Lease an id to the master itself, which sends too; return whether it must wait for a new epoch."""
+    def lease_to_me(self) -> None:
+        """Lease an id to the master itself, which sends too."""
         me = self._settings.me
-        if self._leases.sender_id(me.id) is not None:
-            return False
-        self._group_stale = True
-        _, blocked = self._leases.grant(
-            me.id, self._settings.instance, sends=True, resumed=True, wanted=me.sender_id, epoch=self._epoch()
-        )
-        return blocked
+        if self._leases.sender_id(me.id) is None:
+            self._group_stale = True
+            self._leases.grant(
+                me.id, self._settings.instance, sends=True, resumed=True, wanted=me.sender_id, epoch=self._epoch()
+            )
 
     def dissolve(self, handover: Handover | None) -> None:
         """Cease to be the master: send everybody to the new one, or away."""
@@ -132,20 +135,20 @@ class Members:
 
     # --- members ------------------------------------------------------------------------------------------------
 
-    def join(self, session: Session, join: Join, address: str, now: float) -> bool:
-        """Welcome a member, or refuse it; return whether it must wait for a new epoch before it may send."""
+    def join(self, session: Session, join: Join, address: str, now: float) -> None:
+        """Welcome a member, or refuse it."""
         refusal = self._refusal(session, join, now)
         if refusal is not None:
             text = f"refused {join.member.name} at {address}: {refusal.message}"
             kind = NoticeKind.DUPLICATE_ID if refusal.code == "duplicate_id" else NoticeKind.MEMBER_REFUSED
             self._out.append(Notice(kind, text, {"peer": join.member.id}))
             self._out.append(Disconnect(session, refusal))
-            return False
+            return
         for old in [j for j in self._joined.values() if j.member.id == join.member.id and j.session != session]:
             del self._joined[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
-        blocked = self._lease_to(join)
+        self._lease_to(join)
         self._joined[session] = _Joined(session, join.member, join.instance, now + self._settings.timing.dead_after)
         self._group_stale = True
         if is_new:
@@ -153,12 +156,11 @@ class Members:
             self._out.append(Notice(NoticeKind.MEMBER_JOINED, text, {"peer": join.member.id, "address": address}))
             self._out.append(Send(session, self.group()))
             self._out.append(Send(session, self._key_state(join.member.id)))
-        return blocked
 
-    def _lease_to(self, join: Join) -> bool:
+    def _lease_to(self, join: Join) -> None:
         current = self._keyring.current
         mine = None if current is None else (current.epoch, current.key.fingerprint)
-        _, blocked = self._leases.grant(
+        self._leases.grant(
             join.member.id,
             join.instance,
             sends=join.sender,
@@ -166,7 +168,6 @@ class Members:
             wanted=join.member.sender_id,
             epoch=self._epoch(),
         )
-        return blocked
 
     def _refusal(self, session: Session, join: Join, now: float) -> ErrorMessage | None:
         if join.group != self._settings.group:

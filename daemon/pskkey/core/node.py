@@ -42,6 +42,8 @@ from pskkey.model import (
     Join,
     Key,
     KeyAck,
+    KeyNew,
+    KeyNewReason,
     KeyState,
     Merge,
     Role,
@@ -67,6 +69,7 @@ class Node:
         self._joined_as: Join | None = None
         self._advertised: Advertise | None = None
         self._next_beacon = 0.0
+        self._next_request = 0.0
         self._told_key = ""
         self._last_now = float("-inf")
         self._stopping = False
@@ -159,7 +162,7 @@ class Node:
         if self.election.role is Role.MASTER:
             self._lead(now)
         else:
-            self._acknowledge_upwards()
+            self._follow(now)
         self._tell_of_key()
         self.consumers.deliver(self.key_state())
         self._advertise(now)
@@ -210,7 +213,9 @@ class Node:
         if election.roll_above is not None:
             keyring.roll(election.roll_above)
             election.roll_above = None
-        if self.consumers.sends and members.lease_to_me():
+        if self.consumers.sends:
+            members.lease_to_me()
+        if members.wait_for_epoch or self._sender_waits():
             keyring.roll()
         election.meet_rivals(members.ids, now)
         coming = keyring.next
@@ -221,10 +226,10 @@ class Node:
         members.set_term(election.term)
         members.tick(now)
 
-    def _acknowledge_upwards(self) -> None:
+    def _follow(self, now: float) -> None:
         session = self.election.master_session
         if session is None:
-            self._acked_epoch = 0
+            self._acked_epoch, self._next_request = 0, now
             return
         newest = self.keyring.highest_epoch
         if newest not in (0, self._acked_epoch) and self.consumers.all_acknowledged(newest):
@@ -233,6 +238,14 @@ class Node:
         said = self._joined_as
         if said is not None and (said.sender, said.member) != (self.consumers.sends, self._settings.me):
             self._out.append(Send(session, self._join_message()))
+        if self._sender_waits() and self.keyring.next is None and now >= self._next_request:
+            # Said again until it is so: the master that it was said to may have died of something else.
+            self._next_request = now + self._settings.timing.request_interval
+            self._out.append(Send(session, KeyNew(KeyNewReason.SENDER_RESTARTED)))
+
+    def _sender_waits(self) -> bool:
+        current = self.keyring.current
+        return current is not None and self.consumers.is_blocked(current.epoch)
 
     # --- what we say --------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class Timing:
     activation_deadline: float = 5.0
     retire_after: float = 10.0
     rekey_spacing: float = 1.0
+    request_interval: float = 2.0
     rekey_interval: float = 0.0
 
 
