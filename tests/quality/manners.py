@@ -72,16 +72,24 @@ def private_faults(path: str, source: str) -> Iterator[str]:
         return
     nodes = list(ast.walk(ast.parse(source)))
     own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    own |= {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_self(node.value)
+    }
     for node in nodes:
         if (
             isinstance(node, ast.Attribute)
             and node.attr.startswith("_")
             and not node.attr.endswith("__")
             and node.attr not in PUBLIC_ALL_THE_SAME | own
-            and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
+            and not _is_self(node.value)
         ):
             yield f"{path}:{node.lineno}: reaches for the private {node.attr}"
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in {"self", "cls"}
 
 
 def _looks_for_ci(node: ast.AST) -> bool:

@@ -108,6 +108,7 @@ def test_arrows_that_should_be_are_left_alone(path: str, source: str) -> None:
         (skip_faults, "tests/x.py", "from pytest import importorskip", "from pytest import raises"),
         (skip_faults, "tests/x.py", "@pytest.mark.xfail\ndef f(): pass", "@pytest.mark.slow\ndef f(): pass"),
         (private_faults, "tests/x.py", "node._election", "self._election"),
+        (private_faults, "tests/x.py", "node._term = 7", "self._term = 7\nother._term"),
         (private_faults, "tests/x.py", "node._step()", "def _step(self): pass\nnode._step()"),
         (untrusted_faults, PACKAGE + "wire/x.py", "def decode_x(b): pass", "def decode_x_untrusted(b): pass"),
         (
