@@ -14,6 +14,9 @@ ROOT: Final = Path(__file__).parent
 ALONE: Final = ("bench", "interop", "lab", "system", "tls/test_storm.py")
 """Tests that measure time or memory, or load the machine; so do all that are marked `slow` or `root`."""
 
+VIRTUAL_TIME: Final = "sim"
+"""Tests that do not mind who else runs, however slow they are."""
+
 
 def _has_wolfssl() -> bool:
     return find_library("wolfssl") is not None
@@ -54,7 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     absent = {place: package for place, (package, is_there) in NEEDS.items() if not is_there()}
     for item in items:
         path = item.path.relative_to(ROOT)
-        if any(map(path.is_relative_to, ALONE)) or item.get_closest_marker("slow") or item.get_closest_marker("root"):
+        is_heavy = any(map(path.is_relative_to, ALONE)) or any(map(item.get_closest_marker, ("slow", "root")))
+        if is_heavy and not path.is_relative_to(VIRTUAL_TIME):
             item.add_marker("alone")
         if must_run:
             continue
