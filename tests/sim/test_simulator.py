@@ -2,8 +2,9 @@
 
 import pytest
 
+from pskkey.core.events import RekeyRequested
 from pskkey.core.settings import Timing
-from pskkey.model import Role
+from pskkey.model import KeyNewReason, Role
 from tests.sim.chaos import run
 from tests.sim.invariants import Broken, Watch, check_converged, check_keys_settled
 from tests.sim.traffic import Traffic
@@ -100,6 +101,19 @@ def test_a_paused_master_wakes_as_a_client_of_the_new_one() -> None:
     assert sleeper.node is not None
     assert sleeper.node.election.role is Role.CLIENT
     check_converged(world)
+
+
+def test_a_new_key_is_active_everywhere_within_half_a_second_also_after_a_takeover() -> None:
+    world = group(5)
+    for _ in range(3):
+        world.handle(masters(world)[0], RekeyRequested(KeyNewReason.OPERATOR))
+        world.run_until(world.now + 0.5)
+        check_converged(world)
+        master = masters(world)[0].node
+        assert master is not None
+        assert master.keyring.next is None, "somebody's acknowledgement is missing"
+        world.crash(masters(world)[0])
+        world.run_until(world.now + 1.5)
 
 
 def test_adverts_that_are_mostly_lost_delay_but_do_not_part() -> None:

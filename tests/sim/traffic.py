@@ -87,6 +87,7 @@ class Traffic:
         world = self._world
         prints = {(e.epoch, e.key.fingerprint) for e in state.entries}
         manager.knows = frozenset(p for _, p in prints)
+        manager.acked &= prints
         for epoch, fingerprint in sorted(prints - manager.acked):
             manager.acked.add((epoch, fingerprint))
             delay = world.random.uniform(0.0001, 0.02)
@@ -120,17 +121,21 @@ class Traffic:
                 lives = tuple((h, h.incarnation) for h in (sender.host, receiver.host, master))
                 pair = (*lives, sender, receiver, master.node.election.term)
                 now_together[pair] = self._together.get(pair, world.now)
-                if world.now - now_together[pair] >= self._settled_after(sender, master):
+                if world.now - now_together[pair] >= self._settled_after(sender, receiver, master):
                     self._check(sender, receiver)
         self._together = now_together
 
-    def _settled_after(self, sender: SessionManager, master: Host) -> float:
-        """A key of the sender's own half, from before a merge, may stay in use until it is superseded or given up."""
+    def _settled_after(self, sender: SessionManager, receiver: SessionManager, master: Host) -> float:
+        """A key of one's own half, from before a merge, may stay in use until it is superseded or given up.
+
+        It can stand in the way of the other half's key of the same epoch.
+        """
         assert master.node is not None
         known = {e.key.fingerprint for e in master.node.keyring.entries}
         timing = sender.host.timing
         own_half = timing.activation_deadline + 2 * timing.rekey_spacing
-        return SETTLED_AFTER if sender.sends is None or sender.sends[0] in known else SETTLED_AFTER + own_half
+        is_one_group = all(m.sends is None or m.sends[0] in known for m in (sender, receiver))
+        return SETTLED_AFTER if is_one_group else SETTLED_AFTER + own_half
 
     def _common_master(self, a: Host, b: Host) -> Host | None:
         """Return the master of both, if they are awake members of one term and all three reach each other."""

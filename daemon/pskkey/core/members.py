@@ -149,7 +149,11 @@ class Members:
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
         self._lease_to(join)
-        self._joined[session] = _Joined(session, join.member, join.instance, now + self._settings.timing.dead_after)
+        said_before = self._joined.get(session)
+        member = (
+            join.member if said_before is None else replace(join.member, acked_epoch=said_before.member.acked_epoch)
+        )
+        self._joined[session] = _Joined(session, member, join.instance, now + self._settings.timing.dead_after)
         self._group_stale = True
         if is_new:
             text = f"{join.member.name} joined from {address}"
