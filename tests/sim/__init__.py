@@ -1,0 +1,1 @@
+"""The simulator: many real cores, a seeded network, virtual time."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pskkey.core.events import RekeyRequested
 from pskkey.model import KeyNewReason
+from tests.sim.host import Conditions, Host
 from tests.sim.invariants import (
     CONVERGES_WITHIN,
     KEYS_SETTLE_WITHIN,
@@ -14,7 +15,7 @@ from tests.sim.invariants import (
     check_keys_settled,
 )
 from tests.sim.traffic import Traffic
-from tests.sim.world import Conditions, Host, World
+from tests.sim.world import World
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What must hold of a group: at every step, and once the network has been connected and quiet for a while."""
 
 from pskkey.model import SENDER_IDS, Role
-from tests.sim.world import Host, World
+from tests.sim.host import Host
+from tests.sim.world import World
 
 CONVERGES_WITHIN = 12.0
 """Seconds of a connected, fault-free network after which a group must be one: the patience with a successor, a

@@ -6,9 +6,10 @@ from pskkey.core.events import RekeyRequested
 from pskkey.core.settings import Timing
 from pskkey.model import KeyNewReason, Role
 from tests.sim.chaos import run
+from tests.sim.host import Conditions, Host
 from tests.sim.invariants import Broken, Watch, check_converged, check_keys_settled
 from tests.sim.traffic import Traffic
-from tests.sim.world import Conditions, Host, World
+from tests.sim.world import World
 
 
 def group(size: int, seed: int = 1, *, timing: Timing | None = None) -> World:

@@ -12,8 +12,9 @@ from itertools import count
 from pskkey.core.actions import Action, Send
 from pskkey.core.events import Attached, Direction, Disconnected, Process, Received, Session
 from pskkey.model import KeyAck, KeyState, KeyWatch, Role
+from tests.sim.host import Host
 from tests.sim.invariants import Broken
-from tests.sim.world import Host, World
+from tests.sim.world import World
 
 SAMPLE_EVERY = 0.25
 """Seconds between two looks at who sends with what."""

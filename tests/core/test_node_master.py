@@ -1,0 +1,148 @@
+"""What a master grants, refuses and decides, at the door of a single node."""
+
+from pskkey.core.actions import Connect, NoticeKind
+from pskkey.core.events import AdvertRemoved, Connected, Direction, Session, Timeout
+from pskkey.model import (
+    Group,
+    Handover,
+    Heartbeat,
+    HeldKey,
+    Join,
+    KeyRequest,
+    KeyResponse,
+    KeyState,
+    KeyWatch,
+    Merge,
+    Role,
+)
+from tests.core.door import ME, Door, advert, join, member, notices, of, one, refusal, sent
+from tests.core.keys import key
+
+LOW, HIGH = "11111111", "99999999"
+
+
+def role(door: Door) -> Role:
+    return door.node.election.role
+
+
+def test_a_joiner_is_told_the_group_and_then_the_keys() -> None:
+    door = Door().start().become_master()
+    actions = door.accept(1, join(LOW))
+    group, state = sent(Group, actions)[0], sent(KeyState, actions)[0]
+    assert [m.id for m in group.members] == [ME, LOW]
+    assert group.succession == (LOW,)
+    assert state.sender_id is None, "it has nobody who sends"
+    assert [e.send for e in state.entries] == [True]
+    kinds = [type(m) for m in sent(object, actions)]
+    assert kinds.index(Group) < kinds.index(KeyState)
+
+
+def test_a_joiner_from_a_higher_term_raises_ours() -> None:
+    door = Door().start().become_master()
+    actions = door.accept(1, join(LOW, term=41))
+    assert sent(Group, actions)[0].term == 42
+
+
+def test_a_joiner_with_a_foreign_key_makes_a_new_one_above_both() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(LOW, held=(HeldKey(17, "ffffffffffffffff", send=True),)))
+    door.wait(1.0)
+    coming = door.node.keyring.next
+    assert coming is not None
+    assert coming.epoch == 18
+
+
+def test_a_silent_member_is_dropped_and_a_beating_one_is_not() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(LOW))
+    door.accept(2, join(HIGH))
+    for _ in range(4):
+        door.receive(Session(Direction.INBOUND, 2), Heartbeat())
+        door.wait(0.5)
+    group = door.node.group()
+    assert group is not None
+    assert [m.id for m in group.members] == [ME, HIGH]
+
+
+def test_a_second_live_node_with_the_same_id_is_refused_loudly() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(LOW, instance="a"))
+    actions = door.accept(2, join(LOW, instance="b"))
+    assert refusal(actions) == "duplicate_id"
+    assert notices(NoticeKind.DUPLICATE_ID, actions)
+    assert refusal(door.accept(3, join(ME))) == "duplicate_id"
+
+
+def test_the_wrong_group_is_refused() -> None:
+    door = Door().start().become_master()
+    wrong = Join("other", member(LOW), "i", 0, (), sender=False, lease=None, version="t")
+    assert refusal(door.accept(1, wrong)) == "wrong_group"
+
+
+def test_who_is_not_master_says_so_but_serves_the_key_that_it_holds() -> None:
+    door = Door().start()
+    assert refusal(door.accept(1, join(LOW))) == "not_master"
+    assert refusal(door.accept(2, KeyRequest())) == "no_key"
+    door.become_client()
+    assert sent(KeyResponse, door.accept(3, KeyRequest())) == [KeyResponse(key(901))]
+
+
+def test_what_a_client_may_not_say_ends_its_session_only() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(LOW))
+    assert refusal(door.accept(2, KeyWatch(will_send=False))) == "protocol"
+    assert refusal(door.accept(3, Heartbeat())) == "protocol"
+    group = door.node.group()
+    assert group is not None
+    assert [m.id for m in group.members] == [ME, LOW]
+
+
+def test_a_master_that_slept_listens_first() -> None:
+    door = Door().start().become_master()
+    door.now += 30.0
+    actions = door.give(Timeout())
+    assert notices(NoticeKind.SLEPT, actions)
+    assert role(door) is Role.LISTENING
+
+
+def test_of_two_masters_the_lower_goes_to_the_higher_and_yields_to_more_members() -> None:
+    door = Door().start().become_master()
+    connect = one(Connect, door.hear(advert(LOW, Role.MASTER, term=3, members=4)))
+    question = sent(Merge, door.give(Connected(connect.session)))[0]
+    assert (question.members, question.winner) == (1, None)
+    actions = door.receive(connect.session, Merge(member(LOW), 3, 4, 6, winner=LOW))
+    assert role(door) is Role.JOINING
+    assert of(Connect, actions)[-1].peer == LOW
+
+
+def test_the_asked_master_decides_and_rolls_when_it_stays() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join("22222222"))
+    question = Merge(member(HIGH), term=5, members=1, epoch=8)
+    actions = door.accept(2, question)
+    answer = sent(Merge, actions)[0]
+    assert (answer.winner, answer.term, answer.epoch) == (ME, 5, 8)
+    assert door.node.election.term == 6
+    door.wait(1.0)
+    assert door.node.keyring.highest_epoch == 9
+
+
+def test_the_asked_master_yields_to_the_larger_side_and_sends_its_clients_there() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join("22222222"))
+    actions = door.accept(2, Merge(member(HIGH), term=5, members=9, epoch=8))
+    assert [h.master.id for h in sent(Handover, actions)] == [HIGH]
+    assert role(door) is Role.JOINING
+
+
+def test_our_own_id_in_anothers_advert_is_reported() -> None:
+    door = Door().start()
+    assert notices(NoticeKind.DUPLICATE_ID, door.hear(advert(ME, Role.LISTENING)))
+
+
+def test_a_node_that_said_goodbye_is_no_candidate_any_more() -> None:
+    door = Door().start()
+    door.hear(advert(LOW, Role.LISTENING))
+    door.give(AdvertRemoved(LOW))
+    door.wait(1.01)
+    assert role(door) is Role.MASTER
