@@ -43,9 +43,9 @@ def join(node_id: str, *, term: int = 0, held: tuple[HeldKey, ...] = (), instanc
 class Door:
     """A node under test. `now` moves only as told; every call returns the actions."""
 
-    def __init__(self, *, eligible: bool = True, priority: int = 100) -> None:
+    def __init__(self, *, eligible: bool = True, priority: int = 100, preempt: bool = False) -> None:
         me = member(ME, eligible=eligible, priority=priority)
-        self.node = Node(Settings("g", me, "i0", "t", timing=Timing()))
+        self.node = Node(Settings("g", me, "i0", "t", preempt=preempt, timing=Timing()))
         self.now = 100.0
         self.keys = 0
         self.log: list[Action] = []

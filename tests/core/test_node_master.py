@@ -1,7 +1,7 @@
 """What a master grants, refuses and decides, at the door of a single node."""
 
 from pskkey.core.actions import Connect, NoticeKind
-from pskkey.core.events import AdvertRemoved, Connected, Direction, Session, Timeout
+from pskkey.core.events import AdvertRemoved, Connected, Direction, Session, SwitchoverRequested, Timeout
 from pskkey.model import (
     Group,
     Handover,
@@ -146,3 +146,36 @@ def test_a_node_that_said_goodbye_is_no_candidate_any_more() -> None:
     door.give(AdvertRemoved(LOW))
     door.wait(1.01)
     assert role(door) is Role.MASTER
+
+
+def test_a_switchover_goes_to_the_named_member_or_the_next_and_leaves_no_gap() -> None:
+    for wanted, heir in ((None, LOW), ("22222222", "22222222")):
+        door = Door().start().become_master()
+        door.accept(1, join(LOW))
+        door.accept(2, join("22222222"))
+        actions = door.give(SwitchoverRequested(wanted))
+        told = sent(Handover, actions)
+        assert {h.master.id for h in told} == {heir}
+        assert len(told) == 2
+        assert [len(h.members) for h in told if h.members] == [3], "the heir gets the member map"
+        assert role(door) is Role.JOINING
+        assert of(Connect, actions)[-1].peer == heir
+
+
+def test_a_switchover_to_nobody_changes_nothing() -> None:
+    door = Door().start().become_master()
+    assert not sent(Handover, door.give(SwitchoverRequested()))
+    door.accept(1, join(LOW))
+    assert not sent(Handover, door.give(SwitchoverRequested("77777777")))
+    assert role(door) is Role.MASTER
+
+
+def test_only_with_preempt_does_a_better_newcomer_become_master_and_not_at_once() -> None:
+    for preempt in (False, True):
+        door = Door(preempt=preempt).start().become_master()
+        door.accept(1, join(LOW))
+        for _ in range(3):
+            assert role(door) is Role.MASTER
+            door.receive(Session(Direction.INBOUND, 1), Heartbeat())
+            door.wait(0.9)
+        assert role(door) is (Role.JOINING if preempt else Role.MASTER)

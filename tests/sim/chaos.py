@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from pskkey.core.events import RekeyRequested
+from pskkey.core.events import RekeyRequested, SwitchoverRequested
 from pskkey.model import KeyNewReason
 from tests.sim.host import Conditions, Host
 from tests.sim.invariants import (
@@ -55,7 +56,7 @@ class Chaos:
         host = rng.choice(self._hosts)
         kinds: tuple[Callable[[Host], None], ...]
         kinds = (self._crash, self._restart, self._pause, self._split, self._isolate, self._one_way, self._half_step)
-        kinds += (self._traffic.restart, self._rekey)
+        kinds += (self._traffic.restart, self._rekey, self._switch_over)
         rng.choice((*kinds, lambda _: world.heal(), lambda _: world.heal()))(host)
         self._next()
 
@@ -102,6 +103,10 @@ class Chaos:
         self._world.note(host, "is told to roll the key")
         self._world.handle(host, RekeyRequested(KeyNewReason.OPERATOR))
 
+    def _switch_over(self, host: Host) -> None:
+        self._world.note(host, "is told to hand over")
+        self._world.handle(host, SwitchoverRequested())
+
     def _half_step(self, host: Host) -> None:
         """Let the process die in the middle of a step: between two of its actions."""
         if host.node is not None and not host.paused:
@@ -121,6 +126,11 @@ class Chaos:
                 world.start(host)
 
 
+def _start_first(world: World, host: Host) -> None:
+    if host.incarnation == 0:  # no fault has started it before
+        world.start(host)
+
+
 def run(seed: int, nodes: int | None = None, duration: float = 15.0) -> Outcome:
     """Put a random group through random faults, and say what did not hold."""
     world = World(seed)
@@ -137,7 +147,7 @@ def run(seed: int, nodes: int | None = None, duration: float = 15.0) -> Outcome:
         Watch(world)
         at_once = rng.random() < 0.5
         for host in world.hosts:
-            world.at(0.0 if at_once else rng.uniform(0, 3), lambda host=host: world.start(host))  # type: ignore[misc]
+            world.at(0.0 if at_once else rng.uniform(0, 3), partial(_start_first, world, host))
         Chaos(world, Traffic(world), world.hosts, duration).begin()
         world.run_until(duration + CONVERGES_WITHIN)
         check_converged(world)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pskkey.core.events import RekeyRequested
+from pskkey.core.events import RekeyRequested, SwitchoverRequested
 from pskkey.core.settings import Timing
 from pskkey.model import KeyNewReason, Role
 from tests.sim.chaos import run
@@ -61,6 +61,20 @@ def test_a_dead_master_is_replaced_within_half_a_second_and_the_key_stays() -> N
     held = before.node.keyring.held()
     world.crash(before)
     world.run_until(world.now + 0.5)
+    check_converged(world)
+    after = masters(world)[0]
+    assert after is not before
+    assert after.node is not None
+    assert after.node.keyring.held() == held
+
+
+def test_a_switchover_is_over_within_a_fifth_of_a_second_and_the_key_stays() -> None:
+    world = group(5)
+    before = masters(world)[0]
+    assert before.node is not None
+    held = before.node.keyring.held()
+    world.handle(before, SwitchoverRequested())
+    world.run_until(world.now + 0.2)
     check_converged(world)
     after = masters(world)[0]
     assert after is not before

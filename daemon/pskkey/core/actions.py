@@ -71,6 +71,7 @@ class NoticeKind(StrEnum):
     KEY_CHANGED = "key_changes"
     TWO_MASTERS = "two_masters"
     MERGED = "merges"
+    HANDED_OVER = "handovers"
     FENCED = "fenced"
     SLEPT = "sleeps"
     DUPLICATE_ID = "duplicate_ids"

@@ -7,7 +7,7 @@ from itertools import count
 from pskkey.core.actions import Action, Connect, Disconnect, Send
 from pskkey.core.events import Direction, Session
 from pskkey.core.settings import Timing
-from pskkey.model import Group, Heartbeat, Member
+from pskkey.model import Advert, Group, Heartbeat, Member
 
 
 class Phase(StrEnum):
@@ -111,3 +111,8 @@ def successors(group: Group | None, without: str) -> tuple[Member, ...]:
         return ()
     by_id = {m.id: m for m in group.members}
     return tuple(by_id[i] for i in group.succession if i in by_id and i != without)
+
+
+def as_member(advert: Advert) -> Member:
+    """Return whom an advert speaks of."""
+    return Member(advert.id, advert.name, advert.addresses, advert.port, advert.priority, advert.eligible)

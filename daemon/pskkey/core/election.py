@@ -39,7 +39,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
-from pskkey.core.attempts import Listening, Outbound, Phase, Takeover, successors
+from pskkey.core.attempts import Listening, Outbound, Phase, Takeover, as_member, successors
 from pskkey.core.events import Session
 from pskkey.core.merge import Rivals, winner
 from pskkey.core.peers import Peers
@@ -126,14 +126,14 @@ class Election:
             return
         match self.role:
             case Role.LISTENING:
-                self._join(_member(advert), self._timing.join_timeout, now)
+                self._join(as_member(advert), self._timing.join_timeout, now)
             case Role.JOINING:
                 # A master of a newer term than the lost one's: the succession is settled, whoever we were asking.
                 link = self._outbound.link
                 if self._takeover and advert.term > self.term and not (link and link.peer.id == advert.id):
                     self._takeover = None
                     self._outbound.drop()
-                    self._join(_member(advert), self._timing.join_timeout, now)
+                    self._join(as_member(advert), self._timing.join_timeout, now)
             case Role.CLIENT:
                 pass  # our session says otherwise, and it is the truth; two masters settle it between them
             case Role.MASTER:
@@ -200,6 +200,18 @@ class Election:
         self._takeover = Takeover((handover.master, *successors(self.group, handover.master.id)), 0)
         self._try_successor(now)
 
+    def step_down(self, heir: Member, now: float) -> None:
+        """As master, hand the part to a member of ours, and become a client of it."""
+        self._out.append(Notice(NoticeKind.HANDED_OVER, f"handing over to {heir.name}", {"peer": heir.id}))
+        self._peers.absolve(heir.id)
+        self._yield(Handover(heir, self.term + 1), now)
+
+    def _yield(self, handover: Handover, now: float) -> None:
+        self.yield_to = handover
+        self._outbound.drop()
+        self._takeover = Takeover((handover.master,), 0)
+        self._try_successor(now)
+
     def term_met(self, term: int) -> None:
         """As master, rise above a term that a peer has seen."""
         if term > self.term:
@@ -232,17 +244,14 @@ class Election:
             self._peers.hold_down(other.id, now, self._timing.rival_hold_max)
             return
         self.term = max(self.term, term)
-        self.yield_to = Handover(other, self.term)
-        self._outbound.drop()
-        self._takeover = Takeover((other,), 0)
-        self._try_successor(now)
+        self._yield(Handover(other, self.term), now)
 
     def meet_rivals(self, members: frozenset[str], now: float) -> None:
         """As master, look for another one, and go to it if it is ours to go. `members` are those that we serve."""
         if self._outbound.link is None and (rival := self._rivals.to_ask(self._peers, members, now)) is not None:
             text = f"{rival.name} is master too, of term {rival.term}: asking it which of us stays"
             self._out.append(Notice(NoticeKind.TWO_MASTERS, text, {"peer": rival.id}))
-            self._outbound.open(_member(rival), self._timing.join_timeout, now)
+            self._outbound.open(as_member(rival), self._timing.join_timeout, now)
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -257,8 +266,7 @@ class Election:
         """Do what the time has come for."""
         link = self._outbound.link
         if link is not None:
-            wrong = self._outbound.tick(now)
-            if wrong is not None:
+            if (wrong := self._outbound.tick(now)) is not None:
                 self._out.append(Disconnect(link.session))
                 self._link_failed("timeout", wrong, now)
         elif self._takeover and self._takeover.retry_at is not None and now >= self._takeover.retry_at:
@@ -268,7 +276,7 @@ class Election:
 
     def _listen_on(self, listening: Listening, now: float) -> None:
         if masters := self._peers.masters(now):
-            self._join(_member(masters[0]), self._timing.join_timeout, now)
+            self._join(as_member(masters[0]), self._timing.join_timeout, now)
         elif listening.claim_at is None and now >= listening.until:
             if not self._settings.me.eligible:
                 listening.until = now + self._timing.discovery_window
@@ -304,7 +312,8 @@ class Election:
         fields: dict[str, str | int] = {"peer": link.peer.id, "code": code}
         if self.role is Role.CLIENT:
             self._out.append(Notice(NoticeKind.MASTER_LOST, f"lost master {link.peer.name}: {reason}", fields))
-            self._master_lost(link.peer, now)
+            self._takeover = Takeover(successors(self.group, link.peer.id), -1)
+            self._join(link.peer, self._timing.reconnect_timeout, now)
             return
         takeover = self._takeover
         if takeover and takeover.position >= 0 and code == NOT_MASTER:
@@ -314,22 +323,17 @@ class Election:
             # Alive, and for so long no master: it still has one, whom we cannot reach. The succession is not for us.
             takeover = self._takeover = None
         self._out.append(Notice(NoticeKind.JOIN_FAILED, f"could not join {link.peer.name}: {reason}", fields))
-        is_rival = self.role is Role.MASTER
-        longest = self._timing.rival_hold_max if is_rival else self._timing.hold_down_max
-        self._peers.hold_down(link.peer.id, now, longest)
-        if is_rival:
+        if self.role is Role.MASTER:
+            self._peers.hold_down(link.peer.id, now, self._timing.rival_hold_max)
             return
+        self._peers.hold_down(link.peer.id, now, self._timing.hold_down_max)
         if takeover:
             takeover.position += 1
             self._try_successor(now)
             return
         self.listen(now)
         if masters := self._peers.masters(now):
-            self._join(_member(masters[0]), self._timing.join_timeout, now)
-
-    def _master_lost(self, lost: Member, now: float) -> None:
-        self._takeover = Takeover(successors(self.group, lost.id), -1)
-        self._join(lost, self._timing.reconnect_timeout, now)
+            self._join(as_member(masters[0]), self._timing.join_timeout, now)
 
     def _try_successor(self, now: float) -> None:
         takeover = self._takeover
@@ -344,7 +348,3 @@ class Election:
             takeover.patience_until = now + self._timing.takeover_patience
         takeover.retry_at = None
         self._join(successor, self._timing.successor_timeout, now)
-
-
-def _member(advert: Advert) -> Member:
-    return Member(advert.id, advert.name, advert.addresses, advert.port, advert.priority, advert.eligible)

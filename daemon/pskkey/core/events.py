@@ -123,6 +123,13 @@ class RekeyRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchoverRequested:
+    """The operator wants another master: the node with this id, or, for None, the first in the succession."""
+
+    heir: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """The daemon shall end: hand over, take leave, then `actions.Stopped`."""
 
@@ -140,5 +147,6 @@ type Event = (
     | KeyGenerated
     | SelfChanged
     | RekeyRequested
+    | SwitchoverRequested
     | StopRequested
 )

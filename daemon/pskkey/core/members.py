@@ -21,6 +21,7 @@ class _Joined:
     session: Session
     member: Member
     instance: str
+    since: float
     deadline: float
 
 
@@ -52,6 +53,22 @@ class Members:
     def count(self) -> int:
         """Return the number of members, the master included."""
         return len(self._joined) + 1
+
+    def heir(self, node: str | None = None) -> Member | None:
+        """Return the member with this id, or, for None, the first in the succession; None if there is none."""
+        group = self.group()
+        wanted = node if node is not None else next(iter(group.succession), None)
+        return next((m for m in group.members if m.id == wanted and m.id != group.master), None)
+
+    def better_than_me(self, now: float) -> Member | None:
+        """Return a member that should be master instead, and has been here for long enough to be trusted with it."""
+        settled = now - self._settings.timing.preempt_after
+        better = [
+            j.member
+            for j in self._joined.values()
+            if j.since <= settled and rank.candidate_order(j.member) < rank.candidate_order(self._settings.me)
+        ]
+        return min(better, key=rank.candidate_order, default=None)
 
     def has(self, session: Session) -> bool:
         """Tell whether a session has joined."""
@@ -150,10 +167,11 @@ class Members:
         is_new = session not in self._joined
         self._lease_to(join)
         said_before = self._joined.get(session)
-        member = (
-            join.member if said_before is None else replace(join.member, acked_epoch=said_before.member.acked_epoch)
-        )
-        self._joined[session] = _Joined(session, member, join.instance, now + self._settings.timing.dead_after)
+        member, since = join.member, now
+        if said_before is not None:
+            member, since = replace(member, acked_epoch=said_before.member.acked_epoch), said_before.since
+        deadline = now + self._settings.timing.dead_after
+        self._joined[session] = _Joined(session, member, join.instance, since, deadline)
         self._group_stale = True
         if is_new:
             text = f"{join.member.name} joined from {address}"

@@ -30,6 +30,7 @@ from pskkey.core.events import (
     SelfChanged,
     Started,
     StopRequested,
+    SwitchoverRequested,
     Timeout,
 )
 from pskkey.core.keyring import Keyring
@@ -143,6 +144,8 @@ class Node:
                 self._advertised = None
             case RekeyRequested(reason):
                 self._conversation.ask_for_new_key(reason)
+            case SwitchoverRequested(heir):
+                self._switch_over(heir, now)
             case StopRequested():
                 self._stop()
             case _:
@@ -225,6 +228,10 @@ class Node:
             self._out.append(GenerateKey())
         members.set_term(election.term)
         members.tick(now)
+        better = members.better_than_me(now) if self._settings.preempt and keyring.next is None else None
+        if better is not None:
+            self._switch_over(better.id, now)
+            self._follow_role(now)
 
     def _follow(self, now: float) -> None:
         session = self.election.master_session
@@ -265,6 +272,12 @@ class Node:
 
     def _merge_message(self) -> Merge:
         return Merge(self._settings.me, self.election.term, self.members.count, self.keyring.highest_epoch)
+
+    def _switch_over(self, heir: str | None, now: float) -> None:
+        """As master, hand over to a member; whoever is not master, or has no such member, lets it be."""
+        member = self.members.heir(heir) if self.election.role is Role.MASTER else None
+        if member is not None:
+            self.election.step_down(member, now)
 
     def _stop(self) -> None:
         self._stopping = True

@@ -22,6 +22,7 @@ class Timing:
     hold_down_max: float = 60.0
     rival_hold_max: float = 2.0
     beacon_interval: float = 2.0
+    preempt_after: float = 2.0
     group_interval: float = 0.1
     activation_deadline: float = 5.0
     retire_after: float = 10.0
@@ -44,4 +45,5 @@ class Settings:
     instance: str
     version: str
     max_members: int = 1024
+    preempt: bool = False
     timing: Timing = field(default_factory=Timing)
