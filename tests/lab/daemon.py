@@ -15,6 +15,8 @@ from typing import Any, Final
 PSKKEYD: Final = Path(sys.executable).with_name("pskkeyd")
 STOP_WITHIN: Final = 10.0
 """Seconds that a daemon may take to end after SIGTERM."""
+ANSWER_WITHIN: Final = 2.0
+"""Seconds after which a daemon does not answer any more."""
 
 type Tables = Mapping[str, Mapping[str, object]]
 type Status = dict[str, Any]
@@ -33,11 +35,12 @@ class Control:
     async def status(self) -> Status | None:
         """Return the daemon's status, None when it does not answer: not yet, or no more."""
         try:
-            if self._streams is None:
-                self._streams = await asyncio.open_unix_connection(self._path, limit=_LONGEST_REPLY)
-            reader, writer = self._streams
-            writer.write(_GET_STATUS)
-            reply = await reader.readuntil(b"\0")
+            async with asyncio.timeout(ANSWER_WITHIN):
+                if self._streams is None:
+                    self._streams = await asyncio.open_unix_connection(self._path, limit=_LONGEST_REPLY)
+                reader, writer = self._streams
+                writer.write(_GET_STATUS)
+                reply = await reader.readuntil(b"\0")
         except (OSError, asyncio.IncompleteReadError):
             self.close()
             return None
@@ -93,7 +96,7 @@ class Daemon:
     @property
     def log(self) -> str:
         """Everything that it has printed so far, in all its lives."""
-        return self._log.read_text()
+        return self._log.read_text() if self._log.exists() else ""
 
     def proc(self, name: str) -> bytes:
         """Return what the kernel tells of the process in a file of proc(5), such as `status` or `cmdline`."""

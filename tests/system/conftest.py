@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests.lab.group import Group
 from tests.system.loopback import Loopback
 
 
@@ -19,6 +20,7 @@ async def loopback() -> AsyncIterator[Loopback]:
         group = Loopback(Path(directory))
         yield group
         group.destroy()
+        print(Group(daemon for daemon in group.daemons if daemon.log).transcript())  # pytest shows it with a failure
 
 
 @pytest.fixture

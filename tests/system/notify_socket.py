@@ -9,14 +9,17 @@ from typing import Self
 
 
 class NotifySocket:
-    """A real NOTIFY_SOCKET; `heard` is every line that came, in order."""
+    """A real NOTIFY_SOCKET, read as long as the event loop runs; `heard` is every line that came, in order."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.heard: list[str] = []
+        self._passed = 0
+        self._loop = asyncio.get_running_loop()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._socket.bind(str(path))
+        self._loop.add_reader(self._socket, self._read)
 
     def __enter__(self) -> Self:
         return self
@@ -24,6 +27,7 @@ class NotifySocket:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._loop.remove_reader(self._socket)
         self._socket.close()
 
     @property
@@ -31,23 +35,26 @@ class NotifySocket:
         """What a service gets to know of the socket."""
         return {"NOTIFY_SOCKET": str(self.path)}
 
-    def drain(self) -> None:
-        """Take all that has come so far."""
-        try:
-            while True:
-                self.heard += self._socket.recv(4096).decode().splitlines()
-        except BlockingIOError:
-            return
+    def stop_reading(self) -> None:
+        """Be a service manager that hangs."""
+        self._loop.remove_reader(self._socket)
+
+    def pass_over(self) -> None:
+        """Let `until` look only at what comes from now on."""
+        self._passed = len(self.heard)
 
     async def until(self, start: str, within: float = 10.0) -> str:
-        """Wait for a line, after those read before, that begins with `start`; return it."""
-        loop = asyncio.get_running_loop()
+        """Wait for a line, after those looked at before, that begins with `start`; return it. Raises TimeoutError."""
         deadline = time.monotonic() + within
         while True:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                datagram = await loop.sock_recv(self._socket, 4096)
-            lines = datagram.decode().splitlines()
-            self.heard += lines
-            for line in lines:
+            while self._passed < len(self.heard):
+                line = self.heard[self._passed]
+                self._passed += 1
                 if line.startswith(start):
                     return line
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no {start} within {within} s, but {self.heard[-5:]}")
+            await asyncio.sleep(0.01)
+
+    def _read(self) -> None:
+        self.heard += self._socket.recv(4096).decode().splitlines()

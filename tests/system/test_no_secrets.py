@@ -1,0 +1,234 @@
+"""No secret leaves a daemon but where it must: not by its log, its status, its arguments, nor by a core dump."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pskkey.model import KeyState
+from pskkey.psk import generate_psk_line, load_psk
+from pskkey.watcher import AsyncKeyWatcher
+from pskkey.wire.advert import advert_key
+from tests.lab.daemon import PSKKEYD, Daemon
+from tests.lab.group import Group
+from tests.system.leaks import PIECE, forms, leaks
+from tests.system.loopback import PORT, Loopback
+from tests.system.notify_socket import NotifySocket
+from tests.system.ordinary_user import UID, USER, as_ordinary_user
+
+
+@pytest.mark.parametrize(("form", "printed"), list(forms(bytes(range(0xF0, 0xF0 + PIECE)))))
+def test_the_search_finds_what_it_looks_for(form: str, printed: bytes) -> None:
+    secret = b"\1\2\3\4" + bytes(range(0xF0, 0xF0 + PIECE)) + b"\5\6"
+    assert leaks({"it": secret}, {"a log": b"x" + printed + b"y"}), form
+    assert not leaks({"it": os.urandom(64)}, {"a log": b"x" + printed + b"y"})
+
+
+@pytest.mark.slow
+async def test_nothing_that_a_daemon_shows_holds_a_secret(loopback: Loopback) -> None:
+    daemons = [loopback.daemon(name, {"log": {"level": "debug"}}) for name in ("n1", "n2", "n3")]
+    group = Group(daemons)
+    secrets = psk_secrets("the PSK", loopback.psk)
+    printed: dict[str, bytes] = {}
+    with NotifySocket(loopback.directory / "notify") as notify:
+        for daemon in daemons:
+            daemon.start(notify.environment)
+        _, statuses = await group.together(15)
+        for daemon in daemons:
+            secrets |= key_secrets(await key_state(daemon))
+        secrets |= psk_secrets("the stranger's PSK", await fail_to_enter(loopback, daemons[0]))
+        secrets |= await read_a_spoilt_psk_file(loopback, daemons[0])
+        printed |= {f"pskkeyd {n}": out for n, out in refuse_configurations(loopback, daemons[0]).items()}
+        printed |= look_at(daemons)
+        (master,) = group.of(statuses, "master")
+        master.signal(signal.SIGKILL)
+        await master.ended()
+        survivors = Group(daemon for daemon in daemons if daemon is not master)
+        _, after = await survivors.together(15)
+        for daemon in survivors.daemons:
+            secrets |= key_secrets(await key_state(daemon))
+        printed |= {f"{place}, later": shown for place, shown in look_at(survivors.daemons).items()}
+        printed |= {
+            f"the status of {name}": repr(status).encode() for name, status in (*statuses.items(), *after.items())
+        }
+        await survivors.stop()
+        printed["what the service manager heard"] = "\n".join(notify.heard).encode()
+    printed |= {f"the log of {daemon.name}": daemon.log.encode() for daemon in daemons}
+    assert all(printed.values()), [place for place, shown in printed.items() if not shown]
+    told = b"\n".join(printed.values())
+    for happened in (b"we are master", b"joined master", b"lost master", b"not reloaded", b"STATUS=Master of 2 nodes"):
+        assert happened in told
+    assert not leaks(secrets, printed)
+
+
+def psk_secrets(name: str, path: Path) -> dict[str, bytes]:
+    """Return the key of a PSK file and what is derived from it."""
+    key = load_psk(path).active.key
+    return {name: key.reveal(), f"the signing key of {name}": advert_key(key).reveal()}
+
+
+def key_secrets(state: KeyState) -> dict[str, bytes]:
+    """Return all parts of all keys."""
+    assert state.entries
+    secrets = {}
+    for entry in state.entries:
+        secrets[f"the PMS of epoch {entry.epoch}"] = entry.key.pms.reveal()
+        secrets[f"the server random of epoch {entry.epoch}"] = entry.key.server_random
+        secrets[f"the client random of epoch {entry.epoch}"] = entry.key.client_random
+    return secrets
+
+
+async def key_state(daemon: Daemon) -> KeyState:
+    """Fetch the keys as a session manager does."""
+    async with AsyncKeyWatcher(daemon.keys_socket, will_send=True) as watcher:
+        return await watcher.wait(5)
+
+
+async def fail_to_enter(loopback: Loopback, daemon: Daemon) -> Path:
+    """Connect without a key, with a wrong one under a known and an unknown identity; return the wrong key's file."""
+    address = loopback.address(daemon)
+    for rubbish in (os.urandom(300), b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x00\x05hello"):
+        with socket.create_connection((address, PORT), 5) as stranger:
+            stranger.sendall(rubbish)
+    wrong = loopback.directory / "wrong"
+    wrong.touch(0o600)
+    client = PSKKEYD.with_name("pskkey-client")
+    for identity in ("unknown", "group"):
+        wrong.write_text(generate_psk_line(identity) + "\n")
+        returncode, said = finish(client, "--psk-file", wrong, "--port", str(PORT), address)
+        assert returncode == 4, said
+    deadline = time.monotonic() + 5
+    while (status := await daemon.status()) is None or status["counters"]["handshakes_failed"] < 4:
+        assert time.monotonic() < deadline, status
+        await asyncio.sleep(0.05)
+    return wrong
+
+
+async def read_a_spoilt_psk_file(loopback: Loopback, daemon: Daemon) -> dict[str, bytes]:
+    """Let a daemon read PSK files with mistakes in lines that hold keys; return those keys."""
+    good = loopback.psk.read_text()
+    secrets = {}
+    for number, line in enumerate(("group {}\n", "group:{}0\n", "group:{0}\ngroup:{0}\n", "{}\n")):
+        key = os.urandom(32)
+        secrets[f"the key of spoilt file {number}"] = key
+        loopback.psk.write_text(line.format(key.hex()))
+        daemon.signal(signal.SIGHUP)
+        deadline = time.monotonic() + 5
+        while daemon.log.count("not reloaded") <= number:
+            assert time.monotonic() < deadline, daemon.log
+            await asyncio.sleep(0.02)
+    loopback.psk.write_text(good)
+    return secrets
+
+
+def refuse_configurations(loopback: Loopback, daemon: Daemon) -> dict[str, bytes]:
+    """Paste the PSK where it does not belong; return what a daemon says to each."""
+    line = loopback.psk.read_text().strip()
+    said = {}
+    for number, text in enumerate(
+        (f'[psk]\nkey = "{line}"\n', f"{line}\n", f"[network]\n{line.replace(':', ' = ')}\n")
+    ):
+        config = daemon.directory / f"wrong{number}.toml"
+        config.write_text(text)
+        returncode, said[f"with wrong configuration {number}"] = finish(PSKKEYD, "--config", config)
+        assert returncode == 2
+    return said
+
+
+def finish(*command: str | Path) -> tuple[int, bytes]:
+    """Run a command to its end; return its exit code and all that it printed."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20, check=False)
+    return done.returncode, done.stdout
+
+
+@contextmanager
+def running(*command: str) -> Iterator[int]:
+    """Run a command during the block; give its pid."""
+    with subprocess.Popen(command) as process:
+        try:
+            time.sleep(0.3)  # until what stands before the program proper has made way for it
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def look_at(daemons: list[Daemon]) -> Mapping[str, bytes]:
+    """Return everything that can be seen of running daemons from outside."""
+    shown = {}
+    control = PSKKEYD.with_name("pskkeyctl")
+    for daemon in daemons:
+        for verb in (["status"], ["status", "--json"], ["members", "--json"], ["keys"], ["keys", "--json"]):
+            returncode, said = finish(control, "--socket", daemon.control_socket, *verb)
+            assert returncode == 0, said
+            shown[f"pskkeyctl {' '.join(verb)} at {daemon.name}"] = said
+        shown[f"the arguments of {daemon.name}"] = daemon.proc("cmdline")
+        # Without root not even its own user may read this.
+        if os.geteuid() == 0:
+            shown[f"the environment of {daemon.name}"] = daemon.proc("environ")
+    return shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+async def test_a_crash_leaves_no_core_dump(loopback: Loopback, number: signal.Signals) -> None:
+    where = loopback.directory / "crash"
+    where.mkdir()
+    prefix = ("prlimit", f"--core={hard_core_limit()}", "env", "--chdir", str(where))
+    if hard_core_limit() != "0":
+        # What an ordinary program does there, so that we would see it.
+        with running(*prefix, "sleep", "60") as pid:
+            assert crash(pid, number) == os.CLD_DUMPED
+        for core in where.iterdir():
+            core.unlink()
+    daemon = loopback.daemon("n1", prefix=prefix)
+    daemon.start()
+    await Group([daemon]).together(10)
+    limits = daemon.proc("limits").decode()
+    assert [line.split()[4:6] for line in limits.splitlines() if "core file" in line] == [["0", "0"]]
+    assert crash(daemon.pid, number) == os.CLD_KILLED
+    assert await daemon.ended() == -number
+    assert not list(where.iterdir())
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("as_root")
+async def test_the_memory_is_closed_to_other_processes_of_its_user(loopback: Loopback) -> None:
+    """A process that is not dumpable belongs to root in /proc, whoever runs it (proc(5))."""
+    loopback.directory.chmod(0o755)
+    daemon = loopback.daemon("n1", prefix=as_ordinary_user())
+    for path in (loopback.psk, daemon.directory, daemon.config):
+        shutil.chown(path, USER)
+    daemon.start()
+    await Group([daemon]).together(15)
+    memory = Path(f"/proc/{daemon.pid}/mem")
+    assert owner(memory) == 0
+    with running(*as_ordinary_user(), "sleep", "60") as pid:
+        assert owner(Path(f"/proc/{pid}/mem")) == UID
+    returncode, said = finish(*as_ordinary_user(), "head", "-c1", memory)
+    assert returncode != 0
+    assert b"Permission denied" in said
+
+
+def crash(pid: int, number: signal.Signals) -> int:
+    """Send a signal that kills with a core dump; return how the process ended, `CLD_KILLED` or `CLD_DUMPED`."""
+    os.kill(pid, number)
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    return ended.si_code
+
+
+def hard_core_limit() -> str:
+    """Return the highest limit for core dumps that we may set, in the words of prlimit(1)."""
+    return "unlimited" if os.geteuid() == 0 else "0"
+
+
+def owner(path: Path) -> int:
+    """Return the user id that a file belongs to."""
+    return path.stat().st_uid
