@@ -25,6 +25,7 @@ from pskkey.adapters.mdns import Discovery
 from pskkey.adapters.process import forbid_core_dumps
 from pskkey.adapters.systemd import Systemd, inherited_sockets
 from pskkey.adapters.tls_listener import ServerLimits
+from pskkey.commands import Commands
 from pskkey.config import DEFAULT_CONFIG, Config, load_config, node_id, node_name
 from pskkey.core.actions import Advertise, Notice, NoticeKind
 from pskkey.core.events import SelfChanged, Started, StopRequested
@@ -78,7 +79,9 @@ def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
         rekey_interval=config.key.rekey_interval,
     )
     instance = secrets.token_hex(8)
-    return Settings(config.group.name, me, instance, __version__, config.limits.members, timing)
+    return Settings(
+        config.group.name, me, instance, __version__, config.limits.members, config.election.preempt, timing
+    )
 
 
 class Daemon:
@@ -103,7 +106,12 @@ class Daemon:
         self._key_client = KeyClient(self._current_psk, emit, self._counters)
         self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters)
         self._control_socket = ControlSocket(
-            self._status, {}, config.control.users, config.control.groups, self._counters, __version__
+            self._status,
+            Commands(self._node, emit).table(),
+            config.control.users,
+            config.control.groups,
+            self._counters,
+            __version__,
         )
         self._discovery = Discovery(
             group=config.group.name,

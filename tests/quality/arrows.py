@@ -27,7 +27,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "api": FOUNDATION | {"adapters", "psk", "wire"},
     "status": FOUNDATION | {"core"},
     "driver": FOUNDATION | {"core"},
-    "app": FOUNDATION | {"", "adapters", "config", "core", "driver", "logs", "psk", "status", "wire"},
+    "commands": FOUNDATION | {"adapters", "core"},
+    "app": FOUNDATION | {"", "adapters", "commands", "config", "core", "driver", "logs", "psk", "status", "wire"},
     "tools": FOUNDATION | {"", "api", "config", "mcast", "psk", "tools", "watcher", "wire"},
     "": FOUNDATION | {"api", "watcher"},
 }

@@ -1,0 +1,61 @@
+"""What an administrator can have the daemon do: checked against the node as it is, then an event for the core.
+
+Each returns when the request has been handed to the core, not when its effect is complete: `status` tells that.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pskkey.adapters.control_socket import Command, CommandRefused, InvalidParameter
+from pskkey.core.events import Event, RekeyRequested, SwitchoverRequested
+from pskkey.core.node import Node
+from pskkey.model import KeyNewReason, Member, Role
+
+
+class Commands:
+    """The commands of one node. `emit` takes the events."""
+
+    def __init__(self, node: Node, emit: Callable[[Event], None]) -> None:
+        self._node = node
+        self._emit = emit
+
+    def table(self) -> dict[str, Command]:
+        """Return the commands by their names in io.pskkey.Control."""
+        return {"Rekey": self.rekey, "Switchover": self.switch_over}
+
+    async def rekey(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Roll to a fresh key; a client asks its master to."""
+        for name in parameters:
+            raise InvalidParameter(name)
+        if self._node.election.master is None:
+            raise CommandRefused("NotPossible", {"reason": "there is no master yet that could roll the key"})
+        self._emit(RekeyRequested(KeyNewReason.OPERATOR))
+        return {}
+
+    async def switch_over(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Hand the master's part to the member with this id (or the start of it) or name, or to the next in line."""
+        wanted = parameters.get("node")
+        if not parameters.keys() <= {"node"} or not isinstance(wanted, str | None):
+            raise InvalidParameter("node")
+        election, members = self._node.election, self._node.members
+        if election.role is not Role.MASTER:
+            where = f"; {election.master.name} is the master, ask there" if election.master else ""
+            raise CommandRefused("NotPossible", {"reason": f"this node is not the master{where}"})
+        heir = members.heir() if wanted is None else self._find(wanted)
+        if heir is None:
+            raise CommandRefused("NotPossible", {"reason": "no other member is eligible to be master"})
+        if not heir.eligible:
+            raise CommandRefused("NotPossible", {"reason": f"{heir.name} is not eligible (node.eligible there)"})
+        self._emit(SwitchoverRequested(heir.id))
+        return {}
+
+    def _find(self, wanted: str) -> Member:
+        group = self._node.members.group()
+        found = [
+            m
+            for m in group.members
+            if m.id != group.master and (m.name == wanted or (wanted and m.id.startswith(wanted)))
+        ]
+        if len(found) != 1:
+            raise CommandRefused("NoSuchNode", {"node": wanted})
+        return found[0]
