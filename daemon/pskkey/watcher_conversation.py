@@ -12,8 +12,11 @@ from pskkey.wire.packet import Door, PacketReader, Side, encode
 DEFAULT_SOCKET: Final = Path("/run/pskkey/keys.sock")
 SOCKET_VARIABLE: Final = "PSKKEY_KEYS_SOCKET"
 FIRST_DELAY: Final = 0.05
-LAST_DELAY: Final = 2.0
-"""Seconds before the first and, doubling, before every later attempt to connect again."""
+LAST_DELAY: Final = 0.2
+"""Seconds before the first and, doubling, before every later attempt to connect again.
+
+Short to the end: the daemon may join its group and let a new key be activated before we are back.
+"""
 
 _log = logging.getLogger("pskkey.watcher")
 

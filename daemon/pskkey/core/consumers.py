@@ -100,7 +100,13 @@ class Consumers:
         self._consumers[session].acked.add(epoch)
 
     def deliver(self, state: KeyState) -> None:
-        """Tell every watcher what it does not know yet of `state`; who asked to send but may not, gets no send mark."""
+        """Tell every watcher what it does not know yet of `state`; who asked to send but may not, gets no send mark.
+
+        While there is no key, nothing is told: a daemon that has just started knows less than its session managers, who
+        would drop the keys that they hold.
+        """
+        if not state.entries:
+            return
         current = next((e.epoch for e in state.entries if e.send), None)
         receive_only = replace(state, sender_id=None, entries=tuple(replace(e, send=False) for e in state.entries))
         for consumer in self._consumers.values():
