@@ -4,6 +4,7 @@ Pydantic finds them; here each becomes `[table] key: what is wrong; allowed: ...
 """
 
 import json
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, Final
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 _SHOWN_VALUE: Final = 60
 """Characters of a wrong value that are repeated to the operator."""
+
+_KEY_LIKE: Final = re.compile(r"[0-9A-Fa-f]{24,}|[0-9A-Za-z+/_-]{40,}")
+"""What may be a key pasted into the wrong place: it is never repeated."""
 
 
 def describe(error: ValidationError, file: type[BaseModel]) -> list[str]:
@@ -75,4 +79,5 @@ def _toml(value: object) -> str:
         text = json.dumps(value, ensure_ascii=True, default=str)
     else:
         text = "a table" if isinstance(value, dict) else str(value)
+    text = _KEY_LIKE.sub("<hidden>", text)
     return text if len(text) <= _SHOWN_VALUE else f"{text[:_SHOWN_VALUE]}..."

@@ -171,7 +171,6 @@ async def test_a_hanging_daemon_starves_its_watchdog(loopback: Loopback) -> None
         await notify.until("WATCHDOG=1", within=1)
 
 
-@pytest.mark.xfail(strict=True, reason="the notifications block when their reader hangs (adapters/systemd.py)")
 async def test_a_service_manager_that_hangs_holds_nobody_up(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
     with await started(daemon, WATCHDOG_USEC="30000") as notify:

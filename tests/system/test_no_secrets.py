@@ -134,7 +134,13 @@ def refuse_configurations(loopback: Loopback, daemon: Daemon) -> dict[str, bytes
     line = loopback.psk.read_text().strip()
     said = {}
     for number, text in enumerate(
-        (f'[psk]\nkey = "{line}"\n', f"{line}\n", f"[network]\n{line.replace(':', ' = ')}\n")
+        (
+            f'[psk]\nkey = "{line}"\n',
+            f"{line}\n",
+            f"[network]\n{line.replace(':', ' = ')}\n",
+            f'[node]\nid = "{line}"\n',
+            f'[group]\nname = ["{line}"]\n',
+        )
     ):
         config = daemon.directory / f"wrong{number}.toml"
         config.write_text(text)

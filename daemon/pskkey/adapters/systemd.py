@@ -15,6 +15,9 @@ class Systemd:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._notifier = sdnotify.SystemdNotifier()
+        if self._notifier.socket is not None:
+            # A service manager that hangs must not stop us: what it has no room for is dropped, and said again.
+            self._notifier.socket.setblocking(False)
         microseconds = environ.get("WATCHDOG_USEC", "")
         is_for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self._watchdog = int(microseconds) / 1e6 if microseconds.isdecimal() and is_for_us else None
@@ -31,7 +34,7 @@ class Systemd:
         """Show `text` in `systemctl status`."""
         if text != self._status:
             self._status = text
-            self._notifier.notify(f"STATUS={text}")
+            self._say_status()
 
     async def stopping(self) -> None:
         """The daemon ends."""
@@ -40,9 +43,14 @@ class Systemd:
             self._feeder.cancel()
             await asyncio.gather(self._feeder, return_exceptions=True)
 
+    def _say_status(self) -> None:
+        # sdnotify writes Latin-1, systemd reads UTF-8.
+        self._notifier.notify(f"STATUS={self._status}".encode().decode("latin-1"))
+
     async def _feed(self, interval: float) -> None:
         while True:
             self._notifier.notify("WATCHDOG=1")
+            self._say_status()
             await asyncio.sleep(interval)
 
 
