@@ -8,7 +8,7 @@ from typing import Final
 
 from tests.lab.daemon import Daemon, Status
 
-LOOK_EVERY: Final = 0.01
+LOOK_EVERY: Final = 0.025
 """Seconds between two looks at a daemon that is not yet as it should be."""
 
 _STAMP: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
@@ -101,7 +101,7 @@ class Group:
             await self._look(self.daemons, statuses)
             if trouble := why_apart(statuses):
                 raise Failed(f"they did not stay one group: {trouble}")
-            await asyncio.sleep(5 * LOOK_EVERY)
+            await asyncio.sleep(2 * LOOK_EVERY)
 
     def of(self, statuses: Statuses, role: str) -> list[Daemon]:
         """Return the daemons that had this role."""
