@@ -256,7 +256,3 @@ def main() -> int:
 
 async def _run(config: Config, psk: PskFile) -> None:
     await Daemon(config, psk).run()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -54,7 +54,7 @@ Term = Annotated[int, Field(ge=0, le=MAX_TERM)]
 class Packet(BaseModel):
     """Base of every JSON packet: no coercion, no unknown field, and no input repeated in an error."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     @classmethod
     def parse_untrusted(cls, payload: bytes) -> Self:

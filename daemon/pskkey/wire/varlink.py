@@ -56,7 +56,7 @@ class VarlinkReader:
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     parameters: dict[str, Any] = Field(default_factory=dict)
 
