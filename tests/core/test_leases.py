@@ -9,7 +9,13 @@ from pskkey.model import SENDER_IDS
 
 def grant(leases: Leases, node: str, epoch: int = 1, **changes: object) -> tuple[int | None, bool]:
     """Ask for a lease as a node with a whole memory does; return its id and whether that is blocked."""
-    said: dict[str, object] = {"instance": "i1", "sends": True, "resumed": True, "wanted": None, "epoch": epoch}
+    said: dict[str, object] = {
+        "instance": "i1",
+        "sends": True,
+        "resumed": True,
+        "wanted": None,
+        "live": frozenset({epoch}),
+    }
     said.update(changes)
     return leases.grant(node, **said), leases.is_blocked(node, epoch)  # type: ignore[arg-type]
 
@@ -64,7 +70,7 @@ def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:
     assert leases.waits_for_epoch(frozenset({"b"}), 3)
     assert not leases.waits_for_epoch(frozenset({"a"}), 3)
     assert not leases.is_blocked("b", 4)
-    leases.review(frozenset({"a", "b"}), 4, frozenset({4}))
+    leases.review(frozenset({"a", "b"}), frozenset({4}))
     assert grant(leases, "c", epoch=4)[1] is False
 
 
@@ -72,22 +78,22 @@ def test_an_id_left_behind_is_free_again_only_when_its_key_is_gone() -> None:
     leases = Leases()
     leases.inherit({}, frozenset(range(SENDER_IDS)), frozenset({2}))
     assert grant(leases, "b", epoch=3) == (None, False), "all taken"
-    leases.review(frozenset(), 3, frozenset({2, 3}))
+    leases.review(frozenset(), frozenset({2, 3}))
     assert grant(leases, "b", epoch=3) == (None, False)
-    leases.review(frozenset(), 3, frozenset({3}))
+    leases.review(frozenset(), frozenset({3}))
     assert grant(leases, "b", epoch=3) == (0, False)
 
 
 def test_a_node_that_is_away_for_a_while_finds_its_id_but_not_for_ever() -> None:
     leases = Leases()
     mine, _ = grant(leases, "a", epoch=1)
-    leases.review(frozenset(), 1, frozenset({1}))
+    leases.review(frozenset(), frozenset({1}))
     assert grant(leases, "a", epoch=1) == (mine, False)
-    leases.review(frozenset({"a"}), 1, frozenset({1}))
-    leases.review(frozenset(), 1, frozenset({1}))
-    leases.review(frozenset(), 2, frozenset({1, 2}))
+    leases.review(frozenset({"a"}), frozenset({1}))
+    leases.review(frozenset(), frozenset({1}))
+    leases.review(frozenset(), frozenset({1, 2}))
     assert leases.in_use() == {mine}, "what it sent may still be on its way"
-    leases.review(frozenset(), 2, frozenset({2}))
+    leases.review(frozenset(), frozenset({2}))
     assert leases.in_use() == frozenset()
 
 
@@ -97,7 +103,7 @@ def test_within_one_epoch_no_two_nodes_ever_share_an_id(steps: list[tuple[str, i
     holders: dict[int, str] = {}
     for node, wanted, leaves in steps:
         if leaves:
-            leases.review(frozenset(), 1, frozenset({1}))
+            leases.review(frozenset(), frozenset({1}))
             continue
         sender_id, _ = grant(leases, node, wanted=wanted)
         assert sender_id is not None

@@ -83,7 +83,7 @@ class World:
         host.incarnation += 1
         host.paused = False
         host.cache.clear()
-        instance = f"{host.incarnation:016x}"
+        instance = f"{host.name}-{host.incarnation}"
         host.node = Node(Settings("sim", host.member, instance, "sim", timing=host.timing))
         self.note(host, "starts")
         self.handle(host, Started())

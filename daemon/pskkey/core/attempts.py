@@ -49,6 +49,15 @@ class Outbound:
         """Return the link if `session` is the one in use; others are closed already and only still talking."""
         return self.link if self.link is not None and self.link.session == session else None
 
+    def opened(self, session: Session, now: float) -> bool:
+        """The session is open, and it is our turn to speak; return False when it is of no more use to us."""
+        link = self.at(session)
+        if link is None:
+            return False
+        link.phase = Phase.GREETING
+        link.deadline = now + self._timing.join_timeout
+        return True
+
     def welcomed(self, link: Link, now: float) -> None:
         """The peer took us in: from now on it must be heard, and hears us."""
         link.phase = Phase.JOINED
@@ -89,9 +98,14 @@ class Outbound:
 
 @dataclass(slots=True)
 class Listening:
-    """Looking for a master until `until`; then the wait of the k-th best candidate, until `claim_at`."""
+    """Looking for a master until `until`; then the wait of the k-th best candidate, until `claim_at`.
+
+    A join that fails opens the window again, but not beyond `latest`: whoever makes joins fail must not put off the
+    claim for ever.
+    """
 
     until: float
+    latest: float
     claim_at: float | None = None
 
 

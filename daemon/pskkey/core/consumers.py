@@ -1,15 +1,20 @@
 """The session managers of this node: who watches the key state, and the one of them that may send.
 
-A sender that was restarted would count its sequence numbers from zero again under a key that it has used, so a new
-process gets the current key for reception only, until the group sends with another epoch; a reconnect of the same
-process goes on at once.
+A sender that was restarted would count its sequence numbers from zero again under a key that was sent with before. So
+it is remembered which process was told to send with which key: another one gets that key for reception only, until the
+group sends with a key that no other process has sent with. A reconnect of the same process goes on at once.
+
+Of several that ask to send, the one that asked first may; when it leaves, the next.
 """
 
 from dataclasses import dataclass, field, replace
 
 from pskkey.core.actions import Action, Notice, NoticeKind, Send
 from pskkey.core.events import Process, Session
-from pskkey.model import KeyState
+from pskkey.model import Key, KeyEntry, KeyState
+
+SENT_WITH_LIMIT = 64
+"""How many keys it is remembered for who sent with them; a ring holds three."""
 
 
 @dataclass(slots=True)
@@ -20,7 +25,6 @@ class Consumer:
     process: Process
     watches: bool = False
     asked_to_send: bool = False
-    will_send: bool = False
     acked: set[int] = field(default_factory=set)
     told: KeyState | None = None
 
@@ -37,10 +41,8 @@ class Consumers:
     def __init__(self, out: list[Action]) -> None:
         self._out = out
         self._consumers: dict[Session, Consumer] = {}
-        self._sender: Process | None = None
-        self._sender_epoch: int | None = None
-        """The newest epoch under which `_sender` may have sent."""
-        self._blocked_epoch: int | None = None
+        self._sent_with: dict[str, Process] = {}
+        """By the fingerprint of a key, the process that was told to send with it."""
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -50,13 +52,20 @@ class Consumers:
         return tuple(self._consumers.values())
 
     @property
-    def sends(self) -> bool:
-        """Tell whether a session manager that sends is attached."""
-        return any(c.will_send for c in self._consumers.values())
+    def sender(self) -> Consumer | None:
+        """Return the session of the one process that sends: its latest, if it has reconnected."""
+        asking = [c for c in self._consumers.values() if c.asked_to_send]
+        return next((c for c in reversed(asking) if c.process == asking[0].process), None)
 
-    def is_blocked(self, epoch: int) -> bool:
-        """Tell whether the session manager that sends must wait for another epoch than this."""
-        return self.sends and self._blocked_epoch == epoch
+    @property
+    def sends(self) -> bool:
+        """Tell whether somebody here wants to send."""
+        return self.sender is not None
+
+    def is_blocked(self, key: Key) -> bool:
+        """Tell whether the one that sends must wait for another key than this."""
+        sender = self.sender
+        return sender is not None and self._sent_with.get(key.fingerprint, sender.process) != sender.process
 
     def has(self, session: Session) -> bool:
         """Tell whether a local session is open."""
@@ -76,28 +85,20 @@ class Consumers:
         """A process is gone."""
         self._consumers.pop(session, None)
 
-    def watch(self, session: Session, epoch: int, *, will_send: bool) -> None:
-        """KEY_WATCH came; `epoch` is the current one."""
+    def watch(self, session: Session, *, will_send: bool) -> None:
+        """KEY_WATCH came; it may come again, to be told anew or to change whether it sends."""
         consumer = self._consumers[session]
-        consumer.watches, consumer.told = True, None
-        consumer.asked_to_send = will_send
-        if not will_send or consumer.will_send:
-            return
-        other = next((c for c in self._consumers.values() if c.will_send and c.process != consumer.process), None)
-        if other is not None:
-            text = f"process {consumer.process.pid} asks to send, but process {other.process.pid} does: it may receive"
+        consumer.watches, consumer.told, consumer.asked_to_send = True, None, will_send
+        sender = self.sender
+        if will_send and sender is not None and sender.process != consumer.process:
+            text = f"process {consumer.process.pid} asks to send, but process {sender.process.pid} does: it may receive"
             self._out.append(Notice(NoticeKind.SECOND_SENDER, text, {"pid": consumer.process.pid}))
-            return
-        for earlier in self._consumers.values():
-            earlier.will_send = False
-        consumer.will_send = True
-        if self._sender not in (None, consumer.process) and self._sender_epoch == epoch:
-            self._blocked_epoch = epoch
-        self._sender = consumer.process
 
     def acknowledge(self, session: Session, epoch: int) -> None:
-        """A session manager installed `epoch` for reception."""
-        self._consumers[session].acked.add(epoch)
+        """A session manager installed `epoch`, which it was told of, for reception."""
+        consumer = self._consumers[session]
+        if consumer.told is not None and epoch in {e.epoch for e in consumer.told.entries}:
+            consumer.acked.add(epoch)
 
     def deliver(self, state: KeyState) -> None:
         """Tell every watcher what it does not know yet of `state`; who asked to send but may not, gets no send mark.
@@ -107,18 +108,27 @@ class Consumers:
         """
         if not state.entries:
             return
-        current = next((e.epoch for e in state.entries if e.send), None)
+        sender = self.sender
+        key = next((e.key for e in state.entries if e.send), None)
+        may_send = key is not None and state.sender_id is not None and not self.is_blocked(key)
+        if key is not None and sender is not None and may_send:
+            self._sent_with[key.fingerprint] = sender.process
+            for oldest in list(self._sent_with)[:-SENT_WITH_LIMIT]:
+                del self._sent_with[oldest]
         receive_only = replace(state, sender_id=None, entries=tuple(replace(e, send=False) for e in state.entries))
         for consumer in self._consumers.values():
             if not consumer.watches:
                 continue
             theirs = receive_only if consumer.asked_to_send else replace(state, sender_id=None)
-            if consumer.will_send and state.sender_id is not None and self._blocked_epoch != current:
+            if consumer is sender and may_send:
                 theirs = state
-                self._sender_epoch = current
             if theirs != consumer.told:
-                gone = {e.epoch for e in consumer.told.entries} if consumer.told else set()
-                # An epoch that is told anew must be acknowledged anew: after a merge it may have another key.
-                consumer.acked -= gone - {e.epoch for e in theirs.entries}
+                # What is told anew must be acknowledged anew: the same epoch may have another key.
+                held = {e.epoch for e in theirs.entries if consumer.told and _has(consumer.told, e)}
+                consumer.acked &= held
                 consumer.told = theirs
                 self._out.append(Send(consumer.session, theirs))
+
+
+def _has(state: KeyState, entry: KeyEntry) -> bool:
+    return any(e.epoch == entry.epoch and e.key == entry.key for e in state.entries)

@@ -32,6 +32,12 @@ from pskkey.model import (
     Role,
 )
 
+TERM_LEAP = 1 << 20
+"""How far a peer's term may be ahead of ours."""
+
+DUPLICATE_SPACING = 60.0
+"""Seconds between two reports that our node id is used elsewhere."""
+
 
 class Conversation:
     """The open sessions, and the meaning of each message. Appends what must be done to `out`."""
@@ -54,6 +60,9 @@ class Conversation:
         self._inbound: dict[Session, str] = {}
         self.handed_over: tuple[Member, ...] = ()
         """The member map that came with a HANDOVER to us, until the node has taken it."""
+        self.wanted: KeyNewReason | None = None
+        """Why a new key was asked for while there was no master to ask."""
+        self._duplicate_told = float("-inf")
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
@@ -69,7 +78,7 @@ class Conversation:
         """A session is over."""
         match session.direction:
             case Direction.OUTBOUND:
-                self._election.disconnected(session, reason, now)
+                self._election.ended(session, "lost", reason, now)
             case Direction.INBOUND:
                 self._inbound.pop(session, None)
                 self._members.lost(session, reason)
@@ -78,11 +87,15 @@ class Conversation:
             case _:
                 assert_never(session.direction)
 
+    def closed(self, session: Session) -> None:
+        """We have closed a session ourselves; nothing more is heard of it."""
+        self._inbound.pop(session, None)
+
     def received(self, session: Session, message: Message, now: float) -> None:
         """A message came. What still comes on a session that we have closed is nobody's."""
         match session.direction:
             case Direction.OUTBOUND:
-                if self._election.owns(session):
+                if self._election.outbound.at(session):
                     self._from_master(session, message, now)
             case Direction.INBOUND:
                 if session in self._inbound:
@@ -96,8 +109,10 @@ class Conversation:
     # --- by who speaks ------------------------------------------------------------------------------------------
 
     def _from_master(self, session: Session, message: Message, now: float) -> None:
-        self._election.heard(session, now)
+        self._election.outbound.heard(session, now)
         match message:
+            case Group(term=term) | Handover(term=term) | Merge(term=term) if self._leaps(session, term):
+                self._election.ended(session, "protocol", f"it came with term {term}", now)
             case Group():
                 self._election.group_received(session, message, now)
             case KeyState():
@@ -112,11 +127,12 @@ class Conversation:
                 self._election.merge_answered(session, message, now)
             case ErrorMessage():
                 if message.code == "duplicate_id":
-                    self.report_duplicate(message.message)
-                self._election.refused(session, message, now)
+                    self.report_duplicate(message.message, now)
+                self._out.append(Disconnect(session))
+                self._election.ended(session, message.code, message.message, now)
             case KeyRequest() | KeyResponse() | KeyWatch() | KeyAck() | KeyNew() | Join():
                 self._protocol_error(session, message)
-                self._election.disconnected(session, "it broke the protocol", now)
+                self._election.ended(session, "protocol", "it broke the protocol", now)
             case _:
                 assert_never(message)
 
@@ -128,17 +144,22 @@ class Conversation:
             case KeyRequest():
                 self._answer_key_request(session)
             case Join() if is_master:
-                self._election.term_met(message.term)
-                self._members.set_term(self._election.term)
-                self._members.join(session, message, self._inbound[session], now)
-                if joined or self._members.has(session):
+                address = self._inbound[session]
+                if not self._leaps(session, message.term) and not self._members.refuses(session, message, address, now):
+                    self._election.term_met(message.term)
+                    self._members.set_term(self._election.term)
+                    self._members.join(session, message, address, now)
                     self._meet_foreign_keys(message)
+            case Merge() if is_master and message.master.id == self._settings.me.id:
+                text = "this is ourselves, or a node with our id"
+                self._out.append(Disconnect(session, ErrorMessage("duplicate_id", text)))
             case Merge() if is_master:
-                self._election.merge_asked(session, message, now)
+                if not self._leaps(session, message.term):
+                    self._election.merge_asked(session, message, now)
+                    self._out.append(Disconnect(session))  # one question, one answer
             case Join() | Merge():
                 text = f"{self._settings.me.name} is not the master now"
                 self._out.append(Disconnect(session, ErrorMessage(NOT_MASTER, text)))
-                self._inbound.pop(session, None)
             case Heartbeat() if joined:
                 pass
             case KeyAck() if joined:
@@ -147,11 +168,9 @@ class Conversation:
                 self.ask_for_new_key(message.reason)
             case ErrorMessage():
                 self._out.append(Disconnect(session))
-                self._inbound.pop(session, None)
                 self._members.lost(session, message.message)
             case Heartbeat() | KeyAck() | KeyNew() | KeyResponse() | KeyState() | KeyWatch() | Group() | Handover():
                 self._protocol_error(session, message)
-                self._inbound.pop(session, None)
                 self._members.lost(session, "it broke the protocol")
             case _:
                 assert_never(message)
@@ -161,8 +180,7 @@ class Conversation:
             case KeyRequest():
                 self._answer_key_request(session)
             case KeyWatch(will_send):
-                current = self._keyring.current
-                self._consumers.watch(session, current.epoch if current else 0, will_send=will_send)
+                self._consumers.watch(session, will_send=will_send)
             case KeyAck(epoch):
                 self._consumers.acknowledge(session, epoch)
             case KeyNew(reason):
@@ -181,12 +199,15 @@ class Conversation:
     # --- what follows from it -----------------------------------------------------------------------------------
 
     def ask_for_new_key(self, reason: KeyNewReason) -> None:
-        """Roll to a fresh key as master, or ask the master to; without a master there is nobody to share one with."""
+        """Roll to a fresh key as master, or ask the master to, as soon as there is one."""
+        self.wanted = None
         if self._election.role is Role.MASTER:
             self._out.append(Notice(NoticeKind.KEY_WANTED, f"rolling to a new key: {reason.name.lower()}"))
             self._keyring.roll()
         elif (session := self._election.master_session) is not None:
             self._out.append(Send(session, KeyNew(reason)))
+        else:
+            self.wanted = reason
 
     def _meet_foreign_keys(self, join: Join) -> None:
         mine = {(e.epoch, e.key.fingerprint) for e in self._keyring.entries}
@@ -203,7 +224,6 @@ class Conversation:
             self._out.append(Send(session, KeyResponse(current.key)))
             return
         self._out.append(Disconnect(session, ErrorMessage("no_key", "this node holds no key yet; try again shortly")))
-        self._inbound.pop(session, None)
         self._consumers.detach(session)
 
     def _protocol_error(self, session: Session, message: Message) -> None:
@@ -212,8 +232,20 @@ class Conversation:
         error = ErrorMessage("protocol", f"{name} is not expected here")
         self._out.append(Disconnect(session, error))
 
-    def report_duplicate(self, other: str) -> None:
-        """Tell the operator that two nodes have our id."""
+    def _leaps(self, session: Session, term: int) -> bool:
+        """Refuse a term that nobody can have come to by elections: adopting it would use up the terms there are."""
+        if term <= self._election.term + TERM_LEAP:
+            return False
+        text = f"term {term} is further ahead of {self._election.term} than elections lead"
+        self._out.append(Notice(NoticeKind.PROTOCOL_ERROR, text))
+        self._out.append(Disconnect(session, ErrorMessage("protocol", text)))
+        return True
+
+    def report_duplicate(self, other: str, now: float) -> None:
+        """Tell the operator that two nodes have our id; not for each advert anew."""
+        if now < self._duplicate_told + DUPLICATE_SPACING:
+            return
+        self._duplicate_told = now
         own = self._settings.me.id
         text = f"node id {own} is also claimed elsewhere: {other}; set a different node.id on one of them"
         self._out.append(Notice(NoticeKind.DUPLICATE_ID, text))

@@ -44,9 +44,10 @@ from pskkey.core.events import Session
 from pskkey.core.merge import Rivals, winner
 from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
-from pskkey.model import Advert, ErrorMessage, Group, Handover, Join, Member, Merge, Role
+from pskkey.model import Advert, Group, Handover, Join, Member, Merge, Role
 
 NOT_MASTER = "not_master"
+REFUSALS = frozenset({"duplicate_id", "group_full", "wrong_group"})
 
 
 class Election:
@@ -68,9 +69,10 @@ class Election:
         self._make_join = make_join
         self._make_merge = make_merge
         # What we are in the middle of: at most one outbound session; beside it, at most one of the other two.
-        self._outbound = Outbound(settings.timing, out)
+        self.outbound = Outbound(settings.timing, out)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
+        self._interrupted: Listening | None = None
         self.role = Role.LISTENING
         self.term = 0
         self.group: Group | None = None
@@ -87,23 +89,19 @@ class Election:
         """The master that we are a member of, or are; None while there is none."""
         if self.role is Role.MASTER:
             return self._settings.me
-        link = self._outbound.link
+        link = self.outbound.link
         return link.peer if self.role is Role.CLIENT and link else None
 
     @property
     def master_session(self) -> Session | None:
         """The session with the master, once it has welcomed us."""
-        link = self._outbound.link
+        link = self.outbound.link
         return link.session if self.role is Role.CLIENT and link else None
-
-    def owns(self, session: Session) -> bool:
-        """Tell whether an outbound session is the one in use; others are closed already and only still talking."""
-        return self._outbound.at(session) is not None
 
     def next_deadline(self, now: float) -> float | None:
         """Return when `tick` must be called next."""
-        if self._outbound.link:
-            return self._outbound.next_deadline()
+        if self.outbound.link:
+            return self.outbound.next_deadline()
         if self._takeover:
             return self._takeover.retry_at
         if self._listening is None:
@@ -118,7 +116,8 @@ class Election:
         """Start looking for a master, from nothing."""
         self._takeover = None
         self._become(Role.LISTENING)
-        self._listening = Listening(now + self._timing.discovery_window)
+        window = self._timing.discovery_window
+        self._listening = Listening(now + window, now + 5 * window)
 
     def advert(self, advert: Advert, now: float) -> None:
         """Another node's advert came, and `peers` knows of it."""
@@ -129,39 +128,29 @@ class Election:
                 self._join(as_member(advert), self._timing.join_timeout, now)
             case Role.JOINING:
                 # A master of a newer term than the lost one's: the succession is settled, whoever we were asking.
-                link = self._outbound.link
+                link = self.outbound.link
                 if self._takeover and advert.term > self.term and not (link and link.peer.id == advert.id):
                     self._takeover = None
-                    self._outbound.drop()
+                    self.outbound.drop()
                     self._join(as_member(advert), self._timing.join_timeout, now)
-            case Role.CLIENT:
-                pass  # our session says otherwise, and it is the truth; two masters settle it between them
-            case Role.MASTER:
-                pass  # `meet_rivals` finds it among the peers
+            case Role.CLIENT | Role.MASTER:
+                pass  # our session says otherwise, and it is the truth; `meet_rivals` finds it among the peers
             case _:
                 assert_never(self.role)
 
     def connected(self, session: Session, now: float) -> None:
         """Our outbound session is open: say why we came."""
-        link = self._outbound.at(session)
-        if link is None:
-            return
-        link.phase = Phase.GREETING
-        link.deadline = now + self._timing.join_timeout
-        self._out.append(Send(session, self._make_merge() if self.role is Role.MASTER else self._make_join()))
+        if self.outbound.opened(session, now):
+            self._out.append(Send(session, self._make_merge() if self.role is Role.MASTER else self._make_join()))
 
-    def disconnected(self, session: Session, reason: str, now: float) -> None:
-        """Our outbound session ended, or never opened."""
-        if self.owns(session):
-            self._link_failed("lost", reason, now)
-
-    def heard(self, session: Session, now: float) -> None:
-        """Any message at all came from the master: it lives."""
-        self._outbound.heard(session, now)
+    def ended(self, session: Session, code: str, reason: str, now: float) -> None:
+        """Our outbound session is over, never opened, or is of no more use; `code` is of an ERROR packet, or ours."""
+        if self.outbound.at(session):
+            self._link_failed(code, reason, now)
 
     def group_received(self, session: Session, group: Group, now: float) -> None:
         """GROUP on our outbound session: we are welcome, or there is news. A lower term than seen is not followed."""
-        link = self._outbound.at(session)
+        link = self.outbound.at(session)
         if link is None or self.role is Role.MASTER:
             return
         if group.term < self.term or group.master != link.peer.id:
@@ -173,25 +162,19 @@ class Election:
         self.term = group.term
         self.group = group
         if link.phase is Phase.GREETING:
-            self._outbound.welcomed(link, now)
+            self.outbound.welcomed(link, now)
             self._peers.absolve(link.peer.id)
             self._takeover = None
             self._become(Role.CLIENT)
             text = f"joined master {link.peer.name} in term {group.term}"
             self._out.append(Notice(NoticeKind.MASTER_JOINED, text, {"peer": link.peer.id}))
 
-    def refused(self, session: Session, error: ErrorMessage, now: float) -> None:
-        """ERROR on our outbound session; the other side closes it."""
-        if self.owns(session):
-            self._out.append(Disconnect(session))
-            self._link_failed(error.code, error.message, now)
-
     def handed_over(self, session: Session, handover: Handover, now: float) -> None:
         """The master tells us who comes after it: perhaps we."""
         master = self.master
         if master is None or self.master_session != session or handover.term < self.term:
             return
-        self._outbound.drop()
+        self.outbound.drop()
         # Its advert says master until it has told otherwise, or gone.
         self._peers.hold_down(master.id, now, self._timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
@@ -208,7 +191,7 @@ class Election:
 
     def _yield(self, handover: Handover, now: float) -> None:
         self.yield_to = handover
-        self._outbound.drop()
+        self.outbound.drop()
         self._takeover = Takeover((handover.master,), 0)
         self._try_successor(now)
 
@@ -221,6 +204,8 @@ class Election:
 
     def merge_asked(self, session: Session, merge: Merge, now: float) -> None:
         """Another master asks which of us shall stay. We alone decide, and tell it."""
+        if self.outbound.link and self.outbound.link.peer.id == merge.master.id:
+            self.outbound.drop()  # we asked it as well; only one of us may decide
         mine = self._make_merge()
         stays = winner(mine, merge)
         term, epoch = max(mine.term, merge.term), max(mine.epoch, merge.epoch)
@@ -229,9 +214,13 @@ class Election:
 
     def merge_answered(self, session: Session, merge: Merge, now: float) -> None:
         """The master that we asked has decided."""
-        if not self.owns(session) or self.role is not Role.MASTER or merge.winner is None:
+        link = self.outbound.at(session)
+        if link is None or self.role is not Role.MASTER:
             return
-        self._outbound.drop()
+        if merge.master.id != link.peer.id or merge.winner not in (link.peer.id, self._settings.me.id):
+            self._link_failed("protocol", "its answer to MERGE makes no sense", now)
+            return
+        self.outbound.drop()
         self._settle(merge.winner, merge.master, merge.term, merge.epoch, now)
 
     def _settle(self, stays: str, other: Member, term: int, epoch: int, now: float) -> None:
@@ -248,25 +237,27 @@ class Election:
 
     def meet_rivals(self, members: frozenset[str], now: float) -> None:
         """As master, look for another one, and go to it if it is ours to go. `members` are those that we serve."""
-        if self._outbound.link is None and (rival := self._rivals.to_ask(self._peers, members, now)) is not None:
+        if self.outbound.link is None and (rival := self._rivals.to_ask(self._peers, members, now)):
             text = f"{rival.name} is master too, of term {rival.term}: asking it which of us stays"
             self._out.append(Notice(NoticeKind.TWO_MASTERS, text, {"peer": rival.id}))
-            self._outbound.open(as_member(rival), self._timing.join_timeout, now)
+            self.outbound.open(as_member(rival), self._timing.join_timeout, now)
 
     # --- time ---------------------------------------------------------------------------------------------------
 
     def slept(self, seconds: float, now: float) -> None:
-        """We were master and did not run for so long that we must have been replaced."""
-        text = f"asleep for {seconds:.1f} s as master: listening first, for there will be another by now"
+        """We did not run for so long that, as master, we must have been replaced; and while listening, all is old."""
+        if self.role not in (Role.MASTER, Role.LISTENING):
+            return  # the session tells whether it is still there
+        text = f"asleep for {seconds:.1f} s as {self.role}: listening first, for there may be another master by now"
         self._out.append(Notice(NoticeKind.SLEPT, text))
-        self._outbound.drop()
+        self.outbound.drop()
         self.listen(now)
 
     def tick(self, now: float) -> None:
         """Do what the time has come for."""
-        link = self._outbound.link
+        link = self.outbound.link
         if link is not None:
-            if (wrong := self._outbound.tick(now)) is not None:
+            if (wrong := self.outbound.tick(now)) is not None:
                 self._out.append(Disconnect(link.session))
                 self._link_failed("timeout", wrong, now)
         elif self._takeover and self._takeover.retry_at is not None and now >= self._takeover.retry_at:
@@ -278,12 +269,13 @@ class Election:
         if masters := self._peers.masters(now):
             self._join(as_member(masters[0]), self._timing.join_timeout, now)
         elif listening.claim_at is None and now >= listening.until:
-            if not self._settings.me.eligible:
+            if not self._settings.me.eligible or self._peers.was_refused():
                 listening.until = now + self._timing.discovery_window
                 return
             better = self._peers.better_candidates(self._settings.me, now)
             listening.claim_at = now + better * self._timing.claim_step
-        if self._listening and listening.claim_at is not None and now >= listening.claim_at:
+        is_due = listening.claim_at is not None and now >= listening.claim_at
+        if self._listening and self._settings.me.eligible and is_due:
             self._claim(self.term + 1, "no better candidate came forward")
 
     # --- the moves ----------------------------------------------------------------------------------------------
@@ -291,9 +283,8 @@ class Election:
     def _become(self, role: Role) -> None:
         self._listening = None
         if role is not self.role:
-            text = f"{self.role} -> {role}, term {self.term}"
-            self.role = role
-            self._out.append(Notice(NoticeKind.ROLE_CHANGED, text, {"role": role, "term": self.term}))
+            was, self.role = self.role, role
+            self._out.append(Notice(NoticeKind.ROLE_CHANGED, f"{was} -> {role}, term {self.term}", {"role": role}))
 
     def _claim(self, term: int, why: str) -> None:
         self.term = max(term, self.term)
@@ -302,11 +293,12 @@ class Election:
         self._out.append(Notice(NoticeKind.ELECTED, f"we are master of term {self.term}: {why}"))
 
     def _join(self, peer: Member, timeout: float, now: float) -> None:
+        self._interrupted = self._listening
         self._become(Role.JOINING)
-        self._outbound.open(peer, timeout, now)
+        self.outbound.open(peer, timeout, now)
 
     def _link_failed(self, code: str, reason: str, now: float) -> None:
-        link, self._outbound.link = self._outbound.link, None
+        link, self.outbound.link = self.outbound.link, None
         if link is None:
             return
         fields: dict[str, str | int] = {"peer": link.peer.id, "code": code}
@@ -326,12 +318,16 @@ class Election:
         if self.role is Role.MASTER:
             self._peers.hold_down(link.peer.id, now, self._timing.rival_hold_max)
             return
-        self._peers.hold_down(link.peer.id, now, self._timing.hold_down_max)
+        self._peers.hold_down(link.peer.id, now, self._timing.hold_down_max, refused=code in REFUSALS)
         if takeover:
             takeover.position += 1
             self._try_successor(now)
             return
+        interrupted = self._interrupted
         self.listen(now)
+        if interrupted and self._listening:
+            interrupted.until = min(self._listening.until, interrupted.latest)
+            self._listening = interrupted
         if masters := self._peers.masters(now):
             self._join(as_member(masters[0]), self._timing.join_timeout, now)
 
@@ -339,6 +335,10 @@ class Election:
         takeover = self._takeover
         if takeover is None or takeover.position >= len(takeover.order):
             self.listen(now)
+            return
+        if newer := [a for a in self._peers.masters(now) if a.term > self.term]:
+            self._takeover = None  # the succession is settled already
+            self._join(as_member(newer[0]), self._timing.join_timeout, now)
             return
         successor = takeover.order[takeover.position]
         if successor.id == self._settings.me.id:

@@ -92,6 +92,11 @@ class Keyring:
         return max((e.epoch for e in self.entries), default=0)
 
     @property
+    def newest_epoch(self) -> int:
+        """Return the epoch of the key whose turn comes last; after a wrap it is not the highest."""
+        return self.entries[-1].epoch if self.entries else 0
+
+    @property
     def live_epochs(self) -> frozenset[int]:
         """Return the epochs under which records may still come."""
         return frozenset(e.epoch for e in self.entries)
@@ -134,6 +139,8 @@ class Keyring:
             self._held = [*theirs, own]
             self._roll_above = max(self._roll_above, *(e.epoch for e in self._held))
             self.version += 1
+        elif own is not None and self._by_turn(Turn.PREVIOUS) is None:
+            self._held.insert(0, own)
         if (coming := self.next) is not None:
             coming.since = now
         self._wanted = self._wanted or self.current is None
@@ -156,12 +163,16 @@ class Keyring:
     def install_fresh(self, key: Key, now: float) -> bool:
         """Take the generated key: as current if it is the group's first, else as next. True: epochs wrapped."""
         self._wanted = self._generating = False
-        above = max(self.highest_epoch, self._roll_above)
+        for entry in [e for e in self._held if e.turn is Turn.NEXT]:
+            entry.key.pms.wipe()
+            self._held.remove(entry)
+        above = max(self.newest_epoch, self._roll_above)
         wrapped = above >= MAX_EPOCH
         epoch = 1 if wrapped else above + 1
+        while epoch in self.live_epochs:
+            epoch += 1
         self._roll_above = 0
         self._last_roll = now
-        self._held = [e for e in self._held if e.turn is not Turn.NEXT and e.epoch != epoch]
         turn = Turn.CURRENT if self.current is None else Turn.NEXT
         self._held.append(HeldEntry(epoch, key, turn, now))
         self.version += 1
@@ -237,7 +248,8 @@ class Keyring:
         dropped = {id(e): e for e in (*self._held, *filter(None, [self._own]))}
         mine = self.current
         sending = next((e for e in state.entries if e.send), None)
-        adopted = self._adopted(state.entries, now)
+        # One key of each turn, the newest: a ring never holds more, whatever a master tells.
+        adopted = list({e.turn: e for e in self._adopted(state.entries, now)}.values())
         own = self._own
         if mine is not None and not any(e.epoch == mine.epoch and e.key == mine.key for e in state.entries):
             newest = sending.epoch if sending else 0

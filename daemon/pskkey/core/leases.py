@@ -24,33 +24,33 @@ class _Lease:
     instance: str | None
     blocked_in: frozenset[int] = frozenset()
     """The epochs under which the id is not granted."""
-    left_in: int | None = None
-    """The epoch in which the node was found to be gone; None while it is there."""
+    left_in: frozenset[int] | None = None
+    """The epochs that lived when the node was found to be gone; None while it is there."""
 
 
 class Leases:
-    """The leases of one group, kept by its master. `epoch` is the one that the group sends with."""
+    """The leases of one group, kept by its master. `live` are the epochs of the keys that are held."""
 
     def __init__(self) -> None:
         self._by_node: dict[str, _Lease] = {}
-        self._retired: dict[int, int] = {}
-        """Ids that left with their holders, and the newest epoch they may have been used in."""
+        self._retired: dict[int, frozenset[int]] = {}
+        """Ids that left with their holders, and the epochs in which they may have been used."""
         self._inherited: frozenset[int] = frozenset()
 
     def inherit(self, holders: Mapping[str, int], used: frozenset[int], epochs: frozenset[int]) -> None:
         """Start from what the last master told: who holds which id, and which are in use under its keys, `epochs`."""
         self._by_node = {node: _Lease(sender_id, None) for node, sender_id in holders.items()}
         held = {lease.sender_id for lease in self._by_node.values()}
-        self._retired = dict.fromkeys(used - held, max(epochs, default=0))
+        self._retired = dict.fromkeys(used - held, epochs)
         self._inherited = epochs
 
     def grant(
-        self, node: str, instance: str, *, sends: bool, resumed: bool, wanted: int | None, epoch: int
+        self, node: str, instance: str, *, sends: bool, resumed: bool, wanted: int | None, live: frozenset[int]
     ) -> int | None:
         """Lease an id to `node` if it sends; return the id, None if there is none. It may be blocked for now.
 
-        A node that had a lease has it still, also while it does not send. `resumed`: the node sends with the current
-        key under a granted lease, so its memory and its sequence numbers are whole. `wanted` is a configured id,
+        A node that had a lease has it still, also while it does not send. `resumed`: the node sends with a key of
+        ours under this very lease, so its memory and its sequence numbers are whole. `wanted` is a configured id,
         honoured when nobody else has it.
         """
         lease = self._by_node.get(node)
@@ -60,7 +60,7 @@ class Leases:
                 return None
             lease = self._by_node[node] = _Lease(sender_id, instance, self._inherited)
         elif not (resumed if lease.instance is None else lease.instance == instance):
-            lease.blocked_in = self._inherited | {epoch}
+            lease.blocked_in = self._inherited | live
         lease.instance = instance
         lease.left_in = None
         return lease.sender_id
@@ -74,16 +74,16 @@ class Leases:
         """Tell whether somebody who is there waits for another epoch."""
         return any(epoch in lease.blocked_in for node, lease in self._by_node.items() if node in present)
 
-    def review(self, present: frozenset[str], epoch: int, live: frozenset[int]) -> None:
+    def review(self, present: frozenset[str], live: frozenset[int]) -> None:
         """Free the ids of those who are gone and from which nothing can come any more: `live` are the epochs held."""
         self._inherited &= live
-        self._retired = {i: used_in for i, used_in in self._retired.items() if used_in in live}
+        self._retired = {i: used_in for i, used_in in self._retired.items() if used_in & live}
         for node, lease in list(self._by_node.items()):
             if node in present:
                 lease.left_in = None
             elif lease.left_in is None:
-                lease.left_in = epoch
-            elif lease.left_in not in live:
+                lease.left_in = live
+            elif not lease.left_in & live:
                 del self._by_node[node]
 
     def in_use(self) -> frozenset[int]:

@@ -20,7 +20,7 @@ from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck,
 class _Joined:
     session: Session
     member: Member
-    instance: str
+    join: Join
     since: float
     deadline: float
 
@@ -39,6 +39,8 @@ class Members:
         self._keys_version = -1
         self._next_heartbeat = 0.0
         self._next_flush = 0.0
+        self._awaited: set[str] = set()
+        self._awaited_until = 0.0
         self.published = 1
         """How many members the group had at the last flush, the master included: what its advert says."""
 
@@ -95,17 +97,25 @@ class Members:
         return self._leases.waits_for_epoch(self.ids | {self._settings.me.id}, self._epoch())
 
     def all_acknowledged(self, epoch: int) -> bool:
-        """Tell whether every member has `epoch` installed."""
-        return all(j.member.acked_epoch == epoch for j in self._joined.values())
+        """Tell whether every member has `epoch` installed, those of the last master's group included.
+
+        After a takeover they have not come yet, and they send and receive all the same.
+        """
+        return not self._awaited and all(j.member.acked_epoch == epoch for j in self._joined.values())
 
     # --- becoming and ceasing to be the master ------------------------------------------------------------------
 
-    def found(self, term: int, last: tuple[Member, ...], state: KeyState, now: float) -> None:
+    def found(self, term: int, last: tuple[Member, ...], lost: str | None, state: KeyState, now: float) -> None:
         """Begin as master of `term`, with the leases that go with the current key: those of `last`, and our own.
+
+        `last` are the members that the last master told of, `lost` is that master if it is gone.
 
         Our own is what `state` grants us, not what the member map says: that may be an id that waits for a new epoch.
         """
+        timing = self._settings.timing
         self._term = term
+        self._awaited = {m.id for m in last if m.id not in (self._settings.me.id, lost)}
+        self._awaited_until = now + timing.dead_after + timing.heartbeat_interval + timing.reconnect_timeout
         self._leases = Leases()
         if state.entries:
             me = self._settings.me.id
@@ -123,7 +133,12 @@ class Members:
         if self._leases.sender_id(me.id) is None:
             self._group_stale = True
             self._leases.grant(
-                me.id, self._settings.instance, sends=True, resumed=True, wanted=me.sender_id, epoch=self._epoch()
+                me.id,
+                self._settings.instance,
+                sends=True,
+                resumed=True,
+                wanted=me.sender_id,
+                live=self._keyring.live_epochs,
             )
 
     def dissolve(self, handover: Handover | None) -> None:
@@ -152,26 +167,31 @@ class Members:
 
     # --- members ------------------------------------------------------------------------------------------------
 
-    def join(self, session: Session, join: Join, address: str, now: float) -> None:
-        """Welcome a member, or refuse it."""
+    def refuses(self, session: Session, join: Join, address: str, now: float) -> bool:
+        """Tell whether a joiner is refused, after telling it why."""
         refusal = self._refusal(session, join, now)
-        if refusal is not None:
-            text = f"refused {join.member.name} at {address}: {refusal.message}"
-            kind = NoticeKind.DUPLICATE_ID if refusal.code == "duplicate_id" else NoticeKind.MEMBER_REFUSED
-            self._out.append(Notice(kind, text, {"peer": join.member.id}))
-            self._out.append(Disconnect(session, refusal))
-            return
+        if refusal is None:
+            return False
+        text = f"refused {join.member.name} at {address}: {refusal.message}"
+        kind = NoticeKind.DUPLICATE_ID if refusal.code == "duplicate_id" else NoticeKind.MEMBER_REFUSED
+        self._out.append(Notice(kind, text, {"peer": join.member.id}))
+        self._out.append(Disconnect(session, refusal))
+        return True
+
+    def join(self, session: Session, join: Join, address: str, now: float) -> None:
+        """Welcome a member that was not refused, or take its update."""
         for old in [j for j in self._joined.values() if j.member.id == join.member.id and j.session != session]:
             del self._joined[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
         self._lease_to(join)
         said_before = self._joined.get(session)
-        member, since = join.member, now
+        member, since = replace(join.member, acked_epoch=None), now
         if said_before is not None:
             member, since = replace(member, acked_epoch=said_before.member.acked_epoch), said_before.since
         deadline = now + self._settings.timing.dead_after
-        self._joined[session] = _Joined(session, member, join.instance, since, deadline)
+        self._joined[session] = _Joined(session, member, join, since, deadline)
+        self._awaited.discard(member.id)
         self._group_stale = True
         if is_new:
             text = f"{join.member.name} joined from {address}"
@@ -180,15 +200,16 @@ class Members:
             self._out.append(Send(session, self._key_state(join.member.id)))
 
     def _lease_to(self, join: Join) -> None:
-        current = self._keyring.current
-        mine = None if current is None else (current.epoch, current.key.fingerprint)
+        mine = {(e.epoch, e.key.fingerprint) for e in self._keyring.entries}
+        has_our_key = any(h.send and (h.epoch, h.fingerprint) in mine for h in join.held)
+        granted = self._leases.sender_id(join.member.id)
         self._leases.grant(
             join.member.id,
             join.instance,
             sends=join.sender,
-            resumed=join.lease is not None and mine in {(h.epoch, h.fingerprint) for h in join.held if h.send},
+            resumed=has_our_key and join.lease is not None and join.lease == granted,
             wanted=join.member.sender_id,
-            epoch=self._epoch(),
+            live=self._keyring.live_epochs,
         )
 
     def _refusal(self, session: Session, join: Join, now: float) -> ErrorMessage | None:
@@ -197,7 +218,7 @@ class Members:
         if join.member.id == self._settings.me.id:
             return ErrorMessage("duplicate_id", f"node id {join.member.id} is the master's own; set node.id on one")
         for other in self._joined.values():
-            if other.member.id == join.member.id and other.session != session and other.instance != join.instance:
+            if other.member.id == join.member.id and other.session != session and other.join.instance != join.instance:
                 alive = now < other.deadline - self._settings.timing.dead_after / 2
                 if alive:
                     text = f"node id {join.member.id} is in use by {other.member.name}, alive; set node.id on one"
@@ -231,6 +252,8 @@ class Members:
     def next_deadline(self) -> float:
         """Return when `tick` must be called next; never later than a heartbeat, so that a master notices its sleep."""
         times = [self._next_heartbeat, *(j.deadline for j in self._joined.values())]
+        if self._awaited:
+            times.append(self._awaited_until)
         if self._group_stale or self._keys_version != self._keyring.version:
             times.append(self._next_flush)
         return min(times)
@@ -240,6 +263,8 @@ class Members:
         for joined in [j for j in self._joined.values() if now >= j.deadline]:
             self._out.append(Disconnect(joined.session))
             self.lost(joined.session, "it fell silent")
+        if now >= self._awaited_until:
+            self._awaited.clear()
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + self._settings.timing.heartbeat_interval
             self._out.extend(Send(session, Heartbeat()) for session in self._joined)
@@ -250,8 +275,10 @@ class Members:
         keys_stale = self._keys_version != self._keyring.version
         if not self._group_stale and not keys_stale:
             return
-        present = self.ids | {self._settings.me.id}
-        self._leases.review(present, self._epoch(), self._keyring.live_epochs)
+        self._leases.review(self.ids | {self._settings.me.id}, self._keyring.live_epochs)
+        for joined in self._joined.values():
+            if joined.join.sender and self._leases.sender_id(joined.member.id) is None:
+                self._lease_to(joined.join)  # there was none left when it joined
         group = self.group()
         for joined in self._joined.values():
             if self._group_stale:

@@ -27,13 +27,21 @@ class Rivals:
         self._settings = settings
         self._own_turn_after = settings.timing.join_timeout + settings.timing.dead_after
         self._since: dict[str, float] = {}
+        self._asked: dict[str, float] = {}
 
     def to_ask(self, peers: Peers, members: frozenset[str], now: float) -> Advert | None:
-        """Return the rival that we should go to now. A member of ours is none, whatever its old advert says."""
+        """Return the rival that we should go to now. A member of ours is none, whatever its old advert says.
+
+        The one that was asked longest ago comes first: old adverts of dead masters must not stand before a live one.
+        """
+        known = [i for i in self._since.keys() | self._asked.keys() if peers.is_master(i) and i not in members]
+        self._since = {i: self._since[i] for i in known if i in self._since}
+        self._asked = {i: self._asked[i] for i in known if i in self._asked}
         rivals = [a for a in peers.masters(now) if a.id not in members]
-        self._since = {a.id: self._since.get(a.id, now) for a in rivals}
-        for rival in rivals:
+        for rival in sorted(rivals, key=lambda a: self._asked.get(a.id, float("-inf"))):
+            since = self._since.setdefault(rival.id, now)
             is_higher = candidate_order(rival) < candidate_order(self._settings.me)
-            if is_higher or now - self._since[rival.id] > self._own_turn_after:
+            if is_higher or now - since > self._own_turn_after:
+                self._asked[rival.id] = now
                 return rival
         return None

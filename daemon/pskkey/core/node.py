@@ -73,22 +73,28 @@ class Node:
         self._next_request = 0.0
         self._told_key = ""
         self._last_now = float("-inf")
+        self._due: float | None = None
         self._stopping = False
 
     # --- the door -----------------------------------------------------------------------------------------------
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take an event at time `now` (seconds) and return what must be done, in order."""
-        slept = now - self._last_now
+        late = 0.0 if self._due is None else now - self._due
         self._last_now = now
-        if self.election.role is Role.MASTER and slept > self._settings.timing.dead_after:
-            self.election.slept(slept, now)
+        if late > self._settings.timing.dead_after:
+            self.election.slept(late, now)
             self._follow_role(now)
         if not self._stopping:
             self._dispatch(event, now)
+        if not self._stopping:
             self._reconcile(now)
+        self._due = self.next_deadline()
         actions = list(self._out)
         self._out.clear()
+        for action in actions:
+            if isinstance(action, Disconnect):
+                self._conversation.closed(action.session)
         return actions
 
     def next_deadline(self) -> float | None:
@@ -119,7 +125,7 @@ class Node:
                 self._tick(now)
             case AdvertReceived(advert):
                 if advert.id == self._settings.me.id:
-                    self._conversation.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}")
+                    self._conversation.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
                     return
                 self.peers.learn(advert)
                 self.election.advert(advert, now)
@@ -203,7 +209,9 @@ class Node:
                 last = ()  # those are the leases of the other half, for another key
             state = self.keyring.state()
             self.keyring.lead(now)
-            self.members.found(self.election.term, last, state, now)
+            handed_over = bool(self._conversation.handed_over)
+            lost = None if handed_over or group is None else group.master
+            self.members.found(self.election.term, last, lost, state, now)
         elif was is Role.MASTER and self._role is not Role.MASTER:
             self.keyring.follow(self.members.my_key_state(), now)
             self.election.group = self.members.group()
@@ -216,10 +224,12 @@ class Node:
         if election.roll_above is not None:
             keyring.roll(election.roll_above)
             election.roll_above = None
-        if self.consumers.sends:
+        if self.consumers.sender is not None:
             members.lease_to_me()
         if members.wait_for_epoch or self._sender_waits():
             keyring.roll()
+        if self._conversation.wanted is not None:
+            self._conversation.ask_for_new_key(self._conversation.wanted)
         election.meet_rivals(members.ids, now)
         coming = keyring.next
         if coming and members.all_acknowledged(coming.epoch) and self.consumers.all_acknowledged(coming.epoch):
@@ -238,7 +248,9 @@ class Node:
         if session is None:
             self._acked_epoch, self._next_request = 0, now
             return
-        newest = self.keyring.highest_epoch
+        if self._conversation.wanted is not None:
+            self._conversation.ask_for_new_key(self._conversation.wanted)
+        newest = self.keyring.newest_epoch
         if newest not in (0, self._acked_epoch) and self.consumers.all_acknowledged(newest):
             self._acked_epoch = newest
             self._out.append(Send(session, KeyAck(newest)))
@@ -252,7 +264,7 @@ class Node:
 
     def _sender_waits(self) -> bool:
         current = self.keyring.current
-        return current is not None and self.consumers.is_blocked(current.epoch)
+        return current is not None and self.consumers.is_blocked(current.key)
 
     # --- what we say --------------------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from pskkey.model import Advert, Role
 class _HoldDown:
     until: float
     length: float
+    term: int
+    refused: bool
 
 
 class Peers:
@@ -26,10 +28,13 @@ class Peers:
         self._holds: dict[str, _HoldDown] = {}
 
     def learn(self, advert: Advert) -> None:
-        """Take the newest word of a node. A changed master claim ends its hold-down: there is news to check."""
-        old = self._adverts.get(advert.id)
-        if old is not None and (old.role, old.term) != (advert.role, advert.term) and advert.id in self._holds:
-            self._holds[advert.id].until = 0.0
+        """Take the newest word of a node. A claim of a higher term ends its hold-down: there is news to check.
+
+        Nothing less does, because anybody may send an old advert again.
+        """
+        held = self._holds.get(advert.id)
+        if held is not None and advert.role is Role.MASTER and advert.term > held.term:
+            held.until, held.term = 0.0, advert.term
         self._adverts[advert.id] = advert
 
     def forget(self, node_id: str) -> None:
@@ -41,11 +46,21 @@ class Peers:
         """Return what is known of a node."""
         return self._adverts.get(node_id)
 
-    def hold_down(self, node_id: str, now: float, longest: float) -> None:
-        """Leave a node alone for a while, `longest` seconds at most: it could not be joined."""
+    def is_master(self, node_id: str) -> bool:
+        """Tell whether a node says that it is master."""
+        advert = self._adverts.get(node_id)
+        return advert is not None and advert.role is Role.MASTER
+
+    def was_refused(self) -> bool:
+        """Tell whether somebody who says that it is master has refused us as a member."""
+        return any(held.refused and self.is_master(node_id) for node_id, held in self._holds.items())
+
+    def hold_down(self, node_id: str, now: float, longest: float, *, refused: bool = False) -> None:
+        """Leave a node alone for a while, `longest` seconds at most: it could not be joined, or has `refused` us."""
         held = self._holds.get(node_id)
         length = min(self._timing.hold_down_min if held is None else held.length * 2, longest)
-        self._holds[node_id] = _HoldDown(now + length, length)
+        advert = self._adverts.get(node_id)
+        self._holds[node_id] = _HoldDown(now + length, length, advert.term if advert else 0, refused)
 
     def absolve(self, node_id: str) -> None:
         """Forget the failures of a node that was joined after all."""

@@ -1,0 +1,218 @@
+"""Unlucky moments and peers that are authenticated but broken: nothing is lost that need not be, and nothing goes on
+for ever."""
+
+from dataclasses import replace
+
+import pytest
+
+from pskkey.core.actions import Connect, NoticeKind, Stopped
+from pskkey.core.events import Attached, Connected, Direction, Disconnected, Process, Session, StopRequested, Timeout
+from pskkey.model import (
+    ErrorMessage,
+    Handover,
+    HeldKey,
+    Join,
+    KeyAck,
+    KeyNew,
+    KeyNewReason,
+    KeyState,
+    KeyWatch,
+    Merge,
+    Role,
+)
+from pskkey.wire.packet import encode
+from tests.core.door import Door, advert, join, member, notices, of, one, refusal, sent
+from tests.core.keys import entry, key
+
+LOW, HIGH = "11111111", "99999999"
+LOCAL, OTHER = Session(Direction.LOCAL, 1), Session(Direction.LOCAL, 2)
+
+
+def mid_rekey() -> tuple[Door, Session]:
+    """Return a client, with HIGH beside it, whose master has just distributed a second key."""
+    door = Door().start()
+    session = door.become_client(HIGH)
+    state = KeyState(1, frozenset({0, 1, 2}), (entry(1, 901, send=True), entry(2, 902)))
+    door.receive(session, state)
+    return door, session
+
+
+def take_over(door: Door, session: Session) -> Door:
+    retry = one(Connect, door.give(Disconnected(session, "reset")))
+    door.give(Disconnected(retry.session, "refused"))
+    assert door.node.election.role is Role.MASTER
+    return door
+
+
+def rejoin(door: Door, number: int, node: str, lease: int) -> KeyState:
+    """Let a member of the lost master come over with both keys; return the last that it is told."""
+    held = (HeldKey(1, key(901).fingerprint, send=True), HeldKey(2, key(902).fingerprint, send=False))
+    back = replace(join(node, held=held), sender=True, lease=lease)
+    return sent(KeyState, door.accept(number, back))[-1]
+
+
+def test_a_successor_does_not_send_with_a_key_that_its_members_may_not_have() -> None:
+    door = take_over(*mid_rekey())
+    current = door.node.keyring.current
+    assert current is not None
+    assert current.epoch == 1
+    rejoin(door, 1, HIGH, 2)
+    door.receive(Session(Direction.INBOUND, 1), KeyAck(2))
+    current = door.node.keyring.current
+    assert current is not None
+    assert current.epoch == 2, "now it is known that all have it"
+
+
+def test_members_who_come_over_go_on_sending_under_the_lease_that_they_had() -> None:
+    door = take_over(*mid_rekey())
+    assert rejoin(door, 1, HIGH, 2).sender_id == 2
+
+
+def test_a_lease_that_is_not_the_one_we_know_of_is_not_granted() -> None:
+    door = take_over(*mid_rekey())
+    assert rejoin(door, 1, HIGH, 7).sender_id is None
+
+
+def test_a_restarted_sender_waits_also_when_the_key_that_it_sent_with_comes_back_later() -> None:
+    door, session = mid_rekey()
+    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.receive(LOCAL, KeyWatch(will_send=True))
+    activated = KeyState(1, frozenset({0, 1, 2}), (entry(1, 901), entry(2, 902, send=True)))
+    door.receive(session, activated)
+    door.receive(session, KeyState(1, frozenset({0, 1, 2}), (entry(1, 901, send=True), entry(2, 902))))
+    door.give(Disconnected(LOCAL, "gone"))
+    door.give(Attached(OTHER, Process(11, 0, 2)))
+    door.receive(OTHER, KeyWatch(will_send=True))
+    told = sent(KeyState, door.receive(session, activated))
+    assert not any(e.send for state in told for e in state.entries)
+
+
+def test_a_second_sender_takes_over_when_the_first_one_leaves() -> None:
+    door = Door().start().become_master()
+    for session, pid in ((LOCAL, 10), (OTHER, 11)):
+        door.give(Attached(session, Process(pid, 0, pid)))
+        door.receive(session, KeyWatch(will_send=True))
+    told = sent(KeyState, door.give(Disconnected(LOCAL, "gone")) + door.wait(2.0))
+    assert told[-1].sender_id is not None
+    assert [e.epoch for e in told[-1].entries if e.send] == [2], "under a key that the first has not sent with"
+
+
+def test_stopping_hands_over_and_says_nothing_more() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(LOW))
+    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.receive(LOCAL, KeyWatch(will_send=True), KeyNew(KeyNewReason.OPERATOR))
+    actions = door.give(StopRequested())
+    assert [h.master.id for h in sent(Handover, actions)] == [LOW]
+    assert isinstance(actions[-1], Stopped)
+    assert not sent(KeyState, actions)
+
+
+def test_a_wish_for_a_new_key_outlives_the_master_that_it_was_for() -> None:
+    door = Door().start()
+    session = door.become_client(HIGH)
+    door.give(Disconnected(session, "reset"))
+    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.receive(LOCAL, KeyNew(KeyNewReason.SEQUENCE_HIGH_WATER))
+    retry = of(Connect, door.log)[-1]
+    door.give(Disconnected(retry.session, "refused"))
+    assert door.node.election.role is Role.MASTER
+    assert door.node.keyring.next is not None
+
+
+def test_before_taking_over_a_newer_master_that_is_known_is_joined() -> None:
+    door = Door().start()
+    session = door.become_client(HIGH, term=3)
+    door.hear(advert(HIGH, Role.MASTER, term=4))
+    retry = one(Connect, door.give(Disconnected(session, "reset")))
+    assert one(Connect, door.give(Disconnected(retry.session, "refused"))).peer == HIGH
+
+
+def test_dead_rivals_do_not_stand_before_a_live_one() -> None:
+    door = Door().start().become_master()
+    door.hear(*(advert(i, Role.MASTER, members=9) for i in (LOW, "22222222")), advert("33333333", Role.MASTER))
+    for _ in range(12):
+        door.wait(1.0)
+        if (link := of(Connect, door.log)[-1]).peer != "33333333":
+            door.give(Disconnected(link.session, "no answer"))
+    assert "33333333" in {c.peer for c in of(Connect, door.log)}
+
+
+def test_only_one_of_two_masters_that_asked_each_other_decides() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join("22222222"))
+    asked = one(Connect, door.hear(advert(LOW, Role.MASTER)))
+    door.give(Connected(asked.session))
+    answer = sent(Merge, door.accept(2, Merge(member(LOW), 1, 1, 1)))
+    assert [m.winner for m in answer] == [door.node.election.master.id if door.node.election.master else None]
+    door.receive(asked.session, Merge(member(LOW), 1, 3, 1, winner=LOW))
+    assert door.node.election.role is Role.MASTER, "what it decided on our question does not count any more"
+
+
+def test_a_merge_with_ourselves_is_refused() -> None:
+    door = Door().start().become_master()
+    me = door.node.election.master
+    assert me is not None
+    before = door.node.election.term
+    assert refusal(door.accept(1, Merge(me, before, 5, 5))) == "duplicate_id"
+    assert door.node.election.term == before
+
+
+def test_who_was_refused_does_not_found_a_group_beside_the_one_that_refused_it() -> None:
+    door = Door().start()
+    session = one(Connect, door.hear(advert(LOW, Role.MASTER))).session
+    for _ in range(5):
+        tries = len(of(Connect, door.log))
+        door.give(Connected(session))
+        door.receive(session, ErrorMessage("group_full", "the group has 4 members"))
+        while len(of(Connect, door.log)) == tries:
+            door.wait(0.5)
+            assert door.node.election.role is not Role.MASTER
+        session = of(Connect, door.log)[-1].session
+
+
+def test_joins_that_fail_again_and_again_do_not_put_off_the_claim_for_ever() -> None:
+    door = Door().start()
+    started = door.now
+    term = 0
+    while door.node.election.role is not Role.MASTER and door.now < started + 60.0:
+        term += 1  # each claim of a higher term ends the hold-down
+        for connect in of(Connect, door.hear(advert((LOW, "22222222")[term % 2], Role.MASTER, term=term))):
+            door.give(Disconnected(connect.session, "refused"))
+        door.wait(0.4)
+    assert door.now - started < 10.0
+
+
+@pytest.mark.parametrize("kind", [Join, Merge])
+def test_a_term_out_of_reach_is_refused_and_ours_can_still_be_told(kind: type) -> None:
+    door = Door().start().become_master()
+    far = 2**53 - 1
+    said = join(LOW, term=far) if kind is Join else Merge(member(LOW), far, 9, 1)
+    assert refusal(door.accept(1, said)) == "protocol"
+    assert door.node.election.term == 1
+    group = door.node.group()
+    assert group is not None
+    assert encode(group)
+
+
+def test_a_state_with_more_than_one_key_of_a_turn_is_cut_to_what_can_be_told() -> None:
+    door = Door().start()
+    session = door.become_client()
+    entries = (entry(1, 5, send=True), entry(2, 6), entry(3, 7))
+    door.receive(session, KeyState(1, frozenset({1}), entries))
+    assert len(door.node.key_state().entries) <= 3
+    assert encode(door.node.key_state())
+
+
+def test_a_listener_that_slept_does_not_claim_by_what_it_knew_before() -> None:
+    door = Door().start()
+    door.now += 30.0
+    actions = door.give(Timeout())
+    assert notices(NoticeKind.SLEPT, actions)
+    assert door.node.election.role is Role.LISTENING
+
+
+def test_our_id_elsewhere_is_reported_once_a_minute_at_most() -> None:
+    door = Door().start()
+    told = sum(len(notices(NoticeKind.DUPLICATE_ID, door.hear(advert("55555555", r)))) for r in [*Role] * 20)
+    assert told == 1
