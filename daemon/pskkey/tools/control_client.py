@@ -1,21 +1,36 @@
-"""The caller's side of the control socket: one Varlink call, blocking."""
+"""The caller's side of the control socket, blocking: one Varlink call, or the status as it changes.
+
+It reads and writes Varlink by itself, without the models of `wire.varlink`: those take longer to load than everything
+else that a short-lived program does. What it accepts is as strict.
+"""
 
 import socket
 import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from pskkey.errors import PeerError, Unreachable
+from pskkey.errors import BadPacket, PeerError, Unreachable
+from pskkey.tools.status_reading import Status
 from pskkey.wire.interfaces import CONTROL_INTERFACE
-from pskkey.wire.varlink import MAX_REPLY, Call, Reply, VarlinkReader, decode_reply_untrusted, encode_call
+from pskkey.wire.strict_json import decode_object_untrusted, encode_object
 
 DEFAULT_SOCKET: Final = Path("/run/pskkey/control.sock")
 SOCKET_VARIABLE: Final = "PSKKEY_CONTROL_SOCKET"
 READ_SIZE: Final = 65536
+MAX_REPLY: Final = 16 * 1024 * 1024
+"""Bytes of the largest reply that is read: the status of thousands of members."""
 
 
 class Denied(PeerError):
     """The daemon, or the mode of its socket, does not let this user in."""
+
+
+class _Reply(NamedTuple):
+    parameters: dict[str, Any]
+    continues: bool
+    error: str | None
 
 
 def call(path: Path, method: str, parameters: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -24,50 +39,121 @@ def call(path: Path, method: str, parameters: dict[str, Any], timeout: float) ->
     Raises Unreachable when no daemon answers at `path`, TimeoutError when it is too slow, Denied when we may not do
     this, BadPacket for a reply that is none, and PeerError (with the qualified Varlink error) for any other error.
     """
-    deadline = time.monotonic() + timeout
+    try:
+        with closing(_replies(path, method, parameters, more=False, deadline=time.monotonic() + timeout)) as replies:
+            return next(replies).parameters
+    except TimeoutError:
+        raise TimeoutError(f"{path}: pskkeyd has not answered within {timeout:g} s") from None
+
+
+def get_status(path: Path, timeout: float) -> tuple[dict[str, Any], Status]:
+    """Return the status as the daemon sent it, and as values. Raises what `call` raises."""
+    parameters = call(path, "GetStatus", {}, timeout)
+    with _named_errors(path):
+        return parameters, Status.parse_untrusted(parameters)
+
+
+def follow_status(path: Path, deadline: float | None) -> Generator[Status]:
+    """Yield the status, at once and whenever it changes, until `deadline` (of time.monotonic; None: for ever).
+
+    Raises TimeoutError then, Unreachable when the daemon is not there or goes away, and otherwise what `call` raises.
+    """
+    for reply in _replies(path, "GetStatus", {}, more=True, deadline=deadline):
+        with _named_errors(path):
+            if not reply.continues:
+                raise BadPacket("this daemon does not tell when its status changes")
+            status = Status.parse_untrusted(reply.parameters)
+        yield status
+
+
+def _replies(
+    path: Path, method: str, parameters: dict[str, Any], *, more: bool, deadline: float | None
+) -> Generator[_Reply]:
     with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.settimeout(timeout)
+        with _named_errors(path):
+            connection.settimeout(_remaining(deadline))
             connection.connect(str(path))
-            connection.sendall(encode_call(Call(method=f"{CONTROL_INTERFACE}.{method}", parameters=parameters)))
-            reply = decode_reply_untrusted(_receive(connection, path, deadline))
-        except TimeoutError:
-            raise TimeoutError(f"{path}: pskkeyd has not answered within {timeout:g} s") from None
-        except PermissionError:
-            raise Denied(
-                "denied", f"{path}: permission denied; become root or a member of the group of this socket"
-            ) from None
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise Unreachable(f"{path}: no daemon listens there; is pskkeyd running?") from None
-        except OSError as error:
-            raise Unreachable(f"{path}: {error.strerror or error}") from None
-    return _result(path, method, reply)
+            request = {"method": f"{CONTROL_INTERFACE}.{method}", "parameters": parameters, "more": more}
+            connection.sendall(encode_object(request) + b"\0")
+        messages = _messages(connection, path, deadline)
+        while True:
+            with _named_errors(path):
+                reply = _decode_reply_untrusted(next(messages))
+            yield _checked(path, method, reply)
 
 
-def _receive(connection: socket.socket, path: Path, deadline: float) -> bytes:
-    reader = VarlinkReader(MAX_REPLY)
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except BadPacket as error:
+        raise BadPacket(f"{path}: {error}") from None
+    except PermissionError:
+        raise Denied(
+            "denied", f"{path}: permission denied; become root or a member of the group of this socket"
+        ) from None
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise Unreachable(f"{path}: no daemon listens there; is pskkeyd running?") from None
+    except OSError as error:
+        raise Unreachable(f"{path}: {error.strerror or error}") from None
+
+
+def _remaining(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise TimeoutError
+    return remaining
+
+
+def _messages(connection: socket.socket, path: Path, deadline: float | None) -> Iterator[bytes]:
+    """Yield what is between the NUL bytes."""
+    pending = bytearray()
     while True:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError
-        connection.settimeout(remaining)
+        connection.settimeout(_remaining(deadline))
         data = connection.recv(READ_SIZE)
         if not data:
             raise Unreachable(f"{path}: the daemon closed the connection; it has too many, or it is stopping")
-        messages = reader.receive_untrusted(data)
-        if messages:
-            return messages[0]
+        *complete, rest = data.split(b"\0")
+        for piece in complete:
+            yield bytes(pending + piece)
+            pending.clear()
+        pending += rest
+        if len(pending) > MAX_REPLY:
+            raise BadPacket(f"the daemon's reply is longer than {MAX_REPLY} bytes")
 
 
-def _result(path: Path, method: str, reply: Reply) -> dict[str, Any]:
+def _decode_reply_untrusted(message: bytes) -> _Reply:
+    # Null says the same as nothing (varlink.org, "Interface Definition": maybe types).
+    fields = {name: value for name, value in decode_object_untrusted(message).items() if value is not None}
+    match {"parameters": {}, "continues": False, "error": None, **fields}:
+        case {"parameters": dict(parameters), "continues": bool(continues), "error": str() | None as error, **others}:
+            if not others:
+                return _Reply(parameters, continues, error)
+    raise BadPacket("not a Varlink reply")
+
+
+def _checked(path: Path, method: str, reply: _Reply) -> _Reply:
+    """Return the reply if it is no error."""
     match reply.error:
         case None:
-            return reply.parameters
+            return reply
         case "org.varlink.service.PermissionDenied":
             raise Denied("denied", f"{path}: you may not do this; become root, or see [control] in the configuration")
         case "org.varlink.service.MethodNotFound" | "org.varlink.service.MethodNotImplemented":
             raise PeerError(reply.error, f"{path}: this pskkeyd does not know {method}")
+        case "io.pskkey.Control.NoSuchNode":
+            node = _printable(reply.parameters.get("node"))
+            text = f"no other member, or more than one, has the id or name {node}; see pskkeyctl members"
+            raise PeerError(reply.error, f"{path}: {text}")
         case error:
-            # Cut and made printable: it goes to a terminal.
-            reason = ascii(str(reply.parameters.get("reason", "")))[1:-1][:500]
-            raise PeerError(error, f"{path}: {reason or error.rpartition('.')[2]}")
+            reason = _printable(reply.parameters.get("reason", ""))
+            raise PeerError(error, f"{path}: {reason or _printable(error.rpartition('.')[2])}")
+
+
+def _printable(text: object) -> str:
+    """Cut and made printable: it goes to a terminal."""
+    return ascii(str(text))[1:-1][:500]

@@ -20,7 +20,7 @@ from pskkey.errors import PskkeyError
 from pskkey.model import KeyEntry, KeyState
 from pskkey.psk import generate_psk_line
 from pskkey.tools.demo_node import DemoFailed, DemoNode, free_port, program
-from pskkey.tools.status_view import Status
+from pskkey.tools.status_reading import Status
 from pskkey.watcher import KeyWatcher
 
 NODES: Final = (

@@ -12,7 +12,7 @@ from typing import Final
 from pskkey.api import DEFAULT_PORT
 from pskkey.errors import PskkeyError, Unreachable
 from pskkey.tools.control_client import call
-from pskkey.tools.status_view import Status
+from pskkey.tools.status_reading import Status
 
 STATUS_TIMEOUT: Final = 2.0
 STOP_TIMEOUT: Final = 5.0

@@ -1,29 +1,30 @@
-"""`pskkeyctl`: shows what the daemon is doing, and checks and makes what it needs.
+"""`pskkeyctl`: shows what the daemon is doing, has it do things, and checks and makes what it needs.
 
+What a verb needs beyond the socket is imported when it is called: `status` shall answer at once.
 Exit codes: 0 ok, 1 error, 2 usage, 3 daemon unreachable, 4 denied, 5 timeout, 10 degraded (no master yet), 130 Ctrl-C.
 """
 
 import argparse
 import json
 import os
-import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from pskkey import __version__
-from pskkey.config import DEFAULT_CONFIG, load_config, node_id
-from pskkey.errors import BadPacket, ConfigError, PskkeyError, Unreachable
-from pskkey.psk import CREDENTIAL_NAME, find_psk_file, generate_psk_line, load_psk
-from pskkey.tools.control_client import DEFAULT_SOCKET, SOCKET_VARIABLE, Denied, call
-from pskkey.tools.status_view import Painter, Status, render_keys, render_members, render_status
+from pskkey.errors import PskkeyError, Unreachable
+from pskkey.tools.control_client import DEFAULT_SOCKET, SOCKET_VARIABLE, Denied, get_status
+from pskkey.tools.status_reading import Status
+from pskkey.tools.status_view import Painter, render_keys, render_members, render_status
 
-_CREDENTIAL_STORES: Final = [
-    Path(root, store) for root in ("/etc", "/run", "/usr/lib") for store in ("credstore.encrypted", "credstore")
-]
-"""Where `ImportCredential=` of systemd.exec(5) looks."""
+ROLES: Final = ("listening", "joining", "client", "master")
+MAX_EPOCH: Final = 65535
+ANSWER_WITHIN: Final = 5.0
+"""Seconds for the daemon's answer, unless `--timeout` says otherwise."""
+WAIT: Final = 30.0
+"""Seconds that a verb waits for what it is told to wait for, unless `--timeout` says otherwise."""
 
 
 class ExitCode(IntEnum):
@@ -73,30 +74,45 @@ def _failed(error: Exception, code: ExitCode) -> ExitCode:
 
 
 def _parser() -> argparse.ArgumentParser:
-    reading = _reading_options(argparse.SUPPRESS)
     parser = argparse.ArgumentParser(
         prog="pskkeyctl",
-        description="See what pskkeyd is doing. Without a verb: status.",
+        description="See what pskkeyd is doing, and have it do things. Without a verb: status.",
         epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 daemon unreachable, 4 denied, 5 timeout, 10 no master yet.",
         # The same options stand before and behind the verb; only here do they have defaults.
-        parents=[_reading_options(None)],
+        parents=[_place(None), _form(False), _patience(None)],
     )
     parser.add_argument("--version", action="version", version=f"pskkeyctl {__version__}")
     parser.set_defaults(run=_status)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    place, form, patience = _place(argparse.SUPPRESS), _form(argparse.SUPPRESS), _patience(argparse.SUPPRESS)
 
     def add(
         name: str, run: Callable[[argparse.Namespace], ExitCode], text: str, *parents: argparse.ArgumentParser
-    ) -> Any:
-        verb = verbs.add_parser(name, help=text, description=text, parents=parents)
+    ) -> argparse.ArgumentParser:
+        verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, parents=parents)
         verb.set_defaults(run=run)
         return verb
 
-    add("status", _status, "Show this node, its master, its keys and what is wrong.", reading)
-    add("members", _members, "List the members of the group.", reading)
-    add("keys", _keys, "List the keys that this node holds, by their fingerprints.", reading)
+    add("status", _status, "Show this node, its master, its keys and what is wrong.", place, form, patience)
+    add("members", _members, "List the members of the group.", place, form, patience)
+    add("keys", _keys, "List the keys that this node holds, by their fingerprints.", place, form, patience)
+    add("monitor", _monitor, "Show what happens as it happens, until Ctrl-C.", place, form)
+    wait = add("wait", _wait, "Wait until this node is as it should be, also across restarts.", place, patience)
+    goal = wait.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--epoch", type=_epoch, metavar="N", help="it sends with the key of this epoch or a later one")
+    goal.add_argument("--role", choices=ROLES, metavar="ROLE", help=f"it is {', '.join(ROLES[:-1])} or {ROLES[-1]}")
+    goal.add_argument(
+        "--synced", action="store_true", help="it has joined, and all have the one key, as far as it knows"
+    )
+    rekey = add("rekey", _rekey, "Roll the group to a fresh key.", place, form, patience)
+    rekey.add_argument("--wait", action="store_true", help="until the new key is sent with, and the members have it")
+    switch = add("switchover", _switch_over, "Hand the master's part to another node.", place, form, patience)
+    switch.add_argument(
+        "node", nargs="?", metavar="NODE", help="its name or id, or how the id begins; default: the next"
+    )
+    switch.add_argument("--wait", action="store_true", help="until this node has joined the new master")
     check = add("check-config", _check_config, "Check the configuration and the pre-shared keys.")
-    check.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s")
+    check.add_argument("--config", type=Path, metavar="FILE", help="default: /etc/pskkey.toml")
     psk = add("psk", _status, "Make a pre-shared key.").add_subparsers(title="verbs", metavar="VERB", required=True)
     text = "Make a random pre-shared key: a line for /etc/pskkey.psk, the same on every node."
     generate = psk.add_parser("generate", help=text, description=text)
@@ -106,15 +122,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _reading_options(default: Any) -> argparse.ArgumentParser:
+def _place(default: Any) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
-    json_default = default if default is argparse.SUPPRESS else False
-    options.add_argument("--json", action="store_true", default=json_default, help="for programs: JSON, schema 1")
     options.add_argument(
         "--socket", type=Path, default=default, metavar="PATH", help=f"default: ${SOCKET_VARIABLE}, {DEFAULT_SOCKET}"
     )
-    timeout = default if default is argparse.SUPPRESS else 5.0
-    options.add_argument("--timeout", type=_seconds, default=timeout, metavar="S", help="seconds to wait; default: 5")
+    return options
+
+
+def _form(default: Any) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--json", action="store_true", default=default, help="for programs: JSON, schema 1")
+    return options
+
+
+def _patience(default: Any) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    text = f"seconds to wait; default: {ANSWER_WITHIN:g}, with wait and --wait {WAIT:g}"
+    options.add_argument("--timeout", type=_seconds, default=default, metavar="S", help=text)
     return options
 
 
@@ -123,6 +148,13 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e6:
         raise ValueError
     return seconds
+
+
+def _epoch(text: str) -> int:
+    epoch = int(text)
+    if not 1 <= epoch <= MAX_EPOCH:
+        raise ValueError
+    return epoch
 
 
 def _status(options: argparse.Namespace) -> ExitCode:
@@ -145,13 +177,63 @@ def _keys(options: argparse.Namespace) -> ExitCode:
     return ExitCode.OK
 
 
+def _monitor(options: argparse.Namespace) -> NoReturn:
+    from pskkey.tools.ctl_follow import monitor
+
+    monitor(_socket(options), options.json)
+
+
+def _wait(options: argparse.Namespace) -> ExitCode:
+    from pskkey.tools.ctl_follow import has_epoch, has_role, is_synced, wait_until
+
+    path, timeout = _socket(options), options.timeout or WAIT
+    if options.synced:
+        wait_until(path, is_synced, "synced:", timeout)
+    elif options.role is not None:
+        wait_until(path, has_role(options.role), f"role {options.role}:", timeout)
+    else:
+        wait_until(path, has_epoch(options.epoch), f"epoch {options.epoch}:", timeout)
+    return ExitCode.OK
+
+
+def _rekey(options: argparse.Namespace) -> ExitCode:
+    from pskkey.tools.ctl_follow import rekey
+
+    rekey(_socket(options), options.wait, _timeout(options), options.json)
+    return ExitCode.OK
+
+
+def _switch_over(options: argparse.Namespace) -> ExitCode:
+    from pskkey.tools.ctl_follow import switch_over
+
+    switch_over(_socket(options), options.node, options.wait, _timeout(options), options.json)
+    return ExitCode.OK
+
+
+def _check_config(options: argparse.Namespace) -> ExitCode:
+    from pskkey.tools.ctl_setup import check_config
+
+    check_config(options.config)
+    return ExitCode.OK
+
+
+def _psk_generate(options: argparse.Namespace) -> ExitCode:
+    from pskkey.tools.ctl_setup import psk_generate
+
+    psk_generate(options.identity, options.output)
+    return ExitCode.OK
+
+
 def _get_status(options: argparse.Namespace) -> tuple[dict[str, Any], Status]:
-    path = Path(options.socket or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
-    parameters = call(path, "GetStatus", {}, options.timeout)
-    try:
-        return parameters, Status.parse_untrusted(parameters)
-    except BadPacket as error:
-        raise BadPacket(f"{path}: {error}") from None
+    return get_status(_socket(options), options.timeout or ANSWER_WITHIN)
+
+
+def _socket(options: argparse.Namespace) -> Path:
+    return Path(options.socket or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
+
+
+def _timeout(options: argparse.Namespace) -> float:
+    return float(options.timeout or (WAIT if options.wait else ANSWER_WITHIN))
 
 
 def _show(options: argparse.Namespace, parameters: Mapping[str, Any], lines: Sequence[str]) -> None:
@@ -161,52 +243,6 @@ def _show(options: argparse.Namespace, parameters: Mapping[str, Any], lines: Seq
 def _painter(environ: Mapping[str, str]) -> Painter:
     """Colour for a terminal that has it, unless NO_COLOR (no-color.org) asks for none."""
     return Painter(sys.stdout.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb")
-
-
-def _check_config(options: argparse.Namespace) -> ExitCode:
-    config = load_config(options.config)
-    mistakes = []
-    try:
-        print(f"node id: {node_id(config)}")
-    except ConfigError as error:
-        mistakes.append(str(error))
-    credential = next(
-        (store / CREDENTIAL_NAME for store in _CREDENTIAL_STORES if (store / CREDENTIAL_NAME).exists()), None
-    )
-    try:
-        path = find_psk_file(config.psk.file, os.environ)
-        if credential is not None and not path.exists():
-            print(f"pre-shared keys: only systemd can read {credential}, so they are not checked")
-        else:
-            print(f"pre-shared keys: {len(load_psk(path).accepted)} in {path}")
-    except ConfigError as error:
-        mistakes.append(str(error))
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-    print(f"{options.config}: ok")
-    return ExitCode.OK
-
-
-def _psk_generate(options: argparse.Namespace) -> ExitCode:
-    # A new name every time: the old and the new key stand in one file while they are exchanged.
-    identity = f"pskkey-{secrets.token_hex(4)}" if options.identity is None else options.identity
-    try:
-        line = generate_psk_line(identity)
-    except ConfigError as error:
-        raise ConfigError(f"--identity: {error}") from None
-    if options.output is None:
-        print(line)
-        return ExitCode.OK
-    try:
-        descriptor = os.open(options.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise ConfigError(f"{options.output}: exists already; remove it, or add a line to it by hand") from None
-    except OSError as error:
-        raise ConfigError(f"{options.output}: cannot be written: {error.strerror}") from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"{line}\n")
-    print(f"{options.output}: holds a new key; copy it to every node of the group", file=sys.stderr)
-    return ExitCode.OK
 
 
 if __name__ == "__main__":

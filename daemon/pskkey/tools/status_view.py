@@ -1,114 +1,18 @@
 """The daemon's status as a person reads it: at a glance, and safe for a terminal."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Self
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pskkey.tools.status_reading import KeyStatus, Status
 
-from pskkey.errors import BadPacket
-
-SCHEMA: Final = 1
-_JOINED_ROLES: Final = ("client", "master")
-_TROUBLES: Final[dict[str, str]] = {
+TROUBLES: Final[dict[str, str]] = {
     "handshakes_failed": "handshakes failed",
     "connections_refused": "connections refused",
     "bad_packets": "bad packets",
     "adverts_rejected": "adverts rejected",
-    "duplicate_id": "times another node had this node's id",
+    "duplicate_ids": "times another node had this node's id",
 }
 """Counters that should be zero, and what they count."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class NodeStatus(_Part):
-    """This node."""
-
-    id: str
-    name: str
-    priority: int
-    eligible: bool
-    version: str
-
-
-class MasterStatus(_Part):
-    """The master that this node knows."""
-
-    id: str
-    name: str
-    address: str | None
-    port: int
-
-
-class KeyStatus(_Part):
-    """A key that this node holds; `age_s` in seconds."""
-
-    epoch: int
-    suite: str
-    fingerprint: str
-    state: str
-    age_s: float
-
-
-class MemberStatus(_Part):
-    """A member of the group."""
-
-    id: str
-    name: str
-    role: str
-    address: str | None
-    sender_id: int | None
-    priority: int
-    eligible: bool
-    acked_epoch: int | None
-
-
-class SessionStatus(_Part):
-    """A local session manager."""
-
-    pid: int
-    uid: int
-    sender: bool
-    acked_epoch: int | None
-
-
-class Status(_Part):
-    """What GetStatus returns, in schema 1. Fields that came later are passed over."""
-
-    group: str
-    role: str
-    term: int
-    node: NodeStatus
-    master: MasterStatus | None
-    keys: tuple[KeyStatus, ...]
-    sender_id: int | None
-    members: tuple[MemberStatus, ...]
-    sessions: tuple[SessionStatus, ...]
-    counters: dict[str, int]
-
-    @classmethod
-    def parse_untrusted(cls, parameters: dict[str, Any]) -> Self:
-        """Read the parameters of a reply. Raises BadPacket."""
-        if parameters.get("schema") != SCHEMA:
-            raise BadPacket("the daemon speaks another version of the status; use the pskkeyctl that came with it")
-        try:
-            return cls.model_validate(parameters)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            place = ascii(".".join(map(str, first["loc"])))
-            raise BadPacket(f"the daemon sent a status that is none: {place}: {first['msg']}") from None
-
-    @property
-    def joined(self) -> bool:
-        """Whether this node has a master, be it itself."""
-        return self.role in _JOINED_ROLES
-
-    @property
-    def current_epoch(self) -> int | None:
-        """The epoch of the key that is sent with."""
-        return next((key.epoch for key in self.keys if key.state == "current"), None)
 
 
 class Painter:
@@ -151,7 +55,7 @@ def render_status(status: Status, painter: Painter) -> list[str]:
         ("Members", _members(status)),
         ("Sessions", _sessions(status)),
     ]
-    troubles = [f"{count} {what}" for name, what in _TROUBLES.items() if (count := status.counters.get(name, 0))]
+    troubles = [f"{count} {what}" for name, what in TROUBLES.items() if (count := status.counters.get(name, 0))]
     if troubles:
         rows.append(("Trouble", painter.warning(", ".join(troubles))))
     head = f'{paint("●")} {painter.bold(paint(safe(status.role)))} in group "{safe(status.group)}", term {status.term}'
@@ -221,11 +125,12 @@ def _key(key: KeyStatus) -> str:
 
 
 def _members(status: Status) -> str:
-    epoch = status.current_epoch
-    late = sum(member.acked_epoch != epoch for member in status.members)
-    if not late or epoch is None:
-        return str(len(status.members))
-    return f"{len(status.members)}, of which {late} not at epoch {epoch}"
+    late = len(status.late)
+    return (
+        f"{len(status.members)}, of which {late} not at epoch {status.current_epoch}"
+        if late
+        else str(len(status.members))
+    )
 
 
 def _sessions(status: Status) -> str:
