@@ -1,6 +1,7 @@
 """The entry point of `pskkeyd`, also as `python -m pskkey`: loads the daemon quickly, then runs it."""
 
 import gc
+import signal
 import sys
 from importlib import import_module
 
@@ -11,6 +12,8 @@ def main() -> int:
     Nothing that loads here is ever garbage, and looking for some meanwhile takes a sixth of the start: the collector
     begins afterwards, and passes over what was loaded.
     """
+    # Until the daemon takes it as the wish to read the PSK file again, which it has not read yet.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     gc.disable()
     app = import_module("pskkey.app")
     gc.freeze()

@@ -11,6 +11,7 @@ import secrets
 import signal
 import sys
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pskkey.adapters.key_client import KeyClient
 from pskkey.adapters.key_server import KeyServer
 from pskkey.adapters.key_socket import KeySocket
 from pskkey.adapters.mdns import Discovery
-from pskkey.adapters.process import forbid_core_dumps
+from pskkey.adapters.process import forbid_core_dumps, raise_descriptor_limit
 from pskkey.adapters.systemd import Systemd, inherited_sockets
 from pskkey.adapters.tls_listener import ServerLimits
 from pskkey.commands import Commands
@@ -32,7 +33,7 @@ from pskkey.core.events import SelfChanged, Started, StopRequested
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
 from pskkey.driver import Driver, Outlets, boot_time
-from pskkey.errors import ConfigError
+from pskkey.errors import ConfigError, without_keys
 from pskkey.model import Advert, Member
 from pskkey.psk import PskFile, find_psk_file, load_psk
 from pskkey.status import sentence, status
@@ -55,6 +56,9 @@ _WARNINGS = frozenset(
         NoticeKind.PROTOCOL_ERROR,
     }
 )
+
+_OTHER_DESCRIPTORS = 64 + 256 + 64
+"""File descriptors beside those for [limits]: our own, and those for `keys.sock` and `control.sock`."""
 
 _COUNTERS = ("handshakes_ok", "handshakes_failed", "adverts_rejected", "bad_packets", "elections", "rekeys")
 
@@ -94,6 +98,7 @@ class Daemon:
         self._settings = _settings(config, config.network.addresses)
         self._node = Node(self._settings)
         self._driver = Driver(self._node)
+        self._network = Network()
         self._systemd = Systemd(os.environ)
         emit = self._driver.emit
         limits = ServerLimits(
@@ -103,7 +108,7 @@ class Daemon:
             handshake_timeout=config.limits.handshake_timeout,
         )
         self._key_server = KeyServer(self._current_psk, config.tls.legacy_clients, limits, emit, self._counters)
-        self._key_client = KeyClient(self._current_psk, emit, self._counters)
+        self._key_client = KeyClient(self._current_psk, emit, self._counters, self._is_ours)
         self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters)
         self._control_socket = ControlSocket(
             self._status,
@@ -121,6 +126,7 @@ class Daemon:
             ip=config.network.ip,
             emit=emit,
             network_changed=self._network_changed,
+            failed=self._failed,
             counters=self._counters,
         )
         self._driver.attach(
@@ -143,7 +149,14 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload_psk)
         network = self._config.network
         inherited = inherited_sockets(os.environ)
-        try:
+        async with AsyncExitStack() as stack:  # takes down in the opposite order, all of it whatever fails
+            stack.push_async_callback(self._control_socket.stop)
+            stack.push_async_callback(self._key_socket.stop)
+            stack.push_async_callback(self._key_server.stop)
+            stack.push_async_callback(self._key_client.stop)
+            stack.push_async_callback(self._discovery.stop)
+            stack.callback(self._driver.close)
+            stack.push_async_callback(self._systemd.stopping)
             await self._key_socket.start(self._config.handoff.socket, inherited.get(KEYS_SOCKET))
             await self._control_socket.start(self._config.control.socket, inherited.get(CONTROL_SOCKET))
             await self._key_server.start(network.addresses, network.port)
@@ -152,14 +165,6 @@ class Daemon:
             self._systemd.ready()
             _log.info("pskkeyd %s, group %r, node %s", __version__, self._settings.group, self._settings.me.id)
             await self._driver.stopped
-        finally:
-            await self._systemd.stopping()
-            self._driver.close()
-            await self._discovery.stop()
-            await self._key_client.stop()
-            await self._key_server.stop()
-            await self._key_socket.stop()
-            await self._control_socket.stop()
         _log.info("stopped")
 
     def _current_psk(self) -> PskFile:
@@ -175,12 +180,42 @@ class Daemon:
             self._driver.emit(SelfChanged(self._settings.me))
 
     def _take_network(self, network: Network) -> None:
+        self._network = network
+        self._tell_of(network)
         if not self._config.network.addresses:
             self._settings.me = replace(self._settings.me, addresses=network.addresses)
 
     def _network_changed(self, network: Network) -> None:
+        self._network = network
+        self._tell_of(network)
         if not self._config.network.addresses:
             self._driver.emit(SelfChanged(replace(self._settings.me, addresses=network.addresses)))
+
+    def _tell_of(self, network: Network) -> None:
+        """Say what keeps this node from being found, which shows nowhere else."""
+        chosen = self._config.network.interfaces
+        if not network.multicast:
+            wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
+            _log.warning(
+                "alone: no interface of %s has an address now, so no other node is found; there are: %s",
+                wanted,
+                ", ".join(network.there) or "none",
+            )
+        elif not network.addresses and not self._config.network.addresses:
+            _log.warning("alone: there is no address that others could connect to, so nothing is announced")
+        if network.left_out and not self._config.network.addresses:
+            _log.info("more addresses than a node may tell others; not told: %s", ", ".join(network.left_out))
+
+    def _is_ours(self, address: str, port: int) -> bool:
+        """Whether our own key server listens there."""
+        if port != self._settings.me.port:
+            return False
+        return address in (self._config.network.addresses or self._network.addresses + self._network.left_out)
+
+    def _failed(self, error: BaseException) -> None:
+        """End the daemon on a defect of ours, rather than go on half dead."""
+        if not self._driver.stopped.done():
+            self._driver.stopped.set_exception(error)
 
     def _advertise(self, said: Advertise) -> None:
         me = self._settings.me
@@ -215,19 +250,36 @@ class Daemon:
         return status(self._node, self._settings, self._counters, boot_time())
 
 
+def _allow_descriptors(config: Config) -> None:
+    allowed = raise_descriptor_limit()
+    needed = config.limits.connections + config.limits.handshakes + _OTHER_DESCRIPTORS
+    if needed > allowed:
+        _log.warning(
+            "[limits] may need %d open files, but this process may have only %d: raise LimitNOFILE= of the service "
+            "or lower connections and handshakes",
+            needed,
+            allowed,
+        )
+
+
 def _complain(error: ConfigError) -> None:
     for line in str(error).splitlines():
-        print(f"pskkeyd: {line}", file=sys.stderr)
+        print(f"pskkeyd: {without_keys(line)}", file=sys.stderr)
 
 
 def _check(path: Path) -> Config:
     config = load_config(path)
     node_id(config)
     psk_file = find_psk_file(config.psk.file, os.environ)
-    if psk_file.exists():
-        load_psk(psk_file)
+    try:
+        psk_file.lstat()
+    except FileNotFoundError:
+        named = without_keys(psk_file)
+        print(f"pskkeyd: note: {named} does not exist yet; `pskkeyctl psk generate` makes one", file=sys.stderr)
+    except OSError as error:
+        raise ConfigError(f"{without_keys(psk_file)}: the PSK file cannot be looked at: {error.strerror}") from None
     else:
-        print(f"pskkeyd: note: {psk_file} does not exist yet; `pskkeyctl psk generate` makes one", file=sys.stderr)
+        load_psk(psk_file)
     return config
 
 
@@ -246,6 +298,7 @@ def main() -> int:
             return 0
         config = load_config(arguments.config)
         logs.configure(config.log.level)
+        _allow_descriptors(config)
         psk = load_psk(find_psk_file(config.psk.file, os.environ))
         asyncio.run(_run(config, psk))
     except ConfigError as error:

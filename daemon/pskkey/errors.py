@@ -3,6 +3,29 @@
 Each message is one sentence for the person who can act on it, and never holds a secret.
 """
 
+import re
+from typing import Final
+
+_HEX: Final = re.compile(r"[0-9A-Fa-f]{16,}")
+_BASE64: Final = re.compile(r"[0-9A-Za-z+/_-]{32,}=*")
+_WORD: Final = re.compile(r"[0-9A-Za-z+_-]{20,}=*")
+
+
+def without_keys(text: object) -> str:
+    """Return what an operator wrote (a name, a value, a path) with all hidden in it that may be a key.
+
+    A key pasted into the wrong place, or given as the name of a file, must not be repeated in a message.
+    """
+    hidden = _HEX.sub("<hidden>", str(text))
+    return _WORD.sub(_unless_readable, _BASE64.sub(_unless_readable, hidden))
+
+
+def _unless_readable(found: re.Match[str]) -> str:
+    """Hide what looks like Base64: it has digits, small and capital letters; long words and paths seldom have all."""
+    run = found[0]
+    mixed = all(any(test(letter) for letter in run) for test in (str.isdigit, str.islower, str.isupper))
+    return "<hidden>" if mixed and not run.startswith("/") else run
+
 
 class PskkeyError(Exception):
     """Base of every error that pskkey raises on purpose."""

@@ -36,7 +36,10 @@ class _Outbound:
 class KeyClient:
     """Opens sessions to key servers. Emits Connected, Received and Disconnected.
 
-    `psk` is asked at each attempt. Counters: `connects_ok`, `connects_failed`, `bad_packets`, `connections_stalled`.
+    `psk` is asked at each attempt. `is_ours` tells of an address and port whether we listen there ourselves: another
+    node may have the same address on a network of its own, and there we would meet only ourselves.
+
+    Counters: `connects_ok`, `connects_failed`, `bad_packets`, `connections_stalled`.
     """
 
     def __init__(
@@ -44,10 +47,12 @@ class KeyClient:
         psk: Callable[[], PskFile],
         emit: Callable[[Event], None],
         counters: Counter[str],
+        is_ours: Callable[[str, int], bool] = lambda _address, _port: False,
     ) -> None:
         self._psk = psk
         self._emit = emit
         self._counters = counters
+        self._is_ours = is_ours
         self._outbound: dict[Session, _Outbound] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: dict[TlsConnection, Session] = {}  # also those of attempts, and of sessions given up
@@ -155,7 +160,10 @@ class KeyClient:
     async def _try_addresses(self, action: Connect, outbound: _Outbound) -> None:
         """Try the addresses one after the other, each beside those that have not failed yet, until one is open."""
         psk = self._psk().active
-        waiting = list(action.addresses)
+        waiting = [address for address in action.addresses if not self._is_ours(address, action.port)]
+        if action.addresses and not waiting:
+            said = f"{', '.join(action.addresses)}, port {action.port}"
+            outbound.failures.append(Unreachable(f"{said}: this is our own address; the peer has no other"))
         attempts: dict[asyncio.Task[None], TlsConnection] = {}
         try:
             while (waiting or attempts) and outbound.connection is None:

@@ -10,13 +10,15 @@ runs; python-zeroconf is started anew on those that there are.
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal
 
 from zeroconf import (
     BadTypeInNameException,
+    Error,
     ServiceInfo,
     ServiceStateChange,
     Zeroconf,
@@ -24,6 +26,7 @@ from zeroconf import (
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from pskkey.adapters.interfaces import Network, look_up
+from pskkey.adapters.text_records import TextRecords
 from pskkey.core.events import AdvertReceived, AdvertRemoved, Event
 from pskkey.errors import BadPacket
 from pskkey.model import Advert
@@ -54,9 +57,31 @@ MAX_RESOLVING = 64
 
 RESOLVE_TIMEOUT_MS = 2000
 
+ATTEMPTS = 3
+"""Looks at which mDNS is started anew because it did not come up on every interface."""
+
+OWN_SIGNATURES = 64
+"""Signatures of ours that are remembered, to know our own adverts when they come back to us."""
+
+MAX_KNOWN = 4096
+"""Instances of our group that are remembered; only who has a PSK can make an entry."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """Whose verified advert stands under an instance name, its TXT record (None: to be verified anew) or its leave."""
+
+    node_id: str
+    text: bytes | None
+    left: bool = False
+
 
 class Discovery:
-    """One node's presence on mDNS. Counters: `adverts_rejected`, `adverts_accepted`."""
+    """One node's presence on mDNS. Counters: `adverts_rejected`, `adverts_accepted`.
+
+    `network_changed` is told of a new network before anything is announced there. `failed` is told of a defect of ours
+    that ended the following of the network.
+    """
 
     def __init__(
         self,
@@ -68,6 +93,7 @@ class Discovery:
         ip: Literal["both", "v4", "v6"],
         emit: Callable[[Event], None],
         network_changed: Callable[[Network], None],
+        failed: Callable[[BaseException], None],
         counters: Counter[str],
     ) -> None:
         self._group = group
@@ -77,15 +103,19 @@ class Discovery:
         self._ip = ip
         self._emit = emit
         self._network_changed = network_changed
+        self._failed = failed
         self._counters = counters
-        self._network = Network((), ())
+        self._network = Network()
+        self._attempts = 0
+        self._troubled = False
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._info: ServiceInfo | None = None
         self._advert: Advert | None = None
         self._repeats: list[asyncio.TimerHandle] = []
         self._resolving: dict[str, asyncio.Task[None]] = {}
-        self._ids: dict[str, str] = {}
+        self._known: dict[str, _Known] = {}
+        self._own_signatures: deque[bytes] = deque(maxlen=OWN_SIGNATURES)
         self._follower: asyncio.Task[None] | None = None
         self._signing: tuple[PskFile, list[Secret]] | None = None
 
@@ -93,8 +123,9 @@ class Discovery:
 
     async def start(self) -> Network:
         """Begin on the interfaces that there are, and follow their changes. Return what was found."""
-        await self._use(look_up(self._interfaces, self._ip))
+        await self._look(None)
         self._follower = asyncio.create_task(self._follow_network())
+        self._follower.add_done_callback(self._followed)
         return self._network
 
     async def stop(self) -> None:
@@ -108,42 +139,68 @@ class Discovery:
     async def _follow_network(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            network = look_up(self._interfaces, self._ip)
-            if network != self._network:
-                _log.info("the network changed: now %s", ", ".join(network.addresses) or "no usable interface")
-                await self._use(network)
-                self._network_changed(network)
+            await self._look(self._network_changed)
 
-    async def _use(self, network: Network) -> None:
-        await self._close()
-        self._network = network
-        if not network.multicast:
-            return
+    def _followed(self, follower: asyncio.Task[None]) -> None:
+        if not follower.cancelled() and (error := follower.exception()) is not None:
+            self._failed(error)
+
+    async def _look(self, tell: Callable[[Network], None] | None) -> None:
+        """Look at the machine's network and run there. What fails for now is tried again at the next look."""
         try:
-            self._zeroconf = AsyncZeroconf(interfaces=list(network.multicast))
-        except (OSError, RuntimeError) as error:
-            # An address may vanish between the look and the use: the next look finds out.
-            _log.warning("mDNS cannot run on %s: %s; trying again", network.multicast, error)
-            self._network = Network((), ())
+            network = look_up(self._interfaces, self._ip)
+            if network == self._network and not self._attempts:
+                return
+            if network != self._network:
+                self._network, self._attempts = network, ATTEMPTS
+                if tell is not None:
+                    _log.info("the network changed: now %s", ", ".join(network.addresses) or "no usable address")
+                    tell(network)
+                    await asyncio.sleep(0)  # so that what is announced there are its addresses, not the former ones
+            complete = await self._use(network)
+        except (OSError, RuntimeError, Error) as error:
+            # An address may vanish between the look and the use, and descriptors may run out.
+            if not self._troubled:
+                _log.warning("mDNS cannot run now: %s; trying again every %g s", error or repr(error), LOOK_EVERY)
+            self._troubled = True
+            self._attempts = max(self._attempts, 1)
             return
+        self._troubled = False
+        self._attempts = 0 if complete else self._attempts - 1
+        if not complete and not self._attempts:
+            _log.warning("mDNS does not run on all of %s", ", ".join(map(str, network.multicast)))
+
+    async def _use(self, network: Network) -> bool:
+        """Start mDNS anew on this network; tell whether it runs on every interface of it."""
+        await self._close()
+        if not network.multicast:
+            return True
+        self._zeroconf = AsyncZeroconf(interfaces=list(network.multicast))
         zeroconf = self._zeroconf.zeroconf
+        zeroconf.async_add_listener(TextRecords(SERVICE_TYPE, self._take_untrusted), None)
         await zeroconf.async_wait_for_start()
         self._browser = AsyncServiceBrowser(zeroconf, SERVICE_TYPE, handlers=[self._service_changed])
         if self._advert is not None:
             self.advertise(self._advert)
+        # An interface that fails is passed over in silence; its missing sender is all that shows it.
+        return len(zeroconf.engine.senders) >= len(network.multicast)
 
     async def _close(self) -> None:
         self._cancel_repeats()
         for task in list(self._resolving.values()):
             task.cancel()
         await asyncio.gather(*self._resolving.values(), return_exceptions=True)
-        if self._browser is not None:
-            await self._browser.async_cancel()
-            self._browser = None
-        if self._zeroconf is not None:
-            await self._zeroconf.async_close()
-            self._zeroconf = None
+        browser, self._browser = self._browser, None
+        running, self._zeroconf = self._zeroconf, None
         self._info = None
+        for known in self._known.values():
+            known.text = None  # what is heard when mDNS runs again counts, changed or not
+        try:
+            if browser is not None:
+                await browser.async_cancel()
+        finally:
+            if running is not None:
+                await running.async_close()
 
     # --- what we say --------------------------------------------------------------------------------------------
 
@@ -153,12 +210,14 @@ class Discovery:
         if self._zeroconf is None or not advert.addresses:
             return
         active = self._psk().active.key
+        pairs = encode_advert(advert, advert_key(active))
+        self._own_signatures.append(pairs["sig"].encode())
         info = ServiceInfo(
             SERVICE_TYPE,
             f"{instance_name(self._node_id)}.{SERVICE_TYPE}",
             addresses=[ip_address(a).packed for a in advert.addresses],
             port=advert.port,
-            properties=dict(encode_advert(advert, advert_key(active))),
+            properties=dict(pairs),
             server=f"{instance_name(self._node_id)}.local.",
             host_ttl=HOST_TTL,
             other_ttl=HOST_TTL,
@@ -189,12 +248,13 @@ class Discovery:
     def _service_changed(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
-        if self._info is not None and name == self._info.name and state_change is ServiceStateChange.Removed:
-            return
+        known = self._known.get(name)
         if state_change is ServiceStateChange.Removed:
-            node_id = self._ids.pop(name, None)
-            if node_id is not None:
-                self._emit(AdvertRemoved(node_id))
+            if known is not None and not known.left:
+                known.text, known.left = None, True
+                self._emit(AdvertRemoved(known.node_id))
+            return
+        if known is not None and known.text is not None:
             return
         try:
             info = AsyncServiceInfo(service_type, name)
@@ -202,33 +262,39 @@ class Discovery:
             self._reject(name, "its name is not of our service type")
             return
         if info.load_from_cache(zeroconf) or info.text:
-            self._take_untrusted(info)
+            # Its TXT record was taken or rejected when it came, unless it was forgotten since.
+            if known is not None and info.text:
+                self._take_untrusted(name, info.text)
         elif name not in self._resolving and len(self._resolving) < MAX_RESOLVING:
             task = asyncio.create_task(self._resolve(zeroconf, info))
             self._resolving[name] = task
             task.add_done_callback(lambda _: self._resolving.pop(name, None))
 
     async def _resolve(self, zeroconf: Zeroconf, info: AsyncServiceInfo) -> None:
+        """Ask for the TXT record of an instance; the answer is seen like every other one."""
         await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS)
-        if info.text:
-            self._take_untrusted(info)
 
-    def _take_untrusted(self, info: ServiceInfo) -> None:
-        properties = info.properties
-        if group_of_untrusted(properties) != self._group:
+    def _take_untrusted(self, name: str, text: bytes) -> None:
+        keys = self._verifying_keys()
+        known = self._known.get(name)
+        if known is not None and known.text == text:
+            return
+        properties = ServiceInfo(SERVICE_TYPE, f"advert.{SERVICE_TYPE}", properties=text).properties
+        if group_of_untrusted(properties) != self._group or properties.get(b"sig") in self._own_signatures:
             return
         try:
-            advert = decode_advert_untrusted(properties, self._verifying_keys())
+            advert = decode_advert_untrusted(properties, keys)
         except BadPacket as error:
-            self._reject(info.name, str(error))
+            self._reject(name, str(error))
             return
-        if advert.id == self._node_id and advert.addresses == (self._advert.addresses if self._advert else None):
-            return  # our own, heard by ourselves
-        if info.name != f"{instance_name(advert.id)}.{SERVICE_TYPE}":
-            self._reject(info.name, "it is another node's advert under this name")
+        if name != f"{instance_name(advert.id)}.{SERVICE_TYPE}":
+            self._reject(name, "it is another node's advert under this name")
             return
         self._counters["adverts_accepted"] += 1
-        self._ids[info.name] = advert.id
+        self._known.pop(name, None)
+        while len(self._known) >= MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[name] = _Known(advert.id, text)
         self._emit(AdvertReceived(advert))
 
     def _reject(self, name: str, why: str) -> None:
@@ -239,4 +305,6 @@ class Discovery:
         psk = self._psk()
         if self._signing is None or self._signing[0] is not psk:
             self._signing = (psk, [advert_key(key) for key in psk.accepted.values()])
+            for known in self._known.values():
+                known.text = None  # to be verified again
         return self._signing[1]

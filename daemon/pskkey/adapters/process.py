@@ -1,9 +1,24 @@
 """What this process asks of the kernel for the sake of the keys in its memory."""
 
 import ctypes
+import logging
 import resource
+import sys
 
 _PR_SET_DUMPABLE = 4
+
+_log = logging.getLogger("pskkey.process")
+
+
+def raise_descriptor_limit() -> int:
+    """Allow this process as many file descriptors as it may have at all; return that number (getrlimit(2))."""
+    allowed, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        allowed = hard
+    except (OSError, ValueError) as error:  # a hard limit above what the kernel allows by now (fs.nr_open)
+        _log.info("the limit of open files stays at %d: %s", allowed, error)
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
 
 
 def forbid_core_dumps() -> None:
