@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from pskkey.config_mistakes import describe
-from pskkey.errors import ConfigError
+from pskkey.errors import ConfigError, without_keys
 from pskkey.model import SENDER_IDS, Suite
 
 DEFAULT_CONFIG: Final = Path("/etc/pskkey.toml")
@@ -280,15 +280,18 @@ class Config(_Table):
 
         Raises ConfigError with one sentence, on a line of its own, for every mistake.
         """
+        named = without_keys(source)
         try:
             tables = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise ConfigError(f"{source}: not TOML: {error}; allowed: tables of keys, as in https://toml.io") from None
+            raise ConfigError(
+                f"{named}: not TOML: {without_keys(error)}; allowed: tables of keys, as in https://toml.io"
+            ) from None
         try:
             return cls.model_validate(tables, context=source.absolute().parent)
         except ValidationError as error:
             # Without its cause: that repeats every value, and a key pasted into the wrong file would be among them.
-            raise ConfigError("\n".join(f"{source}: {mistake}" for mistake in describe(error, cls))) from None
+            raise ConfigError("\n".join(f"{named}: {mistake}" for mistake in describe(error, cls))) from None
 
 
 def load_config(path: Path) -> Config:
@@ -296,18 +299,19 @@ def load_config(path: Path) -> Config:
 
     Raises ConfigError, a sentence for each mistake: `FILE: [table] key: what is wrong; allowed: ...`.
     """
+    named = without_keys(path)
     try:
         with path.open("rb") as file:
             data = file.read(MAX_CONFIG_SIZE + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; allowed: a readable TOML file") from None
+        raise ConfigError(f"{named}: cannot be read: {error.strerror}; allowed: a readable TOML file") from None
     if len(data) > MAX_CONFIG_SIZE:
-        raise ConfigError(f"{path}: is too large; allowed: at most {MAX_CONFIG_SIZE} bytes of TOML")
+        raise ConfigError(f"{named}: is too large; allowed: at most {MAX_CONFIG_SIZE} bytes of TOML")
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}: not UTF-8 (at line {line}); allowed: TOML, which is UTF-8 text") from None
+        raise ConfigError(f"{named}: not UTF-8 (at line {line}); allowed: TOML, which is UTF-8 text") from None
     return Config.parse(text, path)
 
 

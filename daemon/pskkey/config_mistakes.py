@@ -4,18 +4,16 @@ Pydantic finds them; here each becomes `[table] key: what is wrong; allowed: ...
 """
 
 import json
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from pskkey.errors import without_keys
+
 _SHOWN_VALUE: Final = 60
 """Characters of a wrong value that are repeated to the operator."""
-
-_KEY_LIKE: Final = re.compile(r"[0-9A-Fa-f]{24,}|[0-9A-Za-z+/_-]{40,}")
-"""What may be a key pasted into the wrong place: it is never repeated."""
 
 
 def describe(error: ValidationError, file: type[BaseModel]) -> list[str]:
@@ -24,7 +22,7 @@ def describe(error: ValidationError, file: type[BaseModel]) -> list[str]:
 
 
 def _sentence(mistake: Any, file: type[BaseModel]) -> str:
-    table, *rest = (str(step) for step in mistake["loc"])
+    table, *rest = (without_keys(step) for step in mistake["loc"])
     tables = [f"[{name}]" for name in file.model_fields]
     model = _table_model(file, table)
     if model is None:
@@ -63,7 +61,7 @@ def _owner(key: str, file: type[BaseModel]) -> str:
 def _reason(mistake: Any) -> str:
     kind: str = mistake["type"]
     if kind == "value_error":
-        return str(mistake["ctx"]["error"])
+        return without_keys(mistake["ctx"]["error"])
     if kind.endswith(("_type", "_parsing")) or kind == "is_instance_of":
         return "is of another type"
     if kind.startswith(("greater_than", "less_than", "finite_number")):
@@ -79,5 +77,5 @@ def _toml(value: object) -> str:
         text = json.dumps(value, ensure_ascii=True, default=str)
     else:
         text = "a table" if isinstance(value, dict) else str(value)
-    text = _KEY_LIKE.sub("<hidden>", text)
+    text = without_keys(text)
     return text if len(text) <= _SHOWN_VALUE else f"{text[:_SHOWN_VALUE]}..."

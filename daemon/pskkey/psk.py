@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
-from pskkey.errors import ConfigError
+from pskkey.errors import ConfigError, without_keys
 from pskkey.secret import Secret
 
 MIN_KEY_SIZE = 16
@@ -58,7 +58,7 @@ class PskFile:
         key = self.accepted.get(identity)
         if key is None:
             raise ConfigError(
-                f"the PSK file has no identity {identity!r}; it has {', '.join(map(repr, self.accepted))}"
+                without_keys(f"the PSK file has no identity {identity!r}; it has {', '.join(map(repr, self.accepted))}")
             )
         return PskFile(Psk(identity, key), MappingProxyType({identity: key}))
 
@@ -66,6 +66,7 @@ class PskFile:
 def load_psk(path: Path) -> PskFile:
     """Read a PSK file. Raises ConfigError naming the file, the line and what is allowed, never what stands there."""
     accepted: dict[str, Secret] = {}
+    named = without_keys(path)
     for number, line in enumerate(_read(path).split("\n"), start=1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -74,11 +75,11 @@ def load_psk(path: Path) -> PskFile:
             psk = _parse_line(text)
             _check_new(psk, accepted)
         except ConfigError as error:
-            raise ConfigError(f"{path}, line {number}: {error}") from None
+            raise ConfigError(f"{named}, line {number}: {error}") from None
         accepted[psk.identity] = psk.key
     if not accepted:
         raise ConfigError(
-            f"{path}: holds no PSK; write one line 'identity:hexkey' (`pskkeyctl psk generate` makes one)"
+            f"{named}: holds no PSK; write one line 'identity:hexkey' (`pskkeyctl psk generate` makes one)"
         )
     identity, key = next(iter(accepted.items()))
     return PskFile(Psk(identity, key), MappingProxyType(accepted))
@@ -92,7 +93,15 @@ def find_psk_file(configured: Path | None, environ: Mapping[str, str]) -> Path:
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if directory:
         credential = Path(directory) / CREDENTIAL_NAME
-        if credential.exists():
+        try:
+            credential.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise ConfigError(
+                f"{without_keys(credential)}: the PSK credential cannot be looked at: {error.strerror}"
+            ) from None
+        else:
             return credential
     if configured is None:
         raise ConfigError(f"no PSK file: name one, or pass the systemd credential {CREDENTIAL_NAME}")
@@ -109,30 +118,31 @@ def generate_psk_line(identity: str) -> str:
 
 
 def _read(path: Path) -> str:
+    named = without_keys(path)
     try:
         # Not blocking: opening a FIFO that somebody put there must not hang the start.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise ConfigError(f"{path}: the PSK file cannot be opened: {error.strerror}") from None
+        raise ConfigError(f"{named}: the PSK file cannot be opened: {error.strerror}") from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise ConfigError(f"{path}: the PSK file is not a regular file")
+        raise ConfigError(f"{named}: the PSK file is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
         if status.st_mode & stat.S_IRWXO:
             raise ConfigError(
-                f"{path}: the PSK file may be read or changed by every user of this machine (mode "
+                f"{named}: the PSK file may be read or changed by every user of this machine (mode "
                 f"{stat.S_IMODE(status.st_mode):04o}); allow 0600, or 0640 with a group of its own"
             )
         if status.st_mode & stat.S_IWGRP:
-            raise ConfigError(f"{path}: the PSK file may be changed by its group; allow 0600 or 0640")
+            raise ConfigError(f"{named}: the PSK file may be changed by its group; allow 0600 or 0640")
         content = file.read(MAX_FILE_SIZE + 1)
     if len(content) > MAX_FILE_SIZE:
-        raise ConfigError(f"{path}: the PSK file is larger than the {MAX_FILE_SIZE} bytes allowed")
+        raise ConfigError(f"{named}: the PSK file is larger than the {MAX_FILE_SIZE} bytes allowed")
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: the PSK file is not UTF-8 text") from None
+        raise ConfigError(f"{named}: the PSK file is not UTF-8 text") from None
 
 
 def _parse_line(text: str) -> Psk:
