@@ -28,7 +28,7 @@ class CallHandler(Protocol):
         After a reply with `continues` the connection takes `connection.update` and no further calls.
         """
 
-    def broken(self, error: BadPacket) -> None:
+    def broken(self, peer: PeerCredentials, error: BadPacket) -> None:
         """Note that a caller broke the protocol; its connection is closed."""
 
     def lost(self, connection: "ControlConnection") -> None:
@@ -76,7 +76,7 @@ class ControlConnection(asyncio.BufferedProtocol):
             if len(self._calls) > MAX_WAITING:
                 raise BadPacket(f"more than {MAX_WAITING} calls wait for the reply to an earlier one")  # noqa: TRY301
         except BadPacket as error:
-            self._handler.broken(error)
+            self._handler.broken(self._peer, error)
             self._transport.abort()
             return
         self._proceed()

@@ -13,6 +13,7 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
+from pskkey.adapters.complaints import Complaints
 from pskkey.adapters.control_connection import ControlConnection
 from pskkey.adapters.local_access import LocalAccess, PeerCredentials
 from pskkey.adapters.unix_listener import UnixListener
@@ -89,6 +90,7 @@ class ControlSocket:
         self._followers: set[ControlConnection] = set()
         self._publication: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
+        self._complaints = Complaints(_log)
 
     async def start(self, path: Path, inherited: socket | None = None) -> None:
         """Listen at `path`, or on an `inherited` listening socket. Raises ConfigError."""
@@ -123,7 +125,7 @@ class ControlSocket:
             self._connections[connection] = peer
         else:
             self._counters["connections_refused"] += 1
-            _log.warning("refused process %d of user %d: too many connections", peer.pid, peer.uid)
+            self._complaints.warn(f"user {peer.uid}", f"process {peer.pid} was refused: too many connections")
         return room
 
     def called(self, connection: ControlConnection, peer: PeerCredentials, call: Call) -> Reply | None:
@@ -141,10 +143,10 @@ class ControlSocket:
             case _:
                 return interface_not_found(interface)
 
-    def broken(self, error: BadPacket) -> None:
+    def broken(self, peer: PeerCredentials, error: BadPacket) -> None:
         """Note that a caller broke the protocol."""
         self._counters["bad_packets"] += 1
-        _log.warning("closed a connection: %s", error)
+        self._complaints.warn(f"user {peer.uid}", f"process {peer.pid} sent a bad packet: {error}")
 
     def lost(self, connection: ControlConnection) -> None:
         """Forget a connection that is gone. A command that it called runs to its end."""
@@ -184,7 +186,7 @@ class ControlSocket:
             known = method in _DESCRIBED_METHODS
             return method_not_implemented(call.method) if known else method_not_found(call.method)
         if not self._access.allows(peer):
-            _log.warning("denied %s to process %d of user %d", method, peer.pid, peer.uid)
+            self._complaints.warn(f"user {peer.uid}", f"process {peer.pid} was denied {method}")
             return permission_denied()
         _log.info("%s by process %d of user %d", method, peer.pid, peer.uid)
         task = asyncio.get_running_loop().create_task(self._run(connection, command, call.parameters))

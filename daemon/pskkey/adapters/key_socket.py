@@ -12,6 +12,7 @@ from pathlib import Path
 from socket import socket
 from typing import Final, cast
 
+from pskkey.adapters.complaints import Complaints
 from pskkey.adapters.local_access import LocalAccess, PeerCredentials
 from pskkey.adapters.unix_listener import UnixListener
 from pskkey.core.events import Attached, Direction, Disconnected, Event, Process, Received, Session
@@ -42,6 +43,7 @@ class KeySocket:
         self._connections: dict[Session, _Connection] = {}
         self._refused: set[_Connection] = set()
         self._last_number = 0
+        self._complaints = Complaints(_log)
 
     async def start(self, path: Path, inherited: socket | None = None) -> None:
         """Listen at `path`, or on an `inherited` listening socket. Raises ConfigError."""
@@ -89,11 +91,11 @@ class KeySocket:
         self._emit(Received(session, message))
         return session in self._connections
 
-    def broken(self, session: Session, error: BadPacket) -> None:
+    def broken(self, session: Session, uid: int, error: BadPacket) -> None:
         """Close a session whose consumer broke the protocol."""
         self._counters["bad_packets"] += 1
         reason = f"the consumer sent a bad packet: {error}"
-        _log.warning("session %d: %s", session.number, reason)
+        self._complaints.warn(f"user {uid}", reason)
         self.disconnect(session, ErrorMessage("bad_packet", str(error)))
         self._emit(Disconnected(session, reason))
 
@@ -105,7 +107,7 @@ class KeySocket:
 
     def _refuse(self, connection: "_Connection", peer: PeerCredentials, error: ErrorMessage) -> None:
         self._counters["connections_refused"] += 1
-        _log.warning("refused process %d: %s", peer.pid, error.message)
+        self._complaints.warn(f"user {peer.uid}", f"process {peer.pid} was refused: {error.message}")
         self._refused.add(connection)
         connection.close(error)
 
@@ -120,6 +122,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._buffer = bytearray(READ_SIZE)
         self._reader = PacketReader(Door.KEYS, Side.SERVER)
         self._session: Session | None = None
+        self._uid = 0
         self._writable = True
         self._newest: KeyState | None = None
         self._reason = "the consumer closed the connection"
@@ -134,6 +137,7 @@ class _Connection(asyncio.BufferedProtocol):
             _log.warning("cannot tell who connects: %s", error.strerror)
             self._transport.abort()
             return
+        self._uid = peer.uid
         self._session = self._owner.admit(self, peer)
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002
@@ -145,7 +149,7 @@ class _Connection(asyncio.BufferedProtocol):
         try:
             messages = self._reader.receive_untrusted(bytes(self._buffer[:nbytes]))
         except BadPacket as error:
-            self._owner.broken(self._session, error)
+            self._owner.broken(self._session, self._uid, error)
             return
         for message in messages:
             if not self._owner.received(self._session, message):

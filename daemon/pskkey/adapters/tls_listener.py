@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pskkey.adapters.complaints import Complaints
 from pskkey.adapters.listening_sockets import open_listening_sockets
 from pskkey.adapters.tls_connection import CLOSE_TIMEOUT, Owner, TlsConnection
 from pskkey.adapters.tls_psk import explain_client_failure, server_context
@@ -22,8 +23,6 @@ from pskkey.psk import PskFile
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when the system has no file descriptor or memory for another connection."""
 
-_LOG_PERIOD = 10.0
-_LOG_ADDRESSES = 256
 _log = logging.getLogger("pskkey.tls")
 
 
@@ -81,7 +80,7 @@ class TlsListener:
         self._handshakes: dict[asyncio.Task[None], _Handshake] = {}  # the oldest first
         self._connections: dict[TlsConnection, bool] = {}  # whether the owner was told of it
         self._all_lost = asyncio.Event()
-        self._complaints = _Complaints()
+        self._complaints = Complaints(_log)
 
     @property
     def port(self) -> int | None:
@@ -130,7 +129,7 @@ class TlsListener:
             return
         self._connections[connection] = False
         self._counters["connections_refused"] += 1
-        self._complaints.warn(connection.address, "there is no place for another connection")
+        self._complaints.warn(f"Connection from {connection.address}", "there is no place for another connection")
         connection.write(self._refusal)
         connection.close("there was no place for it")
 
@@ -144,7 +143,7 @@ class TlsListener:
         told = self._connections.pop(connection, False)
         if connection.broke_protocol or connection.stalled:
             self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
-            self._complaints.warn(connection.address, reason)
+            self._complaints.warn(f"Connection from {connection.address}", reason)
         if not self._connections:
             self._all_lost.set()
         if told:
@@ -160,7 +159,7 @@ class TlsListener:
             except OSError as error:
                 # Out of file descriptors or memory: the pending connection would wake us again at once.
                 self._counters["accept_failures"] += 1
-                self._complaints.warn("anybody", f"accepting failed: {error.strerror}; trying again")
+                self._complaints.warn("Connections", f"accepting failed: {error.strerror}; trying again")
                 self._drop_handshake(0)
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
@@ -188,7 +187,9 @@ class TlsListener:
         except OSError as error:
             self._counters["handshakes_failed"] += 1
             known = connection.identity in psk.accepted
-            self._complaints.warn(handshake.address, explain_client_failure(error, connection.identity, known))
+            self._complaints.warn(
+                f"Connection from {handshake.address}", explain_client_failure(error, connection.identity, known)
+            )
             # Its traceback leads to the future that holds it, and to the 256 KiB buffer of asyncio's TLS. Without this
             # the memory of a flood of failed handshakes comes back only at some full run of the garbage collector.
             error.with_traceback(None)
@@ -241,20 +242,3 @@ async def _readable(accepted: socket.socket) -> None:
         await ready.wait()
     finally:
         loop.remove_reader(accepted)
-
-
-class _Complaints:
-    """Says at most one line about each address in ten seconds, so that a flood cannot fill the log."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, float] = {}
-
-    def warn(self, address: str, reason: str) -> None:
-        now = asyncio.get_running_loop().time()
-        if len(self._said) >= _LOG_ADDRESSES:
-            self._said = {other: at for other, at in self._said.items() if now - at < _LOG_PERIOD}
-        if now - self._said.get(address, -_LOG_PERIOD) < _LOG_PERIOD or len(self._said) >= _LOG_ADDRESSES:
-            _log.debug("Connection from %s: %s", address, reason)
-            return
-        self._said[address] = now
-        _log.warning("Connection from %s: %s (more of it within %d s is not told)", address, reason, _LOG_PERIOD)
