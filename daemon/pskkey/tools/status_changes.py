@@ -66,10 +66,10 @@ def changes(before: Status, after: Status) -> Iterator[Change]:
         yield Change("master", who(after.master), values)
     yield from _members(before, after)
     yield from _keys(before, after)
+    yield from _sessions(before, after)
     if after.sender_id != before.sender_id:
         text = f"sender id {_or_none(before.sender_id)} -> {_or_none(after.sender_id)}"
         yield Change("sender_id", text, {"before": before.sender_id, "after": after.sender_id})
-    yield from _sessions(before, after)
     yield from _warnings(before, after)
 
 

@@ -1,0 +1,174 @@
+"""pskkeyctl's verbs that change things or follow them, against real daemons on loopback."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.lab.daemon import Daemon, environment
+from tests.lab.group import Group
+from tests.system.loopback import Loopback
+
+PSKKEYCTL = Path(sys.executable).with_name("pskkeyctl")
+
+
+@asynccontextmanager
+async def started(daemon: Daemon, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        PSKKEYCTL, "--socket", daemon.control_socket, *arguments,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def run(daemon: Daemon, *arguments: str) -> tuple[int | None, str, str]:
+    async with started(daemon, *arguments) as process:
+        output, errors = await asyncio.wait_for(process.communicate(), 40)
+        return process.returncode, output.decode(), errors.decode()
+
+
+async def event(process: asyncio.subprocess.Process, **wanted: object) -> dict[str, object]:
+    """Return the next event of a monitor that has these values."""
+    assert process.stdout is not None
+    while True:
+        said: dict[str, object] = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+        assert said["schema"] == 1
+        assert "time" in said
+        if wanted.items() <= said.items():
+            return said
+
+
+async def group_of(loopback: Loopback, count: int, dead_after: float = 1.5) -> tuple[Daemon, ...]:
+    """Start daemons of which the first will be the master, and wait until they are a group."""
+    daemons = tuple(
+        loopback.daemon(f"n{n}", {"node": {"priority": 200 - n}, "election": {"dead_after": dead_after}})
+        for n in range(count)
+    )
+    group = Group(daemons)
+    group.start()
+    await group.together(10)
+    return daemons
+
+
+async def test_rekey_waits_for_the_new_key(loopback: Loopback) -> None:
+    master, client = await group_of(loopback, 2)
+    for epoch, daemon in ((2, master), (3, client)):
+        code, output, errors = await run(daemon, "rekey", "--wait")
+        status = await daemon.status()
+        assert status is not None
+        (current,) = [key for key in status["keys"] if key["state"] == "current"]
+        assert (code, output, errors) == (0, f"epoch {epoch}, {current['fingerprint']}\n", "")
+        assert current["epoch"] == epoch
+    assert await run(master, "wait", "--epoch", "3") == (0, "", "")
+    assert await run(client, "wait", "--synced") == (0, "", "")
+    code, output, _ = await run(master, "rekey", "--wait", "--json")
+    assert (code, json.loads(output)["epoch"]) == (0, 4)
+    assert await run(master, "rekey") == (0, "", "")
+    assert await run(client, "wait", "--epoch", "5") == (0, "", "")
+
+
+async def test_rekey_names_who_does_not_answer(loopback: Loopback) -> None:
+    master, client = await group_of(loopback, 2, dead_after=30)
+    client.signal(signal.SIGSTOP)
+    code, output, errors = await run(master, "rekey", "--wait", "--timeout", "2")
+    assert (code, output) == (5, "")
+    assert errors == "pskkeyctl: a new key everywhere: not within 2 s: the key of epoch 2 is being distributed\n"
+
+
+async def test_switchover(loopback: Loopback) -> None:
+    master, heir, other = await group_of(loopback, 3)
+    code, _, errors = await run(heir, "switchover")
+    assert code == 1
+    assert errors.endswith("this node is not the master; n0 is the master, ask there\n")
+    code, _, errors = await run(master, "switchover", "nobody")
+    assert code == 1
+    assert errors.endswith("has the id or name nobody; see pskkeyctl members\n")
+    assert await run(master, "switchover", "n2", "--wait") == (0, f"master n2 ({other.id[:8]}), term 2\n", "")
+    assert await run(other, "wait", "--role", "master") == (0, "", "")
+    code, output, _ = await run(other, "switchover", "--wait", "--json")
+    assert code == 0
+    assert json.loads(output) == {"schema": 1, "master": {"id": master.id, "name": "n0"}, "term": 3}
+
+
+async def test_wait_gives_up_with_a_sentence(loopback: Loopback) -> None:
+    daemon = loopback.daemon("n0")
+    goal = ("wait", "--role", "joining", "--timeout", "0.5")
+    assert await run(daemon, *goal) == (
+        5,
+        "",
+        f"pskkeyctl: role joining: not within 0.5 s: {daemon.control_socket}: "
+        "no daemon listens there; is pskkeyd running?\n",
+    )
+    daemon.start()
+    assert await run(daemon, "wait", "--synced") == (0, "", "")
+    assert await run(daemon, *goal) == (5, "", "pskkeyctl: role joining: not within 0.5 s: this node is master\n")
+    assert await run(daemon, "wait", "--epoch", "9", "--timeout", "0.3") == (
+        5,
+        "",
+        "pskkeyctl: epoch 9: not within 0.3 s: this node sends with epoch 1\n",
+    )
+    for mistake in (
+        ["wait"],
+        ["wait", "--epoch", "0"],
+        ["wait", "--role", "king"],
+        ["wait", "--synced", "--epoch", "1"],
+    ):
+        assert (await run(daemon, *mistake))[0] == 2
+
+
+async def test_wait_and_monitor_outlive_the_daemon(loopback: Loopback) -> None:
+    daemon = loopback.daemon("n0")
+    daemon.start()
+    assert (await run(daemon, "wait", "--role", "master"))[0] == 0
+    async with started(daemon, "wait", "--epoch", "2") as wait, started(daemon, "monitor", "--json") as monitor:
+        start = await event(monitor, event="start")
+        assert (start["role"], start["epoch"], start["members"]) == ("master", 1, 1)
+        await daemon.stop()
+        await event(monitor, event="daemon_away")
+        assert wait.returncode is None
+        daemon.start()
+        await event(monitor, event="daemon_back")
+        await event(monitor, event="role", after="master")
+        assert (await run(daemon, "rekey", "--wait"))[0] == 0
+        # Nobody else has to acknowledge it.
+        await event(monitor, event="key", epoch=2, before=None, after="current")
+        assert await asyncio.wait_for(wait.wait(), 10) == 0
+        monitor.send_signal(signal.SIGINT)
+        _, errors = await asyncio.wait_for(monitor.communicate(), 10)
+        assert (monitor.returncode, errors) == (130, b"")
+
+
+async def test_monitor_tells_of_others(loopback: Loopback) -> None:
+    daemon, newcomer = loopback.daemon("n0", {"node": {"priority": 200}}), loopback.daemon("n1")
+    assert (await run(daemon, "monitor"))[0] == 3
+    daemon.start()
+    assert (await run(daemon, "wait", "--role", "master"))[0] == 0
+    async with started(daemon, "monitor", "--json") as monitor:
+        await event(monitor, event="start")
+        newcomer.start()
+        joined = await event(monitor, event="member_joined")
+        assert (joined["id"], joined["name"]) == (newcomer.id, "n1")
+        stream = await asyncio.open_unix_connection(daemon.control_socket)
+        stream[1].write(b"rubbish\0")
+        warning = await event(monitor, event="warning")
+        assert (warning["counter"], warning["more"], warning["total"]) == ("bad_packets", 1, 1)
+        stream[1].close()
+        _, writer = await asyncio.open_unix_connection(daemon.keys_socket)
+        writer.write(bytes([1, 2, 0, 1, 1]))  # KEY_WATCH: I will send
+        attached = await event(monitor, event="session_attached")
+        assert (attached["pid"], attached["sender"]) == (os.getpid(), True)
+        assert (await event(monitor, event="sender_id"))["before"] is None
+        writer.close()
+        await event(monitor, event="session_detached", pid=os.getpid())
+        await newcomer.stop()
+        await event(monitor, event="member_left", id=newcomer.id)
