@@ -271,9 +271,9 @@ async def test_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
 @acts_as_nobody
 async def test_socket_of_others_is_denied(tmp_path: Path) -> None:
     let_everybody_enter(tmp_path)
-    # argparse imports locale when it needs it, and the other user may not be able to read our Python any more.
+    # argparse imports two modules only when it needs them, and then the other user may not be able to read our Python.
     code = (
-        "import locale, os, sys; from pskkey.tools.pskkeyctl import main\n"
+        "import locale, os, shutil, sys; from pskkey.tools.pskkeyctl import main\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.exit(main(sys.argv[1:]))"
     )
     async with daemon(tmp_path / "c", MASTER):
