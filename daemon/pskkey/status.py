@@ -43,7 +43,12 @@ def status(node: Node, settings: Settings, counters: Mapping[str, int], now: flo
         "sender_id": node.key_state().sender_id,
         "members": [_member(m, group) for m in members],
         "sessions": [
-            {"pid": c.process.pid, "uid": c.process.uid, "sender": c is node.consumers.sender, "acked_epoch": c.acked_epoch}
+            {
+                "pid": c.process.pid,
+                "uid": c.process.uid,
+                "sender": c is node.consumers.sender,
+                "acked_epoch": c.acked_epoch,
+            }
             for c in node.consumers.all
             if c.watches
         ],

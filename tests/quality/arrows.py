@@ -27,6 +27,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "api": FOUNDATION | {"adapters", "psk", "wire"},
     "status": FOUNDATION | {"core"},
     "driver": FOUNDATION | {"core"},
+    "__main__": frozenset({"app"}),
     "commands": FOUNDATION | {"adapters", "core"},
     "app": FOUNDATION | {"", "adapters", "commands", "config", "core", "driver", "logs", "psk", "status", "wire"},
     "tools": FOUNDATION | {"", "api", "config", "mcast", "psk", "tools", "watcher", "wire"},
