@@ -1,0 +1,119 @@
+"""Real daemons on hosts whose interfaces and addresses come, go and change."""
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from pskkey.psk import generate_psk_line
+from tests.lab.daemon import Daemon
+from tests.lab.group import Group
+from tests.lab.namespaces import INTERFACE, Host, Switch, switch
+
+pytestmark = pytest.mark.usefixtures("as_root")
+
+
+@pytest.fixture
+def hosts(as_root: None) -> Iterator[Switch]:  # noqa: ARG001
+    with switch(2) as made:
+        yield made
+
+
+@pytest.fixture
+async def group(hosts: Switch) -> AsyncIterator[Group]:
+    with tempfile.TemporaryDirectory(prefix="psk-") as name:
+        directory = Path(name)
+        psk = directory / "psk"
+        psk.touch(0o600)
+        psk.write_text(generate_psk_line("group") + "\n")
+        made = Group(
+            Daemon(directory / f"n{number}", {"psk": {"file": str(psk)}}, host.command)
+            for number, host in enumerate(hosts.hosts, start=1)
+        )
+        yield made
+        for daemon in made.daemons:
+            daemon.destroy()
+        print(made.transcript())
+
+
+def ip(host: Host, command: str) -> None:
+    host.run("ip", *command.split())
+
+
+async def logged(daemon: Daemon, text: str, within: float) -> None:
+    """Wait until it has logged `text`."""
+    deadline = time.monotonic() + within
+    while text not in daemon.log:
+        assert time.monotonic() < deadline, daemon.log
+        await asyncio.sleep(0.05)
+
+
+async def test_more_addresses_than_a_node_may_tell(hosts: Switch, group: Group) -> None:
+    for host in hosts.hosts:
+        for number in range(12):
+            ip(host, f"address add {host.ipv4.replace('10.83.0', f'10.83.{100 + number}')}/16 dev {INTERFACE}")
+        ip(host, "link add other0 type bridge")
+        ip(host, "address add 10.99.0.1/24 dev other0")
+    printed = hosts.hosts[0].run(
+        sys.executable,
+        "-c",
+        "from pskkey.adapters.interfaces import look_up; network = look_up((), 'both'); "
+        "print(*network.addresses); print(*network.left_out)",
+    )
+    told, left_out = (line.split() for line in printed.splitlines())
+    assert (len(told), len(left_out)) == (8, 7)
+    assert {hosts.hosts[0].ipv4, "10.99.0.1"} <= set(told)  # one of each interface at least
+    # Both hosts have 10.99.0.1: who connects there meets itself, and must go on to another address.
+    group.start()
+    await group.together(20)
+    assert "not told" in group.daemons[0].log
+
+
+async def test_an_interface_made_anew_and_a_new_address(hosts: Switch, group: Group) -> None:
+    host, switch_namespace = hosts.hosts[0], f"{hosts.hosts[0].namespace.rpartition('n')[0]}switch"
+    group.start()
+    await group.together(20)
+    ip(host, f"address add 10.83.9.9/16 dev {INTERFACE}")
+    await logged(group.daemons[0], "10.83.9.9", 6)
+    before = len(group.daemons[0].log)
+    ip(host, f"link delete {INTERFACE}")
+    ip(host, f"link add {INTERFACE} type veth peer name again netns {switch_namespace}")
+    for line in ("10.83.0.1/16", "10.83.9.9/16"):
+        ip(host, f"address add {line} dev {INTERFACE}")
+    ip(host, f"address add {host.ipv6}/64 dev {INTERFACE} nodad")
+    ip(host, f"link set {INTERFACE} up")
+    ip(host, f"route add 224.0.0.0/4 dev {INTERFACE}")
+    host.run("ip", "-n", switch_namespace, "link", "set", "again", "master", "br0", "up")
+    await asyncio.sleep(3.5)  # a look
+    assert "the network changed" in group.daemons[0].log[before:]
+    # To be found again, its master must be heard on the new interface.
+    await group.daemons[1].stop()
+    group.daemons[1].start()
+    await group.together(20)
+    assert "duplicate" not in (group.daemons[0].log + group.daemons[1].log).lower()
+
+
+async def test_no_interface_is_told_and_found_when_it_comes(hosts: Switch, group: Group) -> None:
+    ip(hosts.hosts[0], f"link set {INTERFACE} down")
+    for address in (hosts.hosts[0].ipv4 + "/16",):
+        ip(hosts.hosts[0], f"address delete {address} dev {INTERFACE}")
+    group.start()
+    await logged(group.daemons[0], "alone: no interface of this machine but loopback has an address now", 10)
+    ip(hosts.hosts[0], f"address add {hosts.hosts[0].ipv4}/16 dev {INTERFACE}")
+    ip(hosts.hosts[0], f"link set {INTERFACE} up")
+    ip(hosts.hosts[0], f"route add 224.0.0.0/4 dev {INTERFACE}")
+    await group.together(25)
+
+
+async def test_an_ipv6_address_that_is_still_being_checked(hosts: Switch, group: Group) -> None:
+    for host in hosts.hosts:
+        for address in (f"{host.ipv4}/16", f"{host.ipv6}/64", f"fe80::{host.port[1:]}/64"):
+            ip(host, f"address delete {address} dev {INTERFACE}")
+        ip(host, f"address add fe80::{host.port[1:]}/64 dev {INTERFACE}")
+        ip(host, f"address add {host.ipv6}/64 dev {INTERFACE}")
+    group.start()
+    await group.together(25)
