@@ -16,7 +16,7 @@ from pskkey.errors import ConfigError
 from pskkey.model import ErrorMessage, Group, Heartbeat, KeyAck, KeyRequest, KeyResponse, Member, Suite
 from pskkey.psk import PskFile, load_psk
 from tests.tls.conftest import write_psk
-from tests.tls.ends import JOIN, NODE, Ends
+from tests.tls.ends import JOIN, NODE, Ends, Side
 
 
 async def test_messages_pass_both_ways_and_each_end_is_told_once(ends: Ends) -> None:
@@ -154,3 +154,17 @@ async def test_peer_that_does_not_read_is_cut(ends: Ends) -> None:
         ends.server.send(its, group)
     assert "does not read" in (await ends.at_server.next(Disconnected)).reason
     assert ends.at_server.counters["connections_stalled"] == 1
+
+
+async def test_an_address_of_our_own_is_not_connected_to(psk_path: Path) -> None:
+    side = Side()
+    psk = load_psk(psk_path)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0)
+        ours = listening.getsockname()
+        client = KeyClient(lambda: psk, side.events.put_nowait, side.counters, lambda *place: place == ours)
+        client.connect(Connect(Session(Direction.OUTBOUND, 1), NODE.id, (ours[0],), ours[1], 2.0))
+        assert "our own address" in (await side.next(Disconnected)).reason
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+    await client.stop()
