@@ -14,7 +14,7 @@ import pytest
 from pskkey.wire.advert import SERVICE_TYPE, instance_name
 from tests.lab.daemon import PSKKEYD, Daemon
 from tests.lab.group import Group
-from tests.system.loopback import MULTICAST_INTERFACE, PORT, Loopback
+from tests.system.loopback import DIES_WITH_US, MULTICAST_INTERFACE, PORT, Loopback
 from tests.system.mdns_browser import Browser
 from tests.system.notify_socket import NotifySocket
 from tests.system.ordinary_user import UID, USER, as_ordinary_user
@@ -215,3 +215,27 @@ async def test_it_runs_as_an_ordinary_user(loopback: Loopback) -> None:
         assert statuses[daemon.name] is not None
         assert await daemon.stop() == 0
         assert not daemon.keys_socket.exists()
+
+
+async def test_a_wish_to_reload_before_it_has_loaded_does_not_end_it(loopback: Loopback) -> None:
+    daemon = loopback.daemon("n1")
+    daemon.start()
+    deadline = time.monotonic() + 5
+    while not _ignores(daemon, signal.SIGHUP):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+    daemon.signal(signal.SIGHUP)
+    await logged(daemon, "pskkeyd ", 0)
+    assert daemon.exit_code is None
+
+
+def _ignores(daemon: Daemon, number: signal.Signals) -> bool:
+    """Tell whether the process ignores or catches a signal (proc_pid_status(5))."""
+    fields = dict(line.split(b":", 1) for line in daemon.proc("status").splitlines())
+    return bool((int(fields[b"SigIgn"], 16) | int(fields[b"SigCgt"], 16)) >> (number - 1) & 1)
+
+
+async def test_limits_that_cannot_fit_are_told(loopback: Loopback) -> None:
+    daemon = loopback.daemon("n1", prefix=(*DIES_WITH_US, "prlimit", "--nofile=128:700", "--"))
+    daemon.start()
+    await logged(daemon, "[limits] may need 1024 open files, but this process may have only 700", 0)
