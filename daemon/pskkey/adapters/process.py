@@ -1,4 +1,4 @@
-"""What this process asks of the kernel for the sake of the keys in its memory."""
+"""What this process asks of the kernel and the C library: limits, no core dumps, freed memory back."""
 
 import ctypes
 import logging
@@ -6,6 +6,8 @@ import resource
 import sys
 
 _PR_SET_DUMPABLE = 4
+_M_MMAP_THRESHOLD = -3
+_MMAP_THRESHOLD = 128 * 1024
 
 _log = logging.getLogger("pskkey.process")
 
@@ -28,3 +30,15 @@ def forbid_core_dumps() -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def return_freed_memory() -> None:
+    """Have glibc give large buffers back to the system when they are freed (mallopt(3), M_MMAP_THRESHOLD).
+
+    A TLS handshake takes a buffer of 256 KiB. glibc would learn from the first ones freed to keep such sizes on its
+    heap, and a storm of handshakes would leave the process twice as large for good.
+    """
+    try:
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+    except AttributeError:
+        return  # another C library, with its own ways

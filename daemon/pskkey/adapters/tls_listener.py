@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from pskkey.adapters.complaints import Complaints
 from pskkey.adapters.listening_sockets import open_listening_sockets
+from pskkey.adapters.process import return_freed_memory
 from pskkey.adapters.tls_connection import CLOSE_TIMEOUT, Owner, TlsConnection
 from pskkey.adapters.tls_psk import explain_client_failure, server_context
 from pskkey.psk import PskFile
@@ -99,6 +100,7 @@ class TlsListener:
         """
         if self._listeners:
             raise RuntimeError("listening already")
+        return_freed_memory()
         self._listeners = open_listening_sockets(addresses, port)
         for address, listened in self.addresses:
             _log.info("Listening on %s, port %d", address, listened)
