@@ -13,6 +13,7 @@ def grant(leases: Leases, node: str, epoch: int = 1, **changes: object) -> tuple
         "instance": "i1",
         "sends": True,
         "resumed": True,
+        "before": frozenset(),
         "wanted": None,
         "live": frozenset({epoch}),
     }
@@ -58,6 +59,13 @@ def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_
     assert grant(leases, "a", epoch=2, resumed=True) == (4, False)
     assert grant(leases, "b", epoch=2, resumed=False) == (5, True)
     assert 9 in leases.in_use(), "somebody who is not here any more has sent with it"
+
+
+def test_who_resumes_with_a_newer_key_may_not_know_what_it_sent_with_an_older_one() -> None:
+    leases = Leases()
+    leases.inherit({"a": 4}, frozenset({4}), frozenset({2, 3}))
+    assert grant(leases, "a", epoch=2, resumed=True, before=frozenset({2})) == (4, True)
+    assert not leases.is_blocked("a", 3)
 
 
 def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:

@@ -45,12 +45,21 @@ class Leases:
         self._inherited = epochs
 
     def grant(
-        self, node: str, instance: str, *, sends: bool, resumed: bool, wanted: int | None, live: frozenset[int]
+        self,
+        node: str,
+        instance: str,
+        *,
+        sends: bool,
+        resumed: bool,
+        before: frozenset[int],
+        wanted: int | None,
+        live: frozenset[int],
     ) -> int | None:
         """Lease an id to `node` if it sends; return the id, None if there is none. It may be blocked for now.
 
         A node that had a lease has it still, also while it does not send. `resumed`: the node sends with a key of
-        ours under this very lease, so its memory and its sequence numbers are whole. `wanted` is a configured id,
+        ours under this very lease, so its memory is whole from that key on; of those
+        `before` it, which a successor may have fallen back to, it may know nothing. `wanted` is a configured id,
         honoured when nobody else has it.
         """
         lease = self._by_node.get(node)
@@ -59,7 +68,9 @@ class Leases:
             if sender_id is None:
                 return None
             lease = self._by_node[node] = _Lease(sender_id, instance, self._inherited)
-        elif not (resumed if lease.instance is None else lease.instance == instance):
+        elif lease.instance is None and resumed:
+            lease.blocked_in = before
+        elif lease.instance != instance:
             lease.blocked_in = self._inherited | live
         lease.instance = instance
         lease.left_in = None

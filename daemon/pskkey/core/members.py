@@ -137,6 +137,7 @@ class Members:
                 self._settings.instance,
                 sends=True,
                 resumed=True,
+                before=frozenset(),
                 wanted=me.sender_id,
                 live=self._keyring.live_epochs,
             )
@@ -200,14 +201,17 @@ class Members:
             self._out.append(Send(session, self._key_state(join.member.id)))
 
     def _lease_to(self, join: Join) -> None:
-        mine = {(e.epoch, e.key.fingerprint) for e in self._keyring.entries}
-        has_our_key = any(h.send and (h.epoch, h.fingerprint) in mine for h in join.held)
+        ring = [(e.epoch, e.key.fingerprint) for e in self._keyring.entries]
+        sends_with = next(
+            (ring.index(k) for h in join.held if h.send and (k := (h.epoch, h.fingerprint)) in ring), None
+        )
         granted = self._leases.sender_id(join.member.id)
         self._leases.grant(
             join.member.id,
             join.instance,
             sends=join.sender,
-            resumed=has_our_key and join.lease is not None and join.lease == granted,
+            resumed=sends_with is not None and join.lease is not None and join.lease == granted,
+            before=frozenset(epoch for epoch, _ in ring[:sends_with]),
             wanted=join.member.sender_id,
             live=self._keyring.live_epochs,
         )
