@@ -42,10 +42,6 @@ class Peers:
         self._adverts.pop(node_id, None)
         self._holds.pop(node_id, None)
 
-    def get(self, node_id: str) -> Advert | None:
-        """Return what is known of a node."""
-        return self._adverts.get(node_id)
-
     def is_master(self, node_id: str) -> bool:
         """Tell whether a node says that it is master."""
         advert = self._adverts.get(node_id)
