@@ -7,6 +7,7 @@ All are frozen. Messages are what a peer or a session manager says to us or we t
 import hashlib
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from pskkey.secret import Secret
 
@@ -65,6 +66,14 @@ class KeyEntry:
     receive: bool = True
 
 
+class Turn(StrEnum):
+    """Whose turn it is: a key's place among those that are held."""
+
+    PREVIOUS = "previous"
+    CURRENT = "current"
+    NEXT = "next"
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A node as its group knows it. `sender_id` is None while none is leased to it."""
@@ -77,6 +86,14 @@ class Member:
     eligible: bool = True
     sender_id: int | None = None
     acked_epoch: int | None = None
+
+
+class Process(NamedTuple):
+    """A local process by its peer credentials; `started` (clock ticks since boot) tells it from a successor's pid."""
+
+    pid: int
+    uid: int
+    started: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +266,61 @@ type Message = (
     | Handover
     | ErrorMessage
 )
+
+
+# --- what outlives a process ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SavedKey:
+    """A held key, and `since` when it has its turn, in seconds since boot."""
+
+    epoch: int
+    key: Key
+    turn: Turn
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class SavedLease:
+    """The sender id that is granted to a node, None if there is none, and those in use in its group."""
+
+    sender_id: int | None = None
+    senders: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRing:
+    """A key ring. What begins with `own` is that of a node that came over from the other half of a split."""
+
+    keys: tuple[SavedKey, ...] = ()
+    lease: SavedLease = SavedLease()
+    own: SavedKey | None = None
+    own_lease: SavedLease = SavedLease()
+    own_until_above: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SavedConsumer:
+    """A session manager that was attached: whether it asked to send, and whether it acknowledges what it installs."""
+
+    process: Process
+    asked_to_send: bool
+    acknowledges: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """What a node must still know when its process has ended and another goes on in its place.
+
+    It is saved before anybody is told of what it says, so what others know of us is never newer. `sent_with` has the
+    process that was told to send with a key, by the key's fingerprint.
+    """
+
+    group: str
+    node: str
+    instance: str
+    term: int
+    ring: SavedRing = SavedRing()
+    sent_with: tuple[tuple[str, Process], ...] = ()
+    consumers: tuple[SavedConsumer, ...] = ()

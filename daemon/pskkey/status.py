@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pskkey.core.keyring import HeldEntry, Turn
+from pskkey.core.keyring import HeldEntry
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings
-from pskkey.model import Group, Member, Role
+from pskkey.model import Group, Member, Role, Turn
 
 SCHEMA = 1
 

@@ -1,13 +1,14 @@
 """What the session managers of a node are told, and what is waited for from them."""
 
 from pskkey.core.actions import NoticeKind
-from pskkey.core.events import Attached, Direction, Disconnected, Process, Session
+from pskkey.core.events import Attached, Direction, Disconnected, Session
 from pskkey.model import (
     KeyAck,
     KeyNew,
     KeyNewReason,
     KeyState,
     KeyWatch,
+    Process,
 )
 from tests.core.door import Door, notices, sent
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pskkey.core.actions import Connect, NoticeKind, Stopped
-from pskkey.core.events import Attached, Connected, Direction, Disconnected, Process, Session, StopRequested, Timeout
+from pskkey.core.events import Attached, Connected, Direction, Disconnected, Session, StopRequested, Timeout
 from pskkey.model import (
     ErrorMessage,
     Handover,
@@ -18,6 +18,7 @@ from pskkey.model import (
     KeyState,
     KeyWatch,
     Merge,
+    Process,
     Role,
 )
 from pskkey.wire.packet import encode

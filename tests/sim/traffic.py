@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from pskkey.core.actions import Action, Send
-from pskkey.core.events import Attached, Direction, Disconnected, Process, Received, Session
-from pskkey.model import KeyAck, KeyState, KeyWatch, Role
+from pskkey.core.events import Attached, Direction, Disconnected, Received, Session
+from pskkey.model import KeyAck, KeyState, KeyWatch, Process, Role
 from tests.sim.host import Host
 from tests.sim.invariants import Broken
 from tests.sim.world import World

@@ -15,9 +15,9 @@ from typing import Final, cast
 from pskkey.adapters.complaints import Complaints
 from pskkey.adapters.local_access import LocalAccess, PeerCredentials
 from pskkey.adapters.unix_listener import UnixListener
-from pskkey.core.events import Attached, Direction, Disconnected, Event, Process, Received, Session
+from pskkey.core.events import Attached, Direction, Disconnected, Event, Received, Session
 from pskkey.errors import BadPacket
-from pskkey.model import ErrorMessage, Heartbeat, KeyState, Message
+from pskkey.model import ErrorMessage, Heartbeat, KeyState, Message, Process
 from pskkey.wire.packet import Door, PacketReader, Side, encode
 
 MAX_CONNECTIONS: Final = 256

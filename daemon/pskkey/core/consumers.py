@@ -5,13 +5,17 @@ it is remembered which process was told to send with which key: another one gets
 group sends with a key that no other process has sent with. A reconnect of the same process goes on at once.
 
 Of several that ask to send, the one that asked first may; when it leaves, the next.
+
+When the daemon was restarted, its session managers come back within moments. Until they have, or patience is over, each
+keeps its place: nobody else is made the sender in its stead, and no key is called installed that it may not have.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from pskkey.core.actions import Action, Notice, NoticeKind, Send
-from pskkey.core.events import Process, Session
-from pskkey.model import Key, KeyEntry, KeyState
+from pskkey.core.events import Session
+from pskkey.model import Key, KeyEntry, KeyState, Process, SavedConsumer
 
 SENT_WITH_LIMIT = 64
 """How many keys it is remembered for who sent with them; a ring holds three."""
@@ -25,6 +29,7 @@ class Consumer:
     process: Process
     watches: bool = False
     asked_to_send: bool = False
+    acknowledges: bool = False
     acked: set[int] = field(default_factory=set)
     told: KeyState | None = None
 
@@ -38,11 +43,20 @@ class Consumer:
 class Consumers:
     """All local sessions. Methods append what must be done to `out`."""
 
-    def __init__(self, out: list[Action]) -> None:
+    def __init__(
+        self,
+        out: list[Action],
+        sent_with: Iterable[tuple[str, Process]] = (),
+        awaited: Iterable[SavedConsumer] = (),
+    ) -> None:
         self._out = out
         self._consumers: dict[Session, Consumer] = {}
-        self._sent_with: dict[str, Process] = {}
+        self._sent_with = dict(sent_with)
         """By the fingerprint of a key, the process that was told to send with it."""
+        self._awaited = {consumer.process: consumer for consumer in awaited}
+        """Those of the daemon's last process that have not come back yet."""
+        self._askers = [c.process for c in self._awaited.values() if c.asked_to_send]
+        """The processes that ask to send, in the order in which they asked."""
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -54,13 +68,32 @@ class Consumers:
     @property
     def sender(self) -> Consumer | None:
         """Return the session of the one process that sends: its latest, if it has reconnected."""
-        asking = [c for c in self._consumers.values() if c.asked_to_send]
-        return next((c for c in reversed(asking) if c.process == asking[0].process), None)
+        first = self._askers[0] if self._askers else None
+        return next((c for c in reversed(self._consumers.values()) if c.asked_to_send and c.process == first), None)
 
     @property
     def sends(self) -> bool:
         """Tell whether somebody here wants to send."""
-        return self.sender is not None
+        return bool(self._askers)
+
+    @property
+    def awaits(self) -> bool:
+        """Tell whether somebody is expected back."""
+        return bool(self._awaited)
+
+    def saved(self) -> tuple[SavedConsumer, ...]:
+        """Return who would be expected back if the daemon were restarted now, in their order as senders."""
+        there: dict[Process, SavedConsumer] = dict(self._awaited)
+        for consumer in self._consumers.values():
+            if consumer.watches:
+                asks = consumer.process in self._askers
+                there[consumer.process] = SavedConsumer(consumer.process, asks, consumer.acknowledges)
+        askers = [there.pop(process) for process in self._askers]
+        return (*askers, *there.values())
+
+    def sent_with(self) -> tuple[tuple[str, Process], ...]:
+        """Return, by the fingerprint of a key, the process that was told to send with it."""
+        return tuple(self._sent_with.items())
 
     def is_blocked(self, key: Key) -> bool:
         """Tell whether the one that sends must wait for another key than this."""
@@ -73,7 +106,9 @@ class Consumers:
 
     def all_acknowledged(self, epoch: int) -> bool:
         """Tell whether every session manager that acknowledges at all has acknowledged `epoch`."""
-        return all(not c.acked or epoch in c.acked for c in self._consumers.values() if c.watches)
+        if any(awaited.acknowledges for awaited in self._awaited.values()):
+            return False
+        return all(epoch in c.acked for c in self._consumers.values() if c.acknowledges)
 
     # --- what happens -------------------------------------------------------------------------------------------
 
@@ -84,11 +119,22 @@ class Consumers:
     def detach(self, session: Session) -> None:
         """A process is gone."""
         self._consumers.pop(session, None)
+        self._review_askers()
+
+    def give_up_waiting(self) -> None:
+        """Whoever has not come back does not count any more."""
+        self._awaited.clear()
+        self._review_askers()
 
     def watch(self, session: Session, *, will_send: bool) -> None:
         """KEY_WATCH came; it may come again, to be told anew or to change whether it sends."""
         consumer = self._consumers[session]
         consumer.watches, consumer.told, consumer.asked_to_send = True, None, will_send
+        if (returned := self._awaited.pop(consumer.process, None)) is not None:
+            consumer.acknowledges = returned.acknowledges
+        if will_send and consumer.process not in self._askers:
+            self._askers.append(consumer.process)
+        self._review_askers()
         sender = self.sender
         if will_send and sender is not None and sender.process != consumer.process:
             text = f"process {consumer.process.pid} asks to send, but process {sender.process.pid} does: it may receive"
@@ -98,6 +144,7 @@ class Consumers:
         """A session manager installed `epoch`, which it was told of, for reception."""
         consumer = self._consumers[session]
         if consumer.told is not None and epoch in {e.epoch for e in consumer.told.entries}:
+            consumer.acknowledges = True
             consumer.acked.add(epoch)
 
     def deliver(self, state: KeyState) -> None:
@@ -128,6 +175,10 @@ class Consumers:
                 consumer.acked &= held
                 consumer.told = theirs
                 self._out.append(Send(consumer.session, theirs))
+
+    def _review_askers(self) -> None:
+        asking = {c.process for c in self._consumers.values() if c.asked_to_send}
+        self._askers = [p for p in self._askers if p in asking or p in self._awaited]
 
 
 def _has(state: KeyState, entry: KeyEntry) -> bool:

@@ -9,7 +9,7 @@ from typing import assert_never
 from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
 from pskkey.core.consumers import Consumers
 from pskkey.core.election import NOT_MASTER, Election
-from pskkey.core.events import Direction, Process, Session
+from pskkey.core.events import Direction, Session
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
 from pskkey.core.settings import Settings
@@ -29,6 +29,7 @@ from pskkey.model import (
     Member,
     Merge,
     Message,
+    Process,
     Role,
 )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from pskkey.model import Advert, Key, KeyNewReason, Member, Message
+from pskkey.model import Advert, Key, KeyNewReason, Member, Message, Process
 
 
 class Direction(StrEnum):
@@ -67,14 +67,6 @@ class Accepted:
 
     session: Session
     address: str
-
-
-class Process(NamedTuple):
-    """A local process by its peer credentials; `started` (clock ticks since boot) tells it from a successor's pid."""
-
-    pid: int
-    uid: int
-    started: int
 
 
 @dataclass(frozen=True, slots=True)

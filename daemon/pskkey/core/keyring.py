@@ -17,18 +17,23 @@ Epochs rise by one. After 65535 the count starts over at 1 and the term rises, s
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Self
 
 from pskkey.core.settings import Timing
-from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, HeldKey, Key, KeyEntry, KeyState
+from pskkey.model import (
+    MAX_EPOCH,
+    MAX_KEY_ENTRIES,
+    HeldKey,
+    Key,
+    KeyEntry,
+    KeyState,
+    SavedKey,
+    SavedLease,
+    SavedRing,
+    Turn,
+)
 
-
-class Turn(StrEnum):
-    """Whose turn it is: a key's place in the ring."""
-
-    PREVIOUS = "previous"
-    CURRENT = "current"
-    NEXT = "next"
+_NOTHING = SavedRing()
 
 
 @dataclass(slots=True)
@@ -40,18 +45,27 @@ class HeldEntry:
     turn: Turn
     since: float
 
+    @classmethod
+    def of(cls, saved: SavedKey) -> Self:
+        """Return a key that was saved."""
+        return cls(saved.epoch, saved.key, saved.turn, saved.since)
+
+    def saved(self) -> SavedKey:
+        """Return what is to be saved of it."""
+        return SavedKey(self.epoch, self.key, self.turn, self.since)
+
 
 class Keyring:
     """Up to three keys. `version` rises with every change of what a consumer would see."""
 
-    def __init__(self, timing: Timing) -> None:
+    def __init__(self, timing: Timing, saved: SavedRing = _NOTHING) -> None:
         self._timing = timing
-        self._held: list[HeldEntry] = []
-        self._own: HeldEntry | None = None
+        self._held = [HeldEntry.of(key) for key in saved.keys]
+        self._own = HeldEntry.of(saved.own) if saved.own else None
         """As a follower: the key of our own half, still current, or left over until it is retired."""
-        self._superseded_above = 0
-        self._lease: tuple[int | None, frozenset[int]] = (None, frozenset())
-        self._own_lease: tuple[int | None, frozenset[int]] = (None, frozenset())
+        self._superseded_above = saved.own_until_above
+        self._lease = saved.lease
+        self._own_lease = saved.own_lease
         self._wanted = False
         self._generating = False
         self._roll_above = 0
@@ -116,10 +130,24 @@ class Keyring:
 
         Another sender id under the old key could be one that somebody else has sent with.
         """
-        sender_id, senders = self._lease
+        lease, own = self._lease, self._own_lease
         if self.is_apart:
-            sender_id, senders = self._own_lease[0], senders | self._own_lease[1]
-        return KeyState(sender_id, senders, self.wire_entries())
+            lease = SavedLease(own.sender_id, lease.senders | own.senders)
+        return KeyState(lease.sender_id, lease.senders, self.wire_entries())
+
+    def saved(self, told: KeyState | None) -> SavedRing:
+        """Return the ring as the next process can go on with it, which begins as a follower.
+
+        `told` is, while we lead, what our own session managers were told.
+        """
+        lease = self._lease if told is None else SavedLease(told.sender_id, told.senders)
+        own = self._own.saved() if self._own else None
+        return SavedRing(tuple(e.saved() for e in self._held), lease, own, self._own_lease, self._superseded_above)
+
+    def restarted(self, now: float) -> None:
+        """Begin at `now` with what was saved; nothing can have had its turn since later than that."""
+        for entry in self.entries:
+            entry.since = min(entry.since, now)
 
     def _by_turn(self, turn: Turn) -> HeldEntry | None:
         return next((e for e in self._held if e.turn is turn), None)
@@ -236,7 +264,7 @@ class Keyring:
 
     def follow(self, state: KeyState, now: float) -> None:
         """Cease to lead: `state` is what we told our own session managers until now, and still holds for them."""
-        self._lease = (state.sender_id, state.senders)
+        self._lease = SavedLease(state.sender_id, state.senders)
         self._wanted = self._generating = False
         for entry in self._held:
             if entry.turn is Turn.PREVIOUS:
@@ -266,7 +294,7 @@ class Keyring:
         elif own is not None and own.epoch in {e.epoch for e in adopted}:
             own = None
         self._own, self._held = own, adopted
-        self._lease = (state.sender_id, state.senders)
+        self._lease = SavedLease(state.sender_id, state.senders)
         kept = [e.key.pms for e in self.entries]
         for entry in dropped.values():
             if entry.key.pms not in kept:

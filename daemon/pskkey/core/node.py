@@ -8,6 +8,10 @@ The node only carries things between its parts: `election` (what are we), `membe
 keys), `consumers` (who uses them here), `conversation` (what a message means). Each part keeps one kind of truth, and
 after every event the node brings them into line: keys that changed go to members and consumers, acknowledgements go
 up, the advert follows the role.
+
+What must outlive the process is `saved_state()`. Whoever performs the actions stores it before, if it has changed, and
+gives it to the next node. That one is like a node that was cut off for a while: its keys, its lease and its memory of
+who sent with what are whole, and it has to find its group again.
 """
 
 from typing import assert_never
@@ -48,20 +52,27 @@ from pskkey.model import (
     KeyState,
     Merge,
     Role,
+    SavedState,
 )
 
 
 class Node:
     """A node and all that it knows. Not thread-safe; one owner calls it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, saved: SavedState | None = None) -> None:
+        """Begin with what an earlier node `saved`, unless that was another one, or one of another group."""
+        nothing = SavedState(settings.group, settings.me.id, settings.instance, term=0)
+        if saved is None or (saved.group, saved.node) != (nothing.group, nothing.node):
+            saved = nothing
+        settings.instance = saved.instance
         self._settings = settings
         self._out: list[Action] = []
         self.peers = Peers(settings.timing)
-        self.keyring = Keyring(settings.timing)
+        self.keyring = Keyring(settings.timing, saved.ring)
         self.members = Members(settings, self.keyring, self._out)
-        self.consumers = Consumers(self._out)
+        self.consumers = Consumers(self._out, saved.sent_with, saved.consumers)
         self.election = Election(settings, self.peers, self._out, self._join_message, self._merge_message)
+        self.election.term = saved.term
         self._role = Role.LISTENING
         self._conversation = Conversation(
             settings, self.election, self.members, self.keyring, self.consumers, self._out
@@ -71,6 +82,7 @@ class Node:
         self._advertised: Advertise | None = None
         self._next_beacon = 0.0
         self._next_request = 0.0
+        self._consumers_awaited_until = 0.0
         self._told_key = ""
         self._last_now = float("-inf")
         self._due: float | None = None
@@ -105,7 +117,22 @@ class Node:
             times += [self.members.next_deadline(), self.keyring.lead_deadline(), self._next_beacon]
         else:
             times.append(self.keyring.follow_deadline())
+        if self.consumers.awaits:
+            times.append(self._consumers_awaited_until)
         return min((t for t in times if t is not None), default=None)
+
+    def saved_state(self) -> SavedState:
+        """Return what the next process of this node must know."""
+        told = self.members.my_key_state() if self._role is Role.MASTER else None
+        return SavedState(
+            group=self._settings.group,
+            node=self._settings.me.id,
+            instance=self._settings.instance,
+            term=self.election.term,
+            ring=self.keyring.saved(told),
+            sent_with=self.consumers.sent_with(),
+            consumers=self.consumers.saved(),
+        )
 
     def key_state(self) -> KeyState:
         """Return the key state as session managers of this node may have it."""
@@ -120,6 +147,8 @@ class Node:
     def _dispatch(self, event: Event, now: float) -> None:
         match event:
             case Started():
+                self.keyring.restarted(now)
+                self._consumers_awaited_until = now + self._settings.timing.consumers_return
                 self.election.listen(now)
             case Timeout():
                 self._tick(now)
@@ -158,6 +187,8 @@ class Node:
                 assert_never(event)
 
     def _tick(self, now: float) -> None:
+        if now >= self._consumers_awaited_until:
+            self.consumers.give_up_waiting()
         self.election.tick(now)
         if self.election.role is Role.MASTER:
             self.keyring.lead_tick(now)
@@ -224,7 +255,7 @@ class Node:
         if election.roll_above is not None:
             keyring.roll(election.roll_above)
             election.roll_above = None
-        if self.consumers.sender is not None:
+        if self.consumers.sends:
             members.lease_to_me()
         if members.wait_for_epoch or self._sender_waits():
             keyring.roll()

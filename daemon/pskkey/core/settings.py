@@ -28,6 +28,7 @@ class Timing:
     retire_after: float = 10.0
     rekey_spacing: float = 1.0
     request_interval: float = 2.0
+    consumers_return: float = 2.0
     rekey_interval: float = 0.0
 
 
@@ -35,7 +36,7 @@ class Timing:
 class Settings:
     """One node's own part: its group, itself as a member, and its memory's name.
 
-    `instance` is random and new whenever the node starts without the keys that it had before. `me` changes while the
+    `instance` is random; a node that starts with what was saved takes that of the saved memory. `me` changes while the
     node runs (`events.SelfChanged`), so it is read here each time and kept nowhere else; `me.sender_id` is the
     configured wish for one.
     """
