@@ -1,0 +1,57 @@
+"""Control groups for hosts, one in each hierarchy that systemd uses (cgroups(7)): the unified one and, if there is
+one beside it, that named systemd."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from tests.lab.namespaces import is_stale
+
+_REMOVED_WITHIN = 5.0
+"""Seconds that the kernel may take for the last process of a group to be gone."""
+
+
+def make_cgroups(name: str) -> list[Path]:
+    """Make a control group of that name in each hierarchy. It is filled by writing a pid to its `cgroup.procs`."""
+    made = []
+    for hierarchy in _hierarchies():
+        cgroup = hierarchy / name
+        cgroup.mkdir()
+        made.append(cgroup)
+    return made
+
+
+def remove_cgroup(cgroup: Path) -> None:
+    """Remove a control group in which nothing runs any more, with all below it."""
+    deadline = time.monotonic() + _REMOVED_WITHIN
+    for directory, _, _ in os.walk(cgroup, topdown=False):
+        while True:
+            try:
+                Path(directory).rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+                continue
+            break
+
+
+def remove_stale_cgroups() -> None:
+    """Remove the control groups that dead processes of ours have left."""
+    for hierarchy in _hierarchies():
+        for cgroup in [path for path in hierarchy.iterdir() if is_stale(path.name)]:
+            with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+                remove_cgroup(cgroup)
+
+
+def _hierarchies() -> list[Path]:
+    """Return where they are mounted, by proc_mounts(5)."""
+    found = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, options, *_ = line.split()
+        if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
+            found.append(Path(place))
+    return found

@@ -1,0 +1,190 @@
+"""A booted Debian system with systemd as its first process, on which commands are run as an operator types them."""
+
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from tests.hosts.cgroups import make_cgroups, remove_cgroup
+from tests.lab import namespaces
+
+BOOTS_WITHIN: Final = 60.0
+ENDS_WITHIN: Final = 20.0
+COMMAND_WITHIN: Final = 60.0
+"""Seconds after which a host, or a command on it, hangs."""
+
+_BOOT: Final = Path(__file__).with_name("boot")
+_ENVIRONMENT: Final = (
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "LANG=C.UTF-8",
+    "DEBIAN_FRONTEND=noninteractive",
+    "SYSTEMD_PAGER=",
+)
+
+
+class CommandFailed(AssertionError):
+    """A command that should succeed did not; says on which host, how it ended and what it printed."""
+
+
+class Host:
+    """One host, which is off at first.
+
+    `name` is its host name, `layers` its file system (see `image`), `plug` its place on the virtual network.
+    `directory` is ours, for what comes out on its console. `label` is for what the kernel must have a name for.
+    """
+
+    def __init__(self, name: str, layers: str, plug: namespaces.Host, directory: Path, label: str) -> None:
+        self.name = name
+        self.address = plug.ipv4
+        self._layers = layers
+        self._plug = plug
+        self._directory = directory / name
+        self._directory.mkdir()
+        self._console = directory / f"{name}.console"
+        self._cgroups = make_cgroups(f"{label}-{name}")
+        self._script: subprocess.Popen[bytes] | None = None
+        self._init = 0
+
+    def boot(self) -> None:
+        """Switch the host on; does not wait."""
+        with self._console.open("wb") as console:
+            self._script = subprocess.Popen(
+                [
+                    *("setpriv", "--pdeathsig", "KILL", _BOOT),
+                    *(self._layers, self._plug.namespace, self.name, self._directory, *self._cgroups),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_booted(self) -> None:
+        """Return when all services are started. Raises CommandFailed when one could not be."""
+        deadline = time.monotonic() + BOOTS_WITHIN
+        while time.monotonic() < deadline:
+            self._init = self._find_init()
+            if self._init and self.run("systemctl", "is-system-running", check=False).stdout.strip() in (
+                "running",
+                "degraded",
+            ):
+                break
+            time.sleep(0.05)
+        else:
+            raise CommandFailed(f"{self.name} does not boot:\n{self.console()}")
+        failed = self.run("systemctl", "--failed", "--plain", "--no-legend").stdout
+        if failed:
+            raise CommandFailed(f"{self.name} has booted, but not all of it: {failed}\n{self.console()}")
+
+    def reboot(self) -> None:
+        """Reboot as an operator would, and wait until it is up again."""
+        before = self._init
+        self.run("systemctl", "--no-block", "reboot")
+        deadline = time.monotonic() + ENDS_WITHIN
+        while Path(f"/proc/{before}").exists():
+            if time.monotonic() > deadline:
+                raise CommandFailed(f"{self.name} does not go down:\n{self.console()}")
+            time.sleep(0.02)
+        self.wait_until_booted()
+
+    def run(
+        self,
+        *command: str,
+        given: str | None = None,
+        user: str | None = None,
+        check: bool = True,
+        within: float = COMMAND_WITHIN,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on the host, as root or as `user`, with `given` on its standard input.
+
+        Raises CommandFailed when it fails, unless `check` is false, and when it does not end.
+        """
+        line = command if user is None else ("runuser", "--user", user, "--", *command)
+        try:
+            done = subprocess.run(
+                [*self._inside(), *line],
+                input=given,
+                stdin=subprocess.DEVNULL if given is None else None,
+                capture_output=True,
+                check=False,
+                timeout=within,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailed(f"{self.name}: {command} has not ended within {within} s: {error.output}") from None
+        if check and done.returncode != 0:
+            raise CommandFailed(f"{self.name}: {command} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def read(self, path: str) -> str:
+        """Return what stands in a file of the host."""
+        return self.run("cat", path).stdout
+
+    def write(self, path: str, text: str, mode: str = "0644", owner: str = "root", group: str = "root") -> None:
+        """Write a file of the host."""
+        self.run("install", "-m", mode, "-o", owner, "-g", group, "/dev/stdin", path, given=text)
+
+    def copy(self, source: Path, path: str) -> None:
+        """Copy a file of ours to the host."""
+        (self.root / path.lstrip("/")).write_bytes(source.read_bytes())
+
+    def exists(self, path: str) -> bool:
+        """Tell whether the host has such a file."""
+        return self.run("test", "-e", path, check=False).returncode == 0
+
+    @property
+    def root(self) -> Path:
+        """The root directory of the host, as seen from here (proc_pid_root(5))."""
+        return Path(f"/proc/{self._init}/root")
+
+    def console(self) -> str:
+        """Return the last that the host has printed on its console."""
+        return self._console.read_text(errors="replace")[-4000:]
+
+    def destroy(self) -> None:
+        """Switch the host off at once; nothing of it is left."""
+        if self._script is not None:
+            self._script.kill()
+            self._script.wait()
+            self._script = None
+        for cgroup in self._cgroups:
+            remove_cgroup(cgroup)
+        self._cgroups = []
+
+    def _inside(self) -> Sequence[str]:
+        return ("nsenter", f"--target={self._init}", "--all", "--", "env", "-i", *_ENVIRONMENT)
+
+    def _find_init(self) -> int:
+        """Return the pid, as seen from here, of the host's first process; 0: there is none yet."""
+        if self._script is None:
+            raise RuntimeError(f"{self.name} was never switched on")
+        # Below the namespace of the script is that of the host.
+        depth = len(_pids("self")) + 2
+        descendants = [self._script.pid]
+        for pid in descendants:
+            pids = _pids(pid)
+            if len(pids) == depth and pids[-1] == "1":
+                return pid
+            descendants += _children(pid)
+        if self._script.poll() is not None:
+            raise CommandFailed(f"{self.name} is off:\n{self.console()}")
+        return 0
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _pids(pid: int | Literal["self"]) -> list[str]:
+    """Return the pids of a process, in our pid namespace and in those below it (proc_pid_status(5))."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))

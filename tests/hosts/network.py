@@ -1,0 +1,32 @@
+"""Several hosts, booted and plugged into one switch."""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.hosts.cgroups import remove_stale_cgroups
+from tests.hosts.host import Host
+from tests.lab.namespaces import own_label, switch
+
+_IMAGE: Final = Path(__file__).with_name("image")
+_IMAGE_WITHIN: Final = 600.0
+
+
+@contextmanager
+def booted_hosts(count: int, directory: Path) -> Iterator[Sequence[Host]]:
+    """Boot hosts named host1, host2, ... and switch them off at the end. `directory` is empty and ours. Needs root."""
+    made = subprocess.run([_IMAGE], check=True, stdout=subprocess.PIPE, text=True, timeout=_IMAGE_WITHIN)
+    remove_stale_cgroups()
+    with switch(count) as network, ExitStack() as stack:
+        hosts = []
+        for number, plug in enumerate(network.hosts, start=1):
+            host = Host(f"host{number}", made.stdout.strip(), plug, directory, own_label())
+            stack.callback(host.destroy)
+            host.boot()
+            hosts.append(host)
+        for host in hosts:
+            host.wait_until_booted()
+        yield hosts
