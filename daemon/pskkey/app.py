@@ -22,14 +22,15 @@ from pskkey.adapters.interfaces import Network
 from pskkey.adapters.key_client import KeyClient
 from pskkey.adapters.key_server import KeyServer
 from pskkey.adapters.key_socket import KeySocket
+from pskkey.adapters.key_store import FD_NAME, open_key_store
 from pskkey.adapters.mdns import Discovery
 from pskkey.adapters.process import forbid_core_dumps, raise_descriptor_limit
-from pskkey.adapters.systemd import Systemd, inherited_sockets
+from pskkey.adapters.systemd import Systemd, inherited
 from pskkey.adapters.tls_listener import ServerLimits
 from pskkey.commands import Commands
 from pskkey.config import DEFAULT_CONFIG, Config, load_config, node_id, node_name
 from pskkey.core.actions import Advertise, Notice, NoticeKind
-from pskkey.core.events import SelfChanged, Started, StopRequested
+from pskkey.core.events import AddressesChanged, SettingsChanged, Started, StopRequested
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
 from pskkey.driver import Driver, Outlets, boot_time
@@ -96,7 +97,9 @@ class Daemon:
         self._psk = psk
         self._counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
         self._settings = _settings(config, config.network.addresses)
-        self._node = Node(self._settings)
+        self._inherited = inherited(os.environ, FD_NAME)
+        self._store = open_key_store(os.environ, self._inherited.stored)
+        self._node = Node(self._settings, self._store.saved if self._store else None)
         self._driver = Driver(self._node)
         self._network = Network()
         self._systemd = Systemd(os.environ)
@@ -136,6 +139,7 @@ class Daemon:
                 key_socket=self._key_socket,
                 advertise=self._advertise,
                 notice=self._notice,
+                save=self._store.save if self._store else None,
                 random_key=lambda: random_key(config.key.suite),
                 handled=self._handled,
             )
@@ -148,8 +152,10 @@ class Daemon:
             loop.add_signal_handler(number, self._driver.emit, StopRequested())
         loop.add_signal_handler(signal.SIGHUP, self._reload_psk)
         network = self._config.network
-        inherited = inherited_sockets(os.environ)
+        sockets = self._inherited.sockets
         async with AsyncExitStack() as stack:  # takes down in the opposite order, all of it whatever fails
+            if self._store is not None:
+                stack.callback(self._store.close)
             stack.push_async_callback(self._control_socket.stop)
             stack.push_async_callback(self._key_socket.stop)
             stack.push_async_callback(self._key_server.stop)
@@ -157,8 +163,8 @@ class Daemon:
             stack.push_async_callback(self._discovery.stop)
             stack.callback(self._driver.close)
             stack.push_async_callback(self._systemd.stopping)
-            await self._key_socket.start(self._config.handoff.socket, inherited.get(KEYS_SOCKET))
-            await self._control_socket.start(self._config.control.socket, inherited.get(CONTROL_SOCKET))
+            await self._key_socket.start(self._config.handoff.socket, sockets.get(KEYS_SOCKET))
+            await self._control_socket.start(self._config.control.socket, sockets.get(CONTROL_SOCKET))
             await self._key_server.start(network.addresses, network.port)
             self._take_network(await self._discovery.start())
             self._driver.emit(Started())
@@ -177,7 +183,13 @@ class Daemon:
             _log.error("not reloaded, nothing changed: %s", error)
         else:
             _log.info("PSK file read again: %d identities accepted", len(self._psk.accepted))
-            self._driver.emit(SelfChanged(self._settings.me))
+            settings = self._settings
+            me = settings.me
+            self._driver.emit(
+                SettingsChanged(
+                    me.name, me.priority, me.eligible, settings.max_members, settings.preempt, settings.timing
+                )
+            )
 
     def _take_network(self, network: Network) -> None:
         self._network = network
@@ -189,7 +201,7 @@ class Daemon:
         self._network = network
         self._tell_of(network)
         if not self._config.network.addresses:
-            self._driver.emit(SelfChanged(replace(self._settings.me, addresses=network.addresses)))
+            self._driver.emit(AddressesChanged(network.addresses))
 
     def _tell_of(self, network: Network) -> None:
         """Say what keeps this node from being found, which shows nowhere else."""

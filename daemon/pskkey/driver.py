@@ -15,7 +15,7 @@ from typing import Protocol, assert_never
 from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Notice, Send, Stopped
 from pskkey.core.events import Direction, Event, KeyGenerated, Session, Timeout
 from pskkey.core.node import Node
-from pskkey.model import ErrorMessage, Key, Message
+from pskkey.model import ErrorMessage, Key, Message, SavedState
 
 
 class SessionDoor(Protocol):
@@ -40,6 +40,8 @@ class Outlets:
     key_socket: SessionDoor
     advertise: Callable[[Advertise], None]
     notice: Callable[[Notice], None]
+    save: Callable[[SavedState], None] | None
+    """Keeps what the next process must know; None: there is nowhere to."""
     random_key: Callable[[], Key]
     handled: Callable[[], None]
     """Called after each event with its actions."""
@@ -88,7 +90,10 @@ class Driver:
             return
         try:
             while self._queue and not self.stopped.done():
-                for action in self._node.handle(self._queue.popleft(), self._clock()):
+                actions = self._node.handle(self._queue.popleft(), self._clock())
+                if outlets.save is not None:
+                    outlets.save(self._node.saved_state())  # before anybody is told
+                for action in actions:
                     self._perform(action, outlets)
                 outlets.handled()
         except Exception as error:  # noqa: BLE001  a defect of ours: the daemon must end, not go on half dead

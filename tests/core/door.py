@@ -17,7 +17,7 @@ from pskkey.core.events import (
 )
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
-from pskkey.model import Advert, Group, HeldKey, Join, KeyEntry, KeyState, Member, Message, Role
+from pskkey.model import Advert, Group, HeldKey, Join, KeyEntry, KeyState, Member, Message, Role, SavedState
 from tests.core.keys import key
 
 ME = "55555555"
@@ -43,9 +43,17 @@ def join(node_id: str, *, term: int = 0, held: tuple[HeldKey, ...] = (), instanc
 class Door:
     """A node under test. `now` moves only as told; every call returns the actions."""
 
-    def __init__(self, *, eligible: bool = True, priority: int = 100, preempt: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        eligible: bool = True,
+        priority: int = 100,
+        preempt: bool = False,
+        instance: str = "i0",
+        saved: SavedState | None = None,
+    ) -> None:
         me = member(ME, eligible=eligible, priority=priority)
-        self.node = Node(Settings("g", me, "i0", "t", preempt=preempt, timing=Timing()))
+        self.node = Node(Settings("g", me, instance, "t", preempt=preempt, timing=Timing()), saved)
         self.now = 100.0
         self.keys = 0
         self.log: list[Action] = []
@@ -63,6 +71,12 @@ class Door:
         """Start the node."""
         self.give(Started())
         return self
+
+    def restarted(self, saved: SavedState | None = None, *, instance: str = "i0", now: float | None = None) -> "Door":
+        """Return the node of the next process, started: it has what this one saved."""
+        again = Door(instance=instance, saved=self.node.saved_state() if saved is None else saved)
+        again.now = self.now + 0.5 if now is None else now
+        return again.start()
 
     def wait(self, seconds: float) -> list[Action]:
         """Let time pass; ring the timer each time that the node asked for it."""

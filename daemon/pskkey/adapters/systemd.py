@@ -1,9 +1,10 @@
-"""What we tell systemd, and what it hands us: readiness, status, watchdog, listening sockets (sd_notify(3))."""
+"""What we tell systemd, and what it hands us: readiness, status, watchdog, descriptors (sd_notify(3))."""
 
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import sdnotify
 
@@ -54,16 +55,28 @@ class Systemd:
             await asyncio.sleep(interval)
 
 
-def inherited_sockets(environ: Mapping[str, str]) -> dict[str, socket.socket]:
-    """Return the listening sockets that systemd passed, by the name of their unit's `FileDescriptorName=`."""
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What systemd passed to us: listening sockets by the name of their unit's, and what it kept for us."""
+
+    sockets: Mapping[str, socket.socket]
+    """By `FileDescriptorName=` of the socket unit."""
+    stored: Sequence[int]
+    """The descriptors that were stored under `stored_as`."""
+
+
+def inherited(environ: Mapping[str, str], stored_as: str) -> Inherited:
+    """Take over what systemd passed (sd_listen_fds(3)); to be called once."""
     if environ.get("LISTEN_PID") != str(os.getpid()):
-        return {}
+        return Inherited({}, ())
     count = int(environ.get("LISTEN_FDS", "0"))
     names = environ.get("LISTEN_FDNAMES", "").split(":")
-    sockets = {}
+    sockets, stored = {}, []
     for number, name in zip(range(count), names, strict=False):
         fd = LISTEN_FDS_START + number
         os.set_inheritable(fd, False)
-        if name != "keystate":
+        if name == stored_as:
+            stored.append(fd)
+        else:
             sockets[name] = socket.socket(fileno=fd)
-    return sockets
+    return Inherited(sockets, stored)

@@ -1,0 +1,137 @@
+"""Where the key state outlives our process: a memfd in systemd's file descriptor store (systemd.service(5), FDSTORE).
+
+The file lies in memory, never on a disk, and its size is sealed. It has two slots:
+
+    slot  generation u64 | size u32 | SHA-256 of the rest[32] | the saved state (`wire.saved`), `size` bytes
+
+A state is written to the slot that is free, and only then is the other one overwritten with zeros. So whenever the
+process dies, there is a whole state, and retired keys do not stay. All memory is taken at the beginning, so that
+writing cannot fail for want of it later.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pskkey.errors import BadPacket
+from pskkey.model import SavedState
+from pskkey.wire.saved import MAX_SAVED_SIZE, decode_saved_untrusted, encode_saved
+
+FD_NAME: Final = "keystate"
+"""Its name in the store: `FDNAME=`, and in LISTEN_FDNAMES."""
+
+_HEAD: Final = struct.Struct("!QI32s")
+_SLOT_SIZE: Final = _HEAD.size + MAX_SAVED_SIZE
+_SLOTS: Final = 2
+_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+_MFD_NOEXEC_SEAL: Final = 0x0008  # linux/memfd.h since 6.3; not in `os` yet
+_ANSWER_WITHIN: Final = 2.0
+"""Seconds for a service manager that has no room for a message."""
+
+_log = logging.getLogger("pskkey.key_store")
+
+
+class KeyStore:
+    """The stored state of one daemon. Writes only what has changed."""
+
+    def __init__(self, fd: int, generation: int = 0, saved: SavedState | None = None) -> None:
+        self._fd = fd
+        self._saved = saved
+        self.generation = generation
+        """How often it was written."""
+
+    @property
+    def saved(self) -> SavedState | None:
+        """The state as it is stored now."""
+        return self._saved
+
+    def save(self, state: SavedState) -> None:
+        """Store `state`."""
+        if state == self._saved:
+            return
+        self.generation += 1
+        encoded = encode_saved(state)
+        slot = bytearray(_HEAD.pack(self.generation, len(encoded), hashlib.sha256(encoded).digest())) + encoded
+        os.pwrite(self._fd, slot, self.generation % _SLOTS * _SLOT_SIZE)
+        os.pwrite(self._fd, bytes(_SLOT_SIZE), (self.generation + 1) % _SLOTS * _SLOT_SIZE)
+        for copy in (encoded, slot):
+            copy[:] = bytes(len(copy))
+        self._saved = state
+
+    def close(self) -> None:
+        """Close our end; the service manager has its own."""
+        os.close(self._fd)
+
+
+def open_key_store(environ: Mapping[str, str], inherited: Sequence[int]) -> KeyStore | None:
+    """Return the store that the last process left among the `inherited` descriptors, or a new one.
+
+    None when there is no service manager that could keep it.
+    """
+    if not environ.get("NOTIFY_SOCKET"):
+        return None
+    stores = [store for fd in inherited if (store := _read(fd)) is not None]
+    if stores:
+        *older, newest = sorted(stores, key=lambda store: store.generation)
+        for store in older:
+            store.close()
+        return newest
+    fd = _create()
+    try:
+        if inherited:
+            _notify(environ["NOTIFY_SOCKET"], f"FDSTOREREMOVE=1\nFDNAME={FD_NAME}", [])
+        _notify(environ["NOTIFY_SOCKET"], f"FDSTORE=1\nFDNAME={FD_NAME}", [fd])
+    except OSError as error:
+        os.close(fd)
+        _log.warning("a restart will not keep the keys: the service manager did not take their store: %s", error)
+        return None
+    return KeyStore(fd)
+
+
+def _read(fd: int) -> KeyStore | None:
+    """Return the store in `fd`; None, and `fd` is closed, when it is none of ours."""
+    try:
+        fits = os.fstat(fd).st_size == _SLOTS * _SLOT_SIZE and fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+    except OSError:
+        fits = False
+    if not fits:
+        _log.warning("what the service manager kept under the name %s is no key state: beginning anew", FD_NAME)
+        os.close(fd)
+        return None
+    newest = KeyStore(fd)
+    for number in range(_SLOTS):
+        slot = os.pread(fd, _SLOT_SIZE, number * _SLOT_SIZE)
+        generation, size, digest = _HEAD.unpack_from(slot)
+        encoded = slot[_HEAD.size : _HEAD.size + size]
+        if generation <= newest.generation or hashlib.sha256(encoded).digest() != digest:
+            continue
+        try:
+            newest = KeyStore(fd, generation, decode_saved_untrusted(encoded))
+        except BadPacket as error:
+            _log.warning("the kept key state is not used: %s", error)
+    return newest
+
+
+def _create() -> int:
+    try:
+        fd = os.memfd_create("pskkey-keystate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | _MFD_NOEXEC_SEAL)
+    except OSError:  # a kernel before 6.3 does not know the flag
+        fd = os.memfd_create("pskkey-keystate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.pwrite(fd, bytes(_SLOTS * _SLOT_SIZE), 0)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    return fd
+
+
+def _notify(path: str, message: str, fds: Sequence[int]) -> None:
+    """Say something with descriptors to the service manager, which `sdnotify` cannot."""
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as notifier:
+        notifier.settimeout(_ANSWER_WITHIN)
+        notifier.connect(address)
+        socket.send_fds(notifier, [message.encode()], fds)

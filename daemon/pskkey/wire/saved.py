@@ -1,0 +1,133 @@
+"""What a node saves for its next process (`model.SavedState`), as bytes. Every number is big-endian.
+
+    head       version u8 = 1 | term u64 | own_until_above u16
+               | keys u8 | own u8 (0 or 1) | sent_with u16 | consumers u16: how many there are of each
+    texts      group, node, instance, each: size u16 | UTF-8
+    leases     lease, own_lease, each: leased u8 (0 or 1) | sender_id u8 | senders[32], a bitmap as in KEY_STATE
+    keys       each: epoch u16 | suite u16 | turn u8 (0 previous, 1 current, 2 next) | since f64
+               | pms[64] | server_random[32] | client_random[32]; `own`, if there is one, is the last
+    sent_with  each: fingerprint[8] | process
+    consumers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | process
+    process    pid u32 | uid u32 | started u64
+
+It is read by the program that wrote it, or by another version of it, so a version or a size that is not known is
+refused as a whole: a node that begins anew is safe, one that half remembers is not.
+"""
+
+import struct
+from typing import Any, Final
+
+from pskkey.errors import BadPacket
+from pskkey.model import (
+    MAX_KEY_ENTRIES,
+    Key,
+    Process,
+    SavedConsumer,
+    SavedKey,
+    SavedLease,
+    SavedRing,
+    SavedState,
+    Suite,
+    Turn,
+)
+from pskkey.secret import Secret
+
+MAX_SAVED_CONSUMERS: Final = 256
+MAX_SAVED_SIZE: Final = 12 * 1024
+"""Bytes: with three texts of 255 bytes, 4 keys, 64 entries of `sent_with` and 256 consumers it is below this."""
+
+_VERSION: Final = 1
+_HEAD: Final = struct.Struct("!BQHBBHH")
+_SIZE: Final = struct.Struct("!H")
+_LEASE: Final = struct.Struct("!BB32s")
+_KEY: Final = struct.Struct("!HHBd64s32s32s")
+_SENT_WITH: Final = struct.Struct("!8sIIQ")
+_CONSUMER: Final = struct.Struct("!BIIQ")
+_TURNS: Final = tuple(Turn)
+_ASKED_TO_SEND: Final = 0x01
+_ACKNOWLEDGES: Final = 0x02
+
+
+def encode_saved(state: SavedState) -> bytearray:
+    """Return the bytes of `state`, for the caller to wipe. Raises ValueError when they are over MAX_SAVED_SIZE."""
+    ring = state.ring
+    consumers = state.consumers[:MAX_SAVED_CONSUMERS]
+    keys = (*ring.keys, *filter(None, [ring.own]))
+    counts = (len(ring.keys), int(ring.own is not None), len(state.sent_with), len(consumers))
+    encoded = bytearray(_HEAD.pack(_VERSION, state.term, ring.own_until_above, *counts))
+    for text in (state.group, state.node, state.instance):
+        encoded += _SIZE.pack(len(text.encode())) + text.encode()
+    for lease in (ring.lease, ring.own_lease):
+        senders = sum(1 << sender_id for sender_id in lease.senders).to_bytes(32, "little")
+        encoded += _LEASE.pack(lease.sender_id is not None, lease.sender_id or 0, senders)
+    for saved in keys:
+        key, turn = saved.key, _TURNS.index(saved.turn)
+        randoms = (key.server_random, key.client_random)
+        encoded += _KEY.pack(saved.epoch, key.suite, turn, saved.since, key.pms.reveal(), *randoms)
+    for fingerprint, process in state.sent_with:
+        encoded += _SENT_WITH.pack(bytes.fromhex(fingerprint), *process)
+    for consumer in consumers:
+        flags = _ASKED_TO_SEND * consumer.asked_to_send | _ACKNOWLEDGES * consumer.acknowledges
+        encoded += _CONSUMER.pack(flags, *consumer.process)
+    if len(encoded) > MAX_SAVED_SIZE:
+        raise ValueError(f"a saved state of {len(encoded)} bytes is over the limit of {MAX_SAVED_SIZE}")
+    return encoded
+
+
+def decode_saved_untrusted(encoded: bytes) -> SavedState:
+    """Read what `encode_saved` wrote. Raises BadPacket when it is anything else."""
+    reader = _Reader(encoded)
+    try:
+        version, term, above, keys, own, sent_with, consumers = reader.take(_HEAD)
+        if version != _VERSION or keys > MAX_KEY_ENTRIES or own > 1:
+            raise BadPacket("a saved state of another version of pskkey")
+        group, node, instance = (reader.text() for _ in range(3))
+        lease, own_lease = (_lease(*reader.take(_LEASE)) for _ in range(2))
+        ring = tuple(_key(*reader.take(_KEY)) for _ in range(keys))
+        own_key = _key(*reader.take(_KEY)) if own else None
+        sent = tuple(
+            (f.hex(), Process(*process)) for f, *process in (reader.take(_SENT_WITH) for _ in range(sent_with))
+        )
+        known = tuple(_consumer(*reader.take(_CONSUMER)) for _ in range(consumers))
+    except (struct.error, ValueError, IndexError):
+        raise BadPacket("a saved state that is damaged") from None
+    if reader.rest:
+        raise BadPacket("a saved state with bytes after its end")
+    return SavedState(group, node, instance, term, SavedRing(ring, lease, own_key, own_lease, above), sent, known)
+
+
+class _Reader:
+    def __init__(self, encoded: bytes) -> None:
+        self._encoded = encoded
+        self._at = 0
+
+    @property
+    def rest(self) -> int:
+        return len(self._encoded) - self._at
+
+    def take(self, layout: struct.Struct) -> tuple[Any, ...]:
+        taken = layout.unpack_from(self._encoded, self._at)
+        self._at += layout.size
+        return taken
+
+    def text(self) -> str:
+        (size,) = self.take(_SIZE)
+        if size > self.rest:
+            raise ValueError("cut off")
+        self._at += size
+        return self._encoded[self._at - size : self._at].decode()
+
+
+def _lease(leased: int, sender_id: int, senders: bytes) -> SavedLease:
+    bits = int.from_bytes(senders, "little")
+    return SavedLease(sender_id if leased else None, frozenset(i for i in range(256) if bits >> i & 1))
+
+
+def _key(
+    epoch: int, suite: int, turn: int, since: float, pms: bytes, server_random: bytes, client_random: bytes
+) -> SavedKey:
+    return SavedKey(epoch, Key(Secret(pms), server_random, client_random, Suite(suite)), _TURNS[turn], since)
+
+
+def _consumer(flags: int, pid: int, uid: int, started: int) -> SavedConsumer:
+    return SavedConsumer(Process(pid, uid, started), bool(flags & _ASKED_TO_SEND), bool(flags & _ACKNOWLEDGES))

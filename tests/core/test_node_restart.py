@@ -1,0 +1,150 @@
+"""A node that goes on with what an earlier process of it saved."""
+
+from dataclasses import replace
+
+import pytest
+
+from pskkey.core.actions import Connect, Send
+from pskkey.core.events import Attached, Connected, Direction, Session
+from pskkey.model import (
+    Group,
+    Heartbeat,
+    Join,
+    KeyAck,
+    KeyEntry,
+    KeyNew,
+    KeyNewReason,
+    KeyState,
+    KeyWatch,
+    Process,
+    Role,
+    SavedState,
+)
+from tests.core.door import ME, Door, advert, join, member, one, sent
+from tests.core.keys import key
+
+LOCAL = Session(Direction.LOCAL, 1)
+OTHER = Session(Direction.LOCAL, 2)
+MANAGER = Process(10, 0, 1)
+SECOND = Process(11, 0, 2)
+
+
+def attach(door: Door, session: Session, process: Process) -> list[KeyState]:
+    """Attach a session manager that sends; return what it is told."""
+    actions = door.give(Attached(session, process)) + door.receive(session, KeyWatch(will_send=True))
+    return sent(KeyState, [a for a in actions if isinstance(a, Send) and a.session == session])
+
+
+def client() -> tuple[Door, Session]:
+    """Return a client whose session manager sends."""
+    door = Door().start()
+    session = door.become_client("22222222")
+    assert attach(door, LOCAL, MANAGER)[-1].entries[0].send
+    door.receive(LOCAL, KeyAck(1))
+    return door, session
+
+
+def test_the_session_manager_of_a_restarted_client_goes_on_at_once() -> None:
+    door, _ = client()
+    before = door.node.key_state()
+    again = door.restarted()
+    assert again.node.election.role is Role.LISTENING
+    assert attach(again, LOCAL, MANAGER) == [before]
+    assert before.sender_id is not None
+    assert before.entries[0].send
+
+
+def test_it_joins_with_its_instance_its_lease_and_its_keys() -> None:
+    door, _ = client()
+    again = door.restarted(instance="i9")
+    connect = one(Connect, again.hear(advert("11111111", Role.MASTER, term=1)))
+    (said,) = sent(Join, again.give(Connected(connect.session)))
+    assert (said.instance, said.lease, said.term, said.sender) == ("i0", door.node.key_state().sender_id, 1, True)
+    assert [(h.epoch, h.send) for h in said.held] == [(1, True)]
+
+
+def test_what_another_node_or_another_group_saved_is_not_used() -> None:
+    door, _ = client()
+    saved = door.node.saved_state()
+    for foreign in (replace(saved, node="99999999"), replace(saved, group="other")):
+        again = door.restarted(foreign, instance="i9").start()
+        assert again.node.keyring.entries == ()
+        assert again.node.saved_state().instance == "i9"
+
+
+def test_another_process_is_still_kept_from_sending_after_the_restart() -> None:
+    door, _ = client()
+    again = door.restarted()
+    again.wait(2.5)  # nobody has come back, and no master was found
+    told = attach(again, OTHER, SECOND)
+    assert [(e.epoch, e.send) for e in told[0].entries] == [(1, False)]
+    assert [e.epoch for e in told[-1].entries if e.send] == [2]
+
+
+def test_a_second_sender_that_is_back_first_does_not_take_the_place_of_the_first() -> None:
+    door, _ = client()
+    attach(door, OTHER, SECOND)
+    again = door.restarted()
+    assert not any(e.send for e in attach(again, OTHER, SECOND)[-1].entries)
+    assert attach(again, LOCAL, MANAGER)[-1].entries[0].send
+
+
+def test_a_lone_master_that_was_restarted_serves_the_same_key_under_a_higher_term_with_the_same_lease() -> None:
+    door = Door().start().become_master()
+    before = attach(door, LOCAL, MANAGER)[-1]
+    assert before.sender_id is not None
+    again = door.restarted()
+    assert attach(again, LOCAL, MANAGER) == [before]
+    again.become_master()
+    again.wait(3.0)
+    assert again.node.key_state() == before
+    assert again.node.election.term > door.node.election.term
+
+
+def test_ids_that_others_had_are_not_given_to_newcomers_under_the_same_key() -> None:
+    door = Door().start().become_master()
+    attach(door, LOCAL, MANAGER)
+    leased = sent(KeyState, door.accept(1, replace(join("11111111"), sender=True)))[-1].sender_id
+    assert leased is not None
+    again = door.restarted()
+    again.become_master()
+    told = sent(KeyState, again.accept(1, replace(join("22222222"), sender=True)))[-1]
+    assert told.sender_id is None, "it must wait for the next key"
+    assert leased in told.senders
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_coming_key_is_acknowledged_when_the_session_manager_is_back_or_will_not_come(comes_back: bool) -> None:
+    door, session = client()
+    door.receive(session, KeyState(1, frozenset(range(3)), (KeyEntry(1, key(901), True), KeyEntry(2, key(902), False))))
+    again = door.restarted()
+    connect = one(Connect, again.hear(advert("11111111", Role.MASTER, term=1)))
+    again.give(Connected(connect.session))
+    group = Group(1, "11111111", (member("11111111"), member(ME, sender_id=1)), (ME,))
+    state = KeyState(1, frozenset(range(3)), (KeyEntry(1, key(901), True), KeyEntry(2, key(902), False)))
+    actions = again.receive(connect.session, group, state)
+    assert not sent(KeyAck, actions), "the session manager may not have the key"
+    if comes_back:
+        attach(again, LOCAL, MANAGER)
+        assert not sent(KeyAck, again.receive(LOCAL, KeyAck(1)))
+        assert sent(KeyAck, again.receive(LOCAL, KeyAck(2))) == [KeyAck(2)]
+    else:
+        actions = again.wait(1.2) + again.receive(connect.session, Heartbeat()) + again.wait(1.2)
+        assert sent(KeyAck, actions) == [KeyAck(2)]
+
+
+def test_a_key_is_retired_in_time_also_when_the_clock_says_that_its_turn_is_yet_to_come() -> None:
+    door = Door().start().become_master()
+    door.wait(2.0)
+    door.give(Attached(LOCAL, MANAGER))
+    door.receive(LOCAL, KeyWatch(will_send=False), KeyNew(KeyNewReason.OPERATOR))
+    door.wait(0.5)
+    assert [e.turn.value for e in door.node.keyring.entries] == ["previous", "current"]
+    again = door.restarted(now=1.0)
+    again.wait(11.0)
+    assert [e.turn.value for e in again.node.keyring.entries] == ["current"]
+
+
+def test_nothing_of_it_is_saved_before_it_is_so() -> None:
+    door = Door()
+    assert door.node.saved_state() == SavedState("g", ME, "i0", 0)

@@ -1,0 +1,101 @@
+"""What is saved for the next process comes back as it was, or not at all."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pskkey.errors import BadPacket
+from pskkey.model import (
+    Key,
+    Process,
+    SavedConsumer,
+    SavedKey,
+    SavedLease,
+    SavedRing,
+    SavedState,
+    Suite,
+    Turn,
+)
+from pskkey.secret import Secret
+from pskkey.wire.saved import MAX_SAVED_CONSUMERS, MAX_SAVED_SIZE, decode_saved_untrusted, encode_saved
+
+texts = st.text(max_size=255).filter(lambda text: len(text.encode()) <= 255)
+keys = st.builds(
+    Key,
+    st.binary(min_size=64, max_size=64).map(Secret),
+    *[st.binary(min_size=32, max_size=32)] * 2,
+    st.sampled_from(Suite),
+)
+saved_keys = st.builds(SavedKey, st.integers(1, 65535), keys, st.sampled_from(Turn), st.floats(0, 1e9, allow_nan=False))
+leases = st.builds(SavedLease, st.none() | st.integers(0, 255), st.frozensets(st.integers(0, 255)))
+rings = st.builds(
+    SavedRing,
+    st.lists(saved_keys, max_size=3).map(tuple),
+    leases,
+    st.none() | saved_keys,
+    leases,
+    st.integers(0, 65535),
+)
+processes = st.builds(Process, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1))
+fingerprints = st.binary(min_size=8, max_size=8).map(bytes.hex)
+states = st.builds(
+    SavedState,
+    texts,
+    texts,
+    texts,
+    st.integers(0, 2**53),
+    rings,
+    st.lists(st.tuples(fingerprints, processes), max_size=64).map(tuple),
+    st.lists(st.builds(SavedConsumer, processes, st.booleans(), st.booleans()), max_size=20).map(tuple),
+)
+
+FULL = SavedState(
+    "g" * 255,
+    "n" * 255,
+    "i" * 255,
+    2**53,
+    SavedRing(
+        tuple(SavedKey(65535, Key(Secret(bytes(64)), bytes(32), bytes(32)), turn, 1.5) for turn in Turn),
+        SavedLease(255, frozenset(range(256))),
+        SavedKey(7, Key(Secret(bytes(64)), bytes(32), bytes(32)), Turn.CURRENT, 1.5),
+        SavedLease(255, frozenset(range(256))),
+        65535,
+    ),
+    tuple((f"{number:016x}", Process(2**32 - 1, 2**32 - 1, 2**64 - 1)) for number in range(64)),
+    (SavedConsumer(Process(1, 2, 3), asked_to_send=True, acknowledges=False),) * MAX_SAVED_CONSUMERS,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(states)
+def test_every_state_comes_back_as_it_was(state: SavedState) -> None:
+    assert decode_saved_untrusted(bytes(encode_saved(state))) == state
+
+
+def test_the_largest_state_fits() -> None:
+    assert len(encode_saved(FULL)) <= MAX_SAVED_SIZE
+    assert decode_saved_untrusted(bytes(encode_saved(FULL))) == FULL
+
+
+@pytest.mark.parametrize("size", [*range(0, 900, 7), *range(900, len(encode_saved(FULL)), 997)])
+def test_a_state_that_is_cut_off_is_refused(size: int) -> None:
+    with pytest.raises(BadPacket):
+        decode_saved_untrusted(bytes(encode_saved(FULL)[:size]))
+
+
+def test_another_version_and_trailing_bytes_are_refused() -> None:
+    encoded = bytes(encode_saved(FULL))
+    for wrong in (b"\x02" + encoded[1:], encoded + b"\0"):
+        with pytest.raises(BadPacket):
+            decode_saved_untrusted(wrong)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=400), st.integers(0, 600))
+def test_rubbish_is_refused_or_read_but_nothing_else(rubbish: bytes, at: int) -> None:
+    encoded = bytes(encode_saved(FULL))
+    try:
+        decode_saved_untrusted(encoded[:at] + rubbish + encoded[at + len(rubbish) :])
+        decode_saved_untrusted(rubbish)
+    except BadPacket:
+        return
