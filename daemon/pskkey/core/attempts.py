@@ -70,6 +70,11 @@ class Outbound:
         if link is not None and link.phase is Phase.JOINED:
             link.deadline = now + self._timing.dead_after
 
+    def beat(self, now: float) -> None:
+        """Let the next heartbeat be due: how often they come may have changed."""
+        if self.link is not None:
+            self.link.next_heartbeat = now
+
     def drop(self) -> None:
         """End the session, if there is one."""
         if self.link is not None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from pskkey.model import Advert, Key, KeyNewReason, Member, Message, Process
+from pskkey.core.settings import Timing
+from pskkey.model import Advert, Key, KeyNewReason, Message, Process
 
 
 class Direction(StrEnum):
@@ -101,10 +102,22 @@ class KeyGenerated:
 
 
 @dataclass(frozen=True, slots=True)
-class SelfChanged:
-    """Our own addresses, priority or eligibility are others now."""
+class AddressesChanged:
+    """Our own IP addresses are others now."""
 
-    me: Member
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """The operator has changed what may change while the node runs, or the PSK that its advert is signed with."""
+
+    name: str
+    priority: int
+    eligible: bool
+    max_members: int
+    preempt: bool
+    timing: Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +150,8 @@ type Event = (
     | Received
     | Disconnected
     | KeyGenerated
-    | SelfChanged
+    | AddressesChanged
+    | SettingsChanged
     | RekeyRequested
     | SwitchoverRequested
     | StopRequested

@@ -156,9 +156,10 @@ class Members:
         self._joined.clear()
         self.published = 1
 
-    def me_changed(self) -> None:
-        """Our own entry in the member map is another now."""
+    def me_changed(self, now: float) -> None:
+        """Our own entry in the member map, or our settings, are others now."""
         self._group_stale = True
+        self._next_heartbeat = now
 
     def set_term(self, term: int) -> None:
         """Take a new term; everybody is told at the next flush."""
@@ -227,7 +228,8 @@ class Members:
                 if alive:
                     text = f"node id {join.member.id} is in use by {other.member.name}, alive; set node.id on one"
                     return ErrorMessage("duplicate_id", text)
-        if session not in self._joined and self.count >= self._settings.max_members:
+        others = self.ids - {join.member.id}  # its former session makes way for this one
+        if session not in self._joined and len(others) + 1 >= self._settings.max_members:
             return ErrorMessage("group_full", f"the group has {self.count} members, its limit (limits.members)")
         return None
 

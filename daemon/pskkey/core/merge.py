@@ -25,7 +25,6 @@ class Rivals:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._own_turn_after = settings.timing.join_timeout + settings.timing.dead_after
         self._since: dict[str, float] = {}
         self._asked: dict[str, float] = {}
 
@@ -37,11 +36,12 @@ class Rivals:
         known = [i for i in self._since.keys() | self._asked.keys() if peers.is_master(i) and i not in members]
         self._since = {i: self._since[i] for i in known if i in self._since}
         self._asked = {i: self._asked[i] for i in known if i in self._asked}
+        own_turn_after = self._settings.timing.join_timeout + self._settings.timing.dead_after
         rivals = [a for a in peers.masters(now) if a.id not in members]
         for rival in sorted(rivals, key=lambda a: self._asked.get(a.id, float("-inf"))):
             since = self._since.setdefault(rival.id, now)
             is_higher = candidate_order(rival) < candidate_order(self._settings.me)
-            if is_higher or now - since > self._own_turn_after:
+            if is_higher or now - since > own_turn_after:
                 self._asked[rival.id] = now
                 return rival
         return None

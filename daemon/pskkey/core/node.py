@@ -14,6 +14,7 @@ gives it to the next node. That one is like a node that was cut off for a while:
 who sent with what are whole, and it has to find its group again.
 """
 
+from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core.actions import Action, Advertise, Disconnect, GenerateKey, Notice, NoticeKind, Send, Stopped
@@ -22,6 +23,7 @@ from pskkey.core.conversation import Conversation
 from pskkey.core.election import Election
 from pskkey.core.events import (
     Accepted,
+    AddressesChanged,
     AdvertReceived,
     AdvertRemoved,
     Attached,
@@ -31,7 +33,7 @@ from pskkey.core.events import (
     KeyGenerated,
     Received,
     RekeyRequested,
-    SelfChanged,
+    SettingsChanged,
     Started,
     StopRequested,
     SwitchoverRequested,
@@ -50,6 +52,7 @@ from pskkey.model import (
     KeyNew,
     KeyNewReason,
     KeyState,
+    Member,
     Merge,
     Role,
     SavedState,
@@ -161,6 +164,7 @@ class Node:
             case AdvertRemoved(node_id):
                 self.peers.forget(node_id)
             case Connected(session):
+                self._acked_epoch = 0  # whoever is at its other end was not told yet
                 self.election.connected(session, now)
             case Accepted(session, address):
                 self._conversation.accepted(session, address)
@@ -173,10 +177,10 @@ class Node:
             case KeyGenerated(key):
                 if self.election.role is Role.MASTER:
                     self._install_fresh(key, now)
-            case SelfChanged(me):
-                self._settings.me = me
-                self.members.me_changed()
-                self._advertised = None
+            case AddressesChanged(addresses):
+                self._change_me(replace(self._settings.me, addresses=addresses), now)
+            case SettingsChanged():
+                self._change_settings(event, now)
             case RekeyRequested(reason):
                 self._conversation.ask_for_new_key(reason)
             case SwitchoverRequested(heir):
@@ -194,6 +198,19 @@ class Node:
             self.keyring.lead_tick(now)
         else:
             self.keyring.follow_tick(now)
+
+    def _change_settings(self, changed: SettingsChanged, now: float) -> None:
+        self._settings.change(changed.max_members, changed.preempt, changed.timing)
+        me = replace(self._settings.me, name=changed.name, priority=changed.priority, eligible=changed.eligible)
+        self._change_me(me, now)
+        if not me.eligible:
+            self._switch_over(None, now)
+
+    def _change_me(self, me: Member, now: float) -> None:
+        self._settings.me = me
+        self.members.me_changed(now)
+        self.election.outbound.beat(now)
+        self._advertised = None
 
     # --- bringing the parts into line ---------------------------------------------------------------------------
 

@@ -1,13 +1,16 @@
 """What the operator decided about a node, as the core takes it. All times are in seconds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 from pskkey.model import Member
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Timing:
-    """How long things may take (DESIGN of the election and of the key state)."""
+    """How long things may take (DESIGN of the election and of the key state).
+
+    A node has one object of these, in its settings, and changes the times in it while it runs.
+    """
 
     discovery_window: float = 1.0
     claim_step: float = 0.3
@@ -36,9 +39,9 @@ class Timing:
 class Settings:
     """One node's own part: its group, itself as a member, and its memory's name.
 
-    `instance` is random; a node that starts with what was saved takes that of the saved memory. `me` changes while the
-    node runs (`events.SelfChanged`), so it is read here each time and kept nowhere else; `me.sender_id` is the
-    configured wish for one.
+    `instance` is random; a node that starts with what was saved takes that of the saved memory. The others change while
+    the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so they are read here each time and kept
+    nowhere else; `me.sender_id` is the configured wish for one.
     """
 
     group: str
@@ -48,3 +51,12 @@ class Settings:
     max_members: int = 1024
     preempt: bool = False
     timing: Timing = field(default_factory=Timing)
+
+    def __post_init__(self) -> None:
+        self.timing = replace(self.timing)
+
+    def change(self, max_members: int, preempt: bool, timing: Timing) -> None:
+        """Take this from now on."""
+        self.max_members, self.preempt = max_members, preempt
+        for time in fields(Timing):
+            setattr(self.timing, time.name, getattr(timing, time.name))

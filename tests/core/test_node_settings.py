@@ -1,0 +1,76 @@
+"""What an operator changes while a node runs, at the door of a single node."""
+
+from dataclasses import replace
+
+from pskkey.core.actions import Advertise, Disconnect, Send
+from pskkey.core.events import AddressesChanged, Connected, SettingsChanged
+from pskkey.core.settings import Timing
+from pskkey.model import Group, Handover, Heartbeat, Join, KeyAck, Role
+from tests.core.door import Door, join, of, refusal, sent
+
+CHANGED = SettingsChanged("new", 7, eligible=True, max_members=1024, preempt=False, timing=Timing())
+
+
+def test_a_client_tells_its_master_and_all_who_listen() -> None:
+    door = Door().start()
+    door.become_client()
+    actions = door.give(CHANGED)
+    (told,) = sent(Join, actions)
+    assert (told.member.name, told.member.priority, told.member.addresses) == ("new", 7, ("10.0.0.85",))
+    assert of(Advertise, actions)
+    (told,) = sent(Join, door.give(AddressesChanged(("10.0.0.9",))))
+    assert (told.member.name, told.member.addresses) == ("new", ("10.0.0.9",))
+
+
+def test_a_master_tells_its_members() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join("99999999"))
+    door.wait(0.5)
+    told = sent(Group, [*door.give(CHANGED), *door.wait(0.2)])
+    assert next(m.priority for m in told[-1].members if m.name == "new") == 7
+
+
+def test_a_master_that_may_be_one_no_more_hands_over() -> None:
+    door = Door().start().become_master()
+    door.give(replace(CHANGED, eligible=False))
+    assert door.node.election.role is Role.MASTER  # of nobody else
+    door.give(CHANGED)
+    door.accept(1, join("99999999"))
+    assert sent(Handover, door.give(replace(CHANGED, eligible=False)))
+    assert door.node.election.role is not Role.MASTER
+
+
+def test_times_apply_at_once_in_every_part() -> None:
+    door = Door().start().become_master()
+    before = door.keys
+    door.give(replace(CHANGED, timing=Timing(rekey_interval=10.0, heartbeat_interval=0.1, dead_after=0.5)))
+    door.wait(11.0)
+    assert door.keys == before + 1
+    door.accept(1, join("99999999"))
+    assert len(sent(Heartbeat, door.wait(0.45))) in (4, 5)
+    assert "99999999" in door.node.members.ids
+    door.wait(0.1)
+    assert "99999999" not in door.node.members.ids
+
+
+def test_a_connection_made_anew_is_told_again_what_was_acknowledged() -> None:
+    door = Door().start()
+    session = door.become_client()
+    assert not sent(KeyAck, door.wait(0.4))
+    actions = door.give(Connected(session))
+    assert [type(a.message) for a in of(Send, actions)] == [Join, KeyAck]
+    assert door.node.election.role is Role.CLIENT
+    group = door.node.group()
+    assert group is not None
+    actions = door.receive(session, group)
+    assert not of(Disconnect, actions)
+    assert sent(Heartbeat, door.wait(0.6))
+    assert door.node.election.role is Role.CLIENT
+
+
+def test_a_member_of_a_full_group_may_come_on_another_connection() -> None:
+    door = Door().start().become_master()
+    door.give(replace(CHANGED, max_members=2))
+    assert refusal(door.accept(1, join("99999999"))) is None
+    assert refusal(door.accept(2, join("99999999"))) is None
+    assert refusal(door.accept(3, join("88888888"))) == "group_full"
