@@ -10,36 +10,40 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from tests.lab.group import Failed
-from tests.lab.laboratory import Laboratory, laboratory
+from tests.lab.laboratory import laboratory
 from tests.lab.report import Report
 from tests.lab.scenarios import SCENARIOS
 from tests.lab.scenarios.scenario import Scenario
+from tests.lab.trial import Trial
 
 
-async def measure(scenario: Scenario, report: Report) -> None:
+async def measure(scenario: Scenario, report: Report, seconds: float) -> None:
     """Do the runs of `report` and enter what they show. Everything is cleaned up, also when this is cancelled."""
     with laboratory(report.seed) as lab:
+        if scenario.keeps_group:
+            await _run_once(Trial(lab, lab.group(report.nodes), 1, report.runs, seconds), scenario, report)
+            return
         for number in range(1, report.runs + 1):
-            await _run_once(lab, scenario, number, report)
+            await _run_once(Trial(lab, lab.group(report.nodes), number, 1, seconds), scenario, report)
 
 
-async def _run_once(lab: Laboratory, scenario: Scenario, number: int, report: Report) -> None:
-    group = lab.group(report.nodes)
+async def _run_once(trial: Trial, scenario: Scenario, report: Report) -> None:
     try:
-        seconds = await scenario.run(lab, group)
-        await group.stop()
+        await scenario.run(trial)
+        await report.enter(trial)
+        await trial.group.stop()
     except Failed as error:
-        report.failed.append(f"run {number}: {error}")
-        print(f"run {number}: {error}\n{group.transcript()}", file=sys.stderr, flush=True)
+        report.failed.append(f"run {trial.number}: {error}")
+        print(f"run {trial.number}: {error}\n{trial.group.transcript()}", file=sys.stderr, flush=True)
     else:
-        report.seconds.append(seconds)
         if sys.stderr.isatty():
-            print(f"run {number}: {1000 * seconds:.0f} ms", file=sys.stderr, flush=True)
+            told = ", ".join(f"{1000 * seconds:.0f} ms" for seconds in trial.measured)
+            print(f"run {trial.number}: {told}", file=sys.stderr, flush=True)
     finally:
-        group.destroy()
+        trial.destroy()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--nodes", type=_count, metavar="N", help="how many nodes (default: by the scenario)")
     parser.add_argument("--runs", type=_count, metavar="R", help="how many times (default: by the scenario)")
     parser.add_argument("--seed", type=int, metavar="S", help="repeat the choices of an earlier run")
+    parser.add_argument(
+        "--seconds", type=float, metavar="T", help="how long the fault lasts (default: by the scenario)"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     given = parser.parse_args(arguments)
     if os.geteuid() != 0:
@@ -57,17 +64,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scenario = SCENARIOS[given.scenario]
     seed = time.time_ns() % 1_000_000 if given.seed is None else given.seed
     report = Report(given.scenario, given.nodes or scenario.nodes, given.runs or scenario.runs, seed)
+    seconds = scenario.seconds if given.seconds is None else given.seconds
     interrupted: list[signal.Signals] = []
     try:
-        asyncio.run(_until_interrupted(scenario, report, interrupted))
+        asyncio.run(_until_interrupted(measure(scenario, report, seconds), interrupted))
     except asyncio.CancelledError:
         return 128 + interrupted[0]
     print(json.dumps(report.as_json(), indent=2) if given.json else report.as_text())
     return 1 if report.failed else 0
 
 
-async def _until_interrupted(scenario: Scenario, report: Report, interrupted: list[signal.Signals]) -> None:
-    task = asyncio.ensure_future(measure(scenario, report))
+async def _until_interrupted(doing: Coroutine[None, None, None], interrupted: list[signal.Signals]) -> None:
+    task = asyncio.ensure_future(doing)
 
     def interrupt(number: signal.Signals) -> None:
         interrupted.append(number)

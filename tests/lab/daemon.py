@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import math
 import os
 import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,12 +24,15 @@ ANSWER_WITHIN: Final = 2.0
 type Tables = Mapping[str, Mapping[str, object]]
 type Status = dict[str, Any]
 
-_GET_STATUS: Final = b'{"method": "io.pskkey.Control.GetStatus"}\0'
 _LONGEST_REPLY: Final = 1 << 24
 
 
+class Refused(Exception):
+    """The daemon has answered a call with an error."""
+
+
 class Control:
-    """Reads the status over one connection that stays open: cheap enough to be done a hundred times a second."""
+    """Calls the daemon over one connection that stays open: cheap enough to be done a hundred times a second."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,23 +41,46 @@ class Control:
     async def status(self) -> Status | None:
         """Return the daemon's status, None when it does not answer: not yet, or no more."""
         try:
+            return await self.call("GetStatus")
+        except (OSError, asyncio.IncompleteReadError):
+            return None
+
+    async def call(self, method: str, **parameters: object) -> dict[str, Any]:
+        """Call a method of io.pskkey.Control and return what it answers.
+
+        Raises Refused, and OSError or IncompleteReadError when there is no answer.
+        """
+        request = {"method": f"io.pskkey.Control.{method}", "parameters": parameters}
+        try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 if self._streams is None:
                     self._streams = await asyncio.open_unix_connection(self._path, limit=_LONGEST_REPLY)
                 reader, writer = self._streams
-                writer.write(_GET_STATUS)
-                reply = await reader.readuntil(b"\0")
-        except (OSError, asyncio.IncompleteReadError):
+                writer.write(json.dumps(request).encode() + b"\0")
+                reply = json.loads((await reader.readuntil(b"\0"))[:-1])
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            # What was asked may be answered yet, and would be taken for the answer to the next call.
             self.close()
-            return None
-        parameters: Status = json.loads(reply[:-1])["parameters"]
-        return parameters
+            raise
+        if "error" in reply:
+            raise Refused(f"{reply['error']} {reply.get('parameters', {})}")
+        answer: dict[str, Any] = reply.get("parameters", {})
+        return answer
 
     def close(self) -> None:
         """Close the connection; `status` opens a new one."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a daemon is started: its command line, what is added to our environment, descriptors that it inherits."""
+
+    command: tuple[str | Path, ...]
+    environ: Mapping[str, str] = field(default_factory=dict)
+    descriptors: tuple[int, ...] = ()
 
 
 class Daemon:
@@ -82,6 +111,11 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
         """When it was started last, by `time.monotonic`."""
+        self.deaths: list[float] = []
+        """When it ended, each time that this was waited for."""
+        self.pauses: list[tuple[float, float]] = []
+        """When (since, until) it was stopped by `pause`."""
+        self._killed_at = math.inf
 
     @property
     def pid(self) -> int:
@@ -104,24 +138,48 @@ class Daemon:
 
     def start(self, environ: Mapping[str, str] | None = None) -> None:
         """Start it, with `environ` beside our own environment; does not wait."""
+        launch = self.launch()
+        self._killed_at = math.inf
         with self._log.open("ab") as log:
             self.started_at = time.monotonic()
             self._process = subprocess.Popen(
-                [*self.prefix, PSKKEYD, "--config", self.config],
+                launch.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment(), **(environ or {})},
+                env={**environment(), **launch.environ, **(environ or {})},
+                pass_fds=launch.descriptors,
                 start_new_session=True,
             )
+
+    def launch(self) -> Launch:
+        """Return how it is started: from a shell, with nothing from a service manager."""
+        return Launch((*self.prefix, PSKKEYD, "--config", self.config))
 
     async def status(self) -> Status | None:
         """Return its status, None when it does not answer."""
         return await self._control.status()
 
+    async def call(self, method: str, **parameters: object) -> dict[str, Any]:
+        """Call a method of io.pskkey.Control. Raises Refused, and OSError or IncompleteReadError without an answer."""
+        return await self._control.call(method, **parameters)
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
+        if number is signal.SIGKILL:
+            self._killed_at = time.monotonic()
         self._running().send_signal(number)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop it, and let it go on at the end."""
+        self.signal(signal.SIGSTOP)
+        since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.pauses.append((since, time.monotonic()))
+            self.signal(signal.SIGCONT)
 
     async def ended(self, within: float = STOP_WITHIN) -> int:
         """Wait until it has ended; return its exit code. Raises TimeoutError."""
@@ -131,6 +189,7 @@ class Daemon:
                 raise TimeoutError(f"{self.name} has not ended within {within} s")
             await asyncio.sleep(0.01)
         self._control.close()
+        self.deaths.append(min(self._killed_at, time.monotonic()))
         return self._running().wait()
 
     async def stop(self) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from tests.lab.daemon import Daemon, Status
@@ -17,6 +17,9 @@ _STAMP_SIZE: Final = 23
 type Statuses = Mapping[str, Status | None]
 """The status of each daemon by its name."""
 
+type Condition = Callable[[Statuses], str | None]
+"""Returns why something is not yet so, None when it is."""
+
 
 class Failed(Exception):
     """A run has not shown what it should."""
@@ -25,6 +28,32 @@ class Failed(Exception):
 def key_of(status: Status) -> str | None:
     """Return the fingerprint of the key that a node sends with."""
     return next((key["fingerprint"] for key in status["keys"] if key["state"] == "current"), None)
+
+
+def epoch_of(status: Status | None) -> int:
+    """Return the epoch of the key that a node sends with, 0 when there is none."""
+    keys = status["keys"] if status is not None else []
+    return next((int(key["epoch"]) for key in keys if key["state"] == "current"), 0)
+
+
+def epoch_above(epoch: int) -> Condition:
+    """Ask that all send with a key of a higher epoch."""
+
+    def why_not(statuses: Statuses) -> str | None:
+        below = {name: epoch_of(status) for name, status in statuses.items() if epoch_of(status) <= epoch}
+        return f"epochs not above {epoch}: {below}" if below else None
+
+    return why_not
+
+
+def master_is_not(daemon: Daemon) -> Condition:
+    """Ask that another one be the master."""
+
+    def why_not(statuses: Statuses) -> str | None:
+        status = statuses[daemon.name]
+        return f"{daemon.name} is still the master" if status and status["role"] == "master" else None
+
+    return why_not
 
 
 def why_apart(statuses: Statuses) -> str | None:
@@ -67,8 +96,8 @@ class Group:
             daemon.start()
         return self.daemons[0].started_at
 
-    async def together(self, within: float) -> tuple[float, Statuses]:
-        """Wait until they are one group; return when that was, by `time.monotonic`, and their statuses then.
+    async def together(self, within: float, also: Condition = lambda _: None) -> tuple[float, Statuses]:
+        """Wait until they are one group, and `also` so; return when that was, by `time.monotonic`, and their statuses.
 
         The time is good to about LOOK_EVERY. A daemon that is with one of the others and has a key is left in peace
         until all are, so that looking does not slow down what is looked at. Raises Failed when it takes longer than
@@ -81,16 +110,16 @@ class Group:
             pending = [daemon for daemon in self.daemons if not self._is_settled(statuses[daemon.name])]
             # All settled, and yet not one group: somebody is still with a former master.
             await self._look(pending or self.daemons, statuses)
-            if why_apart(statuses) is None:
+            if (why_apart(statuses) or also(statuses)) is None:
                 seen = time.monotonic()
                 await self._look(self.daemons, statuses)
-                if why_apart(statuses) is None:
+                if (why_apart(statuses) or also(statuses)) is None:
                     return seen, statuses
             for daemon in self.daemons:
                 if daemon.exit_code is not None:
                     raise Failed(f"{daemon.name} has ended with exit code {daemon.exit_code}")
             if time.monotonic() > deadline:
-                raise Failed(f"not one group within {within} s: {why_apart(statuses)}")
+                raise Failed(f"not one group within {within} s: {why_apart(statuses) or also(statuses)}")
             await asyncio.sleep(max(0.0, looked + LOOK_EVERY - time.monotonic()))
 
     async def stay_together(self, seconds: float) -> None:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pskkey.psk import generate_psk_line
-from tests.lab.daemon import PSKKEYD, Daemon, environment
+from tests.lab.daemon import PSKKEYD, environment
 from tests.lab.group import Group
 from tests.lab.namespaces import Switch, is_stale, own_label, switch
+from tests.lab.service import Service
 
 
 class Laboratory:
@@ -36,10 +37,10 @@ class Laboratory:
         directory.mkdir()
         return Group(self._daemon(directory, number) for number in range(1, nodes + 1))
 
-    def _daemon(self, directory: Path, number: int) -> Daemon:
+    def _daemon(self, directory: Path, number: int) -> Service:
         host = self.hosts.hosts[number - 1]
         tables = {"node": {"id": self.random.randbytes(16).hex()}, "psk": {"file": str(self.psk)}}
-        return Daemon(directory / f"n{number}", tables, host.command)
+        return Service(directory / f"n{number}", tables, host.command)
 
 
 @contextmanager

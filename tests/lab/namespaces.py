@@ -76,6 +76,10 @@ class Switch:
         self.hosts.append(host)
         return host
 
+    def run(self, *command: str) -> str:
+        """Run a short command at the switch and return what it printed. Raises CalledProcessError."""
+        return _run("ip", "netns", "exec", self._namespace, *command)
+
     def remove(self) -> None:
         """Kill what still runs on the hosts, and remove them and the bridge."""
         while self._made:

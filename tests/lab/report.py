@@ -1,35 +1,56 @@
 """What the runs of a scenario have shown, as JSON and for people."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from tests.lab.losses import Losses
+from tests.lab.trial import Trial
 
 
 @dataclass(slots=True)
 class Report:
-    """`seconds` has one entry for each run that came to its end, `failed` a sentence for each that did not."""
+    """`seconds` has one entry for each time measured, `failed` a sentence for each run that did not come to its end."""
 
     scenario: str
     nodes: int
     runs: int
     seed: int
     seconds: list[float] = field(default_factory=list)
+    figures: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failed: list[str] = field(default_factory=list)
+    losses: Losses = field(default_factory=Losses)
+    dropped_by_network: int = 0
+    two_masters_ms: float = 0.0
+
+    async def enter(self, trial: Trial) -> None:
+        """Enter what a run that came to its end has shown. Raises Failed."""
+        found = await trial.conclude()
+        self.seconds += trial.measured
+        for name, seconds in trial.figures.items():
+            self.figures[name] += seconds
+        self.losses.add(found.losses, trial.number)
+        self.dropped_by_network += found.dropped_by_network
+        self.two_masters_ms = round(self.two_masters_ms + found.two_masters_ms, 1)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as programs read it; times are in milliseconds, None when no run came to its end."""
-        measured = sorted(1000 * second for second in self.seconds)
+        """Return the report as programs read it; times are in milliseconds, None when there was nothing to measure.
+
+        Of the traffic, see `Losses`; `lost_beyond_network` is what was lost and not dropped on purpose.
+        """
         return {
             "scenario": self.scenario,
             "nodes": self.nodes,
             "runs": self.runs,
             "seed": self.seed,
-            "converged_ms": {
-                "p50": percentile(measured, 50),
-                "p99": percentile(measured, 99),
-                "max": percentile(measured, 100),
-            },
+            "converged_ms": spread(self.seconds),
+            **{f"{name}_ms": spread(seconds) for name, seconds in self.figures.items()},
+            **asdict(self.losses),
+            "dropped_by_network": self.dropped_by_network,
+            "lost_beyond_network": self.losses.lost - self.dropped_by_network,
+            "two_masters_ms": self.two_masters_ms,
             "failures": len(self.failed),
             "failed": self.failed,
         }
@@ -38,11 +59,21 @@ class Report:
         """Return the report as a small table."""
         told = self.as_json()
         lines = [f"{self.scenario}: {self.nodes} nodes, {self.runs} runs, seed {self.seed}"]
-        for name, value in told["converged_ms"].items():
-            lines.append(f"  {name:>8}  {'-' if value is None else f'{value:.0f} ms'}")
-        lines.append(f"  {'failures':>8}  {len(self.failed)}")
+        for name, value in told.items():
+            match value:
+                case {"p50": float()}:
+                    lines.append(f"  {name:>20}  {', '.join(f'{key} {value[key]:.0f} ms' for key in value)}")
+                case int() | float() if name not in ("nodes", "runs", "seed"):
+                    lines.append(f"  {name:>20}  {value:g}")
+        lines += [f"    {window}" for window in (*self.losses.lost_windows, *self.losses.muted_windows)]
         lines += [f"    {sentence}" for sentence in self.failed]
         return "\n".join(lines)
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float | None]:
+    """Return the median, the 99th percentile and the longest of times, in milliseconds."""
+    ordered = sorted(1000 * second for second in seconds)
+    return {"p50": percentile(ordered, 50), "p99": percentile(ordered, 99), "max": percentile(ordered, 100)}
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float | None:

@@ -4,13 +4,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from tests.lab.scenarios import boot, join, kill
+from tests.lab.scenarios import boot, cut, join, kill, lossy, pause, rekey, restart, split, switchover
 from tests.lab.scenarios.scenario import Scenario
 
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
     {
         "boot": Scenario(boot.run, nodes=10, runs=10),
         "join": Scenario(join.run, nodes=5, runs=10),
-        "kill": Scenario(kill.run, nodes=5, runs=10),
+        "rekey": Scenario(rekey.run, nodes=10, runs=200, keeps_group=True),
+        "kill": Scenario(kill.run, nodes=5, runs=20),
+        "switchover": Scenario(switchover.run, nodes=5, runs=20),
+        "restart": Scenario(restart.run, nodes=5, runs=10),
+        "cut": Scenario(cut.run, nodes=5, runs=10),
+        "pause": Scenario(pause.run, nodes=5, runs=3, seconds=30.0),
+        "split": Scenario(split.run, nodes=5, runs=5),
+        "lossy": Scenario(lossy.run, nodes=5, runs=1, seconds=60.0),
     }
 )

@@ -1,13 +1,11 @@
 """All nodes start at once. Measured: from the start of the first process until all are one group with one key."""
 
-from tests.lab.group import Group
-from tests.lab.laboratory import Laboratory
-from tests.lab.scenarios.scenario import CALM, PATIENCE
+from tests.lab.trial import CALM, PATIENCE, Trial
 
 
-async def run(_laboratory: Laboratory, group: Group) -> float:
+async def run(trial: Trial) -> None:
     """Do it once."""
-    started = group.start()
-    together, _ = await group.together(PATIENCE)
-    await group.stay_together(CALM)
-    return together - started
+    started = trial.group.start()
+    together, _ = await trial.group.together(PATIENCE)
+    await trial.group.stay_together(CALM)
+    trial.measured.append(together - started)

@@ -3,23 +3,22 @@
 Master and key must stay the same: a newcomer changes nothing.
 """
 
-from tests.lab.group import Failed, Group, key_of
-from tests.lab.laboratory import Laboratory
-from tests.lab.scenarios.scenario import CALM, PATIENCE
+from tests.lab.group import Failed, key_of
+from tests.lab.trial import CALM, PATIENCE, Trial
 
 
-async def run(laboratory: Laboratory, group: Group) -> float:
+async def run(trial: Trial) -> None:
     """Do it once; which of the nodes comes late is random, so it may be of higher rank than the master."""
-    late = laboratory.random.choice(group.daemons)
-    early = Group(daemon for daemon in group.daemons if daemon is not late)
+    late = trial.random.choice(trial.group.daemons)
+    early = trial.others(late)
     early.start()
     _, before = await early.together(PATIENCE)
     await early.stay_together(CALM)
     late.start()
-    together, after = await group.together(PATIENCE)
+    together, after = await trial.group.together(PATIENCE)
     for name, status in before.items():
         now = after[name]
         if status is None or now is None or now["term"] != status["term"] or key_of(now) != key_of(status):
             raise Failed(f"the newcomer has changed the term or the key of {name}: {status}, now {now}")
-    await group.stay_together(CALM)
-    return together - late.started_at
+    await trial.group.stay_together(CALM)
+    trial.measured.append(together - late.started_at)

@@ -3,23 +3,21 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.lab.group import Group
-from tests.lab.laboratory import Laboratory
+from tests.lab.trial import Trial
 
-CALM: float = 0.3
-"""Seconds for which a group must stay one after it has become so, before anything is done to it or it is believed."""
-
-PATIENCE: float = 15.0
-"""Seconds after which a group will not come together any more."""
-
-type Run = Callable[[Laboratory, Group], Awaitable[float]]
-"""Does it once with a group that is not started; returns how long it took, in seconds. Raises Failed."""
+type Run = Callable[[Trial], Awaitable[None]]
+"""Does it once, with a group that is not started, and enters its times. Raises Failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A scenario, and how many nodes and runs it has unless the command line says otherwise."""
+    """A scenario, and what it has unless the command line says otherwise.
+
+    `seconds`: how long its fault lasts. `keeps_group`: all its runs are done to one group, by one call of `run`.
+    """
 
     run: Run
     nodes: int
     runs: int
+    seconds: float = 0.0
+    keeps_group: bool = False

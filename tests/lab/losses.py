@@ -1,0 +1,171 @@
+"""What the traffic of a run has shown: who has sent what, and who has not heard it although nothing was in the way."""
+
+import json
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from tests.lab.separations import Separations
+from tests.lab.traffic_peer import MISSING, MUTED, REFUSED, SENT, TICK_NS, unpacked
+
+_ONE_WINDOW: Final = 25
+"""Ticks between two losses that are still one window."""
+
+
+class Mark(NamedTuple):
+    """Something was done to the group: when, by `time.monotonic`, and what."""
+
+    at: float
+    what: str
+
+
+@dataclass(slots=True)
+class Notes:
+    """What one traffic peer has noted."""
+
+    number: int
+    ticks: bytes
+    times: Sequence[int]
+    epochs: Sequence[int]
+    heard: Mapping[int, bytes]
+    late: int
+    repeated: int
+    slowest_ms: float
+    host_drops: int
+    counters: Mapping[str, int]
+    muted_because: Sequence[tuple[int, str]]
+    """When it fell mute, by `time.monotonic` in nanoseconds, and what the session said of it."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Notes":
+        """Read the file that a traffic peer has written."""
+        said: dict[str, Any] = json.loads(path.read_text())
+        times, epochs = array("Q"), array("H")
+        times.frombytes(unpacked(said["times"]))
+        epochs.frombytes(unpacked(said["epochs"]))
+        return cls(
+            number=said["number"],
+            ticks=unpacked(said["ticks"]),
+            times=times,
+            epochs=epochs,
+            heard={int(number): unpacked(marks) for number, marks in said["heard"].items()},
+            late=said["late"],
+            repeated=said["repeated"],
+            slowest_ms=said["slowest_ns"] / 1e6,
+            host_drops=said["host_drops"],
+            counters=said["counters"],
+            muted_because=[(at, reason) for at, reason in said["muted_because"]],
+        )
+
+
+@dataclass(slots=True)
+class Losses:
+    """Counted for every pair of nodes that nothing separated: `sent` is what should arrive, once for each receiver.
+
+    `muted`: ticks on which a node had no key to send with. `host_drops`: datagrams that this machine's kernel had no
+    room for. `stalled_ms`: the longest that a peer was kept from its tick by this machine.
+    """
+
+    sent: int = 0
+    received: int = 0
+    lost: int = 0
+    lost_windows: list[dict[str, Any]] = field(default_factory=list)
+    muted: int = 0
+    muted_windows: list[dict[str, Any]] = field(default_factory=list)
+    refused: int = 0
+    repeated: int = 0
+    host_drops: int = 0
+    slowest_ms: float = 0.0
+    stalled_ms: float = 0.0
+
+    def add(self, other: "Losses", run: int) -> None:
+        """Enter what another run, of this number, has shown."""
+        self.sent += other.sent
+        self.received += other.received
+        self.lost += other.lost
+        self.lost_windows += [{"run": run, **window} for window in other.lost_windows]
+        self.muted += other.muted
+        self.muted_windows += [{"run": run, **window} for window in other.muted_windows]
+        self.refused += other.refused
+        self.repeated += other.repeated
+        self.host_drops += other.host_drops
+        self.slowest_ms = max(self.slowest_ms, other.slowest_ms)
+        self.stalled_ms = max(self.stalled_ms, other.stalled_ms)
+
+
+def losses(
+    notes: Mapping[str, Notes], counted_from: float, separations: Separations, marks: Sequence[Mark] = ()
+) -> Losses:
+    """Compare what was sent from `counted_from` on (`time.monotonic`) with what was heard. `notes` by node.
+
+    Times of windows are in milliseconds since the last of `marks` before them.
+    """
+    found = Losses()
+    begin = int(counted_from * 1e9)
+    for name, own in notes.items():
+        first = next((tick for tick, at in enumerate(own.times) if at >= begin), len(own.times))
+        _count_own(found, name, own, first, marks)
+        for listener, other in notes.items():
+            if listener != name:
+                apart = [(int(since * 1e9), until * 1e9) for since, until in separations.of_data(name, listener)]
+                missing = _missing(found, own, other.heard.get(own.number, b""), first, apart)
+                ends = {"from": name, "to": listener}
+                found.lost_windows += _windows(missing, own.times, marks, ends, "lost")
+    found.received = found.sent - found.lost
+    found.lost_windows.sort(key=lambda window: (window["after"], window["first_at_ms"]))
+    return found
+
+
+def _count_own(found: Losses, name: str, own: Notes, first: int, marks: Sequence[Mark]) -> None:
+    could = own.ticks.find(SENT)
+    muted = [tick for tick in range(max(first, could), len(own.ticks)) if could >= 0 and own.ticks[tick] == MUTED]
+    found.muted += len(muted)
+    found.muted_windows += _windows(muted, own.times, marks, {"node": name}, "muted")
+    found.refused += own.ticks.count(REFUSED, first)
+    found.repeated += own.repeated
+    found.host_drops += own.host_drops
+    found.slowest_ms = round(max(found.slowest_ms, own.slowest_ms), 1)
+    gaps = [(after - before - TICK_NS) / 1e6 for before, after in pairwise(own.times[max(0, first - 1) :])]
+    found.stalled_ms = round(max(found.stalled_ms, *gaps, 0.0), 1)
+
+
+def _missing(found: Losses, own: Notes, heard: bytes, first: int, apart: Sequence[tuple[int, float]]) -> list[int]:
+    missing = []
+    for tick in range(first, len(own.ticks)):
+        if own.ticks[tick] != SENT or any(since <= own.times[tick] <= until for since, until in apart):
+            continue
+        found.sent += 1
+        if tick >= len(heard) or heard[tick] == MISSING:
+            missing.append(tick)
+    found.lost += len(missing)
+    return missing
+
+
+def _windows(
+    ticks: Sequence[int], times: Sequence[int], marks: Sequence[Mark], ends: Mapping[str, str], what: str
+) -> list[dict[str, Any]]:
+    """Put ticks that are close together into one window."""
+    groups: list[list[int]] = []
+    for tick in ticks:
+        if groups and tick - groups[-1][-1] <= _ONE_WINDOW:
+            groups[-1].append(tick)
+        else:
+            groups.append([tick])
+    windows = []
+    for group in groups:
+        first, last = times[group[0]] / 1e9, times[group[-1]] / 1e9
+        before = [mark for mark in marks if mark.at <= first] or [Mark(first, "start")]
+        since, after = before[-1]
+        windows.append(
+            {
+                **ends,
+                "after": after,
+                "first_at_ms": round(1000 * (first - since), 1),
+                "last_at_ms": round(1000 * (last - since), 1),
+                what: len(group),
+            }
+        )
+    return windows

@@ -1,0 +1,28 @@
+"""The master's daemon is stopped for a while with SIGSTOP; its session manager and its network are not.
+
+Measured: from the signal until all others are one group with a new master. `sleeper_ms`: from SIGCONT until the
+sleeper follows that one.
+"""
+
+import time
+
+from tests.lab.group import Failed
+from tests.lab.trial import AFTERMATH, PATIENCE, Trial
+
+
+async def run(trial: Trial) -> None:
+    """Do it once."""
+    before = await trial.begin()
+    (master,) = trial.group.of(before, "master")
+    others = trial.others(master)
+    paused = trial.mark(f"pause {master.name}")
+    with master.paused():
+        together, meanwhile = await others.together(PATIENCE)
+        trial.measured.append(together - paused)
+        await others.stay_together(paused + trial.seconds - time.monotonic())
+        woken = trial.mark(f"wake {master.name}")
+    together, after = await trial.group.together(PATIENCE)
+    trial.figures["sleeper"].append(together - woken)
+    if trial.group.of(after, "master") != others.of(meanwhile, "master"):
+        raise Failed(f"{master.name} woke, and there is another master than while it slept")
+    await trial.group.stay_together(AFTERMATH)

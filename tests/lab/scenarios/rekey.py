@@ -1,0 +1,27 @@
+"""An operator rolls the key, again and again, of one group. Measured: from each command until the new key is the one to
+send with on every node.
+"""
+
+import asyncio
+import time
+from typing import Final
+
+from tests.lab.group import epoch_above, epoch_of
+from tests.lab.trial import AFTERMATH, PATIENCE, Trial
+
+PACE: Final = 1.1
+"""Seconds from one command to the next; a group rolls at most once a second."""
+
+
+async def run(trial: Trial) -> None:
+    """Do it `trial.repeats` times."""
+    statuses = await trial.begin()
+    (master,) = trial.group.of(statuses, "master")
+    for _ in range(trial.repeats):
+        epoch = max(map(epoch_of, statuses.values()))
+        commanded = trial.mark(f"rekey of epoch {epoch}")
+        await master.call("Rekey")
+        together, statuses = await trial.group.together(PATIENCE, also=epoch_above(epoch))
+        trial.measured.append(together - commanded)
+        await asyncio.sleep(commanded + PACE - time.monotonic())
+    await trial.group.stay_together(AFTERMATH)

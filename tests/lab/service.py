@@ -1,0 +1,122 @@
+"""A daemon as systemd runs it: its sockets are there before and after it, and what it stores it finds again.
+
+Of systemd there is here what a daemon sees of it: LISTEN_FDS (sd_listen_fds(3)) with the sockets of the two socket
+units, NOTIFY_SOCKET (sd_notify(3)), and the descriptor store. A session manager that connects while the daemon is away
+waits in the queue of the socket.
+"""
+
+import asyncio
+import fcntl
+import os
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.lab.daemon import PSKKEYD, Daemon, Launch, Tables
+
+UNIT: Final = Path(__file__).resolve().parents[2] / "systemd" / "pskkeyd.service"
+FIRST_DESCRIPTOR: Final = 3
+
+_STORE_SIZE: Final = re.compile(r"^FileDescriptorStoreMax=(\d+)$", re.MULTILINE)
+_TAKE_PLACES: Final = 'eval "$1"; shift; export LISTEN_PID=$$; exec "$@"'
+"""For bash: descriptors go to their places, and LISTEN_PID is the pid that the daemon has after exec."""
+_LONGEST_MESSAGE: Final = 4096
+
+
+class Service(Daemon):
+    """One daemon with its socket units and its descriptor store. Needs a running event loop from `start` on."""
+
+    def __init__(self, directory: Path, tables: Tables, prefix: Sequence[str] = ()) -> None:
+        super().__init__(directory, tables, prefix)
+        size = _STORE_SIZE.search(UNIT.read_text())
+        self._store_size = int(size[1]) if size else 0
+        self._stored: list[tuple[str, int]] = []
+        self._listening = {"keys": _listen(self.keys_socket), "control": _listen(self.control_socket)}
+        self._notify_path = directory / "notify"
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._notify.bind(os.fspath(self._notify_path))
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The names of what is in the descriptor store."""
+        return tuple(name for name, _ in self._stored)
+
+    @property
+    def descriptors_stored(self) -> tuple[int, ...]:
+        """Our own descriptors of what is in the store, in the same order."""
+        return tuple(fd for _, fd in self._stored)
+
+    def launch(self) -> Launch:
+        """Return how it is started: with its sockets, what it has stored, and where to notify us."""
+        asyncio.get_running_loop().add_reader(self._notify, self._take_messages)
+        self._take_messages()
+        given = [*((name, listening.fileno()) for name, listening in self._listening.items()), *self._stored]
+        # Away from the places that are going to be taken, which are given one after the other.
+        places = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + len(given))
+        moves = [f"exec {place}<&{fd} {fd}<&-" for place, (_, fd) in zip(places, given, strict=True)]
+        environ = {
+            "LISTEN_FDS": str(len(given)),
+            "LISTEN_FDNAMES": ":".join(name for name, _ in given),
+            "NOTIFY_SOCKET": os.fspath(self._notify_path),
+            "FDSTORE": str(self._store_size),
+        }
+        wrapper = ("bash", "-c", _TAKE_PLACES, "bash", "; ".join(moves))
+        command: tuple[str | Path, ...] = (*self.prefix, *wrapper, PSKKEYD, "--config", self.config)
+        return Launch(command, environ, tuple(fd for _, fd in given))
+
+    def destroy(self) -> None:
+        """Leave nothing running and nothing open, whatever has happened."""
+        super().destroy()
+        if self._notify.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._notify)
+            self._notify.close()
+        for listening in self._listening.values():
+            listening.close()
+        for _, fd in self._stored:
+            os.close(fd)
+        self._stored.clear()
+
+    def _take_messages(self) -> None:
+        while True:
+            try:
+                message, fds, _, _ = socket.recv_fds(self._notify, _LONGEST_MESSAGE, 16)
+            except BlockingIOError:
+                return
+            said = dict(line.split("=", 1) for line in message.decode().splitlines() if "=" in line)
+            name = said.get("FDNAME", "stored")
+            if said.get("FDSTOREREMOVE") == "1":
+                self._remove(name)
+            for fd in fds:
+                if said.get("FDSTORE") == "1":
+                    self._store(name, fd)
+                else:
+                    os.close(fd)
+
+    def _store(self, name: str, fd: int) -> None:
+        is_there = any(os.path.sameopenfile(fd, other) for _, other in self._stored)
+        if is_there or len(self._stored) >= self._store_size:
+            os.close(fd)
+            return
+        self._stored.append((name, _out_of_the_way(fd)))
+
+    def _remove(self, name: str) -> None:
+        for _, fd in [entry for entry in self._stored if entry[0] == name]:
+            os.close(fd)
+        self._stored = [entry for entry in self._stored if entry[0] != name]
+
+
+def _listen(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.bind(os.fspath(path))
+    path.chmod(0o660)
+    made.listen()
+    return socket.socket(fileno=_out_of_the_way(made.detach()))
+
+
+def _out_of_the_way(fd: int) -> int:
+    """Give a descriptor a number that no daemon's first descriptors have."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
+    os.close(fd)
+    return moved

@@ -1,0 +1,96 @@
+"""One run of a scenario: what it is done to, what was done when, and what came out of it."""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Final
+
+from tests.lab.daemon import Daemon
+from tests.lab.group import Group, Statuses
+from tests.lab.laboratory import Laboratory
+from tests.lab.losses import Losses, Mark, losses
+from tests.lab.namespaces import Host
+from tests.lab.roles import as_master, two_masters_ms
+from tests.lab.separations import Separations
+from tests.lab.traffic import Traffic
+
+CALM: Final = 0.3
+"""Seconds for which a group must stay one after it has become so, before anything is done to it or it is believed."""
+
+AFTERMATH: Final = 1.0
+"""Seconds for which what a fault has done to the traffic may yet show."""
+
+PATIENCE: Final = 15.0
+"""Seconds after which a group will not come together any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a run has shown beside its times."""
+
+    losses: Losses
+    dropped_by_network: int
+    two_masters_ms: float
+
+
+class Trial:
+    """A group that is not started, and the notes of what happens to it.
+
+    `number` of the run, from 1; `repeats`: how often a scenario that keeps its group shall do it; `seconds`: how long a
+    fault shall last. The scenario enters its times, in seconds, in `measured`, and other times by name in `figures`.
+    """
+
+    def __init__(self, laboratory: Laboratory, group: Group, number: int, repeats: int, seconds: float) -> None:
+        self.laboratory = laboratory
+        self.random = laboratory.random
+        self.group = group
+        self.number = number
+        self.repeats = repeats
+        self.seconds = seconds
+        self.measured: list[float] = []
+        self.figures: defaultdict[str, list[float]] = defaultdict(list)
+        self.separations = Separations()
+        self.dropped_by_network = 0
+        """What the network has lost on purpose; a datagram that nobody got counts once for each who should have."""
+        self._marks: list[Mark] = []
+        self._traffic: Traffic | None = None
+        self._clock_offset = time.monotonic() - time.time()
+
+    async def begin(self) -> Statuses:
+        """Start the group, and the traffic on all nodes; return how they are when all hear all. Raises Failed."""
+        self.group.start()
+        await self.group.together(PATIENCE)
+        self._traffic = Traffic()
+        await self._traffic.start(self.group, PATIENCE)
+        await self.group.stay_together(CALM)
+        _, statuses = await self.group.together(PATIENCE)
+        return statuses
+
+    def mark(self, what: str) -> float:
+        """Note that something is being done now; return the time, of `time.monotonic`."""
+        self._marks.append(Mark(time.monotonic(), what))
+        return self._marks[-1].at
+
+    def host(self, daemon: Daemon) -> Host:
+        """Return the host that a daemon runs on."""
+        return self.laboratory.hosts.hosts[self.group.daemons.index(daemon)]
+
+    def others(self, *daemons: Daemon) -> Group:
+        """Return the group without these."""
+        return Group(daemon for daemon in self.group.daemons if daemon not in daemons)
+
+    async def conclude(self) -> Findings:
+        """End the traffic and count. Raises Failed."""
+        found = Losses()
+        until = time.monotonic()
+        if self._traffic is not None:
+            notes = await self._traffic.finish()
+            found = losses(notes, self._traffic.counted_from, self.separations, self._marks)
+        masters = {d.name: as_master(d.log, d.deaths, d.pauses, self._clock_offset) for d in self.group.daemons}
+        return Findings(found, self.dropped_by_network, two_masters_ms(masters, self.separations, until))
+
+    def destroy(self) -> None:
+        """Leave nothing running, whatever has happened."""
+        if self._traffic is not None:
+            self._traffic.destroy()
+        self.group.destroy()
