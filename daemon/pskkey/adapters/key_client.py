@@ -1,10 +1,16 @@
-"""The daemon's key client: sessions that it opens to key servers over TLS-PSK, as events and actions."""
+"""The daemon's key client: sessions that it opens to key servers over TLS-PSK, as events and actions.
+
+When another PSK becomes the active one, a session with a master is *renewed*: a second connection is opened with the
+new PSK, a Connected event has the core say JOIN once more, and from that message on the session is the new connection.
+The old one is read until the new one is answered on, so that nothing is missed and the master never loses its member.
+"""
 
 import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pskkey.adapters.tcp_errors import explain_connect_failure
@@ -13,23 +19,46 @@ from pskkey.adapters.tls_psk import client_context, explain_server_failure, requ
 from pskkey.core.actions import Connect
 from pskkey.core.events import Connected, Disconnected, Event, Received, Session
 from pskkey.errors import HandshakeError, PskkeyError, Unreachable
-from pskkey.model import ErrorMessage, Message
+from pskkey.model import ErrorMessage, Join, Message
 from pskkey.psk import Psk, PskFile
 from pskkey.wire.packet import Door, PacketReader, Side, encode
 
 STAGGER = 0.1
 """Seconds that an attempt at one address of a peer may last before the next one is tried beside it."""
 
+RENEWAL_TIMEOUT = 5.0
+RENEWAL_PAUSE = 5.0
+"""Seconds that an attempt to renew a session may last, and until the next one."""
+
 _log = logging.getLogger("pskkey.client")
 
 
 @dataclass(slots=True, eq=False)
-class _Outbound:
-    """A session that was asked for; open once `connection` is known."""
+class _Line:
+    """A connection of a session, the PSK that it is made with, and what was read of its next message."""
 
-    task: asyncio.Task[None] | None = None
-    connection: TlsConnection | None = None
+    connection: TlsConnection
+    psk: Psk
     reader: PacketReader = field(default_factory=lambda: PacketReader(Door.TLS, Side.CLIENT))
+
+
+@dataclass(slots=True, eq=False)
+class _Outbound:
+    """A session that was asked for, with `psk`; open once it has a `line`.
+
+    `joined`: JOIN was said on it. `candidate` is the line to renew it with, until JOIN is said there; then that is the
+    line, and the one before is `former` until there is an answer.
+    """
+
+    psk: Psk
+    task: asyncio.Task[None] | None = None
+    line: _Line | None = None
+    joined: bool = False
+    renewal: asyncio.Task[None] | None = None
+    candidate: _Line | None = None
+    former: _Line | None = None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something has happened for which a renewal need not wait any longer."""
     failures: list[PskkeyError] = field(default_factory=list)
 
 
@@ -61,29 +90,40 @@ class KeyClient:
 
     def connect(self, action: Connect) -> None:
         """Open a session; answered by Connected or by Disconnected."""
-        outbound = self._outbound[action.session] = _Outbound()
-        outbound.task = asyncio.create_task(self._connect(action, outbound))
-        self._tasks.add(outbound.task)
-        outbound.task.add_done_callback(self._tasks.discard)
+        outbound = self._outbound[action.session] = _Outbound(self._psk().active)
+        outbound.task = self._run(self._connect(action, outbound))
+
+    def psk_changed(self) -> None:
+        """The PSK file is another now: renew the sessions with masters that were opened with another PSK."""
+        for session in list(self._outbound):
+            self._renew_if_needed(session)
 
     def send(self, session: Session, message: Message) -> None:
         """Send on an open session; nothing happens on one that is not."""
         outbound = self._outbound.get(session)
-        if outbound is not None and outbound.connection is not None:
-            outbound.connection.write(encode(message))
+        if outbound is None or outbound.line is None:
+            return
+        is_join = isinstance(message, Join)
+        if is_join and outbound.candidate is not None and outbound.candidate.connection in self._open:
+            outbound.former, outbound.line, outbound.candidate = outbound.line, outbound.candidate, None
+            _log.info("a session goes on with PSK identity %a", outbound.line.psk.identity)
+        outbound.line.connection.write(encode(message))
+        if is_join:
+            outbound.joined = True
+            self._renew_if_needed(session)
 
     def disconnect(self, session: Session, error: ErrorMessage | None) -> None:
         """End a session, or the attempt to open it. No event follows."""
         outbound = self._outbound.pop(session, None)
         if outbound is None:
             return
-        if outbound.connection is None:
+        if outbound.line is None:
             if outbound.task is not None:
                 outbound.task.cancel()
             return
         if error is not None:
-            outbound.connection.write(encode(error))
-        outbound.connection.close("we closed it")
+            outbound.line.connection.write(encode(error))
+        self._close(outbound, "we closed it")
 
     async def stop(self) -> None:
         """End every session and attempt, each with its Disconnected event; return when nothing of them is left."""
@@ -91,7 +131,7 @@ class KeyClient:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for session in [session for session, outbound in self._outbound.items() if outbound.connection is None]:
+        for session in [session for session, outbound in self._outbound.items() if outbound.line is None]:
             self._end(session, "the key client stops")
         for connection in list(self._open):
             connection.close("the key client stops")
@@ -104,7 +144,8 @@ class KeyClient:
         self._open.add(connection)
         session = self._connections[connection]
         outbound = self._outbound.get(session)
-        if outbound is None or outbound.connection is not None:
+        renews = outbound is not None and outbound.candidate is not None and outbound.candidate.connection is connection
+        if outbound is None or (outbound.line is not None and not renews):
             connection.abort("it was not needed any more")
             return
         try:
@@ -113,7 +154,8 @@ class KeyClient:
             outbound.failures.append(HandshakeError(f"{connection.address}, port {connection.port}: {error}"))
             connection.abort("it did not use the PSK")
             return
-        outbound.connection = connection
+        if not renews:
+            outbound.line = _Line(connection, outbound.psk)
         self._counters["connects_ok"] += 1
         self._emit(Connected(session))
 
@@ -121,9 +163,15 @@ class KeyClient:
         """Bytes came from a server. Raises BadPacket when they break the protocol."""
         session = self._connections[connection]
         outbound = self._outbound.get(session)
-        if outbound is None or outbound.connection is not connection:
+        if outbound is None:
             return
-        for message in outbound.reader.receive_untrusted(data):
+        line = next((line for line in (outbound.line, outbound.former) if line and line.connection is connection), None)
+        if line is None:
+            return
+        if line is outbound.line and outbound.former is not None:
+            outbound.former.connection.close("its session goes on with another PSK")
+            outbound.former = None
+        for message in line.reader.receive_untrusted(data):
             if session not in self._outbound:  # what the last message brought about ended the session
                 return
             self._emit(Received(session, message))
@@ -137,12 +185,72 @@ class KeyClient:
         if connection.broke_protocol or connection.stalled:
             self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
         outbound = self._outbound.get(session)
-        if outbound is not None and outbound.connection is connection:
+        if outbound is not None and outbound.line is not None and outbound.line.connection is connection:
             self._end(session, f"the connection to {connection.address}, port {connection.port} ended: {reason}")
 
     def _end(self, session: Session, reason: str) -> None:
-        del self._outbound[session]
+        self._close(self._outbound.pop(session), reason)
         self._emit(Disconnected(session, reason))
+
+    def _close(self, outbound: _Outbound, reason: str) -> None:
+        """Close all connections of a session that is over."""
+        if outbound.renewal is not None:
+            outbound.renewal.cancel()
+        for line in (outbound.line, outbound.candidate, outbound.former):
+            if line is not None:
+                line.connection.close(reason)
+
+    def _run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- another PSK --------------------------------------------------------------------------------------------
+
+    def _renew_if_needed(self, session: Session) -> None:
+        outbound = self._outbound[session]
+        outbound.news.set()
+        outdated = outbound.line is not None and outbound.line.psk != self._psk().active
+        if outbound.joined and outdated and outbound.renewal is None:
+            outbound.renewal = self._run(self._renew(session, outbound))
+
+    async def _renew(self, session: Session, outbound: _Outbound) -> None:
+        """Open a line with the active PSK, again and again until the session goes on with it.
+
+        A session whose own PSK was removed does not outlive the first attempt that fails.
+        """
+        told = False
+        while (line := outbound.line) is not None and line.psk != (active := self._psk().active):
+            if outbound.candidate is not None:
+                outbound.candidate.connection.close("another PSK is to be used now")
+            outbound.news.clear()
+            outbound.candidate = _Line(TlsConnection(self, line.connection.address, line.connection.port), active)
+            why = await self._try_line(session, outbound.candidate)
+            if why is not None and self._psk().accepted.get(line.psk.identity) != line.psk.key:
+                outbound.renewal = None
+                self._end(session, f"its PSK, identity {line.psk.identity!a}, was removed from our PSK file: {why}")
+                return
+            if why is not None and not told:
+                told = True
+                _log.warning("a session goes on with PSK identity %a for now: %s", line.psk.identity, why)
+            # Until JOIN is said on it; or until it may be tried again.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(outbound.news.wait(), RENEWAL_PAUSE)
+        outbound.renewal = None
+
+    async def _try_line(self, session: Session, line: _Line) -> PskkeyError | str | None:
+        """Try to open a connection; return why not, None when it is open."""
+        failures: list[PskkeyError] = []
+        self._connections[line.connection] = session
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RENEWAL_TIMEOUT):
+                await self._attempt(line.connection, line.psk, failures)
+        if line.connection in self._open:
+            return None
+        return failures[0] if failures else f"{line.connection.address}, port {line.connection.port}: no proper answer"
+
+    # --- opening ------------------------------------------------------------------------------------------------
 
     async def _connect(self, action: Connect, outbound: _Outbound) -> None:
         late = ""
@@ -151,7 +259,7 @@ class KeyClient:
                 await self._try_addresses(action, outbound)
         except TimeoutError:
             late = f"{', '.join(action.addresses)}, port {action.port}: no answer within {action.timeout:g} s"
-        if outbound.connection is None and self._outbound.get(action.session) is outbound:
+        if outbound.line is None and self._outbound.get(action.session) is outbound:
             self._counters["connects_failed"] += 1
             # What a server said against us tells more than that another address did not answer.
             told = sorted(outbound.failures, key=lambda error: not isinstance(error, HandshakeError))
@@ -159,18 +267,19 @@ class KeyClient:
 
     async def _try_addresses(self, action: Connect, outbound: _Outbound) -> None:
         """Try the addresses one after the other, each beside those that have not failed yet, until one is open."""
-        psk = self._psk().active
         waiting = [address for address in action.addresses if not self._is_ours(address, action.port)]
         if action.addresses and not waiting:
             said = f"{', '.join(action.addresses)}, port {action.port}"
             outbound.failures.append(Unreachable(f"{said}: this is our own address; the peer has no other"))
         attempts: dict[asyncio.Task[None], TlsConnection] = {}
         try:
-            while (waiting or attempts) and outbound.connection is None:
+            while (waiting or attempts) and outbound.line is None:
                 if waiting:
                     connection = TlsConnection(self, waiting.pop(0), action.port)
                     self._connections[connection] = action.session
-                    attempts[asyncio.create_task(self._attempt(connection, psk, outbound))] = connection
+                    attempts[asyncio.create_task(self._attempt(connection, outbound.psk, outbound.failures))] = (
+                        connection
+                    )
                 done, _ = await asyncio.wait(
                     attempts, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -179,12 +288,14 @@ class KeyClient:
                     task.result()
         finally:
             for task, connection in attempts.items():
-                if connection is not outbound.connection:  # cancelled in its last step, the fastest would be closed
+                if (
+                    outbound.line is None or connection is not outbound.line.connection
+                ):  # cancelled in its last step, the fastest would be closed
                     task.cancel()
             await asyncio.gather(*attempts, return_exceptions=True)
 
-    async def _attempt(self, connection: TlsConnection, psk: Psk, outbound: _Outbound) -> None:
-        """Try one address; what fails is noted in `outbound.failures`."""
+    async def _attempt(self, connection: TlsConnection, psk: Psk, failures: list[PskkeyError]) -> None:
+        """Try one address; what fails is noted in `failures`."""
         target = f"{connection.address}, port {connection.port}"
         try:
             connected = await _connect_tcp(connection.address, connection.port)
@@ -196,9 +307,9 @@ class KeyClient:
                 ssl_shutdown_timeout=CLOSE_TIMEOUT,
             )
         except Unreachable as error:
-            outbound.failures.append(Unreachable(f"{target}: {error}"))
+            failures.append(Unreachable(f"{target}: {error}"))
         except OSError as error:
-            outbound.failures.append(HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}"))
+            failures.append(HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}"))
             error.with_traceback(None)  # it leads in a circle to asyncio's TLS buffers, as in the listener
         finally:
             if connection not in self._open:  # never opened, so nothing will be told of it

@@ -13,6 +13,7 @@ from pskkey.psk import PskFile
 from pskkey.wire.packet import Door, PacketReader, Side, encode
 
 _REFUSAL = ErrorMessage("busy", "the key server has no place for another connection from this address")
+_REMOVED = ErrorMessage("psk_removed", "the pre-shared key of this session is not accepted any more")
 _log = logging.getLogger("pskkey.server")
 
 
@@ -55,6 +56,19 @@ class KeyServer:
     async def stop(self) -> None:
         """Stop listening and end every session, each with its Disconnected event; it may be started again."""
         await self._listener.stop()
+
+    def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
+        """Let this count from the next connection on."""
+        self._listener.reconfigure(legacy_clients, limits)
+
+    def psk_changed(self) -> None:
+        """The PSK file is another now: end the sessions of those whose PSK was removed, with Disconnected events."""
+        for connection in self._listener.outdated():
+            session = self._sessions.get(connection)
+            if session is not None:
+                self.disconnect(session, _REMOVED)
+                reason = f"its PSK, identity {connection.identity!a}, was removed from our PSK file"
+                self._emit(Disconnected(session, reason))
 
     def send(self, session: Session, message: Message) -> None:
         """Send on an open session; nothing happens on one that is over."""

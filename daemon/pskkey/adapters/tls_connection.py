@@ -9,6 +9,7 @@ import ssl
 from typing import Protocol, cast
 
 from pskkey.errors import BadPacket
+from pskkey.psk import PskFile
 
 WRITE_LIMIT = 1_048_576
 """Bytes that may still wait for a peer when something more is to be sent, besides 64 KiB in asyncio's transport and
@@ -40,6 +41,8 @@ class TlsConnection(asyncio.Protocol):
         self.port = port
         self.offered_identities: list[str] = []
         """The PSK identities that a client offered in the handshake, known or not; once it is open the last is its."""
+        self.accepted_psks: PskFile | None = None
+        """On a server: what was accepted when the handshake began."""
         self.last_heard = 0.0
         """When the peer last said anything, in seconds of the event loop's clock."""
         self._owner = owner

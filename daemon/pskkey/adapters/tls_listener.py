@@ -121,9 +121,22 @@ class TlsListener:
             self._all_lost.clear()
             await self._all_lost.wait()
 
+    def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
+        """Let this count from the next connection on."""
+        self._legacy_clients = legacy_clients
+        self._limits = limits
+
+    def outdated(self) -> list[TlsConnection]:
+        """Return the open connections of peers whose PSK is not accepted any more."""
+        return [connection for connection, told in self._connections.items() if told and self._is_outdated(connection)]
+
     def opened(self, connection: TlsConnection) -> None:
         """A handshake succeeded: find a place for the connection."""
         self._counters["handshakes_ok"] += 1
+        if self._is_outdated(connection):
+            self._connections[connection] = False
+            connection.close("its PSK was removed while it shook hands")
+            return
         if self._make_room(connection.address):
             self._connections[connection] = True
             connection.limit_silence(self._limits.silence)
@@ -183,6 +196,7 @@ class TlsListener:
                 await _readable(handshake.socket)
                 context = server_context(psk, self._legacy_clients, connection.offered_identities)
                 handshake.begun = True
+                connection.accepted_psks = psk
                 await asyncio.get_running_loop().connect_accepted_socket(
                     lambda: connection, handshake.socket, ssl=context, ssl_shutdown_timeout=CLOSE_TIMEOUT
                 )
@@ -217,6 +231,12 @@ class TlsListener:
         busiest = held.most_common(1)[0][0]
         next(task for task, address in living.items() if address == busiest).cancel()
         self._counters["handshakes_dropped"] += 1
+
+    def _is_outdated(self, connection: TlsConnection) -> bool:
+        identity, then = connection.identity, connection.accepted_psks
+        if identity is None or then is None:
+            return False
+        return then.accepted.get(identity) != self._psk().accepted.get(identity)
 
     def _make_room(self, address: str) -> bool:
         """Whether there is a place for another connection from `address`, made free if need be."""
