@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from pskkey.core.actions import Connect, Send
-from pskkey.core.events import Attached, Connected, Direction, Session
+from pskkey.core.actions import Connect, NoticeKind, Send
+from pskkey.core.events import Attached, Connected, Direction, Session, Started
 from pskkey.model import (
     Group,
     Heartbeat,
@@ -20,7 +20,7 @@ from pskkey.model import (
     Role,
     SavedState,
 )
-from tests.core.door import ME, Door, advert, join, member, one, sent
+from tests.core.door import ME, Door, advert, join, member, notices, one, sent
 from tests.core.keys import key
 
 LOCAL = Session(Direction.LOCAL, 1)
@@ -52,6 +52,14 @@ def test_the_session_manager_of_a_restarted_client_goes_on_at_once() -> None:
     assert attach(again, LOCAL, MANAGER) == [before]
     assert before.sender_id is not None
     assert before.entries[0].send
+
+
+def test_a_session_manager_that_was_faster_than_the_start_is_served() -> None:
+    door, _ = client()
+    again = Door(saved=door.node.saved_state())
+    again.now = 12345.0
+    assert attach(again, LOCAL, MANAGER) == [door.node.key_state()]
+    assert not notices(NoticeKind.SLEPT, again.give(Started()))
 
 
 def test_it_joins_with_its_instance_its_lease_and_its_keys() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pskkey.psk import generate_psk_line
 from tests.lab.daemon import Daemon, Tables
+from tests.lab.service import Service
 
 PORT = 11111
 MULTICAST_INTERFACE = "127.0.0.1"
@@ -29,6 +30,17 @@ class Loopback:
 
     def daemon(self, name: str, tables: Tables | None = None, prefix: tuple[str, ...] = DIES_WITH_US) -> Daemon:
         """Return a daemon that is not started, with `tables` on top of the group's configuration."""
+        return self._add(Daemon(self.directory / name, self._tables(tables), prefix))
+
+    def service(self, name: str, tables: Tables | None = None) -> Service:
+        """Return a daemon as a service manager runs it, not started."""
+        return self._add(Service(self.directory / name, self._tables(tables), DIES_WITH_US))
+
+    def _add[T: Daemon](self, daemon: T) -> T:
+        self.daemons.append(daemon)
+        return daemon
+
+    def _tables(self, tables: Tables | None) -> Tables:
         address = f"{self._network}.{len(self.daemons) + 1}"
         ours: dict[str, dict[str, object]] = {
             "group": {"name": self.group},
@@ -37,9 +49,7 @@ class Loopback:
         }
         for table, values in (tables or {}).items():
             ours[table] = {**ours.get(table, {}), **values}
-        daemon = Daemon(self.directory / name, ours, prefix)
-        self.daemons.append(daemon)
-        return daemon
+        return ours
 
     def address(self, daemon: Daemon) -> str:
         """Return the address at which one of our daemons listens."""

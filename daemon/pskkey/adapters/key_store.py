@@ -105,16 +105,22 @@ def _read(fd: int) -> KeyStore | None:
         os.close(fd)
         return None
     newest = KeyStore(fd)
+    trouble = None
     for number in range(_SLOTS):
         slot = os.pread(fd, _SLOT_SIZE, number * _SLOT_SIZE)
         generation, size, digest = _HEAD.unpack_from(slot)
         encoded = slot[_HEAD.size : _HEAD.size + size]
-        if generation <= newest.generation or hashlib.sha256(encoded).digest() != digest:
+        if generation <= newest.generation:
+            continue  # the older one, or nothing was ever written there
+        if hashlib.sha256(encoded).digest() != digest:
+            trouble = "its checksum is wrong"
             continue
         try:
             newest = KeyStore(fd, generation, decode_saved_untrusted(encoded))
         except BadPacket as error:
-            _log.warning("the kept key state is not used: %s", error)
+            trouble = str(error)
+    if newest.saved is None and trouble is not None:
+        _log.warning("the key state that was kept is not used, beginning anew: %s", trouble)
     return newest
 
 

@@ -85,7 +85,7 @@ class Node:
         self._advertised: Advertise | None = None
         self._next_beacon = 0.0
         self._next_request = 0.0
-        self._consumers_awaited_until = 0.0
+        self._consumers_awaited_until = float("inf")
         self._told_key = ""
         self._last_now = float("-inf")
         self._due: float | None = None

@@ -1,0 +1,195 @@
+"""A daemon that its service manager starts again goes on with the keys that it had, whatever ended it."""
+
+import asyncio
+import fcntl
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from pskkey.model import KeyState
+from pskkey.watcher import AsyncKeyWatcher
+from tests.lab.daemon import Daemon, Status
+from tests.lab.group import Group, key_of
+from tests.lab.service import Service
+from tests.system.loopback import Loopback
+
+WITHIN = 15.0
+
+
+async def until(daemon: Daemon, holds: Callable[[Status], bool]) -> Status:
+    """Wait until the status is so, and return it."""
+    deadline = time.monotonic() + WITHIN
+    while (status := await daemon.status()) is None or not holds(status):
+        assert time.monotonic() < deadline, f"{status}\n{daemon.log}"
+        await asyncio.sleep(0.02)
+    return status
+
+
+async def is_master(daemon: Daemon) -> Status:
+    """Wait until it is the master and has a key."""
+    return await until(daemon, lambda status: status["role"] == "master" and key_of(status) is not None)
+
+
+async def may_send(watcher: AsyncKeyWatcher) -> KeyState:
+    """Wait until a session manager may send; acknowledge what it is told."""
+    while True:
+        state = await watcher.wait(WITHIN)
+        for entry in state.entries:
+            watcher.acknowledge(entry.epoch)
+        if state.sender_id is not None and any(entry.send for entry in state.entries):
+            return state
+
+
+async def start_again(daemon: Daemon, number: signal.Signals) -> None:
+    """End it by a signal and start it again."""
+    daemon.signal(number)
+    await daemon.ended()
+    daemon.start()
+
+
+@asynccontextmanager
+async def session_manager(daemon: Daemon) -> AsyncIterator[list[KeyState]]:
+    """Attach a session manager that sends and acknowledges, once it may send; give what it is told from then on."""
+    async with AsyncKeyWatcher(daemon.keys_socket, will_send=True) as watcher:
+        told = [await may_send(watcher)]
+
+        async def follow() -> None:
+            while True:
+                state = await watcher.wait()
+                for entry in state.entries:
+                    watcher.acknowledge(entry.epoch)
+                told.append(state)
+
+        following = asyncio.create_task(follow())
+        try:
+            yield told
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+def has_its_sender(status: Status) -> bool:
+    """Tell whether a session manager that sends is attached."""
+    return any(session["sender"] for session in status["sessions"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_lone_daemon_goes_on_with_its_key_and_its_session_manager_does_not_notice(
+    loopback: Loopback, number: signal.Signals
+) -> None:
+    daemon = loopback.service("n1")
+    daemon.start()
+    async with session_manager(daemon) as told:
+        before = await is_master(daemon)
+        await start_again(daemon, number)
+        again = await is_master(daemon)
+        await until(daemon, has_its_sender)
+        await asyncio.sleep(1.0)
+        assert told == told[:1]
+    assert again["term"] > before["term"]
+    assert again["sender_id"] == told[0].sender_id
+    assert [key["epoch"] for key in again["keys"]] == [1]
+    assert daemon.stored == ("keystate",)
+
+
+@pytest.mark.parametrize("role", ["client", "master"])
+async def test_a_member_that_was_killed_comes_back_with_its_lease_and_nothing_rolls(
+    loopback: Loopback, role: str
+) -> None:
+    services = [loopback.service(f"n{number}") for number in (1, 2, 3)]
+    group = Group(services)
+    group.start()
+    async with AsyncExitStack() as stack:
+        told = {service.name: await stack.enter_async_context(session_manager(service)) for service in services}
+        await asyncio.sleep(1.0)
+        _, before = await group.together(WITHIN)
+        said = {name: len(states) for name, states in told.items()}
+        (killed, *_) = group.of(before, role)
+        await start_again(killed, signal.SIGKILL)
+        await group.together(WITHIN)
+        await until(killed, has_its_sender)
+        await asyncio.sleep(1.5)
+        _, after = await group.together(WITHIN)
+        assert {name: states[said[name] :] for name, states in told.items()} == {name: [] for name in told}
+    for name, status in after.items():
+        was = before[name]
+        assert status is not None
+        assert was is not None
+        assert status["sender_id"] == was["sender_id"]
+        assert [key["epoch"] for key in status["keys"]] == [key["epoch"] for key in was["keys"]]
+
+
+async def test_another_group_or_another_node_begins_anew(loopback: Loopback) -> None:
+    daemon = loopback.service("n1")
+    daemon.start()
+    before = await is_master(daemon)
+    daemon.config.write_text(daemon.config.read_text().replace(daemon.id, "feedfacefeedface"))
+    await start_again(daemon, signal.SIGKILL)
+    assert key_of(await is_master(daemon)) != key_of(before)
+    assert daemon.stored == ("keystate",)
+
+
+@pytest.mark.parametrize("damage", ["wiped", "flipped", "not ours"])
+async def test_a_store_that_is_damaged_is_told_and_not_used(loopback: Loopback, damage: str) -> None:
+    daemon = loopback.service("n1")
+    daemon.start()
+    before = await is_master(daemon)
+    daemon.signal(signal.SIGKILL)
+    await daemon.ended()
+    if damage == "not ours":
+        other = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(other, stored_in(daemon))
+        os.close(other)
+    else:
+        size = os.fstat(stored_in(daemon)).st_size
+        content = os.pread(stored_in(daemon), size, 0)
+        changed = bytes(size) if damage == "wiped" else bytes(byte ^ 0x10 if byte else 0 for byte in content)
+        os.pwrite(stored_in(daemon), changed, 0)
+    said = len(daemon.log)
+    daemon.start()
+    after = await is_master(daemon)
+    assert key_of(after) != key_of(before)
+    assert ("beginning anew" in daemon.log[said:]) == (damage != "wiped")
+    assert daemon.stored == ("keystate",)
+
+
+async def test_the_store_is_sealed_and_keeps_no_key_that_was_retired(loopback: Loopback) -> None:
+    daemon = loopback.service("n1", {"key": {"retire_after": 0.5}})
+    daemon.start()
+    before = await is_master(daemon)
+    fd = stored_in(daemon)
+    with pytest.raises(PermissionError):
+        os.ftruncate(fd, 0)
+    assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SEAL
+    pms = read_pms(fd)
+    assert len(pms) == 1
+    await daemon.call("Rekey")
+    await until(daemon, lambda status: [key["epoch"] for key in status["keys"]] == [before["keys"][0]["epoch"] + 1])
+    assert len(read_pms(fd)) == 1
+    assert read_pms(fd) != pms
+
+
+async def test_without_a_service_manager_nothing_is_kept(loopback: Loopback) -> None:
+    daemon = loopback.daemon("n1")
+    daemon.start()
+    before = await is_master(daemon)
+    await start_again(daemon, signal.SIGKILL)
+    assert key_of(await is_master(daemon)) != key_of(before)
+
+
+def stored_in(service: Service) -> int:
+    """Return the only descriptor in its store."""
+    (fd,) = service.descriptors_stored
+    return fd
+
+
+def read_pms(fd: int) -> set[bytes]:
+    """Return the pre-master secrets that lie in a store: they begin with the version of DTLS."""
+    content = os.pread(fd, os.fstat(fd).st_size, 0)
+    places = [at for at in range(len(content) - 64) if content[at : at + 2] == b"\xfe\xfd"]
+    found = {content[at : at + 64] for at in places}
+    return {pms for pms in found if pms[48:] == bytes(16) and any(pms[2:48])}
