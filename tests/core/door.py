@@ -49,10 +49,11 @@ class Door:
         eligible: bool = True,
         priority: int = 100,
         preempt: bool = False,
+        sender_id: int | None = None,
         instance: str = "i0",
         saved: SavedState | None = None,
     ) -> None:
-        me = member(ME, eligible=eligible, priority=priority)
+        me = member(ME, eligible=eligible, priority=priority, sender_id=sender_id)
         self.node = Node(Settings("g", me, instance, "t", preempt=preempt, timing=Timing()), saved)
         self.now = 100.0
         self.keys = 0

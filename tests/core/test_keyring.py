@@ -1,5 +1,6 @@
 """A key is known to all before it is sent with, and kept until all that was sent with it has arrived."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -83,13 +84,21 @@ def test_rekeys_coalesce_to_one_a_second_and_never_hold_four_keys() -> None:
     assert all(b - a >= 1.0 for a, b in pairwise(made))
 
 
-def test_the_interval_rolls_by_itself() -> None:
-    ring = leading(timing=Timing(rekey_interval=60.0))
-    assert ring.lead_deadline() == 60.0
-    ring.lead_tick(59.9)
-    assert not ring.wants_key(59.9)
-    ring.lead_tick(60.0)
-    assert ring.wants_key(60.0)
+def test_the_interval_rolls_by_itself_up_to_a_tenth_earlier_by_chance() -> None:
+    dues = set()
+    for chance in range(0, 256, 5):
+        ring = Keyring(Timing(rekey_interval=60.0))
+        ring.lead(0.0)
+        ring.install_fresh(replace(key(1), server_random=bytes([chance]) * 32), 0.0)
+        due = ring.lead_deadline()
+        assert due is not None
+        assert 54.0 <= due <= 60.0
+        dues.add(due)
+        ring.lead_tick(due - 0.1)
+        assert not ring.wants_key(due - 0.1)
+        ring.lead_tick(due)
+        assert ring.wants_key(due)
+    assert len(dues) > 50
 
 
 def test_epochs_start_over_after_the_last_one_and_say_so() -> None:

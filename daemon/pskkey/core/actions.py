@@ -76,6 +76,8 @@ class NoticeKind(StrEnum):
     SLEPT = "sleeps"
     DUPLICATE_ID = "duplicate_ids"
     SECOND_SENDER = "second_senders"
+    SENDER_ID_TAKEN = "sender_ids_taken"
+    NO_SENDER_ID = "sender_ids_exhausted"
     PROTOCOL_ERROR = "protocol_errors"
 
 

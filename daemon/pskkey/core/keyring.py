@@ -33,6 +33,7 @@ from pskkey.model import (
     Turn,
 )
 
+REKEY_JITTER = 0.1
 _NOTHING = SavedRing()
 
 
@@ -231,8 +232,7 @@ class Keyring:
             self.activate(now)
         self._retire(now)
         current = self._by_turn(Turn.CURRENT)
-        due = timing.rekey_interval and current and now >= current.since + timing.rekey_interval
-        if due and self.next is None:
+        if timing.rekey_interval and current and self.next is None and now >= self._grows_old_at(current):
             self._wanted = True
 
     def lead_deadline(self) -> float | None:
@@ -245,10 +245,18 @@ class Keyring:
             elif entry.turn is Turn.PREVIOUS:
                 times.append(entry.since + timing.retire_after)
             elif timing.rekey_interval and self.next is None:
-                times.append(entry.since + timing.rekey_interval)
+                times.append(self._grows_old_at(entry))
         if self._wanted and not self._generating:
             times.append(self._earliest_roll())
         return min(times, default=None)
+
+    def _grows_old_at(self, current: HeldEntry) -> float:
+        """Return when the interval is over: up to a tenth earlier, by chance, so that groups do not roll in step.
+
+        The chance is the key's own, so that it is the same whenever this is asked, also of a successor.
+        """
+        chance = current.key.server_random[0] / 256
+        return current.since + self._timing.rekey_interval * (1 - REKEY_JITTER * chance)
 
     def _earliest_roll(self) -> float:
         return self._last_roll + self._timing.rekey_spacing

@@ -106,6 +106,10 @@ class Leases:
         lease = self._by_node.get(node)
         return None if lease is None else lease.sender_id
 
+    def holder(self, sender_id: int) -> str | None:
+        """Return the node to which an id is leased."""
+        return next((node for node, lease in self._by_node.items() if lease.sender_id == sender_id), None)
+
     def _free_id(self, wanted: int | None) -> int | None:
         taken = self.in_use()
         if wanted is not None and wanted not in taken:

@@ -13,7 +13,7 @@ from pskkey.core.events import Session
 from pskkey.core.keyring import Keyring
 from pskkey.core.leases import Leases
 from pskkey.core.settings import Settings
-from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
+from pskkey.model import SENDER_IDS, ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
 
 
 @dataclass(slots=True)
@@ -41,6 +41,8 @@ class Members:
         self._next_flush = 0.0
         self._awaited: set[str] = set()
         self._awaited_until = 0.0
+        self._told_of_lease: dict[str, str] = {}
+        self._told_epoch = 0
         self.published = 1
         """How many members the group had at the last flush, the master included: what its advert says."""
 
@@ -117,6 +119,7 @@ class Members:
         self._awaited = {m.id for m in last if m.id not in (self._settings.me.id, lost)}
         self._awaited_until = now + timing.dead_after + timing.heartbeat_interval + timing.reconnect_timeout
         self._leases = Leases()
+        self._told_of_lease.clear()
         if state.entries:
             me = self._settings.me.id
             holders = {m.id: m.sender_id for m in last if m.sender_id is not None and m.id != me}
@@ -131,7 +134,6 @@ class Members:
         """Lease an id to the master itself, which sends too."""
         me = self._settings.me
         if self._leases.sender_id(me.id) is None:
-            self._group_stale = True
             self._leases.grant(
                 me.id,
                 self._settings.instance,
@@ -141,6 +143,8 @@ class Members:
                 wanted=me.sender_id,
                 live=self._keyring.live_epochs,
             )
+            self._group_stale |= self._leases.sender_id(me.id) is not None
+            self._tell_of_lease(me)
 
     def dissolve(self, handover: Handover | None) -> None:
         """Cease to be the master: send everybody to the new one, or away."""
@@ -216,6 +220,29 @@ class Members:
             wanted=join.member.sender_id,
             live=self._keyring.live_epochs,
         )
+        if join.sender:
+            self._tell_of_lease(join.member)
+
+    def _tell_of_lease(self, member: Member) -> None:
+        """Say once, and again when it has changed, that a sender has not got the id that it should, or none."""
+        got = self._leases.sender_id(member.id)
+        if got is None:
+            kind = NoticeKind.NO_SENDER_ID
+            text = f"no sender id is left for {member.name}: all {SENDER_IDS} are in use; it receives, but cannot send"
+        elif member.sender_id not in (None, got):
+            kind = NoticeKind.SENDER_ID_TAKEN
+            text = (
+                f"{member.name} has node.sender_id = {member.sender_id} in its configuration, but {got} is leased to it"
+            )
+            holder = self._leases.holder(member.sender_id)
+            names = {m.id: m.name for m in self.group().members}
+            text += f": {names.get(holder or '', 'a node that has left')} has {member.sender_id}; give each node its own"
+        else:
+            self._told_of_lease.pop(member.id, None)
+            return
+        if self._told_of_lease.get(member.id) != text:
+            self._told_of_lease[member.id] = text
+            self._out.append(Notice(kind, text, {"peer": member.id}))
 
     def _refusal(self, session: Session, join: Join, now: float) -> ErrorMessage | None:
         if join.group != self._settings.group:
@@ -250,6 +277,7 @@ class Members:
         if joined is None:
             return
         self._group_stale = True
+        self._told_of_lease.pop(joined.member.id, None)
         text = f"{joined.member.name} left: {reason}"
         self._out.append(Notice(NoticeKind.MEMBER_LOST, text, {"peer": joined.member.id}))
 
@@ -281,6 +309,9 @@ class Members:
         keys_stale = self._keys_version != self._keyring.version
         if not self._group_stale and not keys_stale:
             return
+        # With a new epoch in use, the members' acknowledgements of it are worth telling.
+        self._group_stale |= self._epoch() != self._told_epoch
+        self._told_epoch = self._epoch()
         self._leases.review(self.ids | {self._settings.me.id}, self._keyring.live_epochs)
         for joined in self._joined.values():
             if joined.join.sender and self._leases.sender_id(joined.member.id) is None:

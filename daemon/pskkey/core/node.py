@@ -17,7 +17,7 @@ who sent with what are whole, and it has to find its group again.
 from dataclasses import replace
 from typing import assert_never
 
-from pskkey.core.actions import Action, Advertise, Disconnect, GenerateKey, Notice, NoticeKind, Send, Stopped
+from pskkey.core.actions import Action, Advertise, Disconnect, GenerateKey, Send, Stopped
 from pskkey.core.consumers import Consumers
 from pskkey.core.conversation import Conversation
 from pskkey.core.election import Election
@@ -39,6 +39,7 @@ from pskkey.core.events import (
     SwitchoverRequested,
     Timeout,
 )
+from pskkey.core.key_notices import KeyNotices
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
 from pskkey.core.peers import Peers
@@ -86,7 +87,7 @@ class Node:
         self._next_beacon = 0.0
         self._next_request = 0.0
         self._consumers_awaited_until = float("inf")
-        self._told_key = ""
+        self._notices = KeyNotices(self._out)
         self._last_now = float("-inf")
         self._due: float | None = None
         self._stopping = False
@@ -220,7 +221,7 @@ class Node:
             self._lead(now)
         else:
             self._follow(now)
-        self._tell_of_key()
+        self._notices.sending_with(self.keyring.current)
         self.consumers.deliver(self.key_state())
         self._advertise(now)
 
@@ -228,15 +229,7 @@ class Node:
         if self.keyring.install_fresh(key, now):
             self.election.term += 1  # epochs start over, so the term must rise
         if (coming := self.keyring.next) is not None:
-            text = f"distributing a new key, epoch {coming.epoch}, {key.fingerprint}"
-            self._out.append(Notice(NoticeKind.KEY_ROLLED, text, {"epoch": coming.epoch}))
-
-    def _tell_of_key(self) -> None:
-        current = self.keyring.current
-        if current is not None and current.key.fingerprint != self._told_key:
-            self._told_key = current.key.fingerprint
-            text = f"sending with key epoch {current.epoch}, {self._told_key}"
-            self._out.append(Notice(NoticeKind.KEY_CHANGED, text, {"epoch": current.epoch}))
+            self._notices.distributing(coming)
 
     def _advertise(self, now: float) -> None:
         role = self.election.role
@@ -296,6 +289,7 @@ class Node:
         if session is None:
             self._acked_epoch, self._next_request = 0, now
             return
+        self._notices.leased(self._settings.me.sender_id, self.keyring.state().sender_id)
         if self._conversation.wanted is not None:
             self._conversation.ask_for_new_key(self._conversation.wanted)
         newest = self.keyring.newest_epoch

@@ -1,0 +1,33 @@
+"""What the operator is told of this node's keys and of its lease: each thing once, when it has become so."""
+
+from pskkey.core.actions import Action, Notice, NoticeKind
+from pskkey.core.keyring import HeldEntry
+
+
+class KeyNotices:
+    """Remembers what was told last. Methods append to `out`."""
+
+    def __init__(self, out: list[Action]) -> None:
+        self._out = out
+        self._current = ""
+        self._lease: int | None = None
+
+    def distributing(self, coming: HeldEntry) -> None:
+        """As master, we have begun to make a new key known."""
+        text = f"distributing a new key, epoch {coming.epoch}, {coming.key.fingerprint}"
+        self._out.append(Notice(NoticeKind.KEY_ROLLED, text, {"epoch": coming.epoch}))
+
+    def sending_with(self, current: HeldEntry | None) -> None:
+        """This is the key to send with."""
+        if current is None or current.key.fingerprint == self._current:
+            return
+        self._current = current.key.fingerprint
+        text = f"sending with key epoch {current.epoch}, {self._current}"
+        self._out.append(Notice(NoticeKind.KEY_CHANGED, text, {"epoch": current.epoch}))
+
+    def leased(self, wanted: int | None, got: int | None) -> None:
+        """The master has leased us the sender id `got`; `wanted` is the one that our configuration names."""
+        if got not in (None, self._lease) and wanted not in (None, got):
+            text = f"node.sender_id = {wanted} of our configuration is another node's: {got} is leased to us instead"
+            self._out.append(Notice(NoticeKind.SENDER_ID_TAKEN, text, {"sender_id": str(got)}))
+        self._lease = got

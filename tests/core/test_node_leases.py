@@ -1,0 +1,71 @@
+"""Sender ids as a group sees them: a configured one, one that is taken, and more senders than there are ids."""
+
+from dataclasses import replace
+
+from pskkey.core.actions import Action, NoticeKind
+from pskkey.core.events import Attached, Direction, RekeyRequested, Session
+from pskkey.model import SENDER_IDS, Group, Join, KeyAck, KeyEntry, KeyNewReason, KeyState, KeyWatch, Process
+from tests.core.door import ME, Door, join, notices, sent
+from tests.core.keys import key
+
+LOCAL = Session(Direction.LOCAL, 1)
+
+
+def sender(node_id: str, wanted: int | None = None) -> Join:
+    """Return the JOIN of a node that sends."""
+    said = join(node_id)
+    return replace(said, member=replace(said.member, sender_id=wanted), sender=True)
+
+
+def leased(actions: list[Action]) -> int | None:
+    """Return the id that a joiner was told."""
+    return sent(KeyState, actions)[-1].sender_id
+
+
+def test_a_configured_id_is_honoured_and_a_clash_is_told_once() -> None:
+    door = Door().start().become_master()
+    assert leased(door.accept(1, sender("11111111", wanted=42))) == 42
+    actions = door.accept(2, sender("22222222", wanted=42))
+    assert leased(actions) not in (42, None)
+    (text,) = notices(NoticeKind.SENDER_ID_TAKEN, actions)
+    assert "n2 has node.sender_id = 42" in text
+    assert "n1 has 42" in text
+    assert not notices(NoticeKind.SENDER_ID_TAKEN, door.wait(1.0))
+
+
+def test_a_client_says_that_it_has_not_got_the_id_of_its_configuration() -> None:
+    door = Door(sender_id=7).start()
+    session = door.become_client()
+    state = KeyState(9, frozenset({0, 9}), (KeyEntry(1, key(901), send=True),))
+    (text,) = notices(NoticeKind.SENDER_ID_TAKEN, door.receive(session, state))
+    assert "node.sender_id = 7" in text
+    assert "9 is leased" in text
+    assert not notices(NoticeKind.SENDER_ID_TAKEN, door.receive(session, state))
+    mine = replace(state, sender_id=7)
+    assert not notices(NoticeKind.SENDER_ID_TAKEN, door.receive(session, mine))
+
+
+def test_more_senders_than_ids_are_told_of_and_can_receive() -> None:
+    door = Door().start().become_master()
+    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.receive(LOCAL, KeyWatch(will_send=True))
+    for number in range(1, SENDER_IDS):
+        assert leased(door.accept(number, sender(f"{number:08x}"))) is not None
+    actions = door.accept(SENDER_IDS, sender(f"{SENDER_IDS:08x}"))
+    (state,) = sent(KeyState, actions)
+    assert state.sender_id is None
+    assert state.entries, "it can receive"
+    (text,) = notices(NoticeKind.NO_SENDER_ID, actions)
+    assert "all 256 are in use" in text
+
+
+def test_all_know_who_has_the_new_key_once_it_is_in_use() -> None:
+    door = Door().start().become_master()
+    door.wait(1.0)
+    door.accept(1, join("11111111"))
+    door.receive(Session(Direction.INBOUND, 1), KeyAck(1))
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    door.wait(0.5)
+    actions = door.receive(Session(Direction.INBOUND, 1), KeyAck(2)) + door.wait(0.3)
+    members = {m.id: m.acked_epoch for m in sent(Group, actions)[-1].members}
+    assert members == {ME: 2, "11111111": 2}
