@@ -29,7 +29,11 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "driver": FOUNDATION | {"core"},
     "__main__": frozenset({"app"}),
     "commands": FOUNDATION | {"adapters", "core"},
-    "app": FOUNDATION | {"", "adapters", "commands", "config", "core", "driver", "logs", "psk", "status", "wire"},
+    "journal": frozenset({"core.actions"}),
+    "reload": FOUNDATION | {"adapters", "config", "journal", "psk"},
+    "daemon": FOUNDATION
+    | {"", "adapters", "commands", "config", "core", "driver", "journal", "logs", "psk", "reload", "status"},
+    "app": FOUNDATION | {"", "adapters", "config", "daemon", "journal", "logs", "psk"},
     "tools": FOUNDATION | {"", "api", "config", "mcast", "psk", "tools", "watcher", "wire"},
     "": FOUNDATION | {"api", "watcher"},
 }

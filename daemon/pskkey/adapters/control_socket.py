@@ -96,6 +96,11 @@ class ControlSocket:
         """Listen at `path`, or on an `inherited` listening socket. Raises ConfigError."""
         await self._listener.start(lambda: ControlConnection(self), path, self._access, inherited)
 
+    def permit(self, access: LocalAccess) -> None:
+        """Let these administer from now on."""
+        self._access = access
+        self._listener.permit(access)
+
     def status_changed(self) -> None:
         """Send the new status to everyone who follows it, at most every STATUS_SPACING seconds."""
         if self._followers and self._publication is None:

@@ -49,6 +49,16 @@ class KeySocket:
         """Listen at `path`, or on an `inherited` listening socket. Raises ConfigError."""
         await self._listener.start(lambda: _Connection(self), path, self._access, inherited)
 
+    def permit(self, access: LocalAccess) -> None:
+        """Let these in from now on; whoever is there and may not be, has to go, with a Disconnected event."""
+        self._access = access
+        self._listener.permit(access)
+        for session, connection in list(self._connections.items()):
+            if connection.peer is not None and not access.allows(connection.peer):
+                reason = f"user {connection.peer.uid} may not fetch keys here any more; see [handoff]"
+                self.disconnect(session, ErrorMessage("denied", reason))
+                self._emit(Disconnected(session, reason))
+
     def send(self, session: Session, message: Message) -> None:
         """Send to a consumer; to one that has just left, nothing. Of several unread KeyState only the newest goes."""
         connection = self._connections.get(session)
@@ -122,7 +132,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._buffer = bytearray(READ_SIZE)
         self._reader = PacketReader(Door.KEYS, Side.SERVER)
         self._session: Session | None = None
-        self._uid = 0
+        self.peer: PeerCredentials | None = None
+        """Who it is, once it is known."""
         self._writable = True
         self._newest: KeyState | None = None
         self._reason = "the consumer closed the connection"
@@ -137,19 +148,19 @@ class _Connection(asyncio.BufferedProtocol):
             _log.warning("cannot tell who connects: %s", error.strerror)
             self._transport.abort()
             return
-        self._uid = peer.uid
+        self.peer = peer
         self._session = self._owner.admit(self, peer)
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._session is None or self._transport.is_closing():
+        if self._session is None or self.peer is None or self._transport.is_closing():
             return
         try:
             messages = self._reader.receive_untrusted(bytes(self._buffer[:nbytes]))
         except BadPacket as error:
-            self._owner.broken(self._session, self._uid, error)
+            self._owner.broken(self._session, self.peer.uid, error)
             return
         for message in messages:
             if not self._owner.received(self._session, message):

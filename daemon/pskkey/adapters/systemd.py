@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,15 @@ class Systemd:
         self._notifier.notify("READY=1")
         if self._watchdog and self._feeder is None:
             self._feeder = asyncio.create_task(self._feed(self._watchdog / 3))
+
+    def reloading(self) -> None:
+        """The files are read again; `reloaded` ends that, whatever came of it."""
+        # systemd must be able to tell that this is later than its own signal (sd_notify(3), RELOADING=1).
+        self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def reloaded(self) -> None:
+        """The reload is over."""
+        self._notifier.notify("READY=1")
 
     def status(self, text: str) -> None:
         """Show `text` in `systemctl status`."""

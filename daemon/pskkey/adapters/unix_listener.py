@@ -44,27 +44,41 @@ class UnixListener:
         listening = inherited or self._make(path, access)
         self._server = await loop.create_unix_server(protocol, sock=listening, backlog=_BACKLOG, cleanup_socket=False)
 
+    def permit(self, access: LocalAccess) -> None:
+        """Give the socket file another mode and group, unless it was inherited: then they are those of its unit."""
+        if self._made is None or not self._is_ours(*self._made):
+            return
+        path = self._made[0]
+        try:
+            path.chmod(access.mode)
+        except OSError as error:
+            _log.warning("%s: its mode cannot be changed: %s", path, error.strerror)
+        _give_to_group(path, os.getegid() if access.group is None else access.group)
+
     def close(self) -> None:
         """Accept nothing more and remove the socket file. Open connections live on."""
         if self._server is not None:
             self._server.close()
         if self._made is not None:
-            path, device, inode = self._made
-            self._made = None
+            made, self._made = self._made, None
             try:
-                found = path.lstat()
-                # Another daemon may have put its own socket there meanwhile.
-                if (found.st_dev, found.st_ino) == (device, inode):
-                    path.unlink()
-            except FileNotFoundError:
-                return
+                if self._is_ours(*made):
+                    made[0].unlink()
             except OSError as error:
-                _log.warning("%s: cannot be removed: %s", path, error.strerror)
+                _log.warning("%s: cannot be removed: %s", made[0], error.strerror)
 
     async def wait_closed(self) -> None:
         """Wait until every connection is closed too."""
         if self._server is not None:
             await self._server.wait_closed()
+
+    def _is_ours(self, path: Path, device: int, inode: int) -> bool:
+        """Tell whether our socket is there: somebody may have removed it, or put another one in its place."""
+        try:
+            found = path.lstat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (device, inode)
 
     def _make(self, path: Path, access: LocalAccess) -> socket.socket:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,0 +1,287 @@
+"""One running daemon: its parts, what goes between them, and the order in which they come and go."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from pskkey import __version__, logs
+from pskkey.adapters.control_socket import ControlSocket
+from pskkey.adapters.entropy import random_key
+from pskkey.adapters.interfaces import Network
+from pskkey.adapters.key_client import KeyClient
+from pskkey.adapters.key_server import KeyServer
+from pskkey.adapters.key_socket import KeySocket
+from pskkey.adapters.key_store import FD_NAME, open_key_store
+from pskkey.adapters.mdns import Discovery
+from pskkey.adapters.process import raise_descriptor_limit
+from pskkey.adapters.systemd import Systemd, inherited
+from pskkey.adapters.tls_listener import ServerLimits
+from pskkey.commands import Commands
+from pskkey.config import Config, node_id, node_name
+from pskkey.core.actions import Advertise, Notice
+from pskkey.core.events import AddressesChanged, SettingsChanged, Started, StopRequested
+from pskkey.core.node import Node
+from pskkey.core.settings import Settings, Timing
+from pskkey.driver import Driver, Outlets, boot_time
+from pskkey.journal import DaemonEvent, Fields, Journal
+from pskkey.model import Advert, Member
+from pskkey.psk import PskFile
+from pskkey.reload import Inputs, Reloader
+from pskkey.status import sentence, status
+
+_log = logging.getLogger("pskkey")
+
+KEYS_SOCKET = "keys"
+CONTROL_SOCKET = "control"
+"""`FileDescriptorName=` of the socket units."""
+
+_OTHER_DESCRIPTORS = 64 + 256 + 64
+"""File descriptors beside those for [limits]: our own, and those for `keys.sock` and `control.sock`."""
+
+_COUNTERS = ("handshakes_ok", "handshakes_failed", "adverts_rejected", "bad_packets", "elections", "rekeys")
+
+
+def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
+    me = Member(
+        id=node_id(config),
+        name=node_name(config),
+        addresses=addresses,
+        port=config.network.port,
+        priority=config.node.priority,
+        eligible=config.node.eligible,
+        sender_id=config.node.sender_id,
+    )
+    instance = secrets.token_hex(8)
+    return Settings(
+        config.group.name, me, instance, __version__, config.limits.members, config.election.preempt, _timing(config)
+    )
+
+
+def _timing(config: Config) -> Timing:
+    return Timing(
+        discovery_window=config.election.discovery_window,
+        claim_step=config.election.claim_step,
+        heartbeat_interval=config.election.heartbeat_interval,
+        dead_after=config.election.dead_after,
+        activation_deadline=config.key.activation_deadline,
+        retire_after=config.key.retire_after,
+        rekey_interval=config.key.rekey_interval,
+    )
+
+
+def _limits(config: Config) -> ServerLimits:
+    return ServerLimits(
+        connections=config.limits.connections,
+        connections_per_address=config.limits.connections_per_address,
+        handshakes=config.limits.handshakes,
+        handshake_timeout=config.limits.handshake_timeout,
+    )
+
+
+class Daemon:
+    """One running daemon."""
+
+    def __init__(self, path: Path, config: Config, psk: PskFile) -> None:
+        """`config` was read from the file at `path`, and `psk` from the one that it names."""
+        self._config = config
+        self._psk = psk
+        self._counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
+        self._settings = _settings(config, config.network.addresses)
+        self._inherited = inherited(os.environ, FD_NAME)
+        self._store = open_key_store(os.environ, self._inherited.stored)
+        self._node = Node(self._settings, self._store.saved if self._store else None)
+        self._driver = Driver(self._node)
+        self._network = Network()
+        self._systemd = Systemd(os.environ)
+        emit = self._driver.emit
+        self._journal = Journal(self._always_told)
+        self._reloader = Reloader(path, config, os.environ, self._apply, self._systemd, self._journal)
+        legacy = config.tls.legacy_clients
+        self._key_server = KeyServer(self._current_psk, legacy, _limits(config), emit, self._counters)
+        self._key_client = KeyClient(self._current_psk, emit, self._counters, self._is_ours)
+        self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters)
+        self._control_socket = ControlSocket(
+            self._status,
+            Commands(self._node, emit).table(),
+            config.control.users,
+            config.control.groups,
+            self._counters,
+            __version__,
+        )
+        self._discovery = Discovery(
+            group=config.group.name,
+            node_id=self._settings.me.id,
+            psk=self._current_psk,
+            interfaces=config.network.interfaces,
+            ip=config.network.ip,
+            emit=emit,
+            network_changed=self._network_changed,
+            failed=self._failed,
+            counters=self._counters,
+        )
+        self._driver.attach(
+            Outlets(
+                key_client=self._key_client,
+                key_server=self._key_server,
+                key_socket=self._key_socket,
+                advertise=self._advertise,
+                notice=self._notice,
+                save=self._store.save if self._store else None,
+                random_key=lambda: random_key(self._config.key.suite),
+                handled=self._handled,
+            )
+        )
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises ConfigError when a socket cannot be had."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._driver.emit, StopRequested())
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        network = self._config.network
+        sockets = self._inherited.sockets
+        async with AsyncExitStack() as stack:  # takes down in the opposite order, all of it whatever fails
+            if self._store is not None:
+                stack.callback(self._store.close)
+            stack.push_async_callback(self._control_socket.stop)
+            stack.push_async_callback(self._key_socket.stop)
+            stack.push_async_callback(self._key_server.stop)
+            stack.push_async_callback(self._key_client.stop)
+            stack.push_async_callback(self._discovery.stop)
+            stack.callback(self._driver.close)
+            stack.push_async_callback(self._systemd.stopping)
+            stack.push_async_callback(self._reloader.stop)
+            await self._key_socket.start(self._config.handoff.socket, sockets.get(KEYS_SOCKET))
+            await self._control_socket.start(self._config.control.socket, sockets.get(CONTROL_SOCKET))
+            await self._key_server.start(network.addresses, network.port)
+            self._take_network(await self._discovery.start())
+            self._driver.emit(Started())
+            self._systemd.ready()
+            self._reloader.start(self._failed)
+            started = f"pskkeyd {__version__}, group {self._settings.group!r}, node {self._settings.me.id}"
+            self._journal.tell(DaemonEvent.STARTED, started)
+            await self._driver.stopped
+        self._journal.tell(DaemonEvent.STOPPED, "stopped")
+
+    def _current_psk(self) -> PskFile:
+        return self._psk
+
+    def _apply(self, inputs: Inputs) -> None:
+        """Go on with what was read again. Nothing here can fail."""
+        before, config = self._config, inputs.config
+        self._config, self._psk = config, inputs.psk
+        logs.set_level(config.log.level)
+        if config.limits != before.limits:
+            allow_descriptors(config)
+        self._key_server.reconfigure(config.tls.legacy_clients, _limits(config))
+        self._key_socket.permit(inputs.handoff)
+        self._control_socket.permit(inputs.control)
+        node = config.node
+        self._driver.emit(
+            SettingsChanged(
+                node_name(config),
+                node.priority,
+                node.eligible,
+                config.limits.members,
+                config.election.preempt,
+                _timing(config),
+            )
+        )
+        self._key_client.psk_changed()
+        self._key_server.psk_changed()
+
+    def _take_network(self, network: Network) -> None:
+        self._network = network
+        self._tell_of(network)
+        if not self._config.network.addresses:
+            self._settings.me = replace(self._settings.me, addresses=network.addresses)
+
+    def _network_changed(self, network: Network) -> None:
+        self._network = network
+        self._tell_of(network)
+        if not self._config.network.addresses:
+            self._driver.emit(AddressesChanged(network.addresses))
+
+    def _tell_of(self, network: Network) -> None:
+        """Say what keeps this node from being found, which shows nowhere else."""
+        chosen = self._config.network.interfaces
+        if not network.multicast:
+            wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
+            there = ", ".join(network.there) or "none"
+            text = f"alone: no interface of {wanted} has an address now, so no other node is found; there are: {there}"
+            self._journal.tell(DaemonEvent.ALONE, text)
+        elif not network.addresses and not self._config.network.addresses:
+            text = "alone: there is no address that others could connect to, so nothing is announced"
+            self._journal.tell(DaemonEvent.ALONE, text)
+        if network.left_out and not self._config.network.addresses:
+            _log.info("more addresses than a node may tell others; not told: %s", ", ".join(network.left_out))
+
+    def _is_ours(self, address: str, port: int) -> bool:
+        """Whether our own key server listens there."""
+        if port != self._settings.me.port:
+            return False
+        return address in (self._config.network.addresses or self._network.addresses + self._network.left_out)
+
+    def _failed(self, error: BaseException) -> None:
+        """End the daemon on a defect of ours, rather than go on half dead."""
+        if not self._driver.stopped.done():
+            self._driver.stopped.set_exception(error)
+
+    def _advertise(self, said: Advertise) -> None:
+        me = self._settings.me
+        self._discovery.advertise(
+            Advert(
+                group=self._settings.group,
+                id=me.id,
+                name=me.name,
+                priority=me.priority,
+                eligible=me.eligible,
+                role=said.role,
+                term=said.term,
+                members=said.members,
+                addresses=me.addresses,
+                port=me.port,
+            )
+        )
+
+    def _notice(self, notice: Notice) -> None:
+        self._counters[notice.kind] += 1
+        self._journal.tell(notice.kind, notice.text, notice.fields)
+
+    def _always_told(self) -> Fields:
+        election, current = self._node.election, self._node.keyring.current
+        return {
+            "group": self._settings.group,
+            "node": self._settings.me.id,
+            "role": election.role,
+            "term": election.term,
+            "epoch": current.epoch if current else None,
+        }
+
+    def _handled(self) -> None:
+        trouble = "; the last reload failed, see the journal" if self._reloader.failed else ""
+        self._systemd.status(sentence(self._node) + trouble)
+        self._control_socket.status_changed()
+
+    def _status(self) -> dict[str, object]:
+        return status(self._node, self._settings, self._counters, boot_time())
+
+
+def allow_descriptors(config: Config) -> None:
+    """Have as many file descriptors as [limits] may need, or say that there are fewer."""
+    allowed = raise_descriptor_limit()
+    needed = config.limits.connections + config.limits.handshakes + _OTHER_DESCRIPTORS
+    if needed > allowed:
+        _log.warning(
+            "[limits] may need %d open files, but this process may have only %d: raise LimitNOFILE= of the service "
+            "or lower connections and handshakes",
+            needed,
+            allowed,
+        )
