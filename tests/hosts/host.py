@@ -52,8 +52,8 @@ class Host:
         with self._console.open("wb") as console:
             self._script = subprocess.Popen(
                 [
-                    *("setpriv", "--pdeathsig", "KILL", _BOOT),
-                    *(self._layers, self._plug.namespace, self.name, self._directory, *self._cgroups),
+                    *("setpriv", "--pdeathsig", "KILL", str(_BOOT)),
+                    *(self._layers, self._plug.namespace, self.name, str(self._directory), *map(str, self._cgroups)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,

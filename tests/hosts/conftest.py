@@ -1,0 +1,74 @@
+"""Three booted hosts for all tests here, and the packages that are installed on them."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import pytest
+
+from tests.hosts import package
+from tests.hosts.group import ENCRYPTED_CREDENTIAL, PLAIN_CREDENTIAL, Group
+from tests.hosts.host import Host
+from tests.hosts.network import booted_hosts
+
+HERE: Final = Path(__file__).parent
+ORDER: Final = ("test_install.py", "test_group.py", "test_access.py", "test_restarts.py", "test_removal.py")
+"""The tests of files that are not named here run before the last one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Install first and purge last: each test finds hosts as it needs them, but this way it seldom has to wait."""
+    here = [item for item in items if item.path.is_relative_to(HERE)]
+    here.sort(key=lambda item: ORDER.index(item.path.name) if item.path.name in ORDER else len(ORDER) - 1.5)
+    order = iter(here)
+    items[:] = [next(order) if item.path.is_relative_to(HERE) else item for item in items]
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Host]]:
+    """Three hosts on one network. Nothing of them is left at the end, also when we are told to end by SIGTERM."""
+
+    def interrupted(number: int, _frame: FrameType | None) -> None:
+        pytest.exit(f"ended by {signal.Signals(number).name}", returncode=128 + number)
+
+    before = signal.signal(signal.SIGTERM, interrupted)
+    try:
+        with booted_hosts(3, tmp_path_factory.mktemp("hosts")) as booted:
+            yield booted
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of this tree."""
+    return package.build(tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="session")
+def newer_deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same tree, packaged as a later version."""
+    return package.build(tmp_path_factory.mktemp("newer-deb"), version="9.9.9")
+
+
+@pytest.fixture(scope="session")
+def _group(hosts: Sequence[Host], deb: Path) -> Group:
+    return Group(hosts, deb)
+
+
+@pytest.fixture
+def group(_group: Group) -> Group:
+    """A group of one master and two clients that have its key."""
+    _group.establish()
+    return _group
+
+
+@pytest.fixture
+def bare_host(hosts: Sequence[Host]) -> Host:
+    """A host on which the package never was, as far as can be seen."""
+    host = hosts[0]
+    host.run("dpkg", "--purge", package.NAME)  # does nothing when it is not there
+    host.run("rm", "-rf", PLAIN_CREDENTIAL, ENCRYPTED_CREDENTIAL)
+    return host

@@ -1,0 +1,157 @@
+"""A group of hosts with pskkeyd as the package has installed it."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from tests.hosts import package
+from tests.hosts.host import Host
+
+CONFIGURATION: Final = "/etc/pskkey.toml"
+PSK_FILE: Final = "/etc/pskkey.psk"
+PLAIN_CREDENTIAL: Final = "/etc/credstore/pskkey.psk"
+ENCRYPTED_CREDENTIAL: Final = "/etc/credstore.encrypted/pskkey.psk"
+SETTLES_WITHIN: Final = 20.0
+"""Seconds until daemons that were just started have a master in common, and its key."""
+
+type Status = dict[str, Any]
+
+
+class Unsettled(AssertionError):
+    """The daemons did not come to what a test waits for; says what they show."""
+
+
+class Group:
+    """Hosts that share a pre-shared key, with the package `deb` on each."""
+
+    def __init__(self, hosts: Sequence[Host], deb: Path) -> None:
+        self.hosts = tuple(hosts)
+        self._deb = deb
+        self._configuration: str | None = None
+        self.psk = ""
+        """The content of the PSK file on all of them."""
+
+    @property
+    def master(self) -> Host:
+        """The host that all say is their master."""
+        by_name = {host.name: host for host in self.hosts}
+        names = {status["master"]["name"] for status in self.statuses()}
+        assert len(names) == 1
+        return by_name[names.pop()]
+
+    @property
+    def clients(self) -> list[Host]:
+        """The others."""
+        master = self.master
+        return [host for host in self.hosts if host is not master]
+
+    def establish(self) -> None:
+        """Have every host as the tests want it, whatever was done to it: installed, configured, running, one group."""
+        if self._configuration is None:
+            self.on_all(self._install)
+            self._configuration = self.hosts[0].read(CONFIGURATION)
+            self.hosts[0].run("pskkeyctl", "psk", "generate", "--output", "/root/psk")
+            self.psk = self.hosts[0].read("/root/psk")
+        self.on_all(self._establish)
+        self.wait_until_settled()
+
+    def on_all(self, work: Callable[[Host], object]) -> None:
+        """Do something on all hosts at the same time."""
+        with ThreadPoolExecutor(len(self.hosts)) as pool:
+            list(pool.map(work, self.hosts))
+
+    def statuses(self) -> list[Status]:
+        """Return what `pskkeyctl status` shows on each host. Raises CommandFailed when one does not answer."""
+        return [status(host) for host in self.hosts]
+
+    def wait_until_settled(self, epoch: int | None = None) -> Status:
+        """Wait until all are in one group with one key, of `epoch` if that is given; return the master's status."""
+        shown: list[Status | None] = []
+        deadline = time.monotonic() + SETTLES_WITHIN
+        while time.monotonic() < deadline:
+            shown = [try_status(host) for host in self.hosts]
+            master = _settled(shown)
+            if master is not None and epoch in (None, current_key(master)["epoch"]):
+                return master
+            time.sleep(0.1)
+        raise Unsettled("\n".join(map(repr, shown)))
+
+    def _install(self, host: Host) -> None:
+        if package.installed_version(host) != package.version_of(self._deb):
+            package.install(host, self._deb)
+
+    def _establish(self, host: Host) -> None:
+        assert self._configuration is not None
+        self._install(host)
+        wanted = {CONFIGURATION: self._configuration, PSK_FILE: self.psk}
+        changed = [path for path, text in wanted.items() if not host.exists(path) or host.read(path) != text]
+        unwanted = [path for path in (PLAIN_CREDENTIAL, ENCRYPTED_CREDENTIAL) if host.exists(path)]
+        if changed or unwanted:
+            host.run("rm", "-f", PLAIN_CREDENTIAL, ENCRYPTED_CREDENTIAL)
+            host.write(CONFIGURATION, self._configuration)
+            write_psk(host, self.psk)
+            host.run("systemctl", "restart", "pskkeyd")
+        host.run("systemctl", "start", "pskkeyd")
+
+
+def write_psk(host: Host, psk: str) -> None:
+    """Put the PSK file in its place, as the daemon's user alone may read it."""
+    host.write(PSK_FILE, psk, mode="0600", owner="pskkey", group="pskkey")
+
+
+def status(host: Host) -> Status:
+    """Return what `pskkeyctl status --json` shows. Raises CommandFailed when the daemon does not answer."""
+    shown: Status = json.loads(host.run("pskkeyctl", "status", "--json").stdout)
+    return shown
+
+
+def try_status(host: Host) -> Status | None:
+    """Return the same, None when the daemon does not answer or is in no group."""
+    done = host.run("pskkeyctl", "status", "--json", check=False)
+    if done.returncode != 0:
+        return None
+    shown: Status = json.loads(done.stdout)
+    return shown
+
+
+def current_key(shown: Status) -> dict[str, Any]:
+    """Return the key that a node sends with."""
+    keys = [key for key in shown["keys"] if key["state"] == "current"]
+    assert len(keys) == 1, shown["keys"]
+    key: dict[str, Any] = keys[0]
+    return key
+
+
+def unit(host: Host, name: str) -> str:
+    """Return a property of pskkeyd.service (systemd.service(5), org.freedesktop.systemd1(5))."""
+    return host.run("systemctl", "show", "--value", "--property", name, "pskkeyd").stdout.strip()
+
+
+def wait_until(true: Callable[[], bool], within: float, what: str) -> None:
+    """Wait until `true()`. Raises Unsettled that says `what` when it does not come true."""
+    deadline = time.monotonic() + within
+    while not true():
+        if time.monotonic() > deadline:
+            raise Unsettled(f"not within {within} s: {what}")
+        time.sleep(0.05)
+
+
+def _settled(shown: Sequence[Status | None]) -> Status | None:
+    """Return the master's status if all agree on it, on its members and on its one key."""
+    answers = [status for status in shown if status is not None]
+    masters = [status for status in answers if status["role"] == "master"]
+    if len(answers) < len(shown) or len(masters) != 1:
+        return None
+    same = {
+        (status["master"] and status["master"]["id"], status["term"], len(status["members"]), _keys(status))
+        for status in answers
+    }
+    agreed = len(same) == 1 and len(masters[0]["members"]) == len(shown)
+    return masters[0] if agreed and not any(key["state"] == "next" for key in masters[0]["keys"]) else None
+
+
+def _keys(status: Status) -> tuple[tuple[int, str], ...]:
+    return tuple((key["epoch"], key["fingerprint"]) for key in status["keys"] if key["state"] == "current")

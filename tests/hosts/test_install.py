@@ -1,0 +1,81 @@
+"""From a bare Debian 13 to a running daemon, each way of giving it a pre-shared key."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.hosts import package
+from tests.hosts.group import (
+    ENCRYPTED_CREDENTIAL,
+    PLAIN_CREDENTIAL,
+    PSK_FILE,
+    Group,
+    unit,
+    write_psk,
+)
+from tests.hosts.host import Host
+
+pytestmark = pytest.mark.root
+
+
+def test_without_a_psk_nothing_starts_and_it_says_what_to_do(bare_host: Host, deb: Path) -> None:
+    said = package.install(bare_host, deb)
+    assert package.installed_version(bare_host) == package.version_of(deb)
+    assert "pskkeyctl psk generate --output /etc/pskkey.psk" in said
+    assert unit(bare_host, "ActiveState") == "inactive"
+    assert unit(bare_host, "UnitFileState") == "enabled"
+
+    # An operator who has not read it tries all the same.
+    start = bare_host.run("systemctl", "start", "pskkeyd", check=False)
+    assert start.returncode != 0
+    assert "Assertion failed" in start.stderr
+    shown = bare_host.run("pskkeyctl", "status", check=False)
+    assert shown.returncode == 3
+    assert "is pskkeyd running?" in shown.stderr
+
+    # Nor does it start, or fail, at boot.
+    bare_host.reboot()
+    assert unit(bare_host, "ActiveState") == "inactive"
+
+
+def test_the_steps_that_the_installation_tells(bare_host: Host, deb: Path) -> None:
+    said = package.install(bare_host, deb)
+    for line in (
+        "pskkeyctl psk generate --output /etc/pskkey.psk",
+        "chown pskkey /etc/pskkey.psk && systemctl start pskkeyd",
+    ):
+        assert line in said
+        bare_host.run("sh", "-c", line)
+    assert unit(bare_host, "ActiveState") == "active"
+    bare_host.run("pskkeyctl", "check-config")
+    bare_host.run("pskkeyctl", "wait", "--role", "master")
+    shown = bare_host.run("pskkeyctl").stdout
+    assert '● master in group "default", term 1' in shown
+    assert f"Node      {bare_host.name} " in shown
+
+    # With the key there, the daemon is back after a boot, and when the package is installed anew.
+    bare_host.reboot()
+    bare_host.run("pskkeyctl", "wait", "--role", "master")
+    package.remove(bare_host)
+    package.install(bare_host, deb)
+    bare_host.run("pskkeyctl", "wait", "--role", "master")
+
+
+def test_the_psk_may_be_a_file_a_credential_or_an_encrypted_credential(group: Group) -> None:
+    group.on_all(lambda host: host.run("systemctl", "stop", "pskkeyd"))
+    in_file, in_credential, in_encrypted_credential = group.hosts
+    in_file.run("rm", "-f", "/root/other")
+    in_file.run("pskkeyctl", "psk", "generate", "--output", "/root/other")
+    psk = in_file.read("/root/other")
+    assert psk != group.psk
+
+    write_psk(in_file, psk)
+    for host in (in_credential, in_encrypted_credential):
+        host.run("rm", PSK_FILE)
+    in_credential.write(PLAIN_CREDENTIAL, psk, mode="0600")
+    in_encrypted_credential.run("systemd-creds", "encrypt", "--name=pskkey.psk", "-", ENCRYPTED_CREDENTIAL, given=psk)
+    assert psk.split(":")[1].strip() not in in_encrypted_credential.read(ENCRYPTED_CREDENTIAL)
+
+    group.on_all(lambda host: host.run("systemctl", "start", "pskkeyd"))
+    # One group: so all three have the same one.
+    assert len(group.wait_until_settled()["members"]) == 3
