@@ -1,0 +1,342 @@
+"""A reload of a running daemon: what applies at once, what is told to need a restart, and files that will not do."""
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+
+import pytest
+
+from tests.lab.daemon import Daemon, Status, to_toml
+from tests.lab.group import Group
+from tests.system.loopback import Loopback
+from tests.system.notify_socket import NotifySocket
+from tests.system.ordinary_user import USER, as_ordinary_user
+
+type Edits = Mapping[str, Mapping[str, object]]
+
+
+async def until(daemon: Daemon, text: str, after: int = 0, within: float = 5) -> str:
+    """Wait until the daemon has logged `text` after so many characters; return the log from there."""
+    deadline = time.monotonic() + within
+    while text not in (log := daemon.log[after:]):
+        assert time.monotonic() < deadline, f"no {text!r} in {log}"
+        await asyncio.sleep(0.01)
+    return log
+
+
+async def reload(daemon: Daemon, said: str = "reloaded") -> str:
+    """Have it reload; return what it says to that."""
+    size = len(daemon.log)
+    daemon.signal(signal.SIGHUP)
+    return await until(daemon, said, size)
+
+
+def edit(daemon: Daemon, edits: Edits) -> None:
+    """Change keys of its configuration, whole and at once."""
+    lines = daemon.config.read_text().splitlines()
+    for table, values in edits.items():
+        if f"[{table}]" not in lines:
+            lines.append(f"[{table}]")
+        for key, value in values.items():
+            place = lines.index(f"[{table}]") + 1
+            end = next((n for n in range(place, len(lines)) if lines[n].startswith("[")), len(lines))
+            lines[place:end] = [line for line in lines[place:end] if not line.startswith(f"{key} =")]
+            lines.insert(place, to_toml({table: {key: value}}).splitlines()[1])
+    new = daemon.config.with_suffix(".new")
+    new.write_text("\n".join(lines) + "\n")
+    new.replace(daemon.config)
+
+
+async def status_of(daemon: Daemon) -> Status:
+    status = await daemon.status()
+    assert status is not None
+    return status
+
+
+async def one_daemon(
+    loopback: Loopback, edits: Edits | None = None, environment: Mapping[str, str] | None = None
+) -> Daemon:
+    daemon = loopback.daemon("n1", edits)
+    daemon.start(environment or {})
+    await Group([daemon]).together(10)
+    return daemon
+
+
+async def test_what_changes_at_run_time_and_what_needs_a_restart_is_told_by_name(loopback: Loopback) -> None:
+    daemon = await one_daemon(loopback)
+    edit(
+        daemon,
+        {
+            "node": {"priority": 7, "name": "other", "sender_id": 9},
+            "network": {"port": 11112},
+            "group": {"name": "another"},
+            "log": {"level": "debug"},
+        },
+    )
+    said = await reload(daemon, "[network] port changed")
+    assert "reloaded: [node] name changed from " in said
+    assert "[node] priority changed from 100 to 7" in said
+    assert '[log] level changed from "info" to "debug"' in said
+    assert "[network] port changed from 11111 to 11112: takes effect at the next restart" in said
+    assert f'[group] name changed from "{loopback.group}" to "another": takes effect at the next restart' in said
+    assert "[node] sender_id changed from unset to 9: takes effect at the next restart" in said
+    status = await status_of(daemon)
+    assert (status["node"]["name"], status["node"]["priority"]) == ("other", 7)
+    assert (status["group"], status["role"], status["term"]) == (loopback.group, "master", 1)
+    # Said again as long as it is so, and not after it was taken back.
+    assert "[network] port changed" in await reload(daemon, "[node] sender_id changed")
+    edit(daemon, {"network": {"port": 11111}, "group": {"name": loopback.group}})
+    said = await reload(daemon, "[node] sender_id changed")
+    assert "[network] port" not in said
+    edit(daemon, {"node": {"priority": 8}})
+    assert "[node] priority changed from 7 to 8" in await reload(daemon)
+
+
+async def test_others_learn_of_it(loopback: Loopback) -> None:
+    daemons = [loopback.daemon(name, {"node": {"priority": 200 - n}}) for n, name in enumerate(("n0", "n1", "n2"))]
+    group = Group(daemons)
+    group.start()
+    await group.together(15)
+    edit(daemons[2], {"node": {"priority": 250}})
+    await reload(daemons[2])
+    for daemon in daemons:
+        await _until_priority(daemon, daemons[2].id, 250)
+    # Preemption can be switched on, and then the better one takes over without a gap.
+    edit(daemons[0], {"election": {"preempt": True}})
+    await reload(daemons[0])
+    await until(daemons[2], "we are master of term 2: it was handed over to us")
+    # A master that may be one no more hands over.
+    edit(daemons[2], {"node": {"eligible": False}})
+    await reload(daemons[2])
+    await until(daemons[0], "we are master of term 3: it was handed over to us")
+    _, statuses = await group.together(10)
+    assert {status["keys"][0]["epoch"] for status in statuses.values() if status} == {1}
+
+
+async def _until_priority(daemon: Daemon, node: str, priority: int) -> None:
+    deadline = time.monotonic() + 5
+    while True:
+        members = {member["id"]: member["priority"] for member in (await status_of(daemon))["members"]}
+        if members.get(node) == priority:
+            return
+        assert time.monotonic() < deadline, members
+        await asyncio.sleep(0.05)
+
+
+async def test_times_apply_at_once(loopback: Loopback) -> None:
+    daemons = [loopback.daemon(name, {"node": {"priority": 200 - n}}) for n, name in enumerate(("n0", "n1"))]
+    group = Group(daemons)
+    group.start()
+    await group.together(15)
+    for daemon in daemons:
+        edit(daemon, {"election": {"heartbeat_interval": 0.1, "dead_after": 0.4}})
+        await reload(daemon)
+    await group.stay_together(1)
+    size, began = len(daemons[1].log), time.monotonic()
+    daemons[0].signal(signal.SIGSTOP)
+    await until(daemons[1], "we are master of term 2", size, within=3)
+    assert time.monotonic() - began < 1.4  # with the former times it takes 1.5 s to find a master dead
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "told"),
+    [
+        ("node", "priority = 256", "[node] priority: 256 is out of range"),
+        ("node", "prioriti = 1", "there is no such key"),
+        ("network", 'addresses = "', "not TOML"),
+        ("handoff", 'users = ["nobody-of-this-name"]', "is no user of this machine"),
+    ],
+)
+async def test_a_broken_configuration_changes_nothing(loopback: Loopback, table: str, line: str, told: str) -> None:
+    daemon = await one_daemon(loopback)
+    good = daemon.config.read_text()
+    edit(daemon, {"node": {"priority": 7}})
+    loopback.psk.write_text(loopback.psk.read_text() + f"spare:{os.urandom(32).hex()}\n")
+    text = daemon.config.read_text()
+    if table == "node":
+        text = text.replace("priority = 7", f"{line}\nname = " + '"other"').replace('name = "n1"\n', "")
+    else:
+        text = text.replace(f"[{table}]\n", f"[{table}]\n{line}\n")
+    daemon.config.write_text(text)
+    said = await reload(daemon, "not reloaded, nothing changed: ")
+    assert told in said
+    assert str(daemon.config) in said
+    assert len(said.splitlines()) == 1
+    status = await status_of(daemon)
+    assert (status["node"]["priority"], status["node"]["name"]) == (100, "n1")
+    daemon.config.write_text(good)
+    assert "2 identities accepted" in await reload(daemon, "reloaded: ")
+
+
+async def test_a_broken_psk_file_changes_nothing(loopback: Loopback) -> None:
+    with NotifySocket(loopback.directory / "notify") as notify:
+        daemon = await one_daemon(loopback, environment=notify.environment)
+        good = loopback.psk.read_text()
+        edit(daemon, {"node": {"priority": 7}})
+        for content, mode, told in (
+            ("nonsense\n", 0o600, "line 1: is not of the form 'identity:hexkey'"),
+            ("", 0o600, "holds no PSK"),
+            (good, 0o644, "every user"),
+        ):
+            loopback.psk.write_text(content)
+            loopback.psk.chmod(mode)
+            said = await reload(daemon, "not reloaded, nothing changed: ")
+            assert told in said
+            assert len(said.splitlines()) == 1
+            assert (await status_of(daemon))["node"]["priority"] == 100
+        await notify.until("STATUS=Master of 1 node, term 1, key epoch 1; the last reload failed")
+        loopback.psk.chmod(0o600)
+        await reload(daemon, "reloaded: [node] priority changed from 100 to 7")
+        assert await notify.until("STATUS=Master") == "STATUS=Master of 1 node, term 1, key epoch 1"
+
+
+async def test_the_service_manager_is_told_of_begin_and_end(loopback: Loopback) -> None:
+    with NotifySocket(loopback.directory / "notify") as notify:
+        daemon = await one_daemon(loopback, environment=notify.environment)
+        for content in (daemon.config.read_text(), "[nonsense"):
+            daemon.config.write_text(content)
+            notify.pass_over()
+            before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            daemon.signal(signal.SIGHUP)
+            await notify.until("RELOADING=1")
+            stamp = int((await notify.until("MONOTONIC_USEC=")).partition("=")[2])
+            assert before <= stamp <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            await notify.until("READY=1")
+        assert await daemon.stop() == 0
+
+
+async def test_a_file_that_is_being_written_is_waited_for(loopback: Loopback) -> None:
+    daemon = await one_daemon(loopback)
+    edit(daemon, {"node": {"priority": 7}})
+    whole = daemon.config.read_text()
+    size = len(daemon.log)
+    with daemon.config.open("w") as file:  # what an editor does that writes in place
+        for number, line in enumerate(whole.splitlines(keepends=True)):
+            file.write(line)
+            file.flush()
+            if number == 0:
+                daemon.signal(signal.SIGHUP)
+            await asyncio.sleep(0.05)
+    said = await until(daemon, "reloaded", size)
+    assert "reloaded: [node] priority changed from 100 to 7" in said
+    assert "[network]" not in said
+
+
+async def test_a_file_that_never_rests_is_given_up(loopback: Loopback) -> None:
+    daemon = await one_daemon(loopback)
+    text = daemon.config.read_text()
+    size = len(daemon.log)
+    daemon.signal(signal.SIGHUP)
+    deadline = time.monotonic() + 8
+    while "not reloaded" not in daemon.log[size:]:
+        assert time.monotonic() < deadline
+        daemon.config.write_text(text + "\n")
+        await asyncio.sleep(0.03)
+    assert "is still being written; reload when it is complete" in daemon.log[size:]
+
+
+async def test_many_wishes_are_few_reloads(loopback: Loopback) -> None:
+    with NotifySocket(loopback.directory / "notify") as notify:
+        daemon = await one_daemon(loopback, environment=notify.environment)
+        for priority in range(50):
+            edit(daemon, {"node": {"priority": priority}})
+            daemon.signal(signal.SIGHUP)
+        await until(daemon, "to 49")
+        await asyncio.sleep(0.5)
+        assert (await status_of(daemon))["node"]["priority"] == 49
+        begun = sum(line == "RELOADING=1" for line in notify.heard)
+        assert 1 <= begun <= 10
+        assert sum(line == "READY=1" for line in notify.heard) == begun + 1
+
+
+async def test_a_wish_while_it_stops_does_no_harm(loopback: Loopback) -> None:
+    daemon = await one_daemon(loopback)
+    edit(daemon, {"node": {"priority": 7}})
+    daemon.signal(signal.SIGHUP)
+    daemon.signal(signal.SIGTERM)
+    daemon.signal(signal.SIGHUP)
+    assert await daemon.ended() == 0
+    assert "Traceback" not in daemon.log
+
+
+async def test_a_wish_before_it_is_ready_is_served_then(loopback: Loopback) -> None:
+    daemon = loopback.daemon("n1")
+    daemon.start()
+    deadline = time.monotonic() + 5
+    while not _blocks(daemon, signal.SIGHUP):  # the configuration is read after that
+        assert time.monotonic() < deadline
+        assert daemon.exit_code is None
+        await asyncio.sleep(0.0005)
+    edit(daemon, {"node": {"priority": 7}})
+    daemon.signal(signal.SIGHUP)
+    await until(daemon, "reloaded: ")
+    assert daemon.log.index("pskkeyd 0") < daemon.log.index("reloaded: ")
+    assert (await status_of(daemon))["node"]["priority"] == 7
+
+
+def _blocks(daemon: Daemon, number: signal.Signals) -> bool:
+    """Tell whether the process blocks a signal (proc_pid_status(5))."""
+    fields = dict(line.split(b":", 1) for line in daemon.proc("status").splitlines())
+    return bool(int(fields[b"SigBlk"], 16) >> (number - 1) & 1)
+
+
+async def test_limits_and_suite_apply_to_what_comes_next(loopback: Loopback) -> None:
+    daemon = await one_daemon(loopback)
+    edit(daemon, {"key": {"suite": "WDM_WITH_NULL_SHA256"}, "limits": {"connections": 60000}})
+    said = await reload(daemon)
+    assert '[key] suite changed from "PSK_CHACHA20_POLY1305" to "WDM_WITH_NULL_SHA256"' in said
+    reader, writer = await asyncio.open_unix_connection(daemon.control_socket)
+    writer.write(b'{"method": "io.pskkey.Control.Rekey"}\0')
+    assert json.loads((await reader.readuntil(b"\0"))[:-1]).get("error") is None
+    writer.close()
+    deadline = time.monotonic() + 5
+    while "WDM_WITH_NULL_SHA256" not in {key["suite"] for key in (await status_of(daemon))["keys"]}:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+_FETCH = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as keys:
+    keys.connect(sys.argv[1])
+    keys.sendall(bytes([1, 2, 0, 1, 0]))
+    received = keys.makefile("rb")
+    while head := received.read(4):
+        print(head[1], flush=True)
+        received.read(int.from_bytes(head[2:]))
+"""
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("as_root")
+async def test_who_may_fetch_keys_no_more_has_to_go(loopback: Loopback) -> None:
+    loopback.directory.chmod(0o755)
+    daemon = await one_daemon(loopback, {"handoff": {"users": [USER], "groups": []}})
+    daemon.directory.chmod(0o755)
+    assert stat.S_IMODE(daemon.keys_socket.stat().st_mode) == 0o666
+    fetch = [*as_ordinary_user(), sys.executable, "-c", _FETCH, str(daemon.keys_socket)]
+    watching = await asyncio.create_subprocess_exec(*fetch, stdout=subprocess.PIPE)
+    assert watching.stdout is not None
+    assert await asyncio.wait_for(watching.stdout.readline(), 10) == b"3\n"
+    edit(daemon, {"handoff": {"users": []}})
+    await reload(daemon)
+    assert await asyncio.wait_for(watching.stdout.read(), 10) == b"31\n"
+    assert await watching.wait() == 0
+    assert stat.S_IMODE(daemon.keys_socket.stat().st_mode) == 0o660
+    assert (await status_of(daemon))["sessions"] == []
+    again = await asyncio.create_subprocess_exec(*fetch, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, errors = await again.communicate()
+    assert b"PermissionError" in errors
+    edit(daemon, {"handoff": {"users": [USER]}})
+    await reload(daemon)
+    back = await asyncio.create_subprocess_exec(*fetch, stdout=subprocess.PIPE)
+    assert back.stdout is not None
+    assert await asyncio.wait_for(back.stdout.readline(), 10) == b"3\n"
+    back.kill()
+    await back.wait()
