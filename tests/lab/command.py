@@ -33,12 +33,14 @@ async def measure(scenario: Scenario, report: Report, seconds: float) -> None:
 async def _run_once(trial: Trial, scenario: Scenario, report: Report) -> None:
     try:
         await scenario.run(trial)
-        await report.enter(trial)
+        trouble = await report.enter(trial)
         await trial.group.stop()
     except Failed as error:
         report.failed.append(f"run {trial.number}: {error}")
-        print(f"run {trial.number}: {error}\n{trial.group.transcript()}", file=sys.stderr, flush=True)
+        print(f"run {trial.number}: {error}\n{trial.transcript()}", file=sys.stderr, flush=True)
     else:
+        if trouble:
+            print(f"run {trial.number}: {trouble}\n{trial.transcript()}", file=sys.stderr, flush=True)
         if sys.stderr.isatty():
             told = ", ".join(f"{1000 * seconds:.0f} ms" for seconds in trial.measured)
             print(f"run {trial.number}: {told}", file=sys.stderr, flush=True)

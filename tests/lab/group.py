@@ -56,10 +56,11 @@ def master_is_not(daemon: Daemon) -> Condition:
     return why_not
 
 
-def why_apart(statuses: Statuses) -> str | None:
+def why_apart(statuses: Statuses, *, may_roll: bool = False) -> str | None:
     """Return why these daemons are not one group, None when they are.
 
-    One is: one master, which all others are clients of and which knows all of them, in one term and with one key.
+    One is: one master, which all others are clients of and which knows all of them, in one term and with one key. With
+    `may_roll` they may just be changing to another key, if each of them can receive what any sends.
     """
     known = {name: status for name, status in statuses.items() if status is not None}
     if silent := statuses.keys() - known.keys():
@@ -72,12 +73,14 @@ def why_apart(statuses: Statuses) -> str | None:
     for name, status in known.items():
         if status["master"]["id"] != master["node"]["id"]:
             return f"{name} follows {status['master']['name']}, but {master['node']['name']} is the master"
-    for what, values in {
-        "terms": {name: status["term"] for name, status in known.items()},
-        "keys": {name: key_of(status) for name, status in known.items()},
-    }.items():
-        if len(set(values.values())) != 1 or None in values.values():
-            return f"{what}: {values}"
+    terms = {name: status["term"] for name, status in known.items()}
+    if len(set(terms.values())) != 1:
+        return f"terms: {terms}"
+    keys = {name: key_of(status) for name, status in known.items()}
+    in_use = set(keys.values())
+    held = [{key["fingerprint"] for key in status["keys"]} for status in known.values()]
+    if None in in_use or (len(in_use) != 1 and not (may_roll and all(in_use <= of_one for of_one in held))):
+        return f"keys: {keys}"
     members = {member["id"] for member in master["members"]}
     if missing := [name for name, status in known.items() if status["node"]["id"] not in members]:
         return f"the master does not list {', '.join(missing)}"
@@ -123,14 +126,27 @@ class Group:
             await asyncio.sleep(max(0.0, looked + LOOK_EVERY - time.monotonic()))
 
     async def stay_together(self, seconds: float) -> None:
-        """Check that they are one group for a while. Raises Failed."""
+        """Check that they are one group for a while; they may roll their key. Raises Failed."""
         deadline = time.monotonic() + seconds
         statuses: dict[str, Status | None] = {}
         while time.monotonic() < deadline:
             await self._look(self.daemons, statuses)
-            if trouble := why_apart(statuses):
+            if trouble := why_apart(statuses, may_roll=True):
                 raise Failed(f"they did not stay one group: {trouble}")
             await asyncio.sleep(2 * LOOK_EVERY)
+
+    async def settled(self, calm: float, within: float, also: Condition = lambda _: None) -> tuple[float, Statuses]:
+        """Wait as `together` does, until they stay so for `calm` seconds; return when that began."""
+        deadline = time.monotonic() + within
+        while True:
+            found = await self.together(max(0.0, deadline - time.monotonic()), also)
+            try:
+                await self.stay_together(calm)
+            except Failed:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return found
 
     def of(self, statuses: Statuses, role: str) -> list[Daemon]:
         """Return the daemons that had this role."""
@@ -152,9 +168,9 @@ class Group:
         for daemon in self.daemons:
             daemon.destroy()
 
-    def transcript(self) -> str:
-        """Return the logs of all in one, by time."""
-        entries: list[tuple[str, str]] = []
+    def transcript(self, marks: Iterable[tuple[str, str]] = ()) -> str:
+        """Return the logs of all in one, by time, with `marks` between them: stamps as in the logs, and texts."""
+        entries = [(stamp, f"{stamp} ---- {text}") for stamp, text in marks]
         for daemon in self.daemons:
             stamp = ""
             for line in daemon.log.splitlines():

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tests.lab.separations import Separations
+from tests.lab.separations import Separations, Spans
 from tests.lab.traffic_peer import MISSING, MUTED, REFUSED, SENT, TICK_NS, unpacked
 
 _ONE_WINDOW: Final = 25
@@ -97,11 +97,16 @@ class Losses:
 
 
 def losses(
-    notes: Mapping[str, Notes], counted_from: float, separations: Separations, marks: Sequence[Mark] = ()
+    notes: Mapping[str, Notes],
+    counted_from: float,
+    separations: Separations,
+    lossy: Spans = (),
+    marks: Sequence[Mark] = (),
 ) -> Losses:
     """Compare what was sent from `counted_from` on (`time.monotonic`) with what was heard. `notes` by node.
 
-    Times of windows are in milliseconds since the last of `marks` before them.
+    What was lost while the network was `lossy` is counted with the rest, but is in no window: the network's dice chose
+    it. Times of windows are in milliseconds since the last of `marks` before them.
     """
     found = Losses()
     begin = int(counted_from * 1e9)
@@ -112,8 +117,10 @@ def losses(
             if listener != name:
                 apart = [(int(since * 1e9), until * 1e9) for since, until in separations.of_data(name, listener)]
                 missing = _missing(found, own, other.heard.get(own.number, b""), first, apart)
-                ends = {"from": name, "to": listener}
-                found.lost_windows += _windows(missing, own.times, marks, ends, "lost")
+                unlucky = [tick for tick in missing if any(a <= own.times[tick] / 1e9 <= b for a, b in lossy)]
+                for ticks in _close_together(sorted({*missing} - {*unlucky})):
+                    window = _window(ticks, own.times, marks, "lost")
+                    found.lost_windows.append({"from": name, "to": listener, **window})
     found.received = found.sent - found.lost
     found.lost_windows.sort(key=lambda window: (window["after"], window["first_at_ms"]))
     return found
@@ -123,7 +130,10 @@ def _count_own(found: Losses, name: str, own: Notes, first: int, marks: Sequence
     could = own.ticks.find(SENT)
     muted = [tick for tick in range(max(first, could), len(own.ticks)) if could >= 0 and own.ticks[tick] == MUTED]
     found.muted += len(muted)
-    found.muted_windows += _windows(muted, own.times, marks, {"node": name}, "muted")
+    for ticks in _close_together(muted):
+        why = [reason for at, reason in own.muted_because if at <= own.times[ticks[-1]]]
+        window = _window(ticks, own.times, marks, "muted")
+        found.muted_windows.append({"node": name, **window, "because": why[-1]})
     found.refused += own.ticks.count(REFUSED, first)
     found.repeated += own.repeated
     found.host_drops += own.host_drops
@@ -144,28 +154,19 @@ def _missing(found: Losses, own: Notes, heard: bytes, first: int, apart: Sequenc
     return missing
 
 
-def _windows(
-    ticks: Sequence[int], times: Sequence[int], marks: Sequence[Mark], ends: Mapping[str, str], what: str
-) -> list[dict[str, Any]]:
-    """Put ticks that are close together into one window."""
+def _close_together(ticks: Sequence[int]) -> list[list[int]]:
     groups: list[list[int]] = []
     for tick in ticks:
         if groups and tick - groups[-1][-1] <= _ONE_WINDOW:
             groups[-1].append(tick)
         else:
             groups.append([tick])
-    windows = []
-    for group in groups:
-        first, last = times[group[0]] / 1e9, times[group[-1]] / 1e9
-        before = [mark for mark in marks if mark.at <= first] or [Mark(first, "start")]
-        since, after = before[-1]
-        windows.append(
-            {
-                **ends,
-                "after": after,
-                "first_at_ms": round(1000 * (first - since), 1),
-                "last_at_ms": round(1000 * (last - since), 1),
-                what: len(group),
-            }
-        )
-    return windows
+    return groups
+
+
+def _window(ticks: Sequence[int], times: Sequence[int], marks: Sequence[Mark], what: str) -> dict[str, Any]:
+    first, last = times[ticks[0]] / 1e9, times[ticks[-1]] / 1e9
+    before = [mark for mark in marks if mark.at <= first] or [Mark(first, "start")]
+    since, after = before[-1]
+    first_at, last_at = (round(1000 * (at - since), 1) for at in (first, last))
+    return {"after": after, "first_at_ms": first_at, "last_at_ms": last_at, what: len(ticks)}

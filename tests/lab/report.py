@@ -4,10 +4,12 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tests.lab.losses import Losses
 from tests.lab.trial import Trial
+
+_WINDOWS_SHOWN: Final = 40
 
 
 @dataclass(slots=True)
@@ -25,8 +27,8 @@ class Report:
     dropped_by_network: int = 0
     two_masters_ms: float = 0.0
 
-    async def enter(self, trial: Trial) -> None:
-        """Enter what a run that came to its end has shown. Raises Failed."""
+    async def enter(self, trial: Trial) -> str | None:
+        """Enter what a run that came to its end has shown; return what the traffic has suffered. Raises Failed."""
         found = await trial.conclude()
         self.seconds += trial.measured
         for name, seconds in trial.figures.items():
@@ -34,6 +36,8 @@ class Report:
         self.losses.add(found.losses, trial.number)
         self.dropped_by_network += found.dropped_by_network
         self.two_masters_ms = round(self.two_masters_ms + found.two_masters_ms, 1)
+        lost = found.losses.lost - found.dropped_by_network
+        return f"{lost} lost, {found.losses.muted} muted" if lost or found.losses.muted else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as programs read it; times are in milliseconds, None when there was nothing to measure.
@@ -65,7 +69,9 @@ class Report:
                     lines.append(f"  {name:>20}  {', '.join(f'{key} {value[key]:.0f} ms' for key in value)}")
                 case int() | float() if name not in ("nodes", "runs", "seed"):
                     lines.append(f"  {name:>20}  {value:g}")
-        lines += [f"    {window}" for window in (*self.losses.lost_windows, *self.losses.muted_windows)]
+        windows = (*self.losses.lost_windows, *self.losses.muted_windows)
+        lines += [f"    {window}" for window in windows[:_WINDOWS_SHOWN]]
+        lines += [f"    and {len(windows) - _WINDOWS_SHOWN} more"] if len(windows) > _WINDOWS_SHOWN else []
         lines += [f"    {sentence}" for sentence in self.failed]
         return "\n".join(lines)
 

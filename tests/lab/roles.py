@@ -7,10 +7,7 @@ from datetime import datetime
 from itertools import combinations, pairwise
 from typing import Final
 
-from tests.lab.separations import Separations
-
-type Spans = Sequence[tuple[float, float]]
-"""Times (since, until)."""
+from tests.lab.separations import Separations, Spans
 
 _CHANGE: Final = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) .*?\b(\w+) -> (\w+), term \d+", re.MULTILINE)
 

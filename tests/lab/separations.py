@@ -2,9 +2,12 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+type Spans = Sequence[tuple[float, float]]
+"""Times (since, until), of `time.monotonic`."""
 
 GUARD: Final = 0.02
 """Seconds before a cut for which nothing is asked: a datagram is stamped before it is sent."""
@@ -47,10 +50,10 @@ class Separations:
         self._all.append(separation)
         return separation
 
-    def of_data(self, one: str, other: str) -> list[tuple[float, float]]:
+    def of_data(self, one: str, other: str) -> Spans:
         """Return when (since, until) these two could not be expected to hear each other."""
         return [(s.since, s.mended_at) for s in self._all if s.parts(one, other)]
 
-    def of_network(self, one: str, other: str) -> list[tuple[float, float]]:
+    def of_network(self, one: str, other: str) -> Spans:
         """Return when (since, until) these two could not know of each other."""
         return [(s.since, s.healed_at) for s in self._all if s.parts(one, other)]

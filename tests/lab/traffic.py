@@ -36,7 +36,8 @@ class _Peer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**environment(), "PYTHONPATH": str(_ROOT)},
+                env=environment(),
+                cwd=_ROOT,
                 start_new_session=True,
             )
         self._said = b""

@@ -2,10 +2,14 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from tests.lab.daemon import Daemon
+from tests.lab.faults import lossy
 from tests.lab.group import Group, Statuses
 from tests.lab.laboratory import Laboratory
 from tests.lab.losses import Losses, Mark, losses
@@ -50,7 +54,8 @@ class Trial:
         self.measured: list[float] = []
         self.figures: defaultdict[str, list[float]] = defaultdict(list)
         self.separations = Separations()
-        self.dropped_by_network = 0
+        self._lossy: list[tuple[float, float]] = []
+        self._dropped = 0
         """What the network has lost on purpose; a datagram that nobody got counts once for each who should have."""
         self._marks: list[Mark] = []
         self._traffic: Traffic | None = None
@@ -71,6 +76,16 @@ class Trial:
         self._marks.append(Mark(time.monotonic(), what))
         return self._marks[-1].at
 
+    @contextmanager
+    def losing(self, percent: int) -> Iterator[None]:
+        """Have the network lose `percent` of all that a node sends and of all that it receives."""
+        since = self.mark(f"lose {percent} %")
+        with lossy(self.laboratory.hosts, percent) as network:
+            yield
+            up, down = network.dropped()
+        self._lossy.append((since, self.mark("lose nothing")))
+        self._dropped += up * (len(self.group.daemons) - 1) + down
+
     def host(self, daemon: Daemon) -> Host:
         """Return the host that a daemon runs on."""
         return self.laboratory.hosts.hosts[self.group.daemons.index(daemon)]
@@ -85,9 +100,16 @@ class Trial:
         until = time.monotonic()
         if self._traffic is not None:
             notes = await self._traffic.finish()
-            found = losses(notes, self._traffic.counted_from, self.separations, self._marks)
+            found = losses(notes, self._traffic.counted_from, self.separations, self._lossy, self._marks)
         masters = {d.name: as_master(d.log, d.deaths, d.pauses, self._clock_offset) for d in self.group.daemons}
-        return Findings(found, self.dropped_by_network, two_masters_ms(masters, self.separations, until))
+        return Findings(found, self._dropped, two_masters_ms(masters, self.separations, until))
+
+    def transcript(self) -> str:
+        """Return the logs of all daemons in one, with what was done to them."""
+        return self.group.transcript(
+            (datetime.fromtimestamp(at - self._clock_offset).strftime("%Y-%m-%d %H:%M:%S,%f")[:-3], what)  # noqa: DTZ006
+            for at, what in self._marks
+        )
 
     def destroy(self) -> None:
         """Leave nothing running, whatever has happened."""

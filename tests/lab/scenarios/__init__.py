@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from tests.lab.scenarios import boot, cut, join, kill, lossy, pause, rekey, restart, split, switchover
+from tests.lab.scenarios import boot, cut, join, kill, lossy, pause, rekey, restart, soak, split, switchover
 from tests.lab.scenarios.scenario import Scenario
 
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
@@ -18,6 +18,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "cut": Scenario(cut.run, nodes=5, runs=10),
         "pause": Scenario(pause.run, nodes=5, runs=3, seconds=30.0),
         "split": Scenario(split.run, nodes=5, runs=5),
+        "soak": Scenario(soak.run, nodes=5, runs=1, seconds=300.0),
         "lossy": Scenario(lossy.run, nodes=5, runs=1, seconds=60.0),
     }
 )

@@ -5,7 +5,6 @@ Nothing may come of it: the master and the term stay, and what is lost is what t
 
 from typing import Final
 
-from tests.lab.faults import lossy
 from tests.lab.group import Failed
 from tests.lab.trial import AFTERMATH, PATIENCE, Trial
 
@@ -15,11 +14,8 @@ PERCENT: Final = 5
 async def run(trial: Trial) -> None:
     """Do it once."""
     before = await trial.begin()
-    trial.mark("lossy")
-    with lossy(trial.laboratory.hosts, PERCENT) as network:
+    with trial.losing(PERCENT):
         await trial.group.stay_together(trial.seconds)
-        up, down = network.dropped()
-    trial.dropped_by_network += up * (len(trial.group.daemons) - 1) + down
     await trial.group.stay_together(AFTERMATH)
     _, after = await trial.group.together(PATIENCE)
     terms = {status["term"] for status in (*before.values(), *after.values()) if status is not None}

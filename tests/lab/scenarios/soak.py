@@ -1,0 +1,130 @@
+"""Random faults, one after the other, to one group, each for a random time and each healed.
+
+Measured: from the healing of each until all are one group again, for good. Whatever happens, what nodes send that no
+fault separates must arrive.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from tests.lab.daemon import Daemon
+from tests.lab.faults import parted, unplugged
+from tests.lab.group import Condition, Statuses, epoch_above, epoch_of, master_is_not
+from tests.lab.separations import Separation
+from tests.lab.trial import AFTERMATH, PATIENCE, Trial
+
+LONGEST: Final = 4.0
+"""Seconds that a fault lasts at most: more than it takes to be noticed."""
+PERCENT: Final = 5
+SILENCE: Final = 1.7
+"""Seconds after which everybody has noticed the silence of another."""
+
+type Fault = Callable[[Trial, Statuses], Awaitable[None]]
+"""Does it and heals it, and waits until all are one group again."""
+
+
+async def run(trial: Trial) -> None:
+    """Do it for `trial.seconds`."""
+    statuses = await trial.begin()
+    end = time.monotonic() + trial.seconds
+    while time.monotonic() < end:
+        await trial.random.choice(FAULTS)(trial, statuses)
+        await trial.group.stay_together(trial.random.uniform(0.0, AFTERMATH))
+        _, statuses = await trial.group.together(PATIENCE)
+
+
+async def _rekey(trial: Trial, statuses: Statuses) -> None:
+    daemon = trial.random.choice(trial.group.daemons)
+    began = trial.mark(f"rekey asked of {daemon.name}")
+    await daemon.call("Rekey")
+    await _again(trial, began, epoch_above(max(map(epoch_of, statuses.values()))))
+
+
+async def _switch_over(trial: Trial, statuses: Statuses) -> None:
+    (master,) = trial.group.of(statuses, "master")
+    heir = trial.random.choice(trial.others(master).daemons)
+    began = trial.mark(f"switchover from {master.name} to {heir.name}")
+    await master.call("Switchover", node=heir.name)
+    await _again(trial, began, master_is_not(master))
+
+
+async def _restart(trial: Trial, _statuses: Statuses) -> None:
+    daemon = trial.random.choice(trial.group.daemons)
+    number = trial.random.choice((signal.SIGKILL, signal.SIGTERM))
+    away = trial.random.choice((0.0, _some_time(trial)))
+    trial.mark(f"{number.name} {daemon.name}, started after {away:.1f} s")
+    daemon.signal(number)
+    await daemon.ended()
+    await asyncio.sleep(away)
+    began = trial.mark(f"start {daemon.name}")
+    daemon.start()
+    await _again(trial, began)
+
+
+async def _pause(trial: Trial, _statuses: Statuses) -> None:
+    daemon = trial.random.choice(trial.group.daemons)
+    trial.mark(f"pause {daemon.name}")
+    with daemon.paused():
+        await asyncio.sleep(_some_time(trial))
+        began = trial.mark(f"wake {daemon.name}")
+    await _again(trial, began)
+
+
+async def _cut(trial: Trial, _statuses: Statuses) -> None:
+    daemon = trial.random.choice(trial.group.daemons)
+    sides = [[daemon], trial.others(daemon).daemons]
+    separation = _separate(trial, sides, f"cut {daemon.name}")
+    with unplugged(trial.laboratory.hosts, trial.host(daemon)):
+        await asyncio.sleep(_some_time(trial))
+        began = trial.mark(f"plug in {daemon.name}")
+    await _merge(trial, began, separation)
+
+
+async def _split(trial: Trial, _statuses: Statuses) -> None:
+    daemons = trial.random.sample(trial.group.daemons, len(trial.group.daemons))
+    size = trial.random.randrange(1, len(daemons))
+    sides = [daemons[:size], daemons[size:]]
+    text = " | ".join(" ".join(daemon.name for daemon in side) for side in sides)
+    separation = _separate(trial, sides, f"split {text}")
+    one, other = ([trial.host(daemon) for daemon in side] for side in sides)
+    with parted(trial.laboratory.hosts, one, other):
+        await asyncio.sleep(_some_time(trial))
+        began = trial.mark("heal")
+    await _merge(trial, began, separation)
+
+
+async def _lose(trial: Trial, _statuses: Statuses) -> None:
+    with trial.losing(PERCENT):
+        await asyncio.sleep(_some_time(trial))
+    await _again(trial, time.monotonic())
+
+
+FAULTS: Final[Sequence[Fault]] = (_rekey, _switch_over, _restart, _pause, _cut, _split, _lose)
+
+
+def _some_time(trial: Trial) -> float:
+    return trial.random.uniform(0.1, LONGEST)
+
+
+def _separate(trial: Trial, sides: Sequence[Sequence[Daemon]], what: str) -> Separation:
+    separation = trial.separations.begin(*([daemon.name for daemon in side] for side in sides))
+    trial.mark(what)
+    return separation
+
+
+async def _merge(trial: Trial, began: float, separation: Separation) -> None:
+    """Wait until those who were apart are one group; if each side had a master, the group has a new key then."""
+    separation.healed()
+    statuses = {daemon.name: await daemon.status() for daemon in trial.group.daemons}
+    had_two = len(trial.group.of(statuses, "master")) > 1
+    await _again(trial, began, epoch_above(max(map(epoch_of, statuses.values())) if had_two else 0))
+    separation.mended()
+
+
+async def _again(trial: Trial, began: float, also: Condition = lambda _: None) -> None:
+    # They may look like one group until somebody finds that another one was silent for too long.
+    together, _ = await trial.group.settled(SILENCE, PATIENCE, also)
+    trial.measured.append(together - began)
