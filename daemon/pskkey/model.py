@@ -313,8 +313,9 @@ class SavedConsumer:
 class SavedState:
     """What a node must still know when its process has ended and another goes on in its place.
 
-    It is saved before anybody is told of what it says, so what others know of us is never newer. `sent_with` has the
-    process that was told to send with a key, by the key's fingerprint.
+    It is saved before anybody is told of what it says, so what others know of us is never newer. `members` are the
+    nodes of the group as it was last told, with their sender ids; `sent_with` has the process that was told to send
+    with a key, by the key's fingerprint.
     """
 
     group: str
@@ -322,5 +323,6 @@ class SavedState:
     instance: str
     term: int
     ring: SavedRing = SavedRing()
+    members: tuple[tuple[str, int | None], ...] = ()
     sent_with: tuple[tuple[str, Process], ...] = ()
     consumers: tuple[SavedConsumer, ...] = ()

@@ -45,6 +45,7 @@ states = st.builds(
     texts,
     st.integers(0, 2**53),
     rings,
+    st.lists(st.tuples(st.text(max_size=32), st.none() | st.integers(0, 255)), max_size=20).map(tuple),
     st.lists(st.tuples(fingerprints, processes), max_size=64).map(tuple),
     st.lists(st.builds(SavedConsumer, processes, st.booleans(), st.booleans()), max_size=20).map(tuple),
 )
@@ -61,6 +62,7 @@ FULL = SavedState(
         SavedLease(255, frozenset(range(256))),
         65535,
     ),
+    tuple((f"{number:032x}", number % 256 or None) for number in range(4096)),
     tuple((f"{number:016x}", Process(2**32 - 1, 2**32 - 1, 2**64 - 1)) for number in range(64)),
     (SavedConsumer(Process(1, 2, 3), asked_to_send=True, acknowledges=False),) * MAX_SAVED_CONSUMERS,
 )

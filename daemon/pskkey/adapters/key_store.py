@@ -43,6 +43,8 @@ class KeyStore:
     def __init__(self, fd: int, generation: int = 0, saved: SavedState | None = None) -> None:
         self._fd = fd
         self._saved = saved
+        self._used = _SLOT_SIZE
+        """Bytes of the slot that was written last."""
         self.generation = generation
         """How often it was written."""
 
@@ -59,7 +61,8 @@ class KeyStore:
         encoded = encode_saved(state)
         slot = bytearray(_HEAD.pack(self.generation, len(encoded), hashlib.sha256(encoded).digest())) + encoded
         os.pwrite(self._fd, slot, self.generation % _SLOTS * _SLOT_SIZE)
-        os.pwrite(self._fd, bytes(_SLOT_SIZE), (self.generation + 1) % _SLOTS * _SLOT_SIZE)
+        os.pwrite(self._fd, bytes(self._used), (self.generation + 1) % _SLOTS * _SLOT_SIZE)
+        self._used = len(slot)
         for copy in (encoded, slot):
             copy[:] = bytes(len(copy))
         self._saved = state

@@ -12,10 +12,10 @@ over, so its lease is blocked too. Only nodes with a session manager that sends 
 not be remembered.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pskkey.model import SENDER_IDS
+from pskkey.model import SENDER_IDS, Member
 
 
 @dataclass(slots=True)
@@ -26,6 +26,11 @@ class _Lease:
     """The epochs under which the id is not granted."""
     left_in: frozenset[int] | None = None
     """The epochs that lived when the node was found to be gone; None while it is there."""
+
+
+def leases_of(members: Iterable[Member]) -> tuple[tuple[str, int | None], ...]:
+    """Return the ids of these nodes with the sender ids that are leased to them."""
+    return tuple((member.id, member.sender_id) for member in members)
 
 
 class Leases:

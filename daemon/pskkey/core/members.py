@@ -5,6 +5,7 @@ every `group_interval` what is stale goes out to everybody, in that order, so th
 term. A joiner is told at once.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pskkey.core import rank
@@ -43,6 +44,8 @@ class Members:
         self._awaited_until = 0.0
         self._told_of_lease: dict[str, str] = {}
         self._told_epoch = 0
+        self.told: Group | None = None
+        """The group as everybody was told of it at the last flush."""
         self.published = 1
         """How many members the group had at the last flush, the master included: what its advert says."""
 
@@ -107,22 +110,25 @@ class Members:
 
     # --- becoming and ceasing to be the master ------------------------------------------------------------------
 
-    def found(self, term: int, last: tuple[Member, ...], lost: str | None, state: KeyState, now: float) -> None:
+    def found(
+        self, term: int, last: Iterable[tuple[str, int | None]], lost: str | None, state: KeyState, now: float
+    ) -> None:
         """Begin as master of `term`, with the leases that go with the current key: those of `last`, and our own.
 
-        `last` are the members that the last master told of, `lost` is that master if it is gone.
+        `last` are the members that the last master told of with their sender ids, `lost` is that master if it is gone.
 
         Our own is what `state` grants us, not what the member map says: that may be an id that waits for a new epoch.
         """
         timing = self._settings.timing
         self._term = term
-        self._awaited = {m.id for m in last if m.id not in (self._settings.me.id, lost)}
+        leased = dict(last)
+        self._awaited = leased.keys() - {self._settings.me.id, lost}
         self._awaited_until = now + timing.dead_after + timing.heartbeat_interval + timing.reconnect_timeout
         self._leases = Leases()
         self._told_of_lease.clear()
         if state.entries:
             me = self._settings.me.id
-            holders = {m.id: m.sender_id for m in last if m.sender_id is not None and m.id != me}
+            holders = {node: sender_id for node, sender_id in leased.items() if sender_id is not None and node != me}
             if state.sender_id is not None:
                 holders[me] = state.sender_id
             self._leases.inherit(holders, state.senders, self._keyring.live_epochs)
@@ -236,7 +242,9 @@ class Members:
             )
             holder = self._leases.holder(member.sender_id)
             names = {m.id: m.name for m in self.group().members}
-            text += f": {names.get(holder or '', 'a node that has left')} has {member.sender_id}; give each node its own"
+            text += (
+                f": {names.get(holder or '', 'a node that has left')} has {member.sender_id}; give each node its own"
+            )
         else:
             self._told_of_lease.pop(member.id, None)
             return
@@ -322,6 +330,7 @@ class Members:
                 self._out.append(Send(joined.session, group))
             # A new member is a new sender id, so the bitmap in KEY_STATE changes with GROUP.
             self._out.append(Send(joined.session, self._key_state(joined.member.id)))
+        self.told = group
         self._group_stale = False
         self._keys_version = self._keyring.version
         self._next_flush = now + self._settings.timing.group_interval

@@ -41,7 +41,9 @@ from pskkey.core.events import (
 )
 from pskkey.core.key_notices import KeyNotices
 from pskkey.core.keyring import Keyring
+from pskkey.core.leases import leases_of
 from pskkey.core.members import Members
+from pskkey.core.memory import Memory, begin_with
 from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
 from pskkey.model import (
@@ -65,10 +67,7 @@ class Node:
 
     def __init__(self, settings: Settings, saved: SavedState | None = None) -> None:
         """Begin with what an earlier node `saved`, unless that was another one, or one of another group."""
-        nothing = SavedState(settings.group, settings.me.id, settings.instance, term=0)
-        if saved is None or (saved.group, saved.node) != (nothing.group, nothing.node):
-            saved = nothing
-        settings.instance = saved.instance
+        saved = begin_with(saved, settings)
         self._settings = settings
         self._out: list[Action] = []
         self.peers = Peers(settings.timing)
@@ -76,7 +75,7 @@ class Node:
         self.members = Members(settings, self.keyring, self._out)
         self.consumers = Consumers(self._out, saved.sent_with, saved.consumers)
         self.election = Election(settings, self.peers, self._out, self._join_message, self._merge_message)
-        self.election.term = saved.term
+        self._memory = Memory(saved, settings, self.election, self.keyring, self.members, self.consumers)
         self._role = Role.LISTENING
         self._conversation = Conversation(
             settings, self.election, self.members, self.keyring, self.consumers, self._out
@@ -127,16 +126,7 @@ class Node:
 
     def saved_state(self) -> SavedState:
         """Return what the next process of this node must know."""
-        told = self.members.my_key_state() if self._role is Role.MASTER else None
-        return SavedState(
-            group=self._settings.group,
-            node=self._settings.me.id,
-            instance=self._settings.instance,
-            term=self.election.term,
-            ring=self.keyring.saved(told),
-            sent_with=self.consumers.sent_with(),
-            consumers=self.consumers.saved(),
-        )
+        return self._memory.state()
 
     def key_state(self) -> KeyState:
         """Return the key state as session managers of this node may have it."""
@@ -245,7 +235,8 @@ class Node:
         was, self._role = self._role, self.election.role
         if was is not Role.MASTER and self._role is Role.MASTER:
             group = self.election.group
-            last = self._conversation.handed_over or (group.members if group else ())
+            members = self._conversation.handed_over or (group.members if group else ())
+            last = leases_of(members) or self._memory.members
             if self.keyring.is_apart:
                 last = ()  # those are the leases of the other half, for another key
             state = self.keyring.state()

@@ -1,11 +1,12 @@
 """What a node saves for its next process (`model.SavedState`), as bytes. Every number is big-endian.
 
     head       version u8 = 1 | term u64 | own_until_above u16
-               | keys u8 | own u8 (0 or 1) | sent_with u16 | consumers u16: how many there are of each
+               | keys u8 | own u8 (0 or 1) | members u16 | sent_with u16 | consumers u16: how many there are of each
     texts      group, node, instance, each: size u16 | UTF-8
     leases     lease, own_lease, each: leased u8 (0 or 1) | sender_id u8 | senders[32], a bitmap as in KEY_STATE
     keys       each: epoch u16 | suite u16 | turn u8 (0 previous, 1 current, 2 next) | since f64
                | pms[64] | server_random[32] | client_random[32]; `own`, if there is one, is the last
+    members    each: leased u8 (0 or 1) | sender_id u8 | size u16 | node id, UTF-8
     sent_with  each: fingerprint[8] | process
     consumers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | process
     process    pid u32 | uid u32 | started u64
@@ -33,13 +34,15 @@ from pskkey.model import (
 from pskkey.secret import Secret
 
 MAX_SAVED_CONSUMERS: Final = 256
-MAX_SAVED_SIZE: Final = 12 * 1024
-"""Bytes: with three texts of 255 bytes, 4 keys, 64 entries of `sent_with` and 256 consumers it is below this."""
+MAX_SAVED_MEMBERS: Final = 4096
+MAX_SAVED_SIZE: Final = 192 * 1024
+"""Bytes: with 4096 members, 64 entries of `sent_with` and 256 consumers it is below this."""
 
 _VERSION: Final = 1
-_HEAD: Final = struct.Struct("!BQHBBHH")
+_HEAD: Final = struct.Struct("!BQHBBHHH")
 _SIZE: Final = struct.Struct("!H")
 _LEASE: Final = struct.Struct("!BB32s")
+_MEMBER: Final = struct.Struct("!BB")
 _KEY: Final = struct.Struct("!HHBd64s32s32s")
 _SENT_WITH: Final = struct.Struct("!8sIIQ")
 _CONSUMER: Final = struct.Struct("!BIIQ")
@@ -53,10 +56,11 @@ def encode_saved(state: SavedState) -> bytearray:
     ring = state.ring
     consumers = state.consumers[:MAX_SAVED_CONSUMERS]
     keys = (*ring.keys, *filter(None, [ring.own]))
-    counts = (len(ring.keys), int(ring.own is not None), len(state.sent_with), len(consumers))
+    members = state.members[:MAX_SAVED_MEMBERS]
+    counts = (len(ring.keys), int(ring.own is not None), len(members), len(state.sent_with), len(consumers))
     encoded = bytearray(_HEAD.pack(_VERSION, state.term, ring.own_until_above, *counts))
     for text in (state.group, state.node, state.instance):
-        encoded += _SIZE.pack(len(text.encode())) + text.encode()
+        encoded += _text(text)
     for lease in (ring.lease, ring.own_lease):
         senders = sum(1 << sender_id for sender_id in lease.senders).to_bytes(32, "little")
         encoded += _LEASE.pack(lease.sender_id is not None, lease.sender_id or 0, senders)
@@ -64,6 +68,8 @@ def encode_saved(state: SavedState) -> bytearray:
         key, turn = saved.key, _TURNS.index(saved.turn)
         randoms = (key.server_random, key.client_random)
         encoded += _KEY.pack(saved.epoch, key.suite, turn, saved.since, key.pms.reveal(), *randoms)
+    for node, sender_id in members:
+        encoded += _MEMBER.pack(sender_id is not None, sender_id or 0) + _text(node)
     for fingerprint, process in state.sent_with:
         encoded += _SENT_WITH.pack(bytes.fromhex(fingerprint), *process)
     for consumer in consumers:
@@ -78,13 +84,14 @@ def decode_saved_untrusted(encoded: bytes) -> SavedState:
     """Read what `encode_saved` wrote. Raises BadPacket when it is anything else."""
     reader = _Reader(encoded)
     try:
-        version, term, above, keys, own, sent_with, consumers = reader.take(_HEAD)
+        version, term, above, keys, own, members, sent_with, consumers = reader.take(_HEAD)
         if version != _VERSION or keys > MAX_KEY_ENTRIES or own > 1:
             raise BadPacket("a saved state of another version of pskkey")
         group, node, instance = (reader.text() for _ in range(3))
         lease, own_lease = (_lease(*reader.take(_LEASE)) for _ in range(2))
         ring = tuple(_key(*reader.take(_KEY)) for _ in range(keys))
         own_key = _key(*reader.take(_KEY)) if own else None
+        nodes = tuple(_member(reader) for _ in range(members))
         sent = tuple(
             (f.hex(), Process(*process)) for f, *process in (reader.take(_SENT_WITH) for _ in range(sent_with))
         )
@@ -93,7 +100,12 @@ def decode_saved_untrusted(encoded: bytes) -> SavedState:
         raise BadPacket("a saved state that is damaged") from None
     if reader.rest:
         raise BadPacket("a saved state with bytes after its end")
-    return SavedState(group, node, instance, term, SavedRing(ring, lease, own_key, own_lease, above), sent, known)
+    saved_ring = SavedRing(ring, lease, own_key, own_lease, above)
+    return SavedState(group, node, instance, term, saved_ring, nodes, sent, known)
+
+
+def _text(text: str) -> bytes:
+    return _SIZE.pack(len(text.encode())) + text.encode()
 
 
 class _Reader:
@@ -121,6 +133,11 @@ class _Reader:
 def _lease(leased: int, sender_id: int, senders: bytes) -> SavedLease:
     bits = int.from_bytes(senders, "little")
     return SavedLease(sender_id if leased else None, frozenset(i for i in range(256) if bits >> i & 1))
+
+
+def _member(reader: _Reader) -> tuple[str, int | None]:
+    leased, sender_id = reader.take(_MEMBER)
+    return reader.text(), sender_id if leased else None
 
 
 def _key(
