@@ -6,7 +6,8 @@ All of it is done at the switch, with nftables' bridge family, so the hosts see 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from tests.lab.namespaces import Host, Switch
 from tests.lab.traffic_peer import PORT
@@ -14,12 +15,13 @@ from tests.lab.traffic_peer import PORT
 _TABLE: Final = "faults"
 
 
-class Dropped(NamedTuple):
-    """Datagrams of the traffic that a lossy network has dropped."""
+@dataclass(slots=True)
+class Dropped:
+    """Datagrams of the traffic that a lossy network has dropped; known when it loses nothing more."""
 
-    up: int
+    up: int = 0
     """On the way from their sender to the switch: nobody has got them."""
-    down: int
+    down: int = 0
     """On the way from the switch to one of their receivers."""
 
 
@@ -42,22 +44,8 @@ def parted(hosts: Switch, one: Sequence[Host], other: Sequence[Host]) -> Iterato
         yield
 
 
-class Lossy:
-    """A network that loses something; what of the traffic, it tells."""
-
-    def __init__(self, hosts: Switch) -> None:
-        self._hosts = hosts
-
-    def dropped(self) -> Dropped:
-        """Return how much of the traffic it has dropped so far."""
-        listed = json.loads(self._hosts.run("nft", "-j", "list", "counters", "table", "bridge", _TABLE))
-        counters = [entry["counter"] for entry in listed["nftables"] if "counter" in entry]
-        packets = {counter["name"]: int(counter["packets"]) for counter in counters}
-        return Dropped(packets["up"], packets["down"])
-
-
 @contextmanager
-def lossy(hosts: Switch, percent: int) -> Iterator[Lossy]:
+def lossy(hosts: Switch, percent: int) -> Iterator[Dropped]:
     """Lose `percent` of all that hosts send, and again of all that they receive."""
     chains = ["counter up { }", "counter down { }"]
     for name, hook in (("up", "prerouting"), ("down", "forward")):
@@ -65,8 +53,15 @@ def lossy(hosts: Switch, percent: int) -> Iterator[Lossy]:
         traffic = f"ether type ip udp dport {PORT}"
         rules = f"{traffic} {chance} counter name {name} drop; {traffic} accept; {chance} drop;"
         chains.append(f"chain way_{name} {{ type filter hook {hook} priority 0; {rules} }}")
+    dropped = Dropped()
     with _table(hosts, chains):
-        yield Lossy(hosts)
+        yield dropped
+        # Without its rules it drops nothing more, and the counters stay.
+        hosts.run("nft", f"flush table bridge {_TABLE}")
+        listed = json.loads(hosts.run("nft", "-j", "list", "counters", "table", "bridge", _TABLE))
+    counters = [entry["counter"] for entry in listed["nftables"] if "counter" in entry]
+    packets = {counter["name"]: int(counter["packets"]) for counter in counters}
+    dropped.up, dropped.down = packets["up"], packets["down"]
 
 
 @contextmanager

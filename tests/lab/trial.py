@@ -80,11 +80,10 @@ class Trial:
     def losing(self, percent: int) -> Iterator[None]:
         """Have the network lose `percent` of all that a node sends and of all that it receives."""
         since = self.mark(f"lose {percent} %")
-        with lossy(self.laboratory.hosts, percent) as network:
+        with lossy(self.laboratory.hosts, percent) as dropped:
             yield
-            up, down = network.dropped()
         self._lossy.append((since, self.mark("lose nothing")))
-        self._dropped += up * (len(self.group.daemons) - 1) + down
+        self._dropped += dropped.up * (len(self.group.daemons) - 1) + dropped.down
 
     def host(self, daemon: Daemon) -> Host:
         """Return the host that a daemon runs on."""
