@@ -65,25 +65,24 @@ async def receive(group: pskkey.mcast.JoinedGroup, senders: dict[int, Sender]) -
         senders.setdefault(message.sender_id, Sender()).count(message.plaintext)
 
 
-async def run(options: argparse.Namespace) -> None:
-    """Be a member of the group until SIGTERM, Ctrl-C or the end of the duration."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    senders: dict[int, Sender] = {}
-    # Waits for the daemon, if it is not there yet.
+async def take_part(options: argparse.Namespace, senders: dict[int, Sender]) -> None:
+    """Be a member of the group for ever. Waits for the daemon, if it is not there yet."""
     async with (
         pskkey.mcast.join(options.group, options.port, interface=options.interface) as group,
         asyncio.TaskGroup() as tasks,
     ):
-        ongoing = [
-            tasks.create_task(send(group, options.rate)),
-            tasks.create_task(receive(group, senders)),
-        ]
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopped.wait(), options.duration)
-        for task in ongoing:
-            task.cancel()
+        tasks.create_task(send(group, options.rate))
+        tasks.create_task(receive(group, senders))
+
+
+async def run(options: argparse.Namespace) -> None:
+    """Take part until SIGTERM, Ctrl-C or the end of the duration, then say what came."""
+    senders: dict[int, Sender] = {}
+    part = asyncio.create_task(take_part(options, senders))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, part.cancel)
+    with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+        await asyncio.wait_for(part, options.duration)
     for sender_id, sender in sorted(senders.items()):
         print(f"sender {sender_id}: received {sender.received}, lost {sender.lost}")
 
