@@ -14,6 +14,8 @@ CONFIGURATION: Final = "/etc/pskkey.toml"
 PSK_FILE: Final = "/etc/pskkey.psk"
 PLAIN_CREDENTIAL: Final = "/etc/credstore/pskkey.psk"
 ENCRYPTED_CREDENTIAL: Final = "/etc/credstore.encrypted/pskkey.psk"
+NO_MASTER_YET: Final = 10
+"""The exit code of `pskkeyctl` that says so."""
 SETTLES_WITHIN: Final = 20.0
 """Seconds until daemons that were just started have a master in common, and its key."""
 
@@ -64,7 +66,7 @@ class Group:
             list(pool.map(work, self.hosts))
 
     def statuses(self) -> list[Status]:
-        """Return what `pskkeyctl status` shows on each host. Raises CommandFailed when one does not answer."""
+        """Return what `pskkeyctl status` shows on each host. Raises Unsettled when one does not answer."""
         return [status(host) for host in self.hosts]
 
     def wait_until_settled(self, epoch: int | None = None) -> Status:
@@ -103,15 +105,17 @@ def write_psk(host: Host, psk: str) -> None:
 
 
 def status(host: Host) -> Status:
-    """Return what `pskkeyctl status --json` shows. Raises CommandFailed when the daemon does not answer."""
-    shown: Status = json.loads(host.run("pskkeyctl", "status", "--json").stdout)
+    """Return what `pskkeyctl status --json` shows. Raises Unsettled when the daemon does not answer."""
+    shown = try_status(host)
+    if shown is None:
+        raise Unsettled(f"the daemon on {host.name} does not answer")
     return shown
 
 
 def try_status(host: Host) -> Status | None:
-    """Return the same, None when the daemon does not answer or is in no group."""
+    """Return the same, None when the daemon does not answer."""
     done = host.run("pskkeyctl", "status", "--json", check=False)
-    if done.returncode != 0:
+    if done.returncode not in (0, NO_MASTER_YET):
         return None
     shown: Status = json.loads(done.stdout)
     return shown
@@ -128,6 +132,15 @@ def current_key(shown: Status) -> dict[str, Any]:
 def unit(host: Host, name: str) -> str:
     """Return a property of pskkeyd.service (systemd.service(5), org.freedesktop.systemd1(5))."""
     return host.run("systemctl", "show", "--value", "--property", name, "pskkeyd").stdout.strip()
+
+
+def wait_for_another_process(host: Host, pid: str, within: float) -> None:
+    """Wait until the daemon runs, and not as the process `pid`."""
+    wait_until(
+        lambda: unit(host, "MainPID") not in ("0", pid) and unit(host, "ActiveState") == "active",
+        within,
+        f"another daemon than {pid} is active on {host.name}",
+    )
 
 
 def wait_until(true: Callable[[], bool], within: float, what: str) -> None:

@@ -1,0 +1,77 @@
+"""Changes to a running group: its configuration, and its pre-shared key."""
+
+import pytest
+
+from tests.hosts.group import CONFIGURATION, Group, current_key, status, unit, write_psk
+from tests.hosts.host import Host
+from tests.hosts.session_managers import traffic
+
+pytestmark = pytest.mark.root
+
+
+def test_a_reload_applies_what_can_change_and_names_the_rest(group: Group) -> None:
+    host = group.clients[0]
+    pid = unit(host, "MainPID")
+    _change(host, "priority = 100", "priority = 42")
+    _change(host, "port = 11111", "port = 22222")
+    host.run("systemctl", "reload", "pskkeyd")
+    assert status(host)["node"]["priority"] == 42
+    said = _journal(host)
+    assert any("[node] priority changed from 100 to 42" in line for line in said)
+    assert any("[network] port" in line and "takes effect at the next restart" in line for line in said)
+    assert unit(host, "MainPID") == pid
+    group.wait_until_settled()
+    by_name = {member["name"]: member for member in status(group.master)["members"]}
+    assert by_name[host.name]["priority"] == 42
+
+
+def test_a_reload_of_a_broken_file_changes_nothing(group: Group) -> None:
+    host = group.clients[0]
+    before, pid = status(host), unit(host, "MainPID")
+    _change(host, "priority = 100", 'priority = "best"')
+    host.run("systemctl", "reload", "pskkeyd", check=False)
+    assert (unit(host, "MainPID"), unit(host, "ActiveState")) == (pid, "active")
+    assert any(f"{CONFIGURATION}" in line and "priority" in line for line in _journal(host))
+    after = status(host)
+    assert after["node"] == before["node"]
+    assert current_key(after)["fingerprint"] == current_key(before)["fingerprint"]
+
+
+def test_a_group_moves_to_a_new_psk_without_an_interruption(group: Group) -> None:
+    first = group.hosts[0]
+    first.run("rm", "-f", "/root/new")
+    first.run("pskkeyctl", "psk", "generate", "--identity", "second", "--output", "/root/new")
+    old, new = group.psk, first.read("/root/new")
+    with traffic(group):
+        before = group.wait_until_settled()
+        pids = {host.name: unit(host, "MainPID") for host in group.hosts}
+        for psk in (old + new, new + old, new):
+            for host in group.hosts:
+                write_psk(host, psk)
+                host.run("systemctl", "reload", "pskkeyd")
+            after = group.wait_until_settled()
+            assert (after["term"], after["master"]) == (before["term"], before["master"])
+            assert current_key(after)["fingerprint"] == current_key(before)["fingerprint"]
+        assert {host.name: unit(host, "MainPID") for host in group.hosts} == pids
+        # They would find each other anew.
+        for host in group.clients:
+            host.run("systemctl", "restart", "pskkeyd")
+        group.wait_until_settled()
+    # The old one opens no door any more.
+    stranger = group.clients[0]
+    write_psk(stranger, old)
+    stranger.run("systemctl", "restart", "pskkeyd")
+    stranger.run("pskkeyctl", "wait", "--role", "master")
+    assert len(status(stranger)["members"]) == 1
+    assert len(status(first)["members"]) == 2
+
+
+def _change(host: Host, before: str, after: str) -> None:
+    configuration = host.read(CONFIGURATION)
+    assert before in configuration
+    host.write(CONFIGURATION, configuration.replace(before, after))
+
+
+def _journal(host: Host) -> list[str]:
+    host.run("journalctl", "--sync")
+    return host.run("journalctl", "--unit=pskkeyd", "--boot", "--output=cat", "--no-pager").stdout.splitlines()
