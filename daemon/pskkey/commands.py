@@ -3,6 +3,7 @@
 Each returns when the request has been handed to the core, not when its effect is complete: `status` tells that.
 """
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +40,7 @@ class Commands:
             raise InvalidParameter("node")
         election, members = self._node.election, self._node.members
         if election.role is not Role.MASTER:
-            where = f"; {election.master.name} is the master, ask there" if election.master else ""
-            raise CommandRefused("NotPossible", {"reason": f"this node is not the master{where}"})
+            raise CommandRefused("NotPossible", {"reason": self._who_can(election.master, wanted)})
         heir = members.heir() if wanted is None else self._find(wanted)
         if heir is None:
             raise CommandRefused("NotPossible", {"reason": "no other member is eligible to be master"})
@@ -48,6 +48,13 @@ class Commands:
             raise CommandRefused("NotPossible", {"reason": f"{heir.name} is not eligible (node.eligible there)"})
         self._emit(SwitchoverRequested(heir.id))
         return {}
+
+    def _who_can(self, master: Member | None, wanted: str | None) -> str:
+        if master is None:
+            return "this node is not the master, and knows of none now; see pskkeyctl status"
+        command = "pskkeyctl switchover" if wanted is None else f"pskkeyctl switchover {shlex.quote(wanted)}"
+        at = f" at {master.addresses[0]}" if master.addresses else ""
+        return f"only the master can hand over, and that is {master.name} ({master.id[:8]}){at}: run `{command}` there"
 
     def _find(self, wanted: str) -> Member:
         group = self._node.members.group()

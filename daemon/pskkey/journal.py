@@ -90,6 +90,12 @@ EVENTS: Final[Mapping[NoticeKind | DaemonEvent, Entry]] = {
     NoticeKind.SECOND_SENDER: Entry(
         "733ba8a8cb0d446bbc0ab8f985dfdc91", WARNING, "A second local session manager wants to send", "pid"
     ),
+    NoticeKind.SENDER_ID_TAKEN: Entry(
+        "6b37abcdf6d1478a85f2af8ca500cbd8", WARNING, "A configured sender id is another node's", "peer sender_id"
+    ),
+    NoticeKind.NO_SENDER_ID: Entry(
+        "37eaec45224a4a28be0c62af38b048b6", WARNING, "A node got no sender id: all 256 are in use", "peer"
+    ),
     NoticeKind.PROTOCOL_ERROR: Entry(
         "2d3cc79610a943d5a83881dc6e4b64e0", WARNING, "A peer or a consumer broke the protocol"
     ),

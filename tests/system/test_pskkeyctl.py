@@ -89,7 +89,10 @@ async def test_switchover(loopback: Loopback) -> None:
     master, heir, other = await group_of(loopback, 3)
     code, _, errors = await run(heir, "switchover")
     assert code == 1
-    assert errors.endswith("this node is not the master; n0 is the master, ask there\n")
+    where = f"n0 ({master.id[:8]}) at {loopback.address(master)}"
+    assert errors.endswith(f"only the master can hand over, and that is {where}: run `pskkeyctl switchover` there\n")
+    code, _, errors = await run(heir, "switchover", "n2")
+    assert (code, errors.endswith(": run `pskkeyctl switchover n2` there\n")) == (1, True)
     code, _, errors = await run(master, "switchover", "nobody")
     assert code == 1
     assert errors.endswith("has the id or name nobody; see pskkeyctl members\n")

@@ -21,6 +21,8 @@ ANSWER_WITHIN: Final = 5.0
 """Seconds for the reply to one call."""
 RECONNECT_PAUSE: Final = 0.1
 """Seconds until a daemon that is away is looked for again."""
+LAST_EPOCH: Final = 65535
+"""The one after which they begin with 1 again."""
 SCHEMA: Final = 1
 
 type Condition = Callable[[Status], str | None]
@@ -28,13 +30,17 @@ type Condition = Callable[[Status], str | None]
 
 
 def has_epoch(epoch: int) -> Condition:
-    """Return the condition that the node sends with a key of this epoch or a later one."""
+    """Return the condition that the node sends with a key of this epoch or a later one.
+
+    Later are the 32767 epochs that follow it. After 65535 comes 1, with a higher term, so 2 is later than 65535, and
+    who waits for 1 at 65534 waits for two keys.
+    """
 
     def missing(status: Status) -> str | None:
         current = status.current_epoch
         if current is None:
             return "this node has no key yet"
-        return None if current >= epoch else f"this node sends with epoch {current}"
+        return None if (current - epoch) % LAST_EPOCH <= LAST_EPOCH // 2 else f"this node sends with epoch {current}"
 
     return missing
 

@@ -96,10 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     add("status", _status, "Show this node, its master, its keys and what is wrong.", place, form, patience)
     add("members", _members, "List the members of the group.", place, form, patience)
     add("keys", _keys, "List the keys that this node holds, by their fingerprints.", place, form, patience)
+    add("metrics", _metrics, "Print counters and gauges for Prometheus.", place, form, patience)
     add("monitor", _monitor, "Show what happens as it happens, until Ctrl-C.", place, form)
     wait = add("wait", _wait, "Wait until this node is as it should be, also across restarts.", place, patience)
     goal = wait.add_mutually_exclusive_group(required=True)
-    goal.add_argument("--epoch", type=_epoch, metavar="N", help="it sends with the key of this epoch or a later one")
+    goal.add_argument(
+        "--epoch",
+        type=_epoch,
+        metavar="N",
+        help="it sends with the key of this epoch or a later one; after 65535 comes 1",
+    )
     goal.add_argument("--role", choices=ROLES, metavar="ROLE", help=f"it is {', '.join(ROLES[:-1])} or {ROLES[-1]}")
     goal.add_argument(
         "--synced", action="store_true", help="it has joined, and all have the one key, as far as it knows"
@@ -174,6 +180,14 @@ def _keys(options: argparse.Namespace) -> ExitCode:
     parameters, status = _get_status(options)
     selected = {name: parameters[name] for name in ("schema", "group", "role", "term", "keys")}
     _show(options, selected, render_keys(status, _painter(os.environ)))
+    return ExitCode.OK
+
+
+def _metrics(options: argparse.Namespace) -> ExitCode:
+    from pskkey.tools.metrics import SCHEMA, exposition, metrics
+
+    families = metrics(_get_status(options)[1])
+    _show(options, {"schema": SCHEMA, "metrics": families}, list(exposition(families)))
     return ExitCode.OK
 
 
