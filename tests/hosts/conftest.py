@@ -1,10 +1,10 @@
 """Three booted hosts for all tests here, and the packages that are installed on them."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, cast
 
 import pytest
 
@@ -24,6 +24,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here.sort(key=lambda item: ORDER.index(item.path.name) if item.path.name in ORDER else len(ORDER) - 1.5)
     order = iter(here)
     items[:] = [next(order) if item.path.is_relative_to(HERE) else item for item in items]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the daemons have said meanwhile."""
+    report = yield
+    if report.failed and item.path.is_relative_to(HERE) and isinstance(item, pytest.Function):
+        for host in cast("Sequence[Host]", item.funcargs.get("hosts", ())):
+            report.sections.append((f"pskkeyd on {host.name}", host.journal("pskkeyd")))
+    return report
 
 
 @pytest.fixture(scope="session")

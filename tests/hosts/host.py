@@ -131,6 +131,11 @@ class Host:
         """Copy a file of ours to the host."""
         (self.root / path.lstrip("/")).write_bytes(source.read_bytes())
 
+    def journal(self, unit: str, lines: int = 60) -> str:
+        """Return the last lines about a unit, of this boot and the one before."""
+        options = (f"--unit={unit}", f"--lines={lines}", "--output=short-precise", "--no-pager", "--merge")
+        return self.run("journalctl", *options, check=False).stdout
+
     def exists(self, path: str) -> bool:
         """Tell whether the host has such a file."""
         return self.run("test", "-e", path, check=False).returncode == 0

@@ -58,12 +58,12 @@ def test_a_group_moves_to_a_new_psk_without_an_interruption(group: Group) -> Non
             host.run("systemctl", "restart", "pskkeyd")
         group.wait_until_settled()
     # The old one opens no door any more.
-    stranger = group.clients[0]
+    master, stranger = group.master, group.clients[0]
     write_psk(stranger, old)
     stranger.run("systemctl", "restart", "pskkeyd")
     stranger.run("pskkeyctl", "wait", "--role", "master")
     assert len(status(stranger)["members"]) == 1
-    assert len(status(first)["members"]) == 2
+    assert len(status(master)["members"]) == 2
 
 
 def _change(host: Host, before: str, after: str) -> None:
