@@ -1,0 +1,293 @@
+"""What reaches systemd's journal: the fields of each event, its fixed id, and nothing that would hold the daemon up."""
+
+import asyncio
+import io
+import logging
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from pskkey.core.actions import NoticeKind
+from pskkey.journal import EVENTS, DaemonEvent, Journal, tell
+from pskkey.logs import MAX_MESSAGE, JournalHandler, is_journal
+from pskkey.psk import load_psk
+from pskkey.watcher import AsyncKeyWatcher
+from pskkey.wire.advert import advert_key
+from tests.lab.daemon import Daemon
+from tests.lab.group import Group
+from tests.system.journal_socket import Entry, JournalSocket
+from tests.system.leaks import leaks
+from tests.system.loopback import DIES_WITH_US, Loopback
+
+LOG = logging.getLogger("pskkey")
+COMMON = {"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"}
+OF_EVENTS = {"MESSAGE_ID", *(f"PSKKEY_{name}" for name in ("GROUP", "NODE", "ROLE", "TERM", "EPOCH"))}
+
+IDS = {
+    "ROLE_CHANGED": "2d59f10e830b4086b0ad8ebbfd495d91",
+    "ELECTED": "9b19c27c040943cb8f19337dd835fe8b",
+    "MASTER_JOINED": "e00e8624a26247859742fa0b556abb9b",
+    "MASTER_LOST": "d10eb36800f540b795668c395c526b6c",
+    "JOIN_FAILED": "1c4b208b315f41ca90323c2097293c49",
+    "MEMBER_JOINED": "834ee85d97864982b9a6b5ba22d9984f",
+    "MEMBER_LOST": "c03892fb301a436eb42a26b58eae3d8e",
+    "MEMBER_REFUSED": "a4200b2f53464bb8b5636f98bfc88c2a",
+    "KEY_WANTED": "6b15ef1b29de41519d322c4ae933c0ad",
+    "KEY_ROLLED": "ed03eb460c314e15bdb213bd20cfa108",
+    "KEY_CHANGED": "284a1fc8f2d0450ea7924ce6869d01cf",
+    "TWO_MASTERS": "a32e320d5af34ee08523ebb69e72a884",
+    "MERGED": "526317952f1a47fdb48e8ea2d91e6ea1",
+    "HANDED_OVER": "d0627284ee65429da94211ee313740f4",
+    "FENCED": "e1b8512cc3044c089a2d75eca0361fe6",
+    "SLEPT": "c515644caa5a463591d98b03840d790d",
+    "DUPLICATE_ID": "414587ea03784760970d78ada23e9c68",
+    "SECOND_SENDER": "733ba8a8cb0d446bbc0ab8f985dfdc91",
+    "SENDER_ID_TAKEN": "6b37abcdf6d1478a85f2af8ca500cbd8",
+    "NO_SENDER_ID": "37eaec45224a4a28be0c62af38b048b6",
+    "PROTOCOL_ERROR": "2d3cc79610a943d5a83881dc6e4b64e0",
+    "STARTED": "f635cbe98e4544ca95531f2a00a35ca1",
+    "STOPPED": "769bd86d1ded4cce9294c01f1c9e02d8",
+    "START_FAILED": "3310d2061898494681ea0a99e1cb1374",
+    "RELOADED": "cd6851b6204b43878172751e8ec280f3",
+    "RELOAD_FAILED": "6c32a3065e814fd99c67dfece3585419",
+    "RESTART_NEEDED": "6cb26c65dd9642bc91d8fabc819ceb45",
+    "ALONE": "77f8677c2af041408bf27c04e6c55d72",
+}
+"""Whoever searches by them relies on them: a row may come, but none may change."""
+
+
+def test_ids_are_never_changed() -> None:
+    assert {event.name: entry.message_id for event, entry in EVENTS.items()} == IDS
+    assert len(set(IDS.values())) == len(IDS)
+    assert all(re.fullmatch("[0-9a-f]{32}", identifier) for identifier in IDS.values())
+
+
+def test_every_event_has_a_row() -> None:
+    assert EVENTS.keys() == {*NoticeKind, *DaemonEvent}
+
+
+@contextmanager
+def logging_to(path: Path, stream: TextIO | None = None) -> Iterator[None]:
+    """Log to a journal at `path`, with a fallback."""
+    with (path.parent / "stderr").open("a") as fallback:
+        handler = JournalHandler(stream or fallback, path)
+        before = LOG.level
+        LOG.addHandler(handler)
+        LOG.setLevel(logging.DEBUG)
+        try:
+            yield
+        finally:
+            LOG.setLevel(before)
+            LOG.removeHandler(handler)
+            handler.close()
+
+
+def test_events_have_their_fields(tmp_path: Path) -> None:
+    journal = Journal(lambda: {"role": "master", "term": 3, "epoch": None})
+    with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
+        journal.tell(NoticeKind.MEMBER_JOINED, "n2 joined", {"peer": "0badcafe", "address": "10.0.0.2"})
+        tell(DaemonEvent.START_FAILED, "no", {})
+        LOG.warning("something %s", "else")
+        LOG.error("bad")
+        LOG.debug("fine")
+        assert received.read() == [
+            {
+                "MESSAGE": "n2 joined",
+                "PRIORITY": "6",
+                "SYSLOG_IDENTIFIER": "pskkeyd",
+                "MESSAGE_ID": IDS["MEMBER_JOINED"],
+                "PSKKEY_ROLE": "master",
+                "PSKKEY_TERM": "3",
+                "PSKKEY_PEER": "0badcafe",
+                "PSKKEY_ADDRESS": "10.0.0.2",
+            },
+            {"MESSAGE": "no", "PRIORITY": "3", "SYSLOG_IDENTIFIER": "pskkeyd", "MESSAGE_ID": IDS["START_FAILED"]},
+            {"MESSAGE": "something else", "PRIORITY": "4", "SYSLOG_IDENTIFIER": "pskkeyd"},
+            {"MESSAGE": "bad", "PRIORITY": "3", "SYSLOG_IDENTIFIER": "pskkeyd"},
+            {"MESSAGE": "fine", "PRIORITY": "7", "SYSLOG_IDENTIFIER": "pskkeyd"},
+        ]
+
+
+@pytest.mark.parametrize("text", ["a\nMESSAGE_ID=forged\n", "\n", "=", "ü€😀", "a" * 300 + "\n"])
+def test_text_of_others_forges_no_fields(tmp_path: Path, text: str) -> None:
+    with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
+        tell(NoticeKind.MEMBER_LOST, text, {"peer": text})
+        (entry,) = received.read()
+    assert (entry["MESSAGE"], entry["PSKKEY_PEER"], entry["MESSAGE_ID"]) == (text, text, IDS["MEMBER_LOST"])
+
+
+def test_a_long_message_is_cut_and_not_lost(tmp_path: Path) -> None:
+    with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
+        LOG.info("x" * 10_000_000)
+        (entry,) = received.read()
+    assert entry["MESSAGE"] == "x" * MAX_MESSAGE
+
+
+def test_an_exception_is_told_whole(tmp_path: Path) -> None:
+    with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
+        LOG.error("failed", exc_info=RuntimeError("a defect"))
+        (entry,) = received.read()
+    assert entry["MESSAGE"] == "failed\nRuntimeError: a defect"
+
+
+def test_a_journal_that_hangs_is_not_waited_for_and_learns_what_it_missed(tmp_path: Path) -> None:
+    with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
+        begun = time.monotonic()
+        for number in range(2000):
+            LOG.info("line %d", number)
+        assert time.monotonic() - begun < 2
+        taken = received.read()
+        assert taken[-1]["MESSAGE"] == f"line {len(taken) - 1}"
+        assert len(taken) < 2000
+        LOG.info("later")
+        lost, later = received.read()
+    assert (lost["MESSAGE"], lost["PRIORITY"]) == (f"{2000 - len(taken)} lines were not taken by the journal", "4")
+    assert later["MESSAGE"] == "later"
+
+
+def test_without_a_journal_lines_go_to_standard_error_with_their_priority(tmp_path: Path) -> None:
+    with logging_to(tmp_path / "none"):
+        LOG.warning("two\nlines")
+        tell(DaemonEvent.STOPPED, "stopped", {"group": "g"})
+    assert (tmp_path / "stderr").read_text() == "<4>two\n<4>lines\n<6>stopped\n"
+    # It comes back, as it does when it is started anew.
+    with logging_to(tmp_path / "s"):
+        LOG.info("before")
+        with JournalSocket(tmp_path / "s") as received:
+            LOG.info("there")
+            assert [entry["MESSAGE"] for entry in received.read()] == ["there"]
+        LOG.info("after")
+    assert (tmp_path / "stderr").read_text().endswith("<6>before\n<6>after\n")
+
+
+def test_a_standard_error_that_hangs_is_not_waited_for_either(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, theirs.makefile("w") as stream, logging_to(tmp_path / "none", stream):
+        begun = time.monotonic()
+        for _ in range(5000):
+            LOG.info("x" * 1000)
+        assert time.monotonic() - begun < 3
+        assert ours.recv(1004) == b"<6>" + b"x" * 1000 + b"\n"
+
+
+def test_only_a_standard_error_that_leads_there_is_the_journal(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("w") as stream, (tmp_path / "b").open("w") as other:
+        found = os.fstat(stream.fileno())
+        environ = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        assert is_journal(stream, environ)
+        assert not is_journal(other, environ)
+        assert not is_journal(stream, {})
+        assert not is_journal(stream, {"JOURNAL_STREAM": ""})
+    assert not is_journal(stream, environ)
+    assert not is_journal(io.StringIO(), environ)
+
+
+def under_journal(daemon: Daemon) -> dict[str, str]:
+    """Let a daemon believe that its log is the journal's stream; return the environment that says so."""
+    log = daemon.directory / "log"
+    log.touch()
+    found = log.stat()
+    return {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+
+
+def with_journal_at(directory: Path) -> tuple[str, ...]:
+    """Return what to put before a command line so that it sees `directory` as /run/systemd/journal. Needs root."""
+    steps = (
+        'mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/journal; mount --bind "$0" /run/systemd/journal; exec "$@"'
+    )
+    return (*DIES_WITH_US, "unshare", "--mount", "sh", "-ec", steps, str(directory))
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("as_root")
+async def test_a_daemon_tells_the_journal_of_all_that_happens(loopback: Loopback) -> None:
+    directory = loopback.directory / "journal"
+    directory.mkdir()
+    with JournalSocket(directory / "socket") as journal:
+        said: list[Entry] = []
+        asyncio.get_running_loop().add_reader(journal, lambda: said.extend(journal.read()))
+        tables = {"log": {"level": "debug"}}
+        daemons = [loopback.daemon(name, tables, with_journal_at(directory)) for name in ("n0", "n1")]
+        for daemon in daemons:
+            daemon.start(under_journal(daemon))
+        group = Group(daemons)
+        _, statuses = await group.together(20)
+        (master,) = group.of(statuses, "master")
+        (client,) = group.of(statuses, "client")
+        secrets = {"the PSK": load_psk(loopback.psk).active.key.reveal()}
+        secrets["the signing key"] = advert_key(load_psk(loopback.psk).active.key).reveal()
+        async with AsyncKeyWatcher(master.keys_socket, will_send=False) as watcher:
+            for held in (await watcher.wait(5)).entries:
+                secrets[f"the PMS of epoch {held.epoch}"] = held.key.pms.reveal()
+        good = master.config.read_text()
+        for content in ("[nonsense", good + "\n[limits]\nmembers = 9\n", good.replace("port = 11111", "port = 11112")):
+            master.config.write_text(content)
+            size = len(said)
+            master.signal(signal.SIGHUP)
+            await told(said, "reloaded", size)
+        master.signal(signal.SIGKILL)
+        await told(said, "we are master of term 2")
+        assert await client.stop() == 0
+        await told(said, "stopped")
+        asyncio.get_running_loop().remove_reader(journal)
+        assert not leaks(secrets, {"the journal": b"\n".join(journal.datagrams)})
+    for entry in said:
+        check(entry)
+    by_id = {entry["MESSAGE_ID"]: entry for entry in said if "MESSAGE_ID" in entry}
+    for event, fields in {
+        "STARTED": {"PSKKEY_GROUP": loopback.group},
+        "MEMBER_JOINED": {"PSKKEY_PEER": client.id, "PSKKEY_NODE": master.id, "PSKKEY_EPOCH": "1"},
+        "MASTER_JOINED": {"PSKKEY_PEER": master.id, "PSKKEY_NODE": client.id, "PSKKEY_ROLE": "client"},
+        "MASTER_LOST": {"PSKKEY_PEER": master.id, "PSKKEY_CODE": "lost", "PRIORITY": "4"},
+        "ELECTED": {"PSKKEY_NODE": client.id, "PSKKEY_ROLE": "master", "PSKKEY_TERM": "2", "PSKKEY_EPOCH": "1"},
+        "KEY_CHANGED": {"PSKKEY_EPOCH": "1"},
+        "RELOADED": {"PSKKEY_NODE": master.id},
+        "RELOAD_FAILED": {"PRIORITY": "3"},
+        "RESTART_NEEDED": {"PSKKEY_SETTING": "network.port"},
+        "STOPPED": {"PSKKEY_NODE": client.id},
+    }.items():
+        assert fields.items() <= by_id[IDS[event]].items(), event
+    assert not master.log
+    assert not client.log
+
+
+async def told(said: list[Entry], text: str, after: int = 0) -> None:
+    """Wait until the journal was told this, after so many entries."""
+    deadline = time.monotonic() + 10
+    while not any(text in entry["MESSAGE"] for entry in said[after:]):
+        assert time.monotonic() < deadline, [entry["MESSAGE"] for entry in said[-5:]]
+        await asyncio.sleep(0.02)
+
+
+def check(entry: Entry) -> None:
+    """An entry has the fields of its row, and no others."""
+    if "MESSAGE_ID" not in entry:
+        assert entry.keys() == COMMON
+        return
+    (row,) = (row for row in EVENTS.values() if row.message_id == entry["MESSAGE_ID"])
+    own = {f"PSKKEY_{name.upper()}" for name in row.fields.split()}
+    assert entry.keys() <= COMMON | OF_EVENTS | own, entry
+    assert entry.keys() >= COMMON | OF_EVENTS - {"PSKKEY_EPOCH"}, entry
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("as_root")
+async def test_why_it_cannot_start_is_an_event_too(loopback: Loopback) -> None:
+    directory = loopback.directory / "journal"
+    directory.mkdir()
+    with JournalSocket(directory / "socket") as journal:
+        daemon = loopback.daemon("n0", prefix=with_journal_at(directory))
+        loopback.psk.unlink()
+        daemon.start(under_journal(daemon))
+        assert await daemon.ended() == 2
+        (entry,) = journal.read()
+    assert (entry["MESSAGE_ID"], entry["PRIORITY"]) == (IDS["START_FAILED"], "3")
+    assert "the PSK file cannot be opened" in entry["MESSAGE"]
