@@ -1,0 +1,59 @@
+"""The command lines of our programs, as their `--help` tells them."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+MODULES: Final = {
+    "mcastpeer": "pskkey.tools.mcastpeer",
+    "pskkey-client": "pskkey.tools.pskkey_client",
+    "pskkey-server": "pskkey.tools.pskkey_server",
+    "pskkeyctl": "pskkey.tools.pskkeyctl",
+    "pskkeyd": "pskkey",
+}
+"""Each program and the module behind it."""
+
+_WIDE: Final = {"COLUMNS": "1000", "PATH": "/usr/bin:/bin", "PYTHON_COLORS": "0"}
+_OPTION: Final = re.compile(r"^  (?:-\w, )?(--[a-z-]+)", re.MULTILINE)
+_VERB: Final = re.compile(r"^    ([a-z-]+)  +[A-Z]", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What may be said to a program: its options, and for each verb, of one word or more, those of the verb."""
+
+    options: frozenset[str]
+    verbs: dict[str, frozenset[str]]
+
+    @property
+    def all_options(self) -> frozenset[str]:
+        """Every option, wherever it may stand."""
+        return self.options.union(*self.verbs.values())
+
+    @property
+    def words(self) -> frozenset[str]:
+        """Every word of a verb."""
+        return frozenset(word for verb in self.verbs for word in verb.split())
+
+
+def command_line(program: str) -> CommandLine:
+    """Ask a program and all its verbs for their `--help`."""
+    options, first = _help(program, ())
+    verbs: dict[str, frozenset[str]] = {}
+    waiting = [(verb,) for verb in first]
+    while waiting:
+        verb = waiting.pop()
+        its_options, further = _help(program, verb)
+        waiting += [(*verb, word) for word in further]
+        if not further:
+            verbs[" ".join(verb)] = its_options
+    return CommandLine(options, verbs)
+
+
+def _help(program: str, verb: Iterable[str]) -> tuple[frozenset[str], list[str]]:
+    command = [sys.executable, "-m", MODULES[program], *verb, "--help"]
+    text = subprocess.run(command, env=_WIDE, capture_output=True, text=True, check=True).stdout
+    return frozenset(_OPTION.findall(text)), _VERB.findall(text)
