@@ -46,6 +46,7 @@ async def test_nothing_that_a_daemon_shows_holds_a_secret(loopback: Loopback) ->
             secrets |= key_secrets(await key_state(daemon))
         secrets |= psk_secrets("the stranger's PSK", await fail_to_enter(loopback, daemons[0]))
         secrets |= await read_a_spoilt_psk_file(loopback, daemons[0])
+        await reload_with_keys_in_the_configuration(loopback, daemons[0])
         printed |= {f"pskkeyd {n}": out for n, out in refuse_configurations(loopback, daemons[0]).items()}
         printed |= look_at(daemons)
         (master,) = group.of(statuses, "master")
@@ -129,19 +130,35 @@ async def read_a_spoilt_psk_file(loopback: Loopback, daemon: Daemon) -> dict[str
     return secrets
 
 
+def wrong_configurations(line: str) -> tuple[str, ...]:
+    """Return configurations with a line of the PSK file where it does not belong."""
+    return (
+        f'[psk]\nkey = "{line}"\n',
+        f"{line}\n",
+        f"[network]\n{line.replace(':', ' = ')}\n",
+        f'[node]\nid = "{line}"\n',
+        f'[group]\nname = ["{line}"]\n',
+    )
+
+
+async def reload_with_keys_in_the_configuration(loopback: Loopback, daemon: Daemon) -> None:
+    """Let a running daemon read configurations with the PSK where it does not belong, also where it is allowed."""
+    good, key = daemon.config.read_text(), loopback.psk.read_text().strip().partition(":")[2]
+    misplaced = good.replace("[node]\n", f'[node]\nname = "{key[:62]}"\n').replace(f'name = "{daemon.name}"\n', "")
+    for text in (*wrong_configurations(loopback.psk.read_text().strip()), misplaced, good):
+        size = len(daemon.log)
+        daemon.config.write_text(text)
+        daemon.signal(signal.SIGHUP)
+        deadline = time.monotonic() + 5
+        while "reloaded" not in daemon.log[size:]:
+            assert time.monotonic() < deadline, daemon.log
+            await asyncio.sleep(0.02)
+
+
 def refuse_configurations(loopback: Loopback, daemon: Daemon) -> dict[str, bytes]:
     """Paste the PSK where it does not belong; return what a daemon says to each."""
-    line = loopback.psk.read_text().strip()
     said = {}
-    for number, text in enumerate(
-        (
-            f'[psk]\nkey = "{line}"\n',
-            f"{line}\n",
-            f"[network]\n{line.replace(':', ' = ')}\n",
-            f'[node]\nid = "{line}"\n',
-            f'[group]\nname = ["{line}"]\n',
-        )
-    ):
+    for number, text in enumerate(wrong_configurations(loopback.psk.read_text().strip())):
         config = daemon.directory / f"wrong{number}.toml"
         config.write_text(text)
         returncode, said[f"with wrong configuration {number}"] = finish(PSKKEYD, "--config", config)
