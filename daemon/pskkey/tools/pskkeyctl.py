@@ -119,13 +119,32 @@ def _parser() -> argparse.ArgumentParser:
     switch.add_argument("--wait", action="store_true", help="until this node has joined the new master")
     check = add("check-config", _check_config, "Check the configuration and the pre-shared keys.")
     check.add_argument("--config", type=Path, metavar="FILE", help="default: /etc/pskkey.toml")
-    psk = add("psk", _status, "Make a pre-shared key.").add_subparsers(title="verbs", metavar="VERB", required=True)
+    _add_psk_verbs(add("psk", _status, "Make a pre-shared key, or move to a new one."))
+    return parser
+
+
+def _add_psk_verbs(parser: argparse.ArgumentParser) -> None:
+    psk = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     text = "Make a random pre-shared key: a line for /etc/pskkey.psk, the same on every node."
     generate = psk.add_parser("generate", help=text, description=text)
     generate.set_defaults(run=_psk_generate)
     generate.add_argument("--identity", metavar="ID", help="the name of the key; default: a random one")
     generate.add_argument("--output", type=Path, metavar="FILE", help="a new file for it, instead of standard output")
-    return parser
+    file = argparse.ArgumentParser(add_help=False)
+    file.add_argument("--file", type=Path, metavar="FILE", help="the PSK file; default: that of the configuration")
+    file.add_argument("--config", type=Path, metavar="FILE", help="default: /etc/pskkey.toml")
+    for name, text, argument in (
+        ("list", "List the identities in the PSK file: the first is in use, the others are accepted too.", None),
+        ("add", "Add a key below those in the PSK file, from a file or, for -, from standard input.", "SOURCE"),
+        ("use", "Put the key of an identity first in the PSK file: it is used from the next reload on.", "ID"),
+        ("remove", "Remove the key of an identity, which may not be the one in use.", "ID"),
+    ):
+        verb = psk.add_parser(name, help=text, description=text, parents=[file])
+        verb.set_defaults(run=_psk, verb=name)
+        if argument is not None:
+            verb.add_argument("argument", metavar=argument)
+        else:
+            verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for programs: JSON")
 
 
 def _place(default: Any) -> argparse.ArgumentParser:
@@ -235,6 +254,22 @@ def _psk_generate(options: argparse.Namespace) -> ExitCode:
     from pskkey.tools.ctl_setup import psk_generate
 
     psk_generate(options.identity, options.output)
+    return ExitCode.OK
+
+
+def _psk(options: argparse.Namespace) -> ExitCode:
+    from pskkey.tools import ctl_psk
+
+    path = ctl_psk.psk_path(options.file, options.config)
+    match options.verb:
+        case "list":
+            ctl_psk.psk_list(path, options.json)
+        case "add":
+            ctl_psk.psk_add(path, options.argument)
+        case "use":
+            ctl_psk.psk_use(path, options.argument)
+        case _:
+            ctl_psk.psk_remove(path, options.argument)
     return ExitCode.OK
 
 

@@ -1,0 +1,131 @@
+"""The verbs `pskkeyctl psk list`, `add`, `use` and `remove`: the PSK file of a node, changed whole or not at all.
+
+They are the steps in which a group moves to a new pre-shared key; see pskkeyd(8). The daemon takes each at its reload.
+No key is printed and none stands in an argument.
+"""
+
+import io
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Final
+
+from pskkey.config import DEFAULT_CONFIG, load_config
+from pskkey.errors import ConfigError, without_keys
+from pskkey.psk import MAX_FILE_SIZE, find_psk_file, load_psk
+
+RELOAD: Final = "now `systemctl reload pskkeyd`"
+SCHEMA: Final = 1
+
+
+def psk_path(configured: Path | None, config: Path | None) -> Path:
+    """Return the PSK file: the one that was named, else that of the configuration. Raises ConfigError."""
+    if configured is not None:
+        return configured
+    path = DEFAULT_CONFIG if config is None else config
+    return find_psk_file(load_config(path).psk.file, os.environ)
+
+
+def psk_list(path: Path, as_json: bool) -> None:
+    """Print the identities, the one in use first. Raises ConfigError."""
+    identities = list(load_psk(path).accepted)
+    if as_json:
+        print(json.dumps({"schema": SCHEMA, "file": str(path), "in_use": identities[0], "accepted": identities}))
+        return
+    width = max(map(len, identities))
+    for number, identity in enumerate(identities):
+        print(f"{identity:<{width}}  {'in use' if number == 0 else 'accepted'}")
+
+
+def psk_add(path: Path, source: str) -> None:
+    """Add the lines of the file `source` (`-`: standard input) below those that are there. Raises ConfigError."""
+    try:
+        new = sys.stdin.read(MAX_FILE_SIZE) if source == "-" else Path(source).read_text("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{without_keys(source)}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{without_keys(source)}: is not UTF-8 text") from None
+    if not new.strip():
+        raise ConfigError(f"{without_keys(source)}: holds no line to add")
+    before = list(load_psk(path).accepted)
+    text = path.read_text("utf-8-sig")
+    _replace(path, text + ("" if text.endswith("\n") else "\n") + new.rstrip("\n") + "\n")
+    added = [identity for identity in load_psk(path).accepted if identity not in before]
+    _tell(path, f"accepts {', '.join(map(without_keys, added))} too, and uses {without_keys(before[0])}")
+
+
+def psk_use(path: Path, identity: str) -> None:
+    """Move the line of `identity` before the others. Raises ConfigError."""
+    _known(path, identity)
+    lines = _lines(path)
+    place = next(number for number, line in enumerate(lines) if _identity(line) is not None)
+    moved = next(number for number, line in enumerate(lines) if _identity(line) == identity)
+    line = lines.pop(moved)
+    lines.insert(place, line if line.endswith("\n") else line + "\n")
+    _replace(path, "".join(lines))
+    _tell(path, f"uses {without_keys(identity)}")
+
+
+def psk_remove(path: Path, identity: str) -> None:
+    """Remove the line of `identity`, which may not be the one in use. Raises ConfigError."""
+    accepted = _known(path, identity)
+    if accepted[0] == identity:
+        named = without_keys(identity)
+        raise ConfigError(f"{without_keys(path)}: {named} is in use; `pskkeyctl psk use` another one before")
+    lines = _lines(path)
+    _replace(path, "".join(line for line in lines if _identity(line) != identity))
+    _tell(path, f"accepts {without_keys(identity)} no more")
+
+
+def _known(path: Path, identity: str) -> list[str]:
+    """Return the identities, of which this must be one."""
+    accepted = load_psk(path).accepted
+    if identity not in accepted:
+        there = ", ".join(map(without_keys, accepted))
+        raise ConfigError(f"{without_keys(path)}: has no identity {without_keys(identity)}; it has {there}")
+    return list(accepted)
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines with their ends; only a newline ends one, as for the daemon."""
+    return list(io.StringIO(path.read_text("utf-8-sig")))
+
+
+def _identity(line: str) -> str | None:
+    """Return the identity of a line of a valid file; None for an empty one or a comment."""
+    text = line.strip()
+    return None if not text or text.startswith("#") else text.partition(":")[0]
+
+
+def _tell(path: Path, what: str) -> None:
+    print(f"{path}: {what}; {RELOAD}", file=sys.stderr)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a file with the same owner and mode in the place of `path`, if it is a valid PSK file.
+
+    Raises ConfigError when it is not, or cannot be written: then all is as it was.
+    """
+    path = path.resolve()  # a link stays one
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        found = path.stat()
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                os.fchown(descriptor, found.st_uid, found.st_gid)
+                os.fchmod(descriptor, found.st_mode & 0o7777)
+                file.write(text)
+                file.flush()
+                os.fsync(descriptor)
+            load_psk(fresh)
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except ConfigError as error:
+        # Of the file that was not to be; the lines are those that it would have.
+        raise ConfigError(str(error).replace(without_keys(fresh), without_keys(path))) from None
+    except OSError as error:
+        raise ConfigError(f"{without_keys(path)}: cannot be written: {error.strerror}") from None
