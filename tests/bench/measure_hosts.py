@@ -1,0 +1,116 @@
+"""What the daemon costs on three booted Debian 13 hosts, where the package installed it, and what was promised.
+
+Start: how long `systemctl start pskkeyd` takes; the median. Memory: the proportional set size (PSS, proc_pid_smaps(5))
+of an idle client, with its share of the libraries that are mapped. Processor: what the master and the clients of an
+idle group of three use, in percent of one core. Status: how long `pskkeyctl status` takes; the median. The times are
+those of the whole command on the host, and hold some milliseconds for getting there.
+"""
+
+import argparse
+import json
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from tests.hosts import package
+from tests.hosts.group import Group, unit
+from tests.hosts.host import Host
+from tests.hosts.network import booted_hosts
+
+STARTS: Final = 7
+STATUSES: Final = 30
+QUIET_AFTER: Final = 5.0
+"""Seconds after which a group has nothing more to say about its beginning."""
+PROMISED: Final = {"start_s": 1.0, "memory_mb": 60.0, "processor_percent": 0.5, "status_s": 0.15}
+"""Each is less than this."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and return 1 when a promise was not kept."""
+    parser = argparse.ArgumentParser(prog="tests/bench/hosts", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long to watch the idle group (30)")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupted)
+    with tempfile.TemporaryDirectory() as directory:
+        (place := Path(directory) / "hosts").mkdir()
+        deb = package.build(Path(directory))
+        with booted_hosts(3, place) as hosts:
+            group = Group(hosts, deb)
+            group.establish()
+            measured = _measure(group, options.seconds)
+    kept = all(max(values) < PROMISED[name] for name, values in measured.items())
+    if options.json:
+        result = {"schema": 1, "promised": PROMISED, "measured": measured, "promises_kept": kept}
+        print(json.dumps(result))
+    else:
+        _print_table(measured, kept)
+    return 0 if kept else 1
+
+
+def _interrupted(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _measure(group: Group, seconds: float) -> dict[str, list[float]]:
+    """Return for each promise what was measured: one value, or one for the master and each client."""
+    client = group.clients[0]
+    starts = []
+    for _ in range(STARTS):
+        client.run("systemctl", "stop", "pskkeyd")
+        starts.append(_timed(lambda: client.run("systemctl", "start", "pskkeyd")))
+        group.wait_until_settled()
+    time.sleep(QUIET_AFTER)
+    members = [group.master, *group.clients]
+    before, begin = [_processor_time(host) for host in members], time.monotonic()
+    time.sleep(seconds)
+    after, elapsed = [_processor_time(host) for host in members], time.monotonic() - begin
+    statuses = [_timed(lambda: client.run("pskkeyctl", "status")) for _ in range(STATUSES)]
+    return {
+        "start_s": [statistics.median(starts)],
+        "memory_mb": [_memory(client)],
+        "processor_percent": [100 * (late - early) / elapsed for early, late in zip(before, after, strict=True)],
+        "status_s": [statistics.median(statuses)],
+    }
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begin = time.monotonic()
+    work()
+    return time.monotonic() - begin
+
+
+def _processor_time(host: Host) -> float:
+    """Return the seconds that the daemon has had of a processor (/proc/PID/schedstat, in nanoseconds)."""
+    return int(host.read(f"/proc/{unit(host, 'MainPID')}/schedstat").split()[0]) / 1e9
+
+
+def _memory(host: Host) -> float:
+    """Return the daemon's proportional set size in megabytes of 10**6 bytes."""
+    lines = host.read(f"/proc/{unit(host, 'MainPID')}/smaps_rollup").splitlines()
+    (kibibytes,) = (int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kibibytes * 1024 / 1e6
+
+
+def _print_table(measured: dict[str, list[float]], kept: bool) -> None:
+    rows = {
+        "systemctl start, until active": ("start_s", 1000, "ms"),
+        "memory of an idle client (PSS)": ("memory_mb", 1, "MB"),
+        "processor, idle: master, clients": ("processor_percent", 1, "% of a core"),
+        "pskkeyctl status": ("status_s", 1000, "ms"),
+    }
+    print("pskkeyd on three booted Debian 13 hosts")
+    for title, (name, factor, what) in rows.items():
+        values = ", ".join(f"{factor * value:.3g}" for value in measured[name])
+        print(f"{title:<34}{values + ' ' + what:<34}promised < {factor * PROMISED[name]:g}")
+    print("all promises kept" if kept else "a promise was not kept")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
