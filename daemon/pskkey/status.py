@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pskkey.core.keyring import HeldEntry
+from pskkey.core.held import HeldEntry
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings
 from pskkey.model import Group, Member, Role, Turn

@@ -49,12 +49,14 @@ class Door:
         eligible: bool = True,
         priority: int = 100,
         preempt: bool = False,
+        max_members: int = 1024,
         sender_id: int | None = None,
         instance: str = "i0",
         saved: SavedState | None = None,
     ) -> None:
         me = member(ME, eligible=eligible, priority=priority, sender_id=sender_id)
-        self.node = Node(Settings("g", me, instance, "t", preempt=preempt, timing=Timing()), saved)
+        settings = Settings("g", me, instance, "t", max_members=max_members, preempt=preempt, timing=Timing())
+        self.node = Node(settings, saved)
         self.now = 100.0
         self.keys = 0
         self.log: list[Action] = []

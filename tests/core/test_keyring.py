@@ -155,6 +155,8 @@ def test_a_foreign_key_that_nobody_supersedes_is_given_up_in_the_end() -> None:
     deadline = ring.follow_deadline()
     assert deadline is not None
     ring.follow_tick(deadline)
+    assert turns(ring) == [(5, "previous", False), (7, "current", True)], "others of our half give up a moment later"
+    ring.follow_tick(deadline + TIMING.retire_after)
     assert turns(ring) == [(7, "current", True)]
 
 

@@ -41,7 +41,7 @@ from typing import assert_never
 from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
 from pskkey.core.attempts import Listening, Outbound, Phase, Takeover, as_member, successors
 from pskkey.core.events import Session
-from pskkey.core.merge import Rivals, winner
+from pskkey.core.merge import Rivals, Won, winner
 from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
 from pskkey.model import Advert, Group, Handover, Join, Member, Merge, Role
@@ -79,8 +79,8 @@ class Election:
         """What the last master told of the group."""
         self.yield_to: Handover | None = None
         """Set when a master steps down in favour of another: what to tell its clients."""
-        self.roll_above: int | None = None
-        """Set when a merge was won: the epoch above which a fresh key must be rolled."""
+        self.won: list[Won] = []
+        """The merges that were won, until the node has taken them: roll above, and wait for those who come over."""
 
     # --- what the node reads ------------------------------------------------------------------------------------
 
@@ -210,7 +210,7 @@ class Election:
         stays = winner(mine, merge)
         term, epoch = max(mine.term, merge.term), max(mine.epoch, merge.epoch)
         self._out.append(Send(session, Merge(self._settings.me, term, mine.members, epoch, winner=stays)))
-        self._settle(stays, merge.master, term, epoch, now)
+        self._settle(stays, merge.master, merge.members, term, epoch, now)
 
     def merge_answered(self, session: Session, merge: Merge, now: float) -> None:
         """The master that we asked has decided."""
@@ -221,14 +221,14 @@ class Election:
             self._link_failed("protocol", "its answer to MERGE makes no sense", now)
             return
         self.outbound.drop()
-        self._settle(merge.winner, merge.master, merge.term, merge.epoch, now)
+        self._settle(merge.winner, merge.master, merge.members, merge.term, merge.epoch, now)
 
-    def _settle(self, stays: str, other: Member, term: int, epoch: int, now: float) -> None:
+    def _settle(self, stays: str, other: Member, members: int, term: int, epoch: int, now: float) -> None:
         text = f"merged with the group of {other.name}: {'we stay' if stays != other.id else other.name + ' is'} master"
         self._out.append(Notice(NoticeKind.MERGED, text, {"peer": other.id, "winner": stays}))
         if stays != other.id:
             self.term = max(self.term, term) + 1
-            self.roll_above = epoch
+            self.won.append(Won(epoch, members))
             # Its advert says master until it has heard of this.
             self._peers.hold_down(other.id, now, self._timing.rival_hold_max)
             return
@@ -319,14 +319,14 @@ class Election:
             self._peers.hold_down(link.peer.id, now, self._timing.rival_hold_max)
             return
         self._peers.hold_down(link.peer.id, now, self._timing.hold_down_max, refused=code in REFUSALS)
-        if takeover:
+        if takeover and code not in REFUSALS:  # whoever refuses us is the master, so nobody else is to take over
             takeover.position += 1
             self._try_successor(now)
             return
         interrupted = self._interrupted
         self.listen(now)
         if interrupted and self._listening:
-            interrupted.until = min(self._listening.until, interrupted.latest)
+            interrupted.until = max(now, min(self._listening.until, interrupted.latest))
             self._listening = interrupted
         if masters := self._peers.masters(now):
             self._join(as_member(masters[0]), self._timing.join_timeout, now)

@@ -1,7 +1,7 @@
 """What the operator is told of this node's keys and of its lease: each thing once, when it has become so."""
 
 from pskkey.core.actions import Action, Notice, NoticeKind
-from pskkey.core.keyring import HeldEntry
+from pskkey.core.held import HeldEntry
 
 
 class KeyNotices:

@@ -12,13 +12,13 @@ The master leads: it alone starts a rekey and turns its pages. A client follows:
 comes. One thing a follower does by itself: when it comes from the other half of a split, its current key is not among
 the master's. Its own half still sends with that key, so it keeps sending and receiving with it until the master has
 activated a key newer than both (the master, which sees the foreign key in JOIN, rolls to one), or the deadline passed.
+It does so for a moment also when all of the master's group can still read its key, and the one that they send with is
+news to it, and so to the rest of its half, which is on its way.
 
 Epochs rise by one. After 65535 the count starts over at 1 and the term rises, so (term, epoch) always rises.
 """
 
-from dataclasses import dataclass
-from typing import Self
-
+from pskkey.core.held import HeldEntry, beside, by_place
 from pskkey.core.settings import Timing
 from pskkey.model import (
     MAX_EPOCH,
@@ -27,7 +27,6 @@ from pskkey.model import (
     Key,
     KeyEntry,
     KeyState,
-    SavedKey,
     SavedLease,
     SavedRing,
     Turn,
@@ -35,25 +34,6 @@ from pskkey.model import (
 
 REKEY_JITTER = 0.1
 _NOTHING = SavedRing()
-
-
-@dataclass(slots=True)
-class HeldEntry:
-    """A key that we hold: `since` when it took its turn (seconds, the node's clock)."""
-
-    epoch: int
-    key: Key
-    turn: Turn
-    since: float
-
-    @classmethod
-    def of(cls, saved: SavedKey) -> Self:
-        """Return a key that was saved."""
-        return cls(saved.epoch, saved.key, saved.turn, saved.since)
-
-    def saved(self) -> SavedKey:
-        """Return what is to be saved of it."""
-        return SavedKey(self.epoch, self.key, self.turn, self.since)
 
 
 class Keyring:
@@ -67,6 +47,8 @@ class Keyring:
         self._superseded_above = saved.own_until_above
         self._lease = saved.lease
         self._own_lease = saved.own_lease
+        self._is_listed = False
+        """The master's group can read the key of our own half, for now."""
         self._wanted = False
         self._generating = False
         self._roll_above = 0
@@ -78,11 +60,7 @@ class Keyring:
     @property
     def entries(self) -> tuple[HeldEntry, ...]:
         """Return the keys held, oldest first."""
-        if self._own is None:
-            return tuple(self._held)
-        if self._own.turn is Turn.CURRENT:
-            return (self._own, *(e for e in self._held if e.turn is not Turn.PREVIOUS))
-        return (self._own, *self._held)[-MAX_KEY_ENTRIES:]
+        return tuple(self._held) if self._own is None else beside(self._own, self._held)
 
     @property
     def current(self) -> HeldEntry | None:
@@ -147,7 +125,7 @@ class Keyring:
 
     def restarted(self, now: float) -> None:
         """Begin at `now` with what was saved; nothing can have had its turn since later than that."""
-        for entry in self.entries:
+        for entry in (*self._held, *filter(None, [self._own])):
             entry.since = min(entry.since, now)
 
     def _by_turn(self, turn: Turn) -> HeldEntry | None:
@@ -193,8 +171,9 @@ class Keyring:
         """Take the generated key: as current if it is the group's first, else as next. True: epochs wrapped."""
         self._wanted = self._generating = False
         for entry in [e for e in self._held if e.turn is Turn.NEXT]:
-            entry.key.pms.wipe()
-            self._held.remove(entry)
+            self._drop(entry)
+        while len(self._held) >= MAX_KEY_ENTRIES:
+            self._drop(min((e for e in self._held if e.turn is Turn.PREVIOUS), key=lambda e: e.since))
         above = max(self.newest_epoch, self._roll_above)
         wrapped = above >= MAX_EPOCH
         epoch = 1 if wrapped else above + 1
@@ -212,17 +191,16 @@ class Keyring:
         coming = self.next
         if coming is None:
             return
-        kept = []
-        for entry in self._held:
-            if entry.turn is Turn.PREVIOUS:
-                entry.key.pms.wipe()
-                continue
-            if entry.turn is Turn.CURRENT:
-                entry.turn, entry.since = Turn.PREVIOUS, now
-            kept.append(entry)
+        if (current := self._by_turn(Turn.CURRENT)) is not None:
+            current.turn, current.since = Turn.PREVIOUS, now
         coming.turn, coming.since = Turn.CURRENT, now
-        self._held = kept
         self.version += 1
+
+    def keep(self, epoch: int, now: float) -> None:
+        """Let a key of which the turn is over be kept as if it had just ended: a member still sends with it."""
+        for entry in self._held:
+            if entry.epoch == epoch and entry.turn is Turn.PREVIOUS:
+                entry.since = now
 
     def lead_tick(self, now: float) -> None:
         """Turn the pages whose time has come, as master."""
@@ -264,9 +242,12 @@ class Keyring:
     def _retire(self, now: float) -> None:
         for entry in [e for e in self._held if e.turn is Turn.PREVIOUS]:
             if now >= entry.since + self._timing.retire_after:
-                entry.key.pms.wipe()
-                self._held.remove(entry)
+                self._drop(entry)
                 self.version += 1
+
+    def _drop(self, entry: HeldEntry) -> None:
+        entry.key.pms.wipe()
+        self._held.remove(entry)
 
     # --- following ----------------------------------------------------------------------------------------------
 
@@ -281,41 +262,55 @@ class Keyring:
     def adopt(self, state: KeyState, now: float) -> None:
         """Take the master's key state, keeping our own half's key in use while theirs is not newer yet."""
         before = self.state()
-        dropped = {id(e): e for e in (*self._held, *filter(None, [self._own]))}
-        mine = self.current
-        sending = next((e for e in state.entries if e.send), None)
-        # One key of each turn, the newest: a ring never holds more, whatever a master tells.
-        adopted = list({e.turn: e for e in self._adopted(state.entries, now)}.values())
-        own = self._own
-        if mine is not None and not any(e.epoch == mine.epoch and e.key == mine.key for e in state.entries):
-            newest = sending.epoch if sending else 0
-            if own is None or own.turn is not Turn.CURRENT:
-                own = HeldEntry(mine.epoch, mine.key, Turn.CURRENT, now)
-                self._own_lease = self._lease
-                self._superseded_above = max(mine.epoch, newest)
-            if newest > self._superseded_above:
-                own.turn, own.since = Turn.PREVIOUS, now
-        elif own is not None and own.turn is Turn.CURRENT:
-            own = None
-        if own is not None and own.turn is Turn.CURRENT:
-            adopted = [e for e in adopted if e.epoch != own.epoch]
-        elif own is not None and own.epoch in {e.epoch for e in adopted}:
-            own = None
-        self._own, self._held = own, adopted
+        known = [*self._held, *filter(None, [self._own])]
+        adopted = by_place(state.entries, known, now)
+        self._own = self._own_beside(adopted, [e for e in adopted if not e.is_among(known)], now)
+        self._held = adopted
         self._lease = SavedLease(state.sender_id, state.senders)
-        kept = [e.key.pms for e in self.entries]
-        for entry in dropped.values():
+        kept = [e.key.pms for e in (*self._held, *filter(None, [self._own]))]
+        for entry in known:
             if entry.key.pms not in kept:
                 entry.key.pms.wipe()
         if self.state() != before:
             self.version += 1
 
+    def _own_beside(self, adopted: list[HeldEntry], news: list[HeldEntry], now: float) -> HeldEntry | None:
+        """Return our own half's key, in the turn that it has beside the master's keys, of which some are `news`."""
+        own, mine, was_apart, was_listed = self._own, self.current, self.is_apart, self._is_listed
+        theirs = next((e for e in adopted if e.turn is Turn.CURRENT), None)
+        if mine is None or (theirs is not None and mine.is_among([theirs])):
+            return None if was_apart else self._left_over(adopted)
+        self._is_listed = mine.is_among(adopted)
+        if self._is_listed and not was_apart and (theirs is None or theirs not in news):
+            return self._left_over(adopted)
+        newest = theirs.epoch if theirs else 0
+        if own is None or not was_apart:
+            own = HeldEntry(mine.epoch, mine.key, Turn.CURRENT, now)
+            self._own_lease = self._lease
+            self._superseded_above = max(mine.epoch, newest)
+        if newest > self._superseded_above or (was_apart and was_listed and not self._is_listed):
+            own.turn, own.since = Turn.PREVIOUS, now
+        elif not self._is_listed and any(e.turn is Turn.NEXT for e in news):
+            own.since = now  # they roll above it, be it for the second time
+        self._own = own
+        return own if own.turn is Turn.CURRENT else self._left_over(adopted)
+
+    def _left_over(self, adopted: list[HeldEntry]) -> HeldEntry | None:
+        """Return our own half's key if it is still kept for reception and no key in use needs its epoch."""
+        own = self._own
+        if own is None or any(e.epoch == own.epoch and e.turn is not Turn.PREVIOUS for e in adopted):
+            return None
+        return own
+
     def follow_tick(self, now: float) -> None:
         """As a follower, give up our own half's key when the master never superseded it, and retire what was kept."""
         own = self._own
         if own is not None and now >= own.since + self._own_lifetime(own):
-            self._own = None
-            own.key.pms.wipe()
+            if own.turn is Turn.CURRENT and not any(e.epoch == own.epoch for e in self._held):
+                own.turn, own.since = Turn.PREVIOUS, now  # the others of our half give up a moment sooner or later
+            else:
+                self._own = None
+                own.key.pms.wipe()
             self.version += 1
         self._retire(now)
 
@@ -329,22 +324,5 @@ class Keyring:
     def _own_lifetime(self, own: HeldEntry) -> float:
         timing = self._timing
         if own.turn is Turn.CURRENT:
-            return timing.activation_deadline + 2 * timing.rekey_spacing
+            return timing.dead_after if self._is_listed else timing.activation_deadline + 2 * timing.rekey_spacing
         return timing.retire_after
-
-    def _adopted(self, entries: tuple[KeyEntry, ...], now: float) -> list[HeldEntry]:
-        """Give each key its turn by its place: what stands before the one to send with was, what stands after comes.
-
-        Not by its epoch: after a merge or a wrap the older key may have the higher number.
-        """
-        adopted = []
-        turn = Turn.PREVIOUS if any(e.send for e in entries) else Turn.NEXT
-        for entry in entries:
-            if entry.send:
-                turn = Turn.CURRENT
-            old = next((e for e in self.entries if e.epoch == entry.epoch and e.key == entry.key), None)
-            since = old.since if old is not None and old.turn is turn else now
-            adopted.append(HeldEntry(entry.epoch, entry.key, turn, since))
-            if turn is Turn.CURRENT:
-                turn = Turn.NEXT
-        return adopted

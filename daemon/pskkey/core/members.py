@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pskkey.core import rank
 from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
 from pskkey.core.events import Session
+from pskkey.core.grants import Grants
 from pskkey.core.keyring import Keyring
-from pskkey.core.leases import Leases
 from pskkey.core.settings import Settings
-from pskkey.model import SENDER_IDS, ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
+from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
 
 
 @dataclass(slots=True)
@@ -34,15 +34,15 @@ class Members:
         self._keyring = keyring
         self._out = out
         self._joined: dict[Session, _Joined] = {}
-        self._leases = Leases()
+        self._grants = Grants(settings, keyring, self.group, out)
         self._term = 0
         self._group_stale = False
         self._keys_version = -1
         self._next_heartbeat = 0.0
         self._next_flush = 0.0
         self._awaited: set[str] = set()
+        self._expected = 0
         self._awaited_until = 0.0
-        self._told_of_lease: dict[str, str] = {}
         self._told_epoch = 0
         self.told: Group | None = None
         """The group as everybody was told of it at the last flush."""
@@ -99,14 +99,17 @@ class Members:
     @property
     def wait_for_epoch(self) -> bool:
         """Tell whether some member, or the master, may not send before the group sends with another epoch."""
-        return self._leases.waits_for_epoch(self.ids | {self._settings.me.id}, self._epoch())
+        return self._grants.leases.waits_for_epoch(self.ids | {self._settings.me.id}, self._epoch())
 
-    def all_acknowledged(self, epoch: int) -> bool:
-        """Tell whether every member has `epoch` installed, those of the last master's group included.
+    def all_acknowledged(self, epoch: int, now: float) -> bool:
+        """Tell whether every member has `epoch` installed, those who are to come over included.
 
-        After a takeover they have not come yet, and they send and receive all the same.
+        After a takeover those of the last master's group have not come yet, after a merge those of the other half; and
+        they send and receive all the same.
         """
-        return not self._awaited and all(j.member.acked_epoch == epoch for j in self._joined.values())
+        if now < self._awaited_until and (self._awaited or self.count < self._expected):
+            return False
+        return all(j.member.acked_epoch == epoch for j in self._joined.values())
 
     # --- becoming and ceasing to be the master ------------------------------------------------------------------
 
@@ -119,38 +122,29 @@ class Members:
 
         Our own is what `state` grants us, not what the member map says: that may be an id that waits for a new epoch.
         """
-        timing = self._settings.timing
         self._term = term
         leased = dict(last)
         self._awaited = leased.keys() - {self._settings.me.id, lost}
-        self._awaited_until = now + timing.dead_after + timing.heartbeat_interval + timing.reconnect_timeout
-        self._leases = Leases()
-        self._told_of_lease.clear()
-        if state.entries:
-            me = self._settings.me.id
-            holders = {node: sender_id for node, sender_id in leased.items() if sender_id is not None and node != me}
-            if state.sender_id is not None:
-                holders[me] = state.sender_id
-            self._leases.inherit(holders, state.senders, self._keyring.live_epochs)
+        self._expected = 0
+        self._wait_for_them(now)
+        self._grants = Grants(self._settings, self._keyring, self.group, self._out)
+        self._grants.inherit(leased, state)
         self._next_heartbeat = now
         self._next_flush = now
         self._group_stale = True
 
+    def expect(self, others: int, now: float) -> None:
+        """Another half, of `others` members, is about to come over: its master tells them now."""
+        self._expected = max(self._expected, self.count) + others
+        self._wait_for_them(now)
+
+    def _wait_for_them(self, now: float) -> None:
+        timing = self._settings.timing
+        self._awaited_until = now + timing.dead_after + timing.heartbeat_interval + timing.reconnect_timeout
+
     def lease_to_me(self) -> None:
         """Lease an id to the master itself, which sends too."""
-        me = self._settings.me
-        if self._leases.sender_id(me.id) is None:
-            self._leases.grant(
-                me.id,
-                self._settings.instance,
-                sends=True,
-                resumed=True,
-                before=frozenset(),
-                wanted=me.sender_id,
-                live=self._keyring.live_epochs,
-            )
-            self._group_stale |= self._leases.sender_id(me.id) is not None
-            self._tell_of_lease(me)
+        self._group_stale |= self._grants.to_me()
 
     def dissolve(self, handover: Handover | None) -> None:
         """Cease to be the master: send everybody to the new one, or away."""
@@ -196,7 +190,10 @@ class Members:
             del self._joined[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
-        self._lease_to(join)
+        self._grants.to_joiner(join)
+        for held in join.held:
+            if held.send:
+                self._keyring.keep(held.epoch, now)
         said_before = self._joined.get(session)
         member, since = replace(join.member, acked_epoch=None), now
         if said_before is not None:
@@ -211,47 +208,6 @@ class Members:
             self._out.append(Send(session, self.group()))
             self._out.append(Send(session, self._key_state(join.member.id)))
 
-    def _lease_to(self, join: Join) -> None:
-        ring = [(e.epoch, e.key.fingerprint) for e in self._keyring.entries]
-        sends_with = next(
-            (ring.index(k) for h in join.held if h.send and (k := (h.epoch, h.fingerprint)) in ring), None
-        )
-        granted = self._leases.sender_id(join.member.id)
-        self._leases.grant(
-            join.member.id,
-            join.instance,
-            sends=join.sender,
-            resumed=sends_with is not None and join.lease is not None and join.lease == granted,
-            before=frozenset(epoch for epoch, _ in ring[:sends_with]),
-            wanted=join.member.sender_id,
-            live=self._keyring.live_epochs,
-        )
-        if join.sender:
-            self._tell_of_lease(join.member)
-
-    def _tell_of_lease(self, member: Member) -> None:
-        """Say once, and again when it has changed, that a sender has not got the id that it should, or none."""
-        got = self._leases.sender_id(member.id)
-        if got is None:
-            kind = NoticeKind.NO_SENDER_ID
-            text = f"no sender id is left for {member.name}: all {SENDER_IDS} are in use; it receives, but cannot send"
-        elif member.sender_id not in (None, got):
-            kind = NoticeKind.SENDER_ID_TAKEN
-            text = (
-                f"{member.name} has node.sender_id = {member.sender_id} in its configuration, but {got} is leased to it"
-            )
-            holder = self._leases.holder(member.sender_id)
-            names = {m.id: m.name for m in self.group().members}
-            text += (
-                f": {names.get(holder or '', 'a node that has left')} has {member.sender_id}; give each node its own"
-            )
-        else:
-            self._told_of_lease.pop(member.id, None)
-            return
-        if self._told_of_lease.get(member.id) != text:
-            self._told_of_lease[member.id] = text
-            self._out.append(Notice(kind, text, {"peer": member.id}))
-
     def _refusal(self, session: Session, join: Join, now: float) -> ErrorMessage | None:
         if join.group != self._settings.group:
             return ErrorMessage("wrong_group", f"this is group {self._settings.group!r}, not {join.group!r}")
@@ -263,7 +219,8 @@ class Members:
                 if alive:
                     text = f"node id {join.member.id} is in use by {other.member.name}, alive; set node.id on one"
                     return ErrorMessage("duplicate_id", text)
-        others = self.ids - {join.member.id}  # its former session makes way for this one
+        # Its former session makes way for this one, and those who are to come over have their places.
+        others = (self.ids | self._awaited) - {join.member.id}
         if session not in self._joined and len(others) + 1 >= self._settings.max_members:
             return ErrorMessage("group_full", f"the group has {self.count} members, its limit (limits.members)")
         return None
@@ -285,7 +242,7 @@ class Members:
         if joined is None:
             return
         self._group_stale = True
-        self._told_of_lease.pop(joined.member.id, None)
+        self._grants.forget(joined.member.id)
         text = f"{joined.member.name} left: {reason}"
         self._out.append(Notice(NoticeKind.MEMBER_LOST, text, {"peer": joined.member.id}))
 
@@ -294,7 +251,7 @@ class Members:
     def next_deadline(self) -> float:
         """Return when `tick` must be called next; never later than a heartbeat, so that a master notices its sleep."""
         times = [self._next_heartbeat, *(j.deadline for j in self._joined.values())]
-        if self._awaited:
+        if self._awaited or self._expected:
             times.append(self._awaited_until)
         if self._group_stale or self._keys_version != self._keyring.version:
             times.append(self._next_flush)
@@ -307,6 +264,7 @@ class Members:
             self.lost(joined.session, "it fell silent")
         if now >= self._awaited_until:
             self._awaited.clear()
+            self._expected = 0
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + self._settings.timing.heartbeat_interval
             self._out.extend(Send(session, Heartbeat()) for session in self._joined)
@@ -320,10 +278,10 @@ class Members:
         # With a new epoch in use, the members' acknowledgements of it are worth telling.
         self._group_stale |= self._epoch() != self._told_epoch
         self._told_epoch = self._epoch()
-        self._leases.review(self.ids | {self._settings.me.id}, self._keyring.live_epochs)
+        self._grants.leases.review(self.ids | {self._settings.me.id}, self._keyring.live_epochs)
         for joined in self._joined.values():
-            if joined.join.sender and self._leases.sender_id(joined.member.id) is None:
-                self._lease_to(joined.join)  # there was none left when it joined
+            if joined.join.sender and self._grants.leases.sender_id(joined.member.id) is None:
+                self._grants.to_joiner(joined.join)  # there was none left when it joined
         group = self.group()
         for joined in self._joined.values():
             if self._group_stale:
@@ -341,9 +299,9 @@ class Members:
         return current.epoch if current else 0
 
     def _key_state(self, node: str) -> KeyState:
-        blocked = self._leases.is_blocked(node, self._epoch())
-        sender_id = None if blocked else self._leases.sender_id(node)
-        return KeyState(sender_id, self._leases.in_use(), self._keyring.wire_entries())
+        blocked = self._grants.leases.is_blocked(node, self._epoch())
+        sender_id = None if blocked else self._grants.leases.sender_id(node)
+        return KeyState(sender_id, self._grants.leases.in_use(), self._keyring.wire_entries())
 
     def _with_lease(self, member: Member) -> Member:
-        return replace(member, sender_id=self._leases.sender_id(member.id))
+        return replace(member, sender_id=self._grants.leases.sender_id(member.id))

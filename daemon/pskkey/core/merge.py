@@ -5,10 +5,19 @@ to the higher and asks, and the asked one alone decides, so that there are not t
 be reached that way, it goes itself after a while.
 """
 
+from typing import NamedTuple
+
 from pskkey.core.peers import Peers
 from pskkey.core.rank import candidate_order, merge_order
 from pskkey.core.settings import Settings
 from pskkey.model import Advert, Merge
+
+
+class Won(NamedTuple):
+    """What a master that stays has to do: roll above `epoch`, and wait for the `members` of the other half."""
+
+    epoch: int
+    members: int
 
 
 def winner(mine: Merge, other: Merge) -> str:

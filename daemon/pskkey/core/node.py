@@ -253,9 +253,9 @@ class Node:
 
     def _lead(self, now: float) -> None:
         election, keyring, members = self.election, self.keyring, self.members
-        if election.roll_above is not None:
-            keyring.roll(election.roll_above)
-            election.roll_above = None
+        while election.won:
+            members.expect(election.won[0].members, now)
+            keyring.roll(election.won.pop(0).epoch)
         if self.consumers.sends:
             members.lease_to_me()
         if members.wait_for_epoch or self._sender_waits():
@@ -264,7 +264,7 @@ class Node:
             self._conversation.ask_for_new_key(self._conversation.wanted)
         election.meet_rivals(members.ids, now)
         coming = keyring.next
-        if coming and members.all_acknowledged(coming.epoch) and self.consumers.all_acknowledged(coming.epoch):
+        if coming and members.all_acknowledged(coming.epoch, now) and self.consumers.all_acknowledged(coming.epoch):
             keyring.activate(now)
         if keyring.wants_key(now):
             self._out.append(GenerateKey())

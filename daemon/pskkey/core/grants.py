@@ -1,0 +1,97 @@
+"""The master grants sender ids: what a joiner says of its lease, and what the operator must hear of it."""
+
+from collections.abc import Callable, Mapping
+
+from pskkey.core.actions import Action, Notice, NoticeKind
+from pskkey.core.keyring import Keyring
+from pskkey.core.leases import Leases
+from pskkey.core.settings import Settings
+from pskkey.model import SENDER_IDS, Group, Join, KeyState, Member
+
+
+class Grants:
+    """One master's grants, in `leases`. `group` returns the group as it stands; what to tell is appended to `out`."""
+
+    def __init__(self, settings: Settings, keyring: Keyring, group: Callable[[], Group], out: list[Action]) -> None:
+        self._settings = settings
+        self._keyring = keyring
+        self._group = group
+        self._out = out
+        self._told: dict[str, str] = {}
+        self.leases = Leases()
+
+    def inherit(self, leased: Mapping[str, int | None], state: KeyState) -> None:
+        """Begin with the leases that the last master told of, and with our own, which `state` grants us."""
+        if not state.entries:
+            return
+        me = self._settings.me.id
+        holders = {node: sender_id for node, sender_id in leased.items() if sender_id is not None and node != me}
+        if state.sender_id is not None:
+            holders[me] = state.sender_id
+        self.leases.inherit(holders, state.senders, self._keyring.live_epochs)
+
+    def to_me(self) -> bool:
+        """Lease an id to the master itself, if it has none; tell whether it has got one now."""
+        me = self._settings.me
+        if self.leases.sender_id(me.id) is not None:
+            return False
+        self.leases.grant(
+            me.id,
+            self._settings.instance,
+            sends=True,
+            resumed=True,
+            before=frozenset(),
+            wanted=me.sender_id,
+            live=self._keyring.live_epochs,
+        )
+        self._tell(me)
+        return self.leases.sender_id(me.id) is not None
+
+    def to_joiner(self, join: Join) -> None:
+        """Lease an id to a joiner that sends, or the one that it has."""
+        ring = [(e.epoch, e.key.fingerprint) for e in self._keyring.entries]
+        sends_with = next(
+            (ring.index(k) for h in join.held if h.send and (k := (h.epoch, h.fingerprint)) in ring), None
+        )
+        granted = self.leases.sender_id(join.member.id)
+        # Of a key of our own making that is only being distributed, nobody has sent anything yet.
+        used = frozenset(e.epoch for e in self._keyring.entries if e is not self._keyring.next)
+        self.leases.grant(
+            join.member.id,
+            join.instance,
+            sends=join.sender,
+            resumed=sends_with is not None and join.lease is not None and join.lease == granted,
+            before=frozenset(epoch for epoch, _ in ring[:sends_with]),
+            wanted=join.member.sender_id,
+            live=used,
+            claimed=None if sends_with is None or join.lease is None else (join.lease, ring[sends_with][0]),
+        )
+        if join.sender:
+            self._tell(join.member)
+
+    def forget(self, node: str) -> None:
+        """A member is gone; when it comes back, the operator is told again."""
+        self._told.pop(node, None)
+
+    def _tell(self, member: Member) -> None:
+        """Say once, and again when it has changed, that a sender has not got the id that it should, or none."""
+        got = self.leases.sender_id(member.id)
+        if got is None:
+            kind = NoticeKind.NO_SENDER_ID
+            text = f"no sender id is left for {member.name}: all {SENDER_IDS} are in use; it receives, but cannot send"
+        elif member.sender_id not in (None, got):
+            kind = NoticeKind.SENDER_ID_TAKEN
+            text = (
+                f"{member.name} has node.sender_id = {member.sender_id} in its configuration, but {got} is leased to it"
+            )
+            holder = self.leases.holder(member.sender_id)
+            names = {m.id: m.name for m in self._group().members}
+            text += (
+                f": {names.get(holder or '', 'a node that has left')} has {member.sender_id}; give each node its own"
+            )
+        else:
+            self._told.pop(member.id, None)
+            return
+        if self._told.get(member.id) != text:
+            self._told[member.id] = text
+            self._out.append(Notice(kind, text, {"peer": member.id}))

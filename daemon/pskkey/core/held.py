@@ -1,0 +1,63 @@
+"""One held key and its place in the ring, and how the places follow from what a master tells."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from pskkey.model import MAX_KEY_ENTRIES, Key, KeyEntry, SavedKey, Turn
+
+
+@dataclass(slots=True)
+class HeldEntry:
+    """A key that we hold: `since` when it took its turn (seconds, the node's clock)."""
+
+    epoch: int
+    key: Key
+    turn: Turn
+    since: float
+
+    @classmethod
+    def of(cls, saved: SavedKey) -> Self:
+        """Return a key that was saved."""
+        return cls(saved.epoch, saved.key, saved.turn, saved.since)
+
+    def saved(self) -> SavedKey:
+        """Return what is to be saved of it."""
+        return SavedKey(self.epoch, self.key, self.turn, self.since)
+
+    def is_among(self, entries: Iterable["KeyEntry | HeldEntry"]) -> bool:
+        """Tell whether the same key, under the same epoch, is one of `entries`."""
+        return any(e.epoch == self.epoch and e.key == self.key for e in entries)
+
+
+def by_place(entries: tuple[KeyEntry, ...], held: list[HeldEntry], now: float) -> list[HeldEntry]:
+    """Give each key its turn by its place: what stands before the one to send with was, what stands after comes.
+
+    Not by its epoch: after a merge or a wrap the older key may have the higher number. One key is to send with and one
+    comes after it, the newest: a ring never holds more, whatever a master tells.
+    """
+    adopted = []
+    turn = Turn.PREVIOUS if any(e.send for e in entries) else Turn.NEXT
+    for entry in entries:
+        if entry.send:
+            turn = Turn.CURRENT
+        old = next((e for e in held if e.epoch == entry.epoch and e.key == entry.key), None)
+        since = old.since if old is not None and old.turn is turn else now
+        adopted.append(HeldEntry(entry.epoch, entry.key, turn, since))
+        if turn is Turn.CURRENT:
+            turn = Turn.NEXT
+    newest = {e.turn: e for e in adopted}
+    return [e for e in adopted if e.turn is Turn.PREVIOUS or e is newest[e.turn]]
+
+
+def beside(own: HeldEntry, held: list[HeldEntry]) -> tuple[HeldEntry, ...]:
+    """Return the keys of a ring together with the key of our own half, as many as a ring may hold, oldest first.
+
+    Under one epoch only one key can be used: that is our own half's, which we could read until now.
+    """
+    others = [e for e in held if e.epoch != own.epoch]
+    before = [e for e in others if e.turn is Turn.PREVIOUS]
+    after = [e for e in others if e.turn is not Turn.PREVIOUS]
+    room = MAX_KEY_ENTRIES - 1 - len(after)
+    kept = before[-room:] if room > 0 else []
+    return (*kept, own, *after) if own.turn is Turn.CURRENT else (own, *kept, *after)

@@ -1,0 +1,231 @@
+"""What seeds of the simulator have shown, each as the few events that it takes."""
+
+from dataclasses import replace
+
+import pytest
+
+from pskkey.core.actions import Connect, NoticeKind
+from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
+from pskkey.core.keyring import Keyring
+from pskkey.core.settings import Timing
+from pskkey.model import (
+    ErrorMessage,
+    Handover,
+    HeldKey,
+    Join,
+    KeyAck,
+    KeyNew,
+    KeyNewReason,
+    KeyState,
+    Merge,
+    Role,
+)
+from tests.core.door import Door, advert, join, member, notices, of, one, sent
+from tests.core.keys import entry, key
+
+LOW, HIGH, OTHER = "11111111", "99999999", "22222222"
+
+
+def state(*entries: object, sender_id: int = 3) -> KeyState:
+    """Return a key state of these entries."""
+    return KeyState(sender_id, frozenset({sender_id}), entries)  # type: ignore[arg-type]
+
+
+def sending(ring: Keyring) -> int | None:
+    """Return the epoch that a ring's node sends with."""
+    return None if ring.current is None else ring.current.epoch
+
+
+def acked(door: Door, number: int, epoch: int) -> None:
+    door.receive(Session(Direction.INBOUND, number), KeyAck(epoch))
+
+
+def sender(node: str, *, sends_with: int, key_number: int, lease: int) -> Join:
+    """Return the JOIN of a node that sends with this key under this lease."""
+    held = (HeldKey(sends_with, key(key_number).fingerprint, send=True),)
+    return replace(join(node, held=held, instance=f"i-{node}"), sender=True, lease=lease)
+
+
+# --- merges: seeds 26, 57, 32, 28 -------------------------------------------------------------------------------
+
+
+def merged(others: int) -> Door:
+    """Return a master, with the member LOW, that has just won a merge with another one of `others` members."""
+    door = Door(priority=200).start().become_master()
+    door.accept(1, join(LOW))
+    door.wait(1.2)
+    answer = sent(Merge, door.accept(2, Merge(member(HIGH), 1, others, 1)))
+    assert [m.winner for m in answer] == ["55555555"]
+    door.wait(0.1)
+    assert door.node.keyring.next is not None
+    acked(door, 1, door.node.keyring.next.epoch)
+    return door
+
+
+def test_the_merged_key_is_not_sent_with_before_the_other_half_has_come_over_and_has_it() -> None:
+    door = merged(2)
+    assert sending(door.node.keyring) == 1
+    for number, node in ((3, HIGH), (4, OTHER)):
+        door.accept(number, sender(node, sends_with=1, key_number=801, lease=0))
+        acked(door, number, 2)
+        assert sending(door.node.keyring) == (1 if number == 3 else 2)
+
+
+def test_who_does_not_come_over_is_not_waited_for_beyond_the_patience_with_a_takeover() -> None:
+    door = merged(1)
+    door.wait(2.1)
+    assert sending(door.node.keyring) == 1
+    door.wait(0.3)
+    assert sending(door.node.keyring) == 2
+
+
+def test_what_ones_own_half_still_sends_can_be_read_when_its_key_has_the_epoch_of_the_winners_previous_one() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(1, 902, send=True), entry(2, 903)), 1.0)
+    ring.adopt(state(entry(1, 902), entry(2, 903, send=True)), 1.2)
+    assert [(e.epoch, e.key == key(901)) for e in ring.entries] == [(1, True), (2, False)]
+    assert sending(ring) == 2
+
+
+def taken_over(max_members: int = 1024) -> Door:
+    """Return the successor of LOW, which has served it and HIGH with the key 901."""
+    door = Door(max_members=max_members).start()
+    session = door.become_client(HIGH)
+    retry = one(Connect, door.give(Disconnected(session, "reset")))
+    door.give(Disconnected(retry.session, "refused"))
+    assert door.node.election.role is Role.MASTER
+    return door
+
+
+def test_who_comes_over_while_a_key_is_on_its_way_may_send_with_that() -> None:
+    door = taken_over()
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    welcome = sent(KeyState, door.accept(1, sender(HIGH, sends_with=1, key_number=801, lease=2)))
+    assert welcome[-1].sender_id is None, "not under the key that another memory of it may have sent with"
+    acked(door, 1, 2)
+    told = sent(KeyState, door.wait(0.2))
+    assert [e.epoch for e in told[-1].entries if e.send] == [2]
+    assert told[-1].sender_id == 2
+    door.wait(1.2)
+    assert door.node.keyring.next is None, "and no second roll is needed for it"
+
+
+def test_who_comes_over_goes_on_with_a_key_that_all_can_read_until_the_rest_of_its_half_is_there() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True), sender_id=4), 0.0)
+    ring.adopt(state(entry(1, 901), entry(2, 902, send=True), sender_id=7), 1.0)
+    assert sending(ring) == 1
+    assert ring.state().sender_id == 4
+    ring.follow_tick(2.4)
+    assert sending(ring) == 1
+    ring.follow_tick(2.5)
+    assert sending(ring) == 2
+    assert ring.state().sender_id == 7
+    assert [e.epoch for e in ring.entries] == [1, 2]
+
+
+def test_a_key_that_the_masters_group_cannot_read_any_more_is_not_sent_with_any_longer() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(1, 901), entry(2, 902, send=True)), 1.0)
+    ring.adopt(state(entry(2, 902, send=True)), 1.1)
+    assert sending(ring) == 2
+
+
+def test_a_key_that_had_to_stand_back_for_our_own_halfs_is_there_when_that_is_given_up() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(2, 901, send=True)), 0.0)
+    ring.adopt(state(entry(2, 902, send=True)), 1.0)
+    assert ring.current is not None
+    assert ring.current.key == key(901)
+    deadline = ring.follow_deadline()
+    assert deadline is not None
+    ring.follow_tick(deadline)
+    assert ring.current is not None
+    assert ring.current.key == key(902), "not mute for ever"
+
+
+# --- rolling soon after one another: seeds 2, 67 ----------------------------------------------------------------
+
+
+def test_a_key_is_kept_for_its_time_while_there_is_room_though_two_have_followed_it() -> None:
+    ring = Keyring(Timing())
+    ring.lead(0.0)
+    for number in range(3):
+        ring.roll()
+        assert ring.wants_key(2.0 * number)
+        ring.install_fresh(key(number), 2.0 * number)
+        ring.activate(2.0 * number + 0.1)
+    assert [e.epoch for e in ring.entries] == [1, 2, 3]
+    ring.keep(1, 5.0)
+    ring.roll()
+    assert ring.wants_key(6.0)
+    ring.install_fresh(key(4), 6.0)
+    assert [e.epoch for e in ring.entries] == [1, 3, 4], "of the two, that which nobody sends with"
+
+
+def test_a_key_that_a_member_comes_over_with_is_kept_from_then_on() -> None:
+    door = Door().start().become_master()
+    door.accept(1, KeyNew(KeyNewReason.OPERATOR))
+    door.wait(1.5)
+    door.accept(2, join(LOW))
+    door.receive(Session(Direction.INBOUND, 2), KeyNew(KeyNewReason.OPERATOR), KeyAck(2))
+    assert [e.epoch for e in door.node.keyring.entries] == [1, 2]
+    door.wait(8.0)
+    door.accept(3, sender(HIGH, sends_with=1, key_number=1, lease=9))
+    door.wait(5.0)
+    assert 1 in {e.epoch for e in door.node.keyring.entries}
+
+
+# --- groups that are full: seed 52 ------------------------------------------------------------------------------
+
+
+def test_whom_the_new_master_refuses_does_not_become_one_beside_it() -> None:
+    door = Door().start()
+    session = door.become_client(LOW, HIGH, master=OTHER)
+    new = one(Connect, door.receive(session, Handover(member(LOW), 2)))
+    door.hear(advert(LOW, Role.MASTER, term=2))
+    door.give(Connected(new.session))
+    door.receive(new.session, ErrorMessage("group_full", "the group has 3 members"))
+    for _ in range(40):
+        door.wait(0.25)
+        assert door.node.election.role is not Role.MASTER
+        for connect in of(Connect, door.log)[-1:]:
+            door.give(Connected(connect.session))
+            door.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
+
+
+def test_a_newcomer_does_not_take_the_place_of_a_member_that_is_about_to_come_over() -> None:
+    door = taken_over(max_members=3)
+    assert door.node.members.count == 1
+    door.accept(1, join(OTHER))
+    door.accept(2, join("33333333"))
+    door.accept(3, join(HIGH))
+    assert door.node.members.ids == {OTHER, HIGH}
+
+
+def test_a_listener_that_is_refused_again_and_again_is_not_taken_for_a_sleeper() -> None:
+    door = Door().start()
+    door.hear(advert(LOW, Role.MASTER))
+    tried = 0
+    for _ in range(400):
+        for connect in of(Connect, door.log)[tried:]:
+            tried += 1
+            door.give(Connected(connect.session))
+            door.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
+        door.wait(0.1)
+    assert tried > 4
+    assert not notices(NoticeKind.SLEPT, door.log)
+
+
+# --- leases granted at the last moment: seed 144 ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("claimed", "goes_on"), [(7, True), (2, False)])
+def test_a_lease_that_the_last_master_granted_unknown_to_us_is_honoured_unless_somebody_has_it(
+    claimed: int, goes_on: bool
+) -> None:
+    door = taken_over()
+    welcome = sent(KeyState, door.accept(1, sender(OTHER, sends_with=1, key_number=901, lease=claimed)))
+    assert welcome[0].sender_id == (claimed if goes_on else None)
