@@ -112,10 +112,10 @@ class Daemon:
         self.started_at = 0.0
         """When it was started last, by `time.monotonic`."""
         self.deaths: list[float] = []
-        """When it ended, each time that this was waited for."""
+        """When it ended, each time that this was waited for, or was told to: then a master hands over at once."""
         self.pauses: list[tuple[float, float]] = []
         """When (since, until) it was stopped by `pause`."""
-        self._killed_at = math.inf
+        self._told_to_end_at = math.inf
 
     @property
     def pid(self) -> int:
@@ -139,7 +139,7 @@ class Daemon:
     def start(self, environ: Mapping[str, str] | None = None) -> None:
         """Start it, with `environ` beside our own environment; does not wait."""
         launch = self.launch()
-        self._killed_at = math.inf
+        self._told_to_end_at = math.inf
         with self._log.open("ab") as log:
             self.started_at = time.monotonic()
             self._process = subprocess.Popen(
@@ -166,8 +166,8 @@ class Daemon:
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
-        if number is signal.SIGKILL:
-            self._killed_at = time.monotonic()
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            self._told_to_end_at = time.monotonic()
         self._running().send_signal(number)
 
     @contextmanager
@@ -189,7 +189,7 @@ class Daemon:
                 raise TimeoutError(f"{self.name} has not ended within {within} s")
             await asyncio.sleep(0.01)
         self._control.close()
-        self.deaths.append(min(self._killed_at, time.monotonic()))
+        self.deaths.append(min(self._told_to_end_at, time.monotonic()))
         return self._running().wait()
 
     async def stop(self) -> int:

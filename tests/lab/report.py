@@ -37,7 +37,9 @@ class Report:
         self.dropped_by_network += found.dropped_by_network
         self.two_masters_ms = round(self.two_masters_ms + found.two_masters_ms, 1)
         lost = found.losses.lost - found.dropped_by_network
-        return f"{lost} lost, {found.losses.muted} muted" if lost or found.losses.muted else None
+        if not (lost or found.losses.muted or found.two_masters_ms):
+            return None
+        return f"{lost} lost, {found.losses.muted} muted, {found.two_masters_ms} ms with two masters"
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as programs read it; times are in milliseconds, None when there was nothing to measure.

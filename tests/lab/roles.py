@@ -32,16 +32,21 @@ def as_master(log: str, deaths: Sequence[float], pauses: Spans, clock_offset: fl
     return spans
 
 
-def two_masters_ms(masters: Mapping[str, Spans], separations: Separations, until: float) -> float:
-    """Return for how long, until `until`, two were master although the network was whole between them."""
+def two_masters_ms(masters: Mapping[str, Spans], separations: Separations, since: float, until: float) -> float:
+    """Return for how long, from `since` until `until`, two were master and the network was whole between them."""
     both: list[tuple[float, float]] = []
     for (one, ones), (other, others) in combinations(masters.items(), 2):
-        overlaps = [(max(a, c), min(b, d, until)) for a, b in ones for c, d in others if max(a, c) < min(b, d, until)]
+        overlaps = [
+            (max(a, c, since), min(b, d, until))
+            for a, b in ones
+            for c, d in others
+            if max(a, c, since) < min(b, d, until)
+        ]
         for begin, end in separations.of_network(one, other):
             overlaps = [part for span in overlaps for part in _without(span, begin, end)]
         both += overlaps
     edges = sorted({edge for span in both for edge in span})
-    inside = [(a, b) for a, b in pairwise(edges) if any(since <= a and b <= end for since, end in both)]
+    inside = [(a, b) for a, b in pairwise(edges) if any(begin <= a and b <= end for begin, end in both)]
     return round(1000 * sum(b - a for a, b in inside), 1)
 
 

@@ -81,18 +81,18 @@ def test_random_faults_cost_nothing_but_what_they_separate() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_behind(number: signal.Signals) -> None:
-    process = subprocess.Popen([RUN, "boot", "--nodes", "3"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen([RUN, "lossy", "--nodes", "3"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         label = f"psk-lab-{process.pid}-"
-        daemons = _wait_for_daemons(label)
+        processes = _wait_for_processes(label, 6)
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
         process.wait()
-    _wait_until_gone(daemons)
+    _wait_until_gone(processes)
     if number is signal.SIGKILL:
-        # The daemons died with it; the namespaces wait for the next run.
+        # Daemons and traffic peers died with it; the namespaces wait for the next run.
         assert _namespaces(label)
         _report("boot", "--nodes", "1", "--runs", "1")
     else:
@@ -131,7 +131,7 @@ def _namespaces(label: str) -> list[str]:
     return [path.name for path in NAMESPACES.glob(f"{label}*")]
 
 
-def _wait_for_daemons(label: str) -> list[int]:
+def _wait_for_processes(label: str, count: int) -> list[int]:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         pids = [
@@ -141,10 +141,10 @@ def _wait_for_daemons(label: str) -> list[int]:
                 ["ip", "netns", "pids", name], capture_output=True, text=True, check=False
             ).stdout.split()
         ]
-        if len(pids) == 3:
+        if len(pids) == count:
             return pids
         time.sleep(0.05)
-    raise AssertionError("no daemons were started")
+    raise AssertionError(f"no {count} daemons and traffic peers were started")
 
 
 def _wait_until_gone(pids: list[int]) -> None:

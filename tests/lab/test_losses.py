@@ -112,8 +112,8 @@ def test_when_a_daemon_was_master_is_in_its_log(
 def test_two_masters_are_two_only_where_the_network_is_whole() -> None:
     masters = {"a": [(0.0, 10.0)], "b": [(4.0, 6.0)], "c": [(5.0, 7.0)]}
     separations = Separations()
-    assert two_masters_ms(masters, separations, 100.0) == 3000
-    assert two_masters_ms(masters, separations, 5.0) == 1000
+    assert two_masters_ms(masters, separations, 0.0, 100.0) == 3000
+    assert two_masters_ms(masters, separations, 3.0, 5.0) == 1000
     separation = separations.begin(["a"], ["b", "c"])
     separation.since, separation.healed_at = 0.0, 6.5
-    assert two_masters_ms(masters, separations, 100.0) == 1500
+    assert two_masters_ms(masters, separations, 5.5, 100.0) == 1000

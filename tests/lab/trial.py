@@ -96,12 +96,13 @@ class Trial:
     async def conclude(self) -> Findings:
         """End the traffic and count. Raises Failed."""
         found = Losses()
-        until = time.monotonic()
+        since, until = 0.0, time.monotonic()
         if self._traffic is not None:
             notes = await self._traffic.finish()
-            found = losses(notes, self._traffic.counted_from, self.separations, self._lossy, self._marks)
+            since = self._traffic.counted_from
+            found = losses(notes, since, self.separations, self._lossy, self._marks)
         masters = {d.name: as_master(d.log, d.deaths, d.pauses, self._clock_offset) for d in self.group.daemons}
-        return Findings(found, self._dropped, two_masters_ms(masters, self.separations, until))
+        return Findings(found, self._dropped, two_masters_ms(masters, self.separations, since, until))
 
     def transcript(self) -> str:
         """Return the logs of all daemons in one, with what was done to them."""
