@@ -11,7 +11,7 @@ import pytest
 
 ROOT: Final = Path(__file__).parent
 
-ALONE: Final = ("bench", "interop", "lab", "system", "tls/test_storm.py")
+ALONE: Final = ("bench", "hosts", "interop", "lab", "system", "tls/test_storm.py")
 """Tests that measure time or memory, or load the machine; so do all that are marked `slow` or `root`."""
 
 VIRTUAL_TIME: Final = "sim"
@@ -31,8 +31,14 @@ def _can_build_wolfssl() -> bool:
     return _can_compile_with_wolfssl() and all(shutil.which(tool) for tool in tools)
 
 
+def _can_boot_hosts() -> bool:
+    return all(shutil.which(tool) for tool in ("debootstrap", "systemd-nspawn"))
+
+
 NEEDS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "bench": ("libwolfssl-dev", _has_wolfssl),
+    "bench/test_hosts.py": ("debootstrap systemd-container", _can_boot_hosts),
+    "hosts": ("debootstrap systemd-container", _can_boot_hosts),
     "interop": ("libwolfssl-dev", _has_wolfssl),
     "interop/test_session_manager.py": ("gcc libc6-dev libwolfssl-dev", _can_compile_with_wolfssl),
     "interop/test_tls_wolfssl.py": ("gcc libc6-dev libwolfssl-dev", _can_compile_with_wolfssl),

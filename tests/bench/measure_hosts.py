@@ -8,14 +8,12 @@ those of the whole command on the host, and hold some milliseconds for getting t
 
 import argparse
 import json
-import signal
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from tests.hosts import package
@@ -37,11 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to watch the idle group (30)")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupted)
     with tempfile.TemporaryDirectory() as directory:
-        (place := Path(directory) / "hosts").mkdir()
         deb = package.build(Path(directory))
-        with booted_hosts(3, place) as hosts:
+        with booted_hosts(3) as hosts:
             group = Group(hosts, deb)
             group.establish()
             measured = _measure(group, options.seconds)
@@ -52,10 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         _print_table(measured, kept)
     return 0 if kept else 1
-
-
-def _interrupted(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _measure(group: Group, seconds: float) -> dict[str, list[float]]:

@@ -1,9 +1,7 @@
 """Three booted hosts for all tests here, and the packages that are installed on them."""
 
-import signal
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Final, cast
 
 import pytest
@@ -37,18 +35,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Host]]:
-    """Three hosts on one network. Nothing of them is left at the end, also when we are told to end by SIGTERM."""
-
-    def interrupted(number: int, _frame: FrameType | None) -> None:
-        pytest.exit(f"ended by {signal.Signals(number).name}", returncode=128 + number)
-
-    before = signal.signal(signal.SIGTERM, interrupted)
-    try:
-        with booted_hosts(3, tmp_path_factory.mktemp("hosts")) as booted:
-            yield booted
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def hosts() -> Iterator[Sequence[Host]]:
+    """Three hosts on one network."""
+    with booted_hosts(3) as booted:
+        yield booted
 
 
 @pytest.fixture(scope="session")

@@ -104,7 +104,7 @@ class Host:
         line = command if user is None else ("runuser", "--user", user, "--", *command)
         try:
             done = subprocess.run(
-                [*self._inside(), *line],
+                [*self.command, *line],
                 input=given,
                 stdin=subprocess.DEVNULL if given is None else None,
                 capture_output=True,
@@ -118,6 +118,11 @@ class Host:
         if check and done.returncode != 0:
             raise CommandFailed(f"{self.name}: {command} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    @property
+    def command(self) -> Sequence[str]:
+        """What to put before a command line so that it runs on the host, as root and with a plain environment."""
+        return ("nsenter", f"--target={self._init}", "--all", "--", "env", "-i", *_ENVIRONMENT)
 
     def read(self, path: str) -> str:
         """Return what stands in a file of the host."""
@@ -158,9 +163,6 @@ class Host:
         for cgroup in self._cgroups:
             remove_cgroup(cgroup)
         self._cgroups = []
-
-    def _inside(self) -> Sequence[str]:
-        return ("nsenter", f"--target={self._init}", "--all", "--", "env", "-i", *_ENVIRONMENT)
 
     def _find_init(self) -> int:
         """Return the pid, as seen from here, of the host's first process; 0: there is none yet."""

@@ -1,6 +1,9 @@
 """Several hosts, booted and plugged into one switch."""
 
+import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,21 +11,30 @@ from typing import Final
 
 from tests.hosts.cgroups import remove_stale_cgroups
 from tests.hosts.host import Host
-from tests.lab.namespaces import own_label, switch
+from tests.lab.namespaces import is_stale, own_label, switch
 
 _IMAGE: Final = Path(__file__).with_name("image")
 _IMAGE_WITHIN: Final = 600.0
 
 
 @contextmanager
-def booted_hosts(count: int, directory: Path) -> Iterator[Sequence[Host]]:
-    """Boot hosts named host1, host2, ... and switch them off at the end. `directory` is empty and ours. Needs root."""
+def booted_hosts(count: int) -> Iterator[Sequence[Host]]:
+    """Boot hosts named host1, host2, ... and switch them off at the end; nothing of them is left. Needs root.
+
+    SIGTERM raises KeyboardInterrupt meanwhile, as Ctrl-C does. What a killed process has left is removed beforehand.
+    """
     made = subprocess.run([_IMAGE], check=True, stdout=subprocess.PIPE, text=True, timeout=_IMAGE_WITHIN)
     remove_stale_cgroups()
-    with switch(count) as network, ExitStack() as stack:
+    temporary = Path(tempfile.gettempdir())
+    for left in [path for path in temporary.glob("psk-lab-*") if is_stale(path.name)]:
+        shutil.rmtree(left, ignore_errors=True)  # another run may be removing it too
+    with ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{own_label()}-", dir=temporary))
+        network = stack.enter_context(switch(count))
         hosts = []
         for number, plug in enumerate(network.hosts, start=1):
-            host = Host(f"host{number}", made.stdout.strip(), plug, directory, own_label())
+            host = Host(f"host{number}", made.stdout.strip(), plug, Path(directory), own_label())
             stack.callback(host.destroy)
             host.boot()
             hosts.append(host)
