@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pskkey.adapters.unix_listener import UnixListener
 from pskkey.errors import ConfigError
 
 OURS = LocalAccess.of((), ())
+EVERYBODY = LocalAccess(OURS.uids | {4711}, ())
 
 
 async def listen(path: Path, inherited: socket.socket | None = None) -> UnixListener:
@@ -24,6 +26,19 @@ async def listen(path: Path, inherited: socket.socket | None = None) -> UnixList
 def can_connect(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(path)) == 0
+
+
+def status(path: Path) -> os.stat_result:
+    return path.stat()
+
+
+def chmod(path: Path, mode: int) -> None:
+    path.chmod(mode)
+
+
+def replace(path: Path, mode: int) -> None:
+    path.unlink()
+    path.touch(mode)
 
 
 def is_there(path: Path) -> bool:
@@ -118,3 +133,32 @@ async def test_inherited_socket_is_used_and_its_file_stays(tmp_path: Path) -> No
     listener.close()
     assert can_connect(tmp_path / "s"), "connections queue until the next daemon takes the socket"
     os.close(kept)
+
+
+async def test_file_follows_who_is_permitted(tmp_path: Path) -> None:
+    listener = await listen(tmp_path / "s")
+    for access, mode in ((EVERYBODY, 0o666), (OURS, 0o660)):
+        listener.permit(access)
+        assert stat.S_IMODE(status(tmp_path / "s").st_mode) == mode
+    # Not that of another one in its place.
+    replace(tmp_path / "s", 0o600)
+    listener.permit(EVERYBODY)
+    assert stat.S_IMODE(status(tmp_path / "s").st_mode) == 0o600
+    listener.close()
+
+
+@pytest.mark.parametrize(("mode", "access", "told"), [(0o660, EVERYBODY, 2), (0o666, EVERYBODY, 0), (0o660, OURS, 0)])
+async def test_whom_the_unit_of_an_inherited_socket_keeps_out_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, access: LocalAccess, told: int
+) -> None:
+    inherited = socket.socket(socket.AF_UNIX)
+    inherited.bind(str(tmp_path / "s"))
+    chmod(tmp_path / "s", mode)
+    listener = UnixListener()
+    await listener.start(asyncio.Protocol, tmp_path / "elsewhere", access, inherited)
+    listener.permit(access)
+    listener.close()
+    assert stat.S_IMODE(status(tmp_path / "s").st_mode) == mode
+    said = [record.message for record in caplog.records]
+    assert len(said) == told
+    assert all(sentence.startswith(f"{tmp_path}/s: the configuration names users") for sentence in said)

@@ -28,6 +28,7 @@ class UnixListener:
     def __init__(self) -> None:
         self._server: asyncio.Server | None = None
         self._made: tuple[Path, int, int] | None = None
+        self._inherited: Path | None = None
 
     async def start(
         self,
@@ -41,11 +42,17 @@ class UnixListener:
         Raises ConfigError, a sentence that names the path and what to do.
         """
         loop = asyncio.get_running_loop()
-        listening = inherited or self._make(path, access)
+        if inherited is None:
+            listening = self._make(path, access)
+        else:
+            listening, self._inherited = inherited, Path(os.fsdecode(inherited.getsockname()))
+            _tell_whom_its_unit_keeps_out(self._inherited, access)
         self._server = await loop.create_unix_server(protocol, sock=listening, backlog=_BACKLOG, cleanup_socket=False)
 
     def permit(self, access: LocalAccess) -> None:
         """Give the socket file another mode and group, unless it was inherited: then they are those of its unit."""
+        if self._inherited is not None:
+            _tell_whom_its_unit_keeps_out(self._inherited, access)
         if self._made is None or not self._is_ours(*self._made):
             return
         path = self._made[0]
@@ -129,6 +136,25 @@ def _make_room(path: Path) -> None:
                 f"{path}: a socket is there that cannot be probed: {os.strerror(result)}; "
                 "remove it or set another socket path"
             )
+
+
+def _tell_whom_its_unit_keeps_out(path: Path, access: LocalAccess) -> None:
+    """Warn when those who have access cannot connect: the mode and group of an inherited socket are not ours to set."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return  # an abstract name, or a file that is gone; neither has a mode
+    if access.mode & stat.S_IWOTH and not found.st_mode & stat.S_IWOTH:
+        _log.warning(
+            "%s: the configuration names users, or several groups, but the socket's mode %04o keeps them out; "
+            "set SocketMode=0666 in its unit (systemctl edit), the configuration still decides",
+            path,
+            stat.S_IMODE(found.st_mode),
+        )
+    elif access.group not in (None, found.st_gid) and not found.st_mode & stat.S_IWOTH:
+        _log.warning(
+            "%s: the configuration names another group than that of the socket; set SocketGroup= in its unit", path
+        )
 
 
 def _give_to_group(path: Path, group: int | None) -> None:
