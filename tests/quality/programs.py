@@ -33,17 +33,12 @@ class CommandLine:
         """Every option, wherever it may stand."""
         return self.options.union(*self.verbs.values())
 
-    @property
-    def words(self) -> frozenset[str]:
-        """Every word of a verb."""
-        return frozenset(word for verb in self.verbs for word in verb.split())
-
 
 def command_line(program: str) -> CommandLine:
     """Ask a program and all its verbs for their `--help`."""
     options, first = _help(program, ())
     verbs: dict[str, frozenset[str]] = {}
-    waiting = [(verb,) for verb in first]
+    waiting: list[tuple[str, ...]] = [(verb,) for verb in first]
     while waiting:
         verb = waiting.pop()
         its_options, further = _help(program, verb)

@@ -14,7 +14,7 @@ from pskkey.config import Config
 from pskkey.journal import EVENTS, Entry
 from pskkey.model import Suite
 from pskkey.reload import AT_RUN_TIME
-from tests.quality.programs import MODULES, command_line
+from tests.quality.programs import MODULES, CommandLine
 from tests.quality.tracked import ROOT
 
 MANUALS: Final = ROOT / "packaging" / "man"
@@ -44,8 +44,8 @@ def test_page_is_well_formed(page: Path) -> None:
 
 
 @pytest.mark.parametrize("program", MODULES)
-def test_every_option_and_verb_has_its_place(program: str) -> None:
-    page, there = page_of(program), command_line(program)
+def test_every_option_and_verb_has_its_place(program: str, command_lines: dict[str, CommandLine]) -> None:
+    page, there = page_of(program), command_lines[program]
     options = {f"--{name}" for name in re.findall(r"Fl -([a-z][a-z-]+)", page)}
     assert options == there.all_options
     verbs = re.findall(r"^\.It Cm ([a-z-]+(?: [a-z]+)*)", page, re.MULTILINE)
