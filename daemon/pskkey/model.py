@@ -42,18 +42,16 @@ class Key:
     server_random: bytes = field(repr=False)
     client_random: bytes = field(repr=False)
     suite: Suite = Suite.PSK_CHACHA20_POLY1305
+    fingerprint: str = field(init=False, repr=False, compare=False)
+    """First 8 bytes, in hex, of SHA-256 over the 128 bytes `pms server_random client_random`, as the key was made."""
 
     def __post_init__(self) -> None:
         if len(self.pms) != PMS_FIELD_SIZE:
             raise ValueError(f"a PMS field is {PMS_FIELD_SIZE} bytes, not {len(self.pms)}")
         if len(self.server_random) != RANDOM_SIZE or len(self.client_random) != RANDOM_SIZE:
             raise ValueError(f"the randoms are {RANDOM_SIZE} bytes each")
-
-    @property
-    def fingerprint(self) -> str:
-        """First 8 bytes, in hex, of SHA-256 over the 128 bytes `pms server_random client_random`."""
         digest = hashlib.sha256(self.pms.reveal() + self.server_random + self.client_random)
-        return digest.hexdigest()[:16]
+        object.__setattr__(self, "fingerprint", digest.hexdigest()[:16])
 
 
 @dataclass(frozen=True, slots=True)

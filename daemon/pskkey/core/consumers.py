@@ -57,6 +57,8 @@ class Consumers:
         """Those of the daemon's last process that have not come back yet."""
         self._askers = [c.process for c in self._awaited.values() if c.asked_to_send]
         """The processes that ask to send, in the order in which they asked."""
+        self._delivered: KeyState | None = None
+        """What was delivered last; None when somebody has come, gone, or asked since."""
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -153,8 +155,9 @@ class Consumers:
         While there is no key, nothing is told: a daemon that has just started knows less than its session managers, who
         would drop the keys that they hold.
         """
-        if not state.entries:
+        if not state.entries or state == self._delivered:
             return
+        self._delivered = state
         sender = self.sender
         key = next((e.key for e in state.entries if e.send), None)
         may_send = key is not None and state.sender_id is not None and not self.is_blocked(key)
@@ -177,6 +180,7 @@ class Consumers:
                 self._out.append(Send(consumer.session, theirs))
 
     def _review_askers(self) -> None:
+        self._delivered = None
         asking = {c.process for c in self._consumers.values() if c.asked_to_send}
         self._askers = [p for p in self._askers if p in asking or p in self._awaited]
 

@@ -104,7 +104,7 @@ class Node:
             self._dispatch(event, now)
         if not self._stopping:
             self._reconcile(now)
-        self._due = self.next_deadline()
+        self._due = self._next_deadline()
         actions = list(self._out)
         self._out.clear()
         for action in actions:
@@ -114,6 +114,9 @@ class Node:
 
     def next_deadline(self) -> float | None:
         """Return when `handle(Timeout(), ...)` must be called at the latest; None: nothing is due."""
+        return self._due
+
+    def _next_deadline(self) -> float | None:
         now = self._last_now
         times = [self.election.next_deadline(now)]
         if self.election.role is Role.MASTER:
