@@ -79,6 +79,23 @@ def test_a_master_that_is_stopped_hands_over(group: Group) -> None:
         group.wait_until_settled()
 
 
+def test_who_connects_to_a_stopped_daemon_does_not_start_it(group: Group) -> None:
+    host = group.clients[0]
+    host.run("systemctl", "stop", "pskkeyd")
+    assert host.run("pskkeyctl", "status", check=False).returncode == 3
+    assert unit(host, "ActiveState") == "inactive"
+
+
+def test_who_connects_while_it_is_started_again_waits(group: Group) -> None:
+    host = group.clients[0]
+    pid = unit(host, "MainPID")
+    host.run("systemctl", "kill", "--signal=KILL", "pskkeyd")
+    # Nobody is there now to answer, but the socket is.
+    assert unit(host, "ActiveState") != "active"
+    assert status(host)["node"]["name"] == host.name
+    assert unit(host, "MainPID") not in ("0", pid)
+
+
 @pytest.mark.parametrize("role", ["master", "client"])
 def test_a_host_that_is_rebooted_joins_again(group: Group, role: str) -> None:
     host = group.master if role == "master" else group.clients[0]
