@@ -30,6 +30,8 @@ def configure(level: str, environ: Mapping[str, str] = os.environ) -> None:
     handler: logging.Handler
     if is_journal(sys.stderr, environ):
         handler = JournalHandler(sys.stderr)
+        # Or basicConfig would put the level and the logger's name in front of the sentence.
+        handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
