@@ -128,9 +128,14 @@ class KeyResponse:
 
 @dataclass(frozen=True, slots=True)
 class KeyWatch:
-    """KEY_WATCH: send me the key state now and whenever it changes."""
+    """KEY_WATCH: send me the key state now and whenever it changes.
+
+    `memory` names what the sender knows of its sequence numbers: a random number above 0, the same as long as they are
+    remembered, and another one when they are not. Who has none (0) is taken for another sender on each connection.
+    """
 
     will_send: bool
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,8 @@ class WatcherConversation:
 
     def __init__(self, path: Path | str | None, will_send: bool) -> None:
         self.path = Path(path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
-        self._will_send = will_send
+        # One of these is one memory of sequence numbers, whatever process it is in.
+        self._watch = KeyWatch(will_send, secrets.randbelow(2**64 - 1) + 1)
         self._reader = PacketReader(Door.KEYS, Side.CLIENT)
         self._open = False
         self._first = True
@@ -43,7 +45,7 @@ class WatcherConversation:
         self._open = True
         self._first = True
         self._reader = PacketReader(Door.KEYS, Side.CLIENT)
-        messages: list[Message] = [KeyWatch(self._will_send)]
+        messages: list[Message] = [self._watch]
         if self._wanted is not None:
             messages.append(KeyNew(self._wanted))
             self._wanted = None
@@ -105,7 +107,7 @@ class WatcherConversation:
 
     def request_state(self) -> bytes:
         """Return what makes the daemon say its state again; a new connection begins with that anyway."""
-        return encode(KeyWatch(self._will_send)) if self._open else b""
+        return encode(self._watch) if self._open else b""
 
     def overdue(self) -> TimeoutError:
         """Return the error for a caller who has waited long enough."""

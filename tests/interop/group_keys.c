@@ -155,22 +155,29 @@ static struct key *install(const uint8_t *entry) {
     return key;
 }
 
+static bool is_spent(const struct key *key) {
+    for (unsigned i = 0; i < SPENT_KEYS; i++)
+        if (memcmp(spent[i], key->randoms, RANDOMS_SIZE) == 0)
+            return true;
+    return false;
+}
+
 /* Make a key ready to send as the sender id that is leased to us, unless a sequence number could come twice [2]. */
 static bool can_send(struct key *key, const uint8_t *entry, unsigned sender_id) {
     if (key->writer != NULL)
         return key->writer_id == sender_id; /* else wait for the next key: the numbers go with the id */
-    for (unsigned i = 0; i < SPENT_KEYS; i++)
-        if (memcmp(spent[i], key->randoms, RANDOMS_SIZE) == 0)
-            return false;
+    if (is_spent(key))
+        return false;
     key->writer = new_object(entry, sender_id, 0, 0);
     key->writer_id = sender_id;
     return key->writer != NULL;
 }
 
-void group_keys_take_state(const uint8_t *state, size_t size, void (*installed)(unsigned epoch)) {
+bool group_keys_take_state(const uint8_t *state, size_t size, void (*installed)(unsigned epoch)) {
     unsigned count = size < STATE_SIZE ? 0 : state[2];
     if (count == 0 || count > MAX_KEYS || size != STATE_SIZE + count * ENTRY_SIZE)
-        return; /* a daemon that has just started has no key yet: what we have is still good */
+        return true; /* a daemon that has just started has no key yet: what we have is still good */
+    bool numbers_known = true;
     struct key *was_sending = sending;
     sending = NULL;
     for (struct key *key = keys; key < keys + PLACES; key++)
@@ -181,8 +188,12 @@ void group_keys_take_state(const uint8_t *state, size_t size, void (*installed)(
             continue;
         key->listed = true;
         installed(key->epoch);
-        if ((entry[FLAGS] & SEND) != 0 && (state[1] & LEASED) != 0 && can_send(key, entry, state[0]))
+        if ((entry[FLAGS] & SEND) == 0 || (state[1] & LEASED) == 0)
+            continue;
+        if (can_send(key, entry, state[0]))
             sending = key;
+        else if (is_spent(key))
+            numbers_known = false;
     }
     if (sending != was_sending && sending != NULL)
         printf("epoch %u: sending as sender %u\n", sending->epoch, sending->writer_id);
@@ -191,6 +202,7 @@ void group_keys_take_state(const uint8_t *state, size_t size, void (*installed)(
     for (struct key *key = keys; key < keys + PLACES; key++)
         if (key->epoch != 0 && !key->listed)
             drop(key);
+    return numbers_known;
 }
 
 size_t group_keys_seal(const void *plaintext, size_t size, uint8_t datagram[GROUP_MAX_DATAGRAM], bool *worn) {

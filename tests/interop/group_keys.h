@@ -13,8 +13,9 @@ bool group_keys_start(void);
 
 /* Take the payload of a KEY_STATE from keys.sock: install what is new, send with the key that is marked, drop what is
  * no longer listed. Calls `installed` for every listed key that can now be received with, to be acknowledged to the
- * daemon. */
-void group_keys_take_state(const uint8_t *state, size_t size, void (*installed)(unsigned epoch));
+ * daemon. Returns false when we are to send with a key whose sequence numbers we do not know any more: ask for a new
+ * one (KEY_NEW, sender restarted). */
+bool group_keys_take_state(const uint8_t *state, size_t size, void (*installed)(unsigned epoch));
 
 /* Make the datagram that carries `size` bytes (at most GROUP_MAX_PLAINTEXT) to the group; returns its size, or 0 when
  * we may not send now. The key should be replaced soon (KEY_NEW) when `*worn` is set. */

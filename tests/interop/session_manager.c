@@ -28,7 +28,8 @@
 
 /* A packet on keys.sock: version u8 = 1 | type u8 | size u16, big-endian | payload */
 enum { KEY_WATCH = 2, KEY_STATE = 3, KEY_ACK = 4, KEY_NEW = 5, ERROR = 31 };
-enum { PACKET_HEAD = 4, MAX_PACKET = PACKET_HEAD + 8192, WILL_SEND = 1, SEQUENCE_HIGH_WATER = 2 };
+enum { PACKET_HEAD = 4, MAX_PACKET = PACKET_HEAD + 8192, WATCH_SIZE = 9 };
+enum { WILL_SEND = 1, SEQUENCE_HIGH_WATER = 2, SENDER_RESTARTED = 3 };
 enum { AT_ONCE = 256 }; /* datagrams, before something else has its turn */
 
 #define SECOND INT64_C(1000000000)
@@ -72,7 +73,7 @@ static void disconnect(const char *why) {
 }
 
 static void tell_daemon(uint8_t type, const uint8_t *payload, uint8_t size) {
-    uint8_t message[PACKET_HEAD + 2] = {1, type, 0, size};
+    uint8_t message[PACKET_HEAD + WATCH_SIZE] = {1, type, 0, size};
     memcpy(message + PACKET_HEAD, payload, size);
     ssize_t length = PACKET_HEAD + size;
     if (daemon_socket >= 0 && send(daemon_socket, message, (size_t)length, MSG_NOSIGNAL) != length)
@@ -83,7 +84,11 @@ static void acknowledge(unsigned epoch) {
     tell_daemon(KEY_ACK, (uint8_t[]){(uint8_t)(epoch >> 8), (uint8_t)epoch}, 2);
 }
 
-static void connect_daemon(const char *path, bool will_send) {
+/* `run` tells the daemon, when it or we have connected again, that our sequence numbers are still known. */
+static void connect_daemon(const char *path, bool will_send, uint64_t run) {
+    uint8_t watch[WATCH_SIZE] = {will_send ? WILL_SEND : 0};
+    run = htobe64(run);
+    memcpy(watch + 1, &run, sizeof run);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     daemon_socket = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -92,13 +97,13 @@ static void connect_daemon(const char *path, bool will_send) {
     if (connect(daemon_socket, (struct sockaddr *)&address, sizeof address) < 0)
         disconnect(strerror(errno));
     else
-        tell_daemon(KEY_WATCH, (uint8_t[]){will_send ? WILL_SEND : 0}, 1);
+        tell_daemon(KEY_WATCH, watch, WATCH_SIZE);
 }
 
 /* Returns whether a key state came. */
 static bool take_packet(uint8_t type, const uint8_t *payload, size_t size) {
-    if (type == KEY_STATE)
-        group_keys_take_state(payload, size, acknowledge);
+    if (type == KEY_STATE && !group_keys_take_state(payload, size, acknowledge))
+        tell_daemon(KEY_NEW, (uint8_t[]){SENDER_RESTARTED}, 1);
     else if (type == ERROR) /* JSON for people; the daemon closes the connection after it */
         printf("keys.sock: %.*s\n", (int)size, (const char *)payload);
     return type == KEY_STATE;
@@ -249,7 +254,7 @@ int main(int argc, char **argv) {
     int64_t begin = now(), next_send = begin, next_attempt = begin, delay = FIRST_DELAY;
     while (!stopped && (duration <= 0 || now() - begin < (int64_t)(duration * SECOND))) {
         if (daemon_socket < 0 && now() >= next_attempt) {
-            connect_daemon(path, rate > 0);
+            connect_daemon(path, rate > 0, run);
             next_attempt = now() + delay;
             delay = delay < LAST_DELAY / 2 ? 2 * delay : LAST_DELAY;
         }

@@ -66,6 +66,10 @@ class Service(Daemon):
         command: tuple[str | Path, ...] = (*self.prefix, *wrapper, PSKKEYD, "--config", self.config)
         return Launch(command, environ, tuple(fd for _, fd in given))
 
+    def store(self, name: str, fd: int) -> None:
+        """Keep a descriptor for it; it is ours from now on."""
+        self._store(name, fd)
+
     def destroy(self) -> None:
         """Leave nothing running and nothing open, whatever has happened."""
         super().destroy()

@@ -133,28 +133,65 @@ async def test_another_group_or_another_node_begins_anew(loopback: Loopback) -> 
     assert daemon.stored == ("keystate",)
 
 
-@pytest.mark.parametrize("damage", ["wiped", "flipped", "not ours"])
+@pytest.mark.parametrize("damage", ["wiped", "flipped", "cannot be written", "read only", "not ours"])
 async def test_a_store_that_is_damaged_is_told_and_not_used(loopback: Loopback, damage: str) -> None:
     daemon = loopback.service("n1")
     daemon.start()
     before = await is_master(daemon)
     daemon.signal(signal.SIGKILL)
     await daemon.ended()
-    if damage == "not ours":
-        other = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(other, stored_in(daemon))
-        os.close(other)
-    else:
-        size = os.fstat(stored_in(daemon)).st_size
-        content = os.pread(stored_in(daemon), size, 0)
-        changed = bytes(size) if damage == "wiped" else bytes(byte ^ 0x10 if byte else 0 for byte in content)
-        os.pwrite(stored_in(daemon), changed, 0)
+    spoil(stored_in(daemon), damage)
     said = len(daemon.log)
     daemon.start()
     after = await is_master(daemon)
     assert key_of(after) != key_of(before)
     assert ("beginning anew" in daemon.log[said:]) == (damage != "wiped")
     assert daemon.stored == ("keystate",)
+    await start_again(daemon, signal.SIGKILL)
+    assert key_of(await is_master(daemon)) == key_of(after), "the new one is kept"
+
+
+def spoil(fd: int, damage: str) -> None:
+    """Do this to what is stored."""
+    size = os.fstat(fd).st_size
+    match damage:
+        case "wiped":
+            os.pwrite(fd, bytes(size), 0)
+        case "flipped":
+            os.pwrite(fd, bytes(byte ^ 0x10 if byte else 0 for byte in os.pread(fd, size, 0)), 0)
+        case "cannot be written":
+            sealed = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
+            os.pwrite(sealed, os.pread(fd, size, 0), 0)
+            seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE
+            fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, seals)
+            replace(fd, sealed)
+        case "read only":
+            replace(fd, os.open(f"/proc/self/fd/{fd}", os.O_RDONLY))
+        case "not ours":
+            replace(fd, os.open(os.devnull, os.O_RDWR))
+
+
+def replace(fd: int, other: int) -> None:
+    """Put another file in the place of `fd`."""
+    os.dup2(other, fd)
+    os.close(other)
+
+
+async def test_what_another_version_stored_is_given_back(loopback: Loopback) -> None:
+    daemon = loopback.service("n1")
+    daemon.store("novelty", os.open(os.devnull, os.O_RDWR))
+    daemon.start()
+    await is_master(daemon)
+    assert "'novelty' that is no listening socket" in daemon.log
+    assert daemon.stored == ("keystate",)
+
+
+async def test_a_service_without_a_store_says_that_nothing_is_kept(loopback: Loopback) -> None:
+    daemon = loopback.service("n1")
+    daemon.start({"FDSTORE": "0"})
+    await is_master(daemon)
+    assert "a restart does not keep the keys: FileDescriptorStoreMax= of the service is 0" in daemon.log
+    assert daemon.stored == ()
 
 
 async def test_the_store_is_sealed_and_keeps_no_key_that_was_retired(loopback: Loopback) -> None:

@@ -65,6 +65,12 @@ class Daemon:
             self._heard += self._reader.receive_untrusted(data)
         return self._heard.pop(0)
 
+    def hear_watch(self) -> KeyWatch:
+        message = self.hear()
+        assert isinstance(message, KeyWatch)
+        assert message.memory != 0
+        return message
+
     def close(self) -> None:
         self.connection.close()
         self.listener.close()
@@ -123,7 +129,7 @@ def watcher(daemon: Daemon, kind: type[KeyWatcher] | type[AsyncKeyWatcher]) -> W
 
 async def test_first_wait_returns_the_present_state_and_later_ones_changes(daemon: Daemon, watcher: Watcher) -> None:
     await watcher.reach(daemon)
-    assert daemon.hear() == KeyWatch(will_send=True)
+    assert daemon.hear_watch().will_send
     daemon.say(state(1))
     assert await watcher.wait() == state(1)
     daemon.say(state(1), Heartbeat())
@@ -140,7 +146,8 @@ async def test_acknowledgements_and_requests_reach_the_daemon(daemon: Daemon, wa
     watcher.watch.acknowledge(2)
     watcher.watch.acknowledge(9)
     watcher.watch.request_new_key(KeyNewReason.SEQUENCE_HIGH_WATER)
-    assert [daemon.hear() for _ in range(3)] == [KeyWatch(True), KeyAck(2), KeyNew(KeyNewReason.SEQUENCE_HIGH_WATER)]
+    daemon.hear_watch()
+    assert [daemon.hear() for _ in range(2)] == [KeyAck(2), KeyNew(KeyNewReason.SEQUENCE_HIGH_WATER)]
     await watcher.close()
 
 
@@ -149,11 +156,12 @@ async def test_reconnect_goes_unnoticed_and_acknowledges_again(daemon: Daemon, w
     daemon.say(state(1))
     await watcher.wait()
     watcher.watch.acknowledge(1)
+    first = daemon.hear_watch()
     daemon.connection.close()
     await watcher.step()
     watcher.watch.request_new_key()
     await watcher.reach(daemon)
-    assert daemon.hear() == KeyWatch(will_send=True)
+    assert daemon.hear_watch() == first, "it is the same memory of what was sent"
     assert daemon.hear() == KeyNew(KeyNewReason.OPERATOR)
     daemon.say(state(1))
     await watcher.step()
@@ -173,7 +181,8 @@ async def test_another_key_under_a_known_epoch_is_not_acknowledged(daemon: Daemo
     daemon.say(state(1, filling=2))
     assert await watcher.wait() == state(1, filling=2)
     watcher.watch.request_new_key()
-    assert [daemon.hear(), daemon.hear()] == [KeyWatch(will_send=True), KeyNew(KeyNewReason.OPERATOR)]
+    daemon.hear_watch()
+    assert daemon.hear() == KeyNew(KeyNewReason.OPERATOR)
     await watcher.close()
 
 
@@ -217,7 +226,7 @@ async def test_daemon_may_come_later(tmp_path: Path, kind: type[KeyWatcher] | ty
 
     def serve() -> None:
         daemon.accept()
-        assert daemon.hear() == KeyWatch(will_send=False)
+        assert not daemon.hear_watch().will_send
         daemon.say(state(1))
 
     server = threading.Thread(target=serve)
@@ -309,3 +318,16 @@ async def test_socket_that_we_may_not_open_is_a_denial(tmp_path: Path, daemon: D
         _, output = await process.communicate()
         assert b"PeerError" in output
         assert b"keys.sock: Permission denied" in output
+
+
+async def test_each_watcher_is_a_memory_of_its_own(
+    daemon: Daemon, kind: type[KeyWatcher] | type[AsyncKeyWatcher]
+) -> None:
+    memories = set()
+    for _ in range(2):
+        watcher = Watcher(kind(daemon.path, will_send=True))
+        await watcher.reach(daemon)
+        memories.add(daemon.hear_watch().memory)
+        await watcher.close()
+        daemon.connection.close()
+    assert len(memories) == 2

@@ -77,6 +77,16 @@ def test_golden_key_watch() -> None:
     assert keymsg.decode_key_watch_untrusted(bytes.fromhex("fe")) == KeyWatch(will_send=False)
 
 
+def test_golden_key_watch_with_a_memory() -> None:
+    payload = bytes.fromhex("01 0123456789abcdef")
+    assert keymsg.encode_key_watch(KeyWatch(will_send=True, memory=0x0123456789ABCDEF)) == payload
+    assert keymsg.decode_key_watch_untrusted(payload) == KeyWatch(will_send=True, memory=0x0123456789ABCDEF)
+    assert keymsg.decode_key_watch_untrusted(bytes.fromhex("01" + 8 * "00")) == KeyWatch(will_send=True), "none"
+    for size in (0, 2, 5, 8, 10):
+        with pytest.raises(BadPacket):
+            keymsg.decode_key_watch_untrusted(bytes(size))
+
+
 def test_golden_key_state_empty() -> None:
     # no sender id leased, no entries, no senders
     payload = bytes.fromhex("00 00 00 00" + NO_SENDERS)
@@ -193,7 +203,7 @@ def test_small_packets_refused() -> None:
         assert "KEY_ACK is 2 bytes" in refused(keymsg.decode_key_ack_untrusted, payload)
     assert "epoch 0" in refused(keymsg.decode_key_ack_untrusted, b"\0\0")
     for payload in (b"", b"\0\0"):
-        assert "KEY_WATCH is 1 bytes" in refused(keymsg.decode_key_watch_untrusted, payload)
+        assert "KEY_WATCH is 1 or 9 bytes" in refused(keymsg.decode_key_watch_untrusted, payload)
         assert "KEY_NEW is 1 bytes" in refused(keymsg.decode_key_new_untrusted, payload)
     for octet in (0, 4, 255):
         assert f"no reason {octet}" in refused(keymsg.decode_key_new_untrusted, bytes([octet]))

@@ -81,7 +81,7 @@ ALLOWED = {
 LIMITS = {
     (Door.TLS, Side.SERVER): {1: 0, 4: 2, 5: 1, 16: 8192, 18: 0, 19: 8192, 31: 8192},
     (Door.TLS, Side.CLIENT): {1: 132, 3: 444, 17: 65535, 18: 0, 19: 8192, 20: 65535, 31: 8192},
-    (Door.KEYS, Side.SERVER): {1: 0, 2: 1, 4: 2, 5: 1, 18: 0, 31: 8192},
+    (Door.KEYS, Side.SERVER): {1: 0, 2: 9, 4: 2, 5: 1, 18: 0, 31: 8192},
     (Door.KEYS, Side.CLIENT): {1: 132, 3: 444, 18: 0, 31: 8192},
 }
 
@@ -103,6 +103,7 @@ def test_golden_frames() -> None:
     assert encode(KeyResponse(KEY)).hex() == "01010080" + bytes(range(128)).hex()
     assert encode(KeyResponse(KEY, 7)).hex() == "01010084" + "0007" + bytes(range(128)).hex() + "ccab"
     assert encode(KeyWatch(will_send=True)).hex() == "01020001" + "01"
+    assert encode(KeyWatch(will_send=True, memory=0xAB)).hex() == "01020009" + "01" + "00000000000000ab"
     assert encode(STATE).hex()[:8] == "010300ac"  # 172 = 36 + 136
     assert encode(KeyAck(0x0107)).hex() == "01040002" + "0107"
     assert encode(KeyNew(KeyNewReason.SENDER_RESTARTED)).hex() == "01050001" + "03"

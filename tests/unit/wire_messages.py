@@ -134,7 +134,7 @@ handovers = st.builds(Handover, master=members, term=terms, members=member_lists
 error_messages = st.builds(
     ErrorMessage, code=st.from_regex(r"\A[a-z][a-z0-9_-]{0,63}\Z"), message=texts | st.just("") | st.just("x" * 1024)
 )
-key_watches = st.builds(KeyWatch, will_send=st.booleans())
+key_watches = st.builds(KeyWatch, st.booleans(), st.integers(0, 2**64 - 1))
 key_acks = st.builds(KeyAck, epochs)
 key_news = st.builds(KeyNew, st.sampled_from(KeyNewReason))
 both_ways = st.just(Heartbeat()) | error_messages

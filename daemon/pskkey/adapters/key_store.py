@@ -30,6 +30,7 @@ _HEAD: Final = struct.Struct("!QI32s")
 _SLOT_SIZE: Final = _HEAD.size + MAX_SAVED_SIZE
 _SLOTS: Final = 2
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+_UNWRITABLE: Final = fcntl.F_SEAL_WRITE | 0x0010  # F_SEAL_FUTURE_WRITE of linux/fcntl.h, not in `fcntl` yet
 _MFD_NOEXEC_SEAL: Final = 0x0008  # linux/memfd.h since 6.3; not in `os` yet
 _ANSWER_WITHIN: Final = 2.0
 """Seconds for a service manager that has no room for a message."""
@@ -79,6 +80,9 @@ def open_key_store(environ: Mapping[str, str], inherited: Sequence[int]) -> KeyS
     """
     if not environ.get("NOTIFY_SOCKET"):
         return None
+    if environ.get("FDSTORE", "0") == "0":
+        _log.info("a restart does not keep the keys: FileDescriptorStoreMax= of the service is 0")
+        return None
     stores = [store for fd in inherited if (store := _read(fd)) is not None]
     if stores:
         *older, newest = sorted(stores, key=lambda store: store.generation)
@@ -99,11 +103,7 @@ def open_key_store(environ: Mapping[str, str], inherited: Sequence[int]) -> KeyS
 
 def _read(fd: int) -> KeyStore | None:
     """Return the store in `fd`; None, and `fd` is closed, when it is none of ours."""
-    try:
-        fits = os.fstat(fd).st_size == _SLOTS * _SLOT_SIZE and fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
-    except OSError:
-        fits = False
-    if not fits:
+    if not _is_ours(fd):
         _log.warning("what the service manager kept under the name %s is no key state: beginning anew", FD_NAME)
         os.close(fd)
         return None
@@ -125,6 +125,17 @@ def _read(fd: int) -> KeyStore | None:
     if newest.saved is None and trouble is not None:
         _log.warning("the key state that was kept is not used, beginning anew: %s", trouble)
     return newest
+
+
+def _is_ours(fd: int) -> bool:
+    """Tell whether `fd` is such a file as we make, and can be written."""
+    try:
+        size, seals = os.fstat(fd).st_size, fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+    except OSError:
+        return False
+    is_sealed = seals & _SEALS == _SEALS and not seals & _UNWRITABLE
+    return size == _SLOTS * _SLOT_SIZE and is_sealed and access == os.O_RDWR
 
 
 def _create() -> int:

@@ -1,8 +1,10 @@
 """What we tell systemd, and what it hands us: readiness, status, watchdog, descriptors (sd_notify(3))."""
 
 import asyncio
+import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 import sdnotify
 
 LISTEN_FDS_START = 3
+
+_log = logging.getLogger("pskkey.systemd")
 
 
 class Systemd:
@@ -76,7 +80,10 @@ class Inherited:
 
 
 def inherited(environ: Mapping[str, str], stored_as: str) -> Inherited:
-    """Take over what systemd passed (sd_listen_fds(3)); to be called once."""
+    """Take over what systemd passed (sd_listen_fds(3)); to be called once.
+
+    What we have no use for, another version of us may have stored. It is closed and given back for good.
+    """
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return Inherited({}, ())
     count = int(environ.get("LISTEN_FDS", "0"))
@@ -87,6 +94,20 @@ def inherited(environ: Mapping[str, str], stored_as: str) -> Inherited:
         os.set_inheritable(fd, False)
         if name == stored_as:
             stored.append(fd)
+        elif (listening := _listening_socket(fd)) is not None:
+            sockets[name] = listening
         else:
-            sockets[name] = socket.socket(fileno=fd)
+            _log.warning("systemd passed something under the name %r that is no listening socket: not used", name)
+            sdnotify.SystemdNotifier().notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
+            os.close(fd)
     return Inherited(sockets, stored)
+
+
+def _listening_socket(fd: int) -> socket.socket | None:
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return None
+    passed = socket.socket(fileno=fd)
+    if passed.family is socket.AF_UNIX and passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return passed
+    passed.detach()
+    return None

@@ -2,7 +2,7 @@
 
     KEY_REQ    request: empty
                response: a 128-byte key, or 132 bytes: epoch u16 | key[128] | suite[2]
-    KEY_WATCH  flags u8 (bit 0: I will send)
+    KEY_WATCH  flags u8 (bit 0: I will send), and, if the sender has one, memory u64
     KEY_STATE  0      sender_id  u8
                1      flags      u8 (bit 0: sender_id is leased to you)
                2      count      u8, entries that follow, 0..3
@@ -50,6 +50,7 @@ _STATE_HEAD: Final = struct.Struct("!BBBx32s")
 _STATE_ENTRY: Final = struct.Struct("!HHB3x128s")
 _EPOCH: Final = struct.Struct("!H")
 _BYTE: Final = struct.Struct("!B")
+_WATCH_WITH_MEMORY: Final = struct.Struct("!BQ")
 
 _WILL_SEND: Final = 0x01
 _LEASED: Final = 0x01
@@ -57,7 +58,7 @@ _SEND: Final = 0x01
 _RECEIVE: Final = 0x02
 
 KEY_RESPONSE_MAX_SIZE: Final = _KEY_WITH_EPOCH.size
-KEY_WATCH_SIZE: Final = _BYTE.size
+KEY_WATCH_MAX_SIZE: Final = _WATCH_WITH_MEMORY.size
 KEY_STATE_MAX_SIZE: Final = _STATE_HEAD.size + MAX_KEY_ENTRIES * _STATE_ENTRY.size
 KEY_ACK_SIZE: Final = _EPOCH.size
 KEY_NEW_SIZE: Final = _BYTE.size
@@ -90,14 +91,19 @@ def decode_key_response_untrusted(payload: bytes) -> KeyResponse:
 
 
 def encode_key_watch(message: KeyWatch) -> bytes:
-    """Return the flags byte."""
-    return _BYTE.pack(_WILL_SEND if message.will_send else 0)
+    """Return the flags byte, and eight more when there is a memory."""
+    flags = _WILL_SEND if message.will_send else 0
+    return _WATCH_WITH_MEMORY.pack(flags, message.memory) if message.memory else _BYTE.pack(flags)
 
 
 def decode_key_watch_untrusted(payload: bytes) -> KeyWatch:
-    """Read the flags byte."""
-    (flags,) = _unpack_untrusted("KEY_WATCH", _BYTE, payload)
-    return KeyWatch(will_send=bool(flags & _WILL_SEND))
+    """Read either form, told apart by size."""
+    if len(payload) == _BYTE.size:
+        return KeyWatch(will_send=bool(payload[0] & _WILL_SEND))
+    if len(payload) != _WATCH_WITH_MEMORY.size:
+        raise BadPacket(f"KEY_WATCH is {_BYTE.size} or {_WATCH_WITH_MEMORY.size} bytes, not {len(payload)}")
+    flags, memory = _WATCH_WITH_MEMORY.unpack(payload)
+    return KeyWatch(bool(flags & _WILL_SEND), memory)
 
 
 def encode_key_state(message: KeyState) -> bytes:

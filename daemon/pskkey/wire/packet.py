@@ -78,7 +78,7 @@ _LIMITS: Final[Mapping[tuple[Door, Side], Mapping[int, int]]] = {
         PacketType.MERGE: membership.MAX_SIZE,
         PacketType.HANDOVER: MAX_PAYLOAD,
     },
-    (Door.KEYS, Side.SERVER): {**_FROM_ANY_CLIENT, PacketType.KEY_WATCH: keymsg.KEY_WATCH_SIZE},
+    (Door.KEYS, Side.SERVER): {**_FROM_ANY_CLIENT, PacketType.KEY_WATCH: keymsg.KEY_WATCH_MAX_SIZE},
     (Door.KEYS, Side.CLIENT): _FROM_ANY_SERVER,
 }
 
