@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -267,23 +269,29 @@ async def test_a_wish_while_it_stops_does_no_harm(loopback: Loopback) -> None:
 
 async def test_a_wish_before_it_is_ready_is_served_then(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
+    text = daemon.config.read_text()
+    daemon.config.unlink()
+    os.mkfifo(daemon.config)
     daemon.start()
-    deadline = time.monotonic() + 5
-    while not _blocks(daemon, signal.SIGHUP):  # the configuration is read after that
-        assert time.monotonic() < deadline
-        assert daemon.exit_code is None
-        await asyncio.sleep(0.0005)
+    pipe = await asyncio.wait_for(_writing_end(daemon.config), 10)
+    # It reads its configuration, and is not there yet to take signals. Now the file changes.
+    daemon.config.unlink()
+    daemon.config.write_text(text)
     edit(daemon, {"node": {"priority": 7}})
     daemon.signal(signal.SIGHUP)
-    await until(daemon, "reloaded: ")
+    with os.fdopen(pipe, "w") as file:
+        file.write(text)
+    await until(daemon, "reloaded: [node] priority changed from 100 to 7")
     assert daemon.log.index("pskkeyd 0") < daemon.log.index("reloaded: ")
     assert (await status_of(daemon))["node"]["priority"] == 7
 
 
-def _blocks(daemon: Daemon, number: signal.Signals) -> bool:
-    """Tell whether the process blocks a signal (proc_pid_status(5))."""
-    fields = dict(line.split(b":", 1) for line in daemon.proc("status").splitlines())
-    return bool(int(fields[b"SigBlk"], 16) >> (number - 1) & 1)
+async def _writing_end(fifo: Path) -> int:
+    """Return the writing end of a FIFO as soon as somebody reads it."""
+    while True:
+        with suppress(OSError):  # nobody does yet
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        await asyncio.sleep(0.001)
 
 
 async def test_limits_and_suite_apply_to_what_comes_next(loopback: Loopback) -> None:
