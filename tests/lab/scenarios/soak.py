@@ -64,6 +64,21 @@ async def _restart(trial: Trial, _statuses: Statuses) -> None:
     await _again(trial, began)
 
 
+async def _kill_in_rekey(trial: Trial, statuses: Statuses) -> None:
+    (master,) = trial.group.of(statuses, "master")
+    others = trial.others(master)
+    after = trial.random.uniform(0.0, 0.2)
+    trial.mark(f"rekey, and SIGKILL {master.name} after {1000 * after:.0f} ms")
+    await master.call("Rekey")
+    await asyncio.sleep(after)
+    master.signal(signal.SIGKILL)
+    await others.together(PATIENCE)
+    await master.ended()
+    began = trial.mark(f"start {master.name}")
+    master.start()
+    await _again(trial, began)
+
+
 async def _pause(trial: Trial, _statuses: Statuses) -> None:
     daemon = trial.random.choice(trial.group.daemons)
     trial.mark(f"pause {daemon.name}")
@@ -102,7 +117,7 @@ async def _lose(trial: Trial, _statuses: Statuses) -> None:
     await _again(trial, time.monotonic())
 
 
-FAULTS: Final[Sequence[Fault]] = (_rekey, _switch_over, _restart, _pause, _cut, _split, _lose)
+FAULTS: Final[Sequence[Fault]] = (_rekey, _switch_over, _restart, _kill_in_rekey, _pause, _cut, _split, _lose)
 
 
 def _some_time(trial: Trial) -> float:
