@@ -45,6 +45,10 @@ NEEDS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "interop/test_tls_legacy_wolfssl.py": ("dpkg-dev autoconf automake libtool make gcc", _can_build_wolfssl),
     "interop/test_tshark.py": ("tshark", lambda: shutil.which("tshark") is not None),
     "tls/test_wolfssl.py": ("libwolfssl-dev", _has_wolfssl),
+    "packaging/test_debian_package.py": ("debootstrap", lambda: shutil.which("debootstrap") is not None),
+    "packaging/test_units.py": ("debootstrap", lambda: shutil.which("debootstrap") is not None),
+    "quality/test_completions.py": ("zsh", lambda: shutil.which("zsh") is not None),
+    "quality/test_manuals.py": ("mandoc", lambda: shutil.which("mandoc") is not None),
     "tls": ("openssl", lambda: shutil.which("openssl") is not None),
 }
 """Tests, the Debian package that they need, and whether it is there."""

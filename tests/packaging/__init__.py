@@ -1,0 +1,1 @@
+"""The packages: wheel, source archive, .deb, and the systemd units in it."""

@@ -1,0 +1,76 @@
+"""The Debian package: built in Debian 13, and nothing in it that lintian would complain of."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.quality.tracked import ROOT
+
+pytestmark = pytest.mark.root
+
+
+def build(output: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Build the package; what went wrong is in the result."""
+    return subprocess.run(
+        [ROOT / "packaging" / "build-deb", output],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def field(package: Path, name: str) -> str:
+    """Return a field of a built package."""
+    command = ["dpkg-deb", "--field", str(package), name]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, which lintian has looked at."""
+    done = build(tmp_path_factory.mktemp("package"), PSKKEY_LINTIAN="yes")
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
+def test_lintian_has_nothing_to_say(package: Path) -> None:
+    assert package.is_file()
+
+
+def test_what_lintian_complains_of_ends_the_build(tmp_path: Path) -> None:
+    done = build(tmp_path, PSKKEY_LINTIAN="yes", PSKKEY_DEB_VERSION="0.1.0-1ubuntu1")
+    assert done.returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_depends_on_debian_packages_at_the_versions_of_debian_13(package: Path) -> None:
+    depends = {dependency.split()[0] for dependency in field(package, "Depends").split(", ")}
+    assert depends == {
+        "python3",
+        "systemd",  # or another that makes the user
+        "python3:any",
+        "python3-cryptography",
+        "python3-pydantic",
+        "python3-sdnotify",
+        "python3-zeroconf",
+    }
+    assert field(package, "Architecture") == "all"
+
+
+def test_what_it_installs_where(package: Path) -> None:
+    listed = subprocess.run(["dpkg-deb", "--contents", package], capture_output=True, text=True, check=True).stdout
+    names = {line.split()[5].removeprefix("./") for line in listed.splitlines()}
+    pages = {f"usr/share/man/man{page.suffix[1:]}/{page.name}.gz" for page in (ROOT / "packaging" / "man").iterdir()}
+    units = {f"usr/lib/systemd/system/{unit.name}" for unit in (ROOT / "systemd").iterdir()}
+    assert names >= pages | units
+    assert names >= {"etc/pskkey.toml", "usr/lib/sysusers.d/pskkey.conf", "usr/share/doc/pskkey/examples/group_keys.c"}
+    assert not [name for name in names if "tests" in name or "__pycache__" in name]
+
+
+def test_every_commit_is_newer_than_the_release(package: Path) -> None:
+    version = field(package, "Version")
+    assert subprocess.run(["dpkg", "--compare-versions", version, "ge", "0.1.0"], check=False).returncode == 0

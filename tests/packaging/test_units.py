@@ -1,0 +1,119 @@
+"""The systemd units: well formed, sandboxed as promised, and those for one group the same as those for several."""
+
+import re
+from difflib import unified_diff
+from pathlib import Path
+from shutil import copytree
+from typing import Final
+
+import pytest
+
+from tests.packaging.debian_tree import DebianTree
+from tests.quality.tracked import ROOT
+
+UNITS: Final = ROOT / "systemd"
+SERVICES: Final = ("pskkeyd.service", "pskkeyd@.service")
+MOST_EXPOSED: Final = 1.3
+"""Of `systemd-analyze security`: 0 is locked up, 10 is open."""
+
+
+@pytest.fixture(scope="module")
+def debian() -> DebianTree:
+    """Debian 13 with its systemd."""
+    return DebianTree("systemd")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_sandbox_is_as_tight_as_promised(debian: DebianTree, service: str) -> None:
+    said = debian.run(f"systemd-analyze security --offline=true --no-pager /mnt/{service}", UNITS)
+    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    print(f"{service}: {exposure}")
+    assert float(exposure) <= MOST_EXPOSED, said
+
+
+@pytest.mark.root
+def test_it_would_notice_a_hole_in_the_sandbox(debian: DebianTree, tmp_path: Path) -> None:
+    text = (UNITS / "pskkeyd.service").read_text(encoding="utf-8")
+    (tmp_path / "open.service").write_text(text.replace("NoNewPrivileges=yes", "NoNewPrivileges=no"), encoding="utf-8")
+    said = debian.run("systemd-analyze security --offline=true --no-pager /mnt/open.service", tmp_path)
+    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    assert float(exposure) > MOST_EXPOSED
+
+
+VERIFY: Final = """
+cp /mnt/* /etc/systemd/system
+touch /usr/bin/pskkeyd && chmod 0755 /usr/bin/pskkeyd
+systemd-analyze verify --man=no pskkeyd.service pskkeyd@two.service pskkeyd-keys@two.socket pskkeyd-control@two.socket
+"""
+
+
+@pytest.mark.root
+def test_systemd_understands_every_line(debian: DebianTree) -> None:
+    assert debian.run(VERIFY, UNITS) == ""
+
+
+@pytest.mark.root
+def test_it_would_not_understand_another(debian: DebianTree, tmp_path: Path) -> None:
+    units = tmp_path / "units"
+    copytree(UNITS, units)
+    service = units / "pskkeyd.service"
+    service.write_text(service.read_text(encoding="utf-8").replace("UMask=", "Umask="), encoding="utf-8")
+    assert "Umask" in debian.run(VERIFY, units)
+
+
+def changes(one: str, other: str) -> list[str]:
+    """Return the settings, without comments, that only one of two units has."""
+    difference = unified_diff(settings(one), settings(other), lineterm="", n=0)
+    return [line for line in difference if re.match(r"[+-][^+-]", line)]
+
+
+def settings(unit: str) -> list[str]:
+    """Return the lines of a unit that are no comments."""
+    lines = (UNITS / unit).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def test_a_group_more_has_the_same_daemon() -> None:
+    assert changes(*SERVICES) == [
+        "-Description=Group-key daemon for multicast DTLS",
+        "+Description=Group-key daemon for multicast DTLS, group %i",
+        "-Requires=pskkeyd-keys.socket pskkeyd-control.socket",
+        "-After=pskkeyd-keys.socket pskkeyd-control.socket",
+        "-AssertPathExistsGlob=/{etc,{etc,run,usr/lib}/credstore{,.encrypted},run/credentials/@{system,encrypted}}"
+        "/pskkey.psk",
+        "+Requires=pskkeyd-keys@%i.socket pskkeyd-control@%i.socket",
+        "+After=pskkeyd-keys@%i.socket pskkeyd-control@%i.socket",
+        "-ExecStart=/usr/bin/pskkeyd",
+        "+ExecStart=/usr/bin/pskkeyd --config /etc/pskkey/%i.toml",
+        "-    systemctl --no-block stop pskkeyd-keys.socket pskkeyd-control.socket'",
+        "+    systemctl --no-block stop pskkeyd-keys@%i.socket pskkeyd-control@%i.socket'",
+        "-ImportCredential=pskkey.psk",
+        "+ImportCredential=pskkey.%i.psk:pskkey.psk",
+    ]
+
+
+@pytest.mark.parametrize("name", ["keys", "control"])
+def test_a_group_more_has_the_same_sockets(name: str) -> None:
+    differing = {line[1:].partition("=")[0] for line in changes(f"pskkeyd-{name}.socket", f"pskkeyd-{name}@.socket")}
+    assert differing == {"Description", "ConditionPathExistsGlob", "ListenStream", "Service"}
+    text = (UNITS / f"pskkeyd-{name}@.socket").read_text(encoding="utf-8")
+    assert f"\nListenStream=/run/pskkey/%i/{name}.sock\n" in text
+    assert "\nService=pskkeyd@%i.service\n" in text
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_setting_stands_under_its_reason(service: str) -> None:
+    section = (UNITS / service).read_text(encoding="utf-8").partition("[Service]\n")[2].partition("[Install]")[0]
+    for paragraph in section.strip().split("\n\n"):
+        assert paragraph.startswith(("#", "User=")), paragraph
+
+
+def test_the_sockets_ask_for_the_psk_where_the_daemon_does() -> None:
+    places = {
+        re.sub("^(Assert|Condition)", "", line)
+        for name in ("pskkeyd.service", "pskkeyd-keys.socket", "pskkeyd-control.socket")
+        for line in (UNITS / name).read_text(encoding="utf-8").splitlines()
+        if "PathExistsGlob=" in line
+    }
+    assert len(places) == 1
