@@ -79,6 +79,14 @@ def test_a_master_that_is_stopped_hands_over(group: Group) -> None:
         group.wait_until_settled()
 
 
+def test_a_daemon_may_be_stopped_and_started_often(group: Group) -> None:
+    host = group.clients[0]
+    for _ in range(8):
+        host.run("systemctl", "stop", "pskkeyd")
+        host.run("systemctl", "start", "pskkeyd")
+    assert unit(host, "ActiveState") == "active"
+
+
 def test_who_connects_to_a_stopped_daemon_does_not_start_it(group: Group) -> None:
     host = group.clients[0]
     host.run("systemctl", "stop", "pskkeyd")
