@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from pskkey.core.actions import Connect, NoticeKind
-from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
+from pskkey.core.actions import Connect, NoticeKind, Send
+from pskkey.core.events import Attached, Connected, Direction, Disconnected, RekeyRequested, Session
+from pskkey.core.held import is_above, latest
 from pskkey.core.keyring import Keyring
+from pskkey.core.leases import Leases
 from pskkey.core.settings import Timing
 from pskkey.model import (
+    MAX_EPOCH,
     ErrorMessage,
     Handover,
     HeldKey,
@@ -17,13 +20,16 @@ from pskkey.model import (
     KeyNew,
     KeyNewReason,
     KeyState,
+    KeyWatch,
     Merge,
+    Process,
     Role,
 )
 from tests.core.door import Door, advert, join, member, notices, of, one, sent
 from tests.core.keys import entry, key
 
 LOW, HIGH, OTHER = "11111111", "99999999", "22222222"
+LOCAL = Session(Direction.LOCAL, 1)
 
 
 def state(*entries: object, sender_id: int = 3) -> KeyState:
@@ -176,6 +182,91 @@ def test_a_key_that_a_member_comes_over_with_is_kept_from_then_on() -> None:
     door.accept(3, sender(HIGH, sends_with=1, key_number=1, lease=9))
     door.wait(5.0)
     assert 1 in {e.epoch for e in door.node.keyring.entries}
+
+
+# --- epochs that start over: the seeds of kind "wrap" ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("epoch", "other", "is_later"),
+    [
+        (2, 1, True),
+        (1, 2, False),
+        (7, 7, False),
+        (1, MAX_EPOCH, True),
+        (MAX_EPOCH, 1, False),
+        (5, 0, True),
+        (0, 5, False),
+    ],
+)
+def test_an_epoch_is_later_by_the_shorter_way_round(epoch: int, other: int, is_later: bool) -> None:
+    assert is_above(epoch, other) is is_later
+    assert latest((epoch, other)) == (epoch if is_later else other)
+
+
+def late(epoch: int) -> Keyring:
+    """Return the ring of a master that sends with this epoch."""
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(epoch, 901, send=True)), 0.0)
+    ring.lead(0.0)
+    return ring
+
+
+def test_a_key_that_takes_the_place_of_one_on_its_way_has_another_epoch_also_after_the_last() -> None:
+    ring = late(MAX_EPOCH)
+    ring.roll()
+    assert ring.wants_key(1.0)
+    assert ring.install_fresh(key(902), 1.0), "the term rises"
+    ring.roll(above=MAX_EPOCH - 9)
+    assert not ring.wants_key(3.0), "above that is the one on its way already"
+    ring.roll(above=1)
+    assert ring.wants_key(3.0)
+    ring.install_fresh(key(903), 3.0)
+    assert [e.epoch for e in ring.entries] == [MAX_EPOCH, 2], "some have acknowledged the other one as epoch 1"
+
+
+def test_a_half_with_a_late_epoch_follows_when_epochs_have_started_over() -> None:
+    ring = late(MAX_EPOCH)
+    ring.follow(ring.state(), 1.0)
+    ring.adopt(state(entry(3, 902, send=True), entry(4, 903)), 1.0)
+    assert sending(ring) == MAX_EPOCH
+    ring.adopt(state(entry(3, 902), entry(4, 903, send=True)), 1.2)
+    assert sending(ring) == 4
+
+
+def test_an_acknowledgement_is_of_a_key_and_not_of_the_next_one_with_its_epoch() -> None:
+    door = Door().start()
+    session = door.become_client(HIGH)
+    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.receive(LOCAL, KeyWatch(will_send=True), KeyAck(1))
+    assert sent(KeyAck, door.log) == [KeyAck(1)]
+    door.receive(session, state(entry(1, 901, send=True), entry(2, 902), sender_id=1))
+    door.receive(LOCAL, KeyAck(2))
+    door.receive(session, state(entry(1, 901), entry(2, 902, send=True), sender_id=1))
+    told = door.receive(session, state(entry(2, 902, send=True), entry(1, 904), sender_id=1))
+    assert sent(KeyState, told)
+    assert not sent(KeyAck, told), "the session manager has not got it yet"
+    assert sent(KeyAck, door.receive(LOCAL, KeyAck(1))) == [KeyAck(1)]
+
+
+# --- peers that talk nonsense: the seeds of kind "babbler" ------------------------------------------------------
+
+
+def test_a_member_that_asks_for_a_merge_is_no_member_any_more() -> None:
+    door = Door(priority=200).start().become_master()
+    door.accept(1, join(LOW))
+    assert door.node.members.ids == {LOW}
+    door.receive(Session(Direction.INBOUND, 1), Merge(member(LOW), 1, 1, 1))
+    assert not door.node.members.ids
+    later = door.wait(1.0)
+    assert not [a for a in of(Send, later) if a.session == Session(Direction.INBOUND, 1)]
+
+
+def test_of_an_id_that_the_last_master_told_of_twice_nobody_has_the_lease() -> None:
+    leases = Leases()
+    leases.inherit({LOW: 4, HIGH: 4, OTHER: 5}, frozenset({5}), frozenset({1}))
+    assert [leases.sender_id(node) for node in (LOW, HIGH, OTHER)] == [None, None, 5]
+    assert leases.in_use() == {4, 5}
 
 
 # --- groups that are full: seed 52 ------------------------------------------------------------------------------

@@ -30,14 +30,15 @@ class Consumer:
     watches: bool = False
     asked_to_send: bool = False
     acknowledges: bool = False
-    acked: set[int] = field(default_factory=set)
+    acked: set[str] = field(default_factory=set)
+    """The fingerprints of the keys that it has acknowledged and that it was told of last."""
     told: KeyState | None = None
 
     @property
     def acked_epoch(self) -> int | None:
         """The newest epoch that it has acknowledged and that is still held; None if there is none."""
-        held = [e.epoch for e in self.told.entries] if self.told else []
-        return next((epoch for epoch in reversed(held) if epoch in self.acked), None)
+        held = self.told.entries if self.told else ()
+        return next((e.epoch for e in reversed(held) if e.key.fingerprint in self.acked), None)
 
 
 class Consumers:
@@ -106,11 +107,11 @@ class Consumers:
         """Tell whether a local session is open."""
         return session in self._consumers
 
-    def all_acknowledged(self, epoch: int) -> bool:
-        """Tell whether every session manager that acknowledges at all has acknowledged `epoch`."""
+    def all_acknowledged(self, key: Key) -> bool:
+        """Tell whether every session manager that acknowledges at all has acknowledged `key`."""
         if any(awaited.acknowledges for awaited in self._awaited.values()):
             return False
-        return all(epoch in c.acked for c in self._consumers.values() if c.acknowledges)
+        return all(key.fingerprint in c.acked for c in self._consumers.values() if c.acknowledges)
 
     # --- what happens -------------------------------------------------------------------------------------------
 
@@ -145,9 +146,10 @@ class Consumers:
     def acknowledge(self, session: Session, epoch: int) -> None:
         """A session manager installed `epoch`, which it was told of, for reception."""
         consumer = self._consumers[session]
-        if consumer.told is not None and epoch in {e.epoch for e in consumer.told.entries}:
-            consumer.acknowledges = True
-            consumer.acked.add(epoch)
+        for entry in consumer.told.entries if consumer.told is not None else ():
+            if entry.epoch == epoch:
+                consumer.acknowledges = True
+                consumer.acked.add(entry.key.fingerprint)
 
     def deliver(self, state: KeyState) -> None:
         """Tell every watcher what it does not know yet of `state`; who asked to send but may not, gets no send mark.
@@ -174,8 +176,9 @@ class Consumers:
                 theirs = state
             if theirs != consumer.told:
                 # What is told anew must be acknowledged anew: the same epoch may have another key.
-                held = {e.epoch for e in theirs.entries if consumer.told and _has(consumer.told, e)}
-                consumer.acked &= held
+                consumer.acked &= {
+                    e.key.fingerprint for e in theirs.entries if consumer.told and _has(consumer.told, e)
+                }
                 consumer.told = theirs
                 self._out.append(Send(consumer.session, theirs))
 

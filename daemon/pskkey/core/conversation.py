@@ -10,6 +10,7 @@ from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
 from pskkey.core.consumers import Consumers
 from pskkey.core.election import NOT_MASTER, Election
 from pskkey.core.events import Direction, Session
+from pskkey.core.held import latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
 from pskkey.core.settings import Settings
@@ -101,6 +102,8 @@ class Conversation:
             case Direction.INBOUND:
                 if session in self._inbound:
                     self._from_client(session, message, now)
+                    if any(isinstance(a, Disconnect) and a.session == session for a in self._out):
+                        self._members.lost(session, "its session was closed")
             case Direction.LOCAL:
                 if self._consumers.has(session):
                     self._from_consumer(session, message)
@@ -216,7 +219,7 @@ class Conversation:
             if held.send and (held.epoch, held.fingerprint) not in mine:
                 text = f"{join.member.name} comes with another group's key, epoch {held.epoch}: rolling above both"
                 self._out.append(Notice(NoticeKind.KEY_WANTED, text, {"peer": join.member.id}))
-                self._keyring.roll(above=max(h.epoch for h in join.held))
+                self._keyring.roll(above=latest(h.epoch for h in join.held))
                 return
 
     def _answer_key_request(self, session: Session) -> None:

@@ -41,7 +41,7 @@ from typing import assert_never
 from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
 from pskkey.core.attempts import Listening, Outbound, Phase, Takeover, as_member, successors
 from pskkey.core.events import Session
-from pskkey.core.merge import Rivals, Won, winner
+from pskkey.core.merge import Rivals, Won, above_both, winner
 from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
 from pskkey.model import Advert, Group, Handover, Join, Member, Merge, Role
@@ -208,7 +208,7 @@ class Election:
             self.outbound.drop()  # we asked it as well; only one of us may decide
         mine = self._make_merge()
         stays = winner(mine, merge)
-        term, epoch = max(mine.term, merge.term), max(mine.epoch, merge.epoch)
+        term, epoch = above_both(mine, merge)
         self._out.append(Send(session, Merge(self._settings.me, term, mine.members, epoch, winner=stays)))
         self._settle(stays, merge.master, merge.members, term, epoch, now)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from pskkey.model import MAX_KEY_ENTRIES, Key, KeyEntry, SavedKey, Turn
+from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, Key, KeyEntry, SavedKey, Turn
 
 
 @dataclass(slots=True)
@@ -61,3 +61,17 @@ def beside(own: HeldEntry, held: list[HeldEntry]) -> tuple[HeldEntry, ...]:
     room = MAX_KEY_ENTRIES - 1 - len(after)
     kept = before[-room:] if room > 0 else []
     return (*kept, own, *after) if own.turn is Turn.CURRENT else (own, *kept, *after)
+
+
+def is_above(epoch: int, other: int) -> bool:
+    """Tell whether an epoch comes after another (0: none), be it after a wrap: by the shorter way round."""
+    return epoch != 0 and (other == 0 or 0 < (epoch - other) % MAX_EPOCH <= MAX_EPOCH // 2)
+
+
+def latest(epochs: Iterable[int]) -> int:
+    """Return the epoch above which nobody's is, 0 for none."""
+    newest = 0
+    for epoch in epochs:
+        if is_above(epoch, newest):
+            newest = epoch
+    return newest

@@ -18,7 +18,7 @@ news to it, and so to the rest of its half, which is on its way.
 Epochs rise by one. After 65535 the count starts over at 1 and the term rises, so (term, epoch) always rises.
 """
 
-from pskkey.core.held import HeldEntry, beside, by_place
+from pskkey.core.held import HeldEntry, beside, by_place, is_above, latest
 from pskkey.core.settings import Timing
 from pskkey.model import (
     MAX_EPOCH,
@@ -80,14 +80,9 @@ class Keyring:
         return self._by_turn(Turn.NEXT)
 
     @property
-    def highest_epoch(self) -> int:
-        """Return the newest epoch known."""
-        return max((e.epoch for e in self.entries), default=0)
-
-    @property
-    def newest_epoch(self) -> int:
-        """Return the epoch of the key whose turn comes last; after a wrap it is not the highest."""
-        return self.entries[-1].epoch if self.entries else 0
+    def newest(self) -> HeldEntry | None:
+        """Return the key whose turn comes last; after a wrap it has not the highest epoch."""
+        return self.entries[-1] if self.entries else None
 
     @property
     def live_epochs(self) -> frozenset[int]:
@@ -144,7 +139,7 @@ class Keyring:
             for entry in theirs:
                 entry.turn, entry.since = Turn.PREVIOUS, now
             self._held = [*theirs, own]
-            self._roll_above = max(self._roll_above, *(e.epoch for e in self._held))
+            self._roll_above = latest((self._roll_above, *(e.epoch for e in self._held)))
             self.version += 1
         elif own is not None and self._by_turn(Turn.PREVIOUS) is None:
             self._held.insert(0, own)
@@ -155,9 +150,9 @@ class Keyring:
 
     def roll(self, above: int = 0) -> None:
         """Ask for a fresh key, with an epoch above `above`. Requests that come while one is under way are one."""
-        self._roll_above = max(self._roll_above, above)
+        self._roll_above = latest((self._roll_above, above))
         coming = self.next
-        if coming is None or coming.epoch <= self._roll_above:
+        if coming is None or not is_above(coming.epoch, self._roll_above):
             self._wanted = True
 
     def wants_key(self, now: float) -> bool:
@@ -170,21 +165,21 @@ class Keyring:
     def install_fresh(self, key: Key, now: float) -> bool:
         """Take the generated key: as current if it is the group's first, else as next. True: epochs wrapped."""
         self._wanted = self._generating = False
+        taken = set(self.live_epochs)  # with that of a key that this one replaces: some have acknowledged that already
         for entry in [e for e in self._held if e.turn is Turn.NEXT]:
             self._drop(entry)
         while len(self._held) >= MAX_KEY_ENTRIES:
             self._drop(min((e for e in self._held if e.turn is Turn.PREVIOUS), key=lambda e: e.since))
-        above = max(self.newest_epoch, self._roll_above)
-        wrapped = above >= MAX_EPOCH
-        epoch = 1 if wrapped else above + 1
-        while epoch in self.live_epochs:
-            epoch += 1
+        above = latest((self.newest.epoch if self.newest else 0, self._roll_above))
+        epoch = above % MAX_EPOCH + 1
+        while epoch in taken:
+            epoch = epoch % MAX_EPOCH + 1
         self._roll_above = 0
         self._last_roll = now
         turn = Turn.CURRENT if self.current is None else Turn.NEXT
         self._held.append(HeldEntry(epoch, key, turn, now))
         self.version += 1
-        return wrapped
+        return epoch < above
 
     def activate(self, now: float) -> None:
         """Everybody has the next key, or the deadline passed: send with it."""
@@ -283,12 +278,12 @@ class Keyring:
         self._is_listed = mine.is_among(adopted)
         if self._is_listed and not was_apart and (theirs is None or theirs not in news):
             return self._left_over(adopted)
-        newest = theirs.epoch if theirs else 0
+        sending = theirs.epoch if theirs else 0
         if own is None or not was_apart:
             own = HeldEntry(mine.epoch, mine.key, Turn.CURRENT, now)
             self._own_lease = self._lease
-            self._superseded_above = max(mine.epoch, newest)
-        if newest > self._superseded_above or (was_apart and was_listed and not self._is_listed):
+            self._superseded_above = latest((mine.epoch, sending))
+        if is_above(sending, self._superseded_above) or (was_apart and was_listed and not self._is_listed):
             own.turn, own.since = Turn.PREVIOUS, now
         elif not self._is_listed and any(e.turn is Turn.NEXT for e in news):
             own.since = now  # they roll above it, be it for the second time

@@ -44,9 +44,11 @@ class Leases:
 
     def inherit(self, holders: Mapping[str, int], used: frozenset[int], epochs: frozenset[int]) -> None:
         """Start from what the last master told: who holds which id, and which are in use under its keys, `epochs`."""
-        self._by_node = {node: _Lease(sender_id, None) for node, sender_id in holders.items()}
+        told = list(holders.values())
+        # Of an id that it told of twice, nobody knows whose it is.
+        self._by_node = {node: _Lease(i, None) for node, i in holders.items() if told.count(i) == 1}
         held = {lease.sender_id for lease in self._by_node.values()}
-        self._retired = dict.fromkeys(used - held, epochs)
+        self._retired = dict.fromkeys((used | {*told}) - held, epochs)
         self._inherited = epochs
 
     def grant(

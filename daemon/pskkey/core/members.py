@@ -90,7 +90,8 @@ class Members:
     @property
     def me(self) -> Member:
         """Return the master as a member, with its own lease and acknowledgement."""
-        return replace(self._with_lease(self._settings.me), acked_epoch=self._keyring.highest_epoch or None)
+        newest = self._keyring.newest
+        return replace(self._with_lease(self._settings.me), acked_epoch=newest.epoch if newest else None)
 
     def my_key_state(self) -> KeyState:
         """Return the key state as the master's own session managers may have it."""

@@ -7,6 +7,7 @@ be reached that way, it goes itself after a while.
 
 from typing import NamedTuple
 
+from pskkey.core.held import latest
 from pskkey.core.peers import Peers
 from pskkey.core.rank import candidate_order, merge_order
 from pskkey.core.settings import Settings
@@ -27,6 +28,11 @@ def winner(mine: Merge, other: Merge) -> str:
         return merge_order(merge.members, merge.master.priority, merge.master.id)
 
     return min(mine, other, key=order).master.id
+
+
+def above_both(mine: Merge, other: Merge) -> tuple[int, int]:
+    """Return the term and the epoch that whoever stays goes above."""
+    return max(mine.term, other.term), latest((mine.epoch, other.epoch))
 
 
 class Rivals:

@@ -80,7 +80,7 @@ class Node:
         self._conversation = Conversation(
             settings, self.election, self.members, self.keyring, self.consumers, self._out
         )
-        self._acked_epoch = 0
+        self._acked = ""
         self._joined_as: Join | None = None
         self._advertised: Advertise | None = None
         self._next_beacon = 0.0
@@ -158,7 +158,7 @@ class Node:
             case AdvertRemoved(node_id):
                 self.peers.forget(node_id)
             case Connected(session):
-                self._acked_epoch = 0  # whoever is at its other end was not told yet
+                self._acked = ""  # whoever is at its other end was not told yet
                 self.election.connected(session, now)
             case Accepted(session, address):
                 self._conversation.accepted(session, address)
@@ -267,7 +267,7 @@ class Node:
             self._conversation.ask_for_new_key(self._conversation.wanted)
         election.meet_rivals(members.ids, now)
         coming = keyring.next
-        if coming and members.all_acknowledged(coming.epoch, now) and self.consumers.all_acknowledged(coming.epoch):
+        if coming and members.all_acknowledged(coming.epoch, now) and self.consumers.all_acknowledged(coming.key):
             keyring.activate(now)
         if keyring.wants_key(now):
             self._out.append(GenerateKey())
@@ -281,15 +281,15 @@ class Node:
     def _follow(self, now: float) -> None:
         session = self.election.master_session
         if session is None:
-            self._acked_epoch, self._next_request = 0, now
+            self._acked, self._next_request = "", now
             return
         self._notices.leased(self._settings.me.sender_id, self.keyring.state().sender_id)
         if self._conversation.wanted is not None:
             self._conversation.ask_for_new_key(self._conversation.wanted)
-        newest = self.keyring.newest_epoch
-        if newest not in (0, self._acked_epoch) and self.consumers.all_acknowledged(newest):
-            self._acked_epoch = newest
-            self._out.append(Send(session, KeyAck(newest)))
+        newest = self.keyring.newest
+        if newest and newest.key.fingerprint != self._acked and self.consumers.all_acknowledged(newest.key):
+            self._acked = newest.key.fingerprint
+            self._out.append(Send(session, KeyAck(newest.epoch)))
         said = self._joined_as
         if said is not None and (said.sender, said.member) != (self.consumers.sends, self._settings.me):
             self._out.append(Send(session, self._join_message()))
@@ -319,7 +319,8 @@ class Node:
         return self._joined_as
 
     def _merge_message(self) -> Merge:
-        return Merge(self._settings.me, self.election.term, self.members.count, self.keyring.highest_epoch)
+        newest = self.keyring.newest
+        return Merge(self._settings.me, self.election.term, self.members.count, newest.epoch if newest else 0)
 
     def _switch_over(self, heir: str | None, now: float) -> None:
         """As master, hand over to a member; whoever is not master, or has no such member, lets it be."""
