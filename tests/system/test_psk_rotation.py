@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import signal
 import socket
 import struct
 import subprocess
@@ -16,8 +15,9 @@ from pskkey.adapters.tls_psk import client_context
 from pskkey.mcast import JoinedGroup, join
 from pskkey.psk import generate_psk_line, load_psk
 from tests.lab.daemon import PSKKEYD, Control, Daemon, Status
-from tests.lab.group import Group, key_of
+from tests.lab.group import key_of
 from tests.system.loopback import PORT, Loopback
+from tests.system.reloading import in_order, reload, until
 
 RATE = 50.0
 _PAYLOAD = struct.Struct(">BI")
@@ -107,20 +107,6 @@ def psk_of(daemon: Daemon) -> Path:
     return daemon.directory.with_name(f"psk{daemon.name[1:]}")
 
 
-async def reload(daemon: Daemon, said: str) -> None:
-    """Have it reload, and wait until it has said that."""
-    size = len(daemon.log)
-    daemon.signal(signal.SIGHUP)
-    await logged(daemon, said, size)
-
-
-async def logged(daemon: Daemon, text: str, after: int = 0, within: float = 10) -> None:
-    deadline = time.monotonic() + within
-    while text not in daemon.log[after:]:
-        assert time.monotonic() < deadline, f"no {text!r} in {daemon.log[after:]}"
-        await asyncio.sleep(0.01)
-
-
 async def key_client(address: str, psk: Path) -> int:
     """Fetch the key with a PSK; return the exit code."""
     command = [PSKKEYD.with_name("pskkey-client"), "--psk-file", psk, "--port", str(PORT), address]
@@ -133,9 +119,7 @@ async def key_client(address: str, psk: Path) -> int:
 async def test_the_documented_steps_interrupt_nothing(loopback: Loopback) -> None:
     old, new = (generate_psk_line(identity) + "\n" for identity in ("old", "new"))
     daemons = nodes(loopback, old)
-    group = Group(daemons)
-    group.start()
-    await group.together(20)
+    group = await in_order(daemons)
     old_file, new_file = loopback.directory / "old", loopback.directory / "new"
     for path, line in ((old_file, old), (new_file, new)):
         path.touch(0o600)
@@ -163,7 +147,7 @@ async def test_the_documented_steps_interrupt_nothing(loopback: Loopback) -> Non
                 psk_of(daemon).write_text(content)
                 await reload(daemon, said)
                 if content == new + old and daemon is not daemons[0]:
-                    await logged(daemon, "a session goes on with PSK identity 'new'", size)
+                    await until(daemon, "a session goes on with PSK identity 'new'", size)
             if content != new:
                 assert await key_client(address, old_file) == 0
             await group.stay_together(0.5)
@@ -201,16 +185,14 @@ async def test_the_documented_steps_interrupt_nothing(loopback: Loopback) -> Non
 async def test_a_master_that_has_only_the_removed_key_is_left(loopback: Loopback) -> None:
     old, new = (generate_psk_line(identity) + "\n" for identity in ("old", "new"))
     master, client = daemons = nodes(loopback, old, 2)
-    group = Group(daemons)
-    group.start()
-    await group.together(20)
+    group = await in_order(daemons)
     # The new one first on one node before the other has it: the session stays while the old one is accepted here.
     psk_of(client).write_text(new + old)
     await reload(client, "a session goes on with PSK identity 'old' for now: ")
     await group.stay_together(1)
     psk_of(client).write_text(new)
     await reload(client, "lost master n0: its PSK, identity 'old', was removed from our PSK file")
-    await logged(client, "we are master")
+    await until(client, "we are master")
     psk_of(master).write_text(new)
     await reload(master, "1 identity accepted")
     await group.together(15)
@@ -219,14 +201,12 @@ async def test_a_master_that_has_only_the_removed_key_is_left(loopback: Loopback
 async def test_a_session_moves_as_soon_as_the_master_takes_the_new_key(loopback: Loopback) -> None:
     old, new = (generate_psk_line(identity) + "\n" for identity in ("old", "new"))
     master, client = daemons = nodes(loopback, old, 2)
-    group = Group(daemons)
-    group.start()
-    await group.together(20)
+    group = await in_order(daemons)
     psk_of(client).write_text(new + old)
     await reload(client, "for now")
     psk_of(master).write_text(old + new)
     await reload(master, "2 identities accepted")
-    await logged(client, "a session goes on with PSK identity 'new'")
+    await until(client, "a session goes on with PSK identity 'new'")
     psk_of(master).write_text(new)
     await reload(master, "1 identity accepted")
     await group.stay_together(1)
@@ -236,9 +216,7 @@ async def test_a_session_moves_as_soon_as_the_master_takes_the_new_key(loopback:
 
 async def test_a_key_that_changes_under_its_identity_is_another_one(loopback: Loopback) -> None:
     master, client = daemons = nodes(loopback, f"same:{secrets.token_hex(32)}\n", 2)
-    group = Group(daemons)
-    group.start()
-    await group.together(20)
+    group = await in_order(daemons)
     line = f"same:{secrets.token_hex(32)}\n"
     psk_of(master).write_text(line)
     await reload(master, "n1 left: its PSK, identity 'same', was removed from our PSK file")

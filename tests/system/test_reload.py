@@ -14,45 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.daemon import Daemon, Status, to_toml
+from tests.lab.daemon import Daemon, Status
 from tests.lab.group import Group
 from tests.system.loopback import Loopback
 from tests.system.notify_socket import NotifySocket
 from tests.system.ordinary_user import USER, as_ordinary_user
-
-type Edits = Mapping[str, Mapping[str, object]]
-
-
-async def until(daemon: Daemon, text: str, after: int = 0, within: float = 5) -> str:
-    """Wait until the daemon has logged `text` after so many characters; return the log from there."""
-    deadline = time.monotonic() + within
-    while text not in (log := daemon.log[after:]):
-        assert time.monotonic() < deadline, f"no {text!r} in {log}"
-        await asyncio.sleep(0.01)
-    return log
-
-
-async def reload(daemon: Daemon, said: str = "reloaded") -> str:
-    """Have it reload; return what it says to that."""
-    size = len(daemon.log)
-    daemon.signal(signal.SIGHUP)
-    return await until(daemon, said, size)
-
-
-def edit(daemon: Daemon, edits: Edits) -> None:
-    """Change keys of its configuration, whole and at once."""
-    lines = daemon.config.read_text().splitlines()
-    for table, values in edits.items():
-        if f"[{table}]" not in lines:
-            lines.append(f"[{table}]")
-        for key, value in values.items():
-            place = lines.index(f"[{table}]") + 1
-            end = next((n for n in range(place, len(lines)) if lines[n].startswith("[")), len(lines))
-            lines[place:end] = [line for line in lines[place:end] if not line.startswith(f"{key} =")]
-            lines.insert(place, to_toml({table: {key: value}}).splitlines()[1])
-    new = daemon.config.with_suffix(".new")
-    new.write_text("\n".join(lines) + "\n")
-    new.replace(daemon.config)
+from tests.system.reloading import Edits, edit, in_order, reload, until
 
 
 async def status_of(daemon: Daemon) -> Status:
@@ -102,9 +69,7 @@ async def test_what_changes_at_run_time_and_what_needs_a_restart_is_told_by_name
 
 async def test_others_learn_of_it(loopback: Loopback) -> None:
     daemons = [loopback.daemon(name, {"node": {"priority": 200 - n}}) for n, name in enumerate(("n0", "n1", "n2"))]
-    group = Group(daemons)
-    group.start()
-    await group.together(15)
+    group = await in_order(daemons)
     edit(daemons[2], {"node": {"priority": 250}})
     await reload(daemons[2])
     for daemon in daemons:
@@ -133,9 +98,7 @@ async def _until_priority(daemon: Daemon, node: str, priority: int) -> None:
 
 async def test_times_apply_at_once(loopback: Loopback) -> None:
     daemons = [loopback.daemon(name, {"node": {"priority": 200 - n}}) for n, name in enumerate(("n0", "n1"))]
-    group = Group(daemons)
-    group.start()
-    await group.together(15)
+    group = await in_order(daemons)
     for daemon in daemons:
         edit(daemon, {"election": {"heartbeat_interval": 0.1, "dead_after": 0.4}})
         await reload(daemon)

@@ -1,0 +1,55 @@
+"""Files of running daemons to be changed, and reloads to be asked for and waited for."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Mapping, Sequence
+
+from tests.lab.daemon import Daemon, to_toml
+from tests.lab.group import Group
+
+type Edits = Mapping[str, Mapping[str, object]]
+
+
+async def until(daemon: Daemon, text: str, after: int = 0, within: float = 10) -> str:
+    """Wait until the daemon has logged `text` after so many characters; return the log from there."""
+    deadline = time.monotonic() + within
+    while text not in (log := daemon.log[after:]):
+        assert time.monotonic() < deadline, f"no {text!r} in {log}"
+        await asyncio.sleep(0.01)
+    return log
+
+
+async def reload(daemon: Daemon, said: str = "reloaded") -> str:
+    """Have it reload; return what it says to that."""
+    size = len(daemon.log)
+    daemon.signal(signal.SIGHUP)
+    return await until(daemon, said, size)
+
+
+def edit(daemon: Daemon, edits: Edits) -> None:
+    """Change keys of its configuration, whole and at once."""
+    lines = daemon.config.read_text().splitlines()
+    for table, values in edits.items():
+        if f"[{table}]" not in lines:
+            lines.append(f"[{table}]")
+        for key, value in values.items():
+            place = lines.index(f"[{table}]") + 1
+            end = next((n for n in range(place, len(lines)) if lines[n].startswith("[")), len(lines))
+            lines[place:end] = [line for line in lines[place:end] if not line.startswith(f"{key} =")]
+            lines.insert(place, to_toml({table: {key: value}}).splitlines()[1])
+    new = daemon.config.with_suffix(".new")
+    new.write_text("\n".join(lines) + "\n")
+    new.replace(daemon.config)
+
+
+async def in_order(daemons: Sequence[Daemon]) -> Group:
+    """Start daemons so that the first is the master, and wait until they are a group."""
+    first, *others = daemons
+    first.start()
+    await Group([first]).together(20)
+    for daemon in others:
+        daemon.start()
+    group = Group(daemons)
+    await group.together(20)
+    return group
