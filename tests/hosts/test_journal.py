@@ -8,8 +8,9 @@ import pytest
 from tests.hosts.group import Group, current_key, status
 from tests.hosts.host import Host
 
+MEMBER_JOINED = "834ee85d97864982b9a6b5ba22d9984f"
 SENDING = "284a1fc8f2d0450ea7924ce6869d01cf"
-"""That another key is sent with, by pskkeyd(8)."""
+"""Of pskkeyd(8): a node joined the master; another key is sent with."""
 
 pytestmark = pytest.mark.root
 
@@ -21,9 +22,10 @@ def test_events_have_fields_and_a_fixed_id(group: Group) -> None:
     shown = group.wait_until_settled()
     client_id = status(client)["node"]["id"]
 
-    joined = _entries(master, f"PSKKEY_PEER={client_id}")
-    assert any(entry["MESSAGE"].startswith(f"{client.name} joined") for entry in joined)
+    joined = _entries(master, f"PSKKEY_PEER={client_id}", f"MESSAGE_ID={MEMBER_JOINED}")
+    assert joined
     for entry in joined:
+        assert entry["MESSAGE"].startswith(f"{client.name} joined")
         assert entry["PSKKEY_GROUP"] == "default"
         assert entry["PSKKEY_NODE"] == shown["node"]["id"]
         assert entry["PSKKEY_ROLE"] == "master"
