@@ -225,6 +225,14 @@ def test_a_key_that_takes_the_place_of_one_on_its_way_has_another_epoch_also_aft
     assert [e.epoch for e in ring.entries] == [MAX_EPOCH, 2], "some have acknowledged the other one as epoch 1"
 
 
+def test_the_term_rises_also_when_epochs_start_over_above_another_halfs() -> None:
+    ring = late(60_006)
+    ring.roll(above=1)
+    assert ring.wants_key(1.0)
+    assert ring.install_fresh(key(902), 1.0), "from 60,006 it is a shorter way to 1 and on"
+    assert [e.epoch for e in ring.entries] == [60_006, 2]
+
+
 def test_a_half_with_a_late_epoch_follows_when_epochs_have_started_over() -> None:
     ring = late(MAX_EPOCH)
     ring.follow(ring.state(), 1.0)

@@ -1,159 +1,129 @@
 """A random group with random faults, the same for the same seed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 
-from pskkey.core.events import RekeyRequested, SwitchoverRequested
-from pskkey.model import KeyNewReason
-from tests.sim.host import Conditions, Host
+from tests.sim.faults import Faults
+from tests.sim.host import Broken, Host
 from tests.sim.invariants import (
     CONVERGES_WITHIN,
+    HOLD_DOWN,
     KEYS_SETTLE_WITHIN,
-    Broken,
+    Quiet,
     Watch,
     check_converged,
     check_keys_settled,
+    check_rest_is_whole,
 )
+from tests.sim.kinds import KINDS, Kind
+from tests.sim.tables import check_tables
 from tests.sim.traffic import Traffic
 from tests.sim.world import World
+
+SIZES = (5, 5, 5, 6, 6, 7, 8, 8, 9, 10, 11, 12, 14, 16, 20)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `error` is None if every invariant held."""
+    """How a run ended: `error` is None if every invariant held. `mute`: how often senders fell mute, by reason."""
 
     seed: int
     nodes: int
+    kind: str
     error: str | None
     transcript: tuple[str, ...]
+    mute: Counter[str] = field(default_factory=Counter)
 
 
-class Chaos:
-    """Draws faults for one world until the time is over, then mends everything."""
+class Run:
+    """One seed's world, from its making to its judgement."""
 
-    def __init__(self, world: World, traffic: Traffic, hosts: list[Host], duration: float) -> None:
-        self._world = world
-        self._traffic = traffic
-        self._hosts = hosts
-        self._end = world.now + duration
-        self._down: set[Host] = set()
+    def __init__(self, seed: int, nodes: int | None, kind: Kind | None) -> None:
+        self.world = world = World(seed)
+        rng = world.random
+        self.kind = kind or rng.choices(KINDS, [k.weight for k in KINDS])[0]
+        self.size = nodes or rng.choice(SIZES)
+        world.conditions.delay = (0.0003, rng.choice((0.002, 0.01, 0.05)))
+        world.conditions.advert_loss = rng.choice((0.0, 0.1, 0.4))
+        world.conditions.advert_twice = world.conditions.advert_late = rng.choice((0.0, 0.3))
+        self._populate()
+        Watch(world)
+        self.traffic = Traffic(world)
+        self.hosts = list(world.hosts)
+        if self.kind.has_twins:
+            self.traffic.twins = tuple(self.hosts[-2:])
+        self.end = rng.choice(self.kind.durations)
 
-    def begin(self) -> None:
-        """Schedule the first fault."""
-        self._next()
+    def _populate(self) -> None:
+        world, rng = self.world, self.world.random
+        all_alike = rng.random() < 0.5
+        room = max(2, self.size - rng.choice((1, 2))) if self.kind.has_little_room else 1024
+        numbers = rng.sample(range(256), min(self.size, 256)) if rng.random() < 0.1 else []
+        for n in range(self.size):
+            host = world.add(
+                priority=100 if all_alike else rng.choice((50, 100, 100, 200)),
+                eligible=rng.random() < 0.9,
+                sender_id=numbers[n] if n < len(numbers) else None,
+                max_members=room,
+                node_id=world.hosts[-1].member.id if self.kind.has_twins and n == self.size - 1 else None,
+            )
+            host.clock_ahead = rng.uniform(0.0, 100_000.0)
+            host.clock_rate = 1.0 + rng.uniform(-2e-4, 2e-4)
 
-    def _next(self) -> None:
-        world = self._world
-        when = world.now + world.random.expovariate(0.7)
-        if when < self._end:
-            world.at(when, self._fault)
-        else:
-            world.at(self._end, self._mend)
+    def go(self) -> None:
+        """Run to the end. Raises Broken."""
+        world, rng = self.world, self.world.random
+        at_once = rng.random() < 0.4
+        for host in self.hosts:
+            world.at(0.0 if at_once else rng.uniform(0, 3), partial(self._start_first, host))
+        stranger = self.kind.stranger(world, self.traffic, self.end) if self.kind.stranger else None
+        faults = Faults(world, self.traffic.managers, self.hosts, self.end)
+        when = rng.expovariate(0.7)
+        while when < self.end:
+            world.at(when, faults.strike)
+            when += rng.expovariate(0.7)
+        world.run_until(self.end)
+        if stranger is not None:
+            world.power_off(stranger)
+        faults.mend(start_again=lambda _host: rng.random() < 0.5)
+        world.run_until(self.end + CONVERGES_WITHIN)
+        if self.kind.has_twins:
+            twins = self.hosts[-2:]
+            check_rest_is_whole(world, twins)
+            self._part(rng.choice(twins))
+            world.run_until(world.now + CONVERGES_WITHIN + HOLD_DOWN)
+        self._check(world)
+        self.traffic.strict = True
+        world.run_until(world.now + KEYS_SETTLE_WITHIN)
+        self._check(world)
+        check_keys_settled(world)
+        Quiet(world)
+        world.run_until(world.now + (60.0 if world.random.random() < 0.05 else 5.0))
+        self._check(world)
+        self.traffic.check_flows()
+        check_tables(world, self.traffic.managers.started)
 
-    def _fault(self) -> None:
-        rng, world = self._world.random, self._world
-        host = rng.choice(self._hosts)
-        kinds: tuple[Callable[[Host], None], ...]
-        kinds = (self._crash, self._restart, self._pause, self._split, self._isolate, self._one_way, self._half_step)
-        kinds += (self._traffic.restart, self._rekey, self._switch_over)
-        rng.choice((*kinds, lambda _: world.heal(), lambda _: world.heal()))(host)
-        self._next()
+    def _part(self, twin: Host) -> None:
+        if twin.node is not None:
+            self.world.crash(twin)
 
-    def _crash(self, host: Host) -> None:
-        if host.node is not None and not host.paused:
-            self._world.crash(host)
-            self._down.add(host)
+    def _check(self, world: World) -> None:
+        managers = self.traffic.managers.on
+        senders = {h for h, m in managers.items() if any(one.will_send for one in m)}
+        check_converged(world, senders=senders)
 
-    def _restart(self, host: Host) -> None:
-        if host.node is not None and not host.paused:
-            self._world.crash(host)
-        if host.node is None:
-            self._down.discard(host)
-            self._world.start(host)
-
-    def _pause(self, host: Host) -> None:
-        world = self._world
-        if host.node is not None and not host.paused:
-            world.pause(host)
-            incarnation = host.incarnation
-            length = world.random.choice((0.2, 1.0, 2.0, 5.0, 15.0))
-            world.at(min(world.now + length, self._end), lambda: self._wake(host, incarnation))
-
-    def _wake(self, host: Host, incarnation: int) -> None:
-        if host.incarnation == incarnation and host.paused:
-            self._world.wake(host)
-
-    def _split(self, host: Host) -> None:
-        others = [h for h in self._hosts if h is not host and self._world.random.random() < 0.5]
-        self._world.note(host, f"is split off with {', '.join(h.name for h in others) or 'nobody'}")
-        self._world.split([host, *others])
-
-    def _isolate(self, host: Host) -> None:
-        self._world.note(host, "is isolated")
-        self._world.split([host])
-
-    def _one_way(self, host: Host) -> None:
-        other = self._world.random.choice(self._hosts)
-        if other is not host:
-            self._world.note(host, f"is no longer heard by {other.name}")
-            self._world.sever(host, other)
-
-    def _rekey(self, host: Host) -> None:
-        self._world.note(host, "is told to roll the key")
-        self._world.handle(host, RekeyRequested(KeyNewReason.OPERATOR))
-
-    def _switch_over(self, host: Host) -> None:
-        self._world.note(host, "is told to hand over")
-        self._world.handle(host, SwitchoverRequested())
-
-    def _half_step(self, host: Host) -> None:
-        """Let the process die in the middle of a step: between two of its actions."""
-        if host.node is not None and not host.paused:
-            self._world.crash_after[host] = self._world.random.randrange(4)
-            self._down.add(host)
-
-    def _mend(self) -> None:
-        world = self._world
-        world.note(self._hosts[0], "--- everything is mended ---")
-        world.heal()
-        world.crash_after.clear()
-        world.conditions.advert_loss = 0.0
-        for host in self._hosts:
-            if host.paused:
-                world.wake(host)
-            if host.node is None and world.random.random() < 0.5:
-                world.start(host)
+    def _start_first(self, host: Host) -> None:
+        if host.incarnation == 0:  # no fault has started it before
+            self.world.start(host)
 
 
-def _start_first(world: World, host: Host) -> None:
-    if host.incarnation == 0:  # no fault has started it before
-        world.start(host)
-
-
-def run(seed: int, nodes: int | None = None, duration: float = 15.0) -> Outcome:
+def run(seed: int, nodes: int | None = None, kind: Kind | None = None) -> Outcome:
     """Put a random group through random faults, and say what did not hold."""
-    world = World(seed)
-    rng = world.random
-    size = nodes or rng.choice((3, 3, 4, 5, 5, 6, 8, 10))
-    slow = rng.choice((0.002, 0.01, 0.05))
-    world.conditions = Conditions((0.0003, slow), rng.choice((0.0, 0.1, 0.4)), rng.choice((0.0, 0.3)))
-    all_alike = rng.random() < 0.5
-    for _ in range(size):
-        priority = 100 if all_alike else rng.choice((50, 100, 100, 200))
-        world.add(priority=priority, eligible=rng.random() < 0.9)
+    one = Run(seed, nodes, kind)
     error = None
     try:
-        Watch(world)
-        at_once = rng.random() < 0.5
-        for host in world.hosts:
-            world.at(0.0 if at_once else rng.uniform(0, 3), partial(_start_first, world, host))
-        Chaos(world, Traffic(world), world.hosts, duration).begin()
-        world.run_until(duration + CONVERGES_WITHIN)
-        check_converged(world)
-        world.run_until(world.now + KEYS_SETTLE_WITHIN)
-        check_converged(world)
-        check_keys_settled(world)
+        one.go()
     except Broken as broken:
         error = str(broken)
-    return Outcome(seed, size, error, tuple(world.transcript))
+    return Outcome(seed, one.size, one.kind.name, error, tuple(one.world.transcript), one.traffic.mute)

@@ -1,27 +1,37 @@
-"""What the simulated network consists of: hosts with their processes, and the streams between them."""
+"""What the simulated network consists of: devices with their clocks, and the streams between their processes."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Protocol
 
-from pskkey.core.events import Session
+from pskkey.core.actions import Action
+from pskkey.core.events import Event, Session
 from pskkey.core.node import Node
 from pskkey.core.settings import Timing
-from pskkey.model import Advert, Member
+from pskkey.model import Advert, Member, SavedState
 from pskkey.wire.packet import PacketReader
+
+
+class Broken(AssertionError):
+    """An invariant does not hold; the message says which and where."""
 
 
 @dataclass
 class Conditions:
-    """How the network behaves: delays in seconds, probabilities of adverts to be lost or to come twice."""
+    """How the network behaves: delays in seconds, and of adverts the probabilities of each mishap.
+
+    `advert_late`: held up for up to half a second, so that later ones overtake it.
+    """
 
     delay: tuple[float, float] = (0.0005, 0.01)
     advert_loss: float = 0.0
     advert_twice: float = 0.0
+    advert_late: float = 0.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Stream:
     """One session between two processes: its name, its decoder and what is on its way, at each end."""
 
@@ -32,23 +42,65 @@ class Stream:
     open: bool = True
 
     def other(self, host: "Host") -> "Host":
+        """Return who is at the other end."""
         return next(h for h in self.ends if h is not host)
+
+
+class Mind(Protocol):
+    """What runs on a host: a node of ours, or a program that only pretends to be one."""
+
+    def handle(self, event: Event, now: float) -> list[Action]: ...
+    def next_deadline(self) -> float | None: ...
 
 
 @dataclass(eq=False)
 class Host:
-    """A device: its node while its process runs, and what its mDNS cache and its sockets hold."""
+    """A device: its node while its process runs, its clock, and what its mDNS cache and its sockets hold.
+
+    `node` is our daemon; a host that runs something else has a `stranger` instead, and no node ever.
+    """
 
     name: str
     member: Member
     timing: Timing
+    max_members: int = 1024
     node: Node | None = None
+    stranger: Mind | None = None
+    saved: SavedState | None = None
     incarnation: int = 0
+    memory: int = 0
+    """Counts the times that it started with nothing that it knew before."""
     paused: bool = False
-    backlog: list[Callable[[], None]] = field(default_factory=list)
+    off: bool = False
+    """It has no power: nothing answers, not even its kernel."""
+    backlog: list[Event] = field(default_factory=list)
     cache: dict[str, Advert] = field(default_factory=dict)
     said: Advert | None = None
     streams: dict[Session, Stream] = field(default_factory=dict)
-    highest_term: int = 0
     accepted: Iterator[int] = field(default_factory=lambda: count(1))
-    timer: float | None = None
+    due: float | None = None
+    """When the node wants to be called, in virtual time."""
+    rings_at: float | None = None
+    """When the timer that is set will ring, in virtual time; it is set anew only for an earlier time."""
+    clock_ahead: float = 0.0
+    """Seconds by which its clock is ahead of virtual time, at time 0."""
+    clock_rate: float = 1.0
+    """Seconds that its clock goes in a second."""
+
+    @property
+    def mind(self) -> Mind | None:
+        """What runs on it, None while nothing does."""
+        return self.node or self.stranger
+
+    @property
+    def lives(self) -> bool:
+        """Tell whether something runs on it and is not held up."""
+        return (self.node is not None or self.stranger is not None) and not self.paused
+
+    def clock(self, now: float) -> float:
+        """Return what its clock shows at virtual time `now`."""
+        return now * self.clock_rate + self.clock_ahead
+
+    def when(self, shown: float) -> float:
+        """Return the virtual time at which its clock shows `shown`, rounded up."""
+        return (shown - self.clock_ahead) / self.clock_rate + 1e-7

@@ -1,7 +1,9 @@
-"""What must hold of a group: at every step, and once the network has been connected and quiet for a while."""
+"""What must hold of a group at every step, and once the network has been connected and quiet for a while."""
 
-from pskkey.model import SENDER_IDS, Role
-from tests.sim.host import Host
+from pskkey.core.actions import Action, Connect, Disconnect, Notice, NoticeKind, Send
+from pskkey.core.events import Accepted, Attached, Disconnected, Event, Session
+from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, SENDER_IDS, Role
+from tests.sim.host import Broken, Host
 from tests.sim.world import World
 
 CONVERGES_WITHIN = 12.0
@@ -11,75 +13,211 @@ discovery window, the claims of the candidates, the hold-downs of a rival and of
 KEYS_SETTLE_WITHIN = 12.0
 """Seconds after that in which the last old key is retired everywhere (`retire_after` and a roll)."""
 
+HOLD_DOWN = 62.0
+"""Seconds for which whoever was refused leaves the master alone at most, and a join."""
 
-class Broken(AssertionError):
-    """An invariant does not hold; the message ends with what repeats the run."""
+STEPS_A_SECOND = 400
+"""How often a node may be called in one virtual second at most, for each host that there is: it waits, not spins."""
 
 
 class Watch:
-    """Checks every step of every node."""
+    """Checks every step of every node.
+
+    A term never falls in the life of a process. Of one term and master, and while that one remembers, an epoch means
+    one key, and the epoch of the key that it sends with never falls, but for a wrap, which comes with a higher term.
+    (That one (term, epoch) is one key in the whole network cannot hold: two successors on two sides of a split take the
+    same term, each by the same rule, and know nothing of each other.) Nothing is sent on a session that is closed or
+    was never open. That nothing is done after `Stopped`, the world itself sees.
+    """
 
     def __init__(self, world: World) -> None:
-        self._terms: dict[tuple[Host, int], int] = {}
-        self._keys: dict[tuple[str, int, int], str] = {}
+        self._world = world
+        self._terms: dict[Host, tuple[int, int]] = {}
+        self._versions: dict[Host, tuple[int, int, int]] = {}
+        self._keys: dict[tuple[Host, int, int, int], str] = {}
+        self._epochs: dict[tuple[Host, int, Host, int], int] = {}
+        self._first_in: dict[tuple[Host, int, int], int] = {}
+        self._open: dict[Host, set[Session]] = {}
+        self._steps: dict[Host, tuple[int, int]] = {}
+        world.events.append(self._event)
+        world.actions.append(self._action)
         world.after_step.append(self._step)
+        world.ended.append(self._ended)
+
+    # --- sessions -----------------------------------------------------------------------------------------------
+
+    def _event(self, host: Host, event: Event) -> None:
+        if host.node is None:
+            return
+        match event:
+            case Accepted(session) | Attached(session):
+                self._open.setdefault(host, set()).add(session)
+            case Disconnected(session):
+                self._open.setdefault(host, set()).discard(session)
+            case _:
+                pass
+        second, steps = self._steps.get(host, (0, 0))
+        steps = steps + 1 if second == int(self._world.now) else 1
+        self._steps[host] = (int(self._world.now), steps)
+        if steps > STEPS_A_SECOND * (10 + len(self._world.hosts)):
+            raise Broken(f"{host.name} was called {steps} times within a second: it spins")
+
+    def _action(self, host: Host, action: Action) -> None:
+        if host.stranger is not None:
+            return
+        sessions = self._open.setdefault(host, set())
+        match action:
+            case Connect(session):
+                sessions.add(session)
+            case Send(session) if session not in sessions:
+                raise Broken(f"{host.name} sends {type(action.message).__name__} on {session}, which is not open")
+            case Disconnect(session):
+                sessions.discard(session)
+            case _:
+                pass
+
+    def _ended(self, host: Host) -> None:
+        self._open.pop(host, None)
+
+    # --- terms and keys -----------------------------------------------------------------------------------------
 
     def _step(self, host: Host) -> None:
         node = host.node
-        assert node is not None
-        life = (host, host.incarnation)
-        term = node.election.term
-        if term < self._terms.get(life, 0):
-            raise Broken(f"{host.name}: term went down from {self._terms[life]} to {term}")
-        self._terms[life] = term
-        entries = node.keyring.entries
-        if len(entries) > 3:
+        if node is None:
+            return
+        election, keyring = node.election, node.keyring
+        life, before = self._terms.get(host, (0, 0))
+        if life == host.incarnation and election.term < before:
+            raise Broken(f"{host.name}: term went down from {before} to {election.term}")
+        self._terms[host] = (host.incarnation, election.term)
+        if host.due is None and election.role is not Role.CLIENT:
+            raise Broken(f"{host.name} is {election.role} and waits for nothing: it gave up")
+        version = (host.incarnation, election.term, keyring.version)
+        if self._versions.get(host) == version:
+            return
+        self._versions[host] = version
+        entries = keyring.entries
+        if len(entries) > MAX_KEY_ENTRIES:
             raise Broken(f"{host.name} holds {len(entries)} keys")
         if sum(e.send for e in node.key_state().entries) > 1:
             raise Broken(f"{host.name} would send with two keys")
         if len({e.epoch for e in entries}) != len(entries):
             raise Broken(f"{host.name} has two keys of one epoch")
-        if node.next_deadline() is None and node.election.role is not Role.CLIENT:
-            raise Broken(f"{host.name} is {node.election.role} and waits for nothing: it gave up")
+        if election.role is Role.MASTER:
+            self._check_epochs(host)
+
+    def _check_epochs(self, host: Host) -> None:
+        node = host.node
+        assert node is not None
+        term = node.election.term
+        for entry in node.keyring.entries:
+            key = self._keys.setdefault((host, host.memory, term, entry.epoch), entry.key.fingerprint)
+            if key != entry.key.fingerprint:
+                raise Broken(f"{host.name}: two keys are epoch {entry.epoch} of its term {term}")
+        current = node.keyring.current
+        if current is not None:
+            about = (host, host.incarnation, host, term)
+            before = self._epochs.get(about, 0)
+            if current.epoch < before and not self._has_wrapped(before, term, host):
+                raise Broken(f"{host.name}: epoch went down from {before} to {current.epoch} in {term}")
+            self._epochs[about] = current.epoch
+            self._first_in.setdefault((host, host.memory, current.epoch), term)
+
+    def _has_wrapped(self, before: int, term: int, host: Host) -> bool:
+        return before > MAX_EPOCH // 2 and term > self._first_in[host, host.memory, before]
+
+
+class Quiet:
+    """From its making on: nobody changes its role and no key rolls."""
+
+    def __init__(self, world: World) -> None:
+        world.actions.append(self._action)
+
+    def _action(self, host: Host, action: Action) -> None:
+        match action:
+            case Notice(NoticeKind.ROLE_CHANGED, text) if "client" not in text and "master" not in text:
+                pass  # whom a full group has refused goes on asking
+            case Notice(NoticeKind.ROLE_CHANGED | NoticeKind.KEY_ROLLED | NoticeKind.MERGED, text):
+                raise Broken(f"{host.name} is not quiet: {text}")
+            case _:
+                pass
 
 
 def check_keys_settled(world: World) -> None:
-    """Everybody alive holds the same keys in the same turns, if there is anybody to lead them."""
-    if not any(h.member.eligible for h in world.hosts if h.node is not None):
-        return
-    held = {h.name: h.node.keyring.held() for h in world.hosts if h.node is not None}
+    """Everybody who has joined holds the same keys in the same turns."""
+    held = {h.name: h.node.keyring.held() for h in world.hosts if h.node is not None and h.node.election.master}
     if len(set(held.values())) > 1:
         raise Broken(f"the keys differ: {held}")
 
 
-def check_converged(world: World) -> None:
-    """One master, everybody alive its member, one term, one key to send with."""
+def check_converged(world: World, *, senders: set[Host] | None = None) -> None:
+    """One master, everybody alive its member as far as there is room, one term, one key to send with.
+
+    `senders` are the hosts that must have a sender id of their own; None: all.
+    """
     alive = [h for h in world.hosts if h.node is not None]
     masters = [h for h in alive if h.node and h.node.election.role is Role.MASTER]
-    if not any(h.member.eligible for h in alive):
-        if masters:
-            raise Broken("a node that is not eligible is master")
+    if not masters and not any(h.member.eligible for h in alive):
         return
     if len(masters) != 1:
         raise Broken(f"{len(masters)} masters: {', '.join(h.name for h in masters)}")
     master = masters[0]
     assert master.node is not None
-    for host in alive:
-        node = host.node
-        assert node is not None
-        if host is not master:
-            if node.election.role is not Role.CLIENT:
-                raise Broken(f"{host.name} is {node.election.role}, not a client")
-            if node.election.master is None or node.election.master.id != master.member.id:
-                raise Broken(f"{host.name} follows another master than {master.name}")
-        if node.election.term != master.node.election.term:
-            raise Broken(f"{host.name} is in term {node.election.term}, not {master.node.election.term}")
-        current, masters_own = node.keyring.current, master.node.keyring.current
-        if current is None or masters_own is None or current.key != masters_own.key:
-            raise Broken(f"{host.name} sends with {current}, the master with {masters_own}")
-        group = node.group()
-        if group is None or {m.id for m in group.members} != {h.member.id for h in alive}:
-            raise Broken(f"{host.name} does not know exactly the live members")
-        ids = [m.sender_id for m in group.members]
-        if len(alive) <= SENDER_IDS and (None in ids or len(set(ids)) != len(ids)):
-            raise Broken(f"sender ids are not unique: {ids}")
+    clients = [h for h in alive if h.node and h.node.election.role is Role.CLIENT]
+    if (wanted := min(len(alive), master.max_members) - 1) != len(clients):
+        roles = ", ".join(f"{h.name} is {h.node.election.role}" for h in alive if h.node and h not in clients)
+        raise Broken(f"{len(clients)} clients, not {wanted}: {roles}")
+    for host in clients:
+        _check_client(world, host, master)
+    ids = {m.id for m in master.node.members.group().members}
+    if ids != {h.member.id for h in (*clients, master)}:
+        raise Broken(f"{master.name} does not know exactly the live members")
+    must = [h for h in (*clients, master) if senders is None or h in senders]
+    _check_sender_ids(master, {h.member.id for h in must})
+
+
+def check_rest_is_whole(world: World, twins: list[Host]) -> None:
+    """Whatever two nodes with one id do, all others are members of one master.
+
+    When the two are masters themselves, since before they met, no other can tell them apart, and both keep their part.
+    """
+    others = [h for h in world.hosts if h.node is not None and h not in twins]
+    if not any(h.member.eligible for h in others):
+        return
+    masters = {m.name: m for h in others if (m := world.master_of(h)) is not None}
+    alone = [h.name for h in others if world.master_of(h) is None]
+    if alone or (len(masters) > 1 and not set(masters.values()) <= set(twins)):
+        raise Broken(f"beside two with one id: masters {', '.join(masters)}; without one {', '.join(alone) or 'none'}")
+    for host in others:
+        master = world.master_of(host)
+        if master is not None and host is not master:
+            _check_client(world, host, master)
+
+
+def _check_client(world: World, host: Host, master: Host) -> None:
+    node, leader = host.node, master.node
+    assert node is not None
+    assert leader is not None
+    if world.master_of(host) is not master:
+        raise Broken(f"{host.name} follows another master than {master.name}")
+    if node.election.term != leader.election.term:
+        raise Broken(f"{host.name} is in term {node.election.term}, not {leader.election.term}")
+    current, masters_own = node.keyring.current, leader.keyring.current
+    if current is None or masters_own is None or current.key != masters_own.key:
+        raise Broken(f"{host.name} sends with {current}, the master with {masters_own}")
+    group, masters_group = node.group(), leader.group()
+    if group is None or masters_group is None:
+        raise Broken(f"{host.name} knows no group")
+    if {(m.id, m.sender_id) for m in group.members} != {(m.id, m.sender_id) for m in masters_group.members}:
+        raise Broken(f"{host.name} does not know the members as the master does")
+
+
+def _check_sender_ids(master: Host, must: set[str]) -> None:
+    assert master.node is not None
+    group = master.node.members.group()
+    ids = [m.sender_id for m in group.members if m.sender_id is not None]
+    if len(set(ids)) != len(ids):
+        raise Broken(f"sender ids are not unique: {sorted(ids)}")
+    without = [m.name for m in group.members if m.id in must and m.sender_id is None]
+    if without and len(must) <= SENDER_IDS:
+        raise Broken(f"no sender id for {', '.join(without)}")

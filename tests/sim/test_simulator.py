@@ -6,8 +6,8 @@ from pskkey.core.events import RekeyRequested, SwitchoverRequested
 from pskkey.core.settings import Timing
 from pskkey.model import KeyNewReason, Role
 from tests.sim.chaos import run
-from tests.sim.host import Conditions, Host
-from tests.sim.invariants import Broken, Watch, check_converged, check_keys_settled
+from tests.sim.host import Broken, Conditions, Host
+from tests.sim.invariants import Watch, check_converged, check_keys_settled
 from tests.sim.traffic import Traffic
 from tests.sim.world import World
 
@@ -16,7 +16,7 @@ def group(size: int, seed: int = 1, *, timing: Timing | None = None) -> World:
     """Return a world whose `size` nodes have become one group."""
     world = World(seed)
     Watch(world)
-    Traffic(world)
+    Traffic(world, calm=True)
     for _ in range(size):
         world.add(timing=timing)
     for host in world.hosts:
@@ -39,7 +39,7 @@ def test_the_same_seed_gives_the_same_run_and_another_gives_another() -> None:
 
 def test_it_notices_two_masters() -> None:
     world = group(3)
-    world.split(world.hosts[:1])
+    world.reach.split(world.hosts[:1])
     world.run_until(20.0)
     assert len(masters(world)) == 2
     with pytest.raises(Broken, match="2 masters"):
@@ -85,7 +85,7 @@ def test_a_switchover_is_over_within_a_fifth_of_a_second_and_the_key_stays() -> 
 def test_a_cut_cable_of_the_master_is_noticed_within_two_and_a_half_seconds() -> None:
     world = group(5)
     lost = masters(world)[0]
-    world.split([lost])
+    world.reach.split([lost])
     world.run_until(world.now + 2.5)
     others = [h for h in world.hosts if h is not lost]
     assert sum(h.node is not None and h.node.election.role is Role.MASTER for h in others) == 1
@@ -95,10 +95,10 @@ def test_a_cut_cable_of_the_master_is_noticed_within_two_and_a_half_seconds() ->
 def test_a_split_heals_to_one_master_and_one_fresh_key_within_five_seconds() -> None:
     world = group(6)
     half = [h for h in world.hosts if h not in masters(world)][:3]
-    world.split(half)
+    world.reach.split(half)
     world.run_until(world.now + 30.0)
     assert len(masters(world)) == 2
-    world.heal()
+    world.reach.heal()
     world.run_until(world.now + 5.0)
     check_converged(world)
     world.run_until(world.now + 15.0)
@@ -133,7 +133,7 @@ def test_a_new_key_is_active_everywhere_within_half_a_second_also_after_a_takeov
 
 def test_adverts_that_are_mostly_lost_delay_but_do_not_part() -> None:
     world = World(3, Conditions(advert_loss=0.8))
-    Traffic(world)
+    Traffic(world, calm=True)
     for _ in range(6):
         world.start(world.add())
     world.run_until(30.0)

@@ -1,159 +1,256 @@
-"""A session manager beside every node, and what must hold of the datagrams that it would send.
+"""What must hold of the datagrams that session managers send, looked at whenever anything changes, so never between.
 
-It follows `keys.sock` as the real ones do: installs what is new, acknowledges it, sends with the marked key and counts
-its sequence numbers from zero under each key. That makes three things checkable from outside: no two processes ever
-send under one (key, sender id), nobody sends with a key that a fellow member cannot read, and a new key is not sent
-with before all fellow members hold it or its deadline has passed.
+No two processes ever send under one (key, sender id): each counts its sequence numbers from zero.
+
+Two session managers become *linked* when they are members of one master, as both were told, and each can read the
+other. From then on every datagram must be readable at its receiver, while it is sent and for `FLIGHT` after that,
+whatever happens to others: masters die, keys roll, halves merge. The link ends when one of the two devices or daemons
+dies, sleeps or finds its clock ahead, when it has to listen for a group anew, when a process ends, or when somebody can
+reach one of the two and not the other. So a key is neither sent with too early nor dropped too soon. Who installs
+slowly is waited for until the activation deadline, as is everybody.
+
+Members of one master, undisturbed for `SETTLED_AFTER`, must be linked. And a sender falls mute only for a reason: its
+daemon was told of a restart, or of a lease that is not its own any more.
 """
 
-from dataclasses import dataclass, field
-from itertools import count
+from collections import Counter
 
-from pskkey.core.actions import Action, Send
-from pskkey.core.events import Attached, Direction, Disconnected, Received, Session
-from pskkey.model import KeyAck, KeyState, KeyWatch, Process, Role
-from tests.sim.host import Host
-from tests.sim.invariants import Broken
+from pskkey.core.actions import Action, Notice, NoticeKind
+from pskkey.model import MAX_KEY_ENTRIES, Process, Role
+from tests.sim.host import Broken, Host
+from tests.sim.managers import Managers, SessionManager
 from tests.sim.world import World
 
-SAMPLE_EVERY = 0.25
-"""Seconds between two looks at who sends with what."""
+FLIGHT = 0.1
+"""Seconds that a datagram may be on its way."""
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks for pairs that have become fellow members; what they can read is looked at always."""
 
 SETTLED_AFTER = 2.5
-"""Seconds that two nodes must have been undisturbed members of one master before their datagrams are looked at."""
-
-
-@dataclass(eq=False)
-class SessionManager:
-    """One process on one host; `knows` are the fingerprints that it can receive with, `sends` what it sends with."""
-
-    host: Host
-    process: Process
-    session: Session
-    knows: frozenset[str] = frozenset()
-    sends: tuple[str, int] | None = None
-    acked: set[tuple[int, str]] = field(default_factory=set)
+"""Seconds that two nodes must have been undisturbed members of one master before they must be linked."""
 
 
 class Traffic:
-    """All session managers of a world. They die and start with their hosts, and now and then by themselves."""
+    """Watches all session managers of a world. `strict` is False while a peer talks nonsense with our PSK."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, calm: bool = False) -> None:
         self._world = world
-        self._numbers = count(1)
-        self._managers: dict[Host, SessionManager] = {}
-        self._lives: dict[Host, int] = {}
+        self.managers = Managers(world, calm=calm)
         self._senders: dict[tuple[str, int], Process] = {}
-        self._together: dict[tuple[object, ...], float] = {}
-        self.used: set[str] = set()
-        """The fingerprints of all keys that anything was sent with."""
-        world.watchers.append(self._performed)
-        world.after_step.append(self._stepped)
-        world.at(SAMPLE_EVERY, self._sample)
+        self._links: dict[SessionManager, dict[SessionManager, None]] = {}
+        """Who is linked with whom, both ways."""
+        self._stopped: dict[SessionManager, dict[str, float]] = {}
+        """By sender: when it sent with a key for the last time."""
+        self._fellows: dict[tuple[object, ...], float] = {}
+        self._distributed: dict[str, float] = {}
+        self.strict = True
+        self.foreign: set[str] = set()
+        """The fingerprints of keys that no node of ours has made."""
+        self.twins: tuple[Host, ...] = ()
+        """Hosts with the same id, of which one is refused now and again."""
+        self.mute: Counter[str] = Counter()
+        """How often a sender fell mute, by the reason."""
+        self.lapsed = 0
+        """How often a node went back to listening."""
+        self.crowded = 0
+        """How often a datagram could not be read by who holds three keys, and all newer ones."""
+        self._used_since: dict[str, float] = {}
+        self.managers.changed.append(self._installed)
+        self.managers.gone.append(self._forget)
+        world.ended.append(self._host_disturbed)
+        world.disturbed.append(self._host_disturbed)
+        world.reach.changed.append(self._reach_changed)
+        world.actions.append(self._told)
+        world.at(LOOK_EVERY, self._look)
 
-    def restart(self, host: Host) -> None:
-        """Let the session manager of a host end and another one begin."""
-        old = self._managers.pop(host, None)
-        if old is not None and host.node is not None:
-            self._world.note(host, "its session manager restarts")
-            self._world.handle(host, Disconnected(old.session, "gone"))
-            self._attach(host)
+    # --- what is sent -------------------------------------------------------------------------------------------
 
-    def _stepped(self, host: Host) -> None:
-        if self._lives.get(host) != host.incarnation:
-            # A new life of the host: everything on it has started anew.
-            self._lives[host] = host.incarnation
-            self._managers.pop(host, None)
-            self._world.at(self._world.now + self._world.random.uniform(0.0, 0.2), lambda: self._attach(host))
+    def _installed(self, manager: SessionManager, knew: frozenset[str], sent: tuple[str, int] | None) -> None:
+        now = self._world.now
+        if manager.sends != sent:
+            if sent is not None:
+                self._stopped.setdefault(manager, {})[sent[0]] = now
+            if manager.sends is not None:
+                self._begins(manager)
+            elif sent is not None:
+                self._falls_mute(manager)
+        if knew - manager.knows and not manager.lag:
+            for sender in self._links.get(manager, ()):
+                self._check(sender, manager, now)
+        if manager.sends != sent:
+            for receiver in self._links.get(manager, ()):
+                self._check(manager, receiver, now)
 
-    def _attach(self, host: Host) -> None:
-        if host.node is None or host in self._managers:
-            return
-        number = next(self._numbers)
-        session = Session(Direction.LOCAL, number)
-        manager = SessionManager(host, Process(1000 + number, 0, number), session)
-        self._managers[host] = manager
-        self._world.handle(host, Attached(session, manager.process))
-        self._world.handle(host, Received(session, KeyWatch(will_send=True)))
+    def _begins(self, manager: SessionManager) -> None:
+        sends = manager.sends
+        assert sends is not None
+        manager.memory = manager.host.memory
+        self._used_since.setdefault(sends[0], self._world.now)
+        first = self._senders.setdefault(sends, manager.process)
+        if first != manager.process and sends[0] not in self.foreign:
+            raise Broken(
+                f"{manager.host.name}: process {manager.process.pid} sends as {sends[1]} with key "
+                f"{self._name(sends[0])}, and so did process {first.pid}: sequence numbers repeat"
+            )
 
-    def _performed(self, host: Host, action: Action) -> None:
-        manager = self._managers.get(host)
+    def _falls_mute(self, manager: SessionManager) -> None:
+        host = manager.host
+        if manager.memory != host.memory:
+            reason = "whose daemon had forgotten everything"
+        elif sum(other.will_send for other in self.managers.on[host]) > 1:
+            reason = "beside another process that asks to send"
+        else:
+            reason = "unexplained"
+        self.mute[reason] += 1
+        self._world.note(host, f"its session manager falls mute: {reason}")
+
+    def _check(self, sender: SessionManager, receiver: SessionManager, now: float) -> None:
+        if sender.lag:
+            return  # it goes on with a key whose turn is over
+        used = [] if sender.sends is None else [sender.sends[0]]
+        used += [key for key, when in self._stopped.get(sender, {}).items() if now - when < FLIGHT]
+        for key in used:
+            if key in receiver.knows or not self.strict or self._was_too_slow(receiver, key, now):
+                continue
+            if self._has_no_room(receiver, key):
+                self.crowded += 1
+            else:
+                held = ", ".join(sorted(self._name(k) for k in receiver.knows)) or "none"
+                raise Broken(
+                    f"{sender.host.name} sends with key {self._name(key)}, which its fellow member "
+                    f"{receiver.host.name} cannot read (it has {held})"
+                )
+
+    def _was_too_slow(self, receiver: SessionManager, key: str, now: float) -> bool:
+        distributed = self._distributed.get(key, now)
+        if receiver.lag and receiver.told_at.get(key, now) >= self._used_since[key]:
+            return True  # it came when the key was in use already
+        if not receiver.lag or receiver.awaited_since is None or receiver.awaited_since > distributed:
+            return bool(receiver.lag)
+        return now - distributed >= receiver.host.timing.activation_deadline * 0.99
+
+    def _has_no_room(self, receiver: SessionManager, key: str) -> bool:
+        """Three keys are the most; where halves meet that have rolled again and again, one of the oldest must go."""
+        node = receiver.host.node
+        if node is None or len(receiver.knows) < MAX_KEY_ENTRIES:
+            return False
+        master = self._world.master_of(receiver.host)
+        current = None if master is None or master.node is None else master.node.keyring.current
+        return current is None or current.key.fingerprint != key
+
+    def _told(self, host: Host, action: Action) -> None:
         match action:
-            case Send(session, KeyState() as state) if manager is not None and session == manager.session:
-                self._install(manager, state)
+            case Notice(NoticeKind.ROLE_CHANGED, fields=fields) if fields["role"] == Role.LISTENING:
+                self.lapsed += 1
+                self._host_disturbed(host)
+            case Notice(NoticeKind.KEY_ROLLED, text):
+                self._distributed[text.rsplit(", ", 1)[1]] = self._world.now
             case _:
                 return
 
-    def _install(self, manager: SessionManager, state: KeyState) -> None:
+    def _name(self, fingerprint: str) -> str:
+        return self._world.keys.get(fingerprint, fingerprint)
+
+    # --- who is linked ------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
         world = self._world
-        prints = {(e.epoch, e.key.fingerprint) for e in state.entries}
-        manager.knows = frozenset(p for _, p in prints)
-        manager.acked &= prints
-        for epoch, fingerprint in sorted(prints - manager.acked):
-            manager.acked.add((epoch, fingerprint))
-            delay = world.random.uniform(0.0001, 0.02)
-            world.at(world.now + delay, lambda epoch=epoch: self._acknowledge(manager, epoch))  # type: ignore[misc]
-        marked = next((e.key.fingerprint for e in state.entries if e.send), None)
-        manager.sends = None if marked is None or state.sender_id is None else (marked, state.sender_id)
-        if manager.sends is not None:
-            self.used.add(manager.sends[0])
-            first = self._senders.setdefault(manager.sends, manager.process)
-            if first != manager.process:
-                raise Broken(
-                    f"{manager.host.name}: process {manager.process.pid} sends as {manager.sends[1]} with key "
-                    f"{manager.sends[0]}, and so did process {first.pid}: sequence numbers repeat"
-                )
+        world.at(world.now + LOOK_EVERY, self._look)
+        groups: dict[tuple[object, ...], list[SessionManager]] = {}
+        for host, managers in self.managers.on.items():
+            master = self._master(host)
+            if master is None or host.node is None:
+                continue
+            about: tuple[object, ...] = (master, master.incarnation, host.node.election.term, world.reach.side(host))
+            groups.setdefault(about, []).extend(m for m in managers if m.told_by == host.incarnation)
+        fellows: dict[tuple[object, ...], float] = {}
+        for about, members in groups.items():
+            known = {m.host: self._knows(m.host) for m in members}
+            for n, one in enumerate(members):
+                linked = self._links.setdefault(one, {})
+                for other in members[n + 1 :]:
+                    if other in linked or other.host is one.host or {one.host, other.host} & {*self.twins}:
+                        continue
+                    if other.host.member.id in known[one.host] and one.host.member.id in known[other.host]:
+                        self._meet(one, other, about, fellows)
+        self._fellows = fellows
 
-    def _acknowledge(self, manager: SessionManager, epoch: int) -> None:
-        if self._managers.get(manager.host) is manager:
-            self._world.handle(manager.host, Received(manager.session, KeyAck(epoch)))
+    def _knows(self, host: Host) -> frozenset[str]:
+        """Return the members of its group as a node was told of them."""
+        group = None if host.node is None else host.node.group()
+        return frozenset() if group is None else frozenset(m.id for m in group.members)
 
-    # --- who can read whom --------------------------------------------------------------------------------------
+    def _meet(
+        self,
+        one: SessionManager,
+        other: SessionManager,
+        about: tuple[object, ...],
+        fellows: dict[tuple[object, ...], float],
+    ) -> None:
+        if self._reads(one, other) and self._reads(other, one):
+            self._links[one][other] = None
+            self._links.setdefault(other, {})[one] = None
+            return
+        pair = (one, one.host.incarnation, other, other.host.incarnation, *about)
+        since = fellows[pair] = self._fellows.get(pair, self._world.now)
+        if self._world.now - since >= self._settled_after(one, other) and self.strict:
+            raise Broken(f"{one.host.name} and {other.host.name} follow one master and cannot read each other")
 
-    def _sample(self) -> None:
-        world = self._world
-        world.at(world.now + SAMPLE_EVERY, self._sample)
-        now_together = {}
-        for sender in self._managers.values():
-            for receiver in self._managers.values():
-                master = self._common_master(sender.host, receiver.host)
-                if sender is receiver or master is None or master.node is None:
-                    continue
-                lives = tuple((h, h.incarnation) for h in (sender.host, receiver.host, master))
-                pair = (*lives, sender, receiver, master.node.election.term)
-                now_together[pair] = self._together.get(pair, world.now)
-                if world.now - now_together[pair] >= self._settled_after(sender, receiver, master):
-                    self._check(sender, receiver)
-        self._together = now_together
+    def _reads(self, receiver: SessionManager, sender: SessionManager) -> bool:
+        return sender.sends is None or sender.sends[0] in receiver.knows
 
-    def _settled_after(self, sender: SessionManager, receiver: SessionManager, master: Host) -> float:
+    def _settled_after(self, one: SessionManager, other: SessionManager) -> float:
         """A key of one's own half, from before a merge, may stay in use until it is superseded or given up.
 
         It can stand in the way of the other half's key of the same epoch.
         """
-        assert master.node is not None
-        known = {e.key.fingerprint for e in master.node.keyring.entries}
-        timing = sender.host.timing
-        own_half = timing.activation_deadline + 2 * timing.rekey_spacing
-        is_one_group = all(m.sends is None or m.sends[0] in known for m in (sender, receiver))
-        return SETTLED_AFTER if is_one_group else SETTLED_AFTER + own_half
+        timing = one.host.timing
+        return SETTLED_AFTER + timing.activation_deadline + 2 * timing.rekey_spacing + one.lag + other.lag
 
-    def _common_master(self, a: Host, b: Host) -> Host | None:
-        """Return the master of both, if they are awake members of one term and all three reach each other."""
-        if a.node is None or b.node is None or a.paused or b.paused:
+    def _master(self, host: Host) -> Host | None:
+        """Return the master of a host, if both are awake and reach each other, and it is so in both their eyes."""
+        master = self._world.master_of(host)
+        if host.node is None or host.paused or master is None or master.node is None or master.paused:
             return None
-        one, other = a.node.election, b.node.election
-        if one.master is None or other.master is None or one.master.id != other.master.id or one.term != other.term:
-            return None
-        master = next(h for h in self._world.hosts if h.member.id == one.master.id)
-        if master.paused or master.node is None or master.node.election.role is not Role.MASTER:
-            return None
-        hosts = {a, b, master}
-        return None if any((x, y) in self._world.cut for x in hosts for y in hosts) else master
+        is_one = master.node.election.role is Role.MASTER and master.node.election.term == host.node.election.term
+        return master if is_one and self._world.reach.side(master) == self._world.reach.side(host) else None
 
-    def _check(self, sender: SessionManager, receiver: SessionManager) -> None:
-        if sender.sends is not None and sender.sends[0] not in receiver.knows:
-            raise Broken(
-                f"{sender.host.name} sends with key {sender.sends[0]}, which its fellow member {receiver.host.name} "
-                f"cannot read (it has {', '.join(sorted(receiver.knows)) or 'none'})"
-            )
+    def _forget(self, manager: SessionManager) -> None:
+        for other in self._links.pop(manager, ()):
+            self._links[other].pop(manager, None)
+        self._stopped.pop(manager, None)
+
+    def _host_disturbed(self, host: Host) -> None:
+        for manager in self.managers.on.get(host, []):
+            for other in self._links.pop(manager, ()):
+                self._links[other].pop(manager, None)
+
+    def _reach_changed(self) -> None:
+        reach = self._world.reach
+        for one, others in self._links.items():
+            for other in list(others):
+                if reach.side(one.host) != reach.side(other.host):
+                    del others[other]
+
+    # --- at the end ---------------------------------------------------------------------------------------------
+
+    def check_flows(self) -> None:
+        """In a group that is whole, one sender of each host sends, with the master's key, and all others read it."""
+        world = self._world
+        for host, managers in self.managers.on.items():
+            senders = [m for m in managers if m.will_send]
+            if host.node is None or not senders or self._master(host) is None:
+                continue
+            if sum(m.sends is not None for m in senders) != 1 and host.node.key_state().sender_id is not None:
+                raise Broken(f"{host.name}: {sum(m.sends is not None for m in senders)} of its processes send")
+            sending = next((m for m in senders if m.sends is not None), None)
+            current = host.node.keyring.current
+            if sending is None or sending.sends is None or current is None:
+                raise Broken(f"{host.name} is mute")
+            if sending.sends[0] != current.key.fingerprint:
+                raise Broken(f"{host.name} sends with {self._name(sending.sends[0])}")
+            for others in self.managers.on.values():
+                for other in others:
+                    if self._master(other.host) is self._master(host) and not self._reads(other, sending):
+                        raise Broken(f"{other.host.name} cannot read {host.name} in a quiet group ({world.now:.3f})")

@@ -170,8 +170,8 @@ class Keyring:
             self._drop(entry)
         while len(self._held) >= MAX_KEY_ENTRIES:
             self._drop(min((e for e in self._held if e.turn is Turn.PREVIOUS), key=lambda e: e.since))
-        above = latest((self.newest.epoch if self.newest else 0, self._roll_above))
-        epoch = above % MAX_EPOCH + 1
+        before = self.newest.epoch if self.newest else 0
+        epoch = latest((before, self._roll_above)) % MAX_EPOCH + 1
         while epoch in taken:
             epoch = epoch % MAX_EPOCH + 1
         self._roll_above = 0
@@ -179,7 +179,7 @@ class Keyring:
         turn = Turn.CURRENT if self.current is None else Turn.NEXT
         self._held.append(HeldEntry(epoch, key, turn, now))
         self.version += 1
-        return epoch < above
+        return epoch < before
 
     def activate(self, now: float) -> None:
         """Everybody has the next key, or the deadline passed: send with it."""

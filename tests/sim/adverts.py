@@ -1,0 +1,92 @@
+"""mDNS as the nodes see it: adverts are datagrams, delayed, lost, repeated, overtaken, and replayed by anybody.
+
+A receiver notices one only where it differs from what it has cached. Nothing tells of a death; only who leaves in good
+order says goodbye.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from pskkey.core.events import AdvertReceived, AdvertRemoved, Event
+from pskkey.model import Advert
+from tests.sim.host import Conditions, Host
+from tests.sim.reach import Reach
+from tests.sim.schedule import Schedule
+
+HISTORY = 64
+"""How many adverts an eavesdropper keeps for a replay."""
+
+
+class Adverts:
+    """All that is said over mDNS."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        hosts: list[Host],
+        reach: Reach,
+        conditions: Conditions,
+        give: Callable[[Host, Event], None],
+    ) -> None:
+        self._schedule = schedule
+        self._hosts = hosts
+        self._reach = reach
+        self._conditions = conditions
+        self._give = give
+        self._heard: list[Advert] = []
+
+    def say(self, sender: Host, advert: Advert) -> None:
+        """Announce `advert` to everybody."""
+        sender.said = advert
+        self._heard.append(advert)
+        if len(self._heard) > HISTORY:
+            # What is thrown away is drawn too, so that some of the oldest stay.
+            self._heard.pop(self._schedule.random.randrange(HISTORY))
+        for other in self._hosts:
+            if other is not sender:
+                self._send(sender, other, advert)
+
+    def query(self, host: Host) -> None:
+        """Ask who is there, as a process does when it starts: everybody who hears it answers."""
+        host.cache.clear()
+        for other in self._hosts:
+            if other is not host and other.lives and other.said and self._reach.passes(host, other):
+                self._send(other, host, other.said)
+
+    def goodbye(self, host: Host) -> None:
+        """Take leave."""
+        host.said = None
+        for other in self._hosts:
+            if other is not host and self._reach.passes(host, other):
+                self._schedule.at(self._schedule.now + self._delay(), partial(self._leaves, other, host.member.id))
+
+    def replay(self, to: Host) -> None:
+        """Let an eavesdropper send `to` once more what somebody said before."""
+        if self._heard:
+            self._arrives(to, self._schedule.random.choice(self._heard))
+
+    def _send(self, sender: Host, receiver: Host, advert: Advert) -> None:
+        random, conditions = self._schedule.random, self._conditions
+        times = 2 if conditions.advert_twice and random.random() < conditions.advert_twice else 1
+        for _ in range(times):
+            if not self._reach.passes(sender, receiver):
+                continue
+            if conditions.advert_loss and random.random() < conditions.advert_loss:
+                continue
+            delay = self._delay()
+            if conditions.advert_late and random.random() < conditions.advert_late:
+                delay += random.uniform(0.0, 0.5)
+            self._schedule.at(self._schedule.now + delay, partial(self._arrives, receiver, advert))
+
+    def _arrives(self, host: Host, advert: Advert) -> None:
+        if host.mind is not None and host.cache.get(advert.id) != advert:
+            host.cache[advert.id] = advert
+            self._give(host, AdvertReceived(advert))
+
+    def _leaves(self, host: Host, node_id: str) -> None:
+        if host.mind is not None:
+            host.cache.pop(node_id, None)
+            self._give(host, AdvertRemoved(node_id))
+
+    def _delay(self) -> float:
+        return self._schedule.random.uniform(*self._conditions.delay)

@@ -1,0 +1,218 @@
+"""The session managers beside every node: they follow `keys.sock` as the real ones do.
+
+Each installs what is new, acknowledges it, and sends with the marked key. They outlive a daemon that dies, and come
+back to the next one with all that they knew. Some are slow to install, some never acknowledge, some only receive, and
+when one is replaced the new process may be there before the old one has gone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+
+from pskkey.core.actions import Action, Send
+from pskkey.core.events import Attached, Direction, Disconnected, Received, Session
+from pskkey.model import KeyAck, KeyNew, KeyNewReason, KeyState, KeyWatch, Process
+from pskkey.wire.packet import encode
+from tests.sim.host import Host
+from tests.sim.world import World
+
+
+@dataclass(eq=False)
+class SessionManager:
+    """One process. `knows` are the fingerprints that it can receive with, `sends` the key and id that it sends with.
+
+    `lag`: seconds between being told of a key and having it installed.
+    """
+
+    host: Host
+    process: Process
+    will_send: bool
+    lag: float = 0.0
+    acknowledges: bool = True
+    session: Session | None = None
+    knows: frozenset[str] = frozenset()
+    sends: tuple[str, int] | None = None
+    acked: set[tuple[int, str]] = field(default_factory=set)
+    told_at: dict[str, float] = field(default_factory=dict)
+    """When it was first told of a key, by the fingerprint, if it is slow."""
+    memory: int = 0
+    """Which memory of its host's daemon let it send last."""
+    told_by: int = 0
+    """The incarnation of the daemon that it was last told something by."""
+    awaited_since: float | None = None
+    """When it first acknowledged something to the present daemon, which waits for it from then on."""
+
+
+class Managers:
+    """All session managers of a world. `changed` are told after one has installed a state, with what it did before."""
+
+    def __init__(self, world: World, *, calm: bool = False) -> None:
+        self._world = world
+        self._numbers = count(1)
+        self._calm = calm
+        self.started = 0
+        """How many there have been in all."""
+        self._by_session: dict[Session, SessionManager] = {}
+        self.on: dict[Host, list[SessionManager]] = {}
+        """Those that run, by host."""
+        self.changed: list[Callable[[SessionManager, frozenset[str], tuple[str, int] | None], None]] = []
+        self.gone: list[Callable[[SessionManager], None]] = []
+        world.started.append(self._daemon_started)
+        world.ended.append(self._daemon_ended)
+        world.actions.append(self._performed)
+
+    # --- what happens to them -----------------------------------------------------------------------------------
+
+    def start(self, host: Host, *, will_send: bool, lag: float = 0.0, acknowledges: bool = True) -> SessionManager:
+        """Start one on a host, and let it attach if there is a daemon."""
+        number = next(self._numbers)
+        self.started += 1
+        manager = SessionManager(host, Process(1000 + number, 0, number), will_send, lag, acknowledges)
+        self.on.setdefault(host, []).append(manager)
+        self._attach(manager)
+        return manager
+
+    def end(self, manager: SessionManager) -> None:
+        """Let one end; the daemon sees its connection close."""
+        host = manager.host
+        if manager not in self.on.get(host, []):
+            return
+        self.on[host].remove(manager)
+        session, manager.session, manager.sends = manager.session, None, None
+        for told in self.gone:
+            told(manager)
+        if session is not None:
+            del self._by_session[session]
+            self._world.handle(host, Disconnected(session, "gone"))
+
+    def replace(self, host: Host, overlap: float = 0.0) -> None:
+        """Let another process take the place of each; the old ones stay for `overlap` seconds."""
+        for old in list(self.on.get(host, [])):
+            self._world.note(host, f"its session manager is replaced{' while it still runs' if overlap else ''}")
+            if overlap:
+                self._world.at(self._world.now + overlap, partial(self.end, old))
+            else:
+                self.end(old)
+            self.start(host, will_send=old.will_send, lag=old.lag, acknowledges=old.acknowledges)
+
+    def ask_for_new_key(self, host: Host) -> None:
+        """Let a sender say that its sequence numbers run out."""
+        for manager in self.on.get(host, []):
+            if manager.will_send and manager.session is not None:
+                self._world.note(host, "its session manager wants a new key")
+                self._world.handle(host, Received(manager.session, KeyNew(KeyNewReason.SEQUENCE_HIGH_WATER)))
+                return
+
+    def reconnect(self, host: Host) -> None:
+        """Let each lose its connection and come again at once."""
+        for manager in list(self.on.get(host, [])):
+            session, manager.session = manager.session, None
+            if session is not None:
+                del self._by_session[session]
+                self._world.handle(host, Disconnected(session, "gone"))
+            self._attach(manager)
+
+    # --- with the daemon ----------------------------------------------------------------------------------------
+
+    def _daemon_started(self, host: Host) -> None:
+        random = self._world.random
+        incarnation = host.incarnation
+        if self.on.get(host):
+            for manager in self.on[host]:
+                self._later(random.uniform(0.01, 0.5), host, incarnation, partial(self._attach, manager))
+            return
+        kinds = [{"will_send": True}] if self._calm else self._drawn()
+        for kind in kinds:
+            self._later(random.uniform(0.0, 0.2), host, incarnation, partial(self.start, host, **kind))
+
+    def _drawn(self) -> list[dict[str, bool | float]]:
+        random = self._world.random
+        what = random.random()
+        if what < 0.75:
+            return [{"will_send": True}]
+        if what < 0.80:
+            return [{"will_send": False}]
+        if what < 0.85:
+            return [{"will_send": True, "lag": random.uniform(0.1, 8.0)}]
+        if what < 0.90:
+            return [{"will_send": True, "acknowledges": False}]
+        if what < 0.95:
+            return [{"will_send": True}, {"will_send": False}]
+        return [{"will_send": True}, {"will_send": True}]
+
+    def _later(self, delay: float, host: Host, incarnation: int, what: Callable[[], object]) -> None:
+        def do() -> None:
+            if host.incarnation == incarnation:
+                what()
+
+        self._world.at(self._world.now + delay, do)
+
+    def _daemon_ended(self, host: Host) -> None:
+        for manager in list(self.on.get(host, [])):
+            if manager.session is not None:
+                del self._by_session[manager.session]
+                manager.session = None
+            if host.off:
+                self.on[host].remove(manager)
+                manager.sends = None
+                for told in self.gone:
+                    told(manager)
+
+    def _attach(self, manager: SessionManager) -> None:
+        host = manager.host
+        if host.node is None or manager.session is not None or manager not in self.on[host]:
+            return
+        session = manager.session = Session(Direction.LOCAL, next(self._numbers))
+        self._by_session[session] = manager
+        manager.acked.clear()
+        manager.awaited_since = None
+        self._world.handle(host, Attached(session, manager.process))
+        self._world.handle(host, Received(session, KeyWatch(will_send=manager.will_send)))
+
+    def _performed(self, host: Host, action: Action) -> None:
+        match action:
+            case Send(session, KeyState() as state) if (manager := self._by_session.get(session)) is not None:
+                encode(state)
+                prints = tuple((e.epoch, e.key.fingerprint) for e in state.entries)
+                marked = next((e.key.fingerprint for e in state.entries if e.send), None)
+                sends = None if marked is None or state.sender_id is None else (marked, state.sender_id)
+                install = partial(self._install, manager, session, host.incarnation, prints, sends)
+                if manager.lag:
+                    for _, fingerprint in prints:
+                        manager.told_at.setdefault(fingerprint, self._world.now)
+                    self._world.at(self._world.now + manager.lag, install)
+                else:
+                    install()
+            case _:
+                return
+
+    def _install(
+        self,
+        manager: SessionManager,
+        session: Session,
+        incarnation: int,
+        prints: tuple[tuple[int, str], ...],
+        sends: tuple[str, int] | None,
+    ) -> None:
+        if manager.session != session:
+            return
+        world = self._world
+        manager.acked &= set(prints)
+        if manager.acknowledges:
+            for one in prints:
+                if one not in manager.acked:
+                    manager.acked.add(one)
+                    delay = 0.0 if manager.lag else world.random.uniform(0.0001, 0.02)
+                    world.at(world.now + delay, partial(self._acknowledge, manager, session, one[0]))
+        knew, sent = manager.knows, manager.sends
+        manager.knows = frozenset(p for _, p in prints)
+        manager.sends = sends
+        manager.told_by = incarnation
+        for told in self.changed:
+            told(manager, knew, sent)
+
+    def _acknowledge(self, manager: SessionManager, session: Session, epoch: int) -> None:
+        if manager.session == session:
+            manager.awaited_since = manager.awaited_since or self._world.now
+            self._world.handle(manager.host, Received(session, KeyAck(epoch)))

@@ -1,0 +1,179 @@
+"""TCP with TLS-PSK as the nodes see it: ordered and reliable, held up while its way is cut.
+
+When a process dies, its kernel ends its streams at the other side if it can still be heard; when a device loses its
+power, nobody says anything. What goes through is the real encoding.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from pskkey.core.actions import Connect
+from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Event, Received, Session
+from pskkey.errors import BadPacket
+from pskkey.model import Group, Heartbeat, KeyState, Message
+from pskkey.wire.packet import Door, PacketReader, Side, encode
+from tests.sim.host import Conditions, Host, Stream
+from tests.sim.reach import Reach
+from tests.sim.schedule import Schedule
+
+REFUSED = "connection refused"
+RETRY_CONNECT = 0.1
+"""Seconds after which a SYN without an answer is sent again."""
+RETRANSMIT = 0.2
+"""Seconds after which what was not acknowledged is sent again."""
+HEARTBEAT = encode(Heartbeat())
+
+
+class Streams:
+    """All streams between hosts."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        hosts: list[Host],
+        reach: Reach,
+        conditions: Conditions,
+        give: Callable[[Host, Event], None],
+    ) -> None:
+        self._schedule = schedule
+        self._hosts = hosts
+        self._reach = reach
+        self._conditions = conditions
+        self._give = give
+        # A GROUP goes to everybody in turn: it is encoded and decoded once, as the key server encodes it once.
+        self._group: tuple[Group | None, bytes, list[Message]] = (None, b"", [])
+        self.breaks_before_keys: set[Host] = set()
+        """Whose next KEY_STATE does not get through: the connection breaks instead."""
+
+    # --- what a host does ---------------------------------------------------------------------------------------
+
+    def connect(self, host: Host, action: Connect) -> None:
+        """Try to open a stream to the first host that has the address."""
+        target = next((h for h in self._hosts if h.member.addresses == action.addresses), None)
+        session, incarnation = action.session, host.incarnation
+        gives_up = self._schedule.now + action.timeout
+
+        def fail(reason: str) -> None:
+            if host.incarnation == incarnation:
+                self._give(host, Disconnected(session, reason))
+
+        def attempt() -> None:
+            if host.incarnation != incarnation:
+                return
+            now = self._schedule.now
+            if target is not None and self._reach.both_ways(host, target):
+                if target.mind is None and not target.off:
+                    self._schedule.at(now + self._delay(), partial(fail, REFUSED))
+                    return
+                if target.lives:
+                    self._open(host, session, target)
+                    return
+            if now + RETRY_CONNECT >= gives_up:
+                self._schedule.at(gives_up, partial(fail, "no answer"))
+            else:
+                self._schedule.at(now + RETRY_CONNECT, attempt)
+
+        # TCP and TLS take two round trips before the server knows of a session.
+        self._schedule.at(self._schedule.now + sum(self._delay() for _ in range(4)), attempt)
+
+    def send(self, host: Host, session: Session, message: Message) -> None:
+        """Send on a stream, if it is still there."""
+        stream = host.streams.get(session)
+        if stream is None or not stream.open:
+            return
+        if host in self.breaks_before_keys and isinstance(message, KeyState):
+            self.breaks_before_keys.discard(host)
+            self.close(host, session, "connection reset")
+            self._schedule.at(
+                self._schedule.now, partial(self._give, host, Disconnected(session, "connection reset by peer"))
+            )
+            return
+        receiver = stream.other(host)
+        if isinstance(message, Heartbeat):
+            data = HEARTBEAT
+        elif isinstance(message, Group):
+            data = self._encoded_group(message)
+        else:
+            data = encode(message)
+        self._deliver(stream, receiver, partial(self._arrives, stream, receiver, data))
+
+    def close(self, host: Host, session: Session, reason: str) -> None:
+        """End a stream; the other side hears of it after all that was sent before."""
+        stream = host.streams.pop(session, None)
+        if stream is None or not stream.open:
+            return
+        stream.open = False
+        receiver = stream.other(host)
+        self._deliver(stream, receiver, partial(self._ends, stream, receiver, reason))
+
+    def drop(self, host: Host) -> None:
+        """Let every stream of a host go dead without a word."""
+        for session, stream in list(host.streams.items()):
+            stream.open = False
+            del host.streams[session]
+
+    # --- on its way ---------------------------------------------------------------------------------------------
+
+    def _open(self, host: Host, session: Session, target: Host) -> None:
+        inbound = Session(Direction.INBOUND, next(target.accepted))
+        now = self._schedule.now
+        stream = Stream(
+            {host: session, target: inbound},
+            {host: PacketReader(Door.TLS, Side.CLIENT), target: PacketReader(Door.TLS, Side.SERVER)},
+            {host: deque(), target: deque()},
+            {host: now, target: now},
+        )
+        host.streams[session] = stream
+        target.streams[inbound] = stream
+        self._give(target, Accepted(inbound, host.member.addresses[0]))
+        self._deliver(stream, host, partial(self._connected, stream, host))
+
+    def _connected(self, stream: Stream, host: Host) -> None:
+        if stream.ends[host] in host.streams:
+            self._give(host, Connected(stream.ends[host]))
+
+    def _encoded_group(self, message: Group) -> bytes:
+        if self._group[0] is not message:
+            data = encode(message)
+            self._group = (message, data, PacketReader(Door.TLS, Side.CLIENT).receive_untrusted(data))
+        return self._group[1]
+
+    def _arrives(self, stream: Stream, receiver: Host, data: bytes) -> None:
+        session = stream.ends[receiver]
+        if receiver.mind is None or session not in receiver.streams:
+            return
+        if data is self._group[1]:
+            messages = self._group[2]
+        else:
+            try:
+                messages = stream.readers[receiver].receive_untrusted(data)
+            except BadPacket as error:
+                self.close(receiver, session, "bad packet")
+                self._give(receiver, Disconnected(session, str(error)))
+                return
+        for message in messages:
+            self._give(receiver, Received(session, message))
+
+    def _ends(self, stream: Stream, receiver: Host, reason: str) -> None:
+        if receiver.streams.pop(stream.ends[receiver], None) is not None:
+            self._give(receiver, Disconnected(stream.ends[receiver], reason))
+
+    def _deliver(self, stream: Stream, receiver: Host, what: Callable[[], None]) -> None:
+        schedule = self._schedule
+        when = max(schedule.now + self._delay(), stream.clear_at[receiver] + 1e-6)
+        stream.clear_at[receiver] = when
+        stream.coming[receiver].append(what)
+        schedule.at(when, partial(self._due, stream, receiver, receiver.incarnation))
+
+    def _due(self, stream: Stream, receiver: Host, incarnation: int) -> None:
+        if receiver.incarnation != incarnation:
+            return
+        if not self._reach.passes(stream.other(receiver), receiver):
+            again = partial(self._due, stream, receiver, incarnation)
+            self._schedule.at(self._schedule.now + RETRANSMIT, again)
+            return
+        stream.coming[receiver].popleft()()
+
+    def _delay(self) -> float:
+        return self._schedule.random.uniform(*self._conditions.delay)

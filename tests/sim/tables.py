@@ -1,0 +1,37 @@
+"""Whatever happens, a node does not grow: it holds no more than a bounded number of objects for each node there is."""
+
+import gc
+import types
+from collections import deque
+
+from tests.sim.host import Broken, Host
+from tests.sim.world import World
+
+OBJECTS_A_NODE = 500
+"""How many objects a node may hold at most, whatever it has been through."""
+
+OBJECTS_A_PEER = 40
+"""And how many for every host and session manager that there ever was."""
+
+_SHARED = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.CodeType, property)
+
+
+def held_by(host: Host) -> int:
+    """Return how many objects can be reached from a node."""
+    seen: set[int] = set()
+    queue: deque[object] = deque([host.node])
+    while queue:
+        one = queue.popleft()
+        if id(one) in seen or isinstance(one, _SHARED):
+            continue
+        seen.add(id(one))
+        queue.extend(gc.get_referents(one))
+    return len(seen)
+
+
+def check_tables(world: World, processes: int) -> None:
+    """No table of any node has grown with what has happened; `processes` session managers have run in all."""
+    limit = OBJECTS_A_NODE + OBJECTS_A_PEER * (len(world.hosts) + processes)
+    for host in world.hosts:
+        if host.node is not None and (held := held_by(host)) > limit:
+            raise Broken(f"{host.name} holds {held} objects, more than {limit}")

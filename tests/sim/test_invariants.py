@@ -1,0 +1,208 @@
+"""Each invariant can fail: a node, or what is done to it, is broken on purpose, and that is noticed."""
+
+from dataclasses import replace
+
+import pytest
+
+from pskkey.core.actions import Action, Advertise, Send, Stopped
+from pskkey.core.events import Disconnected, Event, RekeyRequested, StopRequested
+from pskkey.core.keyring import Keyring
+from pskkey.core.node import Node
+from pskkey.core.settings import Timing
+from pskkey.model import Advert, Heartbeat, KeyEntry, KeyNewReason, KeyState, Role
+from tests.sim.chaos import Outcome, run
+from tests.sim.host import Broken, Host
+from tests.sim.invariants import Quiet, Watch, check_converged, check_keys_settled, check_rest_is_whole
+from tests.sim.kinds import KINDS
+from tests.sim.tables import check_tables
+from tests.sim.traffic import Traffic
+from tests.sim.world import World
+
+
+class Stage:
+    """A group of three, watched."""
+
+    def __init__(self, *, timing: Timing | None = None, make_node: type[Node] = Node, size: int = 3) -> None:
+        self.world = World(1)
+        self.world.make_node = make_node
+        Watch(self.world)
+        self.traffic = Traffic(self.world, calm=True)
+        for _ in range(size):
+            self.world.start(self.world.add(timing=timing))
+        self.wait(5.0)
+        check_converged(self.world)
+
+    def wait(self, seconds: float) -> None:
+        self.world.run_until(self.world.now + seconds)
+
+    def master(self) -> tuple[Host, Node]:
+        return next((h, h.node) for h in self.world.hosts if h.node and h.node.election.role is Role.MASTER)
+
+    def client(self) -> tuple[Host, Node]:
+        return next((h, h.node) for h in self.world.hosts if h.node and h.node.election.role is Role.CLIENT)
+
+    def roll(self) -> None:
+        self.world.handle(self.master()[0], RekeyRequested(KeyNewReason.OPERATOR))
+        self.wait(2.0)
+
+
+def test_a_term_that_falls() -> None:
+    stage = Stage()
+    stage.client()[1].election.term -= 1
+    with pytest.raises(Broken, match="term went down"):
+        stage.wait(1.0)
+
+
+def test_two_keys_of_one_term_and_epoch() -> None:
+    stage = Stage()
+    node = stage.master()[1]
+    node.keyring = Keyring(Timing())
+    node.keyring.lead(0.0)
+    node.keyring.install_fresh(stage.world.fresh_key(), 0.0)
+    node.keyring.version = 99
+    with pytest.raises(Broken, match="two keys are epoch 1"):
+        stage.wait(1.0)
+
+
+def test_an_epoch_that_falls() -> None:
+    stage = Stage()
+    stage.roll()
+    node = stage.master()[1]
+    first = next(e for e in node.keyring.entries if e.epoch == 1)
+    node.keyring = Keyring(Timing())
+    node.keyring.lead(0.0)
+    node.keyring.install_fresh(first.key, 0.0)
+    node.keyring.version = 99
+    with pytest.raises(Broken, match="epoch went down from 2 to 1"):
+        stage.wait(1.0)
+
+
+def test_a_key_that_is_sent_with_before_all_have_it() -> None:
+    with pytest.raises(Broken, match="cannot read"):
+        Stage(timing=Timing(activation_deadline=0.0001)).roll()
+
+
+def test_a_key_that_is_dropped_while_others_still_send_with_it() -> None:
+    with pytest.raises(Broken, match="cannot read"):
+        Stage(timing=Timing(retire_after=0.0)).roll()
+
+
+def test_two_processes_that_send_under_one_key_and_id() -> None:
+    stage = Stage()
+    host, _ = stage.client()
+    stage.world.crash(host)
+    assert host.saved is not None
+    host.saved = replace(host.saved, sent_with=(), consumers=())  # a daemon that forgets who sent with what
+    for manager in list(stage.traffic.managers.on[host]):
+        stage.traffic.managers.end(manager)
+    stage.world.start(host)
+    with pytest.raises(Broken, match="sequence numbers repeat"):
+        stage.wait(3.0)
+
+
+def test_a_group_that_is_not_quiet() -> None:
+    stage = Stage()
+    Quiet(stage.world)
+    stage.wait(30.0)
+    with pytest.raises(Broken, match="not quiet"):
+        stage.roll()
+
+
+def test_keys_that_do_not_settle() -> None:
+    stage = Stage()
+    check_keys_settled(stage.world)
+    ring = stage.client()[1].keyring
+    entries = (*ring.wire_entries(), KeyEntry(2, stage.world.fresh_key(), send=False))
+    ring.adopt(KeyState(None, frozenset(), entries), 0.0)
+    with pytest.raises(Broken, match="the keys differ"):
+        check_keys_settled(stage.world)
+
+
+def test_a_sender_that_is_mute() -> None:
+    stage = Stage()
+    stage.traffic.check_flows()
+    host, _ = stage.client()
+    stage.traffic.managers.on[host][0].sends = None
+    with pytest.raises(Broken, match=r"0 of its processes send|mute"):
+        stage.traffic.check_flows()
+
+
+def test_it_counts_who_falls_mute_and_says_why() -> None:
+    stage = Stage()
+    host, _ = stage.client()
+    stage.world.crash(host)
+    stage.world.start(host, forgetful=True)
+    stage.wait(5.0)
+    assert dict(stage.traffic.mute) == {"whose daemon had forgotten everything": 1}
+    stage.traffic.check_flows()
+
+
+def test_tables_that_grow() -> None:
+    stage = Stage()
+    _, node = stage.master()
+    check_tables(stage.world, 3)
+    for number in range(400):
+        node.peers.learn(Advert("sim", f"{number:032x}", "n", 1, True, Role.CLIENT, 1, 1, ("10.1.1.1",), 1))
+    with pytest.raises(Broken, match="objects"):
+        check_tables(stage.world, 3)
+
+
+class Leaky(Node):
+    """Sends on sessions that are over."""
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        actions = super().handle(event, now)
+        return [*actions, Send(event.session, Heartbeat())] if isinstance(event, Disconnected) else actions
+
+
+def test_what_is_sent_on_a_closed_session() -> None:
+    stage = Stage(make_node=Leaky)
+    stage.world.crash(stage.client()[0])
+    with pytest.raises(Broken, match="which is not open"):
+        stage.wait(1.0)
+
+
+class Restless(Node):
+    """Does not know when to stop."""
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        actions = super().handle(event, now)
+        return [*actions, Advertise(Role.MASTER, 1, 1)] if Stopped() in actions else actions
+
+
+def test_what_is_done_after_the_end() -> None:
+    stage = Stage(make_node=Restless)
+    with pytest.raises(Broken, match="after it has stopped"):
+        stage.world.handle(stage.master()[0], StopRequested())
+
+
+class Spinning(Node):
+    """Wants to be called again at once, for ever."""
+
+    def next_deadline(self) -> float | None:
+        return 0.0
+
+
+def test_a_node_that_spins() -> None:
+    with pytest.raises(Broken, match="it spins"):
+        Stage(make_node=Spinning)
+
+
+def test_others_that_are_torn_apart_by_two_with_one_id() -> None:
+    stage = Stage(size=5)
+    hosts = stage.world.hosts
+    check_rest_is_whole(stage.world, hosts[:2])
+    stage.world.reach.split(hosts[3:])
+    stage.wait(10.0)
+    with pytest.raises(Broken, match="beside two with one id"):
+        check_rest_is_whole(stage.world, hosts[:2])
+
+
+def test_every_kind_of_run_is_held_and_repeats() -> None:
+    def held(seed: int, name: str) -> Outcome:
+        outcome = run(seed, nodes=5, kind=next(k for k in KINDS if k.name == name))
+        assert outcome.error is None
+        return outcome
+
+    for kind in KINDS:
+        assert held(3, kind.name).transcript == held(3, kind.name).transcript
