@@ -1,6 +1,7 @@
 """The Debian package of this tree, and what apt makes of it on a host."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -8,7 +9,8 @@ from typing import Final
 from tests.hosts.host import Host
 
 NAME: Final = "pskkey"
-_BUILD: Final = Path(__file__).parents[2] / "packaging" / "build-deb"
+_CHECKOUT: Final = Path(__file__).parents[2]
+_BUILD: Final = _CHECKOUT / "packaging" / "build-deb"
 _BUILD_WITHIN: Final = 600.0
 _APT_WITHIN: Final = 120.0
 
@@ -21,6 +23,17 @@ def build(directory: Path, version: str | None = None) -> Path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return Path(done.stdout.splitlines()[-1])
+
+
+def copy_source(host: Host, directory: str) -> None:
+    """Copy what git knows of this tree, as it lies here, to a directory of the host."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=_CHECKOUT, check=True, capture_output=True).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        source = _CHECKOUT / name
+        if source.exists():  # it may be deleted, and that not be committed
+            target = host.root / directory.lstrip("/") / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
 
 
 def version_of(package: Path) -> str:

@@ -18,6 +18,9 @@ from tests.hosts.host import Host
 
 pytestmark = pytest.mark.root
 
+INSTALLS_WITHIN = 180.0
+"""Seconds for the build and all that it takes."""
+
 
 def test_without_a_psk_nothing_starts_and_it_says_what_to_do(bare_host: Host, deb: Path) -> None:
     said = package.install(bare_host, deb)
@@ -60,6 +63,16 @@ def test_the_steps_that_the_installation_tells(bare_host: Host, deb: Path) -> No
     package.remove(bare_host)
     package.install(bare_host, deb)
     bare_host.run("pskkeyctl", "wait", "--role", "master")
+
+
+def test_one_command_from_the_source_tree(bare_host: Host) -> None:
+    bare_host.run("rm", "-rf", "/root/checkout")
+    package.copy_source(bare_host, "/root/checkout")
+    said = bare_host.run("/root/checkout/packaging/install", "--new-psk", within=INSTALLS_WITHIN).stdout
+    assert "Installing what the build takes" in said
+    assert '● master in group "default", term 1' in said
+    assert unit(bare_host, "ActiveState") == "active"
+    bare_host.run("pskkeyctl", "check-config")
 
 
 def test_the_psk_may_be_a_file_a_credential_or_an_encrypted_credential(group: Group) -> None:
