@@ -56,6 +56,7 @@ class Traffic:
         self.crowded = 0
         """How often a datagram could not be read by who holds three keys, and all newer ones."""
         self._used_since: dict[str, float] = {}
+        self._joined_at: dict[Host, float] = {}
         self.managers.changed.append(self._installed)
         self.managers.gone.append(self._forget)
         world.ended.append(self._host_disturbed)
@@ -126,6 +127,8 @@ class Traffic:
         distributed = self._distributed.get(key, now)
         if receiver.lag and receiver.told_at.get(key, now) >= self._used_since[key]:
             return True  # it came when the key was in use already
+        if receiver.lag and self._joined_at.get(receiver.host, 0.0) > distributed:
+            return True  # its master has not distributed the key to it
         if not receiver.lag or receiver.awaited_since is None or receiver.awaited_since > distributed:
             return bool(receiver.lag)
         return now - distributed >= receiver.host.timing.activation_deadline * 0.99
@@ -144,6 +147,8 @@ class Traffic:
             case Notice(NoticeKind.ROLE_CHANGED, fields=fields) if fields["role"] == Role.LISTENING:
                 self.lapsed += 1
                 self._host_disturbed(host)
+            case Notice(NoticeKind.MASTER_JOINED):
+                self._joined_at[host] = self._world.now
             case Notice(NoticeKind.KEY_ROLLED, text):
                 self._distributed[text.rsplit(", ", 1)[1]] = self._world.now
             case _:
@@ -188,7 +193,7 @@ class Traffic:
         about: tuple[object, ...],
         fellows: dict[tuple[object, ...], float],
     ) -> None:
-        if self._reads(one, other) and self._reads(other, one):
+        if self._reads(one, other) and self._reads(other, one) and self._are_of(about[0], one, other):
             self._links[one][other] = None
             self._links.setdefault(other, {})[one] = None
             return
@@ -196,6 +201,13 @@ class Traffic:
         since = fellows[pair] = self._fellows.get(pair, self._world.now)
         if self._world.now - since >= self._settled_after(one, other) and self.strict:
             raise Broken(f"{one.host.name} and {other.host.name} follow one master and cannot read each other")
+
+    def _are_of(self, master: object, *managers: SessionManager) -> bool:
+        """Tell whether a master has what they send with: what is only left over may be dropped at any time."""
+        if not isinstance(master, Host) or master.node is None:
+            return False
+        has = {e.key.fingerprint for e in master.node.keyring.entries}
+        return all(m.sends is None or m.sends[0] in has for m in managers)
 
     def _reads(self, receiver: SessionManager, sender: SessionManager) -> bool:
         return sender.sends is None or sender.sends[0] in receiver.knows
