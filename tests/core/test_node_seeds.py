@@ -152,6 +152,28 @@ def test_a_key_that_had_to_stand_back_for_our_own_halfs_is_there_when_that_is_gi
     assert ring.current.key == key(902), "not mute for ever"
 
 
+def test_a_newcomer_does_not_count_for_one_of_the_other_half() -> None:
+    door = merged(1)
+    door.accept(3, join(OTHER))
+    acked(door, 3, 2)
+    assert sending(door.node.keyring) == 1
+    door.accept(4, sender(HIGH, sends_with=1, key_number=801, lease=0))
+    acked(door, 4, 2)
+    assert sending(door.node.keyring) == 2
+
+
+def test_who_comes_to_lead_with_its_own_halfs_key_can_still_read_what_the_others_send() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(2, 902, send=True), entry(3, 903)), 1.0)
+    ring.lead(1.5)
+    assert sending(ring) == 1
+    assert {e.epoch for e in ring.entries} == {1, 2, 3}
+    assert ring.wants_key(1.5) or ring.roll() is None
+    ring.install_fresh(key(904), 3.0)
+    assert {e.epoch for e in ring.entries} == {1, 2, 4}, "nobody may send with 3 yet"
+
+
 # --- rolling soon after one another: seeds 2, 67 ----------------------------------------------------------------
 
 

@@ -134,10 +134,12 @@ class Keyring:
         self._own = None
         if own is not None and own.turn is Turn.CURRENT:
             # We come to lead while our half's own key was still in use: it simply stays the current one. The newest of
-            # the other half's keys is kept for what is still on its way; it cannot be ours to send with.
-            theirs = [e for e in self._held if e.epoch != own.epoch][-1:]
+            # the other half's keys are kept for those who still send with them; they cannot be ours to send with. The
+            # first to go is one that was still on its way, for nobody may have come to send with it.
+            theirs = [e for e in self._held if e.epoch != own.epoch][1 - MAX_KEY_ENTRIES :]
             for entry in theirs:
-                entry.turn, entry.since = Turn.PREVIOUS, now
+                entry.since = now - (1.0 if entry.turn is Turn.NEXT else 0.0)
+                entry.turn = Turn.PREVIOUS
             self._held = [*theirs, own]
             self._roll_above = latest((self._roll_above, *(e.epoch for e in self._held)))
             self.version += 1

@@ -42,6 +42,7 @@ class Members:
         self._next_flush = 0.0
         self._awaited: set[str] = set()
         self._expected = 0
+        self._before_merge: frozenset[str] = frozenset()
         self._awaited_until = 0.0
         self._told_epoch = 0
         self.told: Group | None = None
@@ -108,7 +109,8 @@ class Members:
         After a takeover those of the last master's group have not come yet, after a merge those of the other half; and
         they send and receive all the same.
         """
-        if now < self._awaited_until and (self._awaited or self.count < self._expected):
+        arrived = {j.member.id for j in self._joined.values() if j.join.held} - self._before_merge
+        if now < self._awaited_until and (self._awaited or len(arrived) < self._expected):
             return False
         return all(j.member.acked_epoch == epoch for j in self._joined.values())
 
@@ -136,7 +138,9 @@ class Members:
 
     def expect(self, others: int, now: float) -> None:
         """Another half, of `others` members, is about to come over: its master tells them now."""
-        self._expected = max(self._expected, self.count) + others
+        if not self._expected:
+            self._before_merge = self.ids
+        self._expected += others
         self._wait_for_them(now)
 
     def _wait_for_them(self, now: float) -> None:
