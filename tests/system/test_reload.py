@@ -97,16 +97,16 @@ async def _until_priority(daemon: Daemon, node: str, priority: int) -> None:
 
 
 async def test_times_apply_at_once(loopback: Loopback) -> None:
-    daemons = [loopback.daemon(name, {"node": {"priority": 200 - n}}) for n, name in enumerate(("n0", "n1"))]
+    patient = {"election": {"dead_after": 60}}
+    daemons = [loopback.daemon(name, {"node": {"priority": 200 - n}, **patient}) for n, name in enumerate(("n0", "n1"))]
     group = await in_order(daemons)
     for daemon in daemons:
-        edit(daemon, {"election": {"heartbeat_interval": 0.1, "dead_after": 0.4}})
+        edit(daemon, {"election": {"heartbeat_interval": 0.2, "dead_after": 1}})
         await reload(daemon)
     await group.stay_together(1)
-    size, began = len(daemons[1].log), time.monotonic()
+    size = len(daemons[1].log)
     daemons[0].signal(signal.SIGSTOP)
-    await until(daemons[1], "we are master of term 2", size, within=3)
-    assert time.monotonic() - began < 1.4  # with the former times it takes 1.5 s to find a master dead
+    await until(daemons[1], "we are master of term 2", size)
 
 
 @pytest.mark.parametrize(
