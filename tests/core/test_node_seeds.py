@@ -13,6 +13,7 @@ from pskkey.core.settings import Timing
 from pskkey.model import (
     MAX_EPOCH,
     ErrorMessage,
+    Group,
     Handover,
     HeldKey,
     Join,
@@ -297,6 +298,32 @@ def test_of_an_id_that_the_last_master_told_of_twice_nobody_has_the_lease() -> N
     leases.inherit({LOW: 4, HIGH: 4, OTHER: 5}, frozenset({5}), frozenset({1}))
     assert [leases.sender_id(node) for node in (LOW, HIGH, OTHER)] == [None, None, 5]
     assert leases.in_use() == {4, 5}
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_member_map_of_a_master_whose_keys_have_not_come_is_not_taken_for_that_of_ours(is_killed: bool) -> None:
+    door = Door().start()
+    session = door.become_client(HIGH)
+    door.give(Disconnected(session, "reset"))
+    door = door.restarted(now=door.now + 120.0)
+    again = one(Connect, door.hear(advert(OTHER, Role.MASTER, term=5)))
+    door.give(Connected(again.session))
+    members = (member(OTHER, sender_id=0), member("66666666", sender_id=1), member("55555555", sender_id=8))
+    door.receive(again.session, Group(5, OTHER, members, ("55555555", "66666666")))
+    if is_killed:
+        door = door.restarted()
+    else:
+        door.give(Disconnected(again.session, "reset"))
+        door.give(Disconnected(of(Connect, door.log)[-1].session, "refused"))
+    door.wait(3.0)
+    group = door.node.group()
+    assert door.node.election.role is Role.MASTER
+    assert group is not None
+    assert door.node.key_state().sender_id == 1, "as we had it with the keys that we hold"
+    joined = sent(KeyState, door.accept(1, sender("66666666", sends_with=5, key_number=905, lease=1)))
+    assert joined[0].sender_id is None
+    told = sent(KeyState, door.wait(2.0))
+    assert 1 not in {s.sender_id for s in told}, "not two of one id"
 
 
 # --- groups that are full: seed 52 ------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class Faults:
         fault, host = rng.choice(self._kinds), rng.choice(self._hosts)
         if rng.random() < 0.15:
             self.rekey(rng.choice(self._hosts))
-            self._world.at(self._world.now + rng.uniform(0.0, 0.15), partial(fault, host))
+            self._world.at(min(self._world.now + rng.uniform(0.0, 0.15), self._end), partial(fault, host))
         else:
             fault(host)
 

@@ -62,6 +62,9 @@ class Conversation:
         self._inbound: dict[Session, str] = {}
         self.handed_over: tuple[Member, ...] = ()
         """The member map that came with a HANDOVER to us, until the node has taken it."""
+        self.settled: Group | None = None
+        """The group as it was told together with the keys that we hold, so that its leases are leases of those."""
+        self._settled_in: Session | None = None
         self.wanted: KeyNewReason | None = None
         """Why a new key was asked for while there was no master to ask."""
         self._duplicate_told = float("-inf")
@@ -122,10 +125,11 @@ class Conversation:
             case KeyState():
                 if self._election.master_session == session:
                     self._keyring.adopt(message, now)
+                    self.settled, self._settled_in = self._election.group, session
             case Heartbeat():
                 pass
             case Handover():
-                self.handed_over = message.members
+                self.handed_over = message.members if session == self._settled_in else ()
                 self._election.handed_over(session, message, now)
             case Merge():
                 self._election.merge_answered(session, message, now)

@@ -76,7 +76,7 @@ class Election:
         self.role = Role.LISTENING
         self.term = 0
         self.group: Group | None = None
-        """What the last master told of the group."""
+        """What the last master told of the group. Its leases are of keys that may still be on their way to us."""
         self.yield_to: Handover | None = None
         """Set when a master steps down in favour of another: what to tell its clients."""
         self.won: list[Won] = []

@@ -25,7 +25,7 @@ class Grants:
         if not state.entries:
             return
         me = self._settings.me.id
-        holders = {node: sender_id for node, sender_id in leased.items() if sender_id is not None and node != me}
+        holders = {n: i for n, i in leased.items() if i is not None and i != state.sender_id and n != me}
         if state.sender_id is not None:
             holders[me] = state.sender_id
         self.leases.inherit(holders, state.senders, self._keyring.live_epochs)

@@ -41,10 +41,10 @@ class Memory:
         self._consumers = consumers
         election.term = saved.term
 
-    def state(self) -> SavedState:
-        """Return what the next process must know."""
+    def state(self, settled: Group | None) -> SavedState:
+        """Return what the next process must know; `settled` is the group as it was told with the keys that are held."""
         leads = self._election.role is Role.MASTER
-        group = self._members.told if leads else self._election.group
+        group = self._members.told if leads else settled
         if group is not None and group is not self._group:
             self._group, self.members = group, leases_of(group.members)
         return SavedState(

@@ -129,7 +129,7 @@ class Node:
 
     def saved_state(self) -> SavedState:
         """Return what the next process of this node must know."""
-        return self._memory.state()
+        return self._memory.state(self._conversation.settled)
 
     def key_state(self) -> KeyState:
         """Return the key state as session managers of this node may have it."""
@@ -237,8 +237,8 @@ class Node:
     def _follow_role(self, now: float) -> None:
         was, self._role = self._role, self.election.role
         if was is not Role.MASTER and self._role is Role.MASTER:
-            group = self.election.group
-            members = self._conversation.handed_over or (group.members if group else ())
+            group, settled = self.election.group, self._conversation.settled
+            members = self._conversation.handed_over or (settled.members if settled else ())
             last = leases_of(members) or self._memory.members
             if self.keyring.is_apart:
                 last = ()  # those are the leases of the other half, for another key
@@ -249,7 +249,7 @@ class Node:
             self.members.found(self.election.term, last, lost, state, now)
         elif was is Role.MASTER and self._role is not Role.MASTER:
             self.keyring.follow(self.members.my_key_state(), now)
-            self.election.group = self.members.group()
+            self.election.group = self._conversation.settled = self.members.group()
             self.members.dissolve(self.election.yield_to)
             self.election.yield_to = None
         self._conversation.handed_over = ()
