@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pskkey.adapters.tcp_errors import explain_connect_failure
+from pskkey.adapters.tcp_options import expect_small_messages
 from pskkey.adapters.tls_connection import CLOSE_TIMEOUT, TlsConnection
 from pskkey.adapters.tls_psk import client_context, explain_server_failure, require_psk
 from pskkey.core.actions import Connect
@@ -326,7 +327,7 @@ async def _connect_tcp(address: str, port: int) -> socket.socket:
         raise Unreachable(explain_connect_failure(error)) from None
     try:
         connected.setblocking(False)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        expect_small_messages(connected)
         await asyncio.get_running_loop().sock_connect(connected, target)
     except OSError as error:
         connected.close()

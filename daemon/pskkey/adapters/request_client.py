@@ -5,6 +5,7 @@ import ssl
 import time
 
 from pskkey.adapters.tcp_errors import explain_connect_failure
+from pskkey.adapters.tcp_options import expect_small_messages
 from pskkey.adapters.tls_psk import client_context, explain_server_failure, require_psk
 from pskkey.errors import BadPacket, HandshakeError, NoAnswer, PeerError, Unreachable
 from pskkey.psk import Psk
@@ -52,7 +53,7 @@ def _connect(address: str, port: int, deadline: float, bind: str | None) -> sock
         connected = socket.socket(family, kind, protocol)
         try:
             connected.settimeout(_remaining(deadline) / left)
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            expect_small_messages(connected)
             if bind is not None:
                 connected.bind((bind, 0))
             connected.connect(target)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pskkey.adapters.complaints import Complaints
 from pskkey.adapters.listening_sockets import open_listening_sockets
 from pskkey.adapters.process import return_freed_memory
+from pskkey.adapters.tcp_options import expect_small_messages
 from pskkey.adapters.tls_connection import CLOSE_TIMEOUT, Owner, TlsConnection
 from pskkey.adapters.tls_psk import explain_client_failure, server_context
 from pskkey.psk import PskFile
@@ -192,7 +193,7 @@ class TlsListener:
         connection = TlsConnection(self, handshake.address, handshake.port)
         try:
             async with asyncio.timeout(self._limits.handshake_timeout):
-                handshake.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                expect_small_messages(handshake.socket)
                 await _readable(handshake.socket)
                 context = server_context(psk, self._legacy_clients, connection.offered_identities)
                 handshake.begun = True
