@@ -252,7 +252,7 @@ async def test_a_daemon_tells_the_journal_of_all_that_happens(loopback: Loopback
         "RELOADED": {"PSKKEY_NODE": master.id},
         "RELOAD_FAILED": {"PRIORITY": "3"},
         "RESTART_NEEDED": {"PSKKEY_SETTING": "network.port"},
-        "STOPPED": {"PSKKEY_NODE": client.id},
+        "STOPPED": {"PSKKEY_NODE": client.id, "MESSAGE": "stopped"},
     }.items():
         assert fields.items() <= by_id[IDS[event]].items(), event
     assert not master.log
