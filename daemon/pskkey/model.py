@@ -305,9 +305,9 @@ class SavedRing:
 
 @dataclass(frozen=True, slots=True)
 class SavedConsumer:
-    """A session manager that was attached: whether it asked to send, and whether it acknowledges what it installs."""
+    """A session manager that was attached, by its memory: whether it asked to send, and whether it acknowledges."""
 
-    process: Process
+    memory: int
     asked_to_send: bool
     acknowledges: bool
 
@@ -317,8 +317,8 @@ class SavedState:
     """What a node must still know when its process has ended and another goes on in its place.
 
     It is saved before anybody is told of what it says, so what others know of us is never newer. `members` are the
-    nodes of the group as it was last told, with their sender ids; `sent_with` has the process that was told to send
-    with a key, by the key's fingerprint.
+    nodes of the group as it was last told, with their sender ids; `sent_with` has the memory that was told to send
+    with a key, by the key's fingerprint; 0 is nobody's.
     """
 
     group: str
@@ -327,5 +327,5 @@ class SavedState:
     term: int
     ring: SavedRing = SavedRing()
     members: tuple[tuple[str, int | None], ...] = ()
-    sent_with: tuple[tuple[str, Process], ...] = ()
+    sent_with: tuple[tuple[str, int], ...] = ()
     consumers: tuple[SavedConsumer, ...] = ()

@@ -32,7 +32,9 @@ SECOND = Process(11, 0, 2)
 
 def attach(door: Door, session: Session, process: Process) -> list[KeyState]:
     """Attach a session manager that sends; return what it is told."""
-    actions = door.give(Attached(session, process)) + door.receive(session, KeyWatch(will_send=True))
+    actions = door.give(Attached(session, process)) + door.receive(
+        session, KeyWatch(will_send=True, memory=process.pid)
+    )
     return sent(KeyState, [a for a in actions if isinstance(a, Send) and a.session == session])
 
 

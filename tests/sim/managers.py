@@ -30,6 +30,8 @@ class SessionManager:
     will_send: bool
     lag: float = 0.0
     acknowledges: bool = True
+    counters: int = 0
+    """The name of its memory of sequence numbers, if it gives one."""
     session: Session | None = None
     knows: frozenset[str] = frozenset()
     sends: tuple[str, int] | None = None
@@ -68,7 +70,9 @@ class Managers:
         """Start one on a host, and let it attach if there is a daemon."""
         number = next(self._numbers)
         self.started += 1
-        manager = SessionManager(host, Process(1000 + number, 0, number), will_send, lag, acknowledges)
+        counters = 0 if not self._calm and self._world.random.random() < 0.05 else 1000 + number
+        process = Process(1000 + number, 0, number)
+        manager = SessionManager(host, process, will_send, lag, acknowledges, counters)
         self.on.setdefault(host, []).append(manager)
         self._attach(manager)
         return manager
@@ -168,7 +172,7 @@ class Managers:
         manager.acked.clear()
         manager.awaited_since = None
         self._world.handle(host, Attached(session, manager.process))
-        self._world.handle(host, Received(session, KeyWatch(will_send=manager.will_send)))
+        self._world.handle(host, Received(session, KeyWatch(manager.will_send, manager.counters)))
 
     def _performed(self, host: Host, action: Action) -> None:
         match action:

@@ -99,6 +99,8 @@ class Traffic:
         host = manager.host
         if manager.memory != host.memory:
             reason = "whose daemon had forgotten everything"
+        elif not manager.counters:
+            reason = "without a name for its memory"
         elif sum(other.will_send for other in self.managers.on[host]) > 1:
             reason = "beside another process that asks to send"
         else:

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from pskkey.errors import BadPacket
 from pskkey.model import (
     Key,
-    Process,
     SavedConsumer,
     SavedKey,
     SavedLease,
@@ -36,7 +35,7 @@ rings = st.builds(
     leases,
     st.integers(0, 65535),
 )
-processes = st.builds(Process, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1))
+memories = st.integers(0, 2**64 - 1)
 fingerprints = st.binary(min_size=8, max_size=8).map(bytes.hex)
 states = st.builds(
     SavedState,
@@ -46,8 +45,8 @@ states = st.builds(
     st.integers(0, 2**53),
     rings,
     st.lists(st.tuples(st.text(max_size=32), st.none() | st.integers(0, 255)), max_size=20).map(tuple),
-    st.lists(st.tuples(fingerprints, processes), max_size=64).map(tuple),
-    st.lists(st.builds(SavedConsumer, processes, st.booleans(), st.booleans()), max_size=20).map(tuple),
+    st.lists(st.tuples(fingerprints, memories), max_size=64).map(tuple),
+    st.lists(st.builds(SavedConsumer, memories, st.booleans(), st.booleans()), max_size=20).map(tuple),
 )
 
 FULL = SavedState(
@@ -63,8 +62,8 @@ FULL = SavedState(
         65535,
     ),
     tuple((f"{number:032x}", number % 256 or None) for number in range(4096)),
-    tuple((f"{number:016x}", Process(2**32 - 1, 2**32 - 1, 2**64 - 1)) for number in range(64)),
-    (SavedConsumer(Process(1, 2, 3), asked_to_send=True, acknowledges=False),) * MAX_SAVED_CONSUMERS,
+    tuple((f"{number:016x}", 2**64 - 1) for number in range(64)),
+    (SavedConsumer(3, asked_to_send=True, acknowledges=False),) * MAX_SAVED_CONSUMERS,
 )
 
 

@@ -1,8 +1,10 @@
 """The session managers of this node: who watches the key state, and the one of them that may send.
 
-A sender that was restarted would count its sequence numbers from zero again under a key that was sent with before. So
-it is remembered which process was told to send with which key: another one gets that key for reception only, until the
-group sends with a key that no other process has sent with. A reconnect of the same process goes on at once.
+A sender that has lost its sequence numbers would count from zero again under a key that was sent with before. So each
+names its memory of them, with KEY_WATCH, and it is remembered which memory was told to send with which key: another one
+gets that key for reception only, until the group sends with a key that no other has sent with. Who reconnects with its
+memory goes on at once; who names none is another sender on each connection. A key that its sender was told to drop, or
+has lost the numbers of, is spent: nobody sends with it again.
 
 Of several that ask to send, the one that asked first may; when it leaves, the next.
 
@@ -17,6 +19,9 @@ from pskkey.core.actions import Action, Notice, NoticeKind, Send
 from pskkey.core.events import Session
 from pskkey.model import Key, KeyEntry, KeyState, Process, SavedConsumer
 
+NOBODY = 0
+"""The memory of a key that is spent."""
+
 SENT_WITH_LIMIT = 64
 """How many keys it is remembered for who sent with them; a ring holds three."""
 
@@ -27,6 +32,8 @@ class Consumer:
 
     session: Session
     process: Process
+    memory: int
+    """Of its sequence numbers: what it named, or, below zero, one that nobody else has."""
     watches: bool = False
     asked_to_send: bool = False
     acknowledges: bool = False
@@ -47,17 +54,17 @@ class Consumers:
     def __init__(
         self,
         out: list[Action],
-        sent_with: Iterable[tuple[str, Process]] = (),
+        sent_with: Iterable[tuple[str, int]] = (),
         awaited: Iterable[SavedConsumer] = (),
     ) -> None:
         self._out = out
         self._consumers: dict[Session, Consumer] = {}
         self._sent_with = dict(sent_with)
-        """By the fingerprint of a key, the process that was told to send with it."""
-        self._awaited = {consumer.process: consumer for consumer in awaited}
-        """Those of the daemon's last process that have not come back yet."""
-        self._askers = [c.process for c in self._awaited.values() if c.asked_to_send]
-        """The processes that ask to send, in the order in which they asked."""
+        """By the fingerprint of a key, the memory that was told to send with it."""
+        self._awaited = {consumer.memory: consumer for consumer in awaited}
+        """Those of the daemon's last process that have not come back yet, or not acknowledged anything again."""
+        self._askers = [c.memory for c in self._awaited.values() if c.asked_to_send]
+        """The memories that ask to send, in the order in which they asked."""
         self._delivered: KeyState | None = None
         """What was delivered last; None when somebody has come, gone, or asked since."""
 
@@ -70,9 +77,9 @@ class Consumers:
 
     @property
     def sender(self) -> Consumer | None:
-        """Return the session of the one process that sends: its latest, if it has reconnected."""
+        """Return the session of the one that sends: its latest, if it has reconnected."""
         first = self._askers[0] if self._askers else None
-        return next((c for c in reversed(self._consumers.values()) if c.asked_to_send and c.process == first), None)
+        return next((c for c in reversed(self._consumers.values()) if c.asked_to_send and c.memory == first), None)
 
     @property
     def sends(self) -> bool:
@@ -86,22 +93,23 @@ class Consumers:
 
     def saved(self) -> tuple[SavedConsumer, ...]:
         """Return who would be expected back if the daemon were restarted now, in their order as senders."""
-        there: dict[Process, SavedConsumer] = dict(self._awaited)
+        there: dict[int, SavedConsumer] = dict(self._awaited)
         for consumer in self._consumers.values():
-            if consumer.watches:
-                asks = consumer.process in self._askers
-                there[consumer.process] = SavedConsumer(consumer.process, asks, consumer.acknowledges)
-        askers = [there.pop(process) for process in self._askers]
+            memory = consumer.memory
+            if consumer.watches and memory > 0:
+                acknowledges = consumer.acknowledges or (memory in there and there[memory].acknowledges)
+                there[memory] = SavedConsumer(memory, memory in self._askers, acknowledges)
+        askers = [there.pop(memory) for memory in self._askers if memory > 0]
         return (*askers, *there.values())
 
-    def sent_with(self) -> tuple[tuple[str, Process], ...]:
-        """Return, by the fingerprint of a key, the process that was told to send with it."""
-        return tuple(self._sent_with.items())
+    def sent_with(self) -> tuple[tuple[str, int], ...]:
+        """Return, by the fingerprint of a key, the memory that was told to send with it; 0: none that will be back."""
+        return tuple((fingerprint, max(memory, NOBODY)) for fingerprint, memory in self._sent_with.items())
 
     def is_blocked(self, key: Key) -> bool:
         """Tell whether the one that sends must wait for another key than this."""
         sender = self.sender
-        return sender is not None and self._sent_with.get(key.fingerprint, sender.process) != sender.process
+        return sender is not None and self._sent_with.get(key.fingerprint, sender.memory) != sender.memory
 
     def has(self, session: Session) -> bool:
         """Tell whether a local session is open."""
@@ -117,7 +125,7 @@ class Consumers:
 
     def attach(self, session: Session, process: Process) -> None:
         """A process connected to `keys.sock`."""
-        self._consumers[session] = Consumer(session, process)
+        self._consumers[session] = Consumer(session, process, -1 - session.number)
 
     def detach(self, session: Session) -> None:
         """A process is gone."""
@@ -129,17 +137,19 @@ class Consumers:
         self._awaited.clear()
         self._review_askers()
 
-    def watch(self, session: Session, *, will_send: bool) -> None:
-        """KEY_WATCH came; it may come again, to be told anew or to change whether it sends."""
+    def watch(self, session: Session, *, will_send: bool, memory: int) -> None:
+        """KEY_WATCH came; it may come again, to be told anew, or to change whether it sends and with which memory."""
         consumer = self._consumers[session]
         consumer.watches, consumer.told, consumer.asked_to_send = True, None, will_send
-        if (returned := self._awaited.pop(consumer.process, None)) is not None:
-            consumer.acknowledges = returned.acknowledges
-        if will_send and consumer.process not in self._askers:
-            self._askers.append(consumer.process)
+        consumer.memory = memory or -1 - session.number
+        returned = self._awaited.get(memory)
+        if returned is not None and not returned.acknowledges:
+            del self._awaited[memory]
+        if will_send and consumer.memory not in self._askers:
+            self._askers.append(consumer.memory)
         self._review_askers()
         sender = self.sender
-        if will_send and sender is not None and sender.process != consumer.process:
+        if will_send and sender is not None and sender.memory != consumer.memory:
             text = f"process {consumer.process.pid} asks to send, but process {sender.process.pid} does: it may receive"
             self._out.append(Notice(NoticeKind.SECOND_SENDER, text, {"pid": consumer.process.pid}))
 
@@ -150,6 +160,15 @@ class Consumers:
             if entry.epoch == epoch:
                 consumer.acknowledges = True
                 consumer.acked.add(entry.key.fingerprint)
+                self._awaited.pop(consumer.memory, None)
+
+    def forgot(self, session: Session) -> None:
+        """A sender has not the sequence numbers of the key that it was told to send with."""
+        told = self._consumers[session].told
+        for entry in told.entries if told is not None else ():
+            if entry.send:
+                self._sent_with[entry.key.fingerprint] = NOBODY
+        self._delivered = None
 
     def deliver(self, state: KeyState) -> None:
         """Tell every watcher what it does not know yet of `state`; who asked to send but may not, gets no send mark.
@@ -164,7 +183,7 @@ class Consumers:
         key = next((e.key for e in state.entries if e.send), None)
         may_send = key is not None and state.sender_id is not None and not self.is_blocked(key)
         if key is not None and sender is not None and may_send:
-            self._sent_with[key.fingerprint] = sender.process
+            self._sent_with[key.fingerprint] = sender.memory
             for oldest in list(self._sent_with)[:-SENT_WITH_LIMIT]:
                 del self._sent_with[oldest]
         receive_only = replace(state, sender_id=None, entries=tuple(replace(e, send=False) for e in state.entries))
@@ -180,12 +199,20 @@ class Consumers:
                     e.key.fingerprint for e in theirs.entries if consumer.told and _has(consumer.told, e)
                 }
                 consumer.told = theirs
+                self._spend(consumer.memory, theirs)
                 self._out.append(Send(consumer.session, theirs))
+
+    def _spend(self, memory: int, told: KeyState) -> None:
+        """Whoever is told to drop a key drops its sequence numbers too."""
+        listed = {entry.key.fingerprint for entry in told.entries}
+        for fingerprint, sent in self._sent_with.items():
+            if sent == memory and fingerprint not in listed:
+                self._sent_with[fingerprint] = NOBODY
 
     def _review_askers(self) -> None:
         self._delivered = None
-        asking = {c.process for c in self._consumers.values() if c.asked_to_send}
-        self._askers = [p for p in self._askers if p in asking or p in self._awaited]
+        asking = {c.memory for c in self._consumers.values() if c.asked_to_send}
+        self._askers = [m for m in self._askers if m in asking or m in self._awaited]
 
 
 def _has(state: KeyState, entry: KeyEntry) -> bool:

@@ -187,11 +187,13 @@ class Conversation:
         match message:
             case KeyRequest():
                 self._answer_key_request(session)
-            case KeyWatch(will_send):
-                self._consumers.watch(session, will_send=will_send)
+            case KeyWatch(will_send, memory):
+                self._consumers.watch(session, will_send=will_send, memory=memory)
             case KeyAck(epoch):
                 self._consumers.acknowledge(session, epoch)
             case KeyNew(reason):
+                if reason is KeyNewReason.SENDER_RESTARTED:
+                    self._consumers.forgot(session)
                 self.ask_for_new_key(reason)
             case Heartbeat():
                 self._out.append(Send(session, Heartbeat()))

@@ -122,6 +122,8 @@ class Keyring:
         """Begin at `now` with what was saved; nothing can have had its turn since later than that."""
         for entry in (*self._held, *filter(None, [self._own])):
             entry.since = min(entry.since, now)
+        if self._own is not None and self.is_apart:
+            self._own.since = now  # its own half may be away just as long as we were
 
     def _by_turn(self, turn: Turn) -> HeldEntry | None:
         return next((e for e in self._held if e.turn is turn), None)

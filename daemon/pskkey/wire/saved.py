@@ -7,9 +7,8 @@
     keys       each: epoch u16 | suite u16 | turn u8 (0 previous, 1 current, 2 next) | since f64
                | pms[64] | server_random[32] | client_random[32]; `own`, if there is one, is the last
     members    each: leased u8 (0 or 1) | sender_id u8 | size u16 | node id, UTF-8
-    sent_with  each: fingerprint[8] | process
-    consumers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | process
-    process    pid u32 | uid u32 | started u64
+    sent_with  each: fingerprint[8] | memory u64
+    consumers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | memory u64
 
 It is read by the program that wrote it, or by another version of it, so a version or a size that is not known is
 refused as a whole: a node that begins anew is safe, one that half remembers is not.
@@ -22,7 +21,6 @@ from pskkey.errors import BadPacket
 from pskkey.model import (
     MAX_KEY_ENTRIES,
     Key,
-    Process,
     SavedConsumer,
     SavedKey,
     SavedLease,
@@ -44,8 +42,8 @@ _SIZE: Final = struct.Struct("!H")
 _LEASE: Final = struct.Struct("!BB32s")
 _MEMBER: Final = struct.Struct("!BB")
 _KEY: Final = struct.Struct("!HHBd64s32s32s")
-_SENT_WITH: Final = struct.Struct("!8sIIQ")
-_CONSUMER: Final = struct.Struct("!BIIQ")
+_SENT_WITH: Final = struct.Struct("!8sQ")
+_CONSUMER: Final = struct.Struct("!BQ")
 _TURNS: Final = tuple(Turn)
 _ASKED_TO_SEND: Final = 0x01
 _ACKNOWLEDGES: Final = 0x02
@@ -70,11 +68,11 @@ def encode_saved(state: SavedState) -> bytearray:
         encoded += _KEY.pack(saved.epoch, key.suite, turn, saved.since, key.pms.reveal(), *randoms)
     for node, sender_id in members:
         encoded += _MEMBER.pack(sender_id is not None, sender_id or 0) + _text(node)
-    for fingerprint, process in state.sent_with:
-        encoded += _SENT_WITH.pack(bytes.fromhex(fingerprint), *process)
+    for fingerprint, memory in state.sent_with:
+        encoded += _SENT_WITH.pack(bytes.fromhex(fingerprint), memory)
     for consumer in consumers:
         flags = _ASKED_TO_SEND * consumer.asked_to_send | _ACKNOWLEDGES * consumer.acknowledges
-        encoded += _CONSUMER.pack(flags, *consumer.process)
+        encoded += _CONSUMER.pack(flags, consumer.memory)
     if len(encoded) > MAX_SAVED_SIZE:
         raise ValueError(f"a saved state of {len(encoded)} bytes is over the limit of {MAX_SAVED_SIZE}")
     return encoded
@@ -92,9 +90,7 @@ def decode_saved_untrusted(encoded: bytes) -> SavedState:
         ring = tuple(_key(*reader.take(_KEY)) for _ in range(keys))
         own_key = _key(*reader.take(_KEY)) if own else None
         nodes = tuple(_member(reader) for _ in range(members))
-        sent = tuple(
-            (f.hex(), Process(*process)) for f, *process in (reader.take(_SENT_WITH) for _ in range(sent_with))
-        )
+        sent = tuple((f.hex(), memory) for f, memory in (reader.take(_SENT_WITH) for _ in range(sent_with)))
         known = tuple(_consumer(*reader.take(_CONSUMER)) for _ in range(consumers))
     except (struct.error, ValueError, IndexError):
         raise BadPacket("a saved state that is damaged") from None
@@ -146,5 +142,5 @@ def _key(
     return SavedKey(epoch, Key(Secret(pms), server_random, client_random, Suite(suite)), _TURNS[turn], since)
 
 
-def _consumer(flags: int, pid: int, uid: int, started: int) -> SavedConsumer:
-    return SavedConsumer(Process(pid, uid, started), bool(flags & _ASKED_TO_SEND), bool(flags & _ACKNOWLEDGES))
+def _consumer(flags: int, memory: int) -> SavedConsumer:
+    return SavedConsumer(memory, bool(flags & _ASKED_TO_SEND), bool(flags & _ACKNOWLEDGES))
