@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from pskkey.core.actions import Advertise, Disconnect, Send
-from pskkey.core.events import AddressesChanged, Connected, SettingsChanged
+from pskkey.core.actions import Advertise, Connect, Disconnect, NoticeKind, Send
+from pskkey.core.events import AddressesChanged, Attached, Connected, Direction, Disconnected, Session, SettingsChanged
 from pskkey.core.settings import Timing
-from pskkey.model import Group, Handover, Heartbeat, Join, KeyAck, Role
-from tests.core.door import Door, join, of, refusal, sent
+from pskkey.model import Group, Handover, Heartbeat, Join, KeyAck, KeyWatch, Process, Role, Suite
+from tests.core.door import Door, join, notices, of, one, refusal, sent
 
 CHANGED = SettingsChanged("new", 7, eligible=True, max_members=1024, preempt=False, timing=Timing())
 
@@ -28,6 +28,28 @@ def test_a_master_tells_its_members() -> None:
     door.wait(0.5)
     told = sent(Group, [*door.give(CHANGED), *door.wait(0.2)])
     assert next(m.priority for m in told[-1].members if m.name == "new") == 7
+
+
+def test_another_suite_rolls_the_key_once() -> None:
+    door = Door().start().become_master()
+    door.wait(1.5)
+    door.give(replace(CHANGED, suite=Suite.PSK_CHACHA20_POLY1305))
+    assert door.node.keyring.next is None, "it is of that suite"
+    actions = door.give(replace(CHANGED, suite=Suite.WDM_WITH_NULL_SHA256))
+    assert "WDM_WITH_NULL_SHA256" in notices(NoticeKind.KEY_WANTED, actions)[0]
+    actions += door.wait(20.0)
+    assert len(notices(NoticeKind.KEY_WANTED, actions)) == 1, "also if what makes keys does not know of it"
+
+
+def test_the_operator_hears_that_a_leased_id_is_not_the_one_that_is_configured_now() -> None:
+    door = Door(sender_id=9).start()
+    session = door.become_client("99999999")
+    door.give(Attached(Session(Direction.LOCAL, 1), Process(1, 0, 1)))
+    door.receive(Session(Direction.LOCAL, 1), KeyWatch(will_send=True, memory=1))
+    retry = one(Connect, door.give(Disconnected(session, "reset")))
+    actions = door.give(Disconnected(retry.session, "refused"))
+    actions += door.wait(3.0)
+    assert len(notices(NoticeKind.SENDER_ID_TAKEN, actions)) == 1
 
 
 def test_a_master_that_may_be_one_no_more_hands_over() -> None:

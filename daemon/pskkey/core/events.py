@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from pskkey.core.settings import Timing
-from pskkey.model import Advert, Key, KeyNewReason, Message, Process
+from pskkey.model import Advert, Key, KeyNewReason, Message, Process, Suite
 
 
 class Direction(StrEnum):
@@ -118,6 +118,7 @@ class SettingsChanged:
     max_members: int
     preempt: bool
     timing: Timing
+    suite: Suite | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ class Grants:
         self._group = group
         self._out = out
         self._told: dict[str, str] = {}
+        self._told_me: tuple[int | None, int | None] = (None, None)
         self.leases = Leases()
 
     def inherit(self, leased: Mapping[str, int | None], state: KeyState) -> None:
@@ -33,7 +34,10 @@ class Grants:
     def to_me(self) -> bool:
         """Lease an id to the master itself, if it has none; tell whether it has got one now."""
         me = self._settings.me
-        if self.leases.sender_id(me.id) is not None:
+        if (got := self.leases.sender_id(me.id)) is not None:
+            if self._told_me != (me.sender_id, got):
+                self._told_me = (me.sender_id, got)
+                self._tell(me)
             return False
         self.leases.grant(
             me.id,

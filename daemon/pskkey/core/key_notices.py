@@ -2,6 +2,7 @@
 
 from pskkey.core.actions import Action, Notice, NoticeKind
 from pskkey.core.held import HeldEntry
+from pskkey.model import Suite
 
 
 class KeyNotices:
@@ -9,6 +10,8 @@ class KeyNotices:
 
     def __init__(self, out: list[Action]) -> None:
         self._out = out
+        self.suite_told: Suite | None = None
+        """The configured suite that a key was rolled for, while we are master."""
         self._current = ""
         self._lease: int | None = None
 
@@ -31,3 +34,12 @@ class KeyNotices:
             text = f"node.sender_id = {wanted} of our configuration is another node's: {got} is leased to us instead"
             self._out.append(Notice(NoticeKind.SENDER_ID_TAKEN, text, {"sender_id": str(got)}))
         self._lease = got
+
+    def is_of_another_suite(self, current: HeldEntry | None, wanted: Suite | None) -> bool:
+        """Tell once, to a master, that the key in use, which it has not made, is of another suite than is configured."""
+        if current is None or wanted in (None, current.key.suite, self.suite_told):
+            return False
+        self.suite_told = wanted
+        text = f"rolling to a new key: the group's is of {current.key.suite.name}, and {wanted.name} is configured"
+        self._out.append(Notice(NoticeKind.KEY_WANTED, text))
+        return True

@@ -41,6 +41,8 @@ class Leases:
         self._retired: dict[int, frozenset[int]] = {}
         """Ids that left with their holders, and the epochs in which they may have been used."""
         self._inherited: frozenset[int] = frozenset()
+        self._used: frozenset[int] = frozenset()
+        self._blocked_in: frozenset[int] = frozenset()
 
     def inherit(self, holders: Mapping[str, int], used: frozenset[int], epochs: frozenset[int]) -> None:
         """Start from what the last master told: who holds which id, and which are in use under its keys, `epochs`."""
@@ -50,6 +52,7 @@ class Leases:
         held = {lease.sender_id for lease in self._by_node.values()}
         self._retired = dict.fromkeys((used | {*told}) - held, epochs)
         self._inherited = epochs
+        self._count()
 
     def grant(
         self,
@@ -86,6 +89,7 @@ class Leases:
             lease.blocked_in = self._inherited | live
         lease.instance = instance
         lease.left_in = None
+        self._count()
         return lease.sender_id
 
     def is_blocked(self, node: str, epoch: int) -> bool:
@@ -93,9 +97,12 @@ class Leases:
         lease = self._by_node.get(node)
         return lease is not None and epoch in lease.blocked_in
 
-    def waits_for_epoch(self, present: frozenset[str], epoch: int) -> bool:
-        """Tell whether somebody who is there waits for another epoch."""
-        return any(epoch in lease.blocked_in for node, lease in self._by_node.items() if node in present)
+    def waits_for_epoch(self, members: frozenset[str], me: str, epoch: int) -> bool:
+        """Tell whether one of the members, or we, wait for another epoch."""
+        if epoch not in self._blocked_in:
+            return False
+        waiting = [node for node, lease in self._by_node.items() if epoch in lease.blocked_in]
+        return any(node in members or node == me for node in waiting)
 
     def review(self, present: frozenset[str], live: frozenset[int]) -> None:
         """Free the ids of those who are gone and from which nothing can come any more: `live` are the epochs held."""
@@ -108,10 +115,11 @@ class Leases:
                 lease.left_in = live
             elif not lease.left_in & live:
                 del self._by_node[node]
+        self._count()
 
     def in_use(self) -> frozenset[int]:
         """Return every id from which records may come."""
-        return frozenset(lease.sender_id for lease in self._by_node.values()) | frozenset(self._retired)
+        return self._used
 
     def sender_id(self, node: str) -> int | None:
         """Return the id of a node, granted or blocked."""
@@ -121,6 +129,11 @@ class Leases:
     def holder(self, sender_id: int) -> str | None:
         """Return the node to which an id is leased."""
         return next((node for node, lease in self._by_node.items() if lease.sender_id == sender_id), None)
+
+    def _count(self) -> None:
+        leases = self._by_node.values()
+        self._used = frozenset(lease.sender_id for lease in leases) | self._retired.keys()
+        self._blocked_in = frozenset(epoch for lease in leases for epoch in lease.blocked_in)
 
     def _free_id(self, wanted: int | None) -> int | None:
         taken = self.in_use()

@@ -34,6 +34,10 @@ class Members:
         self._keyring = keyring
         self._out = out
         self._joined: dict[Session, _Joined] = {}
+        self._ids: frozenset[str] | None = None
+        """The ids of the joined, until somebody comes or goes: they are asked for at each event."""
+        self._silent_at = float("inf")
+        """No member's deadline is earlier than this; who is heard later has a later one."""
         self._grants = Grants(settings, keyring, self.group, out)
         self._term = 0
         self._group_stale = False
@@ -55,7 +59,9 @@ class Members:
     @property
     def ids(self) -> frozenset[str]:
         """Return the ids of the joined members, without the master's."""
-        return frozenset(j.member.id for j in self._joined.values())
+        if self._ids is None:
+            self._ids = frozenset(j.member.id for j in self._joined.values())
+        return self._ids
 
     @property
     def count(self) -> int:
@@ -101,7 +107,7 @@ class Members:
     @property
     def wait_for_epoch(self) -> bool:
         """Tell whether some member, or the master, may not send before the group sends with another epoch."""
-        return self._grants.leases.waits_for_epoch(self.ids | {self._settings.me.id}, self._epoch())
+        return self._grants.leases.waits_for_epoch(self.ids, self._settings.me.id, self._epoch())
 
     def all_acknowledged(self, epoch: int, now: float) -> bool:
         """Tell whether every member has `epoch` installed, those who are to come over included.
@@ -163,6 +169,7 @@ class Members:
                 self._out.append(Send(joined.session, replace(handover, members=members)))
                 self._out.append(Disconnect(joined.session))
         self._joined.clear()
+        self._ids = None
         self.published = 1
 
     def me_changed(self, now: float) -> None:
@@ -205,6 +212,8 @@ class Members:
             member, since = replace(member, acked_epoch=said_before.member.acked_epoch), said_before.since
         deadline = now + self._settings.timing.dead_after
         self._joined[session] = _Joined(session, member, join, since, deadline)
+        self._ids = None
+        self._silent_at = min(self._silent_at, deadline)
         self._awaited.discard(member.id)
         self._group_stale = True
         if is_new:
@@ -246,6 +255,7 @@ class Members:
         joined = self._joined.pop(session, None)
         if joined is None:
             return
+        self._ids = None
         self._group_stale = True
         self._grants.forget(joined.member.id)
         text = f"{joined.member.name} left: {reason}"
@@ -255,7 +265,7 @@ class Members:
 
     def next_deadline(self) -> float:
         """Return when `tick` must be called next; never later than a heartbeat, so that a master notices its sleep."""
-        times = [self._next_heartbeat, *(j.deadline for j in self._joined.values())]
+        times = [self._next_heartbeat, self._silent_at]
         if self._awaited or self._expected:
             times.append(self._awaited_until)
         if self._group_stale or self._keys_version != self._keyring.version:
@@ -264,9 +274,11 @@ class Members:
 
     def tick(self, now: float) -> None:
         """Send heartbeats, bury the dead, and tell everybody what has changed."""
-        for joined in [j for j in self._joined.values() if now >= j.deadline]:
-            self._out.append(Disconnect(joined.session))
-            self.lost(joined.session, "it fell silent")
+        if now >= self._silent_at:
+            for joined in [j for j in self._joined.values() if now >= j.deadline]:
+                self._out.append(Disconnect(joined.session))
+                self.lost(joined.session, "it fell silent")
+            self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
         if now >= self._awaited_until:
             self._awaited.clear()
             self._expected = 0

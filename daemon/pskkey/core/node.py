@@ -194,7 +194,7 @@ class Node:
             self.keyring.follow_tick(now)
 
     def _change_settings(self, changed: SettingsChanged, now: float) -> None:
-        self._settings.change(changed.max_members, changed.preempt, changed.timing)
+        self._settings.change(changed.max_members, changed.preempt, changed.timing, changed.suite)
         me = replace(self._settings.me, name=changed.name, priority=changed.priority, eligible=changed.eligible)
         self._change_me(me, now)
         if not me.eligible:
@@ -261,7 +261,8 @@ class Node:
             keyring.roll(election.won.pop(0).epoch)
         if self.consumers.sends:
             members.lease_to_me()
-        if members.wait_for_epoch or self._sender_waits():
+        is_another = self._notices.is_of_another_suite(keyring.current, self._settings.suite)
+        if members.wait_for_epoch or self._sender_waits() or is_another:
             keyring.roll()
         if self._conversation.wanted is not None:
             self._conversation.ask_for_new_key(self._conversation.wanted)
@@ -279,6 +280,7 @@ class Node:
             self._follow_role(now)
 
     def _follow(self, now: float) -> None:
+        self._notices.suite_told = None
         session = self.election.master_session
         if session is None:
             self._acked, self._next_request = "", now

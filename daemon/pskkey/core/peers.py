@@ -25,6 +25,8 @@ class Peers:
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._adverts: dict[str, Advert] = {}
+        self._masters: dict[str, Advert] = {}
+        """Those of nodes that say they are master."""
         self._holds: dict[str, _HoldDown] = {}
 
     def learn(self, advert: Advert) -> None:
@@ -36,16 +38,19 @@ class Peers:
         if held is not None and advert.role is Role.MASTER and advert.term > held.term:
             held.until, held.term = 0.0, advert.term
         self._adverts[advert.id] = advert
+        self._masters.pop(advert.id, None)
+        if advert.role is Role.MASTER:
+            self._masters[advert.id] = advert
 
     def forget(self, node_id: str) -> None:
         """Drop a node that said goodbye."""
         self._adverts.pop(node_id, None)
+        self._masters.pop(node_id, None)
         self._holds.pop(node_id, None)
 
     def is_master(self, node_id: str) -> bool:
         """Tell whether a node says that it is master."""
-        advert = self._adverts.get(node_id)
-        return advert is not None and advert.role is Role.MASTER
+        return node_id in self._masters
 
     def was_refused(self) -> bool:
         """Tell whether somebody who says that it is master has refused us as a member."""
@@ -69,16 +74,12 @@ class Peers:
 
     def next_release(self, now: float) -> float | None:
         """Return when the next hold-down of a node that claims to be master ends."""
-        ends = [
-            held.until
-            for node_id, held in self._holds.items()
-            if held.until > now and (advert := self._adverts.get(node_id)) and advert.role is Role.MASTER
-        ]
+        ends = [held.until for node_id, held in self._holds.items() if held.until > now and node_id in self._masters]
         return min(ends, default=None)
 
     def masters(self, now: float) -> list[Advert]:
         """Return those that say they are master and are not held, the one to join first (as a merge would end)."""
-        found = [a for a in self._adverts.values() if a.role is Role.MASTER and not self.is_held(a.id, now)]
+        found = [a for a in self._masters.values() if not self.is_held(a.id, now)]
         return sorted(found, key=lambda a: merge_order(a.members, a.priority, a.id))
 
     def better_candidates(self, me: Candidate, now: float) -> int:

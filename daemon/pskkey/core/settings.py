@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 
-from pskkey.model import Member
+from pskkey.model import Member, Suite
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Settings:
 
     `instance` is random; a node that starts with what was saved takes that of the saved memory. The others change while
     the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so they are read here each time and kept
-    nowhere else; `me.sender_id` is the configured wish for one.
+    nowhere else; `me.sender_id` is the configured wish for one, and `suite` that for the group's key, None if there is none.
     """
 
     group: str
@@ -51,12 +51,13 @@ class Settings:
     max_members: int = 1024
     preempt: bool = False
     timing: Timing = field(default_factory=Timing)
+    suite: Suite | None = None
 
     def __post_init__(self) -> None:
         self.timing = replace(self.timing)
 
-    def change(self, max_members: int, preempt: bool, timing: Timing) -> None:
+    def change(self, max_members: int, preempt: bool, timing: Timing, suite: Suite | None) -> None:
         """Take this from now on."""
-        self.max_members, self.preempt = max_members, preempt
+        self.max_members, self.preempt, self.suite = max_members, preempt, suite
         for time in fields(Timing):
             setattr(self.timing, time.name, getattr(timing, time.name))
