@@ -36,7 +36,7 @@ class KeyNotices:
         self._lease = got
 
     def is_of_another_suite(self, current: HeldEntry | None, wanted: Suite | None) -> bool:
-        """Tell once, to a master, that the key in use, which it has not made, is of another suite than is configured."""
+        """Tell a master, once, that the key in use is of another suite than is configured."""
         if current is None or wanted in (None, current.key.suite, self.suite_told):
             return False
         self.suite_told = wanted
