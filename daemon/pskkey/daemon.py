@@ -59,7 +59,14 @@ def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
     )
     instance = secrets.token_hex(8)
     return Settings(
-        config.group.name, me, instance, __version__, config.limits.members, config.election.preempt, _timing(config)
+        group=config.group.name,
+        me=me,
+        instance=instance,
+        version=__version__,
+        max_members=config.limits.members,
+        preempt=config.election.preempt,
+        timing=_timing(config),
+        suite=config.key.suite,
     )
 
 
@@ -192,6 +199,7 @@ class Daemon:
                 config.limits.members,
                 config.election.preempt,
                 _timing(config),
+                config.key.suite,
             )
         )
         self._key_client.psk_changed()

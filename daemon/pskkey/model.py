@@ -87,11 +87,10 @@ class Member:
 
 
 class Process(NamedTuple):
-    """A local process by its peer credentials; `started` (clock ticks since boot) tells it from a successor's pid."""
+    """A local process by its peer credentials, as they are shown to people: nothing is decided by them."""
 
     pid: int
     uid: int
-    started: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ OTHER = Session(Direction.LOCAL, 2)
 
 def test_a_watcher_is_told_the_state_once_there_is_a_key_and_when_it_changes() -> None:
     door = Door().start()
-    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.give(Attached(LOCAL, Process(10, 0)))
     first = sent(KeyState, door.receive(LOCAL, KeyWatch(will_send=True, memory=10)))
     assert first == [], "there is no key yet, and an empty state would make it drop those that it has"
     later = sent(KeyState, door.wait(1.5))
@@ -28,11 +28,11 @@ def test_a_watcher_is_told_the_state_once_there_is_a_key_and_when_it_changes() -
 
 def test_a_restarted_sender_receives_at_once_and_sends_from_the_next_epoch_on() -> None:
     door = Door().start().become_master()
-    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.give(Attached(LOCAL, Process(10, 0)))
     assert sent(KeyState, door.receive(LOCAL, KeyWatch(will_send=True, memory=10)))[-1].entries[0].send
     door.give(Disconnected(LOCAL, "gone"))
     door.wait(2.0)
-    door.give(Attached(OTHER, Process(11, 0, 2)))
+    door.give(Attached(OTHER, Process(11, 0)))
     states = sent(KeyState, door.receive(OTHER, KeyWatch(will_send=True, memory=11)))
     assert not any(e.send for e in states[0].entries)
     states += sent(KeyState, door.wait(1.0))
@@ -42,9 +42,9 @@ def test_a_restarted_sender_receives_at_once_and_sends_from_the_next_epoch_on() 
 def test_a_sender_that_reconnects_goes_on_and_a_second_one_may_only_receive() -> None:
     door = Door().start().become_master()
     for session in (LOCAL, Session(Direction.LOCAL, 3)):
-        door.give(Attached(session, Process(10, 0, 1)))
+        door.give(Attached(session, Process(10, 0)))
         assert sent(KeyState, door.receive(session, KeyWatch(will_send=True, memory=10)))[-1].entries[0].send
-    door.give(Attached(OTHER, Process(11, 0, 2)))
+    door.give(Attached(OTHER, Process(11, 0)))
     actions = door.receive(OTHER, KeyWatch(will_send=True, memory=11))
     assert not sent(KeyState, actions)[-1].entries[0].send
     assert notices(NoticeKind.SECOND_SENDER, actions)
@@ -52,7 +52,7 @@ def test_a_sender_that_reconnects_goes_on_and_a_second_one_may_only_receive() ->
 
 def test_a_new_key_waits_for_the_session_manager_that_acknowledges() -> None:
     door = Door().start().become_master()
-    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.give(Attached(LOCAL, Process(10, 0)))
     door.receive(LOCAL, KeyWatch(will_send=True, memory=10), KeyAck(1))
     door.wait(2.0)
     door.receive(LOCAL, KeyNew(KeyNewReason.OPERATOR))

@@ -47,7 +47,7 @@ def test_a_client_says_that_it_has_not_got_the_id_of_its_configuration() -> None
 
 def test_more_senders_than_ids_are_told_of_and_can_receive() -> None:
     door = Door().start().become_master()
-    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.give(Attached(LOCAL, Process(10, 0)))
     door.receive(LOCAL, KeyWatch(will_send=True, memory=10))
     for number in range(1, SENDER_IDS):
         assert leased(door.accept(number, sender(f"{number:08x}"))) is not None

@@ -10,7 +10,7 @@ from tests.core.keys import entry, key
 
 MASTER = "11111111"
 FIRST, SECOND = Session(Direction.LOCAL, 1), Session(Direction.LOCAL, 2)
-SAME = Process(0, 1000, 0)
+SAME = Process(0, 1000)
 
 
 def attach(door: Door, session: Session, memory: int) -> list[KeyState]:

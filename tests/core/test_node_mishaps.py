@@ -76,13 +76,13 @@ def test_a_lease_that_is_not_the_one_we_know_of_is_not_granted() -> None:
 
 def test_a_restarted_sender_waits_also_when_the_key_that_it_sent_with_comes_back_later() -> None:
     door, session = mid_rekey()
-    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.give(Attached(LOCAL, Process(10, 0)))
     door.receive(LOCAL, KeyWatch(will_send=True, memory=10))
     activated = KeyState(1, frozenset({0, 1, 2}), (entry(1, 901), entry(2, 902, send=True)))
     door.receive(session, activated)
     door.receive(session, KeyState(1, frozenset({0, 1, 2}), (entry(1, 901, send=True), entry(2, 902))))
     door.give(Disconnected(LOCAL, "gone"))
-    door.give(Attached(OTHER, Process(11, 0, 2)))
+    door.give(Attached(OTHER, Process(11, 0)))
     door.receive(OTHER, KeyWatch(will_send=True, memory=11))
     told = sent(KeyState, door.receive(session, activated))
     assert not any(e.send for state in told for e in state.entries)
@@ -91,7 +91,7 @@ def test_a_restarted_sender_waits_also_when_the_key_that_it_sent_with_comes_back
 def test_a_second_sender_takes_over_when_the_first_one_leaves() -> None:
     door = Door().start().become_master()
     for session, pid in ((LOCAL, 10), (OTHER, 11)):
-        door.give(Attached(session, Process(pid, 0, pid)))
+        door.give(Attached(session, Process(pid, 0)))
         door.receive(session, KeyWatch(will_send=True, memory=pid))
     told = sent(KeyState, door.give(Disconnected(LOCAL, "gone")) + door.wait(2.0))
     assert told[-1].sender_id is not None
@@ -101,7 +101,7 @@ def test_a_second_sender_takes_over_when_the_first_one_leaves() -> None:
 def test_stopping_hands_over_and_says_nothing_more() -> None:
     door = Door().start().become_master()
     door.accept(1, join(LOW))
-    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.give(Attached(LOCAL, Process(10, 0)))
     door.receive(LOCAL, KeyWatch(will_send=True, memory=10), KeyNew(KeyNewReason.OPERATOR))
     actions = door.give(StopRequested())
     assert [h.master.id for h in sent(Handover, actions)] == [LOW]
@@ -113,7 +113,7 @@ def test_a_wish_for_a_new_key_outlives_the_master_that_it_was_for() -> None:
     door = Door().start()
     session = door.become_client(HIGH)
     door.give(Disconnected(session, "reset"))
-    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.give(Attached(LOCAL, Process(10, 0)))
     door.receive(LOCAL, KeyNew(KeyNewReason.SEQUENCE_HIGH_WATER))
     retry = of(Connect, door.log)[-1]
     door.give(Disconnected(retry.session, "refused"))

@@ -20,14 +20,15 @@ from pskkey.model import (
     Process,
     Role,
     SavedState,
+    Turn,
 )
 from tests.core.door import ME, Door, advert, join, member, notices, one, sent
 from tests.core.keys import key
 
 LOCAL = Session(Direction.LOCAL, 1)
 OTHER = Session(Direction.LOCAL, 2)
-MANAGER = Process(10, 0, 1)
-SECOND = Process(11, 0, 2)
+MANAGER = Process(10, 0)
+SECOND = Process(11, 0)
 
 
 def attach(door: Door, session: Session, process: Process) -> list[KeyState]:
@@ -176,3 +177,16 @@ def test_when_all_are_restarted_at_once_everybody_goes_on_with_the_lease_that_it
     assert sent(KeyState, returned)[0] == told
     assert told.sender_id is not None
     assert not sent(KeyState, again.wait(3.0)), "nobody waits for another key"
+
+
+def test_a_node_that_begins_with_a_key_long_overdue_was_not_asleep() -> None:
+    door = Door().start().become_master()
+    door.wait(2.0)
+    door.give(Attached(LOCAL, MANAGER))
+    door.receive(LOCAL, KeyWatch(will_send=False), KeyNew(KeyNewReason.OPERATOR))
+    door.wait(0.5)
+    again = door.restarted(now=door.now + 60.0)
+    assert again.node.keyring.entries[0].turn is Turn.PREVIOUS
+    again.now += 0.5
+    actions = again.hear(advert("11111111", Role.MASTER, term=5))
+    assert not notices(NoticeKind.SLEPT, actions + again.wait(0.5))

@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 
 from pskkey.core.actions import Connect, NoticeKind, Send
-from pskkey.core.events import Attached, Connected, Direction, Disconnected, RekeyRequested, Session
+from pskkey.core.events import (
+    Attached,
+    Connected,
+    Direction,
+    Disconnected,
+    RekeyRequested,
+    Session,
+    SettingsChanged,
+    Timeout,
+)
 from pskkey.core.held import is_above, latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.leases import Leases
@@ -267,7 +276,7 @@ def test_a_half_with_a_late_epoch_follows_when_epochs_have_started_over() -> Non
 def test_an_acknowledgement_is_of_a_key_and_not_of_the_next_one_with_its_epoch() -> None:
     door = Door().start()
     session = door.become_client(HIGH)
-    door.give(Attached(LOCAL, Process(10, 0, 1)))
+    door.give(Attached(LOCAL, Process(10, 0)))
     door.receive(LOCAL, KeyWatch(will_send=True, memory=10), KeyAck(1))
     assert sent(KeyAck, door.log) == [KeyAck(1)]
     door.receive(session, state(entry(1, 901, send=True), entry(2, 902), sender_id=1))
@@ -360,6 +369,20 @@ def test_a_newcomer_does_not_take_the_place_of_a_member_that_is_about_to_come_ov
     door.accept(2, join("33333333"))
     door.accept(3, join(HIGH))
     assert door.node.members.ids == {OTHER, HIGH}
+
+
+def test_who_is_not_eligible_any_more_neither_claims_nor_asks_to_be_called_for_ever() -> None:
+    door = Door().start()
+    door.hear(advert(LOW, Role.LISTENING))
+    door.wait(1.1)
+    door.give(SettingsChanged("n5", 100, eligible=False, max_members=9, preempt=False, timing=Timing()))
+    for _ in range(20):
+        deadline = door.node.next_deadline()
+        assert deadline is not None
+        door.now = max(door.now, deadline)
+        door.give(Timeout())
+    assert door.node.election.role is Role.LISTENING
+    assert door.now > 105.0
 
 
 def test_a_listener_that_is_refused_again_and_again_is_not_taken_for_a_sleeper() -> None:

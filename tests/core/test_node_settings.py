@@ -44,7 +44,7 @@ def test_another_suite_rolls_the_key_once() -> None:
 def test_the_operator_hears_that_a_leased_id_is_not_the_one_that_is_configured_now() -> None:
     door = Door(sender_id=9).start()
     session = door.become_client("99999999")
-    door.give(Attached(Session(Direction.LOCAL, 1), Process(1, 0, 1)))
+    door.give(Attached(Session(Direction.LOCAL, 1), Process(1, 0)))
     door.receive(Session(Direction.LOCAL, 1), KeyWatch(will_send=True, memory=1))
     retry = one(Connect, door.give(Disconnected(session, "reset")))
     actions = door.give(Disconnected(retry.session, "refused"))

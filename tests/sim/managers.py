@@ -71,7 +71,7 @@ class Managers:
         number = next(self._numbers)
         self.started += 1
         counters = 0 if not self._calm and self._world.random.random() < 0.05 else 1000 + number
-        process = Process(1000 + number, 0, number)
+        process = Process(1000 + number, 0)
         manager = SessionManager(host, process, will_send, lag, acknowledges, counters)
         self.on.setdefault(host, []).append(manager)
         self._attach(manager)

@@ -93,7 +93,7 @@ class KeySocket:
         self._last_number += 1
         session = Session(Direction.LOCAL, self._last_number)
         self._connections[session] = connection
-        self._emit(Attached(session, Process(peer.pid, peer.uid, peer.started())))
+        self._emit(Attached(session, Process(peer.pid, peer.uid)))
         return session
 
     def received(self, session: Session, message: Message) -> bool:

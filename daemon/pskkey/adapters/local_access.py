@@ -9,7 +9,6 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Protocol, Self
 
 from pskkey.config import DEFAULT_HANDOFF_GROUP
@@ -49,16 +48,6 @@ class PeerCredentials:
                 raise
             groups = _groups_of_user(uid, gid)
         return cls(pid, uid, frozenset({gid, *groups}))
-
-    def started(self) -> int:
-        """Return when the process started, in clock ticks since boot; 0 when it is gone or in another namespace."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text("utf-8", "replace")
-        except OSError:
-            return 0
-        # proc_pid_stat(5): starttime is field 22; field 2, the name, is in parentheses and may hold anything.
-        fields = stat.rpartition(")")[2].split()
-        return int(fields[19]) if len(fields) > 19 else 0
 
 
 def _groups_of_user(uid: int, gid: int) -> tuple[int, ...]:

@@ -274,9 +274,12 @@ class Election:
                 return
             better = self._peers.better_candidates(self._settings.me, now)
             listening.claim_at = now + better * self._timing.claim_step
-        is_due = listening.claim_at is not None and now >= listening.claim_at
-        if self._listening and self._settings.me.eligible and is_due:
+        if self._listening is None or listening.claim_at is None or now < listening.claim_at:
+            return
+        if self._settings.me.eligible:
             self._claim(self.term + 1, "no better candidate came forward")
+        else:
+            listening.claim_at = None  # we were, when the wait began
 
     # --- the moves ----------------------------------------------------------------------------------------------
 

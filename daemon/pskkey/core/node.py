@@ -104,7 +104,9 @@ class Node:
             self._dispatch(event, now)
         if not self._stopping:
             self._reconcile(now)
-        self._due = self._next_deadline()
+        # What is overdue by now is due now: who began with what was saved long ago was not asleep since then.
+        deadline = self._next_deadline()
+        self._due = None if deadline is None else max(deadline, now)
         actions = list(self._out)
         self._out.clear()
         for action in actions:

@@ -41,7 +41,7 @@ class Settings:
 
     `instance` is random; a node that starts with what was saved takes that of the saved memory. The others change while
     the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so they are read here each time and kept
-    nowhere else; `me.sender_id` is the configured wish for one, and `suite` that for the group's key, None if there is none.
+    nowhere else; `me.sender_id` is the configured wish for one, and `suite` that for the group's key (None: no wish).
     """
 
     group: str
