@@ -409,3 +409,40 @@ def test_a_lease_that_the_last_master_granted_unknown_to_us_is_honoured_unless_s
     door = taken_over()
     welcome = sent(KeyState, door.accept(1, sender(OTHER, sends_with=1, key_number=901, lease=claimed)))
     assert welcome[0].sender_id == (claimed if goes_on else None)
+
+
+# --- connections that break in the middle: seeds 40553, 40354 ---------------------------------------------------
+
+
+def test_a_member_whose_connection_broke_is_waited_for_a_moment_before_a_key_is_sent_with() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(LOW))
+    door.wait(1.2)
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    door.wait(0.6)
+    assert sending(door.node.keyring) == 1
+    door.accept(2, join(LOW))
+    acked(door, 2, 2)
+    assert sending(door.node.keyring) == 2
+
+
+def test_a_member_that_is_gone_for_good_does_not_hold_up_a_key_for_long() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(LOW))
+    door.wait(1.2)
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    door.wait(1.0)
+    assert sending(door.node.keyring) == 2
+
+
+def test_a_follower_keeps_a_previous_key_as_long_as_its_master_lists_it() -> None:
+    ring = Keyring(Timing())
+    listed = state(entry(1, 901), entry(2, 902, send=True))
+    ring.adopt(listed, 0.0)
+    ring.adopt(listed, 8.0)
+    ring.follow_tick(12.0)
+    assert [e.epoch for e in ring.entries] == [1, 2]
+    ring.follow_tick(18.0)
+    assert [e.epoch for e in ring.entries] == [2]

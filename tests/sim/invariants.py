@@ -92,6 +92,8 @@ class Watch:
         self._terms[host] = (host.incarnation, election.term)
         if host.due is None and election.role is not Role.CLIENT:
             raise Broken(f"{host.name} is {election.role} and waits for nothing: it gave up")
+        if keyring.current is not None:
+            self._first_in.setdefault((host, host.memory, keyring.current.epoch), election.term)
         version = (host.incarnation, election.term, keyring.version)
         if self._versions.get(host) == version:
             return
@@ -121,7 +123,6 @@ class Watch:
             if current.epoch < before and not self._has_wrapped(before, term, host):
                 raise Broken(f"{host.name}: epoch went down from {before} to {current.epoch} in {term}")
             self._epochs[about] = current.epoch
-            self._first_in.setdefault((host, host.memory, current.epoch), term)
 
     def _has_wrapped(self, before: int, term: int, host: Host) -> bool:
         return before > MAX_EPOCH // 2 and term > self._first_in[host, host.memory, before]

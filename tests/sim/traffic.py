@@ -116,7 +116,7 @@ class Traffic:
         for key in used:
             if key in receiver.knows or not self.strict or self._was_too_slow(receiver, key, now):
                 continue
-            if self._has_no_room(receiver, key):
+            if self._has_no_room(sender, receiver, key):
                 self.crowded += 1
             else:
                 held = ", ".join(sorted(self._name(k) for k in receiver.knows)) or "none"
@@ -135,9 +135,15 @@ class Traffic:
             return bool(receiver.lag)
         return now - distributed >= receiver.host.timing.activation_deadline * 0.99
 
-    def _has_no_room(self, receiver: SessionManager, key: str) -> bool:
-        """Three keys are the most; where halves meet that have rolled again and again, one of the oldest must go."""
-        node = receiver.host.node
+    def _has_no_room(self, sender: SessionManager, receiver: SessionManager, key: str) -> bool:
+        """Three keys are the most; where halves meet that have rolled again and again, one of the oldest must go.
+
+        So must one that its sender has come to its own master with from elsewhere, at whoever moves on meanwhile.
+        """
+        node, sends = receiver.host.node, sender.host.node
+        masters = [self._world.master_of(host) for host in (sender.host, receiver.host)]
+        if sends is not None and sends.keyring.is_apart and masters[0] is not masters[1]:
+            return True
         if node is None or len(receiver.knows) < MAX_KEY_ENTRIES:
             return False
         master = self._world.master_of(receiver.host)
@@ -209,6 +215,9 @@ class Traffic:
         if not isinstance(master, Host) or master.node is None:
             return False
         has = {e.key.fingerprint for e in master.node.keyring.entries}
+        current = master.node.keyring.current
+        if current is None or any(current.key.fingerprint not in m.knows for m in managers):
+            return False
         return all(m.sends is None or m.sends[0] in has for m in managers)
 
     def _reads(self, receiver: SessionManager, sender: SessionManager) -> bool:

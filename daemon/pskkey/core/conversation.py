@@ -86,7 +86,7 @@ class Conversation:
                 self._election.ended(session, "lost", reason, now)
             case Direction.INBOUND:
                 self._inbound.pop(session, None)
-                self._members.lost(session, reason)
+                self._members.lost(session, reason, now)
             case Direction.LOCAL:
                 self._consumers.detach(session)
             case _:

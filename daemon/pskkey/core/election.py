@@ -197,8 +197,7 @@ class Election:
 
     def term_met(self, term: int) -> None:
         """As master, rise above a term that a peer has seen."""
-        if term > self.term:
-            self.term = term + 1
+        self.term = term + 1 if term > self.term else self.term
 
     # --- two masters --------------------------------------------------------------------------------------------
 
@@ -272,14 +271,12 @@ class Election:
             if not self._settings.me.eligible or self._peers.was_refused():
                 listening.until = now + self._timing.discovery_window
                 return
-            better = self._peers.better_candidates(self._settings.me, now)
-            listening.claim_at = now + better * self._timing.claim_step
-        if self._listening is None or listening.claim_at is None or now < listening.claim_at:
-            return
-        if self._settings.me.eligible:
-            self._claim(self.term + 1, "no better candidate came forward")
-        else:
+            listening.claim_at = now + self._peers.better_candidates(self._settings.me, now) * self._timing.claim_step
+        is_due = self._listening is not None and listening.claim_at is not None and now >= listening.claim_at
+        if is_due and not self._settings.me.eligible:
             listening.claim_at = None  # we were, when the wait began
+        elif is_due:
+            self._claim(self.term + 1, "no better candidate came forward")
 
     # --- the moves ----------------------------------------------------------------------------------------------
 

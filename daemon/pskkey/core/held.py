@@ -42,7 +42,9 @@ def by_place(entries: tuple[KeyEntry, ...], held: list[HeldEntry], now: float) -
         if entry.send:
             turn = Turn.CURRENT
         old = next((e for e in held if e.epoch == entry.epoch and e.key == entry.key), None)
-        since = old.since if old is not None and old.turn is turn else now
+        # A previous key is kept as long as the master lists it: only that one knows whether somebody sends with it.
+        is_over = old is None or old.turn is not turn or turn is Turn.PREVIOUS
+        since = now if old is None or is_over else old.since
         adopted.append(HeldEntry(entry.epoch, entry.key, turn, since))
         if turn is Turn.CURRENT:
             turn = Turn.NEXT

@@ -250,12 +250,17 @@ class Members:
         if joined is not None and ack.epoch in self._keyring.live_epochs:
             joined.member = replace(joined.member, acked_epoch=ack.epoch)
 
-    def lost(self, session: Session, reason: str) -> None:
-        """A member's session is over."""
+    def lost(self, session: Session, reason: str, back_since: float | None = None) -> None:
+        """A member's session is over. `back_since`: it only broke, now, so its node may be back in a moment."""
         joined = self._joined.pop(session, None)
         if joined is None:
             return
         self._ids = None
+        if back_since is not None:
+            timing = self._settings.timing
+            self._awaited.add(joined.member.id)
+            back_by = back_since + timing.reconnect_timeout + timing.successor_timeout
+            self._awaited_until = max(self._awaited_until, back_by)
         self._group_stale = True
         self._grants.forget(joined.member.id)
         text = f"{joined.member.name} left: {reason}"
