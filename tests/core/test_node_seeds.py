@@ -1,31 +1,19 @@
-"""What seeds of the simulator have shown, each as the few events that it takes."""
-
-from dataclasses import replace
+"""What seeds of the simulator have shown of keys: each as the few events that it takes."""
 
 import pytest
 
-from pskkey.core.actions import Connect, NoticeKind, Send
 from pskkey.core.events import (
     Attached,
-    Connected,
     Direction,
     Disconnected,
     RekeyRequested,
     Session,
-    SettingsChanged,
-    Timeout,
 )
 from pskkey.core.held import is_above, latest
 from pskkey.core.keyring import Keyring
-from pskkey.core.leases import Leases
 from pskkey.core.settings import Timing
 from pskkey.model import (
     MAX_EPOCH,
-    ErrorMessage,
-    Group,
-    Handover,
-    HeldKey,
-    Join,
     KeyAck,
     KeyNew,
     KeyNewReason,
@@ -33,33 +21,12 @@ from pskkey.model import (
     KeyWatch,
     Merge,
     Process,
-    Role,
 )
-from tests.core.door import Door, advert, join, member, notices, of, one, sent
+from tests.core.door import Door, join, member, sent
 from tests.core.keys import entry, key
+from tests.core.situations import HIGH, LOW, OTHER, acked, sender, sending, state, taken_over
 
-LOW, HIGH, OTHER = "11111111", "99999999", "22222222"
 LOCAL = Session(Direction.LOCAL, 1)
-
-
-def state(*entries: object, sender_id: int = 3) -> KeyState:
-    """Return a key state of these entries."""
-    return KeyState(sender_id, frozenset({sender_id}), entries)  # type: ignore[arg-type]
-
-
-def sending(ring: Keyring) -> int | None:
-    """Return the epoch that a ring's node sends with."""
-    return None if ring.current is None else ring.current.epoch
-
-
-def acked(door: Door, number: int, epoch: int) -> None:
-    door.receive(Session(Direction.INBOUND, number), KeyAck(epoch))
-
-
-def sender(node: str, *, sends_with: int, key_number: int, lease: int) -> Join:
-    """Return the JOIN of a node that sends with this key under this lease."""
-    held = (HeldKey(sends_with, key(key_number).fingerprint, send=True),)
-    return replace(join(node, held=held, instance=f"i-{node}"), sender=True, lease=lease)
 
 
 # --- merges: seeds 26, 57, 32, 28 -------------------------------------------------------------------------------
@@ -102,16 +69,6 @@ def test_what_ones_own_half_still_sends_can_be_read_when_its_key_has_the_epoch_o
     ring.adopt(state(entry(1, 902), entry(2, 903, send=True)), 1.2)
     assert [(e.epoch, e.key == key(901)) for e in ring.entries] == [(1, True), (2, False)]
     assert sending(ring) == 2
-
-
-def taken_over(max_members: int = 1024) -> Door:
-    """Return the successor of LOW, which has served it and HIGH with the key 901."""
-    door = Door(max_members=max_members).start()
-    session = door.become_client(HIGH)
-    retry = one(Connect, door.give(Disconnected(session, "reset")))
-    door.give(Disconnected(retry.session, "refused"))
-    assert door.node.election.role is Role.MASTER
-    return door
 
 
 def test_who_comes_over_while_a_key_is_on_its_way_may_send_with_that() -> None:
@@ -286,129 +243,6 @@ def test_an_acknowledgement_is_of_a_key_and_not_of_the_next_one_with_its_epoch()
     assert sent(KeyState, told)
     assert not sent(KeyAck, told), "the session manager has not got it yet"
     assert sent(KeyAck, door.receive(LOCAL, KeyAck(1))) == [KeyAck(1)]
-
-
-# --- peers that talk nonsense: the seeds of kind "babbler" ------------------------------------------------------
-
-
-def test_a_member_that_asks_for_a_merge_is_no_member_any_more() -> None:
-    door = Door(priority=200).start().become_master()
-    door.accept(1, join(LOW))
-    assert door.node.members.ids == {LOW}
-    door.receive(Session(Direction.INBOUND, 1), Merge(member(LOW), 1, 1, 1))
-    assert not door.node.members.ids
-    later = door.wait(1.0)
-    assert not [a for a in of(Send, later) if a.session == Session(Direction.INBOUND, 1)]
-
-
-def test_of_an_id_that_another_is_said_to_have_as_well_the_lease_is_ours() -> None:
-    door = Door().start()
-    session = door.become_client(HIGH)
-    members = (member(LOW, sender_id=0), member("55555555", sender_id=1), member(HIGH, sender_id=1))
-    door.receive(session, Group(1, LOW, members, ("55555555", HIGH)))
-    door.receive(session, state(entry(1, 901, send=True), sender_id=1))
-    retry = one(Connect, door.give(Disconnected(session, "reset")))
-    door.give(Disconnected(retry.session, "refused"))
-    assert door.node.key_state().sender_id == 1
-    assert sent(KeyState, door.accept(1, join(HIGH)))[0].sender_id is None
-
-
-def test_of_an_id_that_the_last_master_told_of_twice_nobody_has_the_lease() -> None:
-    leases = Leases()
-    leases.inherit({LOW: 4, HIGH: 4, OTHER: 5}, frozenset({5}), frozenset({1}))
-    assert [leases.sender_id(node) for node in (LOW, HIGH, OTHER)] == [None, None, 5]
-    assert leases.in_use() == {4, 5}
-
-
-@pytest.mark.parametrize("is_killed", [False, True])
-def test_the_member_map_of_a_master_whose_keys_have_not_come_is_not_taken_for_that_of_ours(is_killed: bool) -> None:
-    door = Door().start()
-    session = door.become_client(HIGH)
-    door.give(Disconnected(session, "reset"))
-    door = door.restarted(now=door.now + 120.0)
-    again = one(Connect, door.hear(advert(OTHER, Role.MASTER, term=5)))
-    door.give(Connected(again.session))
-    members = (member(OTHER, sender_id=0), member("66666666", sender_id=2), member("55555555", sender_id=8))
-    door.receive(again.session, Group(5, OTHER, members, ("55555555", "66666666")))
-    if is_killed:
-        door = door.restarted()
-    else:
-        door.give(Disconnected(again.session, "reset"))
-        door.give(Disconnected(of(Connect, door.log)[-1].session, "refused"))
-    door.wait(3.0)
-    group = door.node.group()
-    assert door.node.election.role is Role.MASTER
-    assert group is not None
-    assert door.node.key_state().sender_id == 1, "as we had it with the keys that we hold"
-    fellow = sent(KeyState, door.accept(1, sender(HIGH, sends_with=1, key_number=901, lease=2)))
-    assert fellow[0].sender_id == 2, "as under the key that it sends with, whoever has that id under another"
-
-
-# --- groups that are full: seed 52 ------------------------------------------------------------------------------
-
-
-def test_whom_the_new_master_refuses_does_not_become_one_beside_it() -> None:
-    door = Door().start()
-    session = door.become_client(LOW, HIGH, master=OTHER)
-    new = one(Connect, door.receive(session, Handover(member(LOW), 2)))
-    door.hear(advert(LOW, Role.MASTER, term=2))
-    door.give(Connected(new.session))
-    door.receive(new.session, ErrorMessage("group_full", "the group has 3 members"))
-    for _ in range(40):
-        door.wait(0.25)
-        assert door.node.election.role is not Role.MASTER
-        for connect in of(Connect, door.log)[-1:]:
-            door.give(Connected(connect.session))
-            door.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
-
-
-def test_a_newcomer_does_not_take_the_place_of_a_member_that_is_about_to_come_over() -> None:
-    door = taken_over(max_members=3)
-    assert door.node.members.count == 1
-    door.accept(1, join(OTHER))
-    door.accept(2, join("33333333"))
-    door.accept(3, join(HIGH))
-    assert door.node.members.ids == {OTHER, HIGH}
-
-
-def test_who_is_not_eligible_any_more_neither_claims_nor_asks_to_be_called_for_ever() -> None:
-    door = Door().start()
-    door.hear(advert(LOW, Role.LISTENING))
-    door.wait(1.1)
-    door.give(SettingsChanged("n5", 100, eligible=False, max_members=9, preempt=False, timing=Timing()))
-    for _ in range(20):
-        deadline = door.node.next_deadline()
-        assert deadline is not None
-        door.now = max(door.now, deadline)
-        door.give(Timeout())
-    assert door.node.election.role is Role.LISTENING
-    assert door.now > 105.0
-
-
-def test_a_listener_that_is_refused_again_and_again_is_not_taken_for_a_sleeper() -> None:
-    door = Door().start()
-    door.hear(advert(LOW, Role.MASTER))
-    tried = 0
-    for _ in range(400):
-        for connect in of(Connect, door.log)[tried:]:
-            tried += 1
-            door.give(Connected(connect.session))
-            door.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
-        door.wait(0.1)
-    assert tried > 4
-    assert not notices(NoticeKind.SLEPT, door.log)
-
-
-# --- leases granted at the last moment: seed 144 ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("claimed", "goes_on"), [(7, True), (2, False)])
-def test_a_lease_that_the_last_master_granted_unknown_to_us_is_honoured_unless_somebody_has_it(
-    claimed: int, goes_on: bool
-) -> None:
-    door = taken_over()
-    welcome = sent(KeyState, door.accept(1, sender(OTHER, sends_with=1, key_number=901, lease=claimed)))
-    assert welcome[0].sender_id == (claimed if goes_on else None)
 
 
 # --- connections that break in the middle: seeds 40553, 40354 ---------------------------------------------------
