@@ -63,6 +63,7 @@ class Driver:
         self._queue: deque[Event] = deque()
         self._scheduled: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for: float | None = None
         self.stopped: asyncio.Future[None] = self._loop.create_future()
 
     def attach(self, outlets: Outlets) -> None:
@@ -104,10 +105,13 @@ class Driver:
             self._arm()
 
     def _arm(self) -> None:
+        deadline = self._node.next_deadline()
         if self._timer is not None:
+            if deadline == self._armed_for:
+                return
             self._timer.cancel()
             self._timer = None
-        deadline = self._node.next_deadline()
+        self._armed_for = deadline
         if deadline is not None:
             delay = max(0.0, deadline - self._clock())
             self._timer = self._loop.call_later(delay, self._ring)
