@@ -23,6 +23,12 @@ from tests.sim.world import World
 
 SIZES = (5, 5, 5, 6, 6, 7, 8, 8, 9, 10, 11, 12, 14, 16, 20)
 
+LARGE_EVERY = 1000
+"""One seed in this many has a large group."""
+
+LARGE = (250, 260)
+"""As many nodes as a large group has, and more than there are sender ids."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -44,6 +50,8 @@ class Run:
         rng = world.random
         self.kind = kind or rng.choices(KINDS, [k.weight for k in KINDS])[0]
         self.size = nodes or rng.choice(SIZES)
+        if nodes is None and seed % LARGE_EVERY == 0 and seed > 0:
+            self.size = rng.choice(LARGE)
         world.conditions.delay = (0.0003, rng.choice((0.002, 0.01, 0.05)))
         world.conditions.advert_loss = rng.choice((0.0, 0.1, 0.4))
         world.conditions.advert_twice = world.conditions.advert_late = rng.choice((0.0, 0.3))
