@@ -116,3 +116,30 @@ def test_within_one_epoch_no_two_nodes_ever_share_an_id(steps: list[tuple[str, i
         sender_id, _ = grant(leases, node, wanted=wanted)
         assert sender_id is not None
         assert holders.setdefault(sender_id, node) == node
+
+
+def test_a_lease_that_a_node_claims_is_its_own_under_no_other_key_of_before() -> None:
+    leases = Leases()
+    leases.inherit({}, frozenset({2}), frozenset({4, 5}))
+    nothing: frozenset[int] = frozenset()
+    granted = leases.grant(
+        "b", "i1", sends=True, resumed=False, before=nothing, wanted=None, live=frozenset({4, 5}), claimed=(2, 4)
+    )
+    assert granted == 2
+    assert [leases.is_blocked("b", epoch) for epoch in (4, 5, 6)] == [False, True, False]
+
+
+def test_another_memory_of_a_member_waits_also_under_the_key_that_is_on_its_way() -> None:
+    leases, nothing = Leases(), frozenset[int]()
+    for instance in ("i1", "i2"):
+        leases.grant(
+            "b",
+            instance,
+            sends=True,
+            resumed=False,
+            before=nothing,
+            wanted=None,
+            live=frozenset({1}),
+            coming=frozenset({2}),
+        )
+    assert [leases.is_blocked("b", epoch) for epoch in (1, 2, 3)] == [True, True, False]

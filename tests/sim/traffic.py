@@ -48,7 +48,7 @@ class Traffic:
         self.foreign: set[str] = set()
         """The fingerprints of keys that no node of ours has made."""
         self.twins: tuple[Host, ...] = ()
-        """Hosts with the same id, of which one is refused now and again."""
+        """Hosts with the same id: one is refused now and again, and what is leased to the one is leased to the other."""
         self.mute: Counter[str] = Counter()
         """How often a sender fell mute, by the reason."""
         self.lapsed = 0
@@ -89,7 +89,7 @@ class Traffic:
         manager.memory = manager.host.memory
         self._used_since.setdefault(sends[0], self._world.now)
         first = self._senders.setdefault(sends, manager.process)
-        if first != manager.process and sends[0] not in self.foreign:
+        if first != manager.process and sends[0] not in self.foreign and manager.host not in self.twins:
             raise Broken(
                 f"{manager.host.name}: process {manager.process.pid} sends as {sends[1]} with key "
                 f"{self._name(sends[0])}, and so did process {first.pid}: sequence numbers repeat"
@@ -144,6 +144,8 @@ class Traffic:
         masters = [self._world.master_of(host) for host in (sender.host, receiver.host)]
         if sends is not None and sends.keyring.is_apart and masters[0] is not masters[1]:
             return True
+        if node is not None and node.keyring.is_apart:
+            return True  # it has come over more than once within seconds, and keeps one key of what it came from
         if node is None or len(receiver.knows) < MAX_KEY_ENTRIES:
             return False
         master = self._world.master_of(receiver.host)

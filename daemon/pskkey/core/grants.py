@@ -68,6 +68,7 @@ class Grants:
             before=frozenset(epoch for epoch, _ in ring[:sends_with]),
             wanted=join.member.sender_id,
             live=used,
+            coming=self._keyring.live_epochs - used,
             claimed=None if sends_with is None or join.lease is None else (join.lease, ring[sends_with][0]),
         )
         if join.sender:

@@ -64,6 +64,7 @@ class Leases:
         before: frozenset[int],
         wanted: int | None,
         live: frozenset[int],
+        coming: frozenset[int] = frozenset(),
         claimed: tuple[int, int] | None = None,
     ) -> int | None:
         """Lease an id to `node` if it sends; return the id, None if there is none. It may be blocked for now.
@@ -71,12 +72,14 @@ class Leases:
         A node that had a lease has it still, also while it does not send. `resumed`: the node sends with a key of
         ours under this very lease, so its memory is whole from that key on; of those
         `before` it, which a successor may have fallen back to, it may know nothing. `wanted` is a configured id,
-        honoured when nobody else has it. `claimed`: the id that it says it sends under, and the epoch. Where that is an
+        honoured when nobody else has it. `live` are the epochs that may have been sent under, `coming` that of a key that
+        is only being distributed. `claimed`: the id that it says it sends under, and the epoch. Where that is an
         inherited key's and nobody else's, the last master granted it, and died before we were told.
         """
         lease = self._by_node.get(node)
         if lease is None and claimed and claimed[1] in self._inherited and self.holder(claimed[0]) is None:
-            lease = self._by_node[node] = _Lease(claimed[0], instance, before)
+            # Under the other keys of before, the other half of a split may have given that id to somebody else.
+            lease = self._by_node[node] = _Lease(claimed[0], instance, self._inherited - {claimed[1]})
             self._retired.pop(claimed[0], None)
         elif lease is None:
             sender_id = self._free_id(wanted) if sends else None
@@ -86,7 +89,8 @@ class Leases:
         elif lease.instance is None and resumed:
             lease.blocked_in = before
         elif lease.instance != instance:
-            lease.blocked_in = self._inherited | live
+            # Its other memory has been told of the key that is on its way, if it was a member of ours.
+            lease.blocked_in = self._inherited | (live if lease.instance is None else live | coming)
         lease.instance = instance
         lease.left_in = None
         self._count()
