@@ -2,18 +2,21 @@
 
 import pytest
 
+from pskkey.core.actions import Send
 from pskkey.core.events import (
     Attached,
     Direction,
     Disconnected,
     RekeyRequested,
     Session,
+    SwitchoverRequested,
 )
 from pskkey.core.held import is_above, latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.settings import Timing
 from pskkey.model import (
     MAX_EPOCH,
+    Handover,
     KeyAck,
     KeyNew,
     KeyNewReason,
@@ -22,7 +25,7 @@ from pskkey.model import (
     Merge,
     Process,
 )
-from tests.core.door import Door, join, member, sent
+from tests.core.door import Door, join, member, of, sent
 from tests.core.keys import entry, key
 from tests.core.situations import HIGH, LOW, OTHER, acked, sender, sending, state, taken_over
 
@@ -259,6 +262,19 @@ def test_a_member_whose_connection_broke_is_waited_for_a_moment_before_a_key_is_
     door.accept(2, join(LOW))
     acked(door, 2, 2)
     assert sending(door.node.keyring) == 2
+
+
+def test_who_is_handed_over_has_the_key_that_its_master_has_just_begun_to_send_with() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(LOW))
+    door.wait(1.2)
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    acked(door, 1, 2)
+    assert sending(door.node.keyring) == 2
+    told = [a.message for a in of(Send, door.give(SwitchoverRequested())) if a.session.direction is Direction.INBOUND]
+    assert [type(message) for message in told] == [KeyState, Handover]
+    assert isinstance(told[0], KeyState)
+    assert [e.epoch for e in told[0].entries if e.send] == [2]
 
 
 def test_a_member_that_is_gone_for_good_does_not_hold_up_a_key_for_long() -> None:

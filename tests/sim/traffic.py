@@ -27,6 +27,12 @@ FLIGHT = 0.1
 LOOK_EVERY = 0.25
 """Seconds between two looks for pairs that have become fellow members; what they can read is looked at always."""
 
+HEARD_WITHIN = 2.0
+"""Seconds after a cut in which those whom it parted have noticed, though it may have been mended since."""
+
+PARTED_AFTER = 1.5
+"""Seconds of different masters after which two are fellow members no more, until the masters have merged."""
+
 SETTLED_AFTER = 2.5
 """Seconds that two nodes must have been undisturbed members of one master before they must be linked."""
 
@@ -38,8 +44,11 @@ class Traffic:
         self._world = world
         self.managers = Managers(world, calm=calm)
         self._senders: dict[tuple[str, int], Process] = {}
-        self._links: dict[SessionManager, dict[SessionManager, None]] = {}
-        """Who is linked with whom, both ways."""
+        self._links: dict[SessionManager, dict[SessionManager, float]] = {}
+        """Who is linked with whom, both ways, and since when."""
+        self._parted: dict[tuple[SessionManager, SessionManager], float] = {}
+        """Since when two that are linked have followed different masters."""
+        self._reach_changed_at = 0.0
         self._stopped: dict[SessionManager, dict[str, float]] = {}
         """By sender: when it sent with a key for the last time."""
         self._fellows: dict[tuple[object, ...], float] = {}
@@ -48,7 +57,7 @@ class Traffic:
         self.foreign: set[str] = set()
         """The fingerprints of keys that no node of ours has made."""
         self.twins: tuple[Host, ...] = ()
-        """Hosts with the same id: one is refused now and again, and what is leased to the one is leased to the other."""
+        """Hosts with the same id: one is refused now and again, and what is leased to one is leased to the other."""
         self.mute: Counter[str] = Counter()
         """How often a sender fell mute, by the reason."""
         self.lapsed = 0
@@ -112,7 +121,8 @@ class Traffic:
         if sender.lag:
             return  # it goes on with a key whose turn is over
         used = [] if sender.sends is None else [sender.sends[0]]
-        used += [key for key, when in self._stopped.get(sender, {}).items() if now - when < FLIGHT]
+        since = max(now - FLIGHT, self._links[sender][receiver])
+        used += [key for key, when in self._stopped.get(sender, {}).items() if when > since]
         for key in used:
             if key in receiver.knows or not self.strict or self._was_too_slow(receiver, key, now):
                 continue
@@ -190,6 +200,10 @@ class Traffic:
                     if other.host.member.id in known[one.host] and one.host.member.id in known[other.host]:
                         self._meet(one, other, about, fellows)
         self._fellows = fellows
+        if len({about[0] for about in groups}) > 1:
+            self._part()
+        else:
+            self._parted.clear()
 
     def _knows(self, host: Host) -> frozenset[str]:
         """Return the members of its group as a node was told of them."""
@@ -204,13 +218,26 @@ class Traffic:
         fellows: dict[tuple[object, ...], float],
     ) -> None:
         if self._reads(one, other) and self._reads(other, one) and self._are_of(about[0], one, other):
-            self._links[one][other] = None
-            self._links.setdefault(other, {})[one] = None
+            if self._world.now - self._reach_changed_at >= HEARD_WITHIN:
+                self._links[one][other] = self._links.setdefault(other, {})[one] = self._world.now
             return
         pair = (one, one.host.incarnation, other, other.host.incarnation, *about)
         since = fellows[pair] = self._fellows.get(pair, self._world.now)
         if self._world.now - since >= self._settled_after(one, other) and self.strict:
             raise Broken(f"{one.host.name} and {other.host.name} follow one master and cannot read each other")
+
+    def _part(self) -> None:
+        """End the links of those who have followed different masters for longer than it takes to come over."""
+        master_of = {host: self._world.master_of(host) for host in self.managers.on}
+        parted: dict[tuple[SessionManager, SessionManager], float] = {}
+        for one, others in self._links.items():
+            for other in list(others):
+                masters = {master_of[one.host], master_of[other.host]}
+                if len(masters) == 2 and None not in masters:
+                    since = parted[one, other] = self._parted.get((one, other), self._world.now)
+                    if self._world.now - since >= PARTED_AFTER:
+                        del others[other]
+        self._parted = parted
 
     def _are_of(self, master: object, *managers: SessionManager) -> bool:
         """Tell whether a master has what they send with: what is only left over may be dropped at any time."""
@@ -253,6 +280,7 @@ class Traffic:
 
     def _reach_changed(self) -> None:
         reach = self._world.reach
+        self._reach_changed_at = self._world.now
         for one, others in self._links.items():
             for other in list(others):
                 if reach.side(one.host) != reach.side(other.host):

@@ -70,11 +70,11 @@ class Leases:
         """Lease an id to `node` if it sends; return the id, None if there is none. It may be blocked for now.
 
         A node that had a lease has it still, also while it does not send. `resumed`: the node sends with a key of
-        ours under this very lease, so its memory is whole from that key on; of those
-        `before` it, which a successor may have fallen back to, it may know nothing. `wanted` is a configured id,
-        honoured when nobody else has it. `live` are the epochs that may have been sent under, `coming` that of a key that
-        is only being distributed. `claimed`: the id that it says it sends under, and the epoch. Where that is an
-        inherited key's and nobody else's, the last master granted it, and died before we were told.
+        ours under this very lease, so its memory is whole from that key on; of those `before` it, which a successor may
+        have fallen back to, it may know nothing. `wanted` is a configured id, honoured when nobody else has it. `live`
+        are the epochs that may have been sent under, `coming` that of a key that is only being distributed. `claimed`:
+        the id that it says it sends under, and the epoch. Where that is an inherited key's and nobody else's, the last
+        master granted it, and died before we were told.
         """
         lease = self._by_node.get(node)
         if lease is None and claimed and claimed[1] in self._inherited and self.holder(claimed[0]) is None:

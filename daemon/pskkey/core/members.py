@@ -164,6 +164,9 @@ class Members:
             if handover is None:
                 self._out.append(Disconnect(joined.session, away))
             else:
+                if self._keys_version != self._keyring.version:
+                    # Nobody may come over without the key that we have begun to send with.
+                    self._out.append(Send(joined.session, self._key_state(joined.member.id)))
                 is_successor = joined.member.id == handover.master.id
                 members = self.group().members if is_successor else ()
                 self._out.append(Send(joined.session, replace(handover, members=members)))
@@ -251,7 +254,7 @@ class Members:
             joined.member = replace(joined.member, acked_epoch=ack.epoch)
 
     def lost(self, session: Session, reason: str, back_since: float | None = None) -> None:
-        """A member's session is over. `back_since`: it only broke, now, so its node may be back in a moment."""
+        """A member's session is over. `back_since`: it broke, now, so its node may be back in a moment."""
         joined = self._joined.pop(session, None)
         if joined is None:
             return
@@ -282,7 +285,7 @@ class Members:
         if now >= self._silent_at:
             for joined in [j for j in self._joined.values() if now >= j.deadline]:
                 self._out.append(Disconnect(joined.session))
-                self.lost(joined.session, "it fell silent")
+                self.lost(joined.session, "it fell silent", now)
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
         if now >= self._awaited_until:
             self._awaited.clear()
