@@ -31,7 +31,7 @@ HEARD_WITHIN = 2.0
 """Seconds after a cut in which those whom it parted have noticed, though it may have been mended since."""
 
 PARTED_AFTER = 1.5
-"""Seconds of different masters after which two are fellow members no more, until the masters have merged."""
+"""Seconds without a master, or with different ones, after which two are fellow members no more."""
 
 SETTLED_AFTER = 2.5
 """Seconds that two nodes must have been undisturbed members of one master before they must be linked."""
@@ -48,6 +48,8 @@ class Traffic:
         """Who is linked with whom, both ways, and since when."""
         self._parted: dict[tuple[SessionManager, SessionManager], float] = {}
         """Since when two that are linked have followed different masters."""
+        self._alone: dict[Host, float] = {}
+        """Since when a node has had no master."""
         self._reach_changed_at = 0.0
         self._stopped: dict[SessionManager, dict[str, float]] = {}
         """By sender: when it sent with a key for the last time."""
@@ -185,6 +187,7 @@ class Traffic:
         groups: dict[tuple[object, ...], list[SessionManager]] = {}
         for host, managers in self.managers.on.items():
             master = self._master(host)
+            self._look_whether_alone(host)
             if master is None or host.node is None:
                 continue
             about: tuple[object, ...] = (master, master.incarnation, host.node.election.term, world.reach.side(host))
@@ -225,6 +228,12 @@ class Traffic:
         since = fellows[pair] = self._fellows.get(pair, self._world.now)
         if self._world.now - since >= self._settled_after(one, other) and self.strict:
             raise Broken(f"{one.host.name} and {other.host.name} follow one master and cannot read each other")
+
+    def _look_whether_alone(self, host: Host) -> None:
+        if host.node is None or self._world.master_of(host) is not None:
+            self._alone.pop(host, None)
+        elif self._world.now - self._alone.setdefault(host, self._world.now) >= PARTED_AFTER:
+            self._host_disturbed(host)
 
     def _part(self) -> None:
         """End the links of those who have followed different masters for longer than it takes to come over."""
