@@ -7,6 +7,7 @@ never changed and never used for anything else; its fields stand there without P
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from logging import ERROR, INFO, WARNING
@@ -119,14 +120,28 @@ EVENTS: Final[Mapping[NoticeKind | DaemonEvent, Entry]] = {
 }
 
 
+REPEAT_AFTER: Final = 10.0
+_REPEATING: Final = frozenset({NoticeKind.TWO_MASTERS, NoticeKind.JOIN_FAILED})
+
+
 class Journal:
     """Tells events. `always` returns the fields that each of them has, as they are at that moment."""
 
     def __init__(self, always: Callable[[], Fields]) -> None:
         self._always = always
+        self._told: dict[str, float] = {}
 
     def tell(self, event: NoticeKind | DaemonEvent, text: str, fields: Fields | None = None) -> None:
-        """Log a sentence about an event, with the fields that are its own."""
+        """Log a sentence about an event, with the fields that are its own.
+
+        A failure that comes again and again with the same sentence is told once in REPEAT_AFTER seconds.
+        """
+        if event in _REPEATING:
+            now = time.monotonic()
+            self._told = {said: at for said, at in self._told.items() if now - at < REPEAT_AFTER}
+            if text in self._told:
+                return
+            self._told[text] = now
         tell(event, text, {**self._always(), **(fields or {})})
 
 

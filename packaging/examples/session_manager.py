@@ -32,9 +32,9 @@ class Sender:
     def count(self, payload: bytes) -> None:
         """Take a datagram of this sender."""
         self.received += 1
-        if len(payload) < PAYLOAD.size:
+        if len(payload) != PAYLOAD.size:
             return  # of a program that does not number
-        run, number = PAYLOAD.unpack_from(payload)
+        run, number = PAYLOAD.unpack(payload)
         if run == self.run and number < self.next:  # it was not lost but late
             self.lost -= 1
             return

@@ -10,6 +10,7 @@ runs; python-zeroconf is started anew on those that there are.
 
 import asyncio
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ LOOK_EVERY = 3.0
 """Seconds between two looks at the machine's addresses."""
 
 MAX_RESOLVING = 64
+STRANGER_TOLD_EVERY = 3600.0
+"""Seconds."""
 """Records that are being asked for at once; a stranger who announces more than that is not followed."""
 
 RESOLVE_TIMEOUT_MS = 2000
@@ -115,6 +118,7 @@ class Discovery:
         self._repeats: list[asyncio.TimerHandle] = []
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._known: dict[str, _Known] = {}
+        self._stranger_told = -STRANGER_TOLD_EVERY
         self._own_signatures: deque[bytes] = deque(maxlen=OWN_SIGNATURES)
         self._follower: asyncio.Task[None] | None = None
         self._signing: tuple[PskFile, list[Secret]] | None = None
@@ -150,6 +154,7 @@ class Discovery:
         try:
             network = look_up(self._interfaces, self._ip)
             if network == self._network and not self._attempts:
+                self._network = network  # its names of interfaces, which do not count as a difference, may be others
                 return
             if network != self._network:
                 self._network, self._attempts = network, ATTEMPTS
@@ -286,6 +291,7 @@ class Discovery:
             advert = decode_advert_untrusted(properties, keys)
         except BadPacket as error:
             self._reject(name, str(error))
+            self._tell_of_stranger(name, str(error))
             return
         if name != f"{instance_name(advert.id)}.{SERVICE_TYPE}":
             self._reject(name, "it is another node's advert under this name")
@@ -300,6 +306,15 @@ class Discovery:
     def _reject(self, name: str, why: str) -> None:
         self._counters["adverts_rejected"] += 1
         _log.debug("advert %r not taken: %s", name[:80], why)
+
+    def _tell_of_stranger(self, name: str, why: str) -> None:
+        """Say, so seldom that nobody can fill the log, what keeps apart two devices that were set up for one group."""
+        now = time.monotonic()
+        if now < self._stranger_told + STRANGER_TOLD_EVERY:
+            return
+        self._stranger_told = now
+        text = "%a announces itself in our group %r, but %s: do the PSK files differ? (not told again for an hour)"
+        _log.warning(text, name[:80], self._group, why)
 
     def _verifying_keys(self) -> list[Secret]:
         psk = self._psk()
