@@ -4,11 +4,15 @@ They are the steps in which a group moves to a new pre-shared key; see pskkeyd(8
 No key is printed and none stands in an argument.
 """
 
+import fcntl
 import io
 import json
 import os
 import secrets
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +22,7 @@ from pskkey.psk import MAX_FILE_SIZE, find_psk_file, load_psk
 
 RELOAD: Final = "now `systemctl reload pskkeyd`"
 SCHEMA: Final = 1
+_ENDING: Final = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 
 
 def psk_path(configured: Path | None, config: Path | None) -> Path:
@@ -41,42 +46,90 @@ def psk_list(path: Path, as_json: bool) -> None:
 
 def psk_add(path: Path, source: str) -> None:
     """Add the lines of the file `source` (`-`: standard input) below those that are there. Raises ConfigError."""
-    try:
-        new = sys.stdin.read(MAX_FILE_SIZE) if source == "-" else Path(source).read_text("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{without_keys(source)}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{without_keys(source)}: is not UTF-8 text") from None
-    if not new.strip():
+    new = _source(source)
+    if all(_identity(line) is None for line in new.split("\n")):
         raise ConfigError(f"{without_keys(source)}: holds no line to add")
-    before = list(load_psk(path).accepted)
-    text = path.read_text("utf-8-sig")
-    _replace(path, text + ("" if text.endswith("\n") else "\n") + new.rstrip("\n") + "\n")
-    added = [identity for identity in load_psk(path).accepted if identity not in before]
+    with _alone(path):
+        before = list(load_psk(path).accepted)
+        text = _text(path)
+        _replace(path, text + ("" if text.endswith("\n") else "\n") + new.rstrip("\n") + "\n")
+        added = [identity for identity in load_psk(path).accepted if identity not in before]
     _tell(path, f"accepts {', '.join(map(without_keys, added))} too, and uses {without_keys(before[0])}")
 
 
 def psk_use(path: Path, identity: str) -> None:
     """Move the line of `identity` before the others. Raises ConfigError."""
-    _known(path, identity)
-    lines = _lines(path)
-    place = next(number for number, line in enumerate(lines) if _identity(line) is not None)
-    moved = next(number for number, line in enumerate(lines) if _identity(line) == identity)
-    line = lines.pop(moved)
-    lines.insert(place, line if line.endswith("\n") else line + "\n")
-    _replace(path, "".join(lines))
+    with _alone(path):
+        _known(path, identity)
+        lines = _lines(path)
+        place = next(number for number, line in enumerate(lines) if _identity(line) is not None)
+        moved = next(number for number, line in enumerate(lines) if _identity(line) == identity)
+        line = lines.pop(moved)
+        lines.insert(place, line if line.endswith("\n") else line + "\n")
+        _replace(path, "".join(lines))
     _tell(path, f"uses {without_keys(identity)}")
 
 
 def psk_remove(path: Path, identity: str) -> None:
     """Remove the line of `identity`, which may not be the one in use. Raises ConfigError."""
-    accepted = _known(path, identity)
-    if accepted[0] == identity:
-        named = without_keys(identity)
-        raise ConfigError(f"{without_keys(path)}: {named} is in use; `pskkeyctl psk use` another one before")
-    lines = _lines(path)
-    _replace(path, "".join(line for line in lines if _identity(line) != identity))
+    with _alone(path):
+        accepted = _known(path, identity)
+        if accepted[0] == identity:
+            named = without_keys(identity)
+            raise ConfigError(f"{without_keys(path)}: {named} is in use; `pskkeyctl psk use` another one before")
+        lines = _lines(path)
+        _replace(path, "".join(line for line in lines if _identity(line) != identity))
     _tell(path, f"accepts {without_keys(identity)} no more")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep out every other verb from reading to replacing, or one of two changes would be lost.
+
+    The lock is on the file, which only those who may read the keys can open, and not on its directory: anybody could
+    hold that of /etc for ever.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise ConfigError(f"{without_keys(path)}: the PSK file cannot be opened: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Whoever had the lock before put another file in its place; that one is to be locked then.
+            if _is_still(path, os.fstat(descriptor)):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_still(path: Path, found: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), found)
+    except FileNotFoundError:
+        return False
+
+
+def _source(source: str) -> str:
+    """Return the text of a file or of standard input, which may be a pipe. Raises ConfigError."""
+    named = without_keys(source)
+    try:
+        if source != "-":
+            with Path(source).open("rb") as file:
+                content = file.read(MAX_FILE_SIZE + 1)
+        elif sys.stdin is None:
+            raise ConfigError("standard input is closed; give it the line to add")
+        else:
+            content = sys.stdin.buffer.read(MAX_FILE_SIZE + 1)
+    except OSError as error:
+        raise ConfigError(f"{named}: cannot be read: {error.strerror}") from None
+    if len(content) > MAX_FILE_SIZE:
+        raise ConfigError(f"{named}: is larger than the {MAX_FILE_SIZE} bytes that a PSK file may have")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{named}: is not UTF-8 text") from None
 
 
 def _known(path: Path, identity: str) -> list[str]:
@@ -88,9 +141,14 @@ def _known(path: Path, identity: str) -> list[str]:
     return list(accepted)
 
 
+def _text(path: Path) -> str:
+    """Return the text as it stands there: a carriage return that became a newline would make a line of a comment."""
+    return path.read_bytes().decode("utf-8-sig")
+
+
 def _lines(path: Path) -> list[str]:
     """Return the lines with their ends; only a newline ends one, as for the daemon."""
-    return list(io.StringIO(path.read_text("utf-8-sig")))
+    return list(io.StringIO(_text(path)))
 
 
 def _identity(line: str) -> str | None:
@@ -110,22 +168,29 @@ def _replace(path: Path, text: str) -> None:
     """
     path = path.resolve()  # a link stays one
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # Nothing may end us between the two files: one with keys, of which nobody knows, would stay.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
-        found = path.stat()
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                os.fchown(descriptor, found.st_uid, found.st_gid)
-                os.fchmod(descriptor, found.st_mode & 0o7777)
-                file.write(text)
-                file.flush()
-                os.fsync(descriptor)
-            load_psk(fresh)
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        _write_like(path, fresh, text.encode())
+        load_psk(fresh)
+        fresh.replace(path)
     except ConfigError as error:
         # Of the file that was not to be; the lines are those that it would have.
         raise ConfigError(str(error).replace(without_keys(fresh), without_keys(path))) from None
     except OSError as error:
         raise ConfigError(f"{without_keys(path)}: cannot be written: {error.strerror}") from None
+    finally:
+        fresh.unlink(missing_ok=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _write_like(path: Path, fresh: Path, content: bytes) -> None:
+    """Write a new file with the owner and mode of `path`. Raises OSError."""
+    found = path.stat()
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchown(descriptor, found.st_uid, found.st_gid)
+        os.fchmod(descriptor, found.st_mode & 0o7777)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
