@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import signal
 import socket
 import struct
 import subprocess
@@ -17,7 +18,7 @@ from pskkey.psk import generate_psk_line, load_psk
 from tests.lab.daemon import PSKKEYD, Control, Daemon, Status
 from tests.lab.group import key_of
 from tests.system.loopback import PORT, Loopback
-from tests.system.reloading import in_order, reload, until
+from tests.system.reloading import edit, in_order, reload, until
 
 RATE = 50.0
 _PAYLOAD = struct.Struct(">BI")
@@ -223,3 +224,33 @@ async def test_a_key_that_changes_under_its_identity_is_another_one(loopback: Lo
     psk_of(client).write_text(line)
     await reload(client, "1 identity accepted")
     await group.together(15)
+
+
+async def test_who_finds_no_place_for_its_new_session_keeps_the_old_one(loopback: Loopback) -> None:
+    """All renew at once while there is one place to spare, then none for good, until there is one again."""
+    old, new = (generate_psk_line(identity) + "\n" for identity in ("old", "new"))
+    master, *clients = daemons = nodes(loopback, old + new, 4)
+    group = await in_order(daemons)
+    for active, other, identity, places in ((new, old, "new", len(clients) + 1), (old, new, "old", len(clients))):
+        edit(master, {"limits": {"connections": places}})
+        psk_of(master).write_text(active + other)
+        await reload(master)
+        sizes = {daemon.name: len(daemon.log) for daemon in daemons}
+        for client in clients:
+            psk_of(client).write_text(active + other)
+            client.signal(signal.SIGHUP)
+        if places == len(clients):
+            for client in clients:
+                said = await until(client, "for now: ", sizes[client.name])
+                assert "no place for another connection" in await until(client, "\n", len(client.log) - len(said))
+            await group.stay_together(3)
+            for client in clients:
+                assert f"a session goes on with PSK identity {identity!r}\n" not in client.log[sizes[client.name] :]
+            edit(master, {"limits": {"connections": places + 1}})
+            await reload(master)
+        for client in clients:
+            await until(client, f"a session goes on with PSK identity {identity!r}\n", sizes[client.name], 30)
+        await group.stay_together(2)
+    for daemon in daemons:
+        for trouble in ("lost master", " left: ", "could not join", "Traceback"):
+            assert trouble not in daemon.log

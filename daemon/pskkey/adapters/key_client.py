@@ -2,7 +2,8 @@
 
 When another PSK becomes the active one, a session with a master is *renewed*: a second connection is opened with the
 new PSK, a Connected event has the core say JOIN once more, and from that message on the session is the new connection.
-The old one is read until the new one is answered on, so that nothing is missed and the master never loses its member.
+The old one is read until the new one is answered on, so that nothing is missed and the master never loses its member;
+and if the new one is refused, the session is the old one again, and another Connected event has JOIN said there.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from pskkey.adapters.session_renewal import Line, Lines
 from pskkey.adapters.tcp_errors import explain_connect_failure
 from pskkey.adapters.tcp_options import expect_small_messages
 from pskkey.adapters.tls_connection import CLOSE_TIMEOUT, TlsConnection
@@ -22,44 +24,26 @@ from pskkey.core.events import Connected, Disconnected, Event, Received, Session
 from pskkey.errors import HandshakeError, PskkeyError, Unreachable
 from pskkey.model import ErrorMessage, Join, Message
 from pskkey.psk import Psk, PskFile
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import encode
 
 STAGGER = 0.1
 """Seconds that an attempt at one address of a peer may last before the next one is tried beside it."""
 
 RENEWAL_TIMEOUT = 5.0
-RENEWAL_PAUSE = 5.0
-"""Seconds that an attempt to renew a session may last, and until the next one."""
+"""Seconds that an attempt to open another connection for a session may last."""
 
 _log = logging.getLogger("pskkey.client")
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
-    """A connection of a session, the PSK that it is made with, and what was read of its next message."""
-
-    connection: TlsConnection
-    psk: Psk
-    reader: PacketReader = field(default_factory=lambda: PacketReader(Door.TLS, Side.CLIENT))
-
-
-@dataclass(slots=True, eq=False)
 class _Outbound:
-    """A session that was asked for, with `psk`; open once it has a `line`.
-
-    `joined`: JOIN was said on it. `candidate` is the line to renew it with, until JOIN is said there; then that is the
-    line, and the one before is `former` until there is an answer.
-    """
+    """A session that was asked for, with `psk`; open once `lines` has a line. `joined`: JOIN was said on it."""
 
     psk: Psk
+    lines: Lines = field(default_factory=Lines)
     task: asyncio.Task[None] | None = None
-    line: _Line | None = None
     joined: bool = False
     renewal: asyncio.Task[None] | None = None
-    candidate: _Line | None = None
-    former: _Line | None = None
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    """Something has happened for which a renewal need not wait any longer."""
     failures: list[PskkeyError] = field(default_factory=list)
 
 
@@ -96,34 +80,35 @@ class KeyClient:
 
     def psk_changed(self) -> None:
         """The PSK file is another now: renew the sessions with masters that were opened with another PSK."""
-        for session in list(self._outbound):
-            self._renew_if_needed(session)
+        for session, outbound in list(self._outbound.items()):
+            outbound.lines.psk_changed.set()
+            self._renew_if_needed(session, outbound)
 
     def send(self, session: Session, message: Message) -> None:
         """Send on an open session; nothing happens on one that is not."""
         outbound = self._outbound.get(session)
-        if outbound is None or outbound.line is None:
+        if outbound is None or outbound.lines.line is None:
             return
         is_join = isinstance(message, Join)
-        if is_join and outbound.candidate is not None and outbound.candidate.connection in self._open:
-            outbound.former, outbound.line, outbound.candidate = outbound.line, outbound.candidate, None
-            _log.info("a session goes on with PSK identity %a", outbound.line.psk.identity)
-        outbound.line.connection.write(encode(message))
+        candidate = outbound.lines.candidate
+        if is_join and candidate is not None and candidate.connection in self._open:
+            outbound.lines.move()
+        outbound.lines.line.connection.write(encode(message))
         if is_join:
             outbound.joined = True
-            self._renew_if_needed(session)
+            self._renew_if_needed(session, outbound)
 
     def disconnect(self, session: Session, error: ErrorMessage | None) -> None:
         """End a session, or the attempt to open it. No event follows."""
         outbound = self._outbound.pop(session, None)
         if outbound is None:
             return
-        if outbound.line is None:
+        if outbound.lines.line is None:
             if outbound.task is not None:
                 outbound.task.cancel()
             return
         if error is not None:
-            outbound.line.connection.write(encode(error))
+            outbound.lines.line.connection.write(encode(error))
         self._close(outbound, "we closed it")
 
     async def stop(self) -> None:
@@ -132,7 +117,7 @@ class KeyClient:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for session in [session for session, outbound in self._outbound.items() if outbound.line is None]:
+        for session in [session for session, outbound in self._outbound.items() if outbound.lines.line is None]:
             self._end(session, "the key client stops")
         for connection in list(self._open):
             connection.close("the key client stops")
@@ -145,8 +130,8 @@ class KeyClient:
         self._open.add(connection)
         session = self._connections[connection]
         outbound = self._outbound.get(session)
-        renews = outbound is not None and outbound.candidate is not None and outbound.candidate.connection is connection
-        if outbound is None or (outbound.line is not None and not renews):
+        line = outbound.lines.at(connection) if outbound is not None else None
+        if outbound is None or (outbound.lines.line is not None and line is None):
             connection.abort("it was not needed any more")
             return
         try:
@@ -155,8 +140,8 @@ class KeyClient:
             outbound.failures.append(HandshakeError(f"{connection.address}, port {connection.port}: {error}"))
             connection.abort("it did not use the PSK")
             return
-        if not renews:
-            outbound.line = _Line(connection, outbound.psk)
+        if line is None:
+            outbound.lines.line = Line(connection, outbound.psk)
         self._counters["connects_ok"] += 1
         self._emit(Connected(session))
 
@@ -164,18 +149,19 @@ class KeyClient:
         """Bytes came from a server. Raises BadPacket when they break the protocol."""
         session = self._connections[connection]
         outbound = self._outbound.get(session)
-        if outbound is None:
+        line = outbound.lines.at(connection) if outbound is not None else None
+        if outbound is None or line is None:
             return
-        line = next((line for line in (outbound.line, outbound.former) if line and line.connection is connection), None)
-        if line is None:
-            return
-        if line is outbound.line and outbound.former is not None:
-            outbound.former.connection.close("its session goes on with another PSK")
-            outbound.former = None
         for message in line.reader.receive_untrusted(data):
-            if session not in self._outbound:  # what the last message brought about ended the session
+            if session not in self._outbound or connection.ending:  # the last message ended the session or the line
                 return
-            self._emit(Received(session, message))
+            if isinstance(message, ErrorMessage) and outbound.lines.can_spare(line):
+                self._go_on_without(session, outbound, line, f"{message.code}: {message.message}")
+                return
+            if line is outbound.lines.line:
+                outbound.lines.answered()
+            if line is not outbound.lines.candidate:  # there we have asked nothing yet
+                self._emit(Received(session, message))
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
         """A connection is over."""
@@ -186,8 +172,18 @@ class KeyClient:
         if connection.broke_protocol or connection.stalled:
             self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
         outbound = self._outbound.get(session)
-        if outbound is not None and outbound.line is not None and outbound.line.connection is connection:
-            self._end(session, f"the connection to {connection.address}, port {connection.port} ended: {reason}")
+        line = outbound.lines.at(connection) if outbound is not None else None
+        if outbound is None or line is None:
+            return
+        told = f"the connection to {connection.address}, port {connection.port} ended: {reason}"
+        if outbound.lines.can_spare(line):
+            self._go_on_without(session, outbound, line, told)
+        else:
+            self._end(session, told)
+
+    def _go_on_without(self, session: Session, outbound: _Outbound, line: Line, why: str) -> None:
+        if outbound.lines.drop(line, why):
+            self._emit(Connected(session))
 
     def _end(self, session: Session, reason: str) -> None:
         self._close(self._outbound.pop(session), reason)
@@ -197,9 +193,7 @@ class KeyClient:
         """Close all connections of a session that is over."""
         if outbound.renewal is not None:
             outbound.renewal.cancel()
-        for line in (outbound.line, outbound.candidate, outbound.former):
-            if line is not None:
-                line.connection.close(reason)
+        outbound.lines.close(reason)
 
     def _run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -209,38 +203,33 @@ class KeyClient:
 
     # --- another PSK --------------------------------------------------------------------------------------------
 
-    def _renew_if_needed(self, session: Session) -> None:
-        outbound = self._outbound[session]
-        outbound.news.set()
-        outdated = outbound.line is not None and outbound.line.psk != self._psk().active
+    def _renew_if_needed(self, session: Session, outbound: _Outbound) -> None:
+        line = outbound.lines.line
+        outdated = line is not None and line.psk != self._psk().active
         if outbound.joined and outdated and outbound.renewal is None:
             outbound.renewal = self._run(self._renew(session, outbound))
+            outbound.renewal.add_done_callback(lambda task: self._renewed(task, session, outbound))
 
     async def _renew(self, session: Session, outbound: _Outbound) -> None:
-        """Open a line with the active PSK, again and again until the session goes on with it.
-
-        A session whose own PSK was removed does not outlive the first attempt that fails.
-        """
-        told = False
-        while (line := outbound.line) is not None and line.psk != (active := self._psk().active):
-            if outbound.candidate is not None:
-                outbound.candidate.connection.close("another PSK is to be used now")
-            outbound.news.clear()
-            outbound.candidate = _Line(TlsConnection(self, line.connection.address, line.connection.port), active)
-            why = await self._try_line(session, outbound.candidate)
-            if why is not None and self._psk().accepted.get(line.psk.identity) != line.psk.key:
-                outbound.renewal = None
-                self._end(session, f"its PSK, identity {line.psk.identity!a}, was removed from our PSK file: {why}")
-                return
-            if why is not None and not told:
-                told = True
-                _log.warning("a session goes on with PSK identity %a for now: %s", line.psk.identity, why)
-            # Until JOIN is said on it; or until it may be tried again.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(outbound.news.wait(), RENEWAL_PAUSE)
+        end = await outbound.lines.renew(
+            self._psk,
+            lambda to, psk: Line(TlsConnection(self, to.address, to.port), psk),
+            lambda line: self._try_line(session, line),
+        )
         outbound.renewal = None
+        if end is not None:
+            self._end(session, end)
 
-    async def _try_line(self, session: Session, line: _Line) -> PskkeyError | str | None:
+    def _renewed(self, task: asyncio.Task[None], session: Session, outbound: _Outbound) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        # Its PSK may be a removed one, so it must not stay as it is; the core asks for another session.
+        _log.error("A fault of our own ended the renewal of a session", exc_info=error)
+        outbound.renewal = None
+        if self._outbound.get(session) is outbound:
+            self._end(session, "its renewal with another PSK failed in an unforeseen way")
+
+    async def _try_line(self, session: Session, line: Line) -> PskkeyError | str | None:
         """Try to open a connection; return why not, None when it is open."""
         failures: list[PskkeyError] = []
         self._connections[line.connection] = session
@@ -260,7 +249,7 @@ class KeyClient:
                 await self._try_addresses(action, outbound)
         except TimeoutError:
             late = f"{', '.join(action.addresses)}, port {action.port}: no answer within {action.timeout:g} s"
-        if outbound.line is None and self._outbound.get(action.session) is outbound:
+        if outbound.lines.line is None and self._outbound.get(action.session) is outbound:
             self._counters["connects_failed"] += 1
             # What a server said against us tells more than that another address did not answer.
             told = sorted(outbound.failures, key=lambda error: not isinstance(error, HandshakeError))
@@ -274,7 +263,7 @@ class KeyClient:
             outbound.failures.append(Unreachable(f"{said}: this is our own address; the peer has no other"))
         attempts: dict[asyncio.Task[None], TlsConnection] = {}
         try:
-            while (waiting or attempts) and outbound.line is None:
+            while (waiting or attempts) and outbound.lines.line is None:
                 if waiting:
                     connection = TlsConnection(self, waiting.pop(0), action.port)
                     self._connections[connection] = action.session
@@ -289,9 +278,7 @@ class KeyClient:
                     task.result()
         finally:
             for task, connection in attempts.items():
-                if (
-                    outbound.line is None or connection is not outbound.line.connection
-                ):  # cancelled in its last step, the fastest would be closed
+                if outbound.lines.at(connection) is None:  # cancelled in its last step, the fastest would be closed
                     task.cancel()
             await asyncio.gather(*attempts, return_exceptions=True)
 
