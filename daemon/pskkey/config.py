@@ -27,6 +27,7 @@ from pydantic import (
     field_validator,
 )
 
+from pskkey.bounded_file import read_bounded
 from pskkey.config_mistakes import describe
 from pskkey.errors import ConfigError, without_keys
 from pskkey.model import SENDER_IDS, Suite
@@ -35,7 +36,9 @@ DEFAULT_CONFIG: Final = Path("/etc/pskkey.toml")
 DEFAULT_HANDOFF_GROUP: Final = "pskkey"
 """The one group that need not exist: without it `keys.sock` is for root and the daemon's own user."""
 MACHINE_ID: Final = Path("/etc/machine-id")
-MAX_CONFIG_SIZE: Final = 1 << 20
+MAX_CONFIG_SIZE: Final = 65536
+MAX_DOTS: Final = 128
+"""In one line of the file: tomllib takes quadratic time for a dotted key, and all keys here have two parts."""
 MAX_SOCKET_PATH: Final = 107
 """Bytes in the path of a Unix socket: `sun_path` of unix(7) without its final zero."""
 
@@ -281,12 +284,17 @@ class Config(_Table):
         Raises ConfigError with one sentence, on a line of its own, for every mistake.
         """
         named = without_keys(source)
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.count(".") > MAX_DOTS and not line.lstrip().startswith("#"):
+                raise ConfigError(f"{named}: too many dots (at line {number}); allowed: at most {MAX_DOTS} in one line")
         try:
             tables = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise ConfigError(
                 f"{named}: not TOML: {without_keys(error)}; allowed: tables of keys, as in https://toml.io"
             ) from None
+        except ValueError:  # bare: int() takes no more decimal digits than sys.get_int_max_str_digits()
+            raise ConfigError(f"{named}: a number is far too long; allowed: numbers as in https://toml.io") from None
         try:
             return cls.model_validate(tables, context=source.absolute().parent)
         except ValidationError as error:
@@ -295,14 +303,10 @@ class Config(_Table):
 
 
 def load_config(path: Path) -> Config:
-    """Read the configuration file at `path`.
-
-    Raises ConfigError, a sentence for each mistake: `FILE: [table] key: what is wrong; allowed: ...`.
-    """
+    """Read a configuration file. Raises ConfigError with `FILE: [table] key: what is wrong; allowed: ...` lines."""
     named = without_keys(path)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_CONFIG_SIZE + 1)
+        data, _ = read_bounded(path, MAX_CONFIG_SIZE)
     except OSError as error:
         raise ConfigError(f"{named}: cannot be read: {error.strerror}; allowed: a readable TOML file") from None
     if len(data) > MAX_CONFIG_SIZE:

@@ -74,7 +74,10 @@ def _reason(mistake: Any) -> str:
 def _toml(value: object) -> str:
     """Return a value about as it stands in the file, cut where it gets long."""
     if isinstance(value, (str, bool, int, float, list)):
-        text = json.dumps(value, ensure_ascii=True, default=str)
+        try:
+            text = json.dumps(value, ensure_ascii=True, default=str)
+        except ValueError:  # more decimal digits than sys.get_int_max_str_digits(), from a hexadecimal number
+            text = "a number far too long"
     else:
         text = "a table" if isinstance(value, dict) else str(value)
     text = without_keys(text)

@@ -6,7 +6,6 @@ PSK can be replaced without an outage: add the new line below on every node, the
 remove the old one.
 """
 
-import os
 import re
 import secrets
 import stat
@@ -17,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
+from pskkey.bounded_file import read_bounded
 from pskkey.errors import ConfigError, without_keys
 from pskkey.secret import Secret
 
@@ -120,23 +120,16 @@ def generate_psk_line(identity: str) -> str:
 def _read(path: Path) -> str:
     named = without_keys(path)
     try:
-        # Not blocking: opening a FIFO that somebody put there must not hang the start.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        content, status = read_bounded(path, MAX_FILE_SIZE)
     except OSError as error:
-        raise ConfigError(f"{named}: the PSK file cannot be opened: {error.strerror}") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise ConfigError(f"{named}: the PSK file is not a regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        if status.st_mode & stat.S_IRWXO:
-            raise ConfigError(
-                f"{named}: the PSK file may be read or changed by every user of this machine (mode "
-                f"{stat.S_IMODE(status.st_mode):04o}); allow 0600, or 0640 with a group of its own"
-            )
-        if status.st_mode & stat.S_IWGRP:
-            raise ConfigError(f"{named}: the PSK file may be changed by its group; allow 0600 or 0640")
-        content = file.read(MAX_FILE_SIZE + 1)
+        raise ConfigError(f"{named}: the PSK file cannot be read: {error.strerror}") from None
+    if status.st_mode & stat.S_IRWXO:
+        raise ConfigError(
+            f"{named}: the PSK file may be read or changed by every user of this machine (mode "
+            f"{stat.S_IMODE(status.st_mode):04o}); allow 0600, or 0640 with a group of its own"
+        )
+    if status.st_mode & stat.S_IWGRP:
+        raise ConfigError(f"{named}: the PSK file may be changed by its group; allow 0600 or 0640")
     if len(content) > MAX_FILE_SIZE:
         raise ConfigError(f"{named}: the PSK file is larger than the {MAX_FILE_SIZE} bytes allowed")
     try:

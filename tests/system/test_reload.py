@@ -3,14 +3,13 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -116,6 +115,7 @@ async def test_times_apply_at_once(loopback: Loopback) -> None:
         ("node", "prioriti = 1", "there is no such key"),
         ("network", 'addresses = "', "not TOML"),
         ("handoff", 'users = ["nobody-of-this-name"]', "is no user of this machine"),
+        ("handoff", f"users = {'9' * 5000}", "a number is far too long"),
     ],
 )
 async def test_a_broken_configuration_changes_nothing(loopback: Loopback, table: str, line: str, told: str) -> None:
@@ -232,29 +232,40 @@ async def test_a_wish_while_it_stops_does_no_harm(loopback: Loopback) -> None:
 
 async def test_a_wish_before_it_is_ready_is_served_then(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
-    text = daemon.config.read_text()
-    daemon.config.unlink()
-    os.mkfifo(daemon.config)
+    with loopback.psk.open("a") as file:  # as many as there may be, which take their time to read
+        file.writelines(f"{number}:{secrets.token_hex(16)}\n" for number in range(1700))
     daemon.start()
-    pipe = await asyncio.wait_for(_writing_end(daemon.config), 10)
-    # It reads its configuration, and is not there yet to take signals. Now the file changes.
-    daemon.config.unlink()
-    daemon.config.write_text(text)
+    deadline = time.monotonic() + 10
+    while not _blocks_only(daemon, signal.SIGHUP):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+    # It reads its files, and is not there yet to take signals. Now one changes.
     edit(daemon, {"node": {"priority": 7}})
     daemon.signal(signal.SIGHUP)
-    with os.fdopen(pipe, "w") as file:
-        file.write(text)
-    await until(daemon, "reloaded: [node] priority changed from 100 to 7")
+    await until(daemon, "reloaded: ")
     assert daemon.log.index("pskkeyd 0") < daemon.log.index("reloaded: ")
     assert (await status_of(daemon))["node"]["priority"] == 7
 
 
-async def _writing_end(fifo: Path) -> int:
-    """Return the writing end of a FIFO as soon as somebody reads it."""
-    while True:
-        with suppress(OSError):  # nobody does yet
-            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        await asyncio.sleep(0.001)
+def _blocks_only(daemon: Daemon, number: signal.Signals) -> bool:
+    """Tell whether signals of this kind, and no others, wait for the process (proc_pid_status(5)).
+
+    All of them wait for a moment whenever a process or a thread begins.
+    """
+    fields = dict(line.split(b":", 1) for line in daemon.proc("status").splitlines())
+    return int(fields[b"SigBlk"], 16) == 1 << (number - 1)
+
+
+async def test_a_pipe_in_the_place_of_a_file_changes_nothing(loopback: Loopback) -> None:
+    daemon = await one_daemon(loopback)
+    for path in (daemon.config, loopback.psk):
+        kept = path.rename(path.with_suffix(".kept"))
+        os.mkfifo(path, 0o600)
+        said = await reload(daemon, "not reloaded, nothing changed: ")
+        assert f"{path}: " in said
+        assert "not a regular file" in said
+        kept.replace(path)
+    await reload(daemon)
 
 
 async def test_limits_and_suite_apply_to_what_comes_next(loopback: Loopback) -> None:

@@ -1,6 +1,8 @@
 """The configuration file: defaults, mistakes and what is derived from the machine."""
 
+import os
 import re
+import time
 import tomllib
 from pathlib import Path
 
@@ -105,6 +107,10 @@ def test_values_are_read(tmp_path: Path) -> None:
         ("[node]\nzzz = 5", "[node] zzz: there is no such key; allowed: id, name, priority, eligible, sender_id"),
         ("[node]\n\npriority = \n", "not TOML: Invalid value (at line 3, column 12)"),
         ("a = " + "[" * 5000, "not TOML: "),
+        ("[node]\npriority = " + "9" * 5000, "a number is far too long"),
+        ("[node]\npriority = 0x" + "f" * 4000, "[node] priority: a number far too long is "),
+        ("[network]\ninterfaces = [0x" + "f" * 4000 + "]", "[network] interfaces: a number far too long is "),
+        ("\na" + ".a" * 129 + " = 1", "too many dots (at line 2); allowed: at most 128 in one line"),
     ],
 )
 def test_one_mistake_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -145,6 +151,25 @@ def test_missing_file_and_directory_are_reported(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
+def test_fifo_in_its_place_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="fifo: cannot be read: not a regular file; allowed: "):
+        load_config(tmp_path / "fifo")
+
+
+def test_file_of_the_most_laborious_keys_is_soon_refused(tmp_path: Path) -> None:
+    for line, count in (("a" + ".a" * 30_000 + " = 1\n", 1), (".a" * 128 + " = 1\n", 240)):
+        before = time.process_time()
+        mistakes_in(tmp_path, "".join(f"b{number}{line}" for number in range(count)))
+        assert time.process_time() - before < 5
+
+
+def test_comment_may_have_dots(tmp_path: Path) -> None:
+    path = tmp_path / "pskkey.toml"
+    path.write_text(f" # {'.' * 200}\n")
+    assert load_config(path) == Config()
+
+
 def test_file_that_is_not_utf8_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "latin1.toml"
     path.write_bytes(b'[node]\nname = "M\xfcller"\n')
@@ -154,8 +179,8 @@ def test_file_that_is_not_utf8_is_reported_with_its_line(tmp_path: Path) -> None
 
 def test_huge_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "huge.toml"
-    path.write_bytes(b"#" * (1 << 20) + b"\n")
-    with pytest.raises(ConfigError, match="is too large; allowed: at most 1048576 bytes"):
+    path.write_bytes(b"#" * (1 << 16) + b"\n")
+    with pytest.raises(ConfigError, match="is too large; allowed: at most 65536 bytes"):
         load_config(path)
 
 
