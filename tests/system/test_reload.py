@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.daemon import Daemon, Status
 from tests.lab.group import Group
-from tests.system.loopback import Loopback
+from tests.system.loopback import DIES_WITH_US, Loopback
 from tests.system.notify_socket import NotifySocket
 from tests.system.ordinary_user import USER, as_ordinary_user
 from tests.system.reloading import Edits, edit, in_order, reload, until
@@ -281,6 +281,22 @@ async def test_limits_and_suite_apply_to_what_comes_next(loopback: Loopback) -> 
     while "WDM_WITH_NULL_SHA256" not in {key["suite"] for key in (await status_of(daemon))["keys"]}:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("as_root")
+async def test_a_group_that_a_socket_cannot_be_given_to_is_told(loopback: Loopback) -> None:
+    # In a user namespace of its own there is no group but that of root (user_namespaces(7)).
+    prefix = (*DIES_WITH_US, "unshare", "--user", "--map-root-user", "--")
+    daemon = loopback.daemon("n1", {"handoff": {"groups": ["root"]}}, prefix)
+    daemon.start()
+    await Group([daemon]).together(10)
+    edit(daemon, {"handoff": {"groups": ["daemon"]}, "node": {"priority": 7}})
+    said = await reload(daemon, "reloaded: [node] priority changed from 100 to 7")
+    assert f"{daemon.keys_socket}: cannot be given to group " in said
+    assert "Invalid argument; it stays with its former group" in said
+    assert daemon.keys_socket.stat().st_gid == 0
+    assert (await status_of(daemon))["node"]["priority"] == 7
 
 
 _FETCH = """

@@ -50,7 +50,10 @@ class UnixListener:
         self._server = await loop.create_unix_server(protocol, sock=listening, backlog=_BACKLOG, cleanup_socket=False)
 
     def permit(self, access: LocalAccess) -> None:
-        """Give the socket file another mode and group, unless it was inherited: then they are those of its unit."""
+        """Give the socket file another mode and group, unless it was inherited: then they are those of its unit.
+
+        What cannot be changed stays as it was, with a warning.
+        """
         if self._inherited is not None:
             _tell_whom_its_unit_keeps_out(self._inherited, access)
         if self._made is None or not self._is_ours(*self._made):
@@ -60,7 +63,13 @@ class UnixListener:
             path.chmod(access.mode)
         except OSError as error:
             _log.warning("%s: its mode cannot be changed: %s", path, error.strerror)
-        _give_to_group(path, os.getegid() if access.group is None else access.group)
+        group = os.getegid() if access.group is None else access.group
+        try:
+            os.chown(path, -1, group, follow_symlinks=False)
+        except OSError as error:
+            _log.warning(
+                "%s: cannot be given to group %d: %s; it stays with its former group", path, group, error.strerror
+            )
 
     def close(self) -> None:
         """Accept nothing more and remove the socket file. Open connections live on."""
