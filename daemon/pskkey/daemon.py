@@ -155,6 +155,8 @@ class Daemon:
         network = self._config.network
         sockets = self._inherited.sockets
         async with AsyncExitStack() as stack:  # takes down in the opposite order, all of it whatever fails
+            # Closing the loop gives the signal its default back, which is to end the process.
+            stack.callback(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGHUP})
             if self._store is not None:
                 stack.callback(self._store.close)
             stack.push_async_callback(self._control_socket.stop)
@@ -181,7 +183,7 @@ class Daemon:
         return self._psk
 
     def _apply(self, inputs: Inputs) -> None:
-        """Go on with what was read again. Nothing here can fail."""
+        """Go on with what was read again. What the machine refuses is told there, and ends nothing."""
         before, config = self._config, inputs.config
         self._config, self._psk = config, inputs.psk
         logs.set_level(config.log.level)
