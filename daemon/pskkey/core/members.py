@@ -201,7 +201,8 @@ class Members:
 
     def join(self, session: Session, join: Join, address: str, now: float) -> None:
         """Welcome a member that was not refused, or take its update."""
-        for old in [j for j in self._joined.values() if j.member.id == join.member.id and j.session != session]:
+        olds = [j for j in self._joined.values() if j.member.id == join.member.id and j.session != session]
+        for old in olds:
             del self._joined[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
@@ -220,8 +221,9 @@ class Members:
         self._awaited.discard(member.id)
         self._group_stale = True
         if is_new:
-            text = f"{join.member.name} joined from {address}"
-            self._out.append(Notice(NoticeKind.MEMBER_JOINED, text, {"peer": join.member.id, "address": address}))
+            if not any(old.join.instance == join.instance for old in olds):  # else it was here all the time
+                text = f"{join.member.name} joined from {address}"
+                self._out.append(Notice(NoticeKind.MEMBER_JOINED, text, {"peer": join.member.id, "address": address}))
             self._out.append(Send(session, self.group()))
             self._out.append(Send(session, self._key_state(join.member.id)))
 
