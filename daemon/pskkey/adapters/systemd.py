@@ -8,10 +8,14 @@ import stat
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import sdnotify
 
 LISTEN_FDS_START = 3
+
+SAID_AGAIN_AFTER: Final = 0.5
+"""Seconds after which what the service manager had no room for is said again."""
 
 _log = logging.getLogger("pskkey.systemd")
 
@@ -20,30 +24,33 @@ class Systemd:
     """The service manager, or nothing at all when the daemon runs from a shell."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._notifier = sdnotify.SystemdNotifier()
-        if self._notifier.socket is not None:
+        self._socket = sdnotify.SystemdNotifier().socket
+        if self._socket is not None:
             # A service manager that hangs must not stop us: what it has no room for is dropped, and said again.
-            self._notifier.socket.setblocking(False)
+            self._socket.setblocking(False)
         microseconds = environ.get("WATCHDOG_USEC", "")
         is_for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self._watchdog = int(microseconds) / 1e6 if microseconds.isdecimal() and is_for_us else None
         self._status = ""
+        self._unsaid: list[str] = []
         self._feeder: asyncio.Task[None] | None = None
+        self._repeater: asyncio.Task[None] | None = None
 
     def ready(self) -> None:
         """The sockets listen. From now on the watchdog is fed, by the loop itself: a stuck loop starves it."""
-        self._notifier.notify("READY=1")
+        self._say_for_sure("READY=1")
         if self._watchdog and self._feeder is None:
             self._feeder = asyncio.create_task(self._feed(self._watchdog / 3))
 
     def reloading(self) -> None:
         """The files are read again; `reloaded` ends that, whatever came of it."""
+        self._unsaid.clear()  # the READY=1 to come is as good as one that did not go out yet
         # systemd must be able to tell that this is later than its own signal (sd_notify(3), RELOADING=1).
-        self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self._say_for_sure(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def reloaded(self) -> None:
         """The reload is over."""
-        self._notifier.notify("READY=1")
+        self._say_for_sure("READY=1")
 
     def status(self, text: str) -> None:
         """Show `text` in `systemctl status`."""
@@ -53,18 +60,46 @@ class Systemd:
 
     async def stopping(self) -> None:
         """The daemon ends."""
-        self._notifier.notify("STOPPING=1")
-        if self._feeder is not None:
-            self._feeder.cancel()
-            await asyncio.gather(self._feeder, return_exceptions=True)
+        self._unsaid.clear()
+        self._say("STOPPING=1")
+        tasks = [task for task in (self._feeder, self._repeater) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _say_status(self) -> None:
-        # sdnotify writes Latin-1, systemd reads UTF-8.
-        self._notifier.notify(f"STATUS={self._status}".encode().decode("latin-1"))
+        self._say(f"STATUS={self._status}")
+
+    def _say(self, message: str) -> bool:
+        """Return whether it went out, or there is nobody to hear it."""
+        if self._socket is None:
+            return True
+        try:
+            self._socket.send(message.encode())
+        except OSError as error:
+            _log.debug("the service manager was not told %s: %s", message.partition("\n")[0], error.strerror)
+            return False
+        return True
+
+    def _say_for_sure(self, message: str) -> None:
+        """Say what changes our state for the service manager, which waits for it: after what is still unsaid."""
+        self._unsaid.append(message)
+        self._say_unsaid()
+        if self._unsaid and (self._repeater is None or self._repeater.done()):
+            self._repeater = asyncio.create_task(self._repeat())
+
+    def _say_unsaid(self) -> None:
+        while self._unsaid and self._say(self._unsaid[0]):
+            del self._unsaid[0]
+
+    async def _repeat(self) -> None:
+        while self._unsaid:
+            await asyncio.sleep(SAID_AGAIN_AFTER)
+            self._say_unsaid()
 
     async def _feed(self, interval: float) -> None:
         while True:
-            self._notifier.notify("WATCHDOG=1")
+            self._say("WATCHDOG=1")
             self._say_status()
             await asyncio.sleep(interval)
 
