@@ -122,7 +122,7 @@ def _read(path: Path) -> str:
     try:
         content, status = read_bounded(path, MAX_FILE_SIZE)
     except OSError as error:
-        raise ConfigError(f"{named}: the PSK file cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{named}: the PSK file cannot be opened or read: {error.strerror}") from None
     if status.st_mode & stat.S_IRWXO:
         raise ConfigError(
             f"{named}: the PSK file may be read or changed by every user of this machine (mode "

@@ -108,7 +108,7 @@ def test_unusable_files_are_refused(tmp_path: Path) -> None:
     assert "Is a directory" in refusal(tmp_path)
     unreadable = tmp_path / "link"
     unreadable.symlink_to("/proc/self/mem")  # opens, is a regular file of mode 0600, and has nothing at address 0
-    assert "cannot be read: Input/output error" in refusal(unreadable)
+    assert "cannot be opened or read: Input/output error" in refusal(unreadable)
 
 
 def test_fifo_in_its_place_does_not_hang(tmp_path: Path) -> None:
