@@ -30,9 +30,8 @@ LOOK_EVERY = 0.25
 HEARD_WITHIN = 2.0
 """Seconds after a cut in which those whom it parted have noticed, though it may have been mended since."""
 
-PARTED_AFTER = 1.0
-"""Seconds without a master, or with different ones, after which two are fellow members no more: DESIGN gives a takeover
-2.5 s, of which 1.5 s are silence. Who walks longer along the succession is expected by nobody any more."""
+PARTED_AFTER = 1.5
+"""Seconds without a master, or with different ones, after which two are fellow members no more."""
 
 SETTLED_AFTER = 2.5
 """Seconds that two nodes must have been undisturbed members of one master before they must be linked."""
