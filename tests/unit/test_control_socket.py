@@ -1,9 +1,8 @@
-"""The Varlink service with real sockets: its own interface, reading, commands, and who may call them."""
+"""The Varlink service with real sockets: its own interface, reading and commands."""
 
 import asyncio
 import json
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.other_user import NOBODY, acts_as_nobody, let_everybody_enter
 
 from pskkey.adapters.control_socket import (
     MAX_CONNECTIONS,
-    MAX_CONNECTIONS_OF_OTHERS,
     Command,
     CommandRefused,
     ControlSocket,
@@ -289,49 +286,3 @@ async def test_connections_are_limited(tmp_path: Path) -> None:
         callers.pop().socket.close()
         await asyncio.sleep(0.02)
         assert await Caller(tmp_path / "c").call("io.pskkey.Control.GetStatus") == {"parameters": STATUS}
-
-
-CALL_AS = """
-import socket, sys
-connections = []
-for method in sys.argv[2:]:
-    s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
-    connections.append(s)
-    try:
-        s.sendall(b'{"method":"io.pskkey.Control.%s"}' % method.encode() + bytes(1))
-        print(s.recv(9999))
-    except OSError as error:
-        print(error)
-"""
-
-
-async def call_as_nobody(path: Path, *methods: str) -> list[str]:
-    """Call methods, each on a connection of its own, as user nobody; return what came for each."""
-    process = await asyncio.create_subprocess_exec(
-        "/usr/bin/python3", "-c", CALL_AS, path, *methods,
-        user=NOBODY, group=NOBODY, extra_groups=[], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    return output.decode().splitlines()
-
-
-@acts_as_nobody
-async def test_other_users_read_but_do_not_command(tmp_path: Path) -> None:
-    let_everybody_enter(tmp_path)
-    async with service(tmp_path / "c"):
-        (tmp_path / "c").chmod(0o666)
-        status, denied = await call_as_nobody(tmp_path / "c", "GetStatus", "Rekey")
-        assert '"role":"master"' in status
-        assert "org.varlink.service.PermissionDenied" in denied
-    async with service(tmp_path / "c", users=("nobody",)):
-        (allowed,) = await call_as_nobody(tmp_path / "c", "Rekey")
-        assert allowed == r"b'{}\x00'"
-
-
-@acts_as_nobody
-async def test_one_user_cannot_take_all_places(tmp_path: Path) -> None:
-    let_everybody_enter(tmp_path)
-    async with service(tmp_path / "c"):
-        (tmp_path / "c").chmod(0o666)
-        answers = await call_as_nobody(tmp_path / "c", *["GetStatus"] * (MAX_CONNECTIONS_OF_OTHERS + 1))
-        assert sum("master" in answer for answer in answers) == 16

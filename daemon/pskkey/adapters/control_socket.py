@@ -6,7 +6,9 @@ the users and groups of `[control]`. To add a command, describe it in `wire.inte
 
 import asyncio
 import logging
+import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -86,6 +88,7 @@ class ControlSocket:
         self._counters = counters
         self._version = version
         self._listener = UnixListener()
+        self._inherited = False
         self._connections: dict[ControlConnection, PeerCredentials] = {}
         self._followers: set[ControlConnection] = set()
         self._publication: asyncio.TimerHandle | None = None
@@ -94,12 +97,23 @@ class ControlSocket:
 
     async def start(self, path: Path, inherited: socket | None = None) -> None:
         """Listen at `path`, or on an `inherited` listening socket. Raises ConfigError."""
+        self._inherited = inherited is not None
         await self._listener.start(lambda: ControlConnection(self), path, self._access, inherited)
 
     def permit(self, access: LocalAccess) -> None:
-        """Let these administer from now on."""
+        """Let these administer from now on, and nobody read on who could not connect any more.
+
+        Who may connect to an inherited socket is for its unit to say, and does not change.
+        """
         self._access = access
         self._listener.permit(access)
+        if self._inherited or access.mode & stat.S_IWOTH:
+            return
+        group = os.getegid() if access.group is None else access.group  # of the socket file
+        for connection, peer in list(self._connections.items()):
+            if not access.allows(peer) and group not in peer.gids:
+                _log.info("process %d of user %d may not see the status any more", peer.pid, peer.uid)
+                connection.close()
 
     def status_changed(self) -> None:
         """Send the new status to everyone who follows it, at most every STATUS_SPACING seconds."""
