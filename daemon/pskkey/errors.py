@@ -7,6 +7,8 @@ import re
 from typing import Final
 
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{16,}")
+_SPACED_HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}[:\s]){11,}(?:[0-9A-Fa-f]{2})?")
+"""Twelve bytes and more as dumps and certificates show them; addresses have fewer, or no two digits each."""
 _BASE64: Final = re.compile(r"[0-9A-Za-z+/_-]{32,}=*")
 _WORD: Final = re.compile(r"[0-9A-Za-z+_-]{20,}=*")
 
@@ -16,7 +18,7 @@ def without_keys(text: object) -> str:
 
     A key pasted into the wrong place, or given as the name of a file, must not be repeated in a message.
     """
-    hidden = _HEX.sub("<hidden>", str(text))
+    hidden = _HEX.sub("<hidden>", _SPACED_HEX.sub("<hidden>", str(text)))
     return _WORD.sub(_unless_readable, _BASE64.sub(_unless_readable, hidden))
 
 

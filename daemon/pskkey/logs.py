@@ -18,7 +18,9 @@ JOURNAL_SOCKET: Final = Path("/run/systemd/journal/socket")
 MAX_MESSAGE: Final = 48 * 1024
 """Bytes of a message that are told; the smallest datagram buffer of a kernel holds them with the fields."""
 
-_SYSLOG_PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
+_SYSLOG_PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+_CONTROLS: Final = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
+"""All that a terminal would take for more than text; tab and newline are not among them."""
 _SIZE: Final = struct.Struct("<Q")
 
 
@@ -30,11 +32,9 @@ def configure(level: str, environ: Mapping[str, str] = os.environ) -> None:
     handler: logging.Handler
     if is_journal(sys.stderr, environ):
         handler = JournalHandler(sys.stderr)
-        # Or basicConfig would put the level and the logger's name in front of the sentence.
-        handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     set_level(level)
 
@@ -53,6 +53,14 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
+class PlainFormatter(logging.Formatter):
+    """Writes what others named themselves without the control characters that would command a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        return super().format(record).translate(_CONTROLS)
+
+
 class JournalHandler(logging.Handler):
     """Sends records to the journal by its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL); never waits for it.
 
@@ -62,6 +70,7 @@ class JournalHandler(logging.Handler):
 
     def __init__(self, stream: TextIO, path: Path = JOURNAL_SOCKET) -> None:
         super().__init__()
+        self.setFormatter(PlainFormatter("%(message)s"))
         self._stream = stream
         is_socket = stat.S_ISSOCK(os.fstat(stream.fileno()).st_mode)
         # Under systemd it is one, and must not be waited for either.
@@ -115,7 +124,9 @@ class JournalHandler(logging.Handler):
 
 def _encode(name: str, value: str) -> bytes:
     """Return a field; one of several lines with its size, u64 little-endian, instead of the equals sign."""
-    data = value.encode("utf-8", "replace")[:MAX_MESSAGE]
+    data = value.translate(_CONTROLS).encode("utf-8", "replace")
+    if len(data) > MAX_MESSAGE:
+        data = data[:MAX_MESSAGE].decode("utf-8", "ignore").encode()  # a character is cut off whole
     if b"\n" not in data:
         return b"%s=%s\n" % (name.encode(), data)
     return b"%s\n%s%s\n" % (name.encode(), _SIZE.pack(len(data)), data)

@@ -96,6 +96,7 @@ def test_events_have_their_fields(tmp_path: Path) -> None:
         journal.tell(NoticeKind.MEMBER_JOINED, "n2 joined", {"peer": "0badcafe", "address": "10.0.0.2"})
         tell(DaemonEvent.START_FAILED, "no", {})
         LOG.warning("something %s", "else")
+        LOG.critical("worst")
         LOG.error("bad")
         LOG.debug("fine")
         assert received.read() == [
@@ -111,6 +112,7 @@ def test_events_have_their_fields(tmp_path: Path) -> None:
             },
             {"MESSAGE": "no", "PRIORITY": "3", "SYSLOG_IDENTIFIER": "pskkeyd", "MESSAGE_ID": IDS["START_FAILED"]},
             {"MESSAGE": "something else", "PRIORITY": "4", "SYSLOG_IDENTIFIER": "pskkeyd"},
+            {"MESSAGE": "worst", "PRIORITY": "2", "SYSLOG_IDENTIFIER": "pskkeyd"},
             {"MESSAGE": "bad", "PRIORITY": "3", "SYSLOG_IDENTIFIER": "pskkeyd"},
             {"MESSAGE": "fine", "PRIORITY": "7", "SYSLOG_IDENTIFIER": "pskkeyd"},
         ]
@@ -129,6 +131,26 @@ def test_a_long_message_is_cut_and_not_lost(tmp_path: Path) -> None:
         LOG.info("x" * 10_000_000)
         (entry,) = received.read()
     assert entry["MESSAGE"] == "x" * MAX_MESSAGE
+
+
+def test_no_character_is_cut_in_two(tmp_path: Path) -> None:
+    with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
+        for text in ("x", "xx", "xxx"):
+            LOG.info("%s%s", text, "€" * MAX_MESSAGE)
+            (entry,) = received.read()
+            assert entry["MESSAGE"] == text + "€" * ((MAX_MESSAGE - len(text)) // 3)
+
+
+def test_nobody_commands_the_terminal_of_a_reader(tmp_path: Path) -> None:
+    text, shown = "a\x1b[2J\0\r\x9b\x7f\tü\nb", "a\ufffd[2J\ufffd\ufffd\ufffd\ufffd\tü\nb"
+    with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
+        tell(NoticeKind.MEMBER_LOST, text, {"peer": text})
+        (entry,) = received.read()
+    assert (entry["MESSAGE"], entry["PSKKEY_PEER"]) == (shown, shown)
+    with logging_to(tmp_path / "none"):
+        LOG.info(text)
+    lines = "".join(f"<6>{line}\n" for line in shown.split("\n"))
+    assert (tmp_path / "stderr").read_text(encoding="utf-8") == lines
 
 
 def test_an_exception_is_told_whole(tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_no_path_that_holds_a_key_is_repeated(tmp_path: Path) -> None:
             assert f"{tmp_path}/node:<hidden>" in str(caught.value)
 
 
+@pytest.mark.parametrize("separator", [":", " ", "\t"])
+def test_a_key_written_byte_by_byte_is_hidden(separator: str) -> None:
+    for size in (12, 16, 32):
+        key = secrets.token_bytes(size).hex(separator)
+        assert without_keys(f"psk {key}!") == "psk <hidden>!"
+        assert without_keys(f"psk {key.upper()}") == "psk <hidden>"
+
+
 def test_what_people_write_is_shown() -> None:
     for text in (
         "/etc/pskkey/PSKs/site-1/controller/group.psk",
@@ -59,6 +67,7 @@ def test_what_people_write_is_shown() -> None:
         "PSK_CHACHA20_POLY1305",
         "controller-of-the-northern-plant",
         "01234567-89ab-cdef-0123-456789abcdef",
+        "02:00:5e:10:00:00:00:01",
         "2001:db8:1234:5678:9abc:def0:1234:5678",
     ):
         assert without_keys(text) == text
