@@ -19,6 +19,7 @@ from typing import Final
 from pskkey.config import DEFAULT_CONFIG, load_config
 from pskkey.errors import ConfigError, without_keys
 from pskkey.psk import MAX_FILE_SIZE, find_psk_file, load_psk
+from pskkey.tools.ctl_setup import stored_credential
 
 RELOAD: Final = "now `systemctl reload pskkeyd`"
 SCHEMA: Final = 1
@@ -26,11 +27,18 @@ _ENDING: Final = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 
 
 def psk_path(configured: Path | None, config: Path | None) -> Path:
-    """Return the PSK file: the one that was named, else that of the configuration. Raises ConfigError."""
+    """Return the PSK file: the one that was named, else that of the configuration. Raises ConfigError.
+
+    Says so when it is not what the daemon takes.
+    """
     if configured is not None:
         return configured
     path = DEFAULT_CONFIG if config is None else config
-    return find_psk_file(load_config(path).psk.file, os.environ)
+    file = load_config(path).psk.file
+    found = find_psk_file(file, os.environ)
+    if found == file and (credential := stored_credential(path)) is not None:
+        print(f"pskkeyctl: systemd gives pskkeyd {credential} instead of {without_keys(found)}", file=sys.stderr)
+    return found
 
 
 def psk_list(path: Path, as_json: bool) -> None:

@@ -14,6 +14,14 @@ _CREDENTIAL_STORES: Final = [
     Path(root, store) for root in ("/etc", "/run", "/usr/lib") for store in ("credstore.encrypted", "credstore")
 ]
 """Where `ImportCredential=` of systemd.exec(5) looks."""
+_INSTANCES: Final = Path("/etc/pskkey")
+"""Where pskkeyd@.service has the configuration of each of several groups."""
+
+
+def stored_credential(config: Path) -> Path | None:
+    """Return the credential that systemd gives the daemon of this configuration; None when there is none."""
+    name = f"pskkey.{config.stem}.psk" if config.parent == _INSTANCES else CREDENTIAL_NAME
+    return next((store / name for store in _CREDENTIAL_STORES if (store / name).exists()), None)
 
 
 def check_config(configured: Path | None) -> None:
@@ -25,14 +33,14 @@ def check_config(configured: Path | None) -> None:
         print(f"node id: {node_id(config)}")
     except ConfigError as error:
         mistakes.append(str(error))
-    credential = next(
-        (store / CREDENTIAL_NAME for store in _CREDENTIAL_STORES if (store / CREDENTIAL_NAME).exists()), None
-    )
+    credential = stored_credential(path)
     try:
         psk_file = find_psk_file(config.psk.file, os.environ)
         if credential is not None and not psk_file.exists():
             print(f"pre-shared keys: only systemd can read {credential}, so they are not checked")
         else:
+            if credential is not None and psk_file == config.psk.file:
+                print(f"pre-shared keys: systemd gives pskkeyd {credential} instead of {psk_file}")
             print(f"pre-shared keys: {len(load_psk(psk_file).accepted)} in {psk_file}")
     except ConfigError as error:
         mistakes.append(str(error))
