@@ -16,9 +16,6 @@ WRITE_LIMIT = 1_048_576
 the kernel's buffer. Looked at before a message and not after it, because one GROUP of a large group is as long.
 """
 
-READ_SIZE = 4096
-"""Bytes that are read at once."""
-
 CLOSE_TIMEOUT = 1.0
 """Seconds in which a closed connection may still deliver what was written; then it is cut."""
 
@@ -36,11 +33,8 @@ class Owner(Protocol):
         """The connection is over; `reason` says why, as the end of a sentence about the peer."""
 
 
-class TlsConnection(asyncio.BufferedProtocol):
-    """A TLS connection with the peer at `address` and `port`. Made before the handshake, opened after it.
-
-    It reads into a buffer of its own: without one asyncio takes 256 KiB from the system for each heartbeat that comes.
-    """
+class TlsConnection(asyncio.Protocol):
+    """A TLS connection with the peer at `address` and `port`. Made before the handshake, opened after it."""
 
     def __init__(self, owner: Owner, address: str, port: int) -> None:
         self.address = address
@@ -52,7 +46,6 @@ class TlsConnection(asyncio.BufferedProtocol):
         self.last_heard = 0.0
         """When the peer last said anything, in seconds of the event loop's clock."""
         self._owner = owner
-        self._buffer = memoryview(bytearray(READ_SIZE))
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reason: str | None = None
@@ -135,17 +128,13 @@ class TlsConnection(asyncio.BufferedProtocol):
         self.last_heard = self._loop.time()
         self._owner.opened(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  the name is the protocol's
-        """asyncio: bytes come."""
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         """asyncio: bytes came."""
         if self.ending:
             return
         self.last_heard = self._loop.time()
         try:
-            self._owner.received(self, bytes(self._buffer[:nbytes]))
+            self._owner.received(self, data)
         except BadPacket as error:
             self._broke_protocol = True
             self.abort(f"it broke the protocol: {error}")
