@@ -143,6 +143,27 @@ def test_who_comes_to_lead_with_its_own_halfs_key_can_still_read_what_the_others
     assert {e.epoch for e in ring.entries} == {1, 2, 4}, "nobody may send with 3 yet"
 
 
+def test_keys_that_will_not_supersede_ones_own_halfs_do_not_keep_it_in_use() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(9, 901, send=True)), 0.0)
+    ring.adopt(state(entry(2, 902, send=True)), 1.0)
+    for n in range(5):  # somebody asks for keys again and again, and the master does not know of ours
+        now = 3.0 + 2.0 * n
+        ring.follow_tick(now)
+        ring.adopt(state(entry(2 + n, 902 + n, send=True), entry(3 + n, 903 + n)), now)
+        ring.adopt(state(entry(2 + n, 902 + n), entry(3 + n, 903 + n, send=True)), now + 0.1)
+    assert sending(ring) == 7
+
+
+def test_who_comes_to_lead_just_after_a_merge_can_still_read_what_its_own_half_sends() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(1, 902, send=True), entry(2, 903)), 1.0)
+    ring.adopt(state(entry(1, 902), entry(2, 903, send=True)), 1.2)
+    ring.lead(1.3)
+    assert [(e.epoch, e.key == key(901)) for e in ring.entries] == [(1, True), (2, False)]
+
+
 # --- rolling soon after one another: seeds 2, 67 ----------------------------------------------------------------
 
 

@@ -35,7 +35,10 @@ def test_the_sandbox_is_as_tight_as_promised(debian: DebianTree, service: str) -
 @pytest.mark.root
 def test_it_would_notice_a_hole_in_the_sandbox(debian: DebianTree, tmp_path: Path) -> None:
     text = (UNITS / "pskkeyd.service").read_text(encoding="utf-8")
-    (tmp_path / "open.service").write_text(text.replace("NoNewPrivileges=yes", "NoNewPrivileges=no"), encoding="utf-8")
+    for closed, opened in (("NoNewPrivileges=yes", "NoNewPrivileges=no"), ("ProtectSystem=strict", "ProtectSystem=no")):
+        assert closed in text
+        text = text.replace(closed, opened)
+    (tmp_path / "open.service").write_text(text, encoding="utf-8")
     said = debian.run("systemd-analyze security --offline=true --no-pager /mnt/open.service", tmp_path)
     (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", said)
     assert float(exposure) > MOST_EXPOSED
@@ -85,7 +88,9 @@ def test_a_group_more_has_the_same_daemon() -> None:
         "+Requires=pskkeyd-keys@%i.socket pskkeyd-control@%i.socket",
         "+After=pskkeyd-keys@%i.socket pskkeyd-control@%i.socket",
         "-ExecStart=/usr/bin/pskkeyd",
+        "-ExecReload=/usr/bin/pskkeyd --check-config",
         "+ExecStart=/usr/bin/pskkeyd --config /etc/pskkey/%i.toml",
+        "+ExecReload=/usr/bin/pskkeyd --config /etc/pskkey/%i.toml --check-config",
         "-    systemctl --no-block stop pskkeyd-keys.socket pskkeyd-control.socket'",
         "+    systemctl --no-block stop pskkeyd-keys@%i.socket pskkeyd-control@%i.socket'",
         "-ImportCredential=pskkey.psk",

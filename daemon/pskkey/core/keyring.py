@@ -145,8 +145,8 @@ class Keyring:
             self._held = [*theirs, own]
             self._roll_above = latest((self._roll_above, *(e.epoch for e in self._held)))
             self.version += 1
-        elif own is not None and self._by_turn(Turn.PREVIOUS) is None:
-            self._held.insert(0, own)
+        elif own is not None:
+            self._held = list(beside(own, self._held))
         if (coming := self.next) is not None:
             coming.since = now
         self._wanted = self._wanted or self.current is None
@@ -289,7 +289,7 @@ class Keyring:
             self._superseded_above = latest((mine.epoch, sending))
         if is_above(sending, self._superseded_above) or (was_apart and was_listed and not self._is_listed):
             own.turn, own.since = Turn.PREVIOUS, now
-        elif not self._is_listed and any(e.turn is Turn.NEXT for e in news):
+        elif any(e.turn is Turn.NEXT and is_above(e.epoch, self._superseded_above) for e in news):
             own.since = now  # they roll above it, be it for the second time
         self._own = own
         return own if own.turn is Turn.CURRENT else self._left_over(adopted)
