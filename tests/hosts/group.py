@@ -55,8 +55,8 @@ class Group:
         if self._configuration is None:
             self.on_all(self._install)
             self._configuration = self.hosts[0].read(CONFIGURATION)
-            self.hosts[0].run("pskkeyctl", "psk", "generate", "--output", "/root/psk")
-            self.psk = self.hosts[0].read("/root/psk")
+            self.hosts[0].run("pskkeyctl", "psk", "generate", "--output", "/srv/psk")
+            self.psk = self.hosts[0].read("/srv/psk")
         self.on_all(self._establish)
         self.wait_until_settled()
 

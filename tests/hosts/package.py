@@ -43,7 +43,7 @@ def version_of(package: Path) -> str:
 
 def install(host: Host, package: Path) -> str:
     """Have apt install it, in place of whatever version is there; return what the operator sees."""
-    place = f"/root/{package.name}"
+    place = f"/srv/{package.name}"
     host.copy(package, place)
     return host.run("apt-get", "install", "--yes", "--allow-downgrades", place, within=_APT_WITHIN).stdout
 

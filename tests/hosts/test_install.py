@@ -66,9 +66,9 @@ def test_the_steps_that_the_installation_tells(bare_host: Host, deb: Path) -> No
 
 
 def test_one_command_from_the_source_tree(bare_host: Host) -> None:
-    bare_host.run("rm", "-rf", "/root/checkout")
-    package.copy_source(bare_host, "/root/checkout")
-    said = bare_host.run("/root/checkout/packaging/install", "--new-psk", within=INSTALLS_WITHIN).stdout
+    bare_host.run("rm", "-rf", "/srv/checkout")
+    package.copy_source(bare_host, "/srv/checkout")
+    said = bare_host.run("/srv/checkout/packaging/install", "--new-psk", within=INSTALLS_WITHIN).stdout
     assert "Installing what the build takes" in said
     assert '● master in group "default", term 1' in said
     assert unit(bare_host, "ActiveState") == "active"
@@ -78,9 +78,9 @@ def test_one_command_from_the_source_tree(bare_host: Host) -> None:
 def test_the_psk_may_be_a_file_a_credential_or_an_encrypted_credential(group: Group) -> None:
     group.on_all(lambda host: host.run("systemctl", "stop", "pskkeyd"))
     in_file, in_credential, in_encrypted_credential = group.hosts
-    in_file.run("rm", "-f", "/root/other")
-    in_file.run("pskkeyctl", "psk", "generate", "--output", "/root/other")
-    psk = in_file.read("/root/other")
+    in_file.run("rm", "-f", "/srv/other")
+    in_file.run("pskkeyctl", "psk", "generate", "--output", "/srv/other")
+    psk = in_file.read("/srv/other")
     assert psk != group.psk
 
     write_psk(in_file, psk)

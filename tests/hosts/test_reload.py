@@ -39,9 +39,9 @@ def test_a_reload_of_a_broken_file_changes_nothing(group: Group) -> None:
 
 def test_a_group_moves_to_a_new_psk_without_an_interruption(group: Group) -> None:
     first = group.hosts[0]
-    first.run("rm", "-f", "/root/new")
-    first.run("pskkeyctl", "psk", "generate", "--identity", "second", "--output", "/root/new")
-    old, new = group.psk, first.read("/root/new")
+    first.run("rm", "-f", "/srv/new")
+    first.run("pskkeyctl", "psk", "generate", "--identity", "second", "--output", "/srv/new")
+    old, new = group.psk, first.read("/srv/new")
     with traffic(group):
         before = group.wait_until_settled()
         pids = {host.name: unit(host, "MainPID") for host in group.hosts}

@@ -33,9 +33,9 @@ def test_a_second_group_lives_beside_the_first(group: Group, second: list[Host])
     ):
         assert old in configuration
         configuration = configuration.replace(old, new)
-    second[0].run("rm", "-f", "/root/second")
-    second[0].run("pskkeyctl", "psk", "generate", "--output", "/root/second")
-    psk = second[0].read("/root/second")
+    second[0].run("rm", "-f", "/srv/second")
+    second[0].run("pskkeyctl", "psk", "generate", "--output", "/srv/second")
+    psk = second[0].read("/srv/second")
     for host in second:
         host.run("mkdir", "-p", "/etc/pskkey")
         host.write("/etc/pskkey/second.toml", configuration)

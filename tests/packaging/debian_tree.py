@@ -9,11 +9,11 @@ from tests.quality.tracked import ROOT
 _ENTER: Final = """
 tree=$1 shared=$2; shift 2
 mount -t tmpfs tmpfs "$tree/tmp"
-mkdir "$tree/tmp/upper" "$tree/tmp/work" "$tree/tmp/root"
-mount -t overlay -o "lowerdir=$tree,upperdir=$tree/tmp/upper,workdir=$tree/tmp/work" overlay "$tree/tmp/root"
-mount -t proc proc "$tree/tmp/root/proc"
-mount --bind "$shared" "$tree/tmp/root/mnt"
-exec chroot "$tree/tmp/root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 sh -euc "$*"
+mkdir "$tree/tmp/upper" "$tree/tmp/work" "$tree/tmp/seen"
+mount -t overlay -o "lowerdir=$tree,upperdir=$tree/tmp/upper,workdir=$tree/tmp/work" overlay "$tree/tmp/seen"
+mount -t proc proc "$tree/tmp/seen/proc"
+mount --bind "$shared" "$tree/tmp/seen/mnt"
+exec chroot "$tree/tmp/seen" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 sh -euc "$*"
 """
 
 
