@@ -59,7 +59,7 @@ def test_purge_leaves_nothing(group: Group) -> None:
         "/proc",
         "-o",
         "-path",
-        "/root",
+        "/srv",
         ")",
         "-prune",
         "-o",

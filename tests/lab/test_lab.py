@@ -1,7 +1,6 @@
 """The laboratory's scenarios, with few runs, within the bounds that a group must keep; and its own cleaning up."""
 
 import json
-import os
 import signal
 import subprocess
 import tempfile
@@ -15,15 +14,6 @@ RUN = Path(__file__).with_name("run")
 NAMESPACES = Path("/run/netns")
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
-
-
-@pytest.fixture(autouse=True)
-def _root() -> None:
-    if os.geteuid() != 0:
-        reason = "network namespaces need root: run the tests with sudo"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 @pytest.mark.parametrize(
