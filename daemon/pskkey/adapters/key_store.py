@@ -10,6 +10,7 @@ writing cannot fail for want of it later.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -18,6 +19,8 @@ import socket
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Final
+
+import sdnotify
 
 from pskkey.errors import BadPacket
 from pskkey.model import SavedState
@@ -92,8 +95,8 @@ def open_key_store(environ: Mapping[str, str], inherited: Sequence[int]) -> KeyS
     fd = _create()
     try:
         if inherited:
-            _notify(environ["NOTIFY_SOCKET"], f"FDSTOREREMOVE=1\nFDNAME={FD_NAME}", [])
-        _notify(environ["NOTIFY_SOCKET"], f"FDSTORE=1\nFDNAME={FD_NAME}", [fd])
+            _notify(f"FDSTOREREMOVE=1\nFDNAME={FD_NAME}", [])
+        _notify(f"FDSTORE=1\nFDNAME={FD_NAME}", [fd])
     except OSError as error:
         os.close(fd)
         _log.warning("a restart will not keep the keys: the service manager did not take their store: %s", error)
@@ -148,10 +151,11 @@ def _create() -> int:
     return fd
 
 
-def _notify(path: str, message: str, fds: Sequence[int]) -> None:
-    """Say something with descriptors to the service manager, which `sdnotify` cannot."""
-    address = "\0" + path[1:] if path.startswith("@") else path
-    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as notifier:
+def _notify(message: str, fds: Sequence[int]) -> None:
+    """Say something with descriptors to the service manager, which `sdnotify` finds but cannot do. Raises OSError."""
+    notifier = sdnotify.SystemdNotifier().socket
+    if notifier is None:
+        raise OSError(errno.ENOTCONN, "it cannot be reached")
+    with contextlib.closing(notifier):
         notifier.settimeout(_ANSWER_WITHIN)
-        notifier.connect(address)
         socket.send_fds(notifier, [message.encode()], fds)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from pskkey.core.actions import Action, Notice, NoticeKind, Send
 from pskkey.core.events import Session
-from pskkey.model import Key, KeyEntry, KeyState, Process, SavedConsumer
+from pskkey.model import Key, KeyState, Process, SavedConsumer
 
 NOBODY = 0
 """The memory of a key that is spent."""
@@ -194,10 +194,7 @@ class Consumers:
             if consumer is sender and may_send:
                 theirs = state
             if theirs != consumer.told:
-                # What is told anew must be acknowledged anew: the same epoch may have another key.
-                consumer.acked &= {
-                    e.key.fingerprint for e in theirs.entries if consumer.told and _has(consumer.told, e)
-                }
+                consumer.acked &= {e.key.fingerprint for e in theirs.entries}
                 consumer.told = theirs
                 self._spend(consumer.memory, theirs)
                 self._out.append(Send(consumer.session, theirs))
@@ -213,7 +210,3 @@ class Consumers:
         self._delivered = None
         asking = {c.memory for c in self._consumers.values() if c.asked_to_send}
         self._askers = [m for m in self._askers if m in asking or m in self._awaited]
-
-
-def _has(state: KeyState, entry: KeyEntry) -> bool:
-    return any(e.epoch == entry.epoch and e.key == entry.key for e in state.entries)
