@@ -255,6 +255,7 @@ async def test_a_daemon_tells_the_journal_of_all_that_happens(loopback: Loopback
             size = len(said)
             master.signal(signal.SIGHUP)
             await told(said, "reloaded", size)
+        await told(said, "takes effect at the next restart")  # which comes after the last "reloaded"
         master.signal(signal.SIGKILL)
         await told(said, "we are master of term 2")
         assert await client.stop() == 0
