@@ -5,8 +5,15 @@ import signal
 import sys
 from importlib import import_module
 
+from pskkey import program
+
 
 def main() -> int:
+    """Run the daemon and return its exit code."""
+    return program.run("pskkeyd", _load_and_run)
+
+
+def _load_and_run() -> int:
     """Run `pskkey.app` and return its exit code.
 
     Nothing that loads here is ever garbage, and looking for some meanwhile takes a sixth of the start: the collector

@@ -113,7 +113,7 @@ def generate_psk_line(identity: str) -> str:
 
     Raises ConfigError when `identity` cannot be one.
     """
-    _check_identity(identity)
+    check_identity(identity)
     return f"{identity}:{secrets.token_hex(GENERATED_KEY_SIZE)}"
 
 
@@ -142,7 +142,7 @@ def _parse_line(text: str) -> Psk:
     identity, colon, digits = text.partition(":")
     if not colon:
         raise ConfigError("is not of the form 'identity:hexkey'")
-    _check_identity(identity)
+    check_identity(identity)
     if not _HEX.fullmatch(digits):
         raise ConfigError("has a key that is not pairs of hexadecimal digits after the first colon")
     key = bytes.fromhex(digits)
@@ -163,7 +163,8 @@ def _check_new(psk: Psk, accepted: Mapping[str, Secret]) -> None:
         raise ConfigError("repeats the key of a line above; each key may stand once")
 
 
-def _check_identity(identity: str) -> None:
+def check_identity(identity: str) -> None:
+    """Raise ConfigError, which does not repeat it, when a line of a PSK file cannot have this identity."""
     size = len(identity.encode("utf-8", "surrogatepass"))
     if not 1 <= size <= MAX_IDENTITY_SIZE:
         raise ConfigError(f"has an identity of {size} bytes; allowed are 1 to {MAX_IDENTITY_SIZE} bytes of UTF-8")

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from pskkey.errors import BadPacket
 from pskkey.model import KeyNewReason, KeyState
+from pskkey.socket_access import how_to_enter
 from pskkey.watcher_conversation import WatcherConversation
 
 READ_SIZE: Final = 65536
@@ -110,7 +111,7 @@ class KeyWatcher:
         except OSError as error:
             connection.close()
             if isinstance(error, PermissionError):
-                self._conversation.deny(_sentence(error))
+                self._conversation.deny(f"permission denied; {how_to_enter(self._conversation.path)}")
             self._retry(_sentence(error))
             return
         self._socket = connection
@@ -221,7 +222,7 @@ class AsyncKeyWatcher:
             self._send(self._conversation.receive_untrusted(data))
         except (BadPacket, OSError) as error:
             if isinstance(error, PermissionError):
-                self._conversation.deny(_sentence(error))
+                self._conversation.deny(f"permission denied; {how_to_enter(self._conversation.path)}")
             self._abandon()
             self._retry_at = time.monotonic() + self._conversation.lost(_sentence(error))
 

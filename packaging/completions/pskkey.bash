@@ -59,7 +59,7 @@ _pskkeyctl() {
             if [[ $2 == -* ]]; then
                 _pskkey_words "--file --config --help" "$2"
             else
-                _pskkey_words "$(pskkeyctl psk list --json 2>/dev/null | sed -n 's/.*"identity": "\([^"]*\)".*/\1/p')" "$2"
+                _pskkey_words "$(pskkeyctl psk list 2>/dev/null | sed -E 's/  +(in use|accepted)$//')" "$2"
             fi
             ;;
     esac
@@ -71,16 +71,16 @@ _pskkeyd() {
 
 _mcastpeer() {
     _pskkey_value "$3" "$2" || _pskkey_words "--rate --size --group --port --interface --suite --duration --daemon
-        --socket --sender-id --json --help" "$2"
+        --socket --sender-id --json --version --help" "$2"
 }
 
 _pskkey_server() {
-    _pskkey_value "$3" "$2" || _pskkey_words "--psk-file --identity --bind --port --legacy-clients --help" "$2"
+    _pskkey_value "$3" "$2" || _pskkey_words "--psk-file --identity --bind --port --legacy-clients --version --help" "$2"
 }
 
 _pskkey_client() {
     _pskkey_value "$3" "$2" ||
-        _pskkey_words "--psk-file --identity --bind --port --timeout --output --help $(compgen -A hostname)" "$2"
+        _pskkey_words "--psk-file --identity --bind --port --timeout --output --version --help $(compgen -A hostname)" "$2"
 }
 
 complete -F _pskkeyctl pskkeyctl

@@ -11,11 +11,14 @@ import contextlib
 import secrets
 import signal
 import struct
+import sys
 from dataclasses import dataclass
 
 import pskkey
 import pskkey.mcast
 
+DENIED = 4
+"""The exit code for whoever may not read the group's key, as that of pskkeyctl."""
 PAYLOAD = struct.Struct(">QQ")
 """One number drawn at the sender's start, and one that counts from 0."""
 
@@ -96,13 +99,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50.0, help="datagrams a second")
     parser.add_argument("--duration", type=float, help="seconds; default: until SIGTERM or Ctrl-C")
     options = parser.parse_args()
-    mistakes = []
+    mistakes: list[Exception] = []
     try:
         asyncio.run(run(options))
     except* pskkey.PskkeyError as errors:
-        mistakes = [f"{parser.prog}: {error}" for error in errors.exceptions]
+        mistakes += errors.exceptions
+    for mistake in mistakes:
+        print(f"{parser.prog}: {mistake}", file=sys.stderr)
     if mistakes:
-        raise SystemExit("\n".join(mistakes))
+        raise SystemExit(DENIED if isinstance(mistakes[0], pskkey.PeerError) else 1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
  *
  * What is done with a key is in group_keys.c. Here is the rest: the daemon, the network, and the numbers.
  */
-#define _GNU_SOURCE /* ppoll, explicit_bzero */
+#define _GNU_SOURCE /* ppoll, explicit_bzero, memmem */
 #include "group_keys.h"
 
 #include <arpa/inet.h>
@@ -30,6 +30,7 @@
 enum { KEY_WATCH = 2, KEY_STATE = 3, KEY_ACK = 4, KEY_NEW = 5, ERROR = 31 };
 enum { PACKET_HEAD = 4, MAX_PACKET = PACKET_HEAD + 8192, WATCH_SIZE = 9 };
 enum { WILL_SEND = 1, SEQUENCE_HIGH_WATER = 2, SENDER_RESTARTED = 3 };
+enum { DENIED = 4 };    /* exit code, as that of pskkeyctl */
 enum { AT_ONCE = 256 }; /* datagrams, before something else has its turn */
 
 #define SECOND INT64_C(1000000000)
@@ -45,6 +46,7 @@ static uint64_t sent, received, refused;
 static int udp, daemon_socket = -1;
 static uint8_t packet[MAX_PACKET]; /* from the daemon, as far as it has come */
 static size_t packet_size;
+static bool was_let_in; /* a key state came */
 static struct sockaddr_in group = {.sin_family = AF_INET};
 static volatile sig_atomic_t stopped;
 
@@ -62,6 +64,14 @@ static void fail(const char *what) {
 }
 
 /* --- the daemon -------------------------------------------------------------------------------------------------- */
+
+/* Before we were ever let in, that is for the operator to mend; later it may be a daemon that is being restarted. */
+static void denied(const char *why) {
+    if (was_let_in)
+        return;
+    fprintf(stderr, "keys.sock: %s; run as root or in the group pskkey (usermod -aG pskkey USER)\n", why);
+    exit(DENIED);
+}
 
 /* The keys that we hold stay in use while the daemon is away. */
 static void disconnect(const char *why) {
@@ -94,10 +104,14 @@ static void connect_daemon(const char *path, bool will_send, uint64_t run) {
     daemon_socket = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (daemon_socket < 0)
         fail("socket");
-    if (connect(daemon_socket, (struct sockaddr *)&address, sizeof address) < 0)
-        disconnect(strerror(errno));
-    else
+    if (connect(daemon_socket, (struct sockaddr *)&address, sizeof address) == 0) {
         tell_daemon(KEY_WATCH, watch, WATCH_SIZE);
+        return;
+    }
+    int error = errno;
+    disconnect(strerror(error));
+    if (error == EACCES || error == EPERM)
+        denied(strerror(error));
 }
 
 /* Returns whether a key state came. */
@@ -106,6 +120,9 @@ static bool take_packet(uint8_t type, const uint8_t *payload, size_t size) {
         tell_daemon(KEY_NEW, (uint8_t[]){SENDER_RESTARTED}, 1);
     else if (type == ERROR) /* JSON for people; the daemon closes the connection after it */
         printf("keys.sock: %.*s\n", (int)size, (const char *)payload);
+    if (type == ERROR && memmem(payload, size, "\"denied\"", 8) != NULL)
+        denied("the daemon does not let us in");
+    was_let_in |= type == KEY_STATE;
     return type == KEY_STATE;
 }
 

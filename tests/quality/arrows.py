@@ -21,21 +21,24 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "config_mistakes": frozenset({"errors"}),
     "logs": frozenset(),
     "adapters": FOUNDATION | CORE_VALUES | {"adapters", "wire", "psk", "config"},
-    "watcher": FOUNDATION | {"watcher_conversation", "wire"},
+    "watcher": FOUNDATION | {"socket_access", "watcher_conversation", "wire"},
     "watcher_conversation": FOUNDATION | {"wire"},
     "mcast": FOUNDATION | {"mcast"},
     "mcast.join": FOUNDATION | {"mcast", "watcher"},
     "api": FOUNDATION | {"adapters", "psk", "wire"},
     "status": FOUNDATION | {"core"},
     "driver": FOUNDATION | {"core"},
-    "__main__": frozenset({"app"}),
+    "program": frozenset(),
+    "socket_access": frozenset(),
+    "__main__": frozenset({"app", "program"}),
     "commands": FOUNDATION | {"adapters", "core"},
     "journal": frozenset({"core.actions"}),
     "reload": FOUNDATION | {"adapters", "config", "journal", "psk"},
     "daemon": FOUNDATION
     | {"", "adapters", "commands", "config", "core", "driver", "journal", "logs", "psk", "reload", "status"},
     "app": FOUNDATION | {"", "adapters", "config", "daemon", "journal", "logs", "psk"},
-    "tools": FOUNDATION | {"", "api", "config", "mcast", "psk", "tools", "watcher", "wire"},
+    "tools": FOUNDATION
+    | {"", "api", "bounded_file", "config", "mcast", "program", "psk", "socket_access", "tools", "watcher", "wire"},
     "": FOUNDATION | {"api", "watcher"},
 }
 

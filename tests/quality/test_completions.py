@@ -1,8 +1,11 @@
 """What bash and zsh offer on the Tab key is what the programs understand."""
 
 import re
+import secrets
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -80,6 +83,17 @@ def test_every_verb_is_offered(shell: str, command_lines: dict[str, CommandLine]
     found = offered(shell, ["pskkeyctl ", "pskkeyctl psk "])
     assert found["pskkeyctl "] >= first
     assert found["pskkeyctl psk "] >= second
+
+
+def test_the_identities_in_the_psk_file_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    psk, program = tmp_path / "psk", tmp_path / "pskkeyctl"
+    psk.touch(0o600)
+    psk.write_text("".join(f"{name}:{secrets.token_hex(32)}\n" for name in ("old-one", "new-one")))
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pskkey.tools.pskkeyctl "$@" --file {psk}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    lines = ["pskkeyctl psk use ", "pskkeyctl psk remove ol"]
+    assert list(offered("bash", lines).values()) == [{"old-one", "new-one"}, {"old-one"}]
 
 
 def test_an_option_before_the_verb_is_passed_over() -> None:

@@ -265,7 +265,7 @@ async def test_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
         process = await start("--socket", tmp_path / "c", stdout=theirs, extra={})
         os.close(theirs)
         _, errors = await asyncio.wait_for(process.communicate(), 20)
-    assert (process.returncode, errors) == (1, b"")
+    assert (process.returncode, errors) == (-signal.SIGPIPE, b"")
 
 
 @acts_as_nobody
@@ -282,9 +282,7 @@ async def test_socket_of_others_is_denied(tmp_path: Path) -> None:
         )
         _, errors = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 4
-    assert errors.decode() == (
-        f"pskkeyctl: {tmp_path}/c: permission denied; become root or a member of the group of this socket\n"
-    )
+    assert errors.decode() == (f"pskkeyctl: {tmp_path}/c: permission denied; become root\n")
 
 
 async def test_generated_key_is_one(tmp_path: Path) -> None:
@@ -302,9 +300,6 @@ async def test_generated_key_is_one(tmp_path: Path) -> None:
         f"pskkeyctl: {path}: exists already; remove it, or add a line to it by hand\n",
     )
     assert re.fullmatch("plant 7:[0-9a-f]{64}\n", shown.output)
-    bad = await run("psk", "generate", "--identity", "a:b")
-    assert bad.code == 1
-    assert bad.errors.startswith("pskkeyctl: --identity: ")
 
 
 async def test_check_config(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ async def test_the_file_is_that_of_the_configuration(tmp_path: Path) -> None:
         ("add", "empty", "holds no line to add"),
         ("add", "comment", "holds no line to add"),
         ("add", "binary", "is not UTF-8 text"),
-        ("add", "endless", "is larger than the 65536 bytes that a PSK file may have"),
+        ("add", "endless", "cannot be read: not a regular file"),
+        ("add", "large", "is larger than the 65536 bytes that a PSK file may have"),
         ("add", "none", "cannot be read: No such file or directory"),
         ("use", "third", "has no identity third; it has old, new"),
         ("remove", "third", "has no identity third; it has old, new"),
@@ -100,7 +101,13 @@ async def test_the_file_is_that_of_the_configuration(tmp_path: Path) -> None:
 async def test_what_cannot_be_done_changes_nothing(tmp_path: Path, verb: str, argument: str, said: str) -> None:
     psk = written(tmp_path / "group.psk", f"{OLD}\n{NEW}\n")
     key = secrets.token_hex(32)
-    for name, text in (("same", f"new:{key}\n"), ("wrong", f"{key}\n"), ("empty", "\n"), ("comment", "# none\n")):
+    for name, text in (
+        ("same", f"new:{key}\n"),
+        ("wrong", f"{key}\n"),
+        ("empty", "\n"),
+        ("comment", "# none\n"),
+        ("large", "#" * 65537),
+    ):
         written(tmp_path / name, text)
     (tmp_path / "binary").write_bytes(b"x\xff:" + key.encode())
     (tmp_path / "endless").symlink_to("/dev/zero")

@@ -317,7 +317,7 @@ async def test_socket_that_we_may_not_open_is_a_denial(tmp_path: Path, daemon: D
         )
         _, output = await process.communicate()
         assert b"PeerError" in output
-        assert b"keys.sock: Permission denied" in output
+        assert b"keys.sock: permission denied; become root" in output
 
 
 async def test_each_watcher_is_a_memory_of_its_own(

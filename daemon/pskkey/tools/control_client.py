@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pskkey.errors import BadPacket, PeerError, Unreachable
+from pskkey.socket_access import how_to_enter
 from pskkey.tools.status_reading import Status
 from pskkey.wire.interfaces import CONTROL_INTERFACE
 from pskkey.wire.strict_json import decode_object_untrusted, encode_object
@@ -91,9 +92,7 @@ def _named_errors(path: Path) -> Iterator[None]:
     except BadPacket as error:
         raise BadPacket(f"{path}: {error}") from None
     except PermissionError:
-        raise Denied(
-            "denied", f"{path}: permission denied; become root or a member of the group of this socket"
-        ) from None
+        raise Denied("denied", f"{path}: permission denied; {how_to_enter(path)}") from None
     except (FileNotFoundError, ConnectionRefusedError):
         raise Unreachable(f"{path}: no daemon listens there; is pskkeyd running?") from None
     except OSError as error:

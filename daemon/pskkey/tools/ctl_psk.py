@@ -9,21 +9,20 @@ import io
 import json
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from pskkey.bounded_file import read_bounded
 from pskkey.config import DEFAULT_CONFIG, load_config
 from pskkey.errors import ConfigError, without_keys
 from pskkey.psk import MAX_FILE_SIZE, find_psk_file, load_psk
-from pskkey.tools.ctl_setup import stored_credential
+from pskkey.tools.ctl_setup import stored_credential, undisturbed
 
 RELOAD: Final = "now `systemctl reload pskkeyd`"
 SCHEMA: Final = 1
-_ENDING: Final = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 
 
 def psk_path(configured: Path | None, config: Path | None) -> Path:
@@ -120,12 +119,11 @@ def _is_still(path: Path, found: os.stat_result) -> bool:
 
 
 def _source(source: str) -> str:
-    """Return the text of a file or of standard input, which may be a pipe. Raises ConfigError."""
+    """Return the text of a file, or of standard input, which alone may be a pipe. Raises ConfigError."""
     named = without_keys(source)
     try:
         if source != "-":
-            with Path(source).open("rb") as file:
-                content = file.read(MAX_FILE_SIZE + 1)
+            content, _ = read_bounded(Path(source), MAX_FILE_SIZE)
         elif sys.stdin is None:
             raise ConfigError("standard input is closed; give it the line to add")
         else:
@@ -151,7 +149,7 @@ def _known(path: Path, identity: str) -> list[str]:
 
 def _text(path: Path) -> str:
     """Return the text as it stands there: a carriage return that became a newline would make a line of a comment."""
-    return path.read_bytes().decode("utf-8-sig")
+    return read_bounded(path, MAX_FILE_SIZE)[0].decode("utf-8-sig")
 
 
 def _lines(path: Path) -> list[str]:
@@ -176,20 +174,18 @@ def _replace(path: Path, text: str) -> None:
     """
     path = path.resolve()  # a link stays one
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    # Nothing may end us between the two files: one with keys, of which nobody knows, would stay.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        _write_like(path, fresh, text.encode())
-        load_psk(fresh)
-        fresh.replace(path)
-    except ConfigError as error:
-        # Of the file that was not to be; the lines are those that it would have.
-        raise ConfigError(str(error).replace(without_keys(fresh), without_keys(path))) from None
-    except OSError as error:
-        raise ConfigError(f"{without_keys(path)}: cannot be written: {error.strerror}") from None
-    finally:
-        fresh.unlink(missing_ok=True)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with undisturbed():
+        try:
+            _write_like(path, fresh, text.encode())
+            load_psk(fresh)
+            fresh.replace(path)
+        except ConfigError as error:
+            # Of the file that was not to be; the lines are those that it would have.
+            raise ConfigError(str(error).replace(without_keys(fresh), without_keys(path))) from None
+        except OSError as error:
+            raise ConfigError(f"{without_keys(path)}: cannot be written: {error.strerror}") from None
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 def _write_like(path: Path, fresh: Path, content: bytes) -> None:

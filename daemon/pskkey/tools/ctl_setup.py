@@ -2,7 +2,10 @@
 
 import os
 import secrets
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +17,19 @@ _CREDENTIAL_STORES: Final = [
     Path(root, store) for root in ("/etc", "/run", "/usr/lib") for store in ("credstore.encrypted", "credstore")
 ]
 """Where `ImportCredential=` of systemd.exec(5) looks."""
+_ENDING: Final = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 _INSTANCES: Final = Path("/etc/pskkey")
 """Where pskkeyd@.service has the configuration of each of several groups."""
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let nothing end us in between: a file with keys, of which nobody knows, would stay."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def stored_credential(config: Path) -> Path | None:
@@ -66,6 +80,13 @@ def psk_generate(identity: str | None, output: Path | None) -> None:
         raise ConfigError(f"{output}: exists already; remove it, or add a line to it by hand") from None
     except OSError as error:
         raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"{line}\n")
+    with undisturbed():
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+                file.flush()
+                os.fsync(descriptor)
+        except OSError as error:
+            output.unlink()
+            raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
     print(f"{output}: holds a new key; copy it to every node of the group", file=sys.stderr)

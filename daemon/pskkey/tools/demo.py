@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 
 from pskkey.errors import PskkeyError
 from pskkey.model import KeyEntry, KeyState
+from pskkey.program import run
 from pskkey.psk import generate_psk_line
 from pskkey.tools.demo_node import DemoFailed, DemoNode, free_port, program
 from pskkey.tools.status_reading import Status
@@ -39,6 +40,10 @@ MAX_TEMPORARY: Final = 60
 
 def main() -> int:
     """Show it all and clean up; return the exit code."""
+    return run("demo", _demonstrate)
+
+
+def _demonstrate() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     began = time.monotonic()
@@ -52,10 +57,6 @@ def main() -> int:
             print(f"\nThe demo FAILED: {error}", file=sys.stderr)
             for node in nodes:
                 print(f"\nThe log of {node.name} ends:", *node.last_words(), sep="\n  ", file=sys.stderr)
-            return 1
-        except BrokenPipeError:
-            # Nobody reads on. Python would complain once more when it flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except KeyboardInterrupt:
             print("\nInterrupted; the daemons are stopped.", file=sys.stderr)

@@ -5,17 +5,21 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
-from pskkey.errors import PskkeyError
+from pskkey import __version__, program
+from pskkey.errors import PeerError, PskkeyError
 from pskkey.mcast import GroupSession, MulticastEndpoint, join
 from pskkey.model import SENDER_IDS, Key, KeyEntry, KeyState, Suite
+from pskkey.tools import arguments
 from pskkey.tools.mcastpeer_keys import OwnKeyServer
 from pskkey.tools.mcastpeer_peer import Peer
 
 EPOCH = 1
+DENIED = 4
+"""The exit code for whoever may not read keys, as pskkeyctl has it."""
 SUITES = {
     "NULL_SHA256": Suite.WDM_WITH_NULL_SHA256,
     "CHACHA20_POLY1305": Suite.PSK_CHACHA20_POLY1305,
@@ -48,9 +52,13 @@ class Options:
     json: bool
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool; return its exit code: 0 ok, 1 it or a peer could not do its work, 2 wrong usage."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
+def main() -> int:
+    """Run the tool; return its exit code: 0 ok, 1 it or a peer could not do its work, 2 wrong usage, 4 denied."""
+    return program.run("mcastpeer", _main)
+
+
+def _main() -> int:
+    given = sys.argv[1:]
     parser = _parser()
     if not given:
         parser.print_help(sys.stderr)
@@ -60,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(asyncio.run(_run(options)))
     except (PskkeyError, TimeoutError) as error:
         print(f"mcastpeer: {error}", file=sys.stderr)
-        return 1
+        return DENIED if isinstance(error, PeerError) and error.code == "denied" else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,26 +77,44 @@ def _parser() -> argparse.ArgumentParser:
         usage="mcastpeer N [options]\n       mcastpeer --daemon [options]",
         description="Start a key server and N peers that send each other a status over multicast DTLS, until Ctrl+C.",
     )
-    parser.add_argument("peers", metavar="N", nargs="?", type=_integer(1, SENDER_IDS), help="how many peers, 1..256")
-    parser.add_argument("--rate", metavar="HZ", type=_rate, default=50.0, help="statuses a second of each peer (50)")
     parser.add_argument(
-        "--size", metavar="BYTES", type=_integer(1, 16384), default=64, help="of a status, before it is protected (64)"
+        "peers", metavar="N", nargs="?", type=arguments.integer(1, SENDER_IDS), help="how many peers, 1..256"
+    )
+    parser.add_argument(
+        "--rate",
+        metavar="HZ",
+        type=arguments.number(0.1, 10_000),
+        default=50.0,
+        help="statuses a second of each peer (50)",
+    )
+    parser.add_argument(
+        "--size",
+        metavar="BYTES",
+        type=arguments.integer(1, 16384),
+        default=64,
+        help="of a status, before it is protected (64)",
     )
     parser.add_argument("--group", metavar="ADDR", default="239.255.0.1", help="IPv4 or IPv6 (239.255.0.1)")
-    parser.add_argument("--port", type=_integer(1, 65535), default=12345, help="UDP port (12345)")
+    parser.add_argument("--port", type=arguments.integer(1, 65535), default=12345, help="UDP port (12345)")
     parser.add_argument(
         "--interface", metavar="NAME|ADDR", help="(the loopback interface; with --daemon what the system chooses)"
     )
     parser.add_argument(
         "--suite", choices=SUITES, metavar="NULL_SHA256|CHACHA20_POLY1305", help="cipher suite (CHACHA20_POLY1305)"
     )
-    parser.add_argument("--duration", metavar="S", type=_duration, help="seconds to send (until Ctrl+C)")
+    parser.add_argument(
+        "--duration", metavar="S", type=arguments.number(0.01, 1e9), help="seconds to send (until Ctrl+C)"
+    )
     parser.add_argument("--daemon", action="store_true", help="be one peer, with the key of the local daemon")
     parser.add_argument("--socket", metavar="PATH", help="with --daemon: its keys.sock")
     parser.add_argument(
-        "--sender-id", metavar="ID", type=_integer(0, SENDER_IDS - 1), help="of the first peer; the others count on (0)"
+        "--sender-id",
+        metavar="ID",
+        type=arguments.integer(0, SENDER_IDS - 1),
+        help="of the first peer; the others count on (0)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--version", action="version", version=f"mcastpeer {__version__}")
     return parser
 
 
@@ -277,37 +303,6 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-def _integer(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = lowest - 1
-        if not lowest <= number <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {lowest} to {highest}")
-        return number
-
-    return parse
-
-
-def _rate(text: str) -> float:
-    return _number(text, 0.1, 10_000.0)
-
-
-def _duration(text: str) -> float:
-    return _number(text, 0.01, 1e9)
-
-
-def _number(text: str, lowest: float, highest: float) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not lowest <= number <= highest:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {lowest:g} to {highest:g}")
-    return number
 
 
 if __name__ == "__main__":

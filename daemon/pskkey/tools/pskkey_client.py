@@ -7,10 +7,11 @@ import stat
 import sys
 from pathlib import Path
 
+from pskkey import __version__, program
 from pskkey.api import DEFAULT_PORT, KeyClient
 from pskkey.errors import BadPacket, ConfigError, HandshakeError, NoAnswer, PeerError, PskkeyError, Unreachable
 from pskkey.model import KeyResponse
-from pskkey.tools.pskkey_server import port_number
+from pskkey.tools import arguments
 from pskkey.wire.frame import VERSION, PacketType
 from pskkey.wire.keymsg import decode_key_response_untrusted, encode_key_response
 
@@ -25,6 +26,10 @@ _EXIT_CODES: tuple[tuple[type[PskkeyError], int], ...] = (
 
 def main() -> int:
     """Ask once; return the exit code."""
+    return program.run("pskkey-client", _ask)
+
+
+def _ask() -> int:
     options = _parser().parse_args()
     try:
         client = KeyClient(options.psk_file, options.identity, options.port, options.timeout, options.bind)
@@ -42,7 +47,7 @@ def main() -> int:
         print(f"pskkey-client: {error}", file=sys.stderr)
         return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
     except OSError as error:
-        print(f"pskkey-client: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        print(f"pskkey-client: {error.filename or options.output}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 
@@ -57,9 +62,8 @@ def _store(path: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         fresh.replace(path)
-    except OSError:
+    finally:
         fresh.unlink(missing_ok=True)
-        raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,25 +76,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--psk-file", required=True, metavar="FILE", help="lines 'identity:hexkey', mode 0600")
     parser.add_argument("--identity", metavar="NAME", help="speak as this identity of the file (its first line)")
     parser.add_argument("--bind", metavar="ADDRESS", help="local IP address to connect from")
-    parser.add_argument("--port", type=port_number, default=DEFAULT_PORT, help="TCP port (%(default)s)")
-    parser.add_argument("--timeout", type=_seconds, default=5.0, help="seconds for all of it (%(default)s)")
+    parser.add_argument("--port", type=arguments.integer(0, 65535), default=DEFAULT_PORT, help="TCP port (%(default)s)")
+    parser.add_argument(
+        "--timeout", type=arguments.seconds(3600), default=5.0, help="seconds for all of it (%(default)s)"
+    )
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FILE",
         help="store the key there with mode 0600: pms[64] server_random[32] client_random[32], 128 bytes",
     )
+    parser.add_argument("--version", action="version", version=f"pskkey-client {__version__}")
     return parser
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"seconds are more than 0 and at most 3600, not {text!r}")
-    return seconds
 
 
 if __name__ == "__main__":

@@ -5,15 +5,20 @@ import logging
 import signal
 import sys
 
+from pskkey import __version__, program
 from pskkey.api import DEFAULT_PORT, KeyServer
 from pskkey.errors import ConfigError
+from pskkey.tools import arguments
 
 EXIT_CONFIG = 2
-_log = logging.getLogger("pskkey.server")
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM; return the exit code (0, or 2 for usage and configuration)."""
+    """Serve until SIGINT or SIGTERM; return the exit code (0, 1 for output, or 2 for usage and configuration)."""
+    return program.run("pskkey-server", _serve)
+
+
+def _serve() -> int:
     options = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -45,29 +50,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--bind", action="append", default=[], metavar="ADDRESS", help="IP address to listen on (several times; all)"
     )
-    parser.add_argument("--port", type=port_number, default=DEFAULT_PORT, help="TCP port (%(default)s)")
+    parser.add_argument("--port", type=arguments.integer(0, 65535), default=DEFAULT_PORT, help="TCP port (%(default)s)")
     parser.add_argument(
         "--legacy-clients", action="store_true", help="also take plain-PSK TLS 1.2 suites of older C clients"
     )
+    parser.add_argument("--version", action="version", version=f"pskkey-server {__version__}")
     return parser
-
-
-def port_number(text: str) -> int:
-    """Read a TCP port from the command line."""
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {text!r}")
-    return port
 
 
 def _print(line: str) -> None:
     try:
         print(line, flush=True)
-    except OSError as error:  # nobody reads us any more; clients still want their key
-        _log.debug("A line could not be printed: %s", error)
+    except program.OutputFailed as error:  # nobody reads us any more; clients still want their key
+        program.discard_output()
+        print(f"pskkey-server: {error}; it serves on", file=sys.stderr)
 
 
 if __name__ == "__main__":

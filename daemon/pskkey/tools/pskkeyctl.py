@@ -1,7 +1,8 @@
 """`pskkeyctl`: shows what the daemon is doing, has it do things, and checks and makes what it needs.
 
 What a verb needs beyond the socket is imported when it is called: `status` shall answer at once.
-Exit codes: 0 ok, 1 error, 2 usage, 3 daemon unreachable, 4 denied, 5 timeout, 10 degraded (no master yet), 130 Ctrl-C.
+Exit codes: 0 ok, 1 error, 2 usage, 3 daemon unreachable, 4 denied, 5 timeout, 10 degraded (no master yet), and
+those of `pskkey.program`.
 """
 
 import argparse
@@ -13,14 +14,17 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from pskkey import __version__
+from pskkey import __version__, program
 from pskkey.errors import PskkeyError, Unreachable
+from pskkey.tools import arguments
 from pskkey.tools.control_client import DEFAULT_SOCKET, SOCKET_VARIABLE, Denied, get_status
 from pskkey.tools.status_reading import Status
 from pskkey.tools.status_view import Painter, render_keys, render_members, render_status
 
 ROLES: Final = ("listening", "joining", "client", "master")
 MAX_EPOCH: Final = 65535
+MAX_TIMEOUT: Final = 1e6
+"""Seconds that `--timeout` may say."""
 ANSWER_WITHIN: Final = 5.0
 """Seconds for the daemon's answer, unless `--timeout` says otherwise."""
 WAIT: Final = 30.0
@@ -37,25 +41,18 @@ class ExitCode(IntEnum):
     DENIED = 4
     TIMEOUT = 5
     DEGRADED = 10
-    INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    return program.run("pskkeyctl", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     options = _parser().parse_args(argv)
     verb: Callable[[argparse.Namespace], ExitCode] = options.run
     try:
-        # A name that the terminal's character set lacks is no reason to fail.
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")
-        code = verb(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has seen enough. Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.ERROR
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
+        return verb(options)
     except Denied as error:
         return _failed(error, ExitCode.DENIED)
     except Unreachable as error:
@@ -64,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, ExitCode.TIMEOUT)
     except (PskkeyError, OSError) as error:
         return _failed(error, ExitCode.ERROR)
-    return code
 
 
 def _failed(error: Exception, code: ExitCode) -> ExitCode:
@@ -102,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     goal = wait.add_mutually_exclusive_group(required=True)
     goal.add_argument(
         "--epoch",
-        type=_epoch,
+        type=arguments.integer(1, MAX_EPOCH),
         metavar="N",
         help="it sends with the key of this epoch or a later one; after 65535 comes 1",
     )
@@ -128,7 +124,9 @@ def _add_psk_verbs(parser: argparse.ArgumentParser) -> None:
     text = "Make a random pre-shared key: a line for /etc/pskkey.psk, the same on every node."
     generate = psk.add_parser("generate", help=text, description=text)
     generate.set_defaults(run=_psk_generate)
-    generate.add_argument("--identity", metavar="ID", help="the name of the key; default: a random one")
+    generate.add_argument(
+        "--identity", type=arguments.psk_identity, metavar="ID", help="the name of the key; default: a random one"
+    )
     generate.add_argument("--output", type=Path, metavar="FILE", help="a new file for it, instead of standard output")
     file = argparse.ArgumentParser(add_help=False)
     file.add_argument("--file", type=Path, metavar="FILE", help="the PSK file; default: that of the configuration")
@@ -164,22 +162,8 @@ def _form(default: Any) -> argparse.ArgumentParser:
 def _patience(default: Any) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     text = f"seconds to wait; default: {ANSWER_WITHIN:g}, with wait and --wait {WAIT:g}"
-    options.add_argument("--timeout", type=_seconds, default=default, metavar="S", help=text)
+    options.add_argument("--timeout", type=arguments.seconds(MAX_TIMEOUT), default=default, metavar="S", help=text)
     return options
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 1e6:
-        raise ValueError
-    return seconds
-
-
-def _epoch(text: str) -> int:
-    epoch = int(text)
-    if not 1 <= epoch <= MAX_EPOCH:
-        raise ValueError
-    return epoch
 
 
 def _status(options: argparse.Namespace) -> ExitCode:

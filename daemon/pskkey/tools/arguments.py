@@ -1,0 +1,62 @@
+"""What may stand on our command lines beside words: each is a type for argparse, whose error says what is allowed."""
+
+import argparse
+from collections.abc import Callable
+
+
+def integer(lowest: int, highest: int) -> Callable[[str], int]:
+    """Return the type of a whole number in these bounds."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
+        return number
+
+    return parse
+
+
+def number(lowest: float, highest: float) -> Callable[[str], float]:
+    """Return the type of a number in these bounds."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {lowest:g} to {highest:g}")
+        return value
+
+    return parse
+
+
+def seconds(highest: float) -> Callable[[str], float]:
+    """Return the type of a time that is more than nothing and at most `highest` seconds."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not 0 < value <= highest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0 and up to {highest:g}")
+        return value
+
+    return parse
+
+
+def psk_identity(text: str) -> str:
+    """Take the identity of a pre-shared key, if a PSK file can hold it. It is not repeated: it may be a key."""
+    # Only here: pskkeyctl shall not load it to show a status.
+    from pskkey.errors import ConfigError
+    from pskkey.psk import check_identity
+
+    try:
+        check_identity(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
