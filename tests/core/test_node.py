@@ -125,11 +125,21 @@ def test_a_welcome_from_somebody_else_than_the_one_we_asked_is_not_taken() -> No
 # --- client -----------------------------------------------------------------------------------------------------
 
 
-def test_a_client_beats_every_half_second_and_misses_its_master_after_one_and_a_half() -> None:
+def test_a_client_answers_heartbeats_at_most_twice_in_the_interval() -> None:
     door = Door().start()
     session = door.become_client()
-    beats = sent(Heartbeat, door.wait(1.4))
-    assert len(beats) == 2
+    for _ in range(4):
+        assert not sent(Heartbeat, door.wait(0.49))
+        assert sent(Heartbeat, door.receive(session, Heartbeat()))
+    flood = [sent(Heartbeat, [*door.receive(session, Heartbeat()), *door.wait(0.01)]) for _ in range(100)]
+    assert 3 <= len([beats for beats in flood if beats]) <= 4
+
+
+def test_a_client_beats_unasked_and_misses_its_master_after_one_and_a_half_seconds() -> None:
+    door = Door().start()
+    session = door.become_client()
+    assert not sent(Heartbeat, door.wait(0.74))
+    assert len(sent(Heartbeat, door.wait(0.7))) == 1
     door.receive(session, Heartbeat())
     door.wait(1.4)
     assert role(door) is Role.CLIENT

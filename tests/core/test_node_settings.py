@@ -86,7 +86,7 @@ def test_a_connection_made_anew_is_told_again_what_was_acknowledged() -> None:
     assert group is not None
     actions = door.receive(session, group)
     assert not of(Disconnect, actions)
-    assert sent(Heartbeat, door.wait(0.6))
+    assert sent(Heartbeat, door.wait(0.8))
     assert door.node.election.role is Role.CLIENT
 
 

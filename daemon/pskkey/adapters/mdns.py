@@ -14,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import Literal
 
@@ -114,6 +115,8 @@ class Discovery:
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._info: ServiceInfo | None = None
+        self._broadcast: Callable[[], None] | None = None
+        self._signed: tuple[Advert, Secret] | None = None
         self._advert: Advert | None = None
         self._repeats: list[asyncio.TimerHandle] = []
         self._resolving: dict[str, asyncio.Task[None]] = {}
@@ -197,7 +200,7 @@ class Discovery:
         await asyncio.gather(*self._resolving.values(), return_exceptions=True)
         browser, self._browser = self._browser, None
         running, self._zeroconf = self._zeroconf, None
-        self._info = None
+        self._info = self._broadcast = None
         for known in self._known.values():
             known.text = None  # what is heard when mDNS runs again counts, changed or not
         try:
@@ -215,6 +218,10 @@ class Discovery:
         if self._zeroconf is None or not advert.addresses:
             return
         active = self._psk().active.key
+        if self._info is not None and self._signed == (advert, active):
+            self._announce()  # what is only said again needs no repeats of its own
+            return
+        self._signed = (advert, active)
         pairs = encode_advert(advert, advert_key(active))
         self._own_signatures.append(pairs["sig"].encode())
         info = ServiceInfo(
@@ -227,21 +234,22 @@ class Discovery:
             host_ttl=HOST_TTL,
             other_ttl=HOST_TTL,
         )
-        registry = self._zeroconf.zeroconf.registry
+        zeroconf = self._zeroconf.zeroconf
+        registry = zeroconf.registry
         if self._info is None:
             registry.async_add(info)
         else:
             registry.async_update(info)
         self._info = info
+        self._broadcast = partial(zeroconf.async_send, zeroconf.generate_service_broadcast(info, None))
         self._announce()
         self._cancel_repeats()
         loop = asyncio.get_running_loop()
         self._repeats = [loop.call_later(delay, self._announce) for delay in REPEAT_AFTER]
 
     def _announce(self) -> None:
-        if self._zeroconf is not None and self._info is not None:
-            zeroconf = self._zeroconf.zeroconf
-            zeroconf.async_send(zeroconf.generate_service_broadcast(self._info, None))
+        if self._broadcast is not None:
+            self._broadcast()
 
     def _cancel_repeats(self) -> None:
         for repeat in self._repeats:

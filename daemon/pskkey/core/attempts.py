@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
+from typing import Final
 
 from pskkey.core.actions import Action, Connect, Disconnect, Send
 from pskkey.core.events import Direction, Session
 from pskkey.core.settings import Timing
 from pskkey.model import Advert, Group, Heartbeat, Member
+
+UNANSWERED_AFTER: Final = 1.5
+"""Heartbeat intervals after which ours goes out though the peer's, which it would have answered, has not come."""
 
 
 class Phase(StrEnum):
@@ -62,13 +66,22 @@ class Outbound:
         """The peer took us in: from now on it must be heard, and hears us."""
         link.phase = Phase.JOINED
         link.deadline = now + self._timing.dead_after
-        link.next_heartbeat = now + self._timing.heartbeat_interval
+        link.next_heartbeat = now + UNANSWERED_AFTER * self._timing.heartbeat_interval
 
     def heard(self, session: Session, now: float) -> None:
         """Any message at all came from the peer: it lives."""
         link = self.at(session)
         if link is not None and link.phase is Phase.JOINED:
             link.deadline = now + self._timing.dead_after
+
+    def answer(self, session: Session, now: float) -> None:
+        """A heartbeat came, so ours goes out with it: each end wakes up once for the two of them.
+
+        However often it comes, ours goes out at most twice in an interval.
+        """
+        link, interval = self.at(session), self._timing.heartbeat_interval
+        if link is not None and link.phase is Phase.JOINED and now >= link.next_heartbeat - interval:
+            self._beat(link, now)
 
     def beat(self, now: float) -> None:
         """Let the next heartbeat be due: how often they come may have changed."""
@@ -96,9 +109,12 @@ class Outbound:
         if now >= link.deadline:
             return "it fell silent" if link.phase is Phase.JOINED else f"no answer while {link.phase}"
         if link.phase is Phase.JOINED and now >= link.next_heartbeat:
-            link.next_heartbeat = now + self._timing.heartbeat_interval
-            self._out.append(Send(link.session, Heartbeat()))
+            self._beat(link, now)
         return None
+
+    def _beat(self, link: Link, now: float) -> None:
+        link.next_heartbeat = now + UNANSWERED_AFTER * self._timing.heartbeat_interval
+        self._out.append(Send(link.session, Heartbeat()))
 
 
 @dataclass(slots=True)

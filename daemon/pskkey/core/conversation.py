@@ -127,7 +127,7 @@ class Conversation:
                     self._keyring.adopt(message, now)
                     self.settled, self._settled_in = self._election.group, session
             case Heartbeat():
-                pass
+                self._election.outbound.answer(session, now)
             case Handover():
                 self.handed_over = message.members if session == self._settled_in else ()
                 self._election.handed_over(session, message, now)
