@@ -5,7 +5,6 @@ import logging
 import os
 import secrets
 import signal
-from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +27,11 @@ from pskkey.core.actions import Advertise, Notice
 from pskkey.core.events import AddressesChanged, SettingsChanged, Started, StopRequested
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
+from pskkey.counters import DatedCounter
 from pskkey.driver import Driver, Outlets, boot_time
 from pskkey.journal import DaemonEvent, Fields, Journal
 from pskkey.model import Advert, Member
+from pskkey.own_interfaces import how_it_is_said, missing_interfaces
 from pskkey.psk import PskFile
 from pskkey.reload import Inputs, Reloader
 from pskkey.status import sentence, status
@@ -98,13 +99,15 @@ class Daemon:
         """`config` was read from the file at `path`, and `psk` from the one that it names."""
         self._config = config
         self._psk = psk
-        self._counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
+        self._counters = DatedCounter(_COUNTERS, boot_time)
         self._settings = _settings(config, config.network.addresses)
         self._inherited = inherited(os.environ, FD_NAME)
         self._store = open_key_store(os.environ, self._inherited.stored)
         self._node = Node(self._settings, self._store.saved if self._store else None)
         self._driver = Driver(self._node)
         self._network = Network()
+        self._alone = False
+        """Whether no interface can be used, as far as was looked."""
         self._systemd = Systemd(os.environ)
         emit = self._driver.emit
         self._journal = Journal(self._always_told)
@@ -220,7 +223,8 @@ class Daemon:
             self._driver.emit(AddressesChanged(network.addresses))
 
     def _tell_of(self, network: Network) -> None:
-        """Say what keeps this node from being found, which shows nowhere else."""
+        """Say what keeps this node from being found."""
+        self._alone = not network.multicast
         chosen = self._config.network.interfaces
         if not network.multicast:
             wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
@@ -281,7 +285,17 @@ class Daemon:
         self._control_socket.status_changed()
 
     def _status(self) -> dict[str, object]:
-        return status(self._node, self._settings, self._counters, boot_time())
+        return status(self._node, self._settings, self._counters, self._warnings(), boot_time())
+
+    def _warnings(self) -> list[str]:
+        """Return what is wrong at this moment and does not end the daemon, a sentence each."""
+        chosen = self._config.network.interfaces
+        warnings = [how_it_is_said(missing)] if (missing := missing_interfaces(chosen)) else []
+        if self._alone:
+            warnings.append("no other node can be found: no interface that may be used has an address now")
+        if self._reloader.failed:
+            warnings.append("the last reload failed; see the journal")
+        return warnings
 
 
 def allow_descriptors(config: Config) -> None:

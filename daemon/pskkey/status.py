@@ -1,18 +1,24 @@
 """What `status` shows: one node's view of itself, its group and its keys, without any secret."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from pskkey.core.held import HeldEntry
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings
+from pskkey.counters import DatedCounter
 from pskkey.model import Group, Member, Role, Turn
 
 SCHEMA = 1
 
 
-def status(node: Node, settings: Settings, counters: Mapping[str, int], now: float) -> dict[str, Any]:
-    """Return the status of schema 1. `now` (seconds) is of the node's clock. Fields are added, never renamed."""
+def status(
+    node: Node, settings: Settings, counters: DatedCounter, warnings: Sequence[str], now: float
+) -> dict[str, Any]:
+    """Return the status of schema 1. `now` (seconds) is of the node's clock. Fields are added, never renamed.
+
+    `warnings` are sentences about what is wrong now.
+    """
     election = node.election
     group = node.group()
     members = group.members if group else ()
@@ -53,6 +59,8 @@ def status(node: Node, settings: Settings, counters: Mapping[str, int], now: flo
             if c.watches
         ],
         "counters": dict(sorted(counters.items())),
+        "counter_ages_s": {name: round(age, 1) for name, age in sorted(counters.ages().items())},
+        "warnings": list(warnings),
     }
 
 

@@ -26,7 +26,9 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "mcast": FOUNDATION | {"mcast"},
     "mcast.join": FOUNDATION | {"mcast", "watcher"},
     "api": FOUNDATION | {"adapters", "psk", "wire"},
-    "status": FOUNDATION | {"core"},
+    "counters": frozenset(),
+    "own_interfaces": frozenset(),
+    "status": FOUNDATION | {"core", "counters"},
     "driver": FOUNDATION | {"core"},
     "program": frozenset(),
     "socket_access": frozenset(),
@@ -35,10 +37,12 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "journal": frozenset({"core.actions"}),
     "reload": FOUNDATION | {"adapters", "config", "journal", "psk"},
     "daemon": FOUNDATION
-    | {"", "adapters", "commands", "config", "core", "driver", "journal", "logs", "psk", "reload", "status"},
+    | {"", "adapters", "commands", "config", "core", "counters", "driver", "journal", "logs", "own_interfaces"}
+    | {"psk", "reload", "status"},
     "app": FOUNDATION | {"", "adapters", "config", "daemon", "journal", "logs", "psk"},
     "tools": FOUNDATION
-    | {"", "api", "bounded_file", "config", "mcast", "program", "psk", "socket_access", "tools", "watcher", "wire"},
+    | {"", "api", "bounded_file", "config", "mcast", "own_interfaces", "program", "psk", "socket_access", "tools"}
+    | {"watcher", "wire"},
     "": FOUNDATION | {"api", "watcher"},
 }
 

@@ -126,7 +126,7 @@ def switch_over(path: Path, node: str | None, wait: bool, timeout: float, as_jso
 def monitor(path: Path, as_json: bool) -> NoReturn:
     """Print what happens, for ever. Raises Unreachable if no daemon is there to begin with."""
     last: Status | None = None
-    away = False
+    away = returning = False
     statuses = _statuses(path, None)
     while True:
         status = next(statuses)
@@ -134,11 +134,15 @@ def monitor(path: Path, as_json: bool) -> NoReturn:
             if last is None:
                 raise status
             away = True
-            _print_change(Change("daemon_away", f"the daemon is away: {status}", {"reason": str(status)}), as_json)
+            text = f"the connection to the daemon was lost: {status}"
+            _print_change(Change("daemon_away", text, {"reason": str(status)}), as_json)
             continue
         if away:
-            away = False
-            _print_change(Change("daemon_back", "the daemon is back", {}), as_json)
+            away, returning = False, True
+            _print_change(Change("daemon_back", "the connection to the daemon is back", {}), as_json)
+        if last is not None:
+            status = _with_what_it_will_hear(status, last, returning)
+            returning &= not status.joined
         for change in [opening(status)] if last is None else changes(last, status):
             _print_change(change, as_json)
         last = status
@@ -162,6 +166,18 @@ def _statuses(path: Path, deadline: float | None) -> Generator[Status | Unreacha
                 yield error
         pause = RECONNECT_PAUSE if deadline is None else min(RECONNECT_PAUSE, deadline - time.monotonic())
         time.sleep(max(0.0, pause))
+
+
+def _with_what_it_will_hear(status: Status, last: Status, returning: bool) -> Status:
+    """Return the status with what the last one said of others, while this node cannot know better.
+
+    Who has no master hears of no members; of a daemon that was started again the session managers have to come first.
+    """
+    if status.joined:
+        return status
+    if returning:
+        status = status._replace(sessions=last.sessions, sender_id=last.sender_id)
+    return status._replace(members=last.members)
 
 
 def _late(status: Status) -> str | None:

@@ -1,18 +1,25 @@
 """The verbs of `pskkeyctl` that need no daemon: `check-config` and `psk generate`."""
 
+import grp
 import os
+import pwd
 import secrets
 import signal
+import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pskkey.config import DEFAULT_CONFIG, load_config, node_id
+from pskkey.config import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.errors import ConfigError
+from pskkey.own_interfaces import how_it_is_said, missing_interfaces
 from pskkey.psk import CREDENTIAL_NAME, find_psk_file, generate_psk_line, load_psk
 
+DAEMON_USER: Final = "pskkey"
+"""As whom pskkeyd.service and pskkeyd@.service run."""
 _CREDENTIAL_STORES: Final = [
     Path(root, store) for root in ("/etc", "/run", "/usr/lib") for store in ("credstore.encrypted", "credstore")
 ]
@@ -33,13 +40,12 @@ def undisturbed() -> Iterator[None]:
 
 
 def stored_credential(config: Path) -> Path | None:
-    """Return the credential that systemd gives the daemon of this configuration; None when there is none."""
-    name = f"pskkey.{config.stem}.psk" if config.parent == _INSTANCES else CREDENTIAL_NAME
-    return next((store / name for store in _CREDENTIAL_STORES if (store / name).exists()), None)
+    """Return the credential that systemd gives the daemon of this configuration; None when we see none."""
+    return next((path for path in _credentials(config) if os.access(path, os.F_OK)), None)
 
 
 def check_config(configured: Path | None) -> None:
-    """Print what the daemon would use. Raises ConfigError, a line for each mistake."""
+    """Print what the daemon would use, and notes about it. Raises ConfigError, a line for each mistake."""
     path = DEFAULT_CONFIG if configured is None else configured
     config = load_config(path)
     mistakes = []
@@ -47,30 +53,21 @@ def check_config(configured: Path | None) -> None:
         print(f"node id: {node_id(config)}")
     except ConfigError as error:
         mistakes.append(str(error))
-    credential = stored_credential(path)
+    if missing := missing_interfaces(config.network.interfaces):
+        _note(f"{how_it_is_said(missing)}; the daemon takes them when they come")
     try:
-        psk_file = find_psk_file(config.psk.file, os.environ)
-        if credential is not None and not psk_file.exists():
-            print(f"pre-shared keys: only systemd can read {credential}, so they are not checked")
-        else:
-            if credential is not None and psk_file == config.psk.file:
-                print(f"pre-shared keys: systemd gives pskkeyd {credential} instead of {psk_file}")
-            print(f"pre-shared keys: {len(load_psk(psk_file).accepted)} in {psk_file}")
+        seen = _check_psk(path, config)
     except ConfigError as error:
         mistakes.append(str(error))
     if mistakes:
         raise ConfigError("\n".join(mistakes))
-    print(f"{path}: ok")
+    print(f"{path}: ok" if seen else f"{path}: ok, as far as this user may look")
 
 
 def psk_generate(identity: str | None, output: Path | None) -> None:
     """Print a new PSK, or write it to a new file. Raises ConfigError."""
     # A new name every time: the old and the new key stand in one file while they are exchanged.
-    name = f"pskkey-{secrets.token_hex(4)}" if identity is None else identity
-    try:
-        line = generate_psk_line(name)
-    except ConfigError as error:
-        raise ConfigError(f"--identity: {error}") from None
+    line = generate_psk_line(f"pskkey-{secrets.token_hex(4)}" if identity is None else identity)
     if output is None:
         print(line)
         return
@@ -90,3 +87,79 @@ def psk_generate(identity: str | None, output: Path | None) -> None:
             output.unlink()
             raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
     print(f"{output}: holds a new key; copy it to every node of the group", file=sys.stderr)
+
+
+def _credentials(config: Path) -> Iterator[Path]:
+    """Yield where the credential may be, in the order in which systemd looks."""
+    name = f"pskkey.{config.stem}.psk" if config.parent == _INSTANCES else CREDENTIAL_NAME
+    for store in _CREDENTIAL_STORES:
+        yield store / name
+
+
+def _check_psk(path: Path, config: Config) -> bool:
+    """Print what is to say about the pre-shared keys; tell whether we could see all of it. Raises ConfigError."""
+    psk_file = find_psk_file(config.psk.file, os.environ)
+    closed = [place.parent for place in _credentials(path) if _is_closed(place)]
+    for store in closed:
+        _note(f"{store} is closed to this user, so whether a credential is there was not looked at; root may")
+    credential = stored_credential(path)
+    if credential is not None and not os.access(psk_file, os.F_OK):
+        print(f"pre-shared keys: only systemd can read {credential}, so they are not checked")
+        return not closed
+    if credential is not None and psk_file == config.psk.file:
+        print(f"pre-shared keys: systemd gives pskkeyd {credential} instead of {psk_file}")
+    of_service = path == DEFAULT_CONFIG or path.parent == _INSTANCES
+    if of_service and os.geteuid() != 0 and _is_closed(psk_file):
+        _note(f"{psk_file} is closed to this user, so the pre-shared keys are not checked; root may")
+        return False
+    print(f"pre-shared keys: {len(load_psk(psk_file).accepted)} in {psk_file}")
+    if of_service and credential is None and os.geteuid() == 0:
+        _check_that_the_daemon_reads(psk_file)
+    _note_readers(psk_file, config)
+    return not closed
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether we may not read a file, or not even see whether it is there."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _check_that_the_daemon_reads(psk_file: Path) -> None:
+    """Raise ConfigError when the daemon's user may not read the file, which root does not notice by itself."""
+    try:
+        user = pwd.getpwnam(DAEMON_USER)
+    except KeyError:
+        return
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    command = ["test", "-r", str(psk_file)]
+    if subprocess.run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, check=False).returncode != 0:
+        raise ConfigError(
+            f"{psk_file}: the daemon's user {DAEMON_USER} cannot read it; `chown {DAEMON_USER} {psk_file}`, and let "
+            "that user into the directories above it"
+        )
+
+
+def _note_readers(psk_file: Path, config: Config) -> None:
+    """Say so when those who may fetch the group key may read the PSK too, with which one can become master."""
+    found = psk_file.stat()
+    if not found.st_mode & stat.S_IRGRP:
+        return
+    try:
+        group = grp.getgrgid(found.st_gid).gr_name
+    except KeyError:
+        return
+    if group in config.handoff.groups:
+        _note(
+            f"{psk_file}: the group {group} of [handoff] groups may read it, and who has the PSK may become master; "
+            f"`chmod 0600 {psk_file}`"
+        )
+
+
+def _note(text: str) -> None:
+    print(f"pskkeyctl: note: {text}", file=sys.stderr)

@@ -71,6 +71,12 @@ def changes(before: Status, after: Status) -> Iterator[Change]:
         text = f"sender id {_or_none(before.sender_id)} -> {_or_none(after.sender_id)}"
         yield Change("sender_id", text, {"before": before.sender_id, "after": after.sender_id})
     yield from _warnings(before, after)
+    for text in after.warnings:
+        if text not in before.warnings:
+            yield Change("trouble", safe(text), {"text": text, "over": False})
+    for text in before.warnings:
+        if text not in after.warnings:
+            yield Change("trouble", f"over: {safe(text)}", {"text": text, "over": True})
 
 
 def id_and_name(master: MasterStatus | None) -> dict[str, str] | None:

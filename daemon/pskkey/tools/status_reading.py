@@ -75,6 +75,10 @@ class Status(NamedTuple):
     members: tuple[MemberStatus, ...]
     sessions: tuple[SessionStatus, ...]
     counters: dict[str, int]
+    counter_ages: dict[str, float]
+    """Seconds since each counter rose last; without those that did not, and of all if the daemon does not tell."""
+    warnings: tuple[str, ...]
+    """What is wrong at present, a sentence each."""
 
     @classmethod
     def parse_untrusted(cls, parameters: dict[str, Any]) -> Self:
@@ -117,6 +121,9 @@ class Status(NamedTuple):
                 for session in status.tables("sessions")
             ),
             counters=status.table("counters").numbers(),
+            # Both came later: a daemon that was not restarted since its upgrade does not have them.
+            counter_ages=status.table("counter_ages_s").reals() if "counter_ages_s" in parameters else {},
+            warnings=status.texts("warnings") if "warnings" in parameters else (),
         )
 
     @property
@@ -202,6 +209,10 @@ class _Fields:
         """Return all fields, which must be integers."""
         return {name: self.number(name) for name in self._values}
 
+    def reals(self) -> dict[str, float]:
+        """Return all fields, which must be numbers."""
+        return {name: self.real(name) for name in self._values}
+
     def real(self, name: str) -> float:
         value = self._take(name)
         return value if isinstance(value, float) else float(self.number(name))
@@ -220,6 +231,12 @@ class _Fields:
         if not isinstance(value, list):
             raise _not(self._at(name), "a list")
         return [_Fields(item, f"{self._at(name)}.{index}") for index, item in enumerate(value)]
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self._take(name)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise _not(self._at(name), "a list of texts")
+        return tuple(value)
 
     def _at(self, name: str) -> str:
         return f"{self._place}.{name}" if self._place else name

@@ -1,6 +1,6 @@
 """The daemon's status as a person reads it: at a glance, and safe for a terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from pskkey.tools.status_reading import KeyStatus, Status
@@ -13,6 +13,9 @@ TROUBLES: Final[dict[str, str]] = {
     "duplicate_ids": "times another node had this node's id",
 }
 """Counters that should be zero, and what they count."""
+
+TROUBLE_SHOWN: Final = 86400.0
+"""Seconds for which it is shown that one of them has risen: what was in the night is seen in the morning."""
 
 
 class Painter:
@@ -55,9 +58,7 @@ def render_status(status: Status, painter: Painter) -> list[str]:
         ("Members", _members(status)),
         ("Sessions", _sessions(status)),
     ]
-    troubles = [f"{count} {what}" for name, what in TROUBLES.items() if (count := status.counters.get(name, 0))]
-    if troubles:
-        rows.append(("Trouble", painter.warning(", ".join(troubles))))
+    rows += [("" if number else "Trouble", painter.warning(text)) for number, text in enumerate(_troubles(status))]
     head = f'{paint("●")} {painter.bold(paint(safe(status.role)))} in group "{safe(status.group)}", term {status.term}'
     width = max(len(name) for name, _ in rows)
     return [head, *(f"  {name:<{width}}  {text}" for name, text in rows)]
@@ -136,6 +137,15 @@ def _members(status: Status) -> str:
 def _sessions(status: Status) -> str:
     senders = sum(session.sender for session in status.sessions)
     return f"{len(status.sessions)}, of which {senders} to send" if status.sessions else "none attached"
+
+
+def _troubles(status: Status) -> Iterator[str]:
+    """Yield what is wrong now, and what was lately."""
+    yield from map(safe, status.warnings)
+    for name, what in TROUBLES.items():
+        count, age = status.counters.get(name, 0), status.counter_ages.get(name)
+        if count and (age is None or age <= TROUBLE_SHOWN):
+            yield f"{count} {what}" + ("" if age is None else f", the last {duration(age)} ago")
 
 
 def _or_dash(number: int | None) -> str:

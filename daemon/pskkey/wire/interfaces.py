@@ -78,7 +78,8 @@ type Session (
   acked_epoch: ?int
 )
 
-# Fields may be added to this, never renamed: schema is 1. Counters only rise while the daemon lives.
+# Fields may be added to this, never renamed: schema is 1. Counters only rise while the daemon lives; counter_ages_s:
+# seconds since each of them rose last, of those that did. warnings: what is wrong at present, a sentence each.
 # With "more" the status comes again whenever it changes.
 method GetStatus() -> (
   schema: int,
@@ -91,7 +92,9 @@ method GetStatus() -> (
   sender_id: ?int,
   members: []Member,
   sessions: []Session,
-  counters: [string]int
+  counters: [string]int,
+  counter_ages_s: [string]float,
+  warnings: []string
 )
 
 # Roll to a fresh key. For administrators.

@@ -1,0 +1,24 @@
+"""Counters that know when each of them rose last."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+
+class DatedCounter(Counter[str]):
+    """Counts by name, as `Counter` does."""
+
+    def __init__(self, names: Iterable[str], clock: Callable[[], float]) -> None:
+        """`names` are there from the start, with 0. `clock` returns seconds that only rise."""
+        super().__init__(dict.fromkeys(names, 0))
+        self._clock = clock
+        self._rose: dict[str, float] = {}
+
+    def __setitem__(self, name: str, count: int) -> None:
+        if count > self[name]:
+            self._rose[name] = self._clock()
+        super().__setitem__(name, count)
+
+    def ages(self) -> dict[str, float]:
+        """Return for each counter that has risen how many seconds ago it rose last."""
+        now = self._clock()
+        return {name: now - at for name, at in self._rose.items()}

@@ -1,0 +1,42 @@
+"""Which of the interfaces that the configuration names this machine has not, at this moment."""
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+MAX_NAMED: Final = 20
+"""Interfaces of this machine that are named in a sentence; one with containers has hundreds."""
+
+
+def missing_interfaces(names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `names`, interface names and IP addresses, that this machine has not, in their order."""
+    return tuple(name for name in names if not _is_here(name))
+
+
+def how_it_is_said(missing: Sequence[str]) -> str:
+    """Return the sentence for the operator about interfaces that are missing."""
+    there = [name for _, name in socket.if_nameindex()]
+    more = f" and {len(there) - MAX_NAMED} more" if len(there) > MAX_NAMED else ""
+    has = ", ".join(there[:MAX_NAMED]) + more
+    return f"[network] interfaces: this machine has no {' and no '.join(missing)} now; it has {has}"
+
+
+def _is_here(name: str) -> bool:
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        try:
+            socket.if_nametoindex(name)
+        except OSError:
+            return False
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((name, 0))
+    except OSError as error:
+        # An IPv6 address of one link only is refused for want of its scope, which the configuration does not name.
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True

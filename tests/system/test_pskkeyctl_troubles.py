@@ -1,0 +1,62 @@
+"""What pskkeyctl tells of troubles and of a daemon that is restarted, against real daemons on loopback."""
+
+import asyncio
+import json
+import re
+import signal
+
+from tests.system.loopback import MULTICAST_INTERFACE, Loopback
+from tests.system.test_pskkeyctl import event, group_of, run, started
+
+
+async def test_a_restarted_daemon_is_no_reason_to_say_that_members_left(loopback: Loopback) -> None:
+    master, client, other = await group_of(loopback, 3)
+    async with started(client, "monitor", "--json") as monitor:
+        await event(monitor, event="start")
+        await client.stop()
+        await event(monitor, event="daemon_away")
+        await other.stop()
+        client.start()
+        await event(monitor, event="daemon_back")
+        told = []
+        assert monitor.stdout is not None
+        while (said := json.loads(await asyncio.wait_for(monitor.stdout.readline(), 20)))["event"] != "member_left":
+            told.append(said)
+        assert said["id"] == other.id
+        assert [said["event"] for said in told if said["event"].startswith(("member", "session"))] == []
+        assert [said["after"] for said in told if said["event"] == "role"][-1] == "client"
+        newcomer = loopback.daemon("n3")
+        newcomer.start()
+        assert (await event(monitor, event="member_joined"))["id"] == newcomer.id
+        assert (await run(master, "wait", "--synced"))[0] == 0
+
+
+async def test_a_trouble_says_when_it_was_and_what_lasts_stands_there(loopback: Loopback) -> None:
+    daemon = loopback.daemon("n0", {"network": {"interfaces": [MULTICAST_INTERFACE, "eht0"]}})
+    daemon.start()
+    assert (await run(daemon, "wait", "--role", "master"))[0] == 0
+    missing = "[network] interfaces: this machine has no eht0 now; it has "
+    async with started(daemon, "monitor", "--json") as monitor:
+        await event(monitor, event="start")
+        _, writer = await asyncio.open_unix_connection(daemon.control_socket)
+        writer.write(b"rubbish\0")
+        await event(monitor, event="warning", counter="bad_packets")
+        writer.close()
+        _, output, _ = await run(daemon, "status")
+        first, second = output.partition("  Trouble   ")[2].splitlines()
+        assert first.startswith(missing)
+        assert re.fullmatch(r" {12}1 bad packets, the last \d+ s ago", second)
+        status = await daemon.status()
+        assert status is not None
+        assert 0 <= status["counter_ages_s"]["bad_packets"] < 20
+        assert "handshakes_failed" not in status["counter_ages_s"]
+        with daemon.config.open("a") as file:
+            file.write("[nonsense]\n")
+        daemon.signal(signal.SIGHUP)
+        assert (await event(monitor, event="trouble"))["text"] == "the last reload failed; see the journal"
+        _, output, _ = await run(daemon, "status")
+        assert "\n            the last reload failed; see the journal\n" in output
+        daemon.config.write_text(daemon.config.read_text().removesuffix("[nonsense]\n"))
+        daemon.signal(signal.SIGHUP)
+        over = await event(monitor, event="trouble", over=True)
+        assert over["text"] == "the last reload failed; see the journal"
