@@ -45,7 +45,7 @@ class Commands:
         if heir is None:
             raise CommandRefused("NotPossible", {"reason": "no other member is eligible to be master"})
         if not heir.eligible:
-            raise CommandRefused("NotPossible", {"reason": f"{heir.name} is not eligible (node.eligible there)"})
+            raise CommandRefused("NotPossible", {"reason": f"{heir.name} is not eligible ([node] eligible there)"})
         self._emit(SwitchoverRequested(heir.id))
         return {}
 

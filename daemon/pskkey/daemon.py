@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pskkey import __version__, logs
-from pskkey.adapters.control_socket import ControlSocket
+from pskkey.adapters.control_socket import Asked, ControlSocket
 from pskkey.adapters.entropy import random_key
 from pskkey.adapters.interfaces import Network
 from pskkey.adapters.key_client import KeyClient
@@ -123,6 +123,7 @@ class Daemon:
             config.control.groups,
             self._counters,
             __version__,
+            self._commanded,
         )
         self._discovery = Discovery(
             group=config.group.name,
@@ -268,6 +269,10 @@ class Daemon:
     def _notice(self, notice: Notice) -> None:
         self._counters[notice.kind] += 1
         self._journal.tell(notice.kind, notice.text, notice.fields)
+
+    def _commanded(self, asked: Asked) -> None:
+        event = DaemonEvent.COMMAND_DENIED if asked.denied else DaemonEvent.COMMANDED
+        self._journal.tell(event, str(asked), asked.fields)
 
     def _always_told(self) -> Fields:
         election, current = self._node.election, self._node.keyring.current

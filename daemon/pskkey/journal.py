@@ -31,6 +31,8 @@ class DaemonEvent(StrEnum):
     RELOAD_FAILED = "reload_failed"
     RESTART_NEEDED = "restart_needed"
     ALONE = "alone"
+    COMMANDED = "commanded"
+    COMMAND_DENIED = "command_denied"
 
 
 class Entry(NamedTuple):
@@ -117,11 +119,23 @@ EVENTS: Final[Mapping[NoticeKind | DaemonEvent, Entry]] = {
     DaemonEvent.ALONE: Entry(
         "77f8677c2af041408bf27c04e6c55d72", WARNING, "No other node can be found: no interface, or no address"
     ),
+    DaemonEvent.COMMANDED: Entry(
+        "360b46d3dd9047b59df96698b311340d",
+        INFO,
+        "An administrator gave a command, with PSKKEY_CODE if it cannot be done",
+        "uid pid command code",
+    ),
+    DaemonEvent.COMMAND_DENIED: Entry(
+        "3250bc4db9fb4ccea63eb8250eb4810a",
+        WARNING,
+        "Somebody who is no administrator gave a command",
+        "uid pid command",
+    ),
 }
 
 
 REPEAT_AFTER: Final = 10.0
-_REPEATING: Final = frozenset({NoticeKind.TWO_MASTERS, NoticeKind.JOIN_FAILED})
+_REPEATING: Final = frozenset({NoticeKind.TWO_MASTERS, NoticeKind.JOIN_FAILED, DaemonEvent.COMMAND_DENIED})
 
 
 class Journal:

@@ -60,6 +60,8 @@ IDS = {
     "RELOAD_FAILED": "6c32a3065e814fd99c67dfece3585419",
     "RESTART_NEEDED": "6cb26c65dd9642bc91d8fabc819ceb45",
     "ALONE": "77f8677c2af041408bf27c04e6c55d72",
+    "COMMANDED": "360b46d3dd9047b59df96698b311340d",
+    "COMMAND_DENIED": "3250bc4db9fb4ccea63eb8250eb4810a",
 }
 """Whoever searches by them relies on them: a row may come, but none may change."""
 

@@ -11,6 +11,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
 from typing import Any, Final
@@ -19,7 +20,7 @@ from pskkey.adapters.complaints import Complaints
 from pskkey.adapters.control_connection import ControlConnection
 from pskkey.adapters.local_access import LocalAccess, PeerCredentials
 from pskkey.adapters.unix_listener import UnixListener
-from pskkey.errors import BadPacket, PskkeyError
+from pskkey.errors import BadPacket, PskkeyError, without_keys
 from pskkey.wire import interfaces
 from pskkey.wire.varlink import (
     Call,
@@ -40,6 +41,8 @@ MAX_CONNECTIONS_OF_OTHERS: Final = 48
 """Connections of all who are no administrators; the places above are kept free for those who are."""
 MAX_CONNECTIONS_OF_USER: Final = 16
 """Connections of one user who is no administrator."""
+MAX_TOLD: Final = 200
+"""Characters of a node's name, or of a reason, that are told."""
 STATUS_SPACING: Final = 0.1
 """Seconds between two statuses sent to one who follows them."""
 
@@ -50,6 +53,33 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = {
 _DESCRIBED_METHODS: Final = frozenset(re.findall(r"(?m)^method (\w+)", interfaces.CONTROL_DESCRIPTION))
 
 _log = logging.getLogger("pskkey.control_socket")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command that somebody gave, and what came of it."""
+
+    peer: PeerCredentials
+    command: str
+    denied: bool
+    node: str | None = None
+    """The node that it names, without what may be a key."""
+    error: str | None = None
+    """The name of the error with which it was answered, and the reason; None when it is done."""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.denied:  # without the process: whoever tries again and again shall not fill the log
+            return f"user {self.peer.uid} was denied {self.command}; [control] names who may administer"
+        outcome = "accepted" if self.error is None else f"not done: {self.reason or self.error}"
+        given = self.command if self.node is None else f"{self.command} to {self.node}"
+        return f"{given}, asked for by user {self.peer.uid} (process {self.peer.pid}): {outcome}"
+
+    @property
+    def fields(self) -> dict[str, str | int | None]:
+        """What a program searches by."""
+        of_peer: dict[str, str | int | None] = {"uid": self.peer.uid, "pid": self.peer.pid, "command": self.command}
+        return of_peer if self.denied else {**of_peer, "code": self.error}
 
 
 class InvalidParameter(PskkeyError):
@@ -80,8 +110,13 @@ class ControlSocket:
         groups: Sequence[str],
         counters: Counter[str],
         version: str,
+        tell: Callable[[Asked], None] | None = None,
     ) -> None:
-        """`commands` go by their names in the interface description. Raises ConfigError for unknown users, groups."""
+        """`commands` go by their names in the interface description. `tell` is told of every one that is given.
+
+        Raises ConfigError for unknown users, groups.
+        """
+        self._tell = tell or (lambda _: None)
         self._status = status
         self._commands = dict(commands)
         self._access = LocalAccess.of(users, groups)
@@ -205,15 +240,18 @@ class ControlSocket:
             known = method in _DESCRIBED_METHODS
             return method_not_implemented(call.method) if known else method_not_found(call.method)
         if not self._access.allows(peer):
-            self._complaints.warn(f"user {peer.uid}", f"process {peer.pid} was denied {method}")
+            self._tell(Asked(peer, method, denied=True))
             return permission_denied()
-        _log.info("%s by process %d of user %d", method, peer.pid, peer.uid)
-        task = asyncio.get_running_loop().create_task(self._run(connection, command, call.parameters))
+        node = call.parameters.get("node")
+        asked = Asked(peer, method, denied=False, node=None if node is None else without_keys(str(node)[:MAX_TOLD]))
+        task = asyncio.get_running_loop().create_task(self._run(connection, command, call.parameters, asked))
         self._running.add(task)
         task.add_done_callback(lambda done: self._ran(connection, done))
         return None
 
-    async def _run(self, connection: ControlConnection, command: Command, parameters: dict[str, Any]) -> None:
+    async def _run(
+        self, connection: ControlConnection, command: Command, parameters: dict[str, Any], asked: Asked
+    ) -> None:
         try:
             reply = Reply(parameters=await command(parameters))
         except InvalidParameter as error:
@@ -222,6 +260,9 @@ class ControlSocket:
             reply = Reply(error=f"{interfaces.CONTROL_INTERFACE}.{error.error}", parameters=error.parameters)
         except PskkeyError as error:
             reply = Reply(error=f"{interfaces.CONTROL_INTERFACE}.NotPossible", parameters={"reason": str(error)})
+        reason = without_keys(str(reply.parameters.get("reason", ""))[:MAX_TOLD])
+        code = reply.error.rpartition(".")[2] if reply.error else None
+        self._tell(replace(asked, error=code, reason=reason))
         connection.finish(reply)
 
     def _ran(self, connection: ControlConnection, task: asyncio.Task[None]) -> None:

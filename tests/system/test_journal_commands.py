@@ -1,0 +1,60 @@
+"""Who gave which command, and what came of it: in the journal, whether it was done, refused or denied."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from tests.system.journal_socket import Entry, JournalSocket
+from tests.system.loopback import Loopback
+from tests.system.ordinary_user import UID, as_ordinary_user
+from tests.system.test_journal import IDS, check, told, under_journal, with_journal_at
+from tests.system.test_pskkeyctl import run
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("as_root")
+async def test_commands_are_told_with_who_gave_them(loopback: Loopback) -> None:
+    loopback.directory.chmod(0o755)
+    directory = loopback.directory / "journal"
+    directory.mkdir()
+    with JournalSocket(directory / "socket") as journal:
+        said: list[Entry] = []
+        asyncio.get_running_loop().add_reader(journal, lambda: said.extend(journal.read()))
+        daemon = loopback.daemon("n0", {"control": {"users": ["daemon"]}}, with_journal_at(directory))
+        daemon.start(under_journal(daemon))
+        assert (await run(daemon, "wait", "--role", "master"))[0] == 0
+        assert (await run(daemon, "rekey"))[0] == 0
+        assert (await run(daemon, "switchover", "a\nb" + 300 * "x"))[0] == 1
+        assert (await run(daemon, "switchover"))[0] == 1
+        for _ in range(3):
+            by_nobody = await asyncio.create_subprocess_exec(
+                *as_ordinary_user(), sys.executable, "-m", "pskkey.tools.pskkeyctl", "--socket", daemon.control_socket,
+                "rekey", stderr=subprocess.PIPE,
+            )  # fmt: skip
+            _, errors = await by_nobody.communicate()
+            assert (by_nobody.returncode, b"you may not do this" in errors) == (4, True)
+        assert (await run(daemon, "rekey"))[0] == 0
+        await told(said, "Rekey", [n for n, entry in enumerate(said) if "Switchover" in entry["MESSAGE"]][-1])
+        asyncio.get_running_loop().remove_reader(journal)
+    given = [entry for entry in said if entry.get("MESSAGE_ID") == IDS["COMMANDED"]]
+    denied = [entry for entry in said if entry.get("MESSAGE_ID") == IDS["COMMAND_DENIED"]]
+    for entry in (*given, *denied):
+        check(entry)
+    by_root = "asked for by user 0 (process {PSKKEY_PID})"
+    expected = (
+        ("Rekey", f"Rekey, {by_root}: accepted", None),
+        ("Switchover", f"Switchover to a\nb{197 * 'x'}, {by_root}: not done: NoSuchNode", "NoSuchNode"),
+        (
+            "Switchover",
+            f"Switchover, {by_root}: not done: no other member is eligible to be master",
+            "NotPossible",
+        ),
+    )
+    for entry, (command, message, code) in zip(given, expected, strict=False):
+        assert entry["MESSAGE"] == message.format(**entry)
+        assert (entry["PSKKEY_UID"], entry["PSKKEY_COMMAND"], entry.get("PSKKEY_CODE")) == ("0", command, code)
+    (entry,) = denied
+    assert entry["MESSAGE"] == f"user {UID} was denied Rekey; [control] names who may administer"
+    assert (entry["PSKKEY_UID"], entry["PSKKEY_COMMAND"]) == (str(UID), "Rekey")
