@@ -30,6 +30,10 @@ class KeyDaemon:
         for index in range(len(self._sessions)):
             self._tell(index)
 
+    def lease(self, *sender_ids: int | None) -> None:
+        """Give the watchers these sender ids from the next state on."""
+        self._sender_ids = sender_ids
+
     async def until_acknowledged(self, epoch: int) -> None:
         """Wait until every watcher has acknowledged `epoch`."""
         async with asyncio.timeout(5):

@@ -126,6 +126,27 @@ async def test_with_the_daemons_key_it_is_one_peer(tmp_path: Path, unused_udp_po
     assert list(peer["senders"]) == ["42"]
 
 
+async def test_it_says_that_it_may_not_send_and_when_it_may(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "keys.sock"
+    async with key_daemon(path, key_state(None, KeyEntry(3, group_key(3), send=False)), None) as daemon:
+        tool = await asyncio.create_subprocess_exec(
+            *TOOL, "--daemon", "--socket", path, "--interface", "lo", "--port", str(unused_udp_port),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert tool.stderr is not None
+        said = await asyncio.wait_for(tool.stderr.readline(), 20)
+        assert said == (
+            b"mcastpeer: it only receives: the daemon gives it no sender id; its log says why, "
+            b"see `journalctl -u pskkeyd`\n"
+        )
+        daemon.lease(42)
+        daemon.tell(key_state(None, KeyEntry(3, group_key(3), send=True)))
+        assert await asyncio.wait_for(tool.stderr.readline(), 20) == b"mcastpeer: it sends now\n"
+        tool.send_signal(signal.SIGINT)
+        _, errors = await asyncio.wait_for(tool.communicate(), 20)
+    assert (tool.returncode, errors) == (0, b"")
+
+
 def test_no_argument_prints_the_usage() -> None:
     done = subprocess.run(TOOL, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2

@@ -42,7 +42,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "app": FOUNDATION | {"", "adapters", "config", "daemon", "journal", "logs", "psk"},
     "tools": FOUNDATION
     | {"", "api", "bounded_file", "config", "mcast", "own_interfaces", "program", "psk", "socket_access", "tools"}
-    | {"watcher", "wire"},
+    | {"watcher", "watcher_conversation", "wire"},
     "": FOUNDATION | {"api", "watcher"},
 }
 

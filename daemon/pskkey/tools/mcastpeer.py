@@ -6,14 +6,15 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 from pskkey import __version__, program
 from pskkey.errors import PeerError, PskkeyError
-from pskkey.mcast import GroupSession, MulticastEndpoint, join
+from pskkey.mcast import GroupSession, MulticastEndpoint
 from pskkey.model import SENDER_IDS, Key, KeyEntry, KeyState, Suite
 from pskkey.tools import arguments
+from pskkey.tools.mcastpeer_daemon import daemon_peer
 from pskkey.tools.mcastpeer_keys import OwnKeyServer
 from pskkey.tools.mcastpeer_peer import Peer
 
@@ -28,8 +29,6 @@ SUITES = {
     "00FE": Suite.WDM_WITH_NULL_SHA256,
     "CCAB": Suite.PSK_CHACHA20_POLY1305,
 }
-FIRST_STATE = 5.0
-"""Seconds to wait for the daemon's first word."""
 LAST_DATAGRAMS = 0.2
 """Seconds to go on receiving after the last status was sent."""
 
@@ -155,10 +154,14 @@ async def _run(options: Options) -> bool:
     """Run the peers and print what they did; return whether one of them could not do its work."""
     stop = asyncio.Event()
     with _signals(stop):
-        async with _daemon_peer(options) if options.daemon else _own_peers(options) as peers:
+        async with _daemons_peer(options) if options.daemon else _own_peers(options) as peers:
             await _send_all(options, peers, stop)
     _report(options, peers)
     return any(peer.failed for peer in peers)
+
+
+def _daemons_peer(options: Options) -> AbstractAsyncContextManager[list[Peer]]:
+    return daemon_peer(options.group, options.port, options.interface, options.socket, options.size)
 
 
 @asynccontextmanager
@@ -188,32 +191,6 @@ def _own_peer(options: Options, number: int, key: Key, senders: frozenset[int], 
         MulticastEndpoint(options.group, options.port, received, interface=options.interface)
     )
     return peer
-
-
-@asynccontextmanager
-async def _daemon_peer(options: Options) -> AsyncIterator[list[Peer]]:
-    """Be one member with what the local daemon gives; it receives before the context begins."""
-    async with join(
-        options.group,
-        options.port,
-        interface=options.interface,
-        path=options.socket,
-        timeout=FIRST_STATE,
-        own_records=True,
-    ) as group:
-        peer = Peer(0, group.send, options.size, first_sequence=None)
-
-        async def receive() -> None:
-            async for message in group:
-                peer.count(message)
-
-        receiving = asyncio.create_task(receive())
-        try:
-            yield [peer]
-        finally:
-            receiving.cancel()
-            with suppress(asyncio.CancelledError):
-                await receiving
 
 
 async def _send_all(options: Options, peers: Sequence[Peer], stop: asyncio.Event) -> None:
