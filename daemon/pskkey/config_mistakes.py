@@ -12,17 +12,31 @@ from pydantic import BaseModel, ValidationError
 
 from pskkey.errors import without_keys
 
+MAX_TOLD: Final = 20
+"""Mistakes of one file that are told: whoever gave another file in its place made thousands."""
 _SHOWN_VALUE: Final = 60
-"""Characters of a wrong value that are repeated to the operator."""
+"""Characters of a wrong value, or of a name, that are repeated to the operator."""
 
 
 def describe(error: ValidationError, file: type[BaseModel]) -> list[str]:
-    """Return a sentence for each mistake. `file` is the model of the file: its fields are the tables."""
-    return list(dict.fromkeys(_sentence(mistake, file) for mistake in error.errors(include_url=False)))
+    """Return a sentence for each of the first MAX_TOLD mistakes, and how many more there are.
+
+    `file` is the model of the file: its fields are the tables.
+    """
+    sentences: list[str] = []
+    mistakes = error.errors(include_url=False)
+    for number, mistake in enumerate(mistakes):
+        sentence = _sentence(mistake, file)
+        if sentence in sentences:
+            continue
+        if len(sentences) == MAX_TOLD:
+            return [*sentences, f"and {len(mistakes) - number} more; mend these first"]
+        sentences.append(sentence)
+    return sentences
 
 
 def _sentence(mistake: Any, file: type[BaseModel]) -> str:
-    table, *rest = (without_keys(step) for step in mistake["loc"])
+    table, *rest = (_cut(without_keys(step)) for step in mistake["loc"])
     tables = [f"[{name}]" for name in file.model_fields]
     model = _table_model(file, table)
     if model is None:
@@ -80,5 +94,8 @@ def _toml(value: object) -> str:
             text = "a number far too long"
     else:
         text = "a table" if isinstance(value, dict) else str(value)
-    text = without_keys(text)
+    return _cut(without_keys(text))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN_VALUE else f"{text[:_SHOWN_VALUE]}..."

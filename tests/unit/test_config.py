@@ -209,3 +209,19 @@ def test_no_machine_id_asks_for_a_node_id(tmp_path: Path, content: str | None) -
 def test_node_name_is_the_configured_one_or_the_host_name(tmp_path: Path) -> None:
     assert node_name(Config.parse('[node]\nname = "Pumpe 1 ü"', tmp_path / "x.toml")) == "Pumpe 1 ü"
     assert 1 <= len(node_name(Config())) <= 63
+
+
+def test_of_thousands_of_mistakes_the_first_are_told(tmp_path: Path) -> None:
+    text = "".join(f"{chr(97 + number % 26)}{number} = 1\n" for number in range(5000))
+    found = mistakes_in(tmp_path, f"[node]\n{text}")
+    assert [sentence.partition(":")[0] for sentence in found[:2]] == ["[node] a0", "[node] b1"]
+    assert (len(found), found[-1]) == (21, "and 4980 more; mend these first")
+    twenty = mistakes_in(tmp_path, "[node]\n" + "".join(text.splitlines(keepends=True)[:20]))
+    assert (len(twenty), "more" in twenty[-1]) == (20, False)
+
+
+def test_a_name_of_any_length_is_cut(tmp_path: Path) -> None:
+    name = "x" * 20_000
+    found = mistakes_in(tmp_path, f'[{name}]\n[node]\n{name} = 1\n[tls]\nlegacy_clients = "{name}"\n')
+    assert len(found) == 3
+    assert all(len(sentence) < 300 for sentence in found)
