@@ -99,6 +99,16 @@ def as_toml(value: object) -> str:
             return str(value)
 
 
+def test_the_example_of_another_group_is_a_configuration() -> None:
+    found = re.search(
+        r"^\.Bd -literal.*?\n(.*?)^\.Ed$", table_of(page_of("pskkeyd"), "SEVERAL GROUPS"), re.DOTALL | re.M
+    )
+    assert found is not None
+    config = Config.parse(found[1], Path("/etc/pskkey/plant.toml"))
+    assert config.network.port != Config().network.port
+    assert config.psk.file == Path("/etc/pskkey/plant.psk")
+
+
 def test_every_event_of_the_journal_is_listed() -> None:
     the_list = table_of(page_of("pskkeyd"), "JOURNAL").rpartition(".El\n")[0]
     _, *items = the_list.split(".It Li ")
