@@ -101,7 +101,7 @@ def as_toml(value: object) -> str:
 
 def test_the_example_of_another_group_is_a_configuration() -> None:
     found = re.search(
-        r"^\.Bd -literal.*?\n(.*?)^\.Ed$", table_of(page_of("pskkeyd"), "SEVERAL GROUPS"), re.DOTALL | re.M
+        r"^\.Bd -literal.*?\n(.*?)^\.Ed$", table_of(page_of("pskkeyd"), "SEVERAL GROUPS"), re.DOTALL | re.MULTILINE
     )
     assert found is not None
     config = Config.parse(found[1], Path("/etc/pskkey/plant.toml"))
