@@ -115,7 +115,11 @@ def calm_part(statuses: dict[str, Status]) -> dict[str, Any]:
     # A beacon of the master is counted as an advert that was taken.
     free = MAY_RISE | {"adverts_accepted"}
     return {
-        name: {**status, "counters": {k: v for k, v in status["counters"].items() if k not in free}}
+        name: {
+            **status,
+            "counters": {k: v for k, v in status["counters"].items() if k not in free},
+            "counter_ages_s": {},
+        }
         for name, status in statuses.items()
     }
 
