@@ -86,6 +86,7 @@ def test_a_connection_made_anew_is_told_again_what_was_acknowledged() -> None:
     assert group is not None
     actions = door.receive(session, group)
     assert not of(Disconnect, actions)
+    assert not notices(NoticeKind.MASTER_JOINED, actions), "it was there all the time"
     assert sent(Heartbeat, door.wait(0.8))
     assert door.node.election.role is Role.CLIENT
 

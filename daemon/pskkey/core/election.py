@@ -38,8 +38,9 @@ that was asleep for `dead_after` does not trust itself: it was surely replaced, 
 from collections.abc import Callable
 from typing import assert_never
 
-from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
+from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.attempts import Listening, Outbound, Phase, Takeover, as_member, successors
+from pskkey.core.election_notices import ElectionNotices
 from pskkey.core.events import Session
 from pskkey.core.merge import Rivals, Won, above_both, winner
 from pskkey.core.peers import Peers
@@ -66,6 +67,7 @@ class Election:
         self._peers = peers
         self._rivals = Rivals(settings)
         self._out = out
+        self._notices = ElectionNotices(out)
         self._make_join = make_join
         self._make_merge = make_merge
         # What we are in the middle of: at most one outbound session; beside it, at most one of the other two.
@@ -154,8 +156,7 @@ class Election:
         if link is None or self.role is Role.MASTER:
             return
         if group.term < self.term or group.master != link.peer.id:
-            text = f"{link.peer.name} speaks for term {group.term}, but term {self.term} has been seen; not followed"
-            self._out.append(Notice(NoticeKind.FENCED, text, {"peer": link.peer.id, "term": group.term}))
+            text = self._notices.fenced(link.peer, group.term, self.term)
             self._out.append(Disconnect(session))
             self._link_failed("fenced", text, now)
             return
@@ -165,9 +166,9 @@ class Election:
             self.outbound.welcomed(link, now)
             self._peers.absolve(link.peer.id)
             self._takeover = None
-            self._become(Role.CLIENT)
-            text = f"joined master {link.peer.name} in term {group.term}"
-            self._out.append(Notice(NoticeKind.MASTER_JOINED, text, {"peer": link.peer.id}))
+            if self.role is not Role.CLIENT:  # else we have only come back through another connection
+                self._become(Role.CLIENT)
+                self._notices.joined(link.peer, group.term)
 
     def handed_over(self, session: Session, handover: Handover, now: float) -> None:
         """The master tells us who comes after it: perhaps we."""
@@ -185,7 +186,7 @@ class Election:
 
     def step_down(self, heir: Member, now: float) -> None:
         """As master, hand the part to a member of ours, and become a client of it."""
-        self._out.append(Notice(NoticeKind.HANDED_OVER, f"handing over to {heir.name}", {"peer": heir.id}))
+        self._notices.handing_over(heir)
         self._peers.absolve(heir.id)
         self._yield(Handover(heir, self.term + 1), now)
 
@@ -223,8 +224,7 @@ class Election:
         self._settle(merge.winner, merge.master, merge.members, merge.term, merge.epoch, now)
 
     def _settle(self, stays: str, other: Member, members: int, term: int, epoch: int, now: float) -> None:
-        text = f"merged with the group of {other.name}: {'we stay' if stays != other.id else other.name + ' is'} master"
-        self._out.append(Notice(NoticeKind.MERGED, text, {"peer": other.id, "winner": stays}))
+        self._notices.merged(other, stays)
         if stays != other.id:
             self.term = max(self.term, term) + 1
             self.won.append(Won(epoch, members))
@@ -237,8 +237,7 @@ class Election:
     def meet_rivals(self, members: frozenset[str], now: float) -> None:
         """As master, look for another one, and go to it if it is ours to go. `members` are those that we serve."""
         if self.outbound.link is None and (rival := self._rivals.to_ask(self._peers, members, now)):
-            text = f"{rival.name} is master too, of term {rival.term}: asking it which of us stays"
-            self._out.append(Notice(NoticeKind.TWO_MASTERS, text, {"peer": rival.id}))
+            self._notices.two_masters(rival)
             self.outbound.open(as_member(rival), self._timing.join_timeout, now)
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -247,8 +246,7 @@ class Election:
         """We did not run for so long that, as master, we must have been replaced; and while listening, all is old."""
         if self.role not in (Role.MASTER, Role.LISTENING):
             return  # the session tells whether it is still there
-        text = f"asleep for {seconds:.1f} s as {self.role}: listening first, for there may be another master by now"
-        self._out.append(Notice(NoticeKind.SLEPT, text))
+        self._notices.slept(seconds, self.role)
         self.outbound.drop()
         self.listen(now)
 
@@ -284,13 +282,13 @@ class Election:
         self._listening = None
         if role is not self.role:
             was, self.role = self.role, role
-            self._out.append(Notice(NoticeKind.ROLE_CHANGED, f"{was} -> {role}, term {self.term}", {"role": role}))
+            self._notices.role_changed(was, role, self.term)
 
     def _claim(self, term: int, why: str) -> None:
         self.term = max(term, self.term)
         self._takeover = None
         self._become(Role.MASTER)
-        self._out.append(Notice(NoticeKind.ELECTED, f"we are master of term {self.term}: {why}"))
+        self._notices.elected(self.term, why)
 
     def _join(self, peer: Member, timeout: float, now: float) -> None:
         self._interrupted = self._listening
@@ -301,9 +299,8 @@ class Election:
         link, self.outbound.link = self.outbound.link, None
         if link is None:
             return
-        fields: dict[str, str | int] = {"peer": link.peer.id, "code": code}
         if self.role is Role.CLIENT:
-            self._out.append(Notice(NoticeKind.MASTER_LOST, f"lost master {link.peer.name}: {reason}", fields))
+            self._notices.lost(link.peer, code, reason)
             self._takeover = Takeover(successors(self.group, link.peer.id), -1)
             self._join(link.peer, self._timing.reconnect_timeout, now)
             return
@@ -314,7 +311,7 @@ class Election:
                 return
             # Alive, and for so long no master: it still has one, whom we cannot reach. The succession is not for us.
             takeover = self._takeover = None
-        self._out.append(Notice(NoticeKind.JOIN_FAILED, f"could not join {link.peer.name}: {reason}", fields))
+        self._notices.join_failed(link.peer, code, reason)
         if self.role is Role.MASTER:
             self._peers.hold_down(link.peer.id, now, self._timing.rival_hold_max)
             return
