@@ -1,7 +1,7 @@
 """What the session managers of a node are told, and what is waited for from them."""
 
 from pskkey.core.actions import NoticeKind
-from pskkey.core.events import Attached, Direction, Disconnected, Session
+from pskkey.core.events import Attached, Direction, Disconnected, RekeyRequested, Session
 from pskkey.model import (
     KeyAck,
     KeyNew,
@@ -11,6 +11,7 @@ from pskkey.model import (
     Process,
 )
 from tests.core.door import Door, notices, sent
+from tests.core.situations import sending
 
 LOCAL = Session(Direction.LOCAL, 1)
 OTHER = Session(Direction.LOCAL, 2)
@@ -63,3 +64,19 @@ def test_a_new_key_waits_for_the_session_manager_that_acknowledges() -> None:
     current = door.node.keyring.current
     assert current is not None
     assert current.epoch == 2
+
+
+def test_a_session_manager_so_slow_that_its_first_word_is_of_a_key_that_has_gone_is_waited_for_as_well() -> None:
+    door = Door().start().become_master()
+    door.give(Attached(LOCAL, Process(7, 0)))
+    assert sent(KeyState, door.receive(LOCAL, KeyWatch(will_send=True, memory=10)))
+    door.wait(1.2)
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    door.wait(11.0)
+    assert sorted(door.node.keyring.live_epochs) == [2]
+    door.receive(LOCAL, KeyAck(1))
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    door.wait(1.0)
+    assert sending(door.node.keyring) == 2
+    door.receive(LOCAL, KeyAck(3))
+    assert sending(door.node.keyring) == 3

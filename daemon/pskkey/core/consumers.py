@@ -156,11 +156,12 @@ class Consumers:
     def acknowledge(self, session: Session, epoch: int) -> None:
         """A session manager installed `epoch`, which it was told of, for reception."""
         consumer = self._consumers[session]
-        for entry in consumer.told.entries if consumer.told is not None else ():
-            if entry.epoch == epoch:
-                consumer.acknowledges = True
-                consumer.acked.add(entry.key.fingerprint)
-                self._awaited.pop(consumer.memory, None)
+        if consumer.told is None:
+            return
+        # Also one who is so slow that the key has gone meanwhile: the next ones will be waited for.
+        consumer.acknowledges = True
+        self._awaited.pop(consumer.memory, None)
+        consumer.acked |= {entry.key.fingerprint for entry in consumer.told.entries if entry.epoch == epoch}
 
     def forgot(self, session: Session) -> None:
         """A sender has not the sequence numbers of the key that it was told to send with."""
