@@ -10,6 +10,7 @@ from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
 from pskkey.core.consumers import Consumers
 from pskkey.core.election import NOT_MASTER, Election
 from pskkey.core.events import Direction, Session
+from pskkey.core.fellows import Fellows
 from pskkey.core.held import latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
@@ -68,6 +69,7 @@ class Conversation:
         self.wanted: KeyNewReason | None = None
         """Why a new key was asked for while there was no master to ask."""
         self._duplicate_told = float("-inf")
+        self.fellows = Fellows(settings.timing)
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
@@ -86,7 +88,7 @@ class Conversation:
                 self._election.ended(session, "lost", reason, now)
             case Direction.INBOUND:
                 self._inbound.pop(session, None)
-                self._members.lost(session, reason, now)
+                self._members.broke(session, reason, now)
             case Direction.LOCAL:
                 self._consumers.detach(session)
             case _:
@@ -123,13 +125,17 @@ class Conversation:
             case Group():
                 self._election.group_received(session, message, now)
             case KeyState():
-                if self._election.master_session == session:
-                    self._keyring.adopt(message, now)
-                    self.settled, self._settled_in = self._election.group, session
+                group = self._election.group
+                if group is not None and self._election.master_session == session:
+                    if group is not self.settled:
+                        self.fellows.are(frozenset(m.id for m in group.members), group.master, now)
+                    self._keyring.adopt(message, now, self.fellows.missed_until())
+                    self.settled, self._settled_in = group, session
             case Heartbeat():
                 self._election.outbound.answer(session, now)
             case Handover():
                 self.handed_over = message.members if session == self._settled_in else ()
+                self.fellows.are_led_on()
                 self._election.handed_over(session, message, now)
             case Merge():
                 self._election.merge_answered(session, message, now)

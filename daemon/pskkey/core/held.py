@@ -6,6 +6,8 @@ from typing import Self
 
 from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, Key, KeyEntry, SavedKey, Turn
 
+REKEY_JITTER = 0.1
+
 
 @dataclass(slots=True)
 class HeldEntry:
@@ -24,6 +26,14 @@ class HeldEntry:
     def saved(self) -> SavedKey:
         """Return what is to be saved of it."""
         return SavedKey(self.epoch, self.key, self.turn, self.since)
+
+    def grows_old_at(self, interval: float) -> float:
+        """Return when the `interval` is over: up to a tenth earlier, by chance, so that groups do not roll in step.
+
+        The chance is the key's own, so that it is the same whenever this is asked, also of a successor.
+        """
+        chance = self.key.server_random[0] / 256
+        return self.since + interval * (1 - REKEY_JITTER * chance)
 
     def is_among(self, entries: Iterable["KeyEntry | HeldEntry"]) -> bool:
         """Tell whether the same key, under the same epoch, is one of `entries`."""

@@ -32,7 +32,6 @@ from pskkey.model import (
     Turn,
 )
 
-REKEY_JITTER = 0.1
 _NOTHING = SavedRing()
 
 
@@ -47,10 +46,15 @@ class Keyring:
         self._superseded_above = saved.own_until_above
         self._lease = saved.lease
         self._own_lease = saved.own_lease
+        self._is_superseded = False
+        """The master sends with a newer key than that of our own half, which we still do until `_goes_over_at`."""
+        self._goes_over_at = 0.0
         self._is_listed = False
         """The master's group can read the key of our own half, for now."""
         self._wanted = False
         self._generating = False
+        self._is_inherited = False
+        """As master: the next key is one that another has made and may have come to send with."""
         self._roll_above = 0
         self._last_roll = float("-inf")
         self.version = 0
@@ -145,10 +149,14 @@ class Keyring:
             self._held = [*theirs, own]
             self._roll_above = latest((self._roll_above, *(e.epoch for e in self._held)))
             self.version += 1
-        elif own is not None:
+        elif own is not None and not any(e.epoch == own.epoch for e in self._held):
             self._held = list(beside(own, self._held))
+        elif own is not None:
+            own.key.pms.wipe()  # of an epoch there is one key: that of those whom we lead now
+            self.version += 1
         if (coming := self.next) is not None:
             coming.since = now
+        self._is_inherited = coming is not None
         self._wanted = self._wanted or self.current is None
         self._generating = False
 
@@ -170,14 +178,15 @@ class Keyring:
         """Take the generated key: as current if it is the group's first, else as next. True: epochs wrapped."""
         self._wanted = self._generating = False
         taken = set(self.live_epochs)  # with that of a key that this one replaces: some have acknowledged that already
-        for entry in [e for e in self._held if e.turn is Turn.NEXT]:
-            self._drop(entry)
+        if (replaced := self.next) is not None:
+            self._replace(replaced, now)
         while len(self._held) >= MAX_KEY_ENTRIES:
             self._drop(min((e for e in self._held if e.turn is Turn.PREVIOUS), key=lambda e: e.since))
         before = self.newest.epoch if self.newest else 0
         epoch = latest((before, self._roll_above)) % MAX_EPOCH + 1
         while epoch in taken:
             epoch = epoch % MAX_EPOCH + 1
+        self._is_inherited = False
         self._roll_above = 0
         self._last_roll = now
         turn = Turn.CURRENT if self.current is None else Turn.NEXT
@@ -209,7 +218,12 @@ class Keyring:
             self.activate(now)
         self._retire(now)
         current = self._by_turn(Turn.CURRENT)
-        if timing.rekey_interval and current and self.next is None and now >= self._grows_old_at(current):
+        if (
+            timing.rekey_interval
+            and current
+            and self.next is None
+            and now >= current.grows_old_at(timing.rekey_interval)
+        ):
             self._wanted = True
 
     def lead_deadline(self) -> float | None:
@@ -222,18 +236,10 @@ class Keyring:
             elif entry.turn is Turn.PREVIOUS:
                 times.append(entry.since + timing.retire_after)
             elif timing.rekey_interval and self.next is None:
-                times.append(self._grows_old_at(entry))
+                times.append(entry.grows_old_at(timing.rekey_interval))
         if self._wanted and not self._generating:
             times.append(self._earliest_roll())
         return min(times, default=None)
-
-    def _grows_old_at(self, current: HeldEntry) -> float:
-        """Return when the interval is over: up to a tenth earlier, by chance, so that groups do not roll in step.
-
-        The chance is the key's own, so that it is the same whenever this is asked, also of a successor.
-        """
-        chance = current.key.server_random[0] / 256
-        return current.since + self._timing.rekey_interval * (1 - REKEY_JITTER * chance)
 
     def _earliest_roll(self) -> float:
         return self._last_roll + self._timing.rekey_spacing
@@ -243,6 +249,15 @@ class Keyring:
             if now >= entry.since + self._timing.retire_after:
                 self._drop(entry)
                 self.version += 1
+
+    def _replace(self, coming: HeldEntry, now: float) -> None:
+        """Let the next key never have its turn. Nobody sends with it, but perhaps its maker, if that is another."""
+        if not self._is_inherited:
+            self._drop(coming)
+            return
+        self._held.remove(coming)
+        coming.turn, coming.since = Turn.PREVIOUS, now
+        self._held.insert(0, coming)
 
     def _drop(self, entry: HeldEntry) -> None:
         entry.key.pms.wipe()
@@ -258,11 +273,15 @@ class Keyring:
             if entry.turn is Turn.PREVIOUS:
                 entry.since = max(entry.since, now - self._timing.retire_after)
 
-    def adopt(self, state: KeyState, now: float) -> None:
-        """Take the master's key state, keeping our own half's key in use while theirs is not newer yet."""
+    def adopt(self, state: KeyState, now: float, misses_until: float = float("-inf")) -> None:
+        """Take the master's key state, keeping our own half's key in use while theirs is not newer yet.
+
+        `misses_until`: until then the rest of our own half may be on its way, and cannot read the newer one.
+        """
         before = self.state()
         known = [*self._held, *filter(None, [self._own])]
         adopted = by_place(state.entries, known, now)
+        self._goes_over_at = misses_until
         self._own = self._own_beside(adopted, [e for e in adopted if not e.is_among(known)], now)
         self._held = adopted
         self._lease = SavedLease(state.sender_id, state.senders)
@@ -287,7 +306,10 @@ class Keyring:
             own = HeldEntry(mine.epoch, mine.key, Turn.CURRENT, now)
             self._own_lease = self._lease
             self._superseded_above = latest((mine.epoch, sending))
-        if is_above(sending, self._superseded_above) or (was_apart and was_listed and not self._is_listed):
+            self._is_superseded = False
+        self._is_superseded |= was_apart and was_listed and not self._is_listed
+        self._is_superseded |= is_above(sending, self._superseded_above)
+        if self._is_superseded and now >= self._goes_over_at:
             own.turn, own.since = Turn.PREVIOUS, now
         elif any(e.turn is Turn.NEXT and is_above(e.epoch, self._superseded_above) for e in news):
             own.since = now  # they roll above it, be it for the second time
@@ -304,8 +326,8 @@ class Keyring:
     def follow_tick(self, now: float) -> None:
         """As a follower, give up our own half's key when the master never superseded it, and retire what was kept."""
         own = self._own
-        if own is not None and now >= own.since + self._own_lifetime(own):
-            if own.turn is Turn.CURRENT and not any(e.epoch == own.epoch for e in self._held):
+        if own is not None and now >= self._own_until(own):
+            if own.turn is Turn.CURRENT and self._left_over(self._held):
                 own.turn, own.since = Turn.PREVIOUS, now  # the others of our half give up a moment sooner or later
             else:
                 self._own = None
@@ -317,11 +339,12 @@ class Keyring:
         """Return when `follow_tick` has something to do."""
         times = [e.since + self._timing.retire_after for e in self._held if e.turn is Turn.PREVIOUS]
         if self._own:
-            times.append(self._own.since + self._own_lifetime(self._own))
+            times.append(self._own_until(self._own))
         return min(times, default=None)
 
-    def _own_lifetime(self, own: HeldEntry) -> float:
+    def _own_until(self, own: HeldEntry) -> float:
         timing = self._timing
-        if own.turn is Turn.CURRENT:
-            return timing.dead_after if self._is_listed else timing.activation_deadline + 2 * timing.rekey_spacing
-        return timing.retire_after
+        if own.turn is not Turn.CURRENT:
+            return own.since + timing.retire_after
+        lasts = timing.dead_after if self._is_listed else timing.activation_deadline + 2 * timing.rekey_spacing
+        return min(own.since + lasts, self._goes_over_at) if self._is_superseded else own.since + lasts

@@ -64,6 +64,11 @@ class Members:
         return self._ids
 
     @property
+    def fellows(self) -> frozenset[str]:
+        """Return the ids of the group, the master's among them, with those who are to come."""
+        return self.ids | self._awaited | {self._settings.me.id}
+
+    @property
     def count(self) -> int:
         """Return the number of members, the master included."""
         return len(self._joined) + 1
@@ -123,21 +128,21 @@ class Members:
     # --- becoming and ceasing to be the master ------------------------------------------------------------------
 
     def found(
-        self, term: int, last: Iterable[tuple[str, int | None]], lost: str | None, state: KeyState, now: float
+        self, term: int, last: Iterable[tuple[str, int | None]], awaited: set[str], state: KeyState, now: float
     ) -> None:
         """Begin as master of `term`, with the leases that go with the current key: those of `last`, and our own.
 
-        `last` are the members that the last master told of with their sender ids, `lost` is that master if it is gone.
+        `last` are the nodes with their sender ids, as the master told that gave us this key; `awaited` are those of the
+        group that we were in last, who are to come to us now, whatever key they send with.
 
         Our own is what `state` grants us, not what the member map says: that may be an id that waits for a new epoch.
         """
         self._term = term
-        leased = dict(last)
-        self._awaited = leased.keys() - {self._settings.me.id, lost}
+        self._awaited = awaited - {self._settings.me.id}
         self._expected = 0
         self._wait_for_them(now)
         self._grants = Grants(self._settings, self._keyring, self.group, self._out)
-        self._grants.inherit(leased, state)
+        self._grants.inherit(dict(last), state)
         self._next_heartbeat = now
         self._next_flush = now
         self._group_stale = True
@@ -150,8 +155,7 @@ class Members:
         self._wait_for_them(now)
 
     def _wait_for_them(self, now: float) -> None:
-        timing = self._settings.timing
-        self._awaited_until = now + timing.dead_after + timing.heartbeat_interval + timing.reconnect_timeout
+        self._awaited_until = now + self._settings.timing.comes_within
 
     def lease_to_me(self) -> None:
         """Lease an id to the master itself, which sends too."""
@@ -255,16 +259,19 @@ class Members:
         if joined is not None and ack.epoch in self._keyring.live_epochs:
             joined.member = replace(joined.member, acked_epoch=ack.epoch)
 
-    def lost(self, session: Session, reason: str, back_since: float | None = None) -> None:
-        """A member's session is over. `back_since`: it broke, now, so its node may be back in a moment."""
+    def broke(self, session: Session, reason: str, now: float) -> None:
+        """The connection of a member broke, and its node knows that as well: it may be back in a moment."""
+        timing = self._settings.timing
+        self.lost(session, reason, now + timing.reconnect_timeout + timing.successor_timeout)
+
+    def lost(self, session: Session, reason: str, back_by: float | None = None) -> None:
+        """A member's session is over; its node may be back until `back_by`."""
         joined = self._joined.pop(session, None)
         if joined is None:
             return
         self._ids = None
-        if back_since is not None:
-            timing = self._settings.timing
+        if back_by is not None:
             self._awaited.add(joined.member.id)
-            back_by = back_since + timing.reconnect_timeout + timing.successor_timeout
             self._awaited_until = max(self._awaited_until, back_by)
         self._group_stale = True
         self._grants.forget(joined.member.id)
@@ -284,16 +291,17 @@ class Members:
 
     def tick(self, now: float) -> None:
         """Send heartbeats, bury the dead, and tell everybody what has changed."""
+        timing = self._settings.timing
         if now >= self._silent_at:
             for joined in [j for j in self._joined.values() if now >= j.deadline]:
                 self._out.append(Disconnect(joined.session))
-                self.lost(joined.session, "it fell silent", now)
+                self.lost(joined.session, "it fell silent", now + timing.comes_within)
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
         if now >= self._awaited_until:
             self._awaited.clear()
             self._expected = 0
         if now >= self._next_heartbeat:
-            self._next_heartbeat = now + self._settings.timing.heartbeat_interval
+            self._next_heartbeat = now + timing.heartbeat_interval
             self._out.extend(Send(session, Heartbeat()) for session in self._joined)
         if now >= self._next_flush:
             self._flush(now)

@@ -246,14 +246,19 @@ class Node:
                 last = ()  # those are the leases of the other half, for another key
             state = self.keyring.state()
             self.keyring.lead(now)
-            handed_over = bool(self._conversation.handed_over)
-            lost = None if handed_over or group is None else group.master
-            self.members.found(self.election.term, last, lost, state, now)
+            fellows = self._conversation.handed_over or (group.members if group else ())
+            awaited = {m.id for m in fellows} or {node for node, _ in self._memory.members}
+            if group is not None and not self._conversation.handed_over:
+                awaited.discard(group.master)
+            self.members.found(self.election.term, last, awaited, state, now)
         elif was is Role.MASTER and self._role is not Role.MASTER:
             self.keyring.follow(self.members.my_key_state(), now)
+            self._conversation.fellows.are(self.members.fellows, None, now)
             self.election.group = self._conversation.settled = self.members.group()
             self.members.dissolve(self.election.yield_to)
             self.election.yield_to = None
+        if was is not self._role and self._role not in (Role.CLIENT, Role.MASTER):
+            self._conversation.fellows.left(now)
         self._conversation.handed_over = ()
 
     def _lead(self, now: float) -> None:

@@ -34,6 +34,11 @@ class Timing:
     consumers_return: float = 2.0
     rekey_interval: float = 0.0
 
+    @property
+    def comes_within(self) -> float:
+        """How long after the first of a group has lost its master the last one may be on its way to the next."""
+        return self.dead_after + self.heartbeat_interval + self.reconnect_timeout
+
 
 @dataclass(slots=True)
 class Settings:

@@ -1,0 +1,146 @@
+"""For whom a key waits, and what is still read meanwhile: what seeds of the simulator have shown, in a few events."""
+
+import pytest
+
+from pskkey.core.actions import Connect
+from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
+from pskkey.core.keyring import Keyring
+from pskkey.core.settings import Timing
+from pskkey.model import Group, Handover, KeyNewReason, Merge, Role
+from tests.core.door import ME, Door, advert, join, member, of, one, sent
+from tests.core.keys import entry, key
+from tests.core.situations import HIGH, LOW, OTHER, acked, sending, state
+
+LATER = (entry(1, 902), entry(2, 903, send=True))
+
+
+def group(term: int, master: str, *others: str) -> Group:
+    """Return a group of these nodes."""
+    ids = (master, *others)
+    return Group(term, master, tuple(member(i, sender_id=n) for n, i in enumerate(ids)), tuple(sorted(others)))
+
+
+def beside_another_half(door: Door, *others: str) -> Session:
+    """Let a member of LOW's group, which HIGH is in too, lose LOW and come to OTHER, which serves `others`."""
+    session = door.become_client(HIGH)
+    one(Connect, door.give(Disconnected(session, "reset")))
+    door.wait(0.2)
+    door.hear(advert(OTHER, Role.MASTER, term=2))
+    new = of(Connect, door.log)[-1]
+    assert new.peer == OTHER
+    door.give(Connected(new.session))
+    door.receive(new.session, group(2, OTHER, *others, ME), state(entry(1, 902, send=True)))
+    assert door.node.keyring.is_apart
+    return new.session
+
+
+# --- a takeover: seeds 2200, 3049, 8626 -------------------------------------------------------------------------
+
+
+def test_who_takes_over_with_its_own_halfs_key_waits_for_the_group_that_it_was_in_last() -> None:
+    door = Door().start()
+    session = beside_another_half(door, HIGH)
+    retry = one(Connect, door.give(Disconnected(session, "reset")))
+    door.give(Disconnected(retry.session, "refused"))
+    assert door.node.election.role is Role.MASTER
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    door.wait(2.1)
+    assert sending(door.node.keyring) == 1, "HIGH was in that group and may come"
+    door.wait(0.3)
+    assert sending(door.node.keyring) != 1
+
+
+def test_a_key_that_another_made_can_be_read_when_a_newer_one_takes_its_place_and_one_of_our_own_is_gone() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True), entry(2, 902)), 0.0)
+    ring.lead(1.0)
+    ring.install_fresh(key(903), 2.0)
+    assert [e.epoch for e in ring.entries] == [2, 1, 3], "its maker may send with 2 where we did not hear of it"
+    assert sending(ring) == 1
+    ring.install_fresh(key(904), 3.0)
+    assert [e.epoch for e in ring.entries] == [2, 1, 4], "nobody can have sent with 3"
+
+
+def test_of_two_keys_of_one_epoch_a_new_master_has_that_of_its_group() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(1, 902, send=True), entry(2, 903)), 1.0)
+    ring.adopt(state(*LATER), 1.2)
+    assert ring.entries[0].key == key(901)
+    ring.lead(1.3)
+    assert [e.key for e in ring.entries] == [key(902), key(903)]
+
+
+# --- members that are not there: seed 5171 ----------------------------------------------------------------------
+
+
+def test_who_fell_silent_may_have_noticed_later_than_we_and_is_waited_for_as_long_as_after_a_takeover() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(LOW))
+    door.wait(1.2)
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    door.wait(0.4)
+    assert not door.node.members.ids
+    door.wait(2.0)
+    assert sending(door.node.keyring) == 1
+    door.accept(2, join(LOW))
+    acked(door, 2, 2)
+    assert sending(door.node.keyring) == 2
+
+
+# --- halves that come over one by one: seeds 2910, 4347, 4705 ---------------------------------------------------
+
+
+def test_the_key_of_ones_own_half_is_sent_with_until_all_of_it_have_come_over() -> None:
+    door = Door().start()
+    session = beside_another_half(door)
+    door.receive(session, state(*LATER))
+    assert sending(door.node.keyring) == 1, "HIGH is not here yet and cannot read the new one"
+    door.receive(session, group(2, OTHER, ME, HIGH), state(*LATER))
+    assert sending(door.node.keyring) == 2
+
+
+def test_who_does_not_come_over_is_not_missed_for_ever() -> None:
+    door = Door().start()
+    session = beside_another_half(door)
+    door.receive(session, state(*LATER))
+    for _ in range(2):
+        door.wait(1.0)
+        door.receive(session, state(*LATER))
+    assert sending(door.node.keyring) == 1
+    door.wait(0.2)
+    assert sending(door.node.keyring) == 2, "2.3 s after LOW was lost"
+    assert door.node.keyring.entries[0].key == key(901), "the others may still send with it"
+
+
+def test_a_master_that_hands_over_comes_along() -> None:
+    door = Door().start()
+    session = door.become_client()
+    new = one(Connect, door.receive(session, Handover(member(OTHER), 1)))
+    door.give(Connected(new.session))
+    door.receive(new.session, group(2, OTHER, ME), state(entry(1, 902, send=True)), state(*LATER))
+    assert sending(door.node.keyring) == 1
+    door.receive(new.session, group(2, OTHER, ME, LOW), state(*LATER))
+    assert sending(door.node.keyring) == 2
+
+
+@pytest.mark.parametrize("broke", [False, True])
+def test_a_master_that_goes_to_another_waits_for_its_own_members(broke: bool) -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(HIGH))
+    if broke:
+        door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    door.wait(0.2)
+    door.hear(advert(LOW, Role.MASTER, members=5))
+    merge = of(Connect, door.log)[-1]
+    assert merge.peer == LOW
+    door.give(Connected(merge.session))
+    question = sent(Merge, door.log)[-1]
+    door.receive(merge.session, Merge(member(LOW), 1, 5, 1, winner=LOW))
+    assert question.members == (1 if broke else 2)
+    new = of(Connect, door.log)[-1]
+    door.give(Connected(new.session))
+    door.receive(new.session, group(2, LOW, ME), state(entry(1, 902, send=True)), state(*LATER))
+    assert sending(door.node.keyring) == 1
+    door.receive(new.session, group(2, LOW, ME, HIGH), state(*LATER))
+    assert sending(door.node.keyring) == 2
