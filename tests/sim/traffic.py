@@ -115,9 +115,18 @@ class Traffic:
         elif sum(other.will_send for other in self.managers.on[host]) > 1:
             reason = "beside another process that asks to send"
         else:
-            reason = "unexplained"
+            reason = self._why_not_granted(host)
         self.mute[reason] += 1
         self._world.note(host, f"its session manager falls mute: {reason}")
+
+    def _why_not_granted(self, host: Host) -> str:
+        """Return why the present key is not to be sent with by a node that has a sender and remembers everything."""
+        node = host.node
+        group = None if node is None else node.group()
+        if node is None or group is None or node.key_state().sender_id is not None:
+            return "unexplained"
+        leased = next((m.sender_id for m in group.members if m.id == host.member.id), None)
+        return "while all sender ids are in use" if leased is None else "under a key that its lease is blocked in"
 
     def _check(self, sender: SessionManager, receiver: SessionManager, now: float) -> None:
         if sender.lag:
