@@ -38,6 +38,7 @@ class KeyServer:
         self._sessions: dict[TlsConnection, Session] = {}
         self._connections: dict[Session, TlsConnection] = {}
         self._readers: dict[Session, PacketReader] = {}
+        self._nodes: dict[TlsConnection, str] = {}
         # A GROUP goes to every member in turn, and is large: it is encoded once for all.
         self._last_group: tuple[Group, bytes] | None = None
 
@@ -45,6 +46,11 @@ class KeyServer:
     def port(self) -> int | None:
         """The TCP port that is listened on, None while it is not."""
         return self._listener.port
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """The PSK identity of each open session that has sent a JOIN, by the id of its node: of two, the later."""
+        return {node: connection.identity for connection, node in self._nodes.items() if connection.identity}
 
     async def start(self, addresses: Sequence[str], port: int) -> None:
         """Listen on these IP addresses, or on all of IPv4 and IPv6 when there are none given.
@@ -105,6 +111,7 @@ class KeyServer:
                 return
             if isinstance(message, Join):
                 connection.limit_silence(None)
+                self._nodes[connection] = message.member.id
             self._emit(Received(session, message))
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
@@ -124,5 +131,6 @@ class KeyServer:
 
     def _forget(self, connection: TlsConnection) -> None:
         session = self._sessions.pop(connection)
+        self._nodes.pop(connection, None)
         del self._connections[session]
         del self._readers[session]
