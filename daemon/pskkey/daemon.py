@@ -290,7 +290,8 @@ class Daemon:
         self._control_socket.status_changed()
 
     def _status(self) -> dict[str, object]:
-        return status(self._node, self._settings, self._counters, self._warnings(), boot_time())
+        identities = self._key_server.identities
+        return status(self._node, self._settings, self._counters, self._warnings(), identities, boot_time())
 
     def _warnings(self) -> list[str]:
         """Return what is wrong at this moment and does not end the daemon, a sentence each."""

@@ -1,23 +1,29 @@
 """What `status` shows: one node's view of itself, its group and its keys, without any secret."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pskkey.core.held import HeldEntry
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings
 from pskkey.counters import DatedCounter
+from pskkey.errors import without_keys
 from pskkey.model import Group, Member, Role, Turn
 
 SCHEMA = 1
 
 
 def status(
-    node: Node, settings: Settings, counters: DatedCounter, warnings: Sequence[str], now: float
+    node: Node,
+    settings: Settings,
+    counters: DatedCounter,
+    warnings: Sequence[str],
+    identities: Mapping[str, str],
+    now: float,
 ) -> dict[str, Any]:
     """Return the status of schema 1. `now` (seconds) is of the node's clock. Fields are added, never renamed.
 
-    `warnings` are sentences about what is wrong now.
+    `warnings` are sentences about what is wrong now. `identities` are the PSK identities of nodes that we know, by id.
     """
     election = node.election
     group = node.group()
@@ -47,7 +53,7 @@ def status(
             for entry in node.keyring.entries
         ],
         "sender_id": node.key_state().sender_id,
-        "members": [_member(m, group) for m in members],
+        "members": [_member(m, group, identities.get(m.id)) for m in members],
         "sessions": [
             {
                 "pid": c.process.pid,
@@ -92,7 +98,7 @@ def _master(master: Member) -> dict[str, Any]:
     return {"id": master.id, "name": master.name, "address": address, "port": master.port}
 
 
-def _member(member: Member, group: Group | None) -> dict[str, Any]:
+def _member(member: Member, group: Group | None, identity: str | None) -> dict[str, Any]:
     is_master = group is not None and member.id == group.master
     return {
         "id": member.id,
@@ -103,4 +109,5 @@ def _member(member: Member, group: Group | None) -> dict[str, Any]:
         "priority": member.priority,
         "eligible": member.eligible,
         "acked_epoch": member.acked_epoch,
+        "psk_identity": None if identity is None else without_keys(identity),
     }

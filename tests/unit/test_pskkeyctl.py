@@ -124,32 +124,6 @@ async def test_status_of_a_master(tmp_path: Path) -> None:
     )
 
 
-async def test_troubles_are_shown_as_long_as_they_last_and_a_day_longer(tmp_path: Path) -> None:
-    status = {
-        **MASTER,
-        "counters": {"handshakes_failed": 2, "bad_packets": 5, "adverts_rejected": 1, "elections": 1},
-        "counter_ages_s": {"handshakes_failed": 7300.5, "bad_packets": 86401, "adverts_rejected": 86399.9},
-        "warnings": ["no \x1b[31meth9", "the last reload failed"],
-    }
-    async with daemon(tmp_path / "c", status):
-        result = await run("--socket", tmp_path / "c")
-    assert result.code == 0
-    assert result.output.partition("  Trouble")[2] == (
-        "       no ?[31meth9\n"
-        "                the last reload failed\n"
-        "                2 handshakes failed, the last 2 h ago\n"
-        "                1 adverts rejected, the last 23 h ago\n"
-    )
-
-
-@pytest.mark.parametrize(("name", "wrong"), [("counter_ages_s", {"a": "1"}), ("counter_ages_s", []), ("warnings", [1])])
-async def test_troubles_that_are_none_are_refused(tmp_path: Path, name: str, wrong: object) -> None:
-    async with daemon(tmp_path / "c", {**MASTER, name: wrong}):
-        result = await run("--socket", tmp_path / "c")
-    assert (result.code, result.output) == (1, "")
-    assert f"{name}" in result.errors
-
-
 async def test_status_of_a_client_names_its_master(tmp_path: Path) -> None:
     async with daemon(tmp_path / "c", CLIENT):
         result = await run("status", PSKKEY_CONTROL_SOCKET=str(tmp_path / "c"))

@@ -41,7 +41,11 @@ class KeyStatus(NamedTuple):
 
 
 class MemberStatus(NamedTuple):
-    """A member of the group. `acked_epoch` is news on the master only: others are not told of each acknowledgement."""
+    """A member of the group.
+
+    `acked_epoch` is news on the master only: others are not told of each acknowledgement. `psk_identity`, of the
+    pre-shared key of its session, is known to the master only.
+    """
 
     id: str
     name: str
@@ -51,6 +55,7 @@ class MemberStatus(NamedTuple):
     priority: int
     eligible: bool
     acked_epoch: int | None
+    psk_identity: str | None
 
 
 class SessionStatus(NamedTuple):
@@ -172,6 +177,7 @@ def _member_untrusted(member: "_Fields") -> MemberStatus:
         priority=member.number("priority"),
         eligible=member.truth("eligible"),
         acked_epoch=member.maybe_number("acked_epoch"),
+        psk_identity=member.text_if_there("psk_identity"),
     )
 
 
@@ -195,6 +201,10 @@ class _Fields:
 
     def maybe_text(self, name: str) -> str | None:
         return self.text(name) if self.has(name) else None
+
+    def text_if_there(self, name: str) -> str | None:
+        """Return a text of a field that came later, which an older daemon does not have."""
+        return self.maybe_text(name) if name in self._values else None
 
     def number(self, name: str) -> int:
         value = self._take(name)

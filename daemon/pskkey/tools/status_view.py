@@ -65,8 +65,8 @@ def render_status(status: Status, painter: Painter) -> list[str]:
 
 
 def render_members(status: Status, painter: Painter) -> list[str]:
-    """Return the lines of `pskkeyctl members`: a table, this node marked with a star."""
-    head = ["", "NAME", "ID", "ROLE", "ADDRESS", "PRIORITY", "SENDER", "EPOCH"]
+    """Return the lines of `pskkeyctl members`: a table, this node marked with a star; with PSKs if known."""
+    head = ["", "NAME", "ID", "ROLE", "ADDRESS", "PRIORITY", "SENDER", "EPOCH", "PSK"]
     rows = [
         [
             "*" if member.id == status.node.id else "",
@@ -77,9 +77,12 @@ def render_members(status: Status, painter: Painter) -> list[str]:
             str(member.priority) if member.eligible else f"{member.priority}, never master",
             _or_dash(member.sender_id),
             _or_dash(member.acked_epoch),
+            safe(member.psk_identity or "-"),
         ]
         for member in status.members
     ]
+    if not any(member.psk_identity for member in status.members):
+        head, rows = head[:-1], [row[:-1] for row in rows]
     return _table(head, rows, painter, lambda row: row[3] == "master")
 
 

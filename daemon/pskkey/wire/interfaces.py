@@ -59,6 +59,7 @@ type Key (
   age_s: float
 )
 
+# psk_identity: of the pre-shared key of its session; the master alone knows it.
 type Member (
   id: string,
   name: string,
@@ -67,7 +68,8 @@ type Member (
   sender_id: ?int,
   priority: int,
   eligible: bool,
-  acked_epoch: ?int
+  acked_epoch: ?int,
+  psk_identity: ?string
 )
 
 # A session manager that is attached to the keys socket.
