@@ -6,16 +6,23 @@ Python itself would tell of each with a traceback or with exit code 120, and arg
 import errno
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 OUTPUT_FAILED: Final = 1
 """The exit code of whoever could not write all of its output."""
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C, as shells give it to a program that the signal ended."""
 _INPUT, _OUTPUT, _ERRORS = range(3)
+
+
+class Source(Protocol):
+    """A file or socket."""
+
+    def fileno(self) -> int: ...
 
 
 class OutputFailed(Exception):
@@ -57,6 +64,21 @@ def discard_output() -> None:
     os.dup2(nowhere, _OUTPUT)
     os.close(nowhere)
     sys.stdout.flush()
+
+
+def wait_while_output_is_read(source: Source | None, timeout: float | None) -> bool:
+    """Wait until there is something to read at `source`, at most `timeout` seconds; tell whether there is.
+
+    Raises OutputFailed as soon as whoever reads our output leaves: nothing that is read now would be shown.
+    """
+    poll = select.poll()
+    if source is not None:
+        poll.register(source, select.POLLIN)
+    poll.register(_OUTPUT, 0)  # errors alone
+    ready = dict(poll.poll(None if timeout is None else 1000 * timeout))
+    if _OUTPUT in ready:
+        raise OutputFailed(BrokenPipeError())
+    return bool(ready)
 
 
 def _occupy_standard_descriptors() -> None:

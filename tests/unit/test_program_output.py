@@ -54,6 +54,27 @@ async def test_what_a_verb_shows_is_output_too(tmp_path: Path, unbuffered: str) 
         assert left == (128 + signal.SIGPIPE, "")
 
 
+async def test_a_monitor_ends_when_its_reader_has_seen_enough(tmp_path: Path) -> None:
+    async with daemon(tmp_path / "c", MASTER):
+        line = '"$@" | head -n1; exit ${PIPESTATUS[0]}'
+        found = await shell(line, "pskkeyctl", "--socket", tmp_path / "c", "monitor")
+    assert found == (128 + signal.SIGPIPE, "")
+
+
+async def test_so_it_does_while_the_daemon_is_away(tmp_path: Path) -> None:
+    async with daemon(tmp_path / "c", MASTER):
+        monitor = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", MODULES["pskkeyctl"], "--socket", tmp_path / "c", "monitor",
+            stdout=(pipe := os.pipe())[1],
+        )  # fmt: skip
+        os.close(pipe[1])
+        reader = os.fdopen(pipe[0])
+        assert "master in term 3" in await asyncio.to_thread(reader.readline)
+    assert "was lost" in await asyncio.to_thread(reader.readline)
+    reader.close()
+    assert await asyncio.wait_for(monitor.wait(), 10) == -signal.SIGPIPE
+
+
 @BUFFERED
 async def test_the_peers_end_when_their_output_cannot_be_written(unused_udp_port: int, unbuffered: str) -> None:
     arguments = ("1", "--duration", "0.1", "--port", str(unused_udp_port))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pskkey.errors import BadPacket, PeerError, Unreachable
+from pskkey.program import wait_while_output_is_read
 from pskkey.socket_access import how_to_enter
 from pskkey.tools.status_reading import Status
 from pskkey.wire.interfaces import CONTROL_INTERFACE
@@ -54,12 +55,14 @@ def get_status(path: Path, timeout: float) -> tuple[dict[str, Any], Status]:
         return parameters, Status.parse_untrusted(parameters)
 
 
-def follow_status(path: Path, deadline: float | None) -> Generator[Status]:
+def follow_status(path: Path, deadline: float | None, *, shown: bool = False) -> Generator[Status]:
     """Yield the status, at once and whenever it changes, until `deadline` (of time.monotonic; None: for ever).
+
+    With `shown`, for whoever prints each, OutputFailed is raised as soon as nobody reads that any more.
 
     Raises TimeoutError then, Unreachable when the daemon is not there or goes away, and otherwise what `call` raises.
     """
-    for reply in _replies(path, "GetStatus", {}, more=True, deadline=deadline):
+    for reply in _replies(path, "GetStatus", {}, more=True, deadline=deadline, shown=shown):
         with _named_errors(path):
             if not reply.continues:
                 raise BadPacket("this daemon does not tell when its status changes")
@@ -68,7 +71,7 @@ def follow_status(path: Path, deadline: float | None) -> Generator[Status]:
 
 
 def _replies(
-    path: Path, method: str, parameters: dict[str, Any], *, more: bool, deadline: float | None
+    path: Path, method: str, parameters: dict[str, Any], *, more: bool, deadline: float | None, shown: bool = False
 ) -> Generator[_Reply]:
     with socket.socket(socket.AF_UNIX) as connection:
         with _named_errors(path):
@@ -76,7 +79,7 @@ def _replies(
             connection.connect(str(path))
             request = {"method": f"{CONTROL_INTERFACE}.{method}", "parameters": parameters, "more": more}
             connection.sendall(encode_object(request) + b"\0")
-        messages = _messages(connection, path, deadline)
+        messages = _messages(connection, path, deadline, shown)
         while True:
             with _named_errors(path):
                 reply = _decode_reply_untrusted(next(messages))
@@ -108,11 +111,14 @@ def _remaining(deadline: float | None) -> float | None:
     return remaining
 
 
-def _messages(connection: socket.socket, path: Path, deadline: float | None) -> Iterator[bytes]:
+def _messages(connection: socket.socket, path: Path, deadline: float | None, shown: bool) -> Iterator[bytes]:
     """Yield what is between the NUL bytes."""
     pending = bytearray()
     while True:
-        connection.settimeout(_remaining(deadline))
+        remaining = _remaining(deadline)
+        connection.settimeout(remaining)
+        if shown and not wait_while_output_is_read(connection, remaining):
+            raise TimeoutError
         data = connection.recv(READ_SIZE)
         if not data:
             raise Unreachable(f"{path}: the daemon closed the connection; it has too many, or it is stopping")

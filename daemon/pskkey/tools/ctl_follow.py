@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from pskkey.errors import PeerError, Unreachable
+from pskkey.program import wait_while_output_is_read
 from pskkey.tools.control_client import call, follow_status, get_status
 from pskkey.tools.status_changes import Change, changes, id_and_name, opening, who
 from pskkey.tools.status_reading import MasterStatus, Status
@@ -127,7 +128,7 @@ def monitor(path: Path, as_json: bool) -> NoReturn:
     """Print what happens, for ever. Raises Unreachable if no daemon is there to begin with."""
     last: Status | None = None
     away = returning = False
-    statuses = _statuses(path, None)
+    statuses = _statuses(path, None, shown=True)
     while True:
         status = next(statuses)
         if isinstance(status, Unreachable):
@@ -148,15 +149,16 @@ def monitor(path: Path, as_json: bool) -> NoReturn:
         last = status
 
 
-def _statuses(path: Path, deadline: float | None) -> Generator[Status | Unreachable]:
+def _statuses(path: Path, deadline: float | None, *, shown: bool = False) -> Generator[Status | Unreachable]:
     """Yield the status whenever it changes, and why there is none each time that the daemon goes away.
 
-    Looks for it again until `deadline` (of time.monotonic; None: for ever), then raises TimeoutError.
+    Looks for it again until `deadline` (of time.monotonic; None: for ever), then raises TimeoutError. `shown` is that
+    of `follow_status`.
     """
     away = False
     while True:
         try:
-            with closing(follow_status(path, deadline)) as statuses:
+            with closing(follow_status(path, deadline, shown=shown)) as statuses:
                 for status in statuses:
                     away = False
                     yield status
@@ -165,7 +167,10 @@ def _statuses(path: Path, deadline: float | None) -> Generator[Status | Unreacha
                 away = True
                 yield error
         pause = RECONNECT_PAUSE if deadline is None else min(RECONNECT_PAUSE, deadline - time.monotonic())
-        time.sleep(max(0.0, pause))
+        if shown:
+            wait_while_output_is_read(None, pause)
+        else:
+            time.sleep(max(0.0, pause))
 
 
 def _with_what_it_will_hear(status: Status, last: Status, returning: bool) -> Status:
