@@ -78,6 +78,15 @@ async def test_an_ordinary_user_learns_what_was_not_looked_at() -> None:
 
 
 @pytest.mark.root
+async def test_a_credential_that_can_be_seen_is_named_to_an_ordinary_user() -> None:
+    stored = "mkdir -p /etc/credstore; chmod 0755 /etc/credstore; touch /etc/credstore/pskkey.psk; rm /etc/pskkey.psk"
+    stored += "; chmod 0600 /etc/credstore/pskkey.psk; rm -rf /etc/credstore.encrypted"
+    code, output, errors = await check_installed(stored, *as_ordinary_user())
+    assert (code, errors) == (0, "")
+    assert "pre-shared keys: only systemd can read /etc/credstore/pskkey.psk, so they are not checked\n" in output
+
+
+@pytest.mark.root
 def test_who_runs_a_daemon_of_his_own_must_read_its_keys(tmp_path: Path) -> None:
     psk, config = let_everybody_enter(tmp_path) / "my.psk", tmp_path / "my.toml"
     psk.touch(0o600)

@@ -99,7 +99,7 @@ def _credentials(config: Path) -> Iterator[Path]:
 def _check_psk(path: Path, config: Config) -> bool:
     """Print what is to say about the pre-shared keys; tell whether we could see all of it. Raises ConfigError."""
     psk_file = find_psk_file(config.psk.file, os.environ)
-    closed = [place.parent for place in _credentials(path) if _is_closed(place)]
+    closed = [place.parent for place in _credentials(path) if _is_hidden(place)]
     for store in closed:
         _note(f"{store} is closed to this user, so whether a credential is there was not looked at; root may")
     credential = stored_credential(path)
@@ -117,6 +117,17 @@ def _check_psk(path: Path, config: Config) -> bool:
         _check_that_the_daemon_reads(psk_file)
     _note_readers(psk_file, config)
     return not closed
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether we may not see whether a file is there."""
+    try:
+        path.lstat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_closed(path: Path) -> bool:
