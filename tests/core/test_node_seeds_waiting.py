@@ -1,5 +1,7 @@
 """For whom a key waits, and what is still read meanwhile: what seeds of the simulator have shown, in a few events."""
 
+from dataclasses import replace
+
 import pytest
 
 from pskkey.core.actions import Connect
@@ -14,10 +16,12 @@ from tests.core.situations import HIGH, LOW, OTHER, acked, sending, state
 LATER = (entry(1, 902), entry(2, 903, send=True))
 
 
-def group(term: int, master: str, *others: str) -> Group:
-    """Return a group of these nodes."""
+def group(term: int, master: str, *others: str, without_keys: str = "") -> Group:
+    """Return a group of these nodes, which have the master's keys but for one."""
     ids = (master, *others)
-    return Group(term, master, tuple(member(i, sender_id=n) for n, i in enumerate(ids)), tuple(sorted(others)))
+    members = [replace(member(i, sender_id=n), acked_epoch=2) for n, i in enumerate(ids)]
+    told = tuple(replace(m, acked_epoch=None) if m.id == without_keys else m for m in members)
+    return Group(term, master, told, tuple(sorted(others)))
 
 
 def beside_another_half(door: Door, *others: str) -> Session:
@@ -96,6 +100,8 @@ def test_the_key_of_ones_own_half_is_sent_with_until_all_of_it_have_come_over() 
     session = beside_another_half(door)
     door.receive(session, state(*LATER))
     assert sending(door.node.keyring) == 1, "HIGH is not here yet and cannot read the new one"
+    door.receive(session, group(2, OTHER, ME, HIGH, without_keys=HIGH), state(*LATER))
+    assert sending(door.node.keyring) == 1, "nor does it have it yet"
     door.receive(session, group(2, OTHER, ME, HIGH), state(*LATER))
     assert sending(door.node.keyring) == 2
 
@@ -144,3 +150,63 @@ def test_a_master_that_goes_to_another_waits_for_its_own_members(broke: bool) ->
     assert sending(door.node.keyring) == 1
     door.receive(new.session, group(2, LOW, ME, HIGH), state(*LATER))
     assert sending(door.node.keyring) == 2
+
+
+def test_also_a_key_that_the_next_master_can_read_is_sent_with_until_all_of_ones_half_have_the_one_after_it() -> None:
+    door = Door().start()
+    session = door.become_client(HIGH)
+    door.receive(session, state(entry(1, 901, send=True), entry(2, 903)))
+    door.give(Disconnected(session, "reset"))
+    door.hear(advert(OTHER, Role.MASTER, term=2))
+    session = of(Connect, door.log)[-1].session
+    door.give(Connected(session))
+    later = state(entry(1, 901), entry(2, 903, send=True))
+    door.receive(session, group(2, OTHER, ME), later)
+    assert sending(door.node.keyring) == 1
+    door.receive(session, group(2, OTHER, ME, HIGH), later)
+    assert sending(door.node.keyring) == 2
+
+
+def test_everybody_is_told_when_a_joiner_has_the_keys() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(LOW))
+    door.wait(0.3)
+    before = len(door.log)
+    for _ in range(2):
+        acked(door, 1, 1)
+        door.wait(0.3)
+    (told,) = sent(Group, door.log[before:])  # the second time it is no news
+    assert next(m.acked_epoch for m in told.members if m.id == LOW) == 1
+
+
+def test_who_comes_back_to_its_own_key_from_a_group_with_another_can_still_read_what_that_one_sends() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(2, 902, send=True)), 1.0)
+    assert sending(ring) == 1
+    ring.adopt(state(entry(1, 901, send=True), entry(3, 903)), 2.0)
+    assert [e.key for e in ring.entries] == [key(902), key(901), key(903)]
+    assert sending(ring) == 1
+    ring.follow_tick(12.0)
+    assert [e.key for e in ring.entries] == [key(901), key(903)]
+
+
+def test_a_key_of_ones_own_half_that_is_only_read_makes_way_for_one_in_use_of_its_epoch() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(1, 902, send=True)), 1.0)
+    ring.adopt(state(entry(2, 903, send=True)), 2.0)
+    assert [e.key for e in ring.entries] == [key(901), key(903)]
+    ring.adopt(state(entry(2, 903, send=True), entry(1, 904)), 3.0)
+    assert [e.key for e in ring.entries] == [key(903), key(904)]
+
+
+def test_a_master_that_rolls_above_ones_own_halfs_key_late_is_still_waited_for() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(1, 902, send=True)), 1.0)
+    ring.adopt(state(entry(1, 902, send=True), entry(2, 903)), 6.0)
+    ring.follow_tick(10.0)
+    assert ring.is_apart
+    ring.follow_tick(13.0)
+    assert not ring.is_apart

@@ -128,7 +128,9 @@ class Conversation:
                 group = self._election.group
                 if group is not None and self._election.master_session == session:
                     if group is not self.settled:
-                        self.fellows.are(frozenset(m.id for m in group.members), group.master, now)
+                        ids = frozenset(m.id for m in group.members)
+                        able = frozenset(m.id for m in group.members if m.acked_epoch is not None)
+                        self.fellows.are(ids, able | {self._settings.me.id}, group.master, now)
                     self._keyring.adopt(message, now, self.fellows.missed_until())
                     self.settled, self._settled_in = group, session
             case Heartbeat():

@@ -2,7 +2,7 @@
 
 When a master dies, or two halves meet, the members of a half come to their next master one by one. Nobody can tell that
 master of whom to wait for, if their own has died; but each of them was told who the others are. So it goes on sending
-with the key of their half until they are here as well, or are not to be expected any more.
+with the key of their half until they are here as well and have the keys, or are not to be expected any more.
 """
 
 from pskkey.core.settings import Timing
@@ -27,12 +27,16 @@ class Fellows:
         """The master hands us over, and comes along."""
         self._master = None
 
-    def are(self, ids: frozenset[str], master: str | None, now: float) -> None:
-        """These are the members of our group, ourselves and its master (None: that was we) included."""
-        until = self._timing.comes_within + (now if self._left_at is None else self._left_at)
-        self._left_at = None
-        gone = dict.fromkeys(self._here - ids, until)
-        self._missing = {i: until for i, until in (self._missing | gone).items() if i not in ids and now < until}
+    def are(self, ids: frozenset[str], able: frozenset[str], master: str | None, now: float) -> None:
+        """These are the members of our group, ourselves and its master (None: that was we) included.
+
+        Those `able` have the master's keys.
+        """
+        if self._left_at is not None:
+            until = self._left_at + self._timing.comes_within
+            self._missing |= dict.fromkeys(self._here, until)
+            self._left_at = None
+        self._missing = {i: until for i, until in self._missing.items() if i not in able and now < until}
         self._here, self._master = ids, master
 
     def missed_until(self) -> float:

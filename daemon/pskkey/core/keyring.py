@@ -9,16 +9,14 @@ A key is first made known to everybody for reception only (*next*). When all who
 member can read what any member sends, and there are never more than three keys.
 
 The master leads: it alone starts a rekey and turns its pages. A client follows: it adopts the master's state as it
-comes. One thing a follower does by itself: when it comes from the other half of a split, its current key is not among
-the master's. Its own half still sends with that key, so it keeps sending and receiving with it until the master has
-activated a key newer than both (the master, which sees the foreign key in JOIN, rolls to one), or the deadline passed.
-It does so for a moment also when all of the master's group can still read its key, and the one that they send with is
-news to it, and so to the rest of its half, which is on its way.
+comes. One thing a follower does by itself: when it comes from the other half of a split, it goes on sending with the
+key of its own half for a while (`own_half`).
 
 Epochs rise by one. After 65535 the count starts over at 1 and the term rises, so (term, epoch) always rises.
 """
 
 from pskkey.core.held import HeldEntry, beside, by_place, is_above, latest
+from pskkey.core.own_half import OwnHalf
 from pskkey.core.settings import Timing
 from pskkey.model import (
     MAX_EPOCH,
@@ -41,16 +39,8 @@ class Keyring:
     def __init__(self, timing: Timing, saved: SavedRing = _NOTHING) -> None:
         self._timing = timing
         self._held = [HeldEntry.of(key) for key in saved.keys]
-        self._own = HeldEntry.of(saved.own) if saved.own else None
-        """As a follower: the key of our own half, still current, or left over until it is retired."""
-        self._superseded_above = saved.own_until_above
+        self._half = OwnHalf(timing, saved)
         self._lease = saved.lease
-        self._own_lease = saved.own_lease
-        self._is_superseded = False
-        """The master sends with a newer key than that of our own half, which we still do until `_goes_over_at`."""
-        self._goes_over_at = 0.0
-        self._is_listed = False
-        """The master's group can read the key of our own half, for now."""
         self._wanted = False
         self._generating = False
         self._is_inherited = False
@@ -64,19 +54,17 @@ class Keyring:
     @property
     def entries(self) -> tuple[HeldEntry, ...]:
         """Return the keys held, oldest first."""
-        return tuple(self._held) if self._own is None else beside(self._own, self._held)
+        return tuple(self._held) if self._half.entry is None else beside(self._half.entry, self._held)
 
     @property
     def current(self) -> HeldEntry | None:
         """Return the key to send with."""
-        if self.is_apart:
-            return self._own
-        return self._by_turn(Turn.CURRENT)
+        return self._half.in_use or self._by_turn(Turn.CURRENT)
 
     @property
     def is_apart(self) -> bool:
         """Tell whether we still send with the key of our own half, which the master did not give us."""
-        return self._own is not None and self._own.turn is Turn.CURRENT
+        return self._half.in_use is not None
 
     @property
     def next(self) -> HeldEntry | None:
@@ -108,7 +96,7 @@ class Keyring:
 
         Another sender id under the old key could be one that somebody else has sent with.
         """
-        lease, own = self._lease, self._own_lease
+        lease, own = self._lease, self._half.lease
         if self.is_apart:
             lease = SavedLease(own.sender_id, lease.senders | own.senders)
         return KeyState(lease.sender_id, lease.senders, self.wire_entries())
@@ -119,15 +107,16 @@ class Keyring:
         `told` is, while we lead, what our own session managers were told.
         """
         lease = self._lease if told is None else SavedLease(told.sender_id, told.senders)
-        own = self._own.saved() if self._own else None
-        return SavedRing(tuple(e.saved() for e in self._held), lease, own, self._own_lease, self._superseded_above)
+        half = self._half
+        own = half.entry.saved() if half.entry else None
+        return SavedRing(tuple(e.saved() for e in self._held), lease, own, half.lease, half.until_above)
 
     def restarted(self, now: float) -> None:
         """Begin at `now` with what was saved; nothing can have had its turn since later than that."""
-        for entry in (*self._held, *filter(None, [self._own])):
+        for entry in (*self._held, *filter(None, [self._half.entry])):
             entry.since = min(entry.since, now)
-        if self._own is not None and self.is_apart:
-            self._own.since = now  # its own half may be away just as long as we were
+        if (own := self._half.in_use) is not None:
+            own.since = now  # its own half may be away just as long as we were
 
     def _by_turn(self, turn: Turn) -> HeldEntry | None:
         return next((e for e in self._held if e.turn is turn), None)
@@ -136,8 +125,7 @@ class Keyring:
 
     def lead(self, now: float) -> None:
         """Become the master's keyring: what was held is served on; a key under way gets its deadline anew."""
-        own = self._own
-        self._own = None
+        own, self._half.entry = self._half.entry, None
         if own is not None and own.turn is Turn.CURRENT:
             # We come to lead while our half's own key was still in use: it simply stays the current one. The newest of
             # the other half's keys are kept for those who still send with them; they cannot be ours to send with. The
@@ -279,72 +267,27 @@ class Keyring:
         `misses_until`: until then the rest of our own half may be on its way, and cannot read the newer one.
         """
         before = self.state()
-        known = [*self._held, *filter(None, [self._own])]
+        known = [*self._held, *filter(None, [self._half.entry])]
         adopted = by_place(state.entries, known, now)
-        self._goes_over_at = misses_until
-        self._own = self._own_beside(adopted, [e for e in adopted if not e.is_among(known)], now)
+        self._half.meet(self._held, adopted, self._lease, misses_until, now)
         self._held = adopted
         self._lease = SavedLease(state.sender_id, state.senders)
-        kept = [e.key.pms for e in (*self._held, *filter(None, [self._own]))]
+        kept = [e.key.pms for e in (*self._held, *filter(None, [self._half.entry]))]
         for entry in known:
             if entry.key.pms not in kept:
                 entry.key.pms.wipe()
         if self.state() != before:
             self.version += 1
 
-    def _own_beside(self, adopted: list[HeldEntry], news: list[HeldEntry], now: float) -> HeldEntry | None:
-        """Return our own half's key, in the turn that it has beside the master's keys, of which some are `news`."""
-        own, mine, was_apart, was_listed = self._own, self.current, self.is_apart, self._is_listed
-        theirs = next((e for e in adopted if e.turn is Turn.CURRENT), None)
-        if mine is None or (theirs is not None and mine.is_among([theirs])):
-            return None if was_apart else self._left_over(adopted)
-        self._is_listed = mine.is_among(adopted)
-        if self._is_listed and not was_apart and (theirs is None or theirs not in news):
-            return self._left_over(adopted)
-        sending = theirs.epoch if theirs else 0
-        if own is None or not was_apart:
-            own = HeldEntry(mine.epoch, mine.key, Turn.CURRENT, now)
-            self._own_lease = self._lease
-            self._superseded_above = latest((mine.epoch, sending))
-            self._is_superseded = False
-        self._is_superseded |= was_apart and was_listed and not self._is_listed
-        self._is_superseded |= is_above(sending, self._superseded_above)
-        if self._is_superseded and now >= self._goes_over_at:
-            own.turn, own.since = Turn.PREVIOUS, now
-        elif any(e.turn is Turn.NEXT and is_above(e.epoch, self._superseded_above) for e in news):
-            own.since = now  # they roll above it, be it for the second time
-        self._own = own
-        return own if own.turn is Turn.CURRENT else self._left_over(adopted)
-
-    def _left_over(self, adopted: list[HeldEntry]) -> HeldEntry | None:
-        """Return our own half's key if it is still kept for reception and no key in use needs its epoch."""
-        own = self._own
-        if own is None or any(e.epoch == own.epoch and e.turn is not Turn.PREVIOUS for e in adopted):
-            return None
-        return own
-
     def follow_tick(self, now: float) -> None:
         """As a follower, give up our own half's key when the master never superseded it, and retire what was kept."""
-        own = self._own
-        if own is not None and now >= self._own_until(own):
-            if own.turn is Turn.CURRENT and self._left_over(self._held):
-                own.turn, own.since = Turn.PREVIOUS, now  # the others of our half give up a moment sooner or later
-            else:
-                self._own = None
-                own.key.pms.wipe()
+        if self._half.tick(self._held, now):
             self.version += 1
         self._retire(now)
 
     def follow_deadline(self) -> float | None:
         """Return when `follow_tick` has something to do."""
         times = [e.since + self._timing.retire_after for e in self._held if e.turn is Turn.PREVIOUS]
-        if self._own:
-            times.append(self._own_until(self._own))
+        if (until := self._half.deadline()) is not None:
+            times.append(until)
         return min(times, default=None)
-
-    def _own_until(self, own: HeldEntry) -> float:
-        timing = self._timing
-        if own.turn is not Turn.CURRENT:
-            return own.since + timing.retire_after
-        lasts = timing.dead_after if self._is_listed else timing.activation_deadline + 2 * timing.rekey_spacing
-        return min(own.since + lasts, self._goes_over_at) if self._is_superseded else own.since + lasts

@@ -257,6 +257,7 @@ class Members:
         """A member has installed an epoch for reception."""
         joined = self._joined.get(session)
         if joined is not None and ack.epoch in self._keyring.live_epochs:
+            self._group_stale |= joined.member.acked_epoch is None  # now it can read all that is sent here
             joined.member = replace(joined.member, acked_epoch=ack.epoch)
 
     def broke(self, session: Session, reason: str, now: float) -> None:

@@ -246,14 +246,15 @@ class Node:
                 last = ()  # those are the leases of the other half, for another key
             state = self.keyring.state()
             self.keyring.lead(now)
-            fellows = self._conversation.handed_over or (group.members if group else ())
-            awaited = {m.id for m in fellows} or {node for node, _ in self._memory.members}
+            told = self._conversation.handed_over or (group.members if group else ())
+            awaited = {m.id for m in told} or {node for node, _ in self._memory.members}
             if group is not None and not self._conversation.handed_over:
                 awaited.discard(group.master)
             self.members.found(self.election.term, last, awaited, state, now)
         elif was is Role.MASTER and self._role is not Role.MASTER:
             self.keyring.follow(self.members.my_key_state(), now)
-            self._conversation.fellows.are(self.members.fellows, None, now)
+            fellows = self.members.fellows
+            self._conversation.fellows.are(fellows, fellows, None, now)
             self.election.group = self._conversation.settled = self.members.group()
             self.members.dissolve(self.election.yield_to)
             self.election.yield_to = None
