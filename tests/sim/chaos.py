@@ -101,7 +101,7 @@ class Run:
             check_rest_is_whole(world, twins)
             self._part(rng.choice(twins))
             world.run_until(world.now + CONVERGES_WITHIN + HOLD_DOWN)
-        self._check(world)
+        self._check(world, keys_settled=False)
         self.traffic.strict = True
         world.run_until(world.now + KEYS_SETTLE_WITHIN)
         self._check(world)
@@ -116,10 +116,10 @@ class Run:
         if twin.node is not None:
             self.world.crash(twin)
 
-    def _check(self, world: World) -> None:
+    def _check(self, world: World, *, keys_settled: bool = True) -> None:
         managers = self.traffic.managers.on
         senders = {h for h, m in managers.items() if any(one.will_send for one in m)}
-        check_converged(world, senders=senders)
+        check_converged(world, senders=senders, keys_settled=keys_settled)
 
     def _start_first(self, host: Host) -> None:
         if host.incarnation == 0:  # no fault has started it before

@@ -151,10 +151,11 @@ def check_keys_settled(world: World) -> None:
         raise Broken(f"the keys differ: {held}")
 
 
-def check_converged(world: World, *, senders: set[Host] | None = None) -> None:
+def check_converged(world: World, *, senders: set[Host] | None = None, keys_settled: bool = True) -> None:
     """One master, everybody alive its member as far as there is room, one term, one key to send with.
 
-    `senders` are the hosts that must have a sender id of their own; None: all.
+    `senders` are the hosts that must have a sender id of their own; None: all. Before the `keys_settled` there may be
+    none left for some: those of nodes that have gone are in use for as long as the keys that they were used under.
     """
     alive = [h for h in world.hosts if h.node is not None]
     masters = [h for h in alive if h.node and h.node.election.role is Role.MASTER]
@@ -174,7 +175,7 @@ def check_converged(world: World, *, senders: set[Host] | None = None) -> None:
     if ids != {h.member.id for h in (*clients, master)}:
         raise Broken(f"{master.name} does not know exactly the live members")
     must = [h for h in (*clients, master) if senders is None or h in senders]
-    _check_sender_ids(master, {h.member.id for h in must})
+    _check_sender_ids(master, {h.member.id for h in must}, keys_settled=keys_settled)
 
 
 def check_rest_is_whole(world: World, twins: list[Host]) -> None:
@@ -213,12 +214,13 @@ def _check_client(world: World, host: Host, master: Host) -> None:
         raise Broken(f"{host.name} does not know the members as the master does")
 
 
-def _check_sender_ids(master: Host, must: set[str]) -> None:
+def _check_sender_ids(master: Host, must: set[str], *, keys_settled: bool) -> None:
     assert master.node is not None
     group = master.node.members.group()
     ids = [m.sender_id for m in group.members if m.sender_id is not None]
     if len(set(ids)) != len(ids):
         raise Broken(f"sender ids are not unique: {sorted(ids)}")
     without = [m.name for m in group.members if m.id in must and m.sender_id is None]
-    if without and len(must) <= SENDER_IDS:
+    none_left = len(master.node.key_state().senders) == SENDER_IDS and not keys_settled
+    if without and not none_left and len(must) <= SENDER_IDS:
         raise Broken(f"no sender id for {', '.join(without)}")
