@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pskkey import __version__, logs
+from pskkey.adapters import control_socket, key_socket
 from pskkey.adapters.control_socket import Asked, ControlSocket
 from pskkey.adapters.entropy import random_key
 from pskkey.adapters.interfaces import Network
@@ -42,7 +43,7 @@ KEYS_SOCKET = "keys"
 CONTROL_SOCKET = "control"
 """`FileDescriptorName=` of the socket units."""
 
-_OTHER_DESCRIPTORS = 64 + 256 + 64
+_OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNECTIONS
 """File descriptors beside those for [limits]: our own, and those for `keys.sock` and `control.sock`."""
 
 _COUNTERS = ("handshakes_ok", "handshakes_failed", "adverts_rejected", "bad_packets", "elections", "rekeys")

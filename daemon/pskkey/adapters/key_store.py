@@ -9,19 +9,15 @@ process dies, there is a whole state, and retired keys do not stay. All memory i
 writing cannot fail for want of it later.
 """
 
-import contextlib
-import errno
 import fcntl
 import hashlib
 import logging
 import os
-import socket
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import sdnotify
-
+from pskkey.adapters.systemd import notify_with
 from pskkey.errors import BadPacket
 from pskkey.model import SavedState
 from pskkey.wire.saved import MAX_SAVED_SIZE, decode_saved_untrusted, encode_saved
@@ -35,8 +31,6 @@ _SLOTS: Final = 2
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _UNWRITABLE: Final = fcntl.F_SEAL_WRITE | 0x0010  # F_SEAL_FUTURE_WRITE of linux/fcntl.h, not in `fcntl` yet
 _MFD_NOEXEC_SEAL: Final = 0x0008  # linux/memfd.h since 6.3; not in `os` yet
-_ANSWER_WITHIN: Final = 2.0
-"""Seconds for a service manager that has no room for a message."""
 
 _log = logging.getLogger("pskkey.key_store")
 
@@ -95,8 +89,8 @@ def open_key_store(environ: Mapping[str, str], inherited: Sequence[int]) -> KeyS
     fd = _create()
     try:
         if inherited:
-            _notify(f"FDSTOREREMOVE=1\nFDNAME={FD_NAME}", [])
-        _notify(f"FDSTORE=1\nFDNAME={FD_NAME}", [fd])
+            notify_with(f"FDSTOREREMOVE=1\nFDNAME={FD_NAME}")
+        notify_with(f"FDSTORE=1\nFDNAME={FD_NAME}", fd)
     except OSError as error:
         os.close(fd)
         _log.warning("a restart will not keep the keys: the service manager did not take their store: %s", error)
@@ -149,13 +143,3 @@ def _create() -> int:
     os.pwrite(fd, bytes(_SLOTS * _SLOT_SIZE), 0)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd
-
-
-def _notify(message: str, fds: Sequence[int]) -> None:
-    """Say something with descriptors to the service manager, which `sdnotify` finds but cannot do. Raises OSError."""
-    notifier = sdnotify.SystemdNotifier().socket
-    if notifier is None:
-        raise OSError(errno.ENOTCONN, "it cannot be reached")
-    with contextlib.closing(notifier):
-        notifier.settimeout(_ANSWER_WITHIN)
-        socket.send_fds(notifier, [message.encode()], fds)

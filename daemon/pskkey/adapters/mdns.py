@@ -54,9 +54,10 @@ REPEAT_AFTER = (0.25, 1.0)
 LOOK_EVERY = 3.0
 """Seconds between two looks at the machine's addresses."""
 
-MAX_RESOLVING = 64
 STRANGER_TOLD_EVERY = 3600.0
 """Seconds."""
+
+MAX_RESOLVING = 64
 """Records that are being asked for at once; a stranger who announces more than that is not followed."""
 
 RESOLVE_TIMEOUT_MS = 2000

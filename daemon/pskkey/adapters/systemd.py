@@ -1,6 +1,8 @@
 """What we tell systemd, and what it hands us: readiness, status, watchdog, descriptors (sd_notify(3))."""
 
 import asyncio
+import contextlib
+import errno
 import logging
 import os
 import socket
@@ -16,6 +18,9 @@ LISTEN_FDS_START = 3
 
 SAID_AGAIN_AFTER: Final = 0.5
 """Seconds after which what the service manager had no room for is said again."""
+
+ANSWER_WITHIN: Final = 2.0
+"""Seconds for a service manager that has no room for a message with descriptors."""
 
 _log = logging.getLogger("pskkey.systemd")
 
@@ -133,9 +138,23 @@ def inherited(environ: Mapping[str, str], stored_as: str) -> Inherited:
             sockets[name] = listening
         else:
             _log.warning("systemd passed something under the name %r that is no listening socket: not used", name)
-            sdnotify.SystemdNotifier().notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
+            with contextlib.suppress(OSError):  # then it is passed again, and refused again
+                notify_with(f"FDSTOREREMOVE=1\nFDNAME={name}")
             os.close(fd)
     return Inherited(sockets, stored)
+
+
+def notify_with(message: str, *fds: int) -> None:
+    """Say something with descriptors, for which `sdnotify` has no call. Waits for at most ANSWER_WITHIN.
+
+    Raises OSError when the service manager cannot be reached or has no room.
+    """
+    notifier = sdnotify.SystemdNotifier().socket
+    if notifier is None:
+        raise OSError(errno.ENOTCONN, "it cannot be reached")
+    with contextlib.closing(notifier):
+        notifier.settimeout(ANSWER_WITHIN)
+        socket.send_fds(notifier, [message.encode()], fds)
 
 
 def _listening_socket(fd: int) -> socket.socket | None:

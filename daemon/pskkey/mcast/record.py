@@ -137,8 +137,6 @@ class _NullSha256:
 
     __slots__ = ("_keyed",)
 
-    _TAG_SIZE = 32
-
     def __init__(self, keys: TrafficKeys) -> None:
         self._keyed = HMAC(keys.mac_key.reveal(), SHA256())
 
