@@ -201,6 +201,18 @@ def test_a_key_of_ones_own_half_that_is_only_read_makes_way_for_one_in_use_of_it
     assert [e.key for e in ring.entries] == [key(903), key(904)]
 
 
+def test_an_epoch_is_not_given_out_twice_however_far_others_are_ahead() -> None:
+    ring = Keyring(Timing())
+    ring.lead(0.0)
+    given = []
+    for n, above in enumerate((0, 0, 30_000, 60_000, 65_533)):  # the last two look like those of before a wrap
+        ring.roll(above)
+        ring.install_fresh(key(900 + n), 2.0 * n)
+        assert ring.newest is not None
+        given.append(ring.newest.epoch)
+    assert given == [1, 2, 30_001, 3, 4]
+
+
 def test_a_master_that_rolls_above_ones_own_halfs_key_late_is_still_waited_for() -> None:
     ring = Keyring(Timing())
     ring.adopt(state(entry(1, 901, send=True)), 0.0)

@@ -30,6 +30,9 @@ from pskkey.model import (
     Turn,
 )
 
+REMEMBERED_EPOCHS = 16
+"""How many epochs are not given out again though their keys were never sent with; one is given out in a second."""
+
 _NOTHING = SavedRing()
 
 
@@ -46,6 +49,8 @@ class Keyring:
         self._is_inherited = False
         """As master: the next key is one that another has made and may have come to send with."""
         self._roll_above = 0
+        self._given: tuple[int, ...] = ()
+        """The epochs that we gave out last."""
         self._last_roll = float("-inf")
         self.version = 0
 
@@ -165,7 +170,8 @@ class Keyring:
     def install_fresh(self, key: Key, now: float) -> bool:
         """Take the generated key: as current if it is the group's first, else as next. True: epochs wrapped."""
         self._wanted = self._generating = False
-        taken = set(self.live_epochs)  # with that of a key that this one replaces: some have acknowledged that already
+        # Also those of keys that were replaced before their turn: some members have acknowledged them already.
+        taken = {*self.live_epochs, *self._given}
         if (replaced := self.next) is not None:
             self._replace(replaced, now)
         while len(self._held) >= MAX_KEY_ENTRIES:
@@ -174,6 +180,7 @@ class Keyring:
         epoch = latest((before, self._roll_above)) % MAX_EPOCH + 1
         while epoch in taken:
             epoch = epoch % MAX_EPOCH + 1
+        self._given = (*self._given, epoch)[-REMEMBERED_EPOCHS:]
         self._is_inherited = False
         self._roll_above = 0
         self._last_roll = now
