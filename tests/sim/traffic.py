@@ -114,6 +114,8 @@ class Traffic:
             reason = "without a name for its memory"
         elif sum(other.will_send for other in self.managers.on[host]) > 1:
             reason = "beside another process that asks to send"
+        elif manager.lag:
+            reason = "long after it was told so"
         else:
             reason = self._why_not_granted(host)
         self.mute[reason] += 1
