@@ -8,7 +8,7 @@ from pskkey.core.actions import Connect
 from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
 from pskkey.core.keyring import Keyring
 from pskkey.core.settings import Timing
-from pskkey.model import Group, Handover, KeyNewReason, Merge, Role
+from pskkey.model import Group, Handover, HeldKey, KeyNewReason, Merge, Role
 from tests.core.door import ME, Door, advert, join, member, of, one, sent
 from tests.core.keys import entry, key
 from tests.core.situations import HIGH, LOW, OTHER, acked, sending, state
@@ -90,6 +90,19 @@ def test_who_fell_silent_may_have_noticed_later_than_we_and_is_waited_for_as_lon
     door.accept(2, join(LOW))
     acked(door, 2, 2)
     assert sending(door.node.keyring) == 2
+
+
+def test_who_comes_back_with_a_key_that_is_on_its_way_does_not_put_it_off() -> None:
+    door = Door().start().become_master()
+    door.wait(1.2)
+    stranger = HeldKey(1, key(801).fingerprint, send=True)
+    door.accept(1, join(LOW, held=(stranger,)))
+    coming = door.node.keyring.next
+    assert coming is not None
+    door.wait(1.2)
+    door.accept(2, join(LOW, held=(stranger, HeldKey(coming.epoch, coming.key.fingerprint, send=False))))
+    door.wait(0.2)
+    assert door.node.keyring.next == coming
 
 
 # --- halves that come over one by one: seeds 2910, 4347, 4705 ---------------------------------------------------

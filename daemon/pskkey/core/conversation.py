@@ -229,11 +229,12 @@ class Conversation:
 
     def _meet_foreign_keys(self, join: Join) -> None:
         mine = {(e.epoch, e.key.fingerprint) for e in self._keyring.entries}
-        for held in join.held:
-            if held.send and (held.epoch, held.fingerprint) not in mine:
+        foreign = [held for held in join.held if (held.epoch, held.fingerprint) not in mine]
+        for held in foreign:
+            if held.send:
                 text = f"{join.member.name} comes with another group's key, epoch {held.epoch}: rolling above both"
                 self._out.append(Notice(NoticeKind.KEY_WANTED, text, {"peer": join.member.id}))
-                self._keyring.roll(above=latest(h.epoch for h in join.held))
+                self._keyring.roll(above=latest(h.epoch for h in foreign))  # a key of ours on its way stays on it
                 return
 
     def _answer_key_request(self, session: Session) -> None:
