@@ -57,6 +57,8 @@ def start_daemons(unused_tcp_port: int) -> Iterator[StartDaemons]:
                 }
                 daemons.append(Daemon(directory / f"n{number + 1}", tables))
                 daemons[-1].start()
+                if number == 0:
+                    await have_one_key(daemons)
             await have_one_key(daemons)
             return daemons
 

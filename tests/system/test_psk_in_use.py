@@ -5,9 +5,8 @@ import time
 
 from pskkey.psk import generate_psk_line
 from tests.lab.daemon import Daemon
-from tests.lab.group import Group
 from tests.system.loopback import Loopback
-from tests.system.reloading import reload
+from tests.system.reloading import in_order, reload
 from tests.system.test_psk_rotation import nodes, psk_of
 from tests.system.test_pskkeyctl import run
 
@@ -28,9 +27,7 @@ async def in_use(daemon: Daemon) -> dict[str, str | None]:
 
 async def test_it_follows_each_member_to_the_new_key(loopback: Loopback) -> None:
     daemons = nodes(loopback, "".join(generate_psk_line(name) + "\n" for name in ("old", "new")))
-    group = Group(daemons)
-    group.start()
-    await group.together(15)
+    await in_order(daemons)
     master, first, second = daemons
     await shown(master, {"n0": None, "n1": "old", "n2": "old"})
     assert set((await in_use(first)).values()) == {None}
