@@ -5,8 +5,9 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 
-from tests.lab.daemon import Daemon, to_toml
+from tests.lab.daemon import Daemon, Status, to_toml
 from tests.lab.group import Group
+from tests.system.loopback import Loopback
 
 type Edits = Mapping[str, Mapping[str, object]]
 
@@ -53,3 +54,20 @@ async def in_order(daemons: Sequence[Daemon]) -> Group:
     group = Group(daemons)
     await group.together(20)
     return group
+
+
+async def status_of(daemon: Daemon) -> Status:
+    """Return its status, which it must tell."""
+    status = await daemon.status()
+    assert status is not None
+    return status
+
+
+async def one_daemon(
+    loopback: Loopback, edits: Edits | None = None, environment: Mapping[str, str] | None = None
+) -> Daemon:
+    """Start a daemon and wait until it is master of itself."""
+    daemon = loopback.daemon("n1", edits)
+    daemon.start(environment or {})
+    await Group([daemon]).together(10)
+    return daemon

@@ -1,40 +1,21 @@
 """A reload of a running daemon: what applies at once, what is told to need a restart, and files that will not do."""
 
 import asyncio
-import json
 import os
-import secrets
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
 
 import pytest
 
-from tests.lab.daemon import Daemon, Status
+from tests.lab.daemon import Daemon
 from tests.lab.group import Group
 from tests.system.loopback import DIES_WITH_US, Loopback
 from tests.system.notify_socket import NotifySocket
 from tests.system.ordinary_user import USER, as_ordinary_user
-from tests.system.reloading import Edits, edit, in_order, reload, until
-
-
-async def status_of(daemon: Daemon) -> Status:
-    status = await daemon.status()
-    assert status is not None
-    return status
-
-
-async def one_daemon(
-    loopback: Loopback, edits: Edits | None = None, environment: Mapping[str, str] | None = None
-) -> Daemon:
-    daemon = loopback.daemon("n1", edits)
-    daemon.start(environment or {})
-    await Group([daemon]).together(10)
-    return daemon
+from tests.system.reloading import edit, in_order, one_daemon, reload, status_of, until
 
 
 async def test_what_changes_at_run_time_and_what_needs_a_restart_is_told_by_name(loopback: Loopback) -> None:
@@ -59,12 +40,14 @@ async def test_what_changes_at_run_time_and_what_needs_a_restart_is_told_by_name
     assert (status["node"]["name"], status["node"]["priority"]) == ("other", 7)
     assert (status["group"], status["role"], status["term"]) == (loopback.group, "master", 1)
     # Said again as long as it is so, and not after it was taken back.
-    assert "[network] port changed" in await reload(daemon, "[node] sender_id changed")
+    assert "[node] sender_id changed" in await reload(daemon, "[network] port changed")
     edit(daemon, {"network": {"port": 11111}, "group": {"name": loopback.group}})
-    said = await reload(daemon, "[node] sender_id changed")
-    assert "[network] port" not in said
+    size = len(daemon.log)
+    await reload(daemon, "[node] sender_id changed")
     edit(daemon, {"node": {"priority": 8}})
-    assert "[node] priority changed from 7 to 8" in await reload(daemon)
+    assert "[node] priority changed from 7 to 8" in await reload(daemon)  # and what was said to the former is whole
+    for taken_back in ("[group] name", "[network] port"):
+        assert taken_back not in daemon.log[size:]
 
 
 async def test_others_learn_of_it(loopback: Loopback) -> None:
@@ -78,6 +61,7 @@ async def test_others_learn_of_it(loopback: Loopback) -> None:
     edit(daemons[0], {"election": {"preempt": True}})
     await reload(daemons[0])
     await until(daemons[2], "we are master of term 2: it was handed over to us")
+    await group.together(10)
     # A master that may be one no more hands over.
     edit(daemons[2], {"node": {"eligible": False}})
     await reload(daemons[2])
@@ -177,89 +161,6 @@ async def test_the_service_manager_is_told_of_begin_and_end(loopback: Loopback) 
         assert await daemon.stop() == 0
 
 
-async def test_a_file_that_is_being_written_is_waited_for(loopback: Loopback) -> None:
-    daemon = await one_daemon(loopback)
-    edit(daemon, {"node": {"priority": 7}})
-    whole = daemon.config.read_text()
-    size = len(daemon.log)
-    with daemon.config.open("w") as file:  # what an editor does that writes in place
-        for number, line in enumerate(whole.splitlines(keepends=True)):
-            file.write(line)
-            file.flush()
-            if number == 0:
-                daemon.signal(signal.SIGHUP)
-            await asyncio.sleep(0.05)
-    said = await until(daemon, "reloaded", size)
-    assert "reloaded: [node] priority changed from 100 to 7" in said
-    assert "[network]" not in said
-
-
-async def test_a_file_that_never_rests_is_given_up(loopback: Loopback) -> None:
-    daemon = await one_daemon(loopback)
-    text = daemon.config.read_text()
-    size = len(daemon.log)
-    daemon.signal(signal.SIGHUP)
-    deadline = time.monotonic() + 8
-    while "not reloaded" not in daemon.log[size:]:
-        assert time.monotonic() < deadline
-        daemon.config.write_text(text + "\n")
-        await asyncio.sleep(0.03)
-    assert "is still being written; reload when it is complete" in daemon.log[size:]
-
-
-async def test_many_wishes_are_few_reloads(loopback: Loopback) -> None:
-    with NotifySocket(loopback.directory / "notify") as notify:
-        daemon = await one_daemon(loopback, environment=notify.environment)
-        for priority in range(50):
-            edit(daemon, {"node": {"priority": priority}})
-            daemon.signal(signal.SIGHUP)
-        await until(daemon, "to 49")
-        await asyncio.sleep(0.5)
-        assert (await status_of(daemon))["node"]["priority"] == 49
-        begun = sum(line == "RELOADING=1" for line in notify.heard)
-        assert 1 <= begun <= 10
-        assert sum(line == "READY=1" for line in notify.heard) == begun + 1
-
-
-async def test_a_wish_while_it_stops_does_no_harm(loopback: Loopback) -> None:
-    daemon = await one_daemon(loopback)
-    edit(daemon, {"node": {"priority": 7}})
-    daemon.signal(signal.SIGHUP)
-    daemon.signal(signal.SIGTERM)
-    while daemon.exit_code is None:
-        with suppress(ProcessLookupError):
-            daemon.signal(signal.SIGHUP)
-        await asyncio.sleep(0.0005)
-    assert await daemon.ended() == 0
-    assert "Traceback" not in daemon.log
-
-
-async def test_a_wish_before_it_is_ready_is_served_then(loopback: Loopback) -> None:
-    daemon = loopback.daemon("n1")
-    with loopback.psk.open("a") as file:  # as many as there may be, which take their time to read
-        file.writelines(f"{number}:{secrets.token_hex(16)}\n" for number in range(1700))
-    daemon.start()
-    deadline = time.monotonic() + 10
-    while not _blocks_only(daemon, signal.SIGHUP):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
-    # It reads its files, and is not there yet to take signals. Now one changes.
-    edit(daemon, {"node": {"priority": 7}})
-    daemon.signal(signal.SIGHUP)
-    await until(daemon, "reloaded: ")
-    assert daemon.log.index("pskkeyd 0") < daemon.log.index("reloaded: ")
-    assert (await status_of(daemon))["node"]["priority"] == 7
-
-
-def _blocks_only(daemon: Daemon, number: signal.Signals) -> bool:
-    """Tell whether signals of this kind, and no others, wait for the process (proc_pid_status(5)).
-
-    All of them wait for a moment whenever a process or a thread begins.
-    """
-    fields = dict(line.split(b":", 1) for line in daemon.proc("status").splitlines())
-    return int(fields[b"SigBlk"], 16) == 1 << (number - 1)
-
-
 async def test_a_pipe_in_the_place_of_a_file_changes_nothing(loopback: Loopback) -> None:
     daemon = await one_daemon(loopback)
     for path in (daemon.config, loopback.psk):
@@ -277,10 +178,7 @@ async def test_limits_and_suite_apply_to_what_comes_next(loopback: Loopback) -> 
     edit(daemon, {"key": {"suite": "WDM_WITH_NULL_SHA256"}, "limits": {"connections": 60000}})
     said = await reload(daemon)
     assert '[key] suite changed from "PSK_CHACHA20_POLY1305" to "WDM_WITH_NULL_SHA256"' in said
-    reader, writer = await asyncio.open_unix_connection(daemon.control_socket)
-    writer.write(b'{"method": "io.pskkey.Control.Rekey"}\0')
-    assert json.loads((await reader.readuntil(b"\0"))[:-1]).get("error") is None
-    writer.close()
+    await daemon.call("Rekey")
     deadline = time.monotonic() + 5
     while "WDM_WITH_NULL_SHA256" not in {key["suite"] for key in (await status_of(daemon))["keys"]}:
         assert time.monotonic() < deadline
