@@ -1,6 +1,10 @@
 """The journal's end of its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL), played by the test."""
 
+import select
 import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,7 +13,7 @@ type Entry = dict[str, str]
 
 
 class JournalSocket:
-    """A real datagram socket at `path`; what came is read when it is asked for."""
+    """A real datagram socket at `path`; what came is read when it is asked for, or `followed`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,9 +31,27 @@ class JournalSocket:
         self._socket.close()
         self.path.unlink()
 
-    def fileno(self) -> int:
-        """Return its descriptor, so that an event loop can wait for entries."""
-        return self._socket.fileno()
+    @contextmanager
+    def followed(self) -> Iterator[list[Entry]]:
+        """Give the entries as they come, and at the end of the block those that came before it.
+
+        They are taken by a thread of its own: not many wait in a socket (net.unix.max_dgram_qlen), and who writes to
+        one that is full drops its lines, so they may not wait for what else the test does.
+        """
+        said: list[Entry] = []
+        ours, theirs = socket.socketpair()
+
+        def follow() -> None:
+            while theirs not in (ready := select.select([self._socket, theirs], [], [])[0]) or self._socket in ready:
+                said.extend(self.read())
+
+        with ours, theirs, ThreadPoolExecutor(1) as thread:
+            following = thread.submit(follow)
+            try:
+                yield said
+            finally:
+                ours.close()
+            following.result()
 
     def read(self) -> list[Entry]:
         """Return the entries that came since it was read last."""

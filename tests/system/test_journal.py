@@ -235,17 +235,12 @@ def with_journal_at(directory: Path) -> tuple[str, ...]:
 async def test_a_daemon_tells_the_journal_of_all_that_happens(loopback: Loopback) -> None:
     directory = loopback.directory / "journal"
     directory.mkdir()
-    with JournalSocket(directory / "socket") as journal:
-        said: list[Entry] = []
-        asyncio.get_running_loop().add_reader(journal, lambda: said.extend(journal.read()))
+    with JournalSocket(directory / "socket") as journal, journal.followed() as said:
         tables = {"log": {"level": "debug"}}
-        daemons = [loopback.daemon(name, tables, with_journal_at(directory)) for name in ("n0", "n1")]
-        for daemon in daemons:
+        master, client = (loopback.daemon(name, tables, with_journal_at(directory)) for name in ("n0", "n1"))
+        for daemon, those in ((master, [master]), (client, [master, client])):
             daemon.start(under_journal(daemon))
-        group = Group(daemons)
-        _, statuses = await group.together(20)
-        (master,) = group.of(statuses, "master")
-        (client,) = group.of(statuses, "client")
+            await Group(those).together(20)
         secrets = {"the PSK": load_psk(loopback.psk).active.key.reveal()}
         secrets["the signing key"] = advert_key(load_psk(loopback.psk).active.key).reveal()
         async with AsyncKeyWatcher(master.keys_socket, will_send=False) as watcher:
@@ -262,8 +257,7 @@ async def test_a_daemon_tells_the_journal_of_all_that_happens(loopback: Loopback
         await told(said, "we are master of term 2")
         assert await client.stop() == 0
         await told(said, "stopped")
-        asyncio.get_running_loop().remove_reader(journal)
-        assert not leaks(secrets, {"the journal": b"\n".join(journal.datagrams)})
+    assert not leaks(secrets, {"the journal": b"\n".join(journal.datagrams)})
     for entry in said:
         check(entry)
     by_id = {entry["MESSAGE_ID"]: entry for entry in said if "MESSAGE_ID" in entry}

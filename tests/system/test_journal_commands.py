@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.system.journal_socket import Entry, JournalSocket
+from tests.system.journal_socket import JournalSocket
 from tests.system.loopback import Loopback
 from tests.system.ordinary_user import UID, as_ordinary_user
 from tests.system.test_journal import IDS, check, told, under_journal, with_journal_at
@@ -19,9 +19,7 @@ async def test_commands_are_told_with_who_gave_them(loopback: Loopback) -> None:
     loopback.directory.chmod(0o755)
     directory = loopback.directory / "journal"
     directory.mkdir()
-    with JournalSocket(directory / "socket") as journal:
-        said: list[Entry] = []
-        asyncio.get_running_loop().add_reader(journal, lambda: said.extend(journal.read()))
+    with JournalSocket(directory / "socket") as journal, journal.followed() as said:
         daemon = loopback.daemon("n0", {"control": {"users": ["daemon"]}}, with_journal_at(directory))
         daemon.start(under_journal(daemon))
         assert (await run(daemon, "wait", "--role", "master"))[0] == 0
@@ -35,9 +33,10 @@ async def test_commands_are_told_with_who_gave_them(loopback: Loopback) -> None:
             )  # fmt: skip
             _, errors = await by_nobody.communicate()
             assert (by_nobody.returncode, b"you may not do this" in errors) == (4, True)
+        await told(said, "was denied Rekey")
+        size = len(said)
         assert (await run(daemon, "rekey"))[0] == 0
-        await told(said, "Rekey", [n for n, entry in enumerate(said) if "Switchover" in entry["MESSAGE"]][-1])
-        asyncio.get_running_loop().remove_reader(journal)
+        await told(said, "Rekey, asked for by user 0", size)
     given = [entry for entry in said if entry.get("MESSAGE_ID") == IDS["COMMANDED"]]
     denied = [entry for entry in said if entry.get("MESSAGE_ID") == IDS["COMMAND_DENIED"]]
     for entry in (*given, *denied):
