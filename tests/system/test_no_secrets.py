@@ -23,6 +23,7 @@ from tests.system.leaks import PIECE, forms, leaks
 from tests.system.loopback import PORT, Loopback
 from tests.system.notify_socket import NotifySocket
 from tests.system.ordinary_user import UID, USER, as_ordinary_user
+from tests.system.reloading import reload
 
 
 @pytest.mark.parametrize(("form", "printed"), list(forms(bytes(range(0xF0, 0xF0 + PIECE)))))
@@ -121,11 +122,7 @@ async def read_a_spoilt_psk_file(loopback: Loopback, daemon: Daemon) -> dict[str
         key = os.urandom(32)
         secrets[f"the key of spoilt file {number}"] = key
         loopback.psk.write_text(line.format(key.hex()))
-        daemon.signal(signal.SIGHUP)
-        deadline = time.monotonic() + 5
-        while daemon.log.count("not reloaded") <= number:
-            assert time.monotonic() < deadline, daemon.log
-            await asyncio.sleep(0.02)
+        await reload(daemon, "not reloaded")
     loopback.psk.write_text(good)
     return secrets
 
@@ -146,13 +143,8 @@ async def reload_with_keys_in_the_configuration(loopback: Loopback, daemon: Daem
     good, key = daemon.config.read_text(), loopback.psk.read_text().strip().partition(":")[2]
     misplaced = good.replace("[node]\n", f'[node]\nname = "{key[:62]}"\n').replace(f'name = "{daemon.name}"\n', "")
     for text in (*wrong_configurations(loopback.psk.read_text().strip()), misplaced, good):
-        size = len(daemon.log)
         daemon.config.write_text(text)
-        daemon.signal(signal.SIGHUP)
-        deadline = time.monotonic() + 5
-        while "reloaded" not in daemon.log[size:]:
-            assert time.monotonic() < deadline, daemon.log
-            await asyncio.sleep(0.02)
+        await reload(daemon)
 
 
 def refuse_configurations(loopback: Loopback, daemon: Daemon) -> dict[str, bytes]:
