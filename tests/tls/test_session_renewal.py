@@ -90,7 +90,7 @@ async def test_a_session_that_is_refused_goes_back(renewal: Renewal, error: Erro
     await renewal.answer(former)
     # A reload does not wait for the pause to be over.
     renewal.client.psk_changed()
-    last = await asyncio.wait_for(renewal.join(), 1)
+    last = await asyncio.wait_for(renewal.join(), 2)
     await renewal.answer(last)
     assert (await renewal.at_server.next(Disconnected)).session == former
     assert renewal.at_client.events.empty()
