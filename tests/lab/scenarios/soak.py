@@ -94,8 +94,9 @@ async def _cut(trial: Trial, _statuses: Statuses) -> None:
     separation = _separate(trial, sides, f"cut {daemon.name}")
     with unplugged(trial.laboratory.hosts, trial.host(daemon)):
         await asyncio.sleep(_some_time(trial))
+        statuses = await _look(trial)
         began = trial.mark(f"plug in {daemon.name}")
-    await _merge(trial, began, separation)
+    await _merge(trial, began, separation, statuses)
 
 
 async def _split(trial: Trial, _statuses: Statuses) -> None:
@@ -107,8 +108,9 @@ async def _split(trial: Trial, _statuses: Statuses) -> None:
     one, other = ([trial.host(daemon) for daemon in side] for side in sides)
     with parted(trial.laboratory.hosts, one, other):
         await asyncio.sleep(_some_time(trial))
+        statuses = await _look(trial)
         began = trial.mark("heal")
-    await _merge(trial, began, separation)
+    await _merge(trial, began, separation, statuses)
 
 
 async def _lose(trial: Trial, _statuses: Statuses) -> None:
@@ -130,10 +132,16 @@ def _separate(trial: Trial, sides: Sequence[Sequence[Daemon]], what: str) -> Sep
     return separation
 
 
-async def _merge(trial: Trial, began: float, separation: Separation) -> None:
-    """Wait until those who were apart are one group; if each side had a master, the group has a new key then."""
+async def _look(trial: Trial) -> Statuses:
+    return {daemon.name: await daemon.status() for daemon in trial.group.daemons}
+
+
+async def _merge(trial: Trial, began: float, separation: Separation, statuses: Statuses) -> None:
+    """Wait until those who were apart are one group; if each side had a master, the group has a new key then.
+
+    `statuses` are from before the healing: afterwards some may be of the new group already.
+    """
     separation.healed()
-    statuses = {daemon.name: await daemon.status() for daemon in trial.group.daemons}
     had_two = len(trial.group.of(statuses, "master")) > 1
     await _again(trial, began, epoch_above(max(map(epoch_of, statuses.values())) if had_two else 0))
     separation.mended()
