@@ -29,13 +29,11 @@ class Notes:
     number: int
     ticks: bytes
     times: Sequence[int]
-    epochs: Sequence[int]
     heard: Mapping[int, bytes]
     late: int
     repeated: int
     slowest_ms: float
     host_drops: int
-    counters: Mapping[str, int]
     muted_because: Sequence[tuple[int, str]]
     """When it fell mute, by `time.monotonic` in nanoseconds, and what the session said of it."""
 
@@ -43,20 +41,17 @@ class Notes:
     def read(cls, path: Path) -> "Notes":
         """Read the file that a traffic peer has written."""
         said: dict[str, Any] = json.loads(path.read_text())
-        times, epochs = array("Q"), array("H")
+        times = array("Q")
         times.frombytes(unpacked(said["times"]))
-        epochs.frombytes(unpacked(said["epochs"]))
         return cls(
             number=said["number"],
             ticks=unpacked(said["ticks"]),
             times=times,
-            epochs=epochs,
             heard={int(number): unpacked(marks) for number, marks in said["heard"].items()},
             late=said["late"],
             repeated=said["repeated"],
             slowest_ms=said["slowest_ns"] / 1e6,
             host_drops=said["host_drops"],
-            counters=said["counters"],
             muted_because=[(at, reason) for at, reason in said["muted_because"]],
         )
 
@@ -65,6 +60,7 @@ class Notes:
 class Losses:
     """Counted for every pair of nodes that nothing separated: `sent` is what should arrive, once for each receiver.
 
+    `late`: datagrams that came, but too late to count: unless a fault had separated the two, they are among the lost.
     `muted`: ticks on which a node had no key to send with. `host_drops`: datagrams that this machine's kernel had no
     room for. `stalled_ms`: the longest that a peer was kept from its tick by this machine.
     """
@@ -77,6 +73,7 @@ class Losses:
     muted_windows: list[dict[str, Any]] = field(default_factory=list)
     refused: int = 0
     repeated: int = 0
+    late: int = 0
     host_drops: int = 0
     slowest_ms: float = 0.0
     stalled_ms: float = 0.0
@@ -91,6 +88,7 @@ class Losses:
         self.muted_windows += [{"run": run, **window} for window in other.muted_windows]
         self.refused += other.refused
         self.repeated += other.repeated
+        self.late += other.late
         self.host_drops += other.host_drops
         self.slowest_ms = max(self.slowest_ms, other.slowest_ms)
         self.stalled_ms = max(self.stalled_ms, other.stalled_ms)
@@ -136,6 +134,7 @@ def _count_own(found: Losses, name: str, own: Notes, first: int, marks: Sequence
         found.muted_windows.append({"node": name, **window, "because": why[-1]})
     found.refused += own.ticks.count(REFUSED, first)
     found.repeated += own.repeated
+    found.late += own.late
     found.host_drops += own.host_drops
     found.slowest_ms = round(max(found.slowest_ms, own.slowest_ms), 1)
     gaps = [(after - before - TICK_NS) / 1e6 for before, after in pairwise(own.times[max(0, first - 1) :])]

@@ -13,6 +13,12 @@ import pytest
 RUN = Path(__file__).with_name("run")
 NAMESPACES = Path("/run/netns")
 
+SOAK_SEED = "286"
+"""In this time it has a fault of each kind but a pause, with a cut and a split that are long enough to be noticed.
+
+Others are for a long soak by hand: each run of this test is to be like the one before.
+"""
+
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
@@ -23,7 +29,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 def test_groups_come_together_in_time(scenario: str, nodes: int, runs: int, bound_ms: int) -> None:
     report = _report(scenario, "--nodes", str(nodes), "--runs", str(runs))
     assert (report["scenario"], report["nodes"], report["runs"]) == (scenario, nodes, runs)
-    _hold(report["converged_ms"], bound_ms)
+    _hold(report, "converged_ms", bound_ms)
     assert report["sent"] == 0
 
 
@@ -40,7 +46,7 @@ def test_groups_come_together_in_time(scenario: str, nodes: int, runs: int, boun
 )
 def test_no_datagram_is_lost_whatever_happens(scenario: str, nodes: int, runs: int, bound_ms: int) -> None:
     report = _report(scenario, "--nodes", str(nodes), "--runs", str(runs))
-    _hold(report["converged_ms"], bound_ms)
+    _hold(report, "converged_ms", bound_ms)
     _nothing_lost(report)
     if scenario != "split":  # there are two masters until they know of each other
         assert report["two_masters_ms"] == 0
@@ -48,10 +54,11 @@ def test_no_datagram_is_lost_whatever_happens(scenario: str, nodes: int, runs: i
 
 def test_a_master_that_slept_follows_the_new_one() -> None:
     report = _report("pause", "--nodes", "5", "--runs", "1", "--seconds", "5")
-    _hold(report["converged_ms"], 2500)
-    _hold(report["sleeper_ms"], 2000)
+    _hold(report, "converged_ms", 2500)
+    _hold(report, "sleeper_ms", 2000)
     _nothing_lost(report)
-    assert report["two_masters_ms"] < 100  # from its first breath until it knows that it slept
+    # From its first breath until it knows that it slept.
+    assert report["two_masters_ms"] < 100 + report["stalled_ms"]
 
 
 def test_a_lossy_network_loses_what_it_drops_and_no_master() -> None:
@@ -64,8 +71,8 @@ def test_a_lossy_network_loses_what_it_drops_and_no_master() -> None:
 
 
 def test_random_faults_cost_nothing_but_what_they_separate() -> None:
-    report = _report("soak", "--nodes", "5", "--runs", "1", "--seconds", "25")
-    _hold(report["converged_ms"], 5000)
+    report = _report("soak", "--nodes", "5", "--runs", "1", "--seconds", "25", "--seed", SOAK_SEED)
+    _hold(report, "converged_ms", 5000)
     _nothing_lost(report)
 
 
@@ -98,15 +105,21 @@ def test_mistakes_in_the_command_line_are_told() -> None:
         assert "tests/lab/run: error:" in done.stderr
 
 
-def _hold(times: dict[str, float], bound_ms: int) -> None:
+def _hold(report: dict[str, Any], name: str, bound_ms: int) -> None:
+    """Check that the times called `name` are within their bound.
+
+    Few runs have no percentile but the longest, so one stop of this machine would decide. How long it has stopped the
+    traffic peers, which need no daemon for their ticks, is no time that a daemon took.
+    """
+    times, stalled_ms = report[name], report["stalled_ms"]
     assert 0 < times["p50"] <= times["p99"] <= times["max"]
-    assert times["p99"] <= bound_ms
+    assert times["p99"] <= bound_ms + stalled_ms, f"this machine alone stopped for {stalled_ms} ms"
 
 
 def _nothing_lost(report: dict[str, Any]) -> None:
     assert report["received"] + report["lost"] == report["sent"] > 1000
     assert (report["host_drops"], report["repeated"]) == (0, 0)
-    assert report["lost_beyond_network"] == 0, report["lost_windows"]
+    assert report["lost_beyond_network"] == 0, (report["late"], report["stalled_ms"], report["lost_windows"])
     assert report["muted"] == 0, report["muted_windows"]
 
 

@@ -19,13 +19,11 @@ def _notes(number: int, ticks: str, heard: Mapping[int, str] | None = None, host
         number=number,
         ticks=ticks.encode("ascii"),
         times=array("Q", [10**9 + tick * TICK_NS for tick in range(len(ticks))]),
-        epochs=array("H", [1] * len(ticks)),
         heard={sender: bytes(mark == "x" for mark in marks) for sender, marks in (heard or {}).items()},
         late=0,
         repeated=0,
         slowest_ms=0.0,
         host_drops=host_drops,
-        counters={},
         muted_because=[(10**9, "no key")],
     )
 

@@ -53,7 +53,6 @@ class TrafficPeer:
         self._hushed = False
         self._ticks = bytearray()
         self._times = array("Q")
-        self._epochs = array("H")
         self._heard: dict[int, bytearray] = {}
         self._slowest = 0
         self._late = 0
@@ -83,13 +82,11 @@ class TrafficPeer:
             "number": self._number,
             "ticks": packed(self._ticks),
             "times": packed(self._times),
-            "epochs": packed(self._epochs),
             "heard": {number: packed(marks) for number, marks in self._heard.items()},
             "late": self._late,
             "repeated": self._repeated,
             "slowest_ns": self._slowest,
             "muted_because": self._reasons,
-            "counters": dict(self._session.counters),
             "host_drops": _host_drops(),
         }
 
@@ -109,7 +106,6 @@ class TrafficPeer:
                 print("hears", self._number, flush=True)
         self._ticks.append(outcome)
         self._times.append(now)
-        self._epochs.append(self._session.send_epoch or 0)
 
     def _note(self, message: Message) -> None:
         number, tick, sent_at = _PAYLOAD.unpack(message.plaintext)
