@@ -1,6 +1,7 @@
 """The systemd units: well formed, sandboxed as promised, and those for one group the same as those for several."""
 
 import re
+import subprocess
 from difflib import unified_diff
 from pathlib import Path
 from shutil import copytree
@@ -8,11 +9,21 @@ from typing import Final
 
 import pytest
 
+from pskkey.config import DEFAULT_CONFIG
+from pskkey.tools.ctl_setup import stored_credential
 from tests.packaging.debian_tree import DebianTree
 from tests.quality.tracked import ROOT
 
 UNITS: Final = ROOT / "systemd"
 SERVICES: Final = ("pskkeyd.service", "pskkeyd@.service")
+STORES: Final = {
+    f"{directory}/{store}"
+    for directory in ("/etc", "/run", "/usr/lib")
+    for store in ("credstore", "credstore.encrypted")
+}
+"""Where credentials lie that systemd may give a service (systemd.exec(5), ImportCredential=)."""
+HANDED_TO_SYSTEMD: Final = {"/run/credentials/@system", "/run/credentials/@encrypted"}
+"""Where those are that systemd itself was given when the machine booted (systemd.exec(5), systemd-creds(1))."""
 MOST_EXPOSED: Final = 1.3
 """Of `systemd-analyze security`: 0 is locked up, 10 is open."""
 
@@ -114,11 +125,30 @@ def test_every_setting_stands_under_its_reason(service: str) -> None:
         assert paragraph.startswith(("#", "User=")), paragraph
 
 
-def test_the_sockets_ask_for_the_psk_where_the_daemon_does() -> None:
-    places = {
-        re.sub("^(Assert|Condition)", "", line)
-        for name in ("pskkeyd.service", "pskkeyd-keys.socket", "pskkeyd-control.socket")
-        for line in (UNITS / name).read_text(encoding="utf-8").splitlines()
-        if "PathExistsGlob=" in line
-    }
-    assert len(places) == 1
+@pytest.mark.parametrize("name", ["pskkeyd.service", "pskkeyd-keys.socket", "pskkeyd-control.socket"])
+def test_a_unit_asks_for_the_psk_where_it_may_be(name: str) -> None:
+    (glob,) = re.findall(
+        "^(?:Assert|Condition)PathExistsGlob=(.+)$", (UNITS / name).read_text(encoding="utf-8"), re.MULTILINE
+    )
+    expand = subprocess.run(["bash", "-c", f"echo {glob}"], capture_output=True, text=True, check=True)
+    places = {Path(path) for path in expand.stdout.split()}
+    assert places == {Path("/etc/pskkey.psk"), *(Path(store) / "pskkey.psk" for store in STORES | HANDED_TO_SYSTEMD)}
+
+
+def test_the_installation_looks_for_a_credential_where_the_units_do() -> None:
+    script = (ROOT / "packaging" / "debian" / "pskkey.postinst").read_text(encoding="utf-8")
+    (words,) = re.findall(r"for place in (.*?);", script, re.DOTALL)
+    assert set(words.replace("\\\n", " ").split()) == STORES | HANDED_TO_SYSTEMD
+
+
+def test_check_config_looks_for_a_credential_where_the_units_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = set()
+
+    def is_there(path: Path, _mode: int) -> bool:
+        asked.add(str(path.parent))
+        return False
+
+    monkeypatch.setattr("os.access", is_there)
+    assert stored_credential(DEFAULT_CONFIG) is None
+    # It does not know what the machine's firmware or its container manager has handed over.
+    assert asked == STORES
