@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.hosts import package
 from tests.hosts.group import Group, unit
 from tests.hosts.host import Host
 from tests.hosts.network import booted_hosts
+from tests.packaging import debian_package
 
 STARTS: Final = 7
 STATUSES: Final = 30
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to watch the idle group (30)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as directory:
-        deb = package.build(Path(directory))
+        deb = debian_package.build(Path(directory))
         with booted_hosts(3) as hosts:
             group = Group(hosts, deb)
             group.establish()

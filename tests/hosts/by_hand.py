@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.hosts import package
 from tests.hosts.group import Group
 from tests.hosts.network import booted_hosts
+from tests.packaging import debian_package
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with booted_hosts(options.hosts) as hosts, tempfile.TemporaryDirectory() as directory:
             if not options.bare:
-                Group(hosts, package.build(Path(directory))).establish()
+                Group(hosts, debian_package.build(Path(directory))).establish()
             for host in hosts:
                 print(f"{host.name}: {' '.join(host.command)} bash", flush=True)
             signal.pause()

@@ -10,6 +10,7 @@ from tests.hosts import package
 from tests.hosts.group import ENCRYPTED_CREDENTIAL, PLAIN_CREDENTIAL, Group
 from tests.hosts.host import Host
 from tests.hosts.network import booted_hosts
+from tests.packaging import debian_package
 
 HERE: Final = Path(__file__).parent
 ORDER: Final = ("test_install.py", "test_group.py", "test_access.py", "test_restarts.py", "test_removal.py")
@@ -30,7 +31,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed and item.path.is_relative_to(HERE) and isinstance(item, pytest.Function):
         for host in cast("Sequence[Host]", item.funcargs.get("hosts", ())):
-            report.sections.append((f"pskkeyd on {host.name}", host.journal("pskkeyd")))
+            said = host.journal("--unit=pskkeyd", "--merge", "--lines=60", output="short-precise", check=False)
+            report.sections.append((f"pskkeyd on {host.name}", said))
     return report
 
 
@@ -44,13 +46,13 @@ def hosts() -> Iterator[Sequence[Host]]:
 @pytest.fixture(scope="session")
 def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of this tree."""
-    return package.build(tmp_path_factory.mktemp("deb"))
+    return debian_package.build(tmp_path_factory.mktemp("deb"))
 
 
 @pytest.fixture(scope="session")
 def newer_deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same tree, packaged as a later version."""
-    return package.build(tmp_path_factory.mktemp("newer-deb"), version="9.9.9")
+    return debian_package.build(tmp_path_factory.mktemp("newer-deb"), PSKKEY_DEB_VERSION="9.9.9")
 
 
 @pytest.fixture(scope="session")

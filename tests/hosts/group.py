@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from tests.hosts import package
 from tests.hosts.host import Host
+from tests.lab.daemon import Status
+from tests.lab.group import Statuses, why_apart
 
 CONFIGURATION: Final = "/etc/pskkey.toml"
 PSK_FILE: Final = "/etc/pskkey.psk"
@@ -18,8 +20,8 @@ NO_MASTER_YET: Final = 10
 """The exit code of `pskkeyctl` that says so."""
 SETTLES_WITHIN: Final = 20.0
 """Seconds until daemons that were just started have a master in common, and its key."""
-
-type Status = dict[str, Any]
+DAEMON: Final = ("--unit=pskkeyd", "--boot")
+"""For `Host.journal`: what the daemon, and systemd of it, has said since the host was booted."""
 
 
 class Unsettled(AssertionError):
@@ -71,15 +73,18 @@ class Group:
 
     def wait_until_settled(self, epoch: int | None = None) -> Status:
         """Wait until all are in one group with one key, of `epoch` if that is given; return the master's status."""
-        shown: list[Status | None] = []
         deadline = time.monotonic() + SETTLES_WITHIN
-        while time.monotonic() < deadline:
-            shown = [try_status(host) for host in self.hosts]
-            master = _settled(shown)
-            if master is not None and epoch in (None, current_key(master)["epoch"]):
-                return master
+        while True:
+            shown = {host.name: try_status(host) for host in self.hosts}
+            why = why_unsettled(shown)
+            if why is None:
+                (master,) = (each for each in shown.values() if each is not None and each["role"] == "master")
+                if epoch in (None, current_key(master)["epoch"]):
+                    return master
+                why = f"the key's epoch is {current_key(master)['epoch']} and not {epoch}"
+            if time.monotonic() > deadline:
+                raise Unsettled(f"not one group within {SETTLES_WITHIN} s: {why}")
             time.sleep(0.1)
-        raise Unsettled("\n".join(map(repr, shown)))
 
     def _install(self, host: Host) -> None:
         if package.installed_version(host) != package.version_of(self._deb):
@@ -104,17 +109,17 @@ def write_psk(host: Host, psk: str) -> None:
     host.write(PSK_FILE, psk, mode="0600", owner="pskkey", group="pskkey")
 
 
-def status(host: Host) -> Status:
-    """Return what `pskkeyctl status --json` shows. Raises Unsettled when the daemon does not answer."""
-    shown = try_status(host)
+def status(host: Host, *options: str) -> Status:
+    """Return what `pskkeyctl OPTIONS status --json` shows. Raises Unsettled when the daemon does not answer."""
+    shown = try_status(host, *options)
     if shown is None:
         raise Unsettled(f"the daemon on {host.name} does not answer")
     return shown
 
 
-def try_status(host: Host) -> Status | None:
+def try_status(host: Host, *options: str) -> Status | None:
     """Return the same, None when the daemon does not answer."""
-    done = host.run("pskkeyctl", "status", "--json", check=False)
+    done = host.run("pskkeyctl", *options, "status", "--json", check=False)
     if done.returncode not in (0, NO_MASTER_YET):
         return None
     shown: Status = json.loads(done.stdout)
@@ -152,19 +157,18 @@ def wait_until(true: Callable[[], bool], within: float, what: str) -> None:
         time.sleep(0.05)
 
 
-def _settled(shown: Sequence[Status | None]) -> Status | None:
-    """Return the master's status if all agree on it, on its members and on its one key."""
-    answers = [status for status in shown if status is not None]
-    masters = [status for status in answers if status["role"] == "master"]
-    if len(answers) < len(shown) or len(masters) != 1:
-        return None
-    same = {
-        (status["master"] and status["master"]["id"], status["term"], len(status["members"]), _keys(status))
-        for status in answers
-    }
-    agreed = len(same) == 1 and len(masters[0]["members"]) == len(shown)
-    return masters[0] if agreed and not any(key["state"] == "next" for key in masters[0]["keys"]) else None
+def why_unsettled(statuses: Statuses) -> str | None:
+    """Return why these nodes are not one group in which nothing is under way, None when they are.
 
-
-def _keys(status: Status) -> tuple[tuple[int, str], ...]:
-    return tuple((key["epoch"], key["fingerprint"]) for key in status["keys"] if key["state"] == "current")
+    Beyond `why_apart` each knows all members and no others, and no further key is being distributed.
+    """
+    if (apart := why_apart(statuses)) is not None:
+        return apart
+    known = {name: status for name, status in statuses.items() if status is not None}
+    everybody = {status["node"]["id"] for status in known.values()}
+    for name, status in known.items():
+        if {member["id"] for member in status["members"]} != everybody:
+            return f"{name} lists {[member['name'] for member in status['members']]}"
+        if coming := [key["epoch"] for key in status["keys"] if key["state"] == "next"]:
+            return f"{name} has yet to send with the key of epoch {coming}"
+    return None

@@ -52,7 +52,7 @@ class Host:
         with self._console.open("wb") as console:
             self._script = subprocess.Popen(
                 [
-                    *("setpriv", "--pdeathsig", "KILL", str(_BOOT)),
+                    *(*namespaces.DIES_WITH_US, str(_BOOT)),
                     *(self._layers, self._plug.namespace, self.name, str(self._directory), *map(str, self._cgroups)),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -136,10 +136,13 @@ class Host:
         """Copy a file of ours to the host."""
         (self.root / path.lstrip("/")).write_bytes(source.read_bytes())
 
-    def journal(self, unit: str, lines: int = 60) -> str:
-        """Return the last lines about a unit, of this boot and the one before."""
-        options = (f"--unit={unit}", f"--lines={lines}", "--output=short-precise", "--no-pager", "--merge")
-        return self.run("journalctl", *options, check=False).stdout
+    def journal(self, *options: str, output: str = "cat", check: bool = True) -> str:
+        """Return what journalctl(1) shows with these options, with all that was said until now.
+
+        Raises CommandFailed as `run` does.
+        """
+        self.run("journalctl", "--sync", check=check)
+        return self.run("journalctl", *options, f"--output={output}", "--no-pager", check=check).stdout
 
     def exists(self, path: str) -> bool:
         """Tell whether the host has such a file."""

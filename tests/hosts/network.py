@@ -1,6 +1,5 @@
 """Several hosts, booted and plugged into one switch."""
 
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -11,7 +10,7 @@ from typing import Final
 
 from tests.hosts.cgroups import remove_stale_cgroups
 from tests.hosts.host import Host
-from tests.lab.namespaces import is_stale, own_label, switch
+from tests.lab.namespaces import own_label, switch
 
 _IMAGE: Final = Path(__file__).with_name("image")
 _IMAGE_WITHIN: Final = 600.0
@@ -25,12 +24,9 @@ def booted_hosts(count: int) -> Iterator[Sequence[Host]]:
     """
     made = subprocess.run([_IMAGE], check=True, stdout=subprocess.PIPE, text=True, timeout=_IMAGE_WITHIN)
     remove_stale_cgroups()
-    temporary = Path(tempfile.gettempdir())
-    for left in [path for path in temporary.glob("psk-lab-*") if is_stale(path.name)]:
-        shutil.rmtree(left, ignore_errors=True)  # another run may be removing it too
     with ExitStack() as stack:
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{own_label()}-", dir=temporary))
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{own_label()}-"))
         network = stack.enter_context(switch(count))
         hosts = []
         for number, plug in enumerate(network.hosts, start=1):

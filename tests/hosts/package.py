@@ -1,39 +1,22 @@
-"""The Debian package of this tree, and what apt makes of it on a host."""
+"""A package of this tree on a host: what apt makes of it; and the tree itself."""
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
 from tests.hosts.host import Host
+from tests.quality.tracked import ROOT, tracked_files
 
 NAME: Final = "pskkey"
-_CHECKOUT: Final = Path(__file__).parents[2]
-_BUILD: Final = _CHECKOUT / "packaging" / "build-deb"
-_BUILD_WITHIN: Final = 600.0
 _APT_WITHIN: Final = 120.0
-
-
-def build(directory: Path, version: str | None = None) -> Path:
-    """Build the package into `directory`, of its own version or as `version`, and return its path."""
-    environ = dict(os.environ) if version is None else {**os.environ, "PSKKEY_DEB_VERSION": version}
-    done = subprocess.run(
-        [_BUILD, directory], check=False, capture_output=True, text=True, timeout=_BUILD_WITHIN, env=environ
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Path(done.stdout.splitlines()[-1])
 
 
 def copy_source(host: Host, directory: str) -> None:
     """Copy what git knows of this tree, as it lies here, to a directory of the host."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=_CHECKOUT, check=True, capture_output=True).stdout
-    for name in filter(None, listed.decode().split("\0")):
-        source = _CHECKOUT / name
-        if source.exists():  # it may be deleted, and that not be committed
-            target = host.root / directory.lstrip("/") / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
+    for path in tracked_files():
+        target = host.root / directory.lstrip("/") / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, target)
 
 
 def version_of(package: Path) -> str:

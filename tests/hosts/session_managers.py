@@ -55,10 +55,7 @@ class SessionManager:
     def stop(self) -> Tally:
         """End it as systemd does, and return what it counted."""
         self._host.run("systemctl", "stop", _UNIT)
-        self._host.run("journalctl", "--sync")
-        output = self._host.run(
-            "journalctl", f"_SYSTEMD_INVOCATION_ID={self._invocation}", "--output=cat", "--no-pager"
-        ).stdout
+        output = self._host.journal(f"_SYSTEMD_INVOCATION_ID={self._invocation}")
         tally = Tally(self._host.name)
         for sender, received, lost in re.findall(r"^sender (\d+): received (\d+), lost (\d+)$", output, re.MULTILINE):
             tally.received[int(sender)], tally.lost[int(sender)] = int(received), int(lost)

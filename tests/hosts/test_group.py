@@ -2,12 +2,16 @@
 
 import json
 import re
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import pytest
 
-from tests.hosts.group import Group, current_key, status, unit
+from tests.hosts.group import Group, current_key, status, unit, wait_until
 from tests.hosts.host import Host
+
+ADVERTISED: Final = ("id", "name", "role")
+"""What of a node's TXT record is looked at."""
 
 pytestmark = pytest.mark.root
 
@@ -25,10 +29,16 @@ def test_one_master_and_two_clients(group: Group) -> None:
 
 def test_systemctl_says_what_a_node_is(group: Group) -> None:
     epoch = current_key(status(group.master))["epoch"]
-    assert unit(group.master, "StatusText").startswith("Master of 3 nodes")
-    for client in group.clients:
-        assert unit(client, "StatusText").startswith(f"Client of {group.master.name}, ")
-        assert unit(client, "StatusText").endswith(f"key epoch {epoch}")
+    of_client = (f"Client of {group.master.name}, ", f"key epoch {epoch}")
+    lines = {group.master: ("Master of 3 nodes", ""), **dict.fromkeys(group.clients, of_client)}
+    for host, (begin, end) in lines.items():
+        # It is told to systemd beside the control socket, and so may come a little later.
+        wait_until(partial(_says, host, begin, end), 5, f"the status line of {host.name} is {begin}...{end}")
+
+
+def _says(host: Host, begin: str, end: str) -> bool:
+    text = unit(host, "StatusText")
+    return text.startswith(begin) and text.endswith(end)
 
 
 def test_pskkeyctl_shows_it_to_people(group: Group) -> None:
@@ -68,27 +78,36 @@ def test_avahi_beside_us_sees_all_nodes(group: Group) -> None:
     host = group.clients[0]
     # It shares the mDNS port with us.
     assert host.run("systemctl", "is-active", "avahi-daemon").stdout.strip() == "active"
+    master = group.master.name
+    expected = {
+        (f"pskkey-{id_[:8]}", "11111", f'"id={id_}"', f'"name={name}"', f'"role={"m" if name == master else "c"}"')
+        for name, id_ in ids.items()
+    }
+    wait_until(lambda: _advertised(host) == expected, 15, f"Avahi shows {expected}")
+
+
+def _advertised(host: Host) -> set[tuple[str, ...]]:
+    """Return the instance, the port, and id, name and role from the TXT record of all that Avahi shows at once."""
     lines = host.run("avahi-browse", "-rtp", "_pskkey._tcp").stdout.splitlines()
     found = [line.split(";") for line in lines if line.startswith("=")]
-    assert {fields[3] for fields in found} == {f"pskkey-{identifier[:8]}" for identifier in ids.values()}
-    for fields in found:
-        assert fields[8] == "11111"
-        txt = fields[9]
-        name = next(name for name, identifier in ids.items() if f'"id={identifier}"' in txt)
-        assert f'"name={name}"' in txt
-        assert f'"role={"m" if name == group.master.name else "c"}"' in txt
+    return {
+        (fields[3], fields[8], *(next(iter(re.findall(f'"{name}=[^"]*"', fields[9])), "") for name in ADVERTISED))
+        for fields in found
+    }
 
 
 def test_avahi_itself_goes_on(group: Group) -> None:
     first, second, _ = group.hosts
-    assert second.address in first.run("avahi-resolve", "-4", "-n", f"{second.name}.local").stdout
+    resolve = ("avahi-resolve", "-4", "-n", f"{second.name}.local")
+    wait_until(lambda: second.address in first.run(*resolve, check=False).stdout, 15, "Avahi finds another host")
 
 
 def test_mcastpeer_tries_the_group(group: Group) -> None:
     results: dict[str, dict[str, Any]] = {}
 
     def try_out(host: Host) -> None:
-        options = ("--daemon", "--duration", "2", "--json", "--interface", host.address)
+        # Long enough that all three send at the same time, however late one of them begins.
+        options = ("--daemon", "--duration", "6", "--json", "--interface", host.address)
         results[host.name] = json.loads(host.run("mcastpeer", *options).stdout)["peers"][0]
 
     group.on_all(try_out)

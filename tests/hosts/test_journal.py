@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.group import Group, current_key, status
+from tests.hosts.group import DAEMON, Group, current_key, status
 from tests.hosts.host import Host
 
 MEMBER_JOINED = "834ee85d97864982b9a6b5ba22d9984f"
@@ -51,6 +51,4 @@ def test_it_is_plain_words_without_secrets(group: Group) -> None:
 
 def _entries(host: Host, *matches: str) -> list[dict[str, Any]]:
     """Return the daemon's journal entries of this boot (journalctl(1), systemd.journal-fields(7))."""
-    host.run("journalctl", "--sync")
-    options = ("--unit=pskkeyd", "--boot", "--output=json", "--no-pager")
-    return [json.loads(line) for line in host.run("journalctl", *options, *matches).stdout.splitlines()]
+    return [json.loads(line) for line in host.journal(*DAEMON, *matches, output="json").splitlines()]

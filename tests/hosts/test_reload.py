@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hosts.group import CONFIGURATION, Group, current_key, status, unit, write_psk
+from tests.hosts.group import CONFIGURATION, DAEMON, Group, current_key, status, unit, wait_until, write_psk
 from tests.hosts.host import Host
 from tests.hosts.session_managers import traffic
 
@@ -16,13 +16,11 @@ def test_a_reload_applies_what_can_change_and_names_the_rest(group: Group) -> No
     _change(host, "port = 11111", "port = 22222")
     host.run("systemctl", "reload", "pskkeyd")
     assert status(host)["node"]["priority"] == 42
-    said = _journal(host)
+    said = host.journal(*DAEMON).splitlines()
     assert any("[node] priority changed from 100 to 42" in line for line in said)
     assert any("[network] port" in line and "takes effect at the next restart" in line for line in said)
     assert unit(host, "MainPID") == pid
-    group.wait_until_settled()
-    by_name = {member["name"]: member for member in status(group.master)["members"]}
-    assert by_name[host.name]["priority"] == 42
+    wait_until(lambda: _priority_at_master(group, host) == 42, 5, "the master lists the new priority")
 
 
 def test_a_reload_of_a_broken_file_changes_nothing(group: Group) -> None:
@@ -31,7 +29,7 @@ def test_a_reload_of_a_broken_file_changes_nothing(group: Group) -> None:
     _change(host, "priority = 100", 'priority = "best"')
     assert host.run("systemctl", "reload", "pskkeyd", check=False).returncode != 0
     assert (unit(host, "MainPID"), unit(host, "ActiveState")) == (pid, "active")
-    assert any(f"{CONFIGURATION}" in line and "priority" in line for line in _journal(host))
+    assert any(f"{CONFIGURATION}" in line and "priority" in line for line in host.journal(*DAEMON).splitlines())
     after = status(host)
     assert after["node"] == before["node"]
     assert current_key(after)["fingerprint"] == current_key(before)["fingerprint"]
@@ -63,15 +61,16 @@ def test_a_group_moves_to_a_new_psk_without_an_interruption(group: Group) -> Non
     stranger.run("systemctl", "restart", "pskkeyd")
     stranger.run("pskkeyctl", "wait", "--role", "master")
     assert len(status(stranger)["members"]) == 1
-    assert len(status(master)["members"]) == 2
+    wait_until(lambda: len(status(master)["members"]) == 2, 5, "the master lists the stranger no more")
+
+
+def _priority_at_master(group: Group, host: Host) -> int:
+    by_name = {member["name"]: member for member in status(group.master)["members"]}
+    priority: int = by_name[host.name]["priority"]
+    return priority
 
 
 def _change(host: Host, before: str, after: str) -> None:
     configuration = host.read(CONFIGURATION)
     assert before in configuration
     host.write(CONFIGURATION, configuration.replace(before, after))
-
-
-def _journal(host: Host) -> list[str]:
-    host.run("journalctl", "--sync")
-    return host.run("journalctl", "--unit=pskkeyd", "--boot", "--output=cat", "--no-pager").stdout.splitlines()

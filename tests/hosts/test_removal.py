@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import package
-from tests.hosts.group import CONFIGURATION, PSK_FILE, Group, current_key, status, try_status, unit
+from tests.hosts.group import CONFIGURATION, PSK_FILE, Group, current_key, status, try_status, unit, wait_until
 from tests.hosts.session_managers import traffic
 
 pytestmark = pytest.mark.root
@@ -43,7 +43,7 @@ def test_removal_stops_the_daemon_and_keeps_what_the_operator_wrote(group: Group
     assert host.read(PSK_FILE) == group.psk
     assert host.exists(CONFIGURATION)
     rest = [other for other in group.hosts if other is not host]
-    assert all(len(status(other)["members"]) == 2 for other in rest)
+    wait_until(lambda: all(len(status(other)["members"]) == 2 for other in rest), 5, "the others list two")
     assert try_status(host) is None
 
 

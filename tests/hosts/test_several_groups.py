@@ -1,12 +1,12 @@
 """Two groups on the same devices: the template unit pskkeyd@.service beside pskkeyd.service."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
 
-from tests.hosts.group import CONFIGURATION, Group, Status, current_key, status, wait_until
+from tests.hosts.group import CONFIGURATION, Group, current_key, status, try_status, wait_until, why_unsettled
 from tests.hosts.host import Host
+from tests.lab.daemon import Status
 
 pytestmark = pytest.mark.root
 
@@ -44,7 +44,7 @@ def test_a_second_group_lives_beside_the_first(group: Group, second: list[Host])
     second[1].write("/etc/credstore/pskkey.second.psk", psk, mode="0600")
     for host in second:
         host.run("systemctl", "enable", "--now", "pskkeyd@second")
-    wait_until(lambda: all(len(_status(host)["members"]) == 2 for host in second), 15, "the second group is together")
+    _wait_until_together(second)
 
     fingerprints = {current_key(_status(host))["fingerprint"] for host in second}
     assert len(fingerprints) == 1
@@ -54,12 +54,19 @@ def test_a_second_group_lives_beside_the_first(group: Group, second: list[Host])
 
     # A key that was rolled in one is not rolled in the other, and one that is stopped leaves the other alone.
     second[1].run("pskkeyctl", "--socket", CONTROL, "rekey", "--wait")
+    _wait_until_together(second)
     assert {current_key(_status(host))["fingerprint"] for host in second}.isdisjoint(fingerprints)
     for host in second:
         host.run("systemctl", "stop", "pskkeyd@second")
     assert current_key(group.wait_until_settled())["fingerprint"] == first_key["fingerprint"]
 
 
+def _wait_until_together(hosts: list[Host]) -> None:
+    def together() -> bool:
+        return why_unsettled({host.name: try_status(host, "--socket", CONTROL) for host in hosts}) is None
+
+    wait_until(together, 15, "the second group is together")
+
+
 def _status(host: Host) -> Status:
-    shown: Status = json.loads(host.run("pskkeyctl", "--socket", CONTROL, "status", "--json", check=False).stdout)
-    return shown
+    return status(host, "--socket", CONTROL)

@@ -1,7 +1,6 @@
 """What a scenario finds: hosts on a switch, a group's pre-shared key, and daemons on those hosts."""
 
 import random
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from pskkey.psk import generate_psk_line
 from tests.lab.daemon import PSKKEYD, environment
 from tests.lab.group import Group
-from tests.lab.namespaces import Switch, is_stale, own_label, switch
+from tests.lab.namespaces import Switch, own_label, switch
 from tests.lab.service import Service
 
 
@@ -46,13 +45,7 @@ class Laboratory:
 @contextmanager
 def laboratory(seed: int) -> Iterator[Laboratory]:
     """Set up an empty laboratory, and take it down at the end. Needs root."""
-    temporary = Path(tempfile.gettempdir())
-    for left in filter(lambda path: is_stale(path.name), temporary.glob("psk-lab-*")):
-        shutil.rmtree(left, ignore_errors=True)  # another run may be removing it too
-    with (
-        switch() as hosts,
-        tempfile.TemporaryDirectory(prefix=f"{own_label()}-", dir=temporary) as directory,
-    ):
+    with switch() as hosts, tempfile.TemporaryDirectory(prefix=f"{own_label()}-") as directory:
         # Once beforehand, so that no run pays for making the byte code.
         subprocess.run([PSKKEYD, "--version"], check=True, capture_output=True, env=environment())
         yield Laboratory(hosts, Path(directory), seed)

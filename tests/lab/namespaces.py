@@ -6,8 +6,10 @@ after the process that made it; what a dead process has left behind, the next on
 
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ from typing import Final
 
 INTERFACE: Final = "eth0"
 """The interface of every host."""
+
+DIES_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Before a command line: a run that is killed leaves nothing of it behind."""
 
 _NAMED: Final = Path("/run/netns")
 _OWNED: Final = re.compile(r"psk-lab-(\d+)-(\d+)-.+")
@@ -33,7 +38,7 @@ class Host:
     @property
     def command(self) -> tuple[str, ...]:
         """What to put before a command line so that it runs on this host, under the same pid, and dies with us."""
-        return ("nsenter", f"--net={_NAMED / self.namespace}", "--", "setpriv", "--pdeathsig", "KILL", "--")
+        return ("nsenter", f"--net={_NAMED / self.namespace}", "--", *DIES_WITH_US)
 
     def run(self, *command: str) -> str:
         """Run a short command on this host and return what it printed. Raises CalledProcessError."""
@@ -117,10 +122,12 @@ def is_stale(name: str) -> bool:
 
 
 def remove_stale() -> None:
-    """Remove the namespaces that dead processes of ours have left, with all that runs in them."""
+    """Remove what dead processes of ours have left: namespaces, with all that runs in them, and directories."""
     names = [path.name for path in _NAMED.iterdir()] if _NAMED.is_dir() else []
     for name in filter(is_stale, names):
         _remove_namespace(name)
+    for left in [path for path in Path(tempfile.gettempdir()).glob("psk-lab-*") if is_stale(path.name)]:
+        shutil.rmtree(left, ignore_errors=True)  # another run may be removing it too
 
 
 def _remove_namespace(name: str) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.lab.daemon import PSKKEYD, Daemon, Launch, Tables
+from tests.quality.tracked import ROOT
 
-UNIT: Final = Path(__file__).resolve().parents[2] / "systemd" / "pskkeyd.service"
+UNIT: Final = ROOT / "systemd" / "pskkeyd.service"
 FIRST_DESCRIPTOR: Final = 3
 
 _STORE_SIZE: Final = re.compile(r"^FileDescriptorStoreMax=(\d+)$", re.MULTILINE)

@@ -12,12 +12,11 @@ from typing import Final
 from tests.lab.daemon import Daemon, environment
 from tests.lab.group import Failed, Group
 from tests.lab.losses import Notes
+from tests.quality.tracked import ROOT
 
 SETTLE: Final = 1.0
 """Seconds after the last datagram in which it may still arrive."""
 REPORT_WITHIN: Final = 20.0
-
-_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 class _Peer:
@@ -37,7 +36,7 @@ class _Peer:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment(),
-                cwd=_ROOT,
+                cwd=ROOT,
                 start_new_session=True,
             )
         self._said = b""
