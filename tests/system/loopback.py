@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 from pskkey.psk import generate_psk_line
+from tests.lab import namespaces
 from tests.lab.daemon import Daemon, Tables
 from tests.lab.service import Service
 
@@ -11,8 +12,7 @@ PORT = 11111
 MULTICAST_INTERFACE = "127.0.0.1"
 """Where all groups on loopback talk mDNS, past each other."""
 
-DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
-"""Before a command line: a test run that is killed leaves no daemon behind."""
+DIES_WITH_US = namespaces.DIES_WITH_US
 
 
 class Loopback:
