@@ -35,6 +35,10 @@ def _can_boot_hosts() -> bool:
     return all(shutil.which(tool) for tool in ("debootstrap", "systemd-nspawn"))
 
 
+def _has_avahi() -> bool:
+    return all(shutil.which(program) for program in ("avahi-daemon", "avahi-browse", "dbus-daemon"))
+
+
 NEEDS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "bench": ("libwolfssl-dev", _has_wolfssl),
     "bench/test_hosts.py": ("debootstrap systemd-container", _can_boot_hosts),
@@ -44,6 +48,7 @@ NEEDS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "interop/test_tls_wolfssl.py": ("gcc libc6-dev libwolfssl-dev", _can_compile_with_wolfssl),
     "interop/test_tls_legacy_wolfssl.py": ("dpkg-dev autoconf automake libtool make gcc", _can_build_wolfssl),
     "interop/test_tshark.py": ("tshark", lambda: shutil.which("tshark") is not None),
+    "system/test_avahi.py": ("avahi-daemon avahi-utils dbus", _has_avahi),
     "tls/test_wolfssl.py": ("libwolfssl-dev", _has_wolfssl),
     "packaging/test_debian_package.py": ("debootstrap", lambda: shutil.which("debootstrap") is not None),
     "packaging/test_units.py": ("debootstrap", lambda: shutil.which("debootstrap") is not None),

@@ -14,7 +14,7 @@ from tests.system.avahi import Avahi, Found, avahi_on
 NODES = 3
 SERVICE = "_pskkey._tcp"
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("as_root", "avahi_installed")]
+pytestmark = pytest.mark.root
 
 
 async def test_avahi_lists_every_node_with_its_txt_record() -> None:

@@ -196,7 +196,6 @@ async def test_hang_up_reads_the_psk_file_again(loopback: Loopback) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.usefixtures("as_root")
 async def test_it_runs_as_an_ordinary_user(loopback: Loopback) -> None:
     loopback.directory.chmod(0o755)
     daemons = [loopback.daemon(name, prefix=as_ordinary_user()) for name in ("n1", "n2")]

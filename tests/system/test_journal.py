@@ -231,7 +231,6 @@ def with_journal_at(directory: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.root
-@pytest.mark.usefixtures("as_root")
 async def test_a_daemon_tells_the_journal_of_all_that_happens(loopback: Loopback) -> None:
     directory = loopback.directory / "journal"
     directory.mkdir()
@@ -298,7 +297,6 @@ def check(entry: Entry) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.usefixtures("as_root")
 async def test_why_it_cannot_start_is_an_event_too(loopback: Loopback) -> None:
     directory = loopback.directory / "journal"
     directory.mkdir()

@@ -14,7 +14,6 @@ from tests.system.test_pskkeyctl import run
 
 
 @pytest.mark.root
-@pytest.mark.usefixtures("as_root")
 async def test_commands_are_told_with_who_gave_them(loopback: Loopback) -> None:
     loopback.directory.chmod(0o755)
     directory = loopback.directory / "journal"

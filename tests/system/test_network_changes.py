@@ -13,11 +13,11 @@ from tests.lab.group import Group
 from tests.lab.namespaces import INTERFACE, Host, Switch, switch
 from tests.system.reloading import until
 
-pytestmark = pytest.mark.usefixtures("as_root")
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def hosts(as_root: None) -> Iterator[Switch]:  # noqa: ARG001
+def hosts() -> Iterator[Switch]:
     with switch(2) as made:
         yield made
 

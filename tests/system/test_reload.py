@@ -186,7 +186,6 @@ async def test_limits_and_suite_apply_to_what_comes_next(loopback: Loopback) -> 
 
 
 @pytest.mark.root
-@pytest.mark.usefixtures("as_root")
 async def test_a_group_that_a_socket_cannot_be_given_to_is_told(loopback: Loopback) -> None:
     # In a user namespace of its own there is no group but that of root (user_namespaces(7)).
     prefix = (*DIES_WITH_US, "unshare", "--user", "--map-root-user", "--")
@@ -214,7 +213,6 @@ with socket.socket(socket.AF_UNIX) as keys:
 
 
 @pytest.mark.root
-@pytest.mark.usefixtures("as_root")
 async def test_who_may_fetch_keys_no_more_has_to_go(loopback: Loopback) -> None:
     loopback.directory.chmod(0o755)
     daemon = await one_daemon(loopback, {"handoff": {"users": [USER], "groups": []}})
