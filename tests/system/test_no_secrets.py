@@ -165,11 +165,14 @@ def finish(*command: str | Path) -> tuple[int, bytes]:
 
 
 @contextmanager
-def running(*command: str) -> Iterator[int]:
-    """Run a command during the block; give its pid."""
-    with subprocess.Popen(command) as process:
+def sleeping(*prefix: str) -> Iterator[int]:
+    """Run sleep(1) behind a prefix during the block; give its pid as soon as the prefix has made way for it."""
+    with subprocess.Popen([*prefix, "sleep", "60"]) as process:
         try:
-            time.sleep(0.3)  # until what stands before the program proper has made way for it
+            deadline = time.monotonic() + 10
+            while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
+                assert time.monotonic() < deadline, prefix
+                time.sleep(0.01)
             yield process.pid
         finally:
             process.kill()
@@ -198,7 +201,7 @@ async def test_a_crash_leaves_no_core_dump(loopback: Loopback, number: signal.Si
     prefix = ("prlimit", f"--core={hard_core_limit()}", "env", "--chdir", str(where))
     if hard_core_limit() != "0":
         # What an ordinary program does there, so that we would see it.
-        with running(*prefix, "sleep", "60") as pid:
+        with sleeping(*prefix) as pid:
             assert crash(pid, number) == os.CLD_DUMPED
         for core in where.iterdir():
             core.unlink()
@@ -213,7 +216,6 @@ async def test_a_crash_leaves_no_core_dump(loopback: Loopback, number: signal.Si
 
 
 @pytest.mark.root
-@pytest.mark.usefixtures("as_root")
 async def test_the_memory_is_closed_to_other_processes_of_its_user(loopback: Loopback) -> None:
     """A process that is not dumpable belongs to root in /proc, whoever runs it (proc(5))."""
     loopback.directory.chmod(0o755)
@@ -224,7 +226,7 @@ async def test_the_memory_is_closed_to_other_processes_of_its_user(loopback: Loo
     await Group([daemon]).together(15)
     memory = Path(f"/proc/{daemon.pid}/mem")
     assert owner(memory) == 0
-    with running(*as_ordinary_user(), "sleep", "60") as pid:
+    with sleeping(*as_ordinary_user()) as pid:
         assert owner(Path(f"/proc/{pid}/mem")) == UID
     returncode, said = finish(*as_ordinary_user(), "head", "-c1", memory)
     assert returncode != 0

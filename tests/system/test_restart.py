@@ -5,7 +5,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -72,6 +72,17 @@ async def session_manager(daemon: Daemon) -> AsyncIterator[list[KeyState]]:
             await asyncio.gather(following, return_exceptions=True)
 
 
+async def at_rest(told: Mapping[str, list[KeyState]]) -> dict[str, int]:
+    """Wait until nothing more is told to session managers; return how much was."""
+    deadline = time.monotonic() + WITHIN
+    said: dict[str, int] = {}
+    while said != (found := {name: len(states) for name, states in told.items()}):
+        assert time.monotonic() < deadline, said
+        said = found
+        await asyncio.sleep(1.0)
+    return said
+
+
 def has_its_sender(status: Status) -> bool:
     """Tell whether a session manager that sends is attached."""
     return any(session["sender"] for session in status["sessions"])
@@ -105,9 +116,8 @@ async def test_a_member_that_was_killed_comes_back_with_its_lease_and_nothing_ro
     group.start()
     async with AsyncExitStack() as stack:
         told = {service.name: await stack.enter_async_context(session_manager(service)) for service in services}
-        await asyncio.sleep(1.0)
+        said = await at_rest(told)
         _, before = await group.together(WITHIN)
-        said = {name: len(states) for name, states in told.items()}
         (killed, *_) = group.of(before, role)
         await start_again(killed, signal.SIGKILL)
         await group.together(WITHIN)
