@@ -214,6 +214,17 @@ def test_a_key_of_ones_own_half_that_is_only_read_makes_way_for_one_in_use_of_it
     assert [e.key for e in ring.entries] == [key(903), key(904)]
 
 
+def test_what_superseded_ones_own_halfs_key_at_one_master_does_not_at_the_next() -> None:
+    ring = Keyring(Timing())
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(1, 902, send=True)), 1.0, 3.0)
+    ring.adopt(state(entry(2, 903, send=True)), 1.5, 3.0)
+    ring.adopt(state(entry(1, 904, send=True)), 2.0, 3.0)
+    ring.follow_tick(3.5)
+    assert ring.current is not None
+    assert ring.current.key == key(901), "the fellows that are still on their way can read no other"
+
+
 def test_an_epoch_is_not_given_out_twice_however_far_others_are_ahead() -> None:
     ring = Keyring(Timing())
     ring.lead(0.0)

@@ -23,6 +23,8 @@ class OwnHalf:
         self.lease = saved.own_lease
         self.until_above = saved.own_until_above
         """The epoch above which a key supersedes it."""
+        self._is_left = False
+        """Those whom we follow have gone on from it to another key."""
         self._is_superseded = False
         self._goes_over_at = 0.0
         self._is_listed = False
@@ -70,9 +72,9 @@ class OwnHalf:
             own = HeldEntry(mine.epoch, mine.key, Turn.CURRENT, now)
             self.lease = lease
             self.until_above = latest((mine.epoch, sending))
-            self._is_superseded = is_known
-        self._is_superseded |= before is not None and was_listed and not self._is_listed
-        self._is_superseded |= is_above(sending, self.until_above)
+            self._is_left = is_known
+        self._is_left |= before is not None and was_listed and not self._is_listed
+        self._is_superseded = self._is_left or is_above(sending, self.until_above)  # by this master, not by one before
         if self._is_superseded and now >= misses_until:
             own.turn, own.since = Turn.PREVIOUS, now
         elif any(e.turn is Turn.NEXT and is_above(e.epoch, self.until_above) for e in news):
