@@ -32,7 +32,10 @@ LARGE = (250, 260)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `error` is None if every invariant held. `mute`: how often senders fell mute, by reason."""
+    """How a run ended: `error` is None if every invariant held.
+
+    `mute`: how often senders fell mute, by reason; `excused`: how often a datagram need not be readable, by reason.
+    """
 
     seed: int
     nodes: int
@@ -40,6 +43,7 @@ class Outcome:
     error: str | None
     transcript: tuple[str, ...]
     mute: Counter[str] = field(default_factory=Counter)
+    excused: Counter[str] = field(default_factory=Counter)
 
 
 class Run:
@@ -134,4 +138,5 @@ def run(seed: int, nodes: int | None = None, kind: Kind | None = None) -> Outcom
         one.go()
     except Broken as broken:
         error = str(broken)
-    return Outcome(seed, one.size, one.kind.name, error, tuple(one.world.transcript), one.traffic.mute)
+    traffic = one.traffic
+    return Outcome(seed, one.size, one.kind.name, error, tuple(one.world.transcript), traffic.mute, traffic.excused)

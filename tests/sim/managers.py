@@ -58,6 +58,8 @@ class Managers:
         self._by_session: dict[Session, SessionManager] = {}
         self.on: dict[Host, list[SessionManager]] = {}
         """Those that run, by host."""
+        self.epochs: dict[str, int] = {}
+        """The epoch of each key that any was told of, by its fingerprint."""
         self.changed: list[Callable[[SessionManager, frozenset[str], tuple[str, int] | None], None]] = []
         self.gone: list[Callable[[SessionManager], None]] = []
         world.started.append(self._daemon_started)
@@ -179,6 +181,7 @@ class Managers:
             case Send(session, KeyState() as state) if (manager := self._by_session.get(session)) is not None:
                 encode(state)
                 prints = tuple((e.epoch, e.key.fingerprint) for e in state.entries)
+                self.epochs |= {e.key.fingerprint: e.epoch for e in state.entries}
                 marked = next((e.key.fingerprint for e in state.entries if e.send), None)
                 sends = None if marked is None or state.sender_id is None else (marked, state.sender_id)
                 install = partial(self._install, manager, session, host.incarnation, prints, sends)

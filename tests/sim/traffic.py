@@ -7,7 +7,8 @@ other. From then on every datagram must be readable at its receiver, while it is
 whatever happens to others: masters die, keys roll, halves merge. The link ends when one of the two devices or daemons
 dies, sleeps or finds its clock ahead, when it has to listen for a group anew, when a process ends, or when somebody can
 reach one of the two and not the other. So a key is neither sent with too early nor dropped too soon. Who installs
-slowly is waited for until the activation deadline, as is everybody.
+slowly is waited for until the activation deadline, as is everybody. Excused, and counted, is a receiver that has no
+room for a key among its three, or holds another one of its epoch.
 
 Members of one master, undisturbed for `SETTLED_AFTER`, must be linked. And a sender falls mute only for a reason: its
 daemon was told of a restart, or of a lease that is not its own any more.
@@ -64,8 +65,10 @@ class Traffic:
         """How often a sender fell mute, by the reason."""
         self.lapsed = 0
         """How often a node went back to listening."""
-        self.crowded = 0
-        """How often a datagram could not be read by who holds three keys, and all newer ones."""
+        self._made_way: dict[SessionManager, set[str]] = {}
+        """By receiver: the keys that it could not hold beside another one of their epoch."""
+        self.excused: Counter[str] = Counter()
+        """How often a datagram could not be read, and need not be, by the reason."""
         self._used_since: dict[str, float] = {}
         self._joined_at: dict[Host, float] = {}
         self.managers.changed.append(self._installed)
@@ -139,8 +142,10 @@ class Traffic:
         for key in used:
             if key in receiver.knows or not self.strict or self._was_too_slow(receiver, key, now):
                 continue
-            if self._has_no_room(sender, receiver, key):
-                self.crowded += 1
+            if self._is_ambiguous(receiver, key):
+                self.excused["with another key of that epoch"] += 1
+            elif self._has_no_room(sender, receiver, key):
+                self.excused["without room for it"] += 1
             else:
                 held = ", ".join(sorted(self._name(k) for k in receiver.knows)) or "none"
                 raise Broken(
@@ -157,6 +162,13 @@ class Traffic:
         if not receiver.lag or receiver.awaited_since is None or receiver.awaited_since > distributed:
             return bool(receiver.lag)
         return now - distributed >= receiver.host.timing.activation_deadline * 0.99
+
+    def _is_ambiguous(self, receiver: SessionManager, key: str) -> bool:
+        """A record names its key by the epoch: of two keys of one epoch, from two halves, one makes way for good."""
+        epochs, gone = self.managers.epochs, self._made_way.setdefault(receiver, set())
+        if any(epochs[known] == epochs[key] for known in receiver.knows):
+            gone.add(key)
+        return key in gone
 
     def _has_no_room(self, sender: SessionManager, receiver: SessionManager, key: str) -> bool:
         """Three keys are the most; where halves meet that have rolled again and again, one of the oldest must go.
@@ -292,6 +304,7 @@ class Traffic:
         for other in self._links.pop(manager, ()):
             self._links[other].pop(manager, None)
         self._stopped.pop(manager, None)
+        self._made_way.pop(manager, None)
 
     def _host_disturbed(self, host: Host) -> None:
         for manager in self.managers.on.get(host, []):
