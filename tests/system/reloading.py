@@ -3,11 +3,9 @@
 import asyncio
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from tests.lab.daemon import Daemon, Status, to_toml
-from tests.lab.group import Group
-from tests.system.loopback import Loopback
+from tests.lab.daemon import Daemon, to_toml
 
 type Edits = Mapping[str, Mapping[str, object]]
 
@@ -42,32 +40,3 @@ def edit(daemon: Daemon, edits: Edits) -> None:
     new = daemon.config.with_suffix(".new")
     new.write_text("\n".join(lines) + "\n")
     new.replace(daemon.config)
-
-
-async def in_order(daemons: Sequence[Daemon]) -> Group:
-    """Start daemons so that the first is the master, and wait until they are a group."""
-    first, *others = daemons
-    first.start()
-    await Group([first]).together(20)
-    for daemon in others:
-        daemon.start()
-    group = Group(daemons)
-    await group.together(20)
-    return group
-
-
-async def status_of(daemon: Daemon) -> Status:
-    """Return its status, which it must tell."""
-    status = await daemon.status()
-    assert status is not None
-    return status
-
-
-async def one_daemon(
-    loopback: Loopback, edits: Edits | None = None, environment: Mapping[str, str] | None = None
-) -> Daemon:
-    """Start a daemon and wait until it is master of itself."""
-    daemon = loopback.daemon("n1", edits)
-    daemon.start(environment or {})
-    await Group([daemon]).together(10)
-    return daemon

@@ -1,6 +1,5 @@
 """What reaches systemd's journal: the fields of each event, its fixed id, and nothing that would hold the daemon up."""
 
-import asyncio
 import io
 import logging
 import os
@@ -21,16 +20,13 @@ from pskkey.logs import MAX_MESSAGE, JournalHandler, is_journal
 from pskkey.psk import load_psk
 from pskkey.watcher import AsyncKeyWatcher
 from pskkey.wire.advert import advert_key
-from tests.lab.daemon import Daemon
 from tests.lab.group import Group
-from tests.system.journal_socket import Entry, JournalSocket
+from tests.system.journal_entries import check, told, under_journal, with_journal_at
+from tests.system.journal_socket import JournalSocket
 from tests.system.leaks import leaks
-from tests.system.loopback import DIES_WITH_US, Loopback
+from tests.system.loopback import Loopback
 
 LOG = logging.getLogger("pskkey")
-COMMON = {"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"}
-OF_EVENTS = {"MESSAGE_ID", *(f"PSKKEY_{name}" for name in ("GROUP", "NODE", "ROLE", "TERM", "EPOCH"))}
-
 IDS = {
     "ROLE_CHANGED": "2d59f10e830b4086b0ad8ebbfd495d91",
     "ELECTED": "9b19c27c040943cb8f19337dd835fe8b",
@@ -214,22 +210,6 @@ def test_only_a_standard_error_that_leads_there_is_the_journal(tmp_path: Path) -
     assert not is_journal(io.StringIO(), environ)
 
 
-def under_journal(daemon: Daemon) -> dict[str, str]:
-    """Let a daemon believe that its log is the journal's stream; return the environment that says so."""
-    log = daemon.directory / "log"
-    log.touch()
-    found = log.stat()
-    return {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
-
-
-def with_journal_at(directory: Path) -> tuple[str, ...]:
-    """Return what to put before a command line so that it sees `directory` as /run/systemd/journal. Needs root."""
-    steps = (
-        'mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/journal; mount --bind "$0" /run/systemd/journal; exec "$@"'
-    )
-    return (*DIES_WITH_US, "unshare", "--mount", "sh", "-ec", steps, str(directory))
-
-
 @pytest.mark.root
 async def test_a_daemon_tells_the_journal_of_all_that_happens(loopback: Loopback) -> None:
     directory = loopback.directory / "journal"
@@ -275,25 +255,6 @@ async def test_a_daemon_tells_the_journal_of_all_that_happens(loopback: Loopback
         assert fields.items() <= by_id[IDS[event]].items(), event
     assert not master.log
     assert not client.log
-
-
-async def told(said: list[Entry], text: str, after: int = 0) -> None:
-    """Wait until the journal was told this, after so many entries."""
-    deadline = time.monotonic() + 10
-    while not any(text in entry["MESSAGE"] for entry in said[after:]):
-        assert time.monotonic() < deadline, [entry["MESSAGE"] for entry in said[-5:]]
-        await asyncio.sleep(0.02)
-
-
-def check(entry: Entry) -> None:
-    """An entry has the fields of its row, and no others."""
-    if "MESSAGE_ID" not in entry:
-        assert entry.keys() == COMMON
-        return
-    (row,) = (row for row in EVENTS.values() if row.message_id == entry["MESSAGE_ID"])
-    own = {f"PSKKEY_{name.upper()}" for name in row.fields.split()}
-    assert entry.keys() <= COMMON | OF_EVENTS | own, entry
-    assert entry.keys() >= COMMON | OF_EVENTS - {"PSKKEY_EPOCH"}, entry
 
 
 @pytest.mark.root

@@ -6,11 +6,12 @@ import sys
 
 import pytest
 
+from pskkey.journal import EVENTS, DaemonEvent
+from tests.system.journal_entries import check, told, under_journal, with_journal_at
 from tests.system.journal_socket import JournalSocket
 from tests.system.loopback import Loopback
 from tests.system.ordinary_user import UID, as_ordinary_user
-from tests.system.test_journal import IDS, check, told, under_journal, with_journal_at
-from tests.system.test_pskkeyctl import run
+from tests.system.pskkeyctl_process import run
 
 
 @pytest.mark.root
@@ -36,8 +37,8 @@ async def test_commands_are_told_with_who_gave_them(loopback: Loopback) -> None:
         size = len(said)
         assert (await run(daemon, "rekey"))[0] == 0
         await told(said, "Rekey, asked for by user 0", size)
-    given = [entry for entry in said if entry.get("MESSAGE_ID") == IDS["COMMANDED"]]
-    denied = [entry for entry in said if entry.get("MESSAGE_ID") == IDS["COMMAND_DENIED"]]
+    given = [entry for entry in said if entry.get("MESSAGE_ID") == EVENTS[DaemonEvent.COMMANDED].message_id]
+    denied = [entry for entry in said if entry.get("MESSAGE_ID") == EVENTS[DaemonEvent.COMMAND_DENIED].message_id]
     for entry in (*given, *denied):
         check(entry)
     by_root = "asked for by user 0 (process {PSKKEY_PID})"

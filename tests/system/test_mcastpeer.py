@@ -7,7 +7,7 @@ import sys
 
 from pskkey.watcher import AsyncKeyWatcher
 from tests.system.loopback import Loopback
-from tests.system.test_pskkeyctl import run
+from tests.system.pskkeyctl_process import run
 
 TOOL = (sys.executable, "-m", "pskkey.tools.mcastpeer")
 

@@ -6,9 +6,9 @@ import time
 from pskkey.psk import generate_psk_line
 from tests.lab.daemon import Daemon
 from tests.system.loopback import Loopback
-from tests.system.reloading import in_order, reload
-from tests.system.test_psk_rotation import nodes, psk_of
-from tests.system.test_pskkeyctl import run
+from tests.system.pskkeyctl_process import run
+from tests.system.reloading import reload
+from tests.system.starting import in_order, nodes, psk_of
 
 
 async def shown(master: Daemon, wanted: dict[str, str | None]) -> None:

@@ -18,7 +18,8 @@ from pskkey.psk import generate_psk_line, load_psk
 from tests.lab.daemon import PSKKEYD, Control, Daemon, Status
 from tests.lab.group import key_of
 from tests.system.loopback import PORT, Loopback
-from tests.system.reloading import edit, in_order, reload, until
+from tests.system.reloading import edit, reload, until
+from tests.system.starting import in_order, nodes, psk_of
 
 RATE = 50.0
 _PAYLOAD = struct.Struct(">BI")
@@ -90,22 +91,6 @@ class Watch:
     def state(status: Status) -> tuple[object, ...]:
         """Return what must not change."""
         return (status["node"]["name"], status["role"], status["term"], key_of(status), status["sender_id"])
-
-
-def nodes(loopback: Loopback, line: str, count: int = 3) -> list[Daemon]:
-    """Return daemons, each with a PSK file of its own."""
-    daemons = []
-    for number in range(count):
-        psk = loopback.directory / f"psk{number}"
-        psk.touch(0o600)
-        psk.write_text(line)
-        tables: dict[str, dict[str, object]] = {"node": {"priority": 200 - number}, "psk": {"file": str(psk)}}
-        daemons.append(loopback.daemon(f"n{number}", tables))
-    return daemons
-
-
-def psk_of(daemon: Daemon) -> Path:
-    return daemon.directory.with_name(f"psk{daemon.name[1:]}")
 
 
 async def key_client(address: str, psk: Path) -> int:

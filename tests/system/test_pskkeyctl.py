@@ -4,59 +4,11 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
-from tests.lab.daemon import Daemon, environment
 from tests.lab.group import Group
 from tests.system.loopback import Loopback
-from tests.system.reloading import in_order
-
-PSKKEYCTL = Path(sys.executable).with_name("pskkeyctl")
-
-
-@asynccontextmanager
-async def started(daemon: Daemon, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        PSKKEYCTL, "--socket", daemon.control_socket, *arguments,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def run(daemon: Daemon, *arguments: str) -> tuple[int | None, str, str]:
-    async with started(daemon, *arguments) as process:
-        output, errors = await asyncio.wait_for(process.communicate(), 40)
-        return process.returncode, output.decode(), errors.decode()
-
-
-async def event(process: asyncio.subprocess.Process, **wanted: object) -> dict[str, object]:
-    """Return the next event of a monitor that has these values."""
-    assert process.stdout is not None
-    while True:
-        said: dict[str, object] = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
-        assert said["schema"] == 1
-        assert "time" in said
-        if wanted.items() <= said.items():
-            return said
-
-
-async def group_of(loopback: Loopback, count: int, dead_after: float = 1.5) -> tuple[Daemon, ...]:
-    """Start daemons of which the first will be the master, and wait until they are a group."""
-    daemons = tuple(
-        loopback.daemon(f"n{n}", {"node": {"priority": 200 - n}, "election": {"dead_after": dead_after}})
-        for n in range(count)
-    )
-    await in_order(daemons)
-    return daemons
+from tests.system.pskkeyctl_process import event, run, started
+from tests.system.starting import group_of
 
 
 async def test_rekey_waits_for_the_new_key(loopback: Loopback) -> None:

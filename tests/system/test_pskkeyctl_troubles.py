@@ -6,7 +6,8 @@ import re
 import signal
 
 from tests.system.loopback import MULTICAST_INTERFACE, Loopback
-from tests.system.test_pskkeyctl import event, group_of, run, started
+from tests.system.pskkeyctl_process import event, run, started
+from tests.system.starting import group_of
 
 
 async def test_a_restarted_daemon_is_no_reason_to_say_that_members_left(loopback: Loopback) -> None:

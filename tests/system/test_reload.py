@@ -15,7 +15,8 @@ from tests.lab.group import Group
 from tests.system.loopback import DIES_WITH_US, Loopback
 from tests.system.notify_socket import NotifySocket
 from tests.system.ordinary_user import USER, as_ordinary_user
-from tests.system.reloading import edit, in_order, one_daemon, reload, status_of, until
+from tests.system.reloading import edit, reload, until
+from tests.system.starting import in_order, one_daemon, status_of
 
 
 async def test_what_changes_at_run_time_and_what_needs_a_restart_is_told_by_name(loopback: Loopback) -> None:

@@ -14,7 +14,8 @@ import pytest
 from tests.lab.daemon import Daemon
 from tests.system.loopback import Loopback
 from tests.system.notify_socket import NotifySocket
-from tests.system.reloading import edit, one_daemon, reload, status_of, until
+from tests.system.reloading import edit, reload, until
+from tests.system.starting import one_daemon, status_of
 
 ATTEMPTS = 5
 """How often a test tries to be there at the right moment: a busy machine may hold it up for longer than that lasts."""

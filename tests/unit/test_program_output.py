@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.quality.programs import MODULES
-from tests.unit.test_pskkeyctl import MASTER, daemon
+from tests.unit.pskkeyctl_process import MASTER, daemon
 
 from pskkey import __version__
 

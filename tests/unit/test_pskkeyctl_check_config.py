@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.system.ordinary_user import as_ordinary_user
 from tests.unit.other_user import let_everybody_enter
-from tests.unit.test_pskkeyctl import Result, run
+from tests.unit.pskkeyctl_process import Result, run
 
 INSTALLED = """
 mount -t tmpfs tmpfs /mnt

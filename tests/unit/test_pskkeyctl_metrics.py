@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tests.unit.test_pskkeyctl import CLIENT, LISTENING, MASTER, daemon, run
+from tests.unit.pskkeyctl_process import CLIENT, LISTENING, MASTER, daemon, run
 
 from pskkey.core.actions import NoticeKind
 from pskkey.tools.metrics import COUNTERS

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.unit.test_pskkeyctl import Result, run
+from tests.unit.pskkeyctl_process import Result, run
 
 from pskkey.psk import load_psk
 

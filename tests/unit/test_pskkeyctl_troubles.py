@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.unit.test_pskkeyctl import MASTER, daemon, run
+from tests.unit.pskkeyctl_process import MASTER, daemon, run
 
 
 async def test_troubles_are_shown_as_long_as_they_last_and_a_day_longer(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.unit.test_pskkeyctl import MASTER, daemon, run
+from tests.unit.pskkeyctl_process import MASTER, daemon, run
 
 
 @pytest.mark.parametrize(
