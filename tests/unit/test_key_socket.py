@@ -199,7 +199,7 @@ async def test_consumer_that_asks_but_never_reads_is_held_back(tmp_path: Path) -
     assert 0 < count < 20000, "no request is read while answers wait"
     await other.send(encode(KeyRequest()))
     assert await other.receive() == KeyResponse(KEY)
-    await asyncio.wait_for(sockets.stop(), 1)
+    await asyncio.wait_for(sockets.stop(), 5)
 
 
 async def test_consumer_with_too_much_to_read_is_cut_off(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ async def test_rubbish_and_errors_lead_to_a_new_connection(daemon: Daemon, watch
     await watcher.reach(daemon)
     daemon.say(ErrorMessage("busy", "too many consumers"))
     with pytest.raises(TimeoutError, match=r"keys\.sock: no key state: the daemon says: too many consumers"):
-        await watcher.wait(0.03)
+        await watcher.wait(0.5)
     await watcher.reach(daemon)
     daemon.say(state(1))
     assert await watcher.wait() == state(1)
@@ -221,7 +221,7 @@ async def test_denial_after_the_first_state_is_waited_out(daemon: Daemon, watche
 async def test_daemon_may_come_later(tmp_path: Path, kind: type[KeyWatcher] | type[AsyncKeyWatcher]) -> None:
     watcher = Watcher(kind(tmp_path / "later.sock"))
     with pytest.raises(TimeoutError, match=r"later\.sock: no key state: No such file or directory"):
-        await watcher.wait(0.1)
+        await watcher.wait(0.5)
     daemon = Daemon(tmp_path / "later.sock")
 
     def serve() -> None:
