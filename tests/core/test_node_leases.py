@@ -28,7 +28,7 @@ def test_a_configured_id_is_honoured_and_a_clash_is_told_once() -> None:
     actions = door.accept(2, sender("22222222", wanted=42))
     assert leased(actions) not in (42, None)
     (text,) = notices(NoticeKind.SENDER_ID_TAKEN, actions)
-    assert "n2 has node.sender_id = 42" in text
+    assert "n2 is configured with [node] sender_id = 42" in text
     assert "n1 has 42" in text
     assert not notices(NoticeKind.SENDER_ID_TAKEN, door.wait(1.0))
 
@@ -38,7 +38,7 @@ def test_a_client_says_that_it_has_not_got_the_id_of_its_configuration() -> None
     session = door.become_client()
     state = KeyState(9, frozenset({0, 9}), (KeyEntry(1, key(901), send=True),))
     (text,) = notices(NoticeKind.SENDER_ID_TAKEN, door.receive(session, state))
-    assert "node.sender_id = 7" in text
+    assert "[node] sender_id = 7" in text
     assert "9 is leased" in text
     assert not notices(NoticeKind.SENDER_ID_TAKEN, door.receive(session, state))
     mine = replace(state, sender_id=7)

@@ -266,5 +266,5 @@ class Conversation:
             return
         self._duplicate_told = now
         own = self._settings.me.id
-        text = f"node id {own} is also claimed elsewhere: {other}; set a different node.id on one of them"
+        text = f"node id {own} is also claimed elsewhere: {other}; set another [node] id on one of them"
         self._out.append(Notice(NoticeKind.DUPLICATE_ID, text))

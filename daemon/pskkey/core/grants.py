@@ -86,9 +86,7 @@ class Grants:
             text = f"no sender id is left for {member.name}: all {SENDER_IDS} are in use; it receives, but cannot send"
         elif member.sender_id not in (None, got):
             kind = NoticeKind.SENDER_ID_TAKEN
-            text = (
-                f"{member.name} has node.sender_id = {member.sender_id} in its configuration, but {got} is leased to it"
-            )
+            text = f"{member.name} is configured with [node] sender_id = {member.sender_id}, but {got} is leased to it"
             holder = self.leases.holder(member.sender_id)
             names = {m.id: m.name for m in self._group().members}
             text += (

@@ -31,7 +31,7 @@ class KeyNotices:
     def leased(self, wanted: int | None, got: int | None) -> None:
         """The master has leased us the sender id `got`; `wanted` is the one that our configuration names."""
         if got not in (None, self._lease) and wanted not in (None, got):
-            text = f"node.sender_id = {wanted} of our configuration is another node's: {got} is leased to us instead"
+            text = f"[node] sender_id = {wanted} of our configuration is another node's: {got} is leased to us instead"
             self._out.append(Notice(NoticeKind.SENDER_ID_TAKEN, text, {"sender_id": str(got)}))
         self._lease = got
 

@@ -235,12 +235,12 @@ class Members:
         if join.group != self._settings.group:
             return ErrorMessage("wrong_group", f"this is group {self._settings.group!r}, not {join.group!r}")
         if join.member.id == self._settings.me.id:
-            return ErrorMessage("duplicate_id", f"node id {join.member.id} is the master's own; set node.id on one")
+            return ErrorMessage("duplicate_id", f"node id {join.member.id} is the master's own; set [node] id on one")
         for other in self._joined.values():
             if other.member.id == join.member.id and other.session != session and other.join.instance != join.instance:
                 alive = now < other.deadline - self._settings.timing.dead_after / 2
                 if alive:
-                    text = f"node id {join.member.id} is in use by {other.member.name}, alive; set node.id on one"
+                    text = f"node id {join.member.id} is in use by {other.member.name}, alive; set [node] id on one"
                     return ErrorMessage("duplicate_id", text)
         # Its former session makes way for this one, and those who are to come over have their places.
         others = (self.ids | self._awaited) - {join.member.id}
