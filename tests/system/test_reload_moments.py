@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import batched
 
 import pytest
 
@@ -49,9 +50,9 @@ async def test_a_file_that_is_being_written_is_waited_for(loopback: Loopback) ->
         size = len(daemon.log)
         with daemon.config.open("w") as file:  # what an editor does that writes in place
             rests = Rests()
-            for number, line in enumerate(lines):
+            for number, part in enumerate(batched(lines, 2, strict=False)):
                 with rests.end():
-                    file.write(line)
+                    file.writelines(part)
                     file.flush()
                 if number == 0:
                     daemon.signal(signal.SIGHUP)
