@@ -135,7 +135,7 @@ def _namespaces(label: str) -> list[str]:
 
 
 def _wait_for_processes(label: str, count: int) -> list[int]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         pids = [
             int(pid)
