@@ -53,8 +53,6 @@ def start_daemons(unused_tcp_port: int) -> Iterator[StartDaemons]:
                     "node": {"priority": 200 - number},
                     "network": dict(network),
                     "psk": {"file": str(psk)},
-                    # The others find a group, and on a busy machine they may not hear of it within a second.
-                    "election": {"discovery_window": 10.0 if number else 1.0},
                     "key": {"suite": suite.name, "retire_after": RETIRE_AFTER},
                 }
                 daemons.append(Daemon(directory / f"n{number + 1}", tables))

@@ -14,7 +14,6 @@ from pskkey import AsyncKeyWatcher, Suite
 from pskkey.mcast import MulticastEndpoint
 from tests.interop.members import INTERFACE, RATE, CMember, Place, PythonMember, StartDaemons, Tally, Wire
 from tests.lab.daemon import Daemon
-from tests.system.reloading import edit
 
 A_WHILE = 0.3
 """Seconds in which a member sends a good number of datagrams."""
@@ -157,9 +156,6 @@ async def test_nothing_is_lost_when_the_master_dies(
         await master.ended()
         await members[0].says("keys.sock: *")
         await asyncio.sleep(1.5)  # the others have another master by now
-        # What is shown here is the key of who comes back to a group. On a busy machine it may not hear of that group
-        # within a second, and would come back with a group of its own.
-        edit(master, {"election": {"discovery_window": 10.0}})
         master.start()
         for member in members:
             await member.says("epoch 2: sending as sender *", "epoch 1: dropped, sent *", within=15)
