@@ -51,6 +51,13 @@ HOST_TTL = 120
 REPEAT_AFTER = (0.25, 1.0)
 """Seconds after a change at which it is announced again, for those who missed it (RFC 6762 section 8.3)."""
 
+SAID_AGAIN_AFTER = (0.7, 1.4)
+"""Seconds after a beacon of the master at which it is repeated.
+
+Beacons come every 2 s. So who listens for a second hears one, also on a machine that is too busy for the questions and
+answers of mDNS, or where another program on port 5353 gets the answers.
+"""
+
 LOOK_EVERY = 3.0
 """Seconds between two looks at the machine's addresses."""
 
@@ -219,9 +226,17 @@ class Discovery:
         if self._zeroconf is None or not advert.addresses:
             return
         active = self._psk().active.key
-        if self._info is not None and self._signed == (advert, active):
-            self._announce()  # what is only said again needs no repeats of its own
-            return
+        if self._info is None or self._signed != (advert, active):
+            self._register(self._zeroconf.zeroconf, advert, active)
+            repeats = REPEAT_AFTER
+        else:
+            repeats = SAID_AGAIN_AFTER
+        self._announce()
+        self._cancel_repeats()
+        loop = asyncio.get_running_loop()
+        self._repeats = [loop.call_later(delay, self._announce) for delay in repeats]
+
+    def _register(self, zeroconf: Zeroconf, advert: Advert, active: Secret) -> None:
         self._signed = (advert, active)
         pairs = encode_advert(advert, advert_key(active))
         self._own_signatures.append(pairs["sig"].encode())
@@ -235,7 +250,6 @@ class Discovery:
             host_ttl=HOST_TTL,
             other_ttl=HOST_TTL,
         )
-        zeroconf = self._zeroconf.zeroconf
         registry = zeroconf.registry
         if self._info is None:
             registry.async_add(info)
@@ -243,10 +257,6 @@ class Discovery:
             registry.async_update(info)
         self._info = info
         self._broadcast = partial(zeroconf.async_send, zeroconf.generate_service_broadcast(info, None))
-        self._announce()
-        self._cancel_repeats()
-        loop = asyncio.get_running_loop()
-        self._repeats = [loop.call_later(delay, self._announce) for delay in REPEAT_AFTER]
 
     def _announce(self) -> None:
         if self._broadcast is not None:
