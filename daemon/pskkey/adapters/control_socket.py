@@ -6,7 +6,6 @@ the users and groups of `[control]`. To add a command, describe it in `wire.inte
 
 import asyncio
 import logging
-import os
 import re
 import stat
 from collections import Counter
@@ -144,9 +143,8 @@ class ControlSocket:
         self._listener.permit(access)
         if self._inherited or access.mode & stat.S_IWOTH:
             return
-        group = os.getegid() if access.group is None else access.group  # of the socket file
         for connection, peer in list(self._connections.items()):
-            if not access.allows(peer) and group not in peer.gids:
+            if not access.allows(peer) and access.file_group not in peer.gids:
                 _log.info("process %d of user %d may not see the status any more", peer.pid, peer.uid)
                 connection.close()
 

@@ -96,8 +96,13 @@ class LocalAccess:
 
     @property
     def group(self) -> int | None:
-        """The group that the socket file belongs to: the first one named."""
+        """The group that the socket file is to belong to: the first one named, if any."""
         return self.gids[0] if self.gids else None
+
+    @property
+    def file_group(self) -> int:
+        """The group that we give the socket file to: `group`, or our own."""
+        return os.getegid() if self.group is None else self.group
 
     @property
     def mode(self) -> int:

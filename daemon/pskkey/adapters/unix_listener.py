@@ -63,7 +63,7 @@ class UnixListener:
             path.chmod(access.mode)
         except OSError as error:
             _log.warning("%s: its mode cannot be changed: %s", path, error.strerror)
-        group = os.getegid() if access.group is None else access.group
+        group = access.file_group
         try:
             os.chown(path, -1, group, follow_symlinks=False)
         except OSError as error:

@@ -7,6 +7,7 @@ from typing import Self
 from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, Key, KeyEntry, SavedKey, Turn
 
 REKEY_JITTER = 0.1
+"""By how much of the rekey interval a key may be rolled earlier, at most."""
 
 
 @dataclass(slots=True)

@@ -22,28 +22,23 @@ def integer(lowest: int, highest: int) -> Callable[[str], int]:
 def number(lowest: float, highest: float) -> Callable[[str], float]:
     """Return the type of a number in these bounds."""
 
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {lowest:g} to {highest:g}")
-        return value
-
-    return parse
+    return _float(lambda value: lowest <= value <= highest, f"a number from {lowest:g} to {highest:g}")
 
 
 def seconds(highest: float) -> Callable[[str], float]:
     """Return the type of a time that is more than nothing and at most `highest` seconds."""
 
+    return _float(lambda value: 0 < value <= highest, f"a number of seconds above 0 and up to {highest:g}")
+
+
+def _float(is_allowed: Callable[[float], bool], allowed: str) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not 0 < value <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0 and up to {highest:g}")
+        if not is_allowed(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
         return value
 
     return parse
