@@ -6,8 +6,6 @@ import resource
 import sys
 
 _PR_SET_DUMPABLE = 4
-_M_MMAP_THRESHOLD = -3
-_MMAP_THRESHOLD = 128 * 1024
 
 _log = logging.getLogger("pskkey.process")
 
@@ -33,12 +31,8 @@ def forbid_core_dumps() -> None:
 
 
 def return_freed_memory() -> None:
-    """Have glibc give large buffers back to the system when they are freed (mallopt(3), M_MMAP_THRESHOLD).
-
-    A TLS handshake takes a buffer of 256 KiB. glibc would learn from the first ones freed to keep such sizes on its
-    heap, and a storm of handshakes would leave the process twice as large for good.
-    """
+    """Have glibc give all memory that is free back to the system, also in the middle of its heap (malloc_trim(3))."""
     try:
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+        ctypes.CDLL(None).malloc_trim(0)
     except AttributeError:
         return  # another C library, with its own ways

@@ -25,6 +25,13 @@ from pskkey.psk import PskFile
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when the system has no file descriptor or memory for another connection."""
 
+MEMORY_RETURNED_AFTER = 32
+"""So many handshakes and connections that ended are a storm. Each had buffers, of 256 KiB and less, which leave holes
+in the heap that glibc does not give back by itself."""
+
+MEMORY_RETURN_DELAY = 1.0
+"""Seconds from then until the free memory is given back: once for a whole storm, and once a second in a long one."""
+
 _log = logging.getLogger("pskkey.tls")
 
 
@@ -82,6 +89,8 @@ class TlsListener:
         self._handshakes: dict[asyncio.Task[None], _Handshake] = {}  # the oldest first
         self._connections: dict[TlsConnection, bool] = {}  # whether the owner was told of it
         self._all_lost = asyncio.Event()
+        self._ended = 0  # handshakes and connections since free memory was given back
+        self._memory_return: asyncio.TimerHandle | None = None
         self._complaints = Complaints(_log)
 
     @property
@@ -101,7 +110,6 @@ class TlsListener:
         """
         if self._listeners:
             raise RuntimeError("listening already")
-        return_freed_memory()
         self._listeners = open_listening_sockets(addresses, port)
         for address, listened in self.addresses:
             _log.info("Listening on %s, port %d", address, listened)
@@ -121,6 +129,8 @@ class TlsListener:
         while self._connections:
             self._all_lost.clear()
             await self._all_lost.wait()
+        if self._memory_return is not None:
+            self._return_memory()
 
     def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
         """Let this count from the next connection on."""
@@ -157,6 +167,7 @@ class TlsListener:
     def lost(self, connection: TlsConnection, reason: str) -> None:
         """A connection is over."""
         told = self._connections.pop(connection, False)
+        self._count_end()
         if connection.broke_protocol or connection.stalled:
             self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
             self._complaints.warn(f"Connection from {connection.address}", reason)
@@ -213,6 +224,7 @@ class TlsListener:
 
     def _handshake_over(self, task: asyncio.Task[None]) -> None:
         handshake = self._handshakes.pop(task)
+        self._count_end()
         if not handshake.begun:
             handshake.socket.close()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -232,6 +244,18 @@ class TlsListener:
         busiest = held.most_common(1)[0][0]
         next(task for task, address in living.items() if address == busiest).cancel()
         self._counters["handshakes_dropped"] += 1
+
+    def _count_end(self) -> None:
+        """Another handshake or connection has ended."""
+        self._ended += 1
+        if self._ended >= MEMORY_RETURNED_AFTER and self._memory_return is None:
+            self._memory_return = asyncio.get_running_loop().call_later(MEMORY_RETURN_DELAY, self._return_memory)
+
+    def _return_memory(self) -> None:
+        if self._memory_return is not None:
+            self._memory_return.cancel()
+        self._ended, self._memory_return = 0, None
+        return_freed_memory()
 
     def _is_outdated(self, connection: TlsConnection) -> bool:
         identity, then = connection.identity, connection.accepted_psks
