@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from pskkey.wire.advert import SERVICE_TYPE
@@ -17,7 +17,9 @@ class Browser:
     def __init__(self, interface: str) -> None:
         self.present: set[str] = set()
         self._zeroconf = AsyncZeroconf(interfaces=[interface])
-        self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE_TYPE, handlers=[self._changed])
+        self._browser = AsyncServiceBrowser(
+            self._zeroconf.zeroconf, SERVICE_TYPE, handlers=[self._changed], question_type=DNSQuestionType.QM
+        )
 
     async def __aenter__(self) -> Self:
         return self

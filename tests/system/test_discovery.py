@@ -2,23 +2,35 @@
 
 import asyncio
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import pytest
 from zeroconf import ServiceInfo
+from zeroconf._dns import DNSPointer
+from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncZeroconf
 
+from pskkey.adapters.announcer import ANSWER_AGAIN_AFTER
 from pskkey.adapters.mdns import Discovery
 from pskkey.core.events import AdvertReceived, AdvertRemoved, Event
 from pskkey.model import Advert, Role
 from pskkey.psk import load_psk
 from pskkey.wire.advert import SERVICE_TYPE, advert_key, encode_advert, instance_name
 from tests.system.loopback import MULTICAST_INTERFACE, PORT, Loopback
+from tests.system.mdns_wire import overhear
 
 SAME_PACKET_AGAIN = 1.1
 """Seconds after which python-zeroconf takes the very same packet again; our nodes repeat theirs after one second."""
+
+ANNOUNCED = 1.1
+"""Seconds after which a change is not announced any more."""
+
+DNS_PTR, DNS_TXT, CLASS_IN, FLAGS_RESPONSE = 12, 16, 1, 0x8400
+"""Of RFC 1035 section 3.2 and RFC 6762 section 18."""
 
 OWN, OTHER = "aaaaaaaa00", "bbbbbbbb00"
 
@@ -58,6 +70,12 @@ class Heard:
             server=f"{instance_name(node_id)}.local.",
         )
         self._zeroconf.async_send(self._zeroconf.generate_service_broadcast(info, ttl))
+
+    def point_to(self, name: str) -> None:
+        """Say only that an instance is there, so that one has to ask for more."""
+        out = DNSOutgoing(FLAGS_RESPONSE)
+        out.add_answer_at_time(DNSPointer(SERVICE_TYPE, DNS_PTR, CLASS_IN, 120, f"{name}.{SERVICE_TYPE}"), 0)
+        self._zeroconf.async_send(out)
 
     async def next(self) -> Event:
         return await asyncio.wait_for(self.events.get(), 3)
@@ -126,3 +144,59 @@ async def test_our_own_adverts_are_not_told_whatever_their_addresses(loopback: L
         event = await it.next()
         assert isinstance(event, AdvertReceived)
         assert event.advert.id == OWN
+
+
+async def test_a_master_answers_at_once_who_listens(loopback: Loopback) -> None:
+    name = f"{instance_name(OWN)}.{SERVICE_TYPE}"
+    with overhear() as wire:
+        async with heard(loopback) as it:
+            it.discovery.advertise(it.advert(OWN, Role.MASTER))
+            await asyncio.sleep(ANNOUNCED)
+            for number in range(3):  # also when it has just said so to another one
+                wire.packets()
+                it.say(Role.LISTENING, f"cccccccc{number:02}")
+                await it.next()
+                await asyncio.sleep(0.01)
+                assert wire.answers(name) == 1
+                await asyncio.sleep(ANSWER_AGAIN_AFTER + 0.02)
+                assert wire.answers(name) == 1
+
+
+async def test_a_crowd_that_listens_gets_few_answers(loopback: Loopback) -> None:
+    with overhear() as wire:
+        async with heard(loopback) as it:
+            it.discovery.advertise(it.advert(OWN, Role.MASTER))
+            await asyncio.sleep(ANNOUNCED)
+            wire.packets()
+            begun = time.monotonic()
+            for number in range(100):
+                it.say(Role.LISTENING, f"cccccccc{number:02}")
+                await it.next()
+            await asyncio.sleep(ANSWER_AGAIN_AFTER + 0.1)
+            took = time.monotonic() - begun
+            assert 2 <= wire.answers(f"{instance_name(OWN)}.{SERVICE_TYPE}") <= 3 + took / ANSWER_AGAIN_AFTER
+
+
+@pytest.mark.parametrize(("own", "others"), [(Role.CLIENT, Role.LISTENING), (Role.MASTER, Role.CLIENT)])
+async def test_nobody_else_answers_and_nobody_else_is_answered(loopback: Loopback, own: Role, others: Role) -> None:
+    with overhear() as wire:
+        async with heard(loopback) as it:
+            it.discovery.advertise(it.advert(OWN, own))
+            await asyncio.sleep(ANNOUNCED)
+            wire.packets()
+            it.say(others)
+            await it.next()
+            await asyncio.sleep(ANSWER_AGAIN_AFTER + 0.1)
+            assert wire.answers(f"{instance_name(OWN)}.{SERVICE_TYPE}") == 0
+
+
+async def test_questions_are_for_answers_that_all_programs_on_the_port_hear(loopback: Loopback) -> None:
+    """One that asks for an answer to its own address gets it only if no other program has port 5353 too."""
+    with overhear() as wire:
+        async with heard(loopback) as it:
+            it.point_to("pskkey-without-text")
+            await asyncio.sleep(1.5)
+        questions = [question for packet in wire.packets() for question in packet.questions]
+        asked = [question for question in questions if question.name.endswith(SERVICE_TYPE)]
+        assert {question.type for question in asked} >= {DNS_PTR, DNS_TXT}
+        assert not any(question.unicast for question in asked)

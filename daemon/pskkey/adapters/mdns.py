@@ -1,8 +1,6 @@
 """Discovery: our advert over mDNS, and those of others as events.
 
-Only verified adverts of our own group become events. Our records are sent without probing (the instance name has our
-node id in it), at once when they change and twice more a little later, always as they stand then: python-zeroconf's own
-repeats would send what was true before.
+Only verified adverts of our own group become events. What we say is in `announcer`.
 
 The network is looked at every few seconds, because interfaces come, go and change their addresses while the daemon
 runs; python-zeroconf is started anew on those that there are.
@@ -11,15 +9,14 @@ runs; python-zeroconf is started anew on those that there are.
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from ipaddress import ip_address
 from typing import Literal
 
 from zeroconf import (
     BadTypeInNameException,
+    DNSQuestionType,
     Error,
     ServiceInfo,
     ServiceStateChange,
@@ -27,6 +24,7 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from pskkey.adapters.announcer import Announcer
 from pskkey.adapters.interfaces import Network, look_up
 from pskkey.adapters.text_records import TextRecords
 from pskkey.core.events import AdvertReceived, AdvertRemoved, Event
@@ -38,25 +36,11 @@ from pskkey.wire.advert import (
     SERVICE_TYPE,
     advert_key,
     decode_advert_untrusted,
-    encode_advert,
     group_of_untrusted,
     instance_name,
 )
 
 _log = logging.getLogger("pskkey.mdns")
-
-HOST_TTL = 120
-"""Seconds that others may keep our address and TXT records (RFC 6762 section 10)."""
-
-REPEAT_AFTER = (0.25, 1.0)
-"""Seconds after a change at which it is announced again, for those who missed it (RFC 6762 section 8.3)."""
-
-SAID_AGAIN_AFTER = (0.7, 1.4)
-"""Seconds after a beacon of the master at which it is repeated.
-
-Beacons come every 2 s. So who listens for a second hears one, also on a machine that is too busy for the questions and
-answers of mDNS, or where another program on port 5353 gets the answers.
-"""
 
 LOOK_EVERY = 3.0
 """Seconds between two looks at the machine's addresses."""
@@ -71,9 +55,6 @@ RESOLVE_TIMEOUT_MS = 2000
 
 ATTEMPTS = 3
 """Looks at which mDNS is started anew because it did not come up on every interface."""
-
-OWN_SIGNATURES = 64
-"""Signatures of ours that are remembered, to know our own adverts when they come back to us."""
 
 MAX_KNOWN = 4096
 """Instances of our group that are remembered; only who has a PSK can make an entry."""
@@ -109,7 +90,6 @@ class Discovery:
         counters: Counter[str],
     ) -> None:
         self._group = group
-        self._node_id = node_id
         self._psk = psk
         self._interfaces = interfaces
         self._ip = ip
@@ -122,15 +102,11 @@ class Discovery:
         self._troubled = False
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
-        self._info: ServiceInfo | None = None
-        self._broadcast: Callable[[], None] | None = None
-        self._signed: tuple[Advert, Secret] | None = None
+        self._announcer = Announcer(node_id)
         self._advert: Advert | None = None
-        self._repeats: list[asyncio.TimerHandle] = []
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._known: dict[str, _Known] = {}
         self._stranger_told = -STRANGER_TOLD_EVERY
-        self._own_signatures: deque[bytes] = deque(maxlen=OWN_SIGNATURES)
         self._follower: asyncio.Task[None] | None = None
         self._signing: tuple[PskFile, list[Secret]] | None = None
 
@@ -195,20 +171,24 @@ class Discovery:
         zeroconf = self._zeroconf.zeroconf
         zeroconf.async_add_listener(TextRecords(SERVICE_TYPE, self._take_untrusted), None)
         await zeroconf.async_wait_for_start()
-        self._browser = AsyncServiceBrowser(zeroconf, SERVICE_TYPE, handlers=[self._service_changed])
+        self._announcer.start(zeroconf)
+        # Questions for answers by multicast: one sent to our address might be given to another program on port 5353, as
+        # avahi-daemon or another of our instances (RFC 6762 section 15.1).
+        self._browser = AsyncServiceBrowser(
+            zeroconf, SERVICE_TYPE, handlers=[self._service_changed], question_type=DNSQuestionType.QM
+        )
         if self._advert is not None:
             self.advertise(self._advert)
         # An interface that fails is passed over in silence; its missing sender is all that shows it.
         return len(zeroconf.engine.senders) >= len(network.multicast)
 
     async def _close(self) -> None:
-        self._cancel_repeats()
+        self._announcer.stop()
         for task in list(self._resolving.values()):
             task.cancel()
         await asyncio.gather(*self._resolving.values(), return_exceptions=True)
         browser, self._browser = self._browser, None
         running, self._zeroconf = self._zeroconf, None
-        self._info = self._broadcast = None
         for known in self._known.values():
             known.text = None  # what is heard when mDNS runs again counts, changed or not
         try:
@@ -218,54 +198,10 @@ class Discovery:
             if running is not None:
                 await running.async_close()
 
-    # --- what we say --------------------------------------------------------------------------------------------
-
     def advertise(self, advert: Advert) -> None:
         """Say this of us from now on, signed with the active PSK."""
         self._advert = advert
-        if self._zeroconf is None or not advert.addresses:
-            return
-        active = self._psk().active.key
-        if self._info is None or self._signed != (advert, active):
-            self._register(self._zeroconf.zeroconf, advert, active)
-            repeats = REPEAT_AFTER
-        else:
-            repeats = SAID_AGAIN_AFTER
-        self._announce()
-        self._cancel_repeats()
-        loop = asyncio.get_running_loop()
-        self._repeats = [loop.call_later(delay, self._announce) for delay in repeats]
-
-    def _register(self, zeroconf: Zeroconf, advert: Advert, active: Secret) -> None:
-        self._signed = (advert, active)
-        pairs = encode_advert(advert, advert_key(active))
-        self._own_signatures.append(pairs["sig"].encode())
-        info = ServiceInfo(
-            SERVICE_TYPE,
-            f"{instance_name(self._node_id)}.{SERVICE_TYPE}",
-            addresses=[ip_address(a).packed for a in advert.addresses],
-            port=advert.port,
-            properties=dict(pairs),
-            server=f"{instance_name(self._node_id)}.local.",
-            host_ttl=HOST_TTL,
-            other_ttl=HOST_TTL,
-        )
-        registry = zeroconf.registry
-        if self._info is None:
-            registry.async_add(info)
-        else:
-            registry.async_update(info)
-        self._info = info
-        self._broadcast = partial(zeroconf.async_send, zeroconf.generate_service_broadcast(info, None))
-
-    def _announce(self) -> None:
-        if self._broadcast is not None:
-            self._broadcast()
-
-    def _cancel_repeats(self) -> None:
-        for repeat in self._repeats:
-            repeat.cancel()
-        self._repeats.clear()
+        self._announcer.say(advert, self._psk().active.key)
 
     # --- what others say ----------------------------------------------------------------------------------------
 
@@ -296,7 +232,7 @@ class Discovery:
 
     async def _resolve(self, zeroconf: Zeroconf, info: AsyncServiceInfo) -> None:
         """Ask for the TXT record of an instance; the answer is seen like every other one."""
-        await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS)
+        await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS, DNSQuestionType.QM)
 
     def _take_untrusted(self, name: str, text: bytes) -> None:
         keys = self._verifying_keys()
@@ -304,7 +240,7 @@ class Discovery:
         if known is not None and known.text == text:
             return
         properties = ServiceInfo(SERVICE_TYPE, f"advert.{SERVICE_TYPE}", properties=text).properties
-        if group_of_untrusted(properties) != self._group or properties.get(b"sig") in self._own_signatures:
+        if group_of_untrusted(properties) != self._group or self._announcer.is_ours(properties.get(b"sig")):
             return
         try:
             advert = decode_advert_untrusted(properties, keys)
@@ -320,6 +256,7 @@ class Discovery:
         while len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
         self._known[name] = _Known(advert.id, text)
+        self._announcer.answer(advert)
         self._emit(AdvertReceived(advert))
 
     def _reject(self, name: str, why: str) -> None:
