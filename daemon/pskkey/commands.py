@@ -24,7 +24,7 @@ class Commands:
         """Return the commands by their names in io.pskkey.Control."""
         return {"Rekey": self.rekey, "Switchover": self.switch_over}
 
-    async def rekey(self, parameters: dict[str, Any]) -> dict[str, Any]:
+    def rekey(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Roll to a fresh key; a client asks its master to."""
         for name in parameters:
             raise InvalidParameter(name)
@@ -33,7 +33,7 @@ class Commands:
         self._emit(RekeyRequested(KeyNewReason.OPERATOR))
         return {}
 
-    async def switch_over(self, parameters: dict[str, Any]) -> dict[str, Any]:
+    def switch_over(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Hand the master's part to the member with this id (or the start of it) or name, or to the next in line."""
         wanted = parameters.get("node")
         if not parameters.keys() <= {"node"} or not isinstance(wanted, str | None):

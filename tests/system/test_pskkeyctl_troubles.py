@@ -25,7 +25,8 @@ async def test_a_restarted_daemon_is_no_reason_to_say_that_members_left(loopback
             told.append(said)
         assert said["id"] == other.id
         assert [said["event"] for said in told if said["event"].startswith(("member", "session"))] == []
-        assert [said["after"] for said in told if said["event"] == "role"][-1] == "client"
+        # It may be a client again before anybody has looked.
+        assert [said["after"] for said in told if said["event"] == "role"][-1:] in ([], ["client"])
         newcomer = loopback.daemon("n3")
         newcomer.start()
         assert (await event(monitor, event="member_joined"))["id"] == newcomer.id
@@ -46,7 +47,7 @@ async def test_a_trouble_says_when_it_was_and_what_lasts_stands_there(loopback: 
         _, output, _ = await run(daemon, "status")
         first, second = output.partition("  Trouble   ")[2].splitlines()
         assert first.startswith(missing)
-        assert re.fullmatch(r" {12}1 bad packets, the last \d+ s ago", second)
+        assert re.fullmatch(r" {12}bad packets: 1, the last \d+ s ago", second)
         status = await daemon.status()
         assert status is not None
         assert 0 <= status["counter_ages_s"]["bad_packets"] < 20

@@ -33,7 +33,7 @@ async def test_status_of_a_master(tmp_path: Path) -> None:
         "  Key           epoch 7, a1a1a1a1a1a1a1a1, PSK_CHACHA20_POLY1305, for 12 s\n"
         "  Members       2, of which 1 not at epoch 7\n"
         "  Sessions      1, of which 1 to send\n"
-        "  Trouble       2 handshakes failed\n",
+        "  Trouble       handshakes failed: 2\n",
         "",
     )
 

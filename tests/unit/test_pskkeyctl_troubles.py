@@ -19,8 +19,8 @@ async def test_troubles_are_shown_as_long_as_they_last_and_a_day_longer(tmp_path
     assert result.output.partition("  Trouble")[2] == (
         "       no ?[31meth9\n"
         "                the last reload failed\n"
-        "                2 handshakes failed, the last 2 h ago\n"
-        "                1 adverts rejected, the last 23 h ago\n"
+        "                handshakes failed: 2, the last 2 h ago\n"
+        "                adverts rejected: 1, the last 23 h ago\n"
     )
 
 

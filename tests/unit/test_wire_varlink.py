@@ -23,8 +23,6 @@ from pskkey.wire.varlink import (
     Reply,
     VarlinkReader,
     decode_call_untrusted,
-    decode_reply_untrusted,
-    encode_call,
     encode_reply,
 )
 
@@ -33,18 +31,14 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 parameters = st.dictionaries(
     text, st.none() | st.booleans() | st.integers() | text | st.lists(text, max_size=3), max_size=4
 )
-calls = st.builds(
-    Call, method=names, parameters=parameters, more=st.booleans(), oneway=st.booleans(), upgrade=st.booleans()
+calls = st.fixed_dictionaries(
+    {"method": names},
+    optional={"parameters": parameters, "more": st.booleans(), "oneway": st.booleans(), "upgrade": st.booleans()},
 )
 replies = st.builds(Reply, parameters=parameters, continues=st.booleans(), error=st.none() | names)
 
 
 def test_golden_bytes() -> None:
-    assert encode_call(Call(method="io.pskkey.Control.GetStatus")) == b'{"method":"io.pskkey.Control.GetStatus"}\0'
-    assert (
-        encode_call(Call(method="io.pskkey.Control.Switchover", parameters={"node": "pump-3"}, more=True))
-        == b'{"parameters":{"node":"pump-3"},"method":"io.pskkey.Control.Switchover","more":true}\0'
-    )
     assert encode_reply(Reply()) == b"{}\0"
     assert encode_reply(Reply(parameters={"a": 1}, continues=True)) == b'{"parameters":{"a":1},"continues":true}\0'
     assert (
@@ -55,16 +49,23 @@ def test_golden_bytes() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(calls)
-def test_call_round_trip(call: Call) -> None:
-    (message,) = VarlinkReader().receive_untrusted(encode_call(call))
-    assert decode_call_untrusted(message) == call
+def test_a_call_says_what_its_fields_say(fields: dict[str, Any]) -> None:
+    (message,) = VarlinkReader().receive_untrusted(json.dumps(fields).encode() + b"\0")
+    call = decode_call_untrusted(message)
+    assert {name: getattr(call, name) for name in fields} == fields
+    defaults = {"parameters": {}, "more": False, "oneway": False, "upgrade": False}
+    assert call.model_dump() == {**defaults, **fields}
 
 
 @settings(max_examples=60, deadline=None)
 @given(replies)
-def test_reply_round_trip(reply: Reply) -> None:
-    (message,) = VarlinkReader().receive_untrusted(encode_reply(reply))
-    assert decode_reply_untrusted(message) == reply
+def test_a_reply_has_the_fields_that_differ_from_nothing(reply: Reply) -> None:
+    encoded = encode_reply(reply)
+    assert encoded.endswith(b"\0")
+    assert b"\0" not in encoded[:-1]
+    fields = json.loads(encoded[:-1])
+    assert all(fields.values())
+    assert Reply(**fields) == reply
 
 
 @settings(max_examples=80, deadline=None)
@@ -100,7 +101,6 @@ def test_a_complete_message_that_is_too_long_is_refused() -> None:
 def test_null_and_nothing_are_the_same(parameters: dict[str, Any] | None) -> None:
     message = json.dumps({"method": "a.b.C", "parameters": parameters, "more": None}).encode()
     assert decode_call_untrusted(message) == Call(method="a.b.C")
-    assert decode_reply_untrusted(json.dumps({"parameters": parameters, "error": None}).encode()) == Reply()
 
 
 @pytest.mark.parametrize(
@@ -131,15 +131,6 @@ def test_call_refused(message: dict[str, Any]) -> None:
     assert len(sentence) < 300
 
 
-@pytest.mark.parametrize(
-    "message",
-    [{"error": "x"}, {"error": 1}, {"continues": "yes"}, {"parameters": [1]}, {"method": "a.b.C"}],
-    ids=repr,
-)
-def test_reply_refused(message: dict[str, Any]) -> None:
-    refused(decode_reply_untrusted, json.dumps(message).encode())
-
-
 def test_bombs_are_refused() -> None:
     for value in (b"[" * 30_000 + b"]" * 30_000, b"9" * 6000, b"NaN", b"1e999", b'"\\ud800"', b'{"b":1,"b":2}'):
         refused(decode_call_untrusted, b'{"method":"a.b.C","parameters":{"a":' + value + b"}}")
@@ -149,13 +140,12 @@ def test_bombs_are_refused() -> None:
 @given(st.binary(max_size=60) | parameters.map(lambda value: json.dumps(value).encode()))
 def test_arbitrary_bytes_raise_only_bad_packet(data: bytes) -> None:
     accepts_or_bad_packet(decode_call_untrusted, data)
-    accepts_or_bad_packet(decode_reply_untrusted, data)
 
 
 @settings(max_examples=80, deadline=None)
 @given(calls, st.data())
-def test_damaged_calls_raise_only_bad_packet(call: Call, data: st.DataObject) -> None:
-    message = bytearray(encode_call(call)[:-1])
+def test_damaged_calls_raise_only_bad_packet(fields: dict[str, Any], data: st.DataObject) -> None:
+    message = bytearray(json.dumps(fields).encode())
     message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
     accepts_or_bad_packet(decode_call_untrusted, bytes(message))
 
@@ -167,10 +157,9 @@ def test_the_errors_of_the_service_are_those_of_its_description() -> None:
         varlink.method_not_implemented("a.b.C"),
         varlink.invalid_parameter("node"),
         varlink.permission_denied(),
-        varlink.expected_more(),
     ]
     described = dict(re.findall(r"^error (\w+) \((?:(\w+): string)?\)$", SERVICE_DESCRIPTION, re.MULTILINE))
-    assert len(described) == 6
+    assert described.keys() - {"ExpectedMore"} == {(reply.error or "").rpartition(".")[2] for reply in made}
     for reply in made:
         assert reply.error is not None
         interface, _, name = reply.error.rpartition(".")

@@ -22,8 +22,8 @@ class CallHandler(Protocol):
     def admit(self, connection: "ControlConnection", peer: PeerCredentials) -> bool:
         """Tell whether there is room for a new connection."""
 
-    def called(self, connection: "ControlConnection", peer: PeerCredentials, call: Call) -> Reply | None:
-        """Return the reply to a call, or None when `connection.finish` brings it later.
+    def called(self, connection: "ControlConnection", peer: PeerCredentials, call: Call) -> Reply:
+        """Return the reply to a call.
 
         After a reply with `continues` the connection takes `connection.update` and no further calls.
         """
@@ -46,7 +46,6 @@ class ControlConnection(asyncio.BufferedProtocol):
         self._buffer = bytearray(READ_SIZE)
         self._reader = VarlinkReader()
         self._calls: deque[Call] = deque()
-        self._current: Call | None = None
         self._following = False
         self._writable = True
         self._newest: Reply | None = None
@@ -106,13 +105,6 @@ class ControlConnection(asyncio.BufferedProtocol):
         self._newest = None
         self._handler.lost(self)
 
-    def finish(self, reply: Reply) -> None:
-        """Send the reply to the call that was left open."""
-        call, self._current = self._current, None
-        if call is not None:
-            self._answer(call, reply)
-            self._proceed()
-
     def update(self, reply: Reply) -> None:
         """Send one more reply to the call that follows; of several that cannot be sent yet, only the newest."""
         if self._transport.is_closing():
@@ -130,19 +122,11 @@ class ControlConnection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _proceed(self) -> None:
-        while self._calls and self._current is None and self._writable and not self._transport.is_closing():
+        while self._calls and not self._following and self._writable and not self._transport.is_closing():
             call = self._calls.popleft()
-            self._current = call
             reply = self._handler.called(self, self._peer, call)
-            if reply is None:
-                return
             self._following = reply.continues
-            if not self._following:
-                self._current = None
-            self._answer(call, reply)
-        if self._ended and self._current is None and not self._calls:
+            if not call.oneway and not self._transport.is_closing():
+                self._transport.write(encode_reply(reply))
+        if self._ended and not self._following and not self._calls:
             self._transport.close()
-
-    def _answer(self, call: Call, reply: Reply) -> None:
-        if not call.oneway and not self._transport.is_closing():
-            self._transport.write(encode_reply(reply))

@@ -9,8 +9,8 @@ import logging
 import re
 import stat
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import Any, Final
@@ -31,7 +31,7 @@ from pskkey.wire.varlink import (
     permission_denied,
 )
 
-type Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+type Command = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes the parameters of a call and returns those of the reply. May raise InvalidParameter and CommandRefused; any
 other PskkeyError becomes the reply NotPossible with its sentence."""
 
@@ -126,7 +126,6 @@ class ControlSocket:
         self._connections: dict[ControlConnection, PeerCredentials] = {}
         self._followers: set[ControlConnection] = set()
         self._publication: asyncio.TimerHandle | None = None
-        self._running: set[asyncio.Task[None]] = set()
         self._complaints = Complaints(_log)
 
     async def start(self, path: Path, inherited: socket | None = None) -> None:
@@ -154,14 +153,10 @@ class ControlSocket:
             self._publication = asyncio.get_running_loop().call_later(STATUS_SPACING, self._publish)
 
     async def stop(self) -> None:
-        """Close all connections and the socket, remove its file, and give up commands that still run."""
+        """Close all connections and the socket, and remove its file."""
         self._listener.close()
         if self._publication is not None:
             self._publication.cancel()
-        running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
         for connection in list(self._connections):
             connection.close()
         await self._listener.wait_closed()
@@ -180,8 +175,8 @@ class ControlSocket:
             self._complaints.warn(f"user {peer.uid}", f"process {peer.pid} was refused: too many connections")
         return room
 
-    def called(self, connection: ControlConnection, peer: PeerCredentials, call: Call) -> Reply | None:
-        """Return the reply to a call, or None when `connection.finish` brings it later."""
+    def called(self, connection: ControlConnection, peer: PeerCredentials, call: Call) -> Reply:
+        """Return the reply to a call."""
         interface, _, method = call.method.rpartition(".")
         if call.upgrade:
             return invalid_parameter("upgrade")
@@ -191,7 +186,7 @@ class ControlSocket:
             case interfaces.CONTROL_INTERFACE if method == "GetStatus":
                 return self._get_status(connection, call)
             case interfaces.CONTROL_INTERFACE:
-                return self._command(connection, peer, method, call)
+                return self._command(peer, method, call)
             case _:
                 return interface_not_found(interface)
 
@@ -201,7 +196,7 @@ class ControlSocket:
         self._complaints.warn(f"user {peer.uid}", f"process {peer.pid} sent a bad packet: {error}")
 
     def lost(self, connection: ControlConnection) -> None:
-        """Forget a connection that is gone. A command that it called runs to its end."""
+        """Forget a connection that is gone."""
         self._connections.pop(connection, None)
         self._followers.discard(connection)
 
@@ -232,7 +227,7 @@ class ControlSocket:
             return Reply(parameters=self._status(), continues=True)
         return Reply(parameters=self._status())
 
-    def _command(self, connection: ControlConnection, peer: PeerCredentials, method: str, call: Call) -> Reply | None:
+    def _command(self, peer: PeerCredentials, method: str, call: Call) -> Reply:
         command = self._commands.get(method)
         if command is None:
             known = method in _DESCRIBED_METHODS
@@ -241,33 +236,19 @@ class ControlSocket:
             self._tell(Asked(peer, method, denied=True))
             return permission_denied()
         node = call.parameters.get("node")
-        asked = Asked(peer, method, denied=False, node=None if node is None else without_keys(str(node)[:MAX_TOLD]))
-        task = asyncio.get_running_loop().create_task(self._run(connection, command, call.parameters, asked))
-        self._running.add(task)
-        task.add_done_callback(lambda done: self._ran(connection, done))
-        return None
-
-    async def _run(
-        self, connection: ControlConnection, command: Command, parameters: dict[str, Any], asked: Asked
-    ) -> None:
         try:
-            reply = Reply(parameters=await command(parameters))
+            reply = Reply(parameters=command(call.parameters))
         except InvalidParameter as error:
             reply = invalid_parameter(error.parameter)
         except CommandRefused as error:
             reply = Reply(error=f"{interfaces.CONTROL_INTERFACE}.{error.error}", parameters=error.parameters)
         except PskkeyError as error:
             reply = Reply(error=f"{interfaces.CONTROL_INTERFACE}.NotPossible", parameters={"reason": str(error)})
-        reason = without_keys(str(reply.parameters.get("reason", ""))[:MAX_TOLD])
+        named = None if node is None else without_keys(str(node)[:MAX_TOLD])
         code = reply.error.rpartition(".")[2] if reply.error else None
-        self._tell(replace(asked, error=code, reason=reason))
-        connection.finish(reply)
-
-    def _ran(self, connection: ControlConnection, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a command failed in an unforeseen way", exc_info=error)
-            connection.close()
+        reason = without_keys(str(reply.parameters.get("reason", ""))[:MAX_TOLD])
+        self._tell(Asked(peer, method, denied=False, node=named, error=code, reason=reason))
+        return reply
 
     def _publish(self) -> None:
         self._publication = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from pskkey.errors import PeerError, Unreachable
+from pskkey.model import MAX_EPOCH
 from pskkey.program import wait_while_output_is_read
 from pskkey.tools.control_client import call, follow_status, get_status
 from pskkey.tools.status_changes import Change, changes, id_and_name, opening, who
@@ -22,8 +23,6 @@ ANSWER_WITHIN: Final = 5.0
 """Seconds for the reply to one call."""
 RECONNECT_PAUSE: Final = 0.1
 """Seconds until a daemon that is away is looked for again."""
-LAST_EPOCH: Final = 65535
-"""The one after which they begin with 1 again."""
 SCHEMA: Final = 1
 
 type Condition = Callable[[Status], str | None]
@@ -41,7 +40,7 @@ def has_epoch(epoch: int) -> Condition:
         current = status.current_epoch
         if current is None:
             return "this node has no key yet"
-        return None if (current - epoch) % LAST_EPOCH <= LAST_EPOCH // 2 else f"this node sends with epoch {current}"
+        return None if (current - epoch) % MAX_EPOCH <= MAX_EPOCH // 2 else f"this node sends with epoch {current}"
 
     return missing
 

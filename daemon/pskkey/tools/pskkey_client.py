@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--psk-file", required=True, metavar="FILE", help="lines 'identity:hexkey', mode 0600")
     parser.add_argument("--identity", metavar="NAME", help="speak as this identity of the file (its first line)")
     parser.add_argument("--bind", metavar="ADDRESS", help="local IP address to connect from")
-    parser.add_argument("--port", type=arguments.integer(0, 65535), default=DEFAULT_PORT, help="TCP port (%(default)s)")
+    parser.add_argument("--port", type=arguments.integer(1, 65535), default=DEFAULT_PORT, help="TCP port (%(default)s)")
     parser.add_argument(
         "--timeout", type=arguments.seconds(3600), default=5.0, help="seconds for all of it (%(default)s)"
     )

@@ -16,13 +16,13 @@ from typing import Any, Final, NoReturn
 
 from pskkey import __version__, program
 from pskkey.errors import PskkeyError, Unreachable
+from pskkey.model import MAX_EPOCH
 from pskkey.tools import arguments
 from pskkey.tools.control_client import DEFAULT_SOCKET, SOCKET_VARIABLE, Denied, get_status
 from pskkey.tools.status_reading import Status
 from pskkey.tools.status_view import Painter, render_keys, render_members, render_status
 
 ROLES: Final = ("listening", "joining", "client", "master")
-MAX_EPOCH: Final = 65535
 MAX_TIMEOUT: Final = 1e6
 """Seconds that `--timeout` may say."""
 ANSWER_WITHIN: Final = 5.0

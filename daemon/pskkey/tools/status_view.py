@@ -148,7 +148,7 @@ def _troubles(status: Status) -> Iterator[str]:
     for name, what in TROUBLES.items():
         count, age = status.counters.get(name, 0), status.counter_ages.get(name)
         if count and (age is None or age <= TROUBLE_SHOWN):
-            yield f"{count} {what}" + ("" if age is None else f", the last {duration(age)} ago")
+            yield f"{what}: {count}" + ("" if age is None else f", the last {duration(age)} ago")
 
 
 def _or_dash(number: int | None) -> str:

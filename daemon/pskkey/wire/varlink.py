@@ -6,7 +6,8 @@ form of calls and replies and the errors of the service itself; what methods do 
 interfaces are described in `interfaces`.
 """
 
-from typing import Annotated, Any, Final, Self
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -15,9 +16,6 @@ from pskkey.wire.strict_json import decode_object_untrusted, encode_object
 
 MAX_CALL: Final = 65536
 """Bytes of the largest call that a service reads."""
-
-MAX_REPLY: Final = 16 * 1024 * 1024
-"""Bytes of the largest reply that a client reads: the status of thousands of members."""
 
 _NAME: Final = r"\A[A-Za-z]([-]*[A-Za-z0-9])*(\.[A-Za-z0-9]([-]*[A-Za-z0-9])*)+\.[A-Z][A-Za-z0-9]*\z"
 _QualifiedName = Annotated[str, StringConstraints(max_length=255, pattern=_NAME)]
@@ -55,62 +53,44 @@ class VarlinkReader:
         self._pending += piece
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
-
-    parameters: dict[str, Any] = Field(default_factory=dict)
-
-    @classmethod
-    def parse_untrusted(cls, message: bytes) -> Self:
-        fields = decode_object_untrusted(message)
-        # Null says the same as nothing (varlink.org, "Interface Definition": maybe types).
-        given = {name: value for name, value in fields.items() if value is not None}
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            place = ascii(".".join(str(step) for step in first["loc"])[:80])
-            raise BadPacket(f"not a Varlink {cls.__name__.lower()}: field {place}: {first['msg']}") from None
-
-    def encode(self) -> bytes:
-        """Return the message and its NUL, without what has its default value."""
-        return encode_object(self.model_dump(exclude_defaults=True)) + b"\0"
-
-
-class Call(_Message):
+class Call(BaseModel):
     """A call of `method`. With `more` several replies are welcome, with `oneway` none is."""
 
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+
     method: _QualifiedName
+    parameters: dict[str, Any] = Field(default_factory=dict)
     more: bool = False
     oneway: bool = False
     upgrade: bool = False
 
 
-class Reply(_Message):
+@dataclass(frozen=True, slots=True)
+class Reply:
     """A reply. `continues`: another one follows. `error`: the qualified name of what went wrong, or None."""
 
+    parameters: dict[str, Any] = field(default_factory=dict)
     continues: bool = False
-    error: _QualifiedName | None = None
-
-
-def encode_call(call: Call) -> bytes:
-    """Return a call as it goes on the wire. Raises ValueError for parameters that JSON cannot hold."""
-    return call.encode()
+    error: str | None = None
 
 
 def decode_call_untrusted(message: bytes) -> Call:
     """Read one message as a call."""
-    return Call.parse_untrusted(message)
+    fields = decode_object_untrusted(message)
+    # Null says the same as nothing (varlink.org, "Interface Definition": maybe types).
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        return Call.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ascii(".".join(str(step) for step in first["loc"])[:80])
+        raise BadPacket(f"not a Varlink call: field {place}: {first['msg']}") from None
 
 
 def encode_reply(reply: Reply) -> bytes:
     """Return a reply as it goes on the wire. Raises ValueError for parameters that JSON cannot hold."""
-    return reply.encode()
-
-
-def decode_reply_untrusted(message: bytes) -> Reply:
-    """Read one message as a reply."""
-    return Reply.parse_untrusted(message)
+    fields = {"parameters": reply.parameters, "continues": reply.continues, "error": reply.error}
+    return encode_object({name: value for name, value in fields.items() if value}) + b"\0"
 
 
 def interface_not_found(interface: str) -> Reply:
@@ -136,11 +116,6 @@ def invalid_parameter(parameter: str) -> Reply:
 def permission_denied() -> Reply:
     """The caller's credentials do not allow this."""
     return _service_error("PermissionDenied")
-
-
-def expected_more() -> Reply:
-    """The method only answers calls with `more`."""
-    return _service_error("ExpectedMore")
 
 
 def _service_error(name: str, **parameters: str) -> Reply:
