@@ -1,5 +1,6 @@
 """Real daemons on hosts whose interfaces and addresses come, go and change."""
 
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pskkey.adapters.address_changes import SETTLE
 from pskkey.psk import generate_psk_line
 from tests.lab.daemon import Daemon
 from tests.lab.group import Group
@@ -107,3 +109,51 @@ async def test_an_ipv6_address_that_is_still_being_checked(hosts: Switch, group:
         ip(host, f"address add {host.ipv6}/64 dev {INTERFACE}")
     group.start()
     await group.together(25)
+
+
+WAIT_FOR_CHANGES = """
+import asyncio, resource, sys, time
+from pskkey.adapters.address_changes import AddressChanges
+
+async def main(longest, files):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    with AddressChanges() as changes:
+        print("ready", changes.are_told, flush=True)
+        for _ in range(2):
+            begun = time.monotonic()
+            await changes.wait(longest)
+            print(time.monotonic() - begun, flush=True)
+
+asyncio.run(main(float(sys.argv[1]), int(sys.argv[2])))
+"""
+
+
+def waiting(host: Host, longest: float, files: int) -> subprocess.Popen[str]:
+    command = [*host.command, sys.executable, "-c", WAIT_FOR_CHANGES, str(longest), str(files)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_the_kernel_tells_of_addresses_that_come_and_go(hosts: Switch) -> None:
+    host = hosts.hosts[0]
+    with waiting(host, 20, 100) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready True\n"
+            for change in ("add", "delete"):
+                ip(host, f"address {change} 10.83.9.9/16 dev {INTERFACE}")
+                assert SETTLE <= float(process.stdout.readline()) < 10
+        finally:
+            process.kill()
+
+
+def test_where_the_kernel_tells_nothing_each_wait_lasts_its_time(hosts: Switch) -> None:
+    host = hosts.hosts[0]
+    with waiting(host, 1.5, 6) as process:  # asyncio has the last of six descriptors: no socket can be had
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready False\n"
+            ip(host, f"address add 10.83.9.9/16 dev {INTERFACE}")
+            for _ in range(2):
+                assert float(process.stdout.readline()) >= 1.5
+        finally:
+            process.kill()

@@ -2,8 +2,8 @@
 
 Only verified adverts of our own group become events. What we say is in `announcer`.
 
-The network is looked at every few seconds, because interfaces come, go and change their addresses while the daemon
-runs; python-zeroconf is started anew on those that there are.
+The network is followed, because interfaces come, go and change their addresses while the daemon runs; python-zeroconf
+is started anew on those that there are.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from pskkey.adapters.address_changes import AddressChanges
 from pskkey.adapters.announcer import Announcer
 from pskkey.adapters.interfaces import Network, look_up
 from pskkey.adapters.text_records import TextRecords
@@ -43,7 +44,11 @@ from pskkey.wire.advert import (
 _log = logging.getLogger("pskkey.mdns")
 
 LOOK_EVERY = 3.0
-"""Seconds between two looks at the machine's addresses."""
+"""Seconds between two looks at the machine's addresses where the kernel does not tell when they change, and until what
+went wrong is tried again."""
+
+LOOK_ALSO_EVERY = 10.0
+"""Seconds between two looks where it does."""
 
 STRANGER_TOLD_EVERY = 3600.0
 """Seconds."""
@@ -128,9 +133,12 @@ class Discovery:
         await self._close()
 
     async def _follow_network(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
-            await self._look(self._network_changed)
+        with AddressChanges() as changes:
+            quiet = LOOK_EVERY  # there may have been changes since the first look
+            while True:
+                await changes.wait(quiet)
+                await self._look(self._network_changed)
+                quiet = LOOK_ALSO_EVERY if changes.are_told and not self._attempts else LOOK_EVERY
 
     def _followed(self, follower: asyncio.Task[None]) -> None:
         if not follower.cancelled() and (error := follower.exception()) is not None:
