@@ -9,7 +9,7 @@ from typing import assert_never
 from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
 from pskkey.core.consumers import Consumers
 from pskkey.core.election import NOT_MASTER, Election
-from pskkey.core.events import Direction, Session
+from pskkey.core.events import Direction, Event, Received, Session
 from pskkey.core.fellows import Fellows
 from pskkey.core.held import latest
 from pskkey.core.keyring import Keyring
@@ -97,6 +97,15 @@ class Conversation:
     def closed(self, session: Session) -> None:
         """We have closed a session ourselves; nothing more is heard of it."""
         self._inbound.pop(session, None)
+
+    def is_sign_of_life(self, event: Event, now: float) -> bool:
+        """Take a heartbeat of a member of ours, which tells a master only that it lives; return whether it was one."""
+        if self._election.role is not Role.MASTER or not isinstance(event, Received):
+            return False
+        if not isinstance(event.message, Heartbeat) or not self._members.has(event.session):
+            return False
+        self._members.heard(event.session, now)
+        return True
 
     def received(self, session: Session, message: Message, now: float) -> None:
         """A message came. What still comes on a session that we have closed is nobody's."""

@@ -100,13 +100,14 @@ class Node:
         if late > self._settings.timing.dead_after:
             self.election.slept(late, now)
             self._follow_role(now)
+        if self._conversation.is_sign_of_life(event, now):
+            return []  # nothing follows from it before the next deadline
         if not self._stopping:
             self._dispatch(event, now)
         if not self._stopping:
             self._reconcile(now)
         # What is overdue by now is due now: who began with what was saved long ago was not asleep since then.
-        deadline = self._next_deadline()
-        self._due = None if deadline is None else max(deadline, now)
+        self._due = None if (deadline := self._next_deadline()) is None else max(deadline, now)
         actions = list(self._out)
         self._out.clear()
         for action in actions:
