@@ -37,6 +37,9 @@ PARTED_AFTER = 1.5
 SETTLED_AFTER = 2.5
 """Seconds that two nodes must have been undisturbed members of one master before they must be linked."""
 
+UNEXPLAINED = "unexplained"
+"""Of a sender that fell mute though its daemon had a sender id for it."""
+
 
 class Traffic:
     """Watches all session managers of a world. `strict` is False while a peer talks nonsense with our PSK."""
@@ -129,7 +132,7 @@ class Traffic:
         node = host.node
         group = None if node is None else node.group()
         if node is None or group is None or node.key_state().sender_id is not None:
-            return "unexplained"
+            return UNEXPLAINED
         leased = next((m.sender_id for m in group.members if m.id == host.member.id), None)
         return "while all sender ids are in use" if leased is None else "under a key that its lease is blocked in"
 
