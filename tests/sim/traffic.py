@@ -17,6 +17,7 @@ daemon was told of a restart, or of a lease that is not its own any more.
 from collections import Counter
 
 from pskkey.core.actions import Action, Notice, NoticeKind
+from pskkey.core.consumers import NOBODY
 from pskkey.model import MAX_KEY_ENTRIES, Process, Role
 from tests.sim.host import Broken, Host
 from tests.sim.managers import Managers, SessionManager
@@ -38,7 +39,7 @@ SETTLED_AFTER = 2.5
 """Seconds that two nodes must have been undisturbed members of one master before they must be linked."""
 
 UNEXPLAINED = "unexplained"
-"""Of a sender that fell mute though its daemon had a sender id for it."""
+"""Why a sender fell mute that its daemon lets send."""
 
 
 class Traffic:
@@ -129,12 +130,16 @@ class Traffic:
 
     def _why_not_granted(self, host: Host) -> str:
         """Return why the present key is not to be sent with by a node that has a sender and remembers everything."""
-        node = host.node
-        group = None if node is None else node.group()
-        if node is None or group is None or node.key_state().sender_id is not None:
+        if (node := host.node) is None or (group := node.group()) is None:
+            return "while its node has no group"
+        current = node.keyring.current
+        if node.key_state().sender_id is None:
+            leased = next((m.sender_id for m in group.members if m.id == host.member.id), None)
+            return "while all sender ids are in use" if leased is None else "under a key that its lease is blocked in"
+        if current is None or not node.consumers.is_blocked(current.key):
             return UNEXPLAINED
-        leased = next((m.sender_id for m in group.members if m.id == host.member.id), None)
-        return "while all sender ids are in use" if leased is None else "under a key that its lease is blocked in"
+        dropped = (current.key.fingerprint, NOBODY) in node.consumers.sent_with()
+        return "under a key that it has dropped" if dropped else "under a key that a process before it has sent with"
 
     def _check(self, sender: SessionManager, receiver: SessionManager, now: float) -> None:
         if sender.lag:

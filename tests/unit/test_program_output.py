@@ -114,7 +114,7 @@ def test_every_program_tells_its_version(program: str) -> None:
         ("pskkeyctl", ["psk", "generate", "--identity", "a:b"], "has an identity with a colon or a leading #"),
         ("pskkeyctl", ["psk", "generate", "--identity", ""], "has an identity of 0 bytes; allowed are 1 to 128"),
         ("pskkey-client", ["h", "--psk-file", "f", "--timeout", "nan"], "'nan' is not a number of seconds above 0"),
-        ("pskkey-client", ["h", "--psk-file", "f", "--port", "70000"], "'70000' is not a whole number from 0 to 65535"),
+        ("pskkey-client", ["h", "--psk-file", "f", "--port", "70000"], "'70000' is not a whole number from 1 to 65535"),
         ("pskkey-server", ["--psk-file", "f", "--port", "x"], "argument --port: 'x' is not a whole number from 0 to"),
         ("mcastpeer", ["1", "--duration", "x"], "argument --duration: 'x' is not a number from 0.01 to 1e+09"),
     ],
