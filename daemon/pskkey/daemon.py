@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from pskkey import __version__, logs
@@ -175,7 +174,7 @@ class Daemon:
             await self._key_socket.start(self._config.handoff.socket, sockets.get(KEYS_SOCKET))
             await self._control_socket.start(self._config.control.socket, sockets.get(CONTROL_SOCKET))
             await self._key_server.start(network.addresses, network.port)
-            self._take_network(await self._discovery.start())
+            self._network_changed(await self._discovery.start())
             self._driver.emit(Started())
             self._systemd.ready()
             self._reloader.start(self._failed)
@@ -211,12 +210,6 @@ class Daemon:
         )
         self._key_client.psk_changed()
         self._key_server.psk_changed()
-
-    def _take_network(self, network: Network) -> None:
-        self._network = network
-        self._tell_of(network)
-        if not self._config.network.addresses:
-            self._settings.me = replace(self._settings.me, addresses=network.addresses)
 
     def _network_changed(self, network: Network) -> None:
         self._network = network

@@ -36,12 +36,20 @@ def configure(level: str, environ: Mapping[str, str] = os.environ) -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("zeroconf").addFilter(_told_in_a_sentence)
     set_level(level)
 
 
 def set_level(level: str) -> None:
     """Log from `level` on from now on."""
     logging.getLogger("pskkey").setLevel(level.upper())
+
+
+def _told_in_a_sentence(record: logging.LogRecord) -> bool:
+    """Leave away the traceback of an error of the system, such as an interface that is down: its message says it."""
+    if record.exc_info is not None and isinstance(record.exc_info[1], OSError):
+        record.exc_info = None
+    return True
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:

@@ -30,6 +30,14 @@ def test_a_master_tells_its_members() -> None:
     assert next(m.priority for m in told[-1].members if m.name == "new") == 7
 
 
+def test_the_addresses_that_it_has_already_are_no_news() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join("99999999"))
+    door.wait(0.5)
+    assert not sent(Group, [*door.give(AddressesChanged(("10.0.0.85",))), *door.wait(0.4)])
+    assert sent(Group, [*door.give(AddressesChanged(("10.0.0.9",))), *door.wait(0.4)])
+
+
 def test_another_suite_rolls_the_key_once() -> None:
     door = Door().start().become_master()
     door.wait(1.5)

@@ -1,14 +1,15 @@
-"""What goes over the wire of mDNS on loopback, packet by packet."""
+"""What goes over the wire of mDNS, packet by packet, whoever talks there."""
 
+import asyncio
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from zeroconf._dns import DNSText
 from zeroconf._protocol.incoming import DNSIncoming
-
-from tests.system.loopback import MULTICAST_INTERFACE
 
 GROUP, PORT = "224.0.0.251", 5353
 LARGEST = 9000
@@ -17,12 +18,12 @@ LARGEST = 9000
 
 @dataclass(slots=True)
 class Overheard:
-    """The packets since it was last asked, of all programs that talk there."""
+    """What comes to a socket that only listens."""
 
     socket: socket.socket
 
     def packets(self) -> list[DNSIncoming]:
-        """Return the packets that came since the last call."""
+        """Return the packets since the last call."""
         taken = []
         while True:
             try:
@@ -30,20 +31,33 @@ class Overheard:
             except BlockingIOError:
                 return taken
 
-    def answers(self, name: str) -> int:
-        """Return how many packets since the last call had records of that name with time to live."""
-        return sum(any(r.name == name and r.ttl for r in packet.answers()) for packet in self.packets())
+    def announcements(self, name: str) -> list[bytes]:
+        """Return the TXT records that an instance has announced unasked since the last call.
+
+        python-zeroconf answers questions too; what was not asked for stands among the additional records then.
+        """
+        unasked = [packet for packet in self.packets() if packet.is_response() and not packet.num_additionals]
+        records = [record for packet in unasked for record in packet.answers()]
+        return [r.text for r in records if isinstance(r, DNSText) and r.name == name and r.ttl]
+
+    async def announced(self, name: str, within: float) -> None:
+        """Wait for the next announcement of an instance. Raises TimeoutError."""
+        deadline = time.monotonic() + within
+        while not self.announcements(name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} has not announced itself within {within} s")
+            await asyncio.sleep(0.005)
 
 
 @contextmanager
-def overhear() -> Iterator[Overheard]:
-    """Listen until the end of the block."""
+def overhear(address: str) -> Iterator[Overheard]:
+    """Listen until the end of the block, on the interface that has this address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         listener.bind((GROUP, PORT))  # this address only: what is sent to one program is not for us
-        joined = struct.pack("4s4s", socket.inet_aton(GROUP), socket.inet_aton(MULTICAST_INTERFACE))
+        joined = struct.pack("4s4s", socket.inet_aton(GROUP), socket.inet_aton(address))
         listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
         listener.setblocking(False)
         yield Overheard(listener)

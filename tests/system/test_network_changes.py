@@ -1,14 +1,17 @@
 """Real daemons on hosts whose interfaces and addresses come, go and change."""
 
+import asyncio
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from pskkey.adapters.address_changes import SETTLE
+from pskkey.adapters.mdns import LOOK_ALSO_EVERY, LOOK_EVERY
 from pskkey.psk import generate_psk_line
 from tests.lab.daemon import Daemon
 from tests.lab.group import Group
@@ -55,15 +58,21 @@ async def test_more_addresses_than_a_node_may_tell(hosts: Switch, group: Group) 
         sys.executable,
         "-c",
         "from pskkey.adapters.interfaces import look_up; network = look_up((), 'both'); "
-        "print(*network.addresses); print(*network.left_out)",
+        "print(*network.addresses); print(*network.left_out); print(*network.multicast)",
     )
-    told, left_out = (line.split() for line in printed.splitlines())
+    told, left_out, multicast = (line.split() for line in printed.splitlines())
     assert (len(told), len(left_out)) == (8, 7)
+    # mDNS runs once on each interface, not once for each address.
+    assert len(multicast) == 3
+    assert {hosts.hosts[0].ipv4, "10.99.0.1"} <= set(multicast)
     assert {hosts.hosts[0].ipv4, "10.99.0.1"} <= set(told)  # one of each interface at least
     # Both hosts have 10.99.0.1: who connects there meets itself, and must go on to another address.
     group.start()
     await group.together(20)
     assert "not told" in group.daemons[0].log
+    # The bridge is down: what cannot be sent there is told in a sentence.
+    assert "Network is unreachable" in group.daemons[0].log
+    assert "Traceback" not in group.daemons[0].log
 
 
 async def test_an_interface_made_anew_and_a_new_address(hosts: Switch, group: Group) -> None:
@@ -87,6 +96,30 @@ async def test_an_interface_made_anew_and_a_new_address(hosts: Switch, group: Gr
     group.daemons[1].start()
     await group.together(20)
     assert "duplicate" not in (group.daemons[0].log + group.daemons[1].log).lower()
+
+
+async def test_a_change_is_noticed_long_before_the_next_look(hosts: Switch, group: Group) -> None:
+    host, daemon = hosts.hosts[0], group.daemons[0]
+    daemon.start()
+    await until(daemon, "listening -> master")
+    ip(host, f"address add 10.83.9.8/16 dev {INTERFACE}")
+    await until(daemon, "10.83.9.8")
+    # From here on there is a look every LOOK_ALSO_EVERY seconds, and mDNS is not started anew for LOOK_EVERY.
+    await asyncio.sleep(LOOK_EVERY)
+    ip(host, f"address add 10.83.9.9/16 dev {INTERFACE}")
+    await until(daemon, "10.83.9.9", within=(LOOK_ALSO_EVERY - LOOK_EVERY) / 2)
+
+
+async def test_a_network_that_changes_all_the_time_does_not_keep_mdns_from_working(hosts: Switch, group: Group) -> None:
+    host, daemon = hosts.hosts[0], group.daemons[0]
+    daemon.start()
+    await until(daemon, "listening -> master")
+    begun = time.monotonic()
+    for number in range(30):
+        ip(host, f"address add 10.83.9.{number}/16 dev {INTERFACE}")
+        await asyncio.sleep(0.3)
+    started = daemon.log.count("the network changed")
+    assert 2 <= started <= 2 + (time.monotonic() - begun) / LOOK_EVERY
 
 
 async def test_no_interface_is_told_and_found_when_it_comes(hosts: Switch, group: Group) -> None:
@@ -119,7 +152,7 @@ async def main(longest, files):
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     with AddressChanges() as changes:
         print("ready", changes.are_told, flush=True)
-        for _ in range(2):
+        for _ in range(4):
             begun = time.monotonic()
             await changes.wait(longest)
             print(time.monotonic() - begun, flush=True)
@@ -139,9 +172,10 @@ def test_the_kernel_tells_of_addresses_that_come_and_go(hosts: Switch) -> None:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready True\n"
-            for change in ("add", "delete"):
-                ip(host, f"address {change} 10.83.9.9/16 dev {INTERFACE}")
-                assert SETTLE <= float(process.stdout.readline()) < 10
+            for address in ("10.83.9.9/16", "fd83::99/64"):
+                for change, option in (("add", " nodad"), ("delete", "")):
+                    ip(host, f"address {change} {address} dev {INTERFACE}{option}")
+                    assert SETTLE <= float(process.stdout.readline()) < 10
         finally:
             process.kill()
 
@@ -153,7 +187,6 @@ def test_where_the_kernel_tells_nothing_each_wait_lasts_its_time(hosts: Switch) 
             assert process.stdout is not None
             assert process.stdout.readline() == "ready False\n"
             ip(host, f"address add 10.83.9.9/16 dev {INTERFACE}")
-            for _ in range(2):
-                assert float(process.stdout.readline()) >= 1.5
+            assert float(process.stdout.readline()) >= 1.5
         finally:
             process.kill()

@@ -83,6 +83,24 @@ def test_proper_client_is_answered_in_a_storm_and_nothing_is_left_of_it(server: 
     assert after[1] - after[0] < 2048
 
 
+def test_nothing_is_left_of_the_last_few_of_a_storm(server: ServerProcess, psk_path: Path) -> None:
+    context = client_context(load_psk(psk_path).active)
+
+    def a_storm_with(late: int) -> int:
+        clients = [context.wrap_socket(connect(server)) for _ in range(60)]
+        for client in clients[late:]:
+            client.close()
+        time.sleep(1.3 * MEMORY_RETURN_DELAY)
+        for client in clients[:late]:
+            client.close()
+        time.sleep(2.5 * MEMORY_RETURN_DELAY)
+        return server.memory
+
+    a_storm_with(0)
+    before = a_storm_with(0)
+    assert a_storm_with(25) - before < 2048, "KiB; of each of these connections it would be 300"
+
+
 def test_clients_that_die_are_forgotten(server: ServerProcess, psk_path: Path) -> None:
     baseline = server.open_files
     context = client_context(load_psk(psk_path).active)

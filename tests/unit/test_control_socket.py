@@ -5,7 +5,7 @@ import json
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +237,23 @@ async def test_command_that_fails_unforeseen_closes_its_caller_only(
         caller, other = Caller(tmp_path / "c"), Caller(tmp_path / "c")
         assert await caller.call("io.pskkey.Control.Rekey") is None
         assert await other.call("io.pskkey.Control.GetStatus") == {"parameters": STATUS}
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_command_that_fails_after_its_caller_was_slow_closes_it_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: dict[str, Any]) -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    async with service(tmp_path / "c", commands={"Rekey": broken}, status={"filler": "x" * 1_000_000}):
+        caller = Caller(tmp_path / "c")
+        await caller.send({"method": "io.pskkey.Control.GetStatus"}, {"method": "io.pskkey.Control.Rekey"})
+        await asyncio.sleep(0.1)
+        assert not caplog.records  # it waits until the status is read
+        with suppress(ConnectionResetError):  # what was sent is lost to one who is cut off before it has read all
+            assert await caller.receive() is not None
+            assert await caller.receive() is None
     assert "ZeroDivisionError" in caplog.text
 
 

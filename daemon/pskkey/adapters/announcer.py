@@ -26,7 +26,7 @@ SAID_AGAIN_AFTER = 1.0
 """Seconds after a beacon of the master at which it is repeated. Beacons come every 2 s."""
 
 ANSWER_AGAIN_AFTER = 0.25
-"""Seconds after which a node that looks for its group is answered once more, and before which no other one is.
+"""Seconds after which a node that looks for its group is answered once more, for others who came meanwhile too.
 
 The answer of mDNS itself may come a second after our last beacon (RFC 6762 section 6): later than the node listens.
 """
@@ -45,7 +45,6 @@ class Announcer:
         self._broadcast: Callable[[], None] | None = None
         self._signed: tuple[Advert, Secret] | None = None
         self._repeats: list[asyncio.TimerHandle] = []
-        self._answered = float("-inf")
         self._own_signatures: deque[bytes] = deque(maxlen=OWN_SIGNATURES)
 
     def start(self, zeroconf: Zeroconf) -> None:
@@ -67,13 +66,12 @@ class Announcer:
         else:
             self._announce(SAID_AGAIN_AFTER)
 
-    def answer(self, newcomer: Advert) -> None:
-        """As master, say so to a node that listens whether there is one."""
-        if newcomer.role is not Role.LISTENING or self._signed is None or self._signed[0].role is not Role.MASTER:
+    def answer(self) -> None:
+        """As master, say so to a node that listens whether there is one, unless we are about to say so anyway."""
+        if self._signed is None or self._signed[0].role is not Role.MASTER:
             return
         now = asyncio.get_running_loop().time()
-        if now >= self._answered + ANSWER_AGAIN_AFTER:
-            self._answered = now
+        if not any(now < repeat.when() <= now + ANSWER_AGAIN_AFTER for repeat in self._repeats):
             self._announce(ANSWER_AGAIN_AFTER, SAID_AGAIN_AFTER)
 
     def is_ours(self, signature: bytes | None) -> bool:

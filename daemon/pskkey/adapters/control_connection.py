@@ -124,7 +124,11 @@ class ControlConnection(asyncio.BufferedProtocol):
     def _proceed(self) -> None:
         while self._calls and not self._following and self._writable and not self._transport.is_closing():
             call = self._calls.popleft()
-            reply = self._handler.called(self, self._peer, call)
+            try:
+                reply = self._handler.called(self, self._peer, call)
+            except Exception:
+                self._transport.abort()  # rather than leave its caller without an answer
+                raise
             self._following = reply.continues
             if not call.oneway and not self._transport.is_closing():
                 self._transport.write(encode_reply(reply))

@@ -26,7 +26,7 @@ type _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Network:
     """Where mDNS runs and where we can be reached.
 
-    `multicast` is what python-zeroconf takes as interfaces: IPv4 addresses, and the indexes of those with IPv6.
+    `multicast` is what python-zeroconf takes as interfaces: an IPv4 address of each, and the index of those with IPv6.
     `addresses` are those that other machines can connect to: no IPv6 link-local ones, which need a scope, and no more
     than a node may tell others; `left_out` are the rest. `indexes` are those of the interfaces: one that was removed
     and made again is another one, even with the same address. `there` are the names of all interfaces of the machine.
@@ -48,6 +48,7 @@ def look_up(names: Sequence[str], ip: Literal["both", "v4", "v6"]) -> Network:
     multicast: list[str | int] = []
     indexes: list[int] = []
     addresses: dict[str, tuple[int, int]] = {}  # with its rank
+    joined: set[int] = set()
     pending, failed = _unusable()
     adapters = sorted(ifaddr.get_adapters(), key=lambda a: a.index or 0)
     for adapter in adapters:
@@ -65,10 +66,14 @@ def look_up(names: Sequence[str], ip: Literal["both", "v4", "v6"]) -> Network:
                 continue
             if index not in indexes:
                 indexes.append(index)
-            here = str(address) if address.version == 4 else adapter.index
+            if address.version == 4:
+                # One of each interface: no group can be joined there a second time.
+                if index not in joined:
+                    multicast.append(str(address))
+                    joined.add(index)
             # python-zeroconf sends from an IPv6 address of its choice, so all of the interface must be usable.
-            if here is not None and here not in multicast and (address.version == 4 or not pending[index]):
-                multicast.append(here)
+            elif index and index not in multicast and not pending[index]:
+                multicast.append(index)
             if not (address.version == 6 and address.is_link_local) and str(address) not in addresses:
                 addresses[str(address)] = (_rank(address, named), of_this)
                 of_this += 1

@@ -30,7 +30,7 @@ from pskkey.adapters.interfaces import Network, look_up
 from pskkey.adapters.text_records import TextRecords
 from pskkey.core.events import AdvertReceived, AdvertRemoved, Event
 from pskkey.errors import BadPacket
-from pskkey.model import Advert
+from pskkey.model import Advert, Role
 from pskkey.psk import PskFile
 from pskkey.secret import Secret
 from pskkey.wire.advert import (
@@ -44,8 +44,8 @@ from pskkey.wire.advert import (
 _log = logging.getLogger("pskkey.mdns")
 
 LOOK_EVERY = 3.0
-"""Seconds between two looks at the machine's addresses where the kernel does not tell when they change, and until what
-went wrong is tried again."""
+"""Seconds between two looks at the machine's addresses where the kernel does not tell when they change; also the least
+between two starts of mDNS, which is deaf meanwhile."""
 
 LOOK_ALSO_EVERY = 10.0
 """Seconds between two looks where it does."""
@@ -71,6 +71,7 @@ class _Known:
 
     node_id: str
     text: bytes | None
+    listens: bool
     left: bool = False
 
 
@@ -133,24 +134,30 @@ class Discovery:
         await self._close()
 
     async def _follow_network(self) -> None:
+        loop = asyncio.get_running_loop()
+        quiet, not_before = LOOK_EVERY, 0.0  # there may have been changes since the first look
         with AddressChanges() as changes:
-            quiet = LOOK_EVERY  # there may have been changes since the first look
             while True:
                 await changes.wait(quiet)
-                await self._look(self._network_changed)
+                await asyncio.sleep(max(0.0, not_before - loop.time()))
+                if await self._look(self._network_changed):
+                    not_before = loop.time() + LOOK_EVERY
                 quiet = LOOK_ALSO_EVERY if changes.are_told and not self._attempts else LOOK_EVERY
 
     def _followed(self, follower: asyncio.Task[None]) -> None:
         if not follower.cancelled() and (error := follower.exception()) is not None:
             self._failed(error)
 
-    async def _look(self, tell: Callable[[Network], None] | None) -> None:
-        """Look at the machine's network and run there. What fails for now is tried again at the next look."""
+    async def _look(self, tell: Callable[[Network], None] | None) -> bool:
+        """Look at the machine's network and run there; return whether mDNS was started anew or should have been.
+
+        What fails for now is tried again at the next look.
+        """
         try:
             network = look_up(self._interfaces, self._ip)
             if network == self._network and not self._attempts:
                 self._network = network  # its names of interfaces, which do not count as a difference, may be others
-                return
+                return False
             if network != self._network:
                 self._network, self._attempts = network, ATTEMPTS
                 if tell is not None:
@@ -164,11 +171,12 @@ class Discovery:
                 _log.warning("mDNS cannot run now: %s; trying again every %g s", error or repr(error), LOOK_EVERY)
             self._troubled = True
             self._attempts = max(self._attempts, 1)
-            return
+            return True
         self._troubled = False
         self._attempts = 0 if complete else self._attempts - 1
         if not complete and not self._attempts:
             _log.warning("mDNS does not run on all of %s", ", ".join(map(str, network.multicast)))
+        return True
 
     async def _use(self, network: Network) -> bool:
         """Start mDNS anew on this network; tell whether it runs on every interface of it."""
@@ -196,15 +204,15 @@ class Discovery:
             task.cancel()
         await asyncio.gather(*self._resolving.values(), return_exceptions=True)
         browser, self._browser = self._browser, None
-        running, self._zeroconf = self._zeroconf, None
         for known in self._known.values():
             known.text = None  # what is heard when mDNS runs again counts, changed or not
         try:
             if browser is not None:
                 await browser.async_cancel()
         finally:
-            if running is not None:
-                await running.async_close()
+            if self._zeroconf is not None:
+                await self._zeroconf.async_close()
+                self._zeroconf = None  # and not before: who is cancelled here closes it at the next attempt
 
     def advertise(self, advert: Advert) -> None:
         """Say this of us from now on, signed with the active PSK."""
@@ -246,6 +254,8 @@ class Discovery:
         keys = self._verifying_keys()
         known = self._known.get(name)
         if known is not None and known.text == text:
+            if known.listens:
+                self._announcer.answer()  # it may have been started anew
             return
         properties = ServiceInfo(SERVICE_TYPE, f"advert.{SERVICE_TYPE}", properties=text).properties
         if group_of_untrusted(properties) != self._group or self._announcer.is_ours(properties.get(b"sig")):
@@ -263,8 +273,9 @@ class Discovery:
         self._known.pop(name, None)
         while len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[name] = _Known(advert.id, text)
-        self._announcer.answer(advert)
+        self._known[name] = _Known(advert.id, text, advert.role is Role.LISTENING)
+        if advert.role is Role.LISTENING:
+            self._announcer.answer()
         self._emit(AdvertReceived(advert))
 
     def _reject(self, name: str, why: str) -> None:

@@ -30,7 +30,7 @@ MEMORY_RETURNED_AFTER = 32
 in the heap that glibc does not give back by itself."""
 
 MEMORY_RETURN_DELAY = 1.0
-"""Seconds from then until the free memory is given back: once for a whole storm, and once a second in a long one."""
+"""Seconds from then until free memory is given back, and until that is done again, as long as any have ended since."""
 
 _log = logging.getLogger("pskkey.tls")
 
@@ -130,7 +130,9 @@ class TlsListener:
             self._all_lost.clear()
             await self._all_lost.wait()
         if self._memory_return is not None:
-            self._return_memory()
+            self._memory_return.cancel()
+            self._memory_return = None
+            return_freed_memory()
 
     def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
         """Let this count from the next connection on."""
@@ -252,10 +254,11 @@ class TlsListener:
             self._memory_return = asyncio.get_running_loop().call_later(MEMORY_RETURN_DELAY, self._return_memory)
 
     def _return_memory(self) -> None:
-        if self._memory_return is not None:
-            self._memory_return.cancel()
-        self._ended, self._memory_return = 0, None
-        return_freed_memory()
+        self._memory_return = None
+        if self._ended:
+            return_freed_memory()
+            self._ended = 0
+            self._memory_return = asyncio.get_running_loop().call_later(MEMORY_RETURN_DELAY, self._return_memory)
 
     def _is_outdated(self, connection: TlsConnection) -> bool:
         identity, then = connection.identity, connection.accepted_psks

@@ -185,8 +185,6 @@ class Conversation:
             case Join() | Merge():
                 text = f"{self._settings.me.name} is not the master now"
                 self._out.append(Disconnect(session, ErrorMessage(NOT_MASTER, text)))
-            case Heartbeat() if joined:
-                pass
             case KeyAck() if joined:
                 self._members.acknowledge(session, message)
             case KeyNew() if joined:

@@ -120,8 +120,7 @@ class Node:
         return self._due
 
     def _next_deadline(self) -> float | None:
-        now = self._last_now
-        times = [self.election.next_deadline(now)]
+        times = [self.election.next_deadline(self._last_now)]
         if self.election.role is Role.MASTER:
             times += [self.members.next_deadline(), self.keyring.lead_deadline(), self._next_beacon]
         else:
@@ -175,7 +174,8 @@ class Node:
                 if self.election.role is Role.MASTER:
                     self._install_fresh(key, now)
             case AddressesChanged(addresses):
-                self._change_me(replace(self._settings.me, addresses=addresses), now)
+                if addresses != self._settings.me.addresses:
+                    self._change_me(replace(self._settings.me, addresses=addresses), now)
             case SettingsChanged():
                 self._change_settings(event, now)
             case RekeyRequested(reason):

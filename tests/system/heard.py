@@ -1,0 +1,97 @@
+"""One Discovery with what it tells, and another node that announces what it likes, on a real loopback mDNS."""
+
+import asyncio
+import os
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from zeroconf import ServiceInfo
+from zeroconf._dns import DNSPointer
+from zeroconf._protocol.outgoing import DNSOutgoing
+from zeroconf.asyncio import AsyncZeroconf
+
+from pskkey.adapters.mdns import Discovery
+from pskkey.core.events import Event
+from pskkey.model import Advert, Role
+from pskkey.psk import load_psk
+from pskkey.wire.advert import SERVICE_TYPE, advert_key, encode_advert, instance_name
+from tests.system.loopback import MULTICAST_INTERFACE, PORT, Loopback
+
+DNS_PTR, DNS_TXT, CLASS_IN, FLAGS_RESPONSE = 12, 16, 1, 0x8400
+"""Of RFC 1035 section 3.2 and RFC 6762 section 18."""
+
+
+def node_id() -> str:
+    """Return an id that nobody else has on this loopback."""
+    return os.urandom(8).hex()
+
+
+class Heard:
+    """A Discovery with its events, and another node that says what it likes."""
+
+    def __init__(self, loopback: Loopback, zeroconf: AsyncZeroconf) -> None:
+        self.psk = load_psk(loopback.psk)
+        self.group = loopback.group
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.counters: Counter[str] = Counter()
+        self.own, self.other = node_id(), node_id()
+        self._zeroconf = zeroconf.zeroconf
+        self.discovery = Discovery(
+            group=loopback.group,
+            node_id=self.own,
+            psk=lambda: self.psk,
+            interfaces=[MULTICAST_INTERFACE],
+            ip="v4",
+            emit=self.events.put_nowait,
+            network_changed=lambda _: None,
+            failed=lambda _: None,
+            counters=self.counters,
+        )
+
+    def advert(self, node_id: str, role: Role) -> Advert:
+        """Return the advert of a node of our group."""
+        return Advert(self.group, node_id, "node", 100, True, role, 3, 1, ("127.0.0.1",), PORT)
+
+    def say(self, role: Role, node_id: str | None = None, ttl: int = 120) -> None:
+        """Announce that a node, if no one is named always the same one, has this role."""
+        node_id = node_id or self.other
+        pairs = encode_advert(self.advert(node_id, role), advert_key(self.psk.active.key))
+        info = ServiceInfo(
+            SERVICE_TYPE,
+            f"{instance_name(node_id)}.{SERVICE_TYPE}",
+            addresses=[socket.inet_aton("127.0.0.1")],
+            port=PORT,
+            properties=dict(pairs),
+            server=f"{instance_name(node_id)}.local.",
+        )
+        self._zeroconf.async_send(self._zeroconf.generate_service_broadcast(info, ttl))
+
+    def point_to(self, name: str) -> None:
+        """Say only that an instance is there, so that one has to ask for more."""
+        out = DNSOutgoing(FLAGS_RESPONSE)
+        out.add_answer_at_time(DNSPointer(SERVICE_TYPE, DNS_PTR, CLASS_IN, 120, f"{name}.{SERVICE_TYPE}"), 0)
+        self._zeroconf.async_send(out)
+
+    async def next(self) -> Event:
+        """Wait for the next event. Raises TimeoutError."""
+        return await asyncio.wait_for(self.events.get(), 3)
+
+    async def nothing(self) -> None:
+        """Check that nothing is told for a while."""
+        await asyncio.sleep(0.3)
+        assert self.events.empty(), self.events.get_nowait()
+
+
+@asynccontextmanager
+async def heard(loopback: Loopback) -> AsyncIterator[Heard]:
+    """Start one, and end it."""
+    zeroconf = AsyncZeroconf(interfaces=[MULTICAST_INTERFACE])
+    made = Heard(loopback, zeroconf)
+    try:
+        await made.discovery.start()
+        yield made
+    finally:
+        await made.discovery.stop()
+        await zeroconf.async_close()

@@ -1,0 +1,135 @@
+"""A node that looks for its group hears of its master at once, whatever mDNS does by itself."""
+
+import asyncio
+import socket
+import sys
+import time
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pskkey.adapters.announcer import ANSWER_AGAIN_AFTER
+from pskkey.model import Role
+from pskkey.wire.advert import SERVICE_TYPE, instance_name
+from tests.lab.laboratory import laboratory
+from tests.quality.tracked import ROOT
+from tests.system.heard import DNS_PTR, DNS_TXT, Heard, heard, node_id
+from tests.system.loopback import MULTICAST_INTERFACE, Loopback
+from tests.system.mdns_wire import Overheard, overhear
+
+ANNOUNCED = 1.1
+"""Seconds after which a change is not announced any more."""
+
+SAME_PACKET_AGAIN = 1.1
+"""Seconds after which python-zeroconf takes the very same packet again."""
+
+AT_ONCE = 0.5
+"""Seconds. It is some milliseconds; an answer of mDNS itself, or a beacon, could come after a second."""
+
+
+@asynccontextmanager
+async def announced(loopback: Loopback, role: Role) -> AsyncIterator[tuple[Heard, Overheard, str]]:
+    """One node that has announced its role and is calm, what is on the wire, and the name of its instance."""
+    with overhear(MULTICAST_INTERFACE) as wire:
+        async with heard(loopback) as it:
+            it.discovery.advertise(it.advert(it.own, role))
+            await asyncio.sleep(ANNOUNCED)
+            wire.packets()
+            yield it, wire, f"{instance_name(it.own)}.{SERVICE_TYPE}"
+
+
+async def test_a_master_answers_at_once_who_listens(loopback: Loopback) -> None:
+    async with announced(loopback, Role.MASTER) as (it, wire, name):
+        for _ in range(3):
+            it.say(Role.LISTENING, node_id())
+            for _ in range(2):
+                await wire.announced(name, AT_ONCE)
+
+
+async def test_one_that_listens_again_is_answered_again(loopback: Loopback) -> None:
+    """It was killed and started anew, and says what it has said before."""
+    async with announced(loopback, Role.MASTER) as (it, wire, name):
+        for _ in range(2):
+            it.say(Role.LISTENING)
+            await wire.announced(name, AT_ONCE)
+            await asyncio.sleep(ANNOUNCED + SAME_PACKET_AGAIN)
+            wire.packets()
+
+
+async def test_a_beacon_in_between_costs_nobody_its_answer(loopback: Loopback) -> None:
+    async with announced(loopback, Role.MASTER) as (it, wire, name):
+        it.say(Role.LISTENING, node_id())
+        await wire.announced(name, AT_ONCE)
+        it.discovery.advertise(it.advert(it.own, Role.MASTER))
+        await wire.announced(name, AT_ONCE)
+        it.say(Role.LISTENING, node_id())
+        await wire.announced(name, AT_ONCE)
+
+
+async def test_a_crowd_that_listens_gets_few_answers(loopback: Loopback) -> None:
+    async with announced(loopback, Role.MASTER) as (it, wire, name):
+        begun = time.monotonic()
+        for _ in range(100):
+            it.say(Role.LISTENING, node_id())
+            await it.next()
+        await asyncio.sleep(ANSWER_AGAIN_AFTER + 0.1)
+        periods = (time.monotonic() - begun) / ANSWER_AGAIN_AFTER
+        assert 2 <= len(wire.announcements(name)) <= 2 * (periods + 1)
+
+
+@pytest.mark.parametrize(("own", "others"), [(Role.CLIENT, Role.LISTENING), (Role.MASTER, Role.CLIENT)])
+async def test_nobody_else_answers_and_nobody_else_is_answered(loopback: Loopback, own: Role, others: Role) -> None:
+    async with announced(loopback, own) as (it, wire, name):
+        it.say(others)
+        await it.next()
+        await asyncio.sleep(AT_ONCE)
+        assert wire.announcements(name) == []
+
+
+async def test_questions_are_for_answers_that_all_programs_on_the_port_hear(loopback: Loopback) -> None:
+    """One that asks for an answer to its own address gets it only if no other program has port 5353 too."""
+    with overhear(MULTICAST_INTERFACE) as wire:
+        async with heard(loopback) as it:
+            it.point_to(f"pskkey-{node_id()}")
+            await asyncio.sleep(1.5)
+        questions = [question for packet in wire.packets() for question in packet.questions]
+        asked = [question for question in questions if question.name.endswith(SERVICE_TYPE)]
+        assert {question.type for question in asked} >= {DNS_PTR, DNS_TXT}
+        assert not any(question.unicast for question in asked)
+
+
+PRINT_ROLES = """
+import re, sys, time
+from tests.system.mdns_wire import overhear
+with overhear(sys.argv[1]) as wire:
+    print("ready", flush=True)
+    while True:
+        for packet in wire.packets():
+            for role in re.findall(rb"role=(\\w+)", packet.data):
+                print(role.decode(), flush=True)
+        time.sleep(0.005)
+"""
+
+
+@pytest.mark.root
+async def test_the_first_word_of_a_node_is_that_it_listens() -> None:
+    """Also when a session manager was there before it, and it did not know its addresses yet."""
+    with laboratory(seed=1) as lab:
+        (daemon,) = lab.group(1).daemons
+        bystander = lab.hosts.add_host()
+        printing = await asyncio.create_subprocess_exec(
+            *bystander.command, sys.executable, "-c", PRINT_ROLES, bystander.ipv4, stdout=PIPE, cwd=ROOT
+        )
+        try:
+            assert printing.stdout is not None
+            assert await printing.stdout.readline() == b"ready\n"
+            with socket.socket(socket.AF_UNIX) as session_manager:
+                session_manager.connect(str(daemon.keys_socket))
+                daemon.start()
+                assert await asyncio.wait_for(printing.stdout.readline(), 10) == b"l\n"
+        finally:
+            printing.kill()
+            await printing.wait()
+            daemon.destroy()
