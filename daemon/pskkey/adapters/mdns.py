@@ -211,8 +211,12 @@ class Discovery:
                 await browser.async_cancel()
         finally:
             if self._zeroconf is not None:
-                await self._zeroconf.async_close()
-                self._zeroconf = None  # and not before: who is cancelled here closes it at the next attempt
+                try:
+                    await self._zeroconf.async_close()
+                except (OSError, RuntimeError, Error):
+                    self._zeroconf = None
+                    raise
+                self._zeroconf = None  # and not when cancelled: then it is closed at the next attempt
 
     def advertise(self, advert: Advert) -> None:
         """Say this of us from now on, signed with the active PSK."""
