@@ -17,10 +17,10 @@ daemon was told of a restart, or of a lease that is not its own any more.
 from collections import Counter
 
 from pskkey.core.actions import Action, Notice, NoticeKind
-from pskkey.core.consumers import NOBODY
 from pskkey.model import MAX_KEY_ENTRIES, Process, Role
 from tests.sim.host import Broken, Host
 from tests.sim.managers import Managers, SessionManager
+from tests.sim.mute import why_mute
 from tests.sim.world import World
 
 FLIGHT = 0.1
@@ -37,9 +37,6 @@ PARTED_AFTER = 1.5
 
 SETTLED_AFTER = 2.5
 """Seconds that two nodes must have been undisturbed members of one master before they must be linked."""
-
-UNEXPLAINED = "unexplained"
-"""Why a sender fell mute that its daemon lets send."""
 
 
 class Traffic:
@@ -114,32 +111,9 @@ class Traffic:
             )
 
     def _falls_mute(self, manager: SessionManager) -> None:
-        host = manager.host
-        if manager.memory != host.memory:
-            reason = "whose daemon had forgotten everything"
-        elif not manager.counters:
-            reason = "without a name for its memory"
-        elif sum(other.will_send for other in self.managers.on[host]) > 1:
-            reason = "beside another process that asks to send"
-        elif manager.lag:
-            reason = "long after it was told so"
-        else:
-            reason = self._why_not_granted(host)
+        reason = why_mute(manager, self.managers)
         self.mute[reason] += 1
-        self._world.note(host, f"its session manager falls mute: {reason}")
-
-    def _why_not_granted(self, host: Host) -> str:
-        """Return why the present key is not to be sent with by a node that has a sender and remembers everything."""
-        if (node := host.node) is None or (group := node.group()) is None:
-            return "while its node has no group"
-        current = node.keyring.current
-        if node.key_state().sender_id is None:
-            leased = next((m.sender_id for m in group.members if m.id == host.member.id), None)
-            return "while all sender ids are in use" if leased is None else "under a key that its lease is blocked in"
-        if current is None or not node.consumers.is_blocked(current.key):
-            return UNEXPLAINED
-        dropped = (current.key.fingerprint, NOBODY) in node.consumers.sent_with()
-        return "under a key that it has dropped" if dropped else "under a key that a process before it has sent with"
+        self._world.note(manager.host, f"its session manager falls mute: {reason}")
 
     def _check(self, sender: SessionManager, receiver: SessionManager, now: float) -> None:
         if sender.lag:

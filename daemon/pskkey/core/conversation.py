@@ -98,7 +98,7 @@ class Conversation:
         """We have closed a session ourselves; nothing more is heard of it."""
         self._inbound.pop(session, None)
 
-    def is_sign_of_life(self, event: Event, now: float) -> bool:
+    def takes_heartbeat(self, event: Event, now: float) -> bool:
         """Take a heartbeat of a member of ours, which tells a master only that it lives; return whether it was one."""
         if self._election.role is not Role.MASTER or not isinstance(event, Received):
             return False

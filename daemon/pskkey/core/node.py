@@ -100,7 +100,7 @@ class Node:
         if late > self._settings.timing.dead_after:
             self.election.slept(late, now)
             self._follow_role(now)
-        if self._conversation.is_sign_of_life(event, now):
+        if self._conversation.takes_heartbeat(event, now):
             return []  # nothing follows from it before the next deadline
         if not self._stopping:
             self._dispatch(event, now)

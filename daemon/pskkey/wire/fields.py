@@ -1,7 +1,7 @@
 """The fields that JSON packets are made of, each with its bound, and the model that all of them build on."""
 
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -59,7 +59,11 @@ class Packet(BaseModel):
     @classmethod
     def parse_untrusted(cls, payload: bytes) -> Self:
         """Read a payload. Raises BadPacket naming the field, which is all that is told of the peer's text."""
-        fields = decode_object_untrusted(payload)
+        return cls.of_untrusted(decode_object_untrusted(payload))
+
+    @classmethod
+    def of_untrusted(cls, fields: dict[str, Any]) -> Self:
+        """Check fields that were read already. Raises what `parse_untrusted` raises."""
         try:
             return cls.model_validate(fields)
         except ValidationError as error:

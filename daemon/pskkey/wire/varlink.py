@@ -9,9 +9,10 @@ interfaces are described in `interfaces`.
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from pskkey.errors import BadPacket
+from pskkey.wire.fields import Packet
 from pskkey.wire.strict_json import decode_object_untrusted, encode_object
 
 MAX_CALL: Final = 65536
@@ -53,10 +54,8 @@ class VarlinkReader:
         self._pending += piece
 
 
-class Call(BaseModel):
+class Call(Packet):
     """A call of `method`. With `more` several replies are welcome, with `oneway` none is."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     method: _QualifiedName
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -78,13 +77,7 @@ def decode_call_untrusted(message: bytes) -> Call:
     """Read one message as a call."""
     fields = decode_object_untrusted(message)
     # Null says the same as nothing (varlink.org, "Interface Definition": maybe types).
-    given = {name: value for name, value in fields.items() if value is not None}
-    try:
-        return Call.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ascii(".".join(str(step) for step in first["loc"])[:80])
-        raise BadPacket(f"not a Varlink call: field {place}: {first['msg']}") from None
+    return Call.of_untrusted({name: value for name, value in fields.items() if value is not None})
 
 
 def encode_reply(reply: Reply) -> bytes:
