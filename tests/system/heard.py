@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from zeroconf import ServiceInfo
-from zeroconf._dns import DNSPointer
+from zeroconf._dns import DNSPointer, DNSQuestion
 from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncZeroconf
 
@@ -19,7 +19,7 @@ from pskkey.psk import load_psk
 from pskkey.wire.advert import SERVICE_TYPE, advert_key, encode_advert, instance_name
 from tests.system.loopback import MULTICAST_INTERFACE, PORT, Loopback
 
-DNS_PTR, DNS_TXT, CLASS_IN, FLAGS_RESPONSE = 12, 16, 1, 0x8400
+DNS_PTR, DNS_TXT, CLASS_IN, FLAGS_QUERY, FLAGS_RESPONSE = 12, 16, 1, 0, 0x8400
 """Of RFC 1035 section 3.2 and RFC 6762 section 18."""
 
 
@@ -72,6 +72,12 @@ class Heard:
         """Say only that an instance is there, so that one has to ask for more."""
         out = DNSOutgoing(FLAGS_RESPONSE)
         out.add_answer_at_time(DNSPointer(SERVICE_TYPE, DNS_PTR, CLASS_IN, 120, f"{name}.{SERVICE_TYPE}"), 0)
+        self._zeroconf.async_send(out)
+
+    def ask(self) -> None:
+        """Ask for the TXT record of this node, for an answer that all hear."""
+        out = DNSOutgoing(FLAGS_QUERY)
+        out.add_question(DNSQuestion(f"{instance_name(self.own)}.{SERVICE_TYPE}", DNS_TXT, CLASS_IN))
         self._zeroconf.async_send(out)
 
     async def next(self) -> Event:

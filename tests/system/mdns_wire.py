@@ -36,9 +36,11 @@ class Overheard:
 
         python-zeroconf answers questions too; what was not asked for stands among the additional records then.
         """
-        unasked = [packet for packet in self.packets() if packet.is_response() and not packet.num_additionals]
-        records = [record for packet in unasked for record in packet.answers()]
-        return [r.text for r in records if isinstance(r, DNSText) and r.name == name and r.ttl]
+        return _texts(name, [packet for packet in self.packets() if not packet.num_additionals])
+
+    def texts(self, name: str) -> list[bytes]:
+        """Return the TXT records that were said of an instance since the last call, asked for or not."""
+        return _texts(name, self.packets())
 
     async def announced(self, name: str, within: float) -> None:
         """Wait for the next announcement of an instance. Raises TimeoutError."""
@@ -47,6 +49,11 @@ class Overheard:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{name} has not announced itself within {within} s")
             await asyncio.sleep(0.005)
+
+
+def _texts(name: str, packets: list[DNSIncoming]) -> list[bytes]:
+    records = [record for packet in packets if packet.is_response() for record in packet.answers()]
+    return [r.text for r in records if isinstance(r, DNSText) and r.name == name and r.ttl]
 
 
 @contextmanager

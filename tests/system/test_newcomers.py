@@ -100,6 +100,23 @@ async def test_questions_are_for_answers_that_all_programs_on_the_port_hear(loop
         assert not any(question.unicast for question in asked)
 
 
+async def test_what_was_asked_before_a_change_is_answered_with_what_is_true_after_it(loopback: Loopback) -> None:
+    """An answer of mDNS may come a second after its question (RFC 6762 section 6)."""
+    with overhear(MULTICAST_INTERFACE) as wire:
+        async with heard(loopback) as it:
+            name = f"{instance_name(it.own)}.{SERVICE_TYPE}"
+            it.discovery.advertise(it.advert(it.own, Role.LISTENING))
+            await asyncio.sleep(0.1)
+            it.ask()  # it was said just now, so this is answered a second later
+            await asyncio.sleep(0.4)
+            wire.packets()
+            it.discovery.advertise(it.advert(it.own, Role.MASTER))
+            await asyncio.sleep(2 * ANNOUNCED)
+            said = wire.texts(name)
+    assert len(said) >= 3, "it was announced three times"
+    assert all(b"role=m" in text for text in said)
+
+
 PRINT_ROLES = """
 import re, sys, time
 from tests.system.mdns_wire import overhear

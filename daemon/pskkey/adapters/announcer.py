@@ -1,7 +1,7 @@
 """What we say over mDNS: our advert, signed, as the records of a DNS-SD service (RFC 6763).
 
 They are sent without probing (the instance name has our node id in it), at once when they change and twice more a
-little later, always as they stand then: python-zeroconf's own repeats would send what was true before.
+little later, always as they stand then: python-zeroconf's own repeats, and answers that it has put off, would send what was true before.
 """
 
 import asyncio
@@ -95,6 +95,10 @@ class Announcer:
             zeroconf.registry.async_add(info)
         else:
             zeroconf.registry.async_update(info)
+        # An answer may wait for more than a second (RFC 6762 section 6), and would come after the last repeat. Whoever
+        # asked hears what is announced now.
+        zeroconf.out_queue.queue.clear()
+        zeroconf.out_delay_queue.queue.clear()
         self._info, self._signed = info, (advert, key)
         self._broadcast = partial(zeroconf.async_send, zeroconf.generate_service_broadcast(info, None))
 
