@@ -16,7 +16,7 @@ FIRST_DELAY: Final = 0.05
 LAST_DELAY: Final = 0.2
 """Seconds before the first and, doubling, before every later attempt to connect again.
 
-Short to the end: the daemon may join its group and let a new key be activated before we are back.
+Short to the end: a daemon that has just started waits for us before it lets a new key be activated, but not for long.
 """
 
 _log = logging.getLogger("pskkey.watcher")

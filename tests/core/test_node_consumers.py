@@ -1,6 +1,8 @@
 """What the session managers of a node are told, and what is waited for from them."""
 
-from pskkey.core.actions import NoticeKind
+import pytest
+
+from pskkey.core.actions import Connect, NoticeKind
 from pskkey.core.events import Attached, Direction, Disconnected, RekeyRequested, Session
 from pskkey.model import (
     KeyAck,
@@ -9,9 +11,11 @@ from pskkey.model import (
     KeyState,
     KeyWatch,
     Process,
+    Role,
 )
-from tests.core.door import Door, notices, sent
-from tests.core.situations import sending
+from tests.core.door import Door, notices, one, sent
+from tests.core.keys import entry
+from tests.core.situations import sending, state
 
 LOCAL = Session(Direction.LOCAL, 1)
 OTHER = Session(Direction.LOCAL, 2)
@@ -80,3 +84,37 @@ def test_a_session_manager_so_slow_that_its_first_word_is_of_a_key_that_has_gone
     assert sending(door.node.keyring) == 2
     door.receive(LOCAL, KeyAck(3))
     assert sending(door.node.keyring) == 3
+
+
+@pytest.mark.parametrize("comes", [False, True])
+def test_a_daemon_that_has_just_started_gives_those_time_to_come_who_hold_the_keys_of_its_last_process(
+    comes: bool,
+) -> None:
+    door = Door().start()
+    session = door.become_client()
+    door.receive(session, state(entry(1, 901, send=True), entry(2, 902), sender_id=1))
+    assert KeyAck(2) not in sent(KeyAck, door.log)
+    assert KeyAck(2) not in sent(KeyAck, door.wait(0.3))
+    if comes:
+        door.give(Attached(LOCAL, Process(10, 0)))
+        door.receive(LOCAL, KeyWatch(will_send=False), KeyAck(1))
+        assert not sent(KeyAck, door.wait(0.4)), "and then for those who came"
+        assert sent(KeyAck, door.receive(LOCAL, KeyAck(2))) == [KeyAck(2)]
+    else:
+        assert sent(KeyAck, door.wait(0.4)) == [KeyAck(2)]
+    rolled = state(entry(2, 902, send=True), entry(3, 903), sender_id=1)
+    actions = door.receive(session, rolled) + (door.receive(LOCAL, KeyAck(3)) if comes else [])
+    assert sent(KeyAck, actions) == [KeyAck(3)], "that was only at its start"
+
+
+def test_it_gives_them_time_also_when_it_becomes_master_at_once() -> None:
+    door = Door().start()
+    session = door.become_client()
+    door.receive(session, state(entry(1, 901, send=True), entry(2, 902), sender_id=1))
+    retry = one(Connect, door.give(Disconnected(session, "reset")))
+    door.give(Disconnected(retry.session, "refused"))
+    assert door.node.election.role is Role.MASTER
+    door.wait(0.4)
+    assert sending(door.node.keyring) == 1
+    door.wait(0.2)
+    assert sending(door.node.keyring) == 2

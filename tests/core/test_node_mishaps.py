@@ -33,6 +33,7 @@ def mid_rekey() -> tuple[Door, Session]:
     """Return a client, with HIGH beside it, whose master has just distributed a second key."""
     door = Door().start()
     session = door.become_client(HIGH)
+    door.wait(0.6)
     state = KeyState(1, frozenset({0, 1, 2}), (entry(1, 901, send=True), entry(2, 902)))
     door.receive(session, state)
     return door, session

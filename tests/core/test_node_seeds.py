@@ -79,6 +79,7 @@ def test_what_ones_own_half_still_sends_can_be_read_when_its_key_has_the_epoch_o
 
 def test_who_comes_over_while_a_key_is_on_its_way_may_send_with_that() -> None:
     door = taken_over()
+    door.wait(0.6)
     door.give(RekeyRequested(KeyNewReason.OPERATOR))
     welcome = sent(KeyState, door.accept(1, sender(HIGH, sends_with=1, key_number=801, lease=2)))
     assert welcome[-1].sender_id is None, "not under the key that another memory of it may have sent with"
@@ -254,6 +255,7 @@ def test_an_acknowledgement_is_of_a_key_and_not_of_the_next_one_with_its_epoch()
     door.give(Attached(LOCAL, Process(10, 0)))
     door.receive(LOCAL, KeyWatch(will_send=True, memory=10), KeyAck(1))
     assert sent(KeyAck, door.log) == [KeyAck(1)]
+    door.wait(0.6)
     door.receive(session, state(entry(1, 901, send=True), entry(2, 902), sender_id=1))
     door.receive(LOCAL, KeyAck(2))
     door.receive(session, state(entry(1, 901), entry(2, 902, send=True), sender_id=1))

@@ -35,7 +35,7 @@ enum { AT_ONCE = 256 }; /* datagrams, before something else has its turn */
 
 #define SECOND INT64_C(1000000000)
 #define FIRST_DELAY (SECOND / 40) /* before the daemon is tried again: doubled each time */
-#define LAST_DELAY (SECOND / 5)   /* no longer: a daemon that is back counts us in only when we are there */
+#define LAST_DELAY (SECOND / 5)   /* no longer: a daemon that has just started waits for us, but not long */
 
 struct sender { /* what came from one sender id */
     uint64_t run, next, received, lost;

@@ -17,6 +17,9 @@ from pskkey.wire.packet import encode
 from tests.sim.host import Host
 from tests.sim.world import World
 
+COME_BACK_WITHIN = 0.4
+"""Seconds after the start of a daemon in which those who outlived its last process have connected again."""
+
 
 @dataclass(eq=False)
 class SessionManager:
@@ -126,7 +129,7 @@ class Managers:
         incarnation = host.incarnation
         if self.on.get(host):
             for manager in self.on[host]:
-                self._later(random.uniform(0.01, 0.5), host, incarnation, partial(self._attach, manager))
+                self._later(random.uniform(0.01, COME_BACK_WITHIN), host, incarnation, partial(self._attach, manager))
             return
         kinds = [{"will_send": True}] if self._calm else self._drawn()
         for kind in kinds:

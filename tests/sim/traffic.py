@@ -19,7 +19,7 @@ from collections import Counter
 from pskkey.core.actions import Action, Notice, NoticeKind
 from pskkey.model import MAX_KEY_ENTRIES, Process, Role
 from tests.sim.host import Broken, Host
-from tests.sim.managers import Managers, SessionManager
+from tests.sim.managers import COME_BACK_WITHIN, Managers, SessionManager
 from tests.sim.mute import why_mute
 from tests.sim.world import World
 
@@ -72,8 +72,10 @@ class Traffic:
         """How often a datagram could not be read, and need not be, by the reason."""
         self._used_since: dict[str, float] = {}
         self._joined_at: dict[Host, float] = {}
+        self._started_at: dict[Host, float] = {}
         self.managers.changed.append(self._installed)
         self.managers.gone.append(self._forget)
+        world.started.append(self._host_started)
         world.ended.append(self._host_disturbed)
         world.disturbed.append(self._host_disturbed)
         world.reach.changed.append(self._reach_changed)
@@ -196,7 +198,9 @@ class Traffic:
             if master is None or host.node is None:
                 continue
             about: tuple[object, ...] = (master, master.incarnation, host.node.election.term, world.reach.side(host))
-            groups.setdefault(about, []).extend(m for m in managers if m.told_by == host.incarnation)
+            groups.setdefault(about, []).extend(
+                m for m in managers if m.told_by == host.incarnation or self._is_back_soon(m)
+            )
         fellows: dict[tuple[object, ...], float] = {}
         for about, members in groups.items():
             known = {m.host: self._knows(m.host) for m in members}
@@ -212,6 +216,10 @@ class Traffic:
             self._part()
         else:
             self._parted.clear()
+
+    def _is_back_soon(self, manager: SessionManager) -> bool:
+        """It goes on with the keys that it has, and its daemon, which has just started, may not count without it."""
+        return manager.session is None and self._world.now < self._started_at[manager.host] + COME_BACK_WITHIN
 
     def _knows(self, host: Host) -> frozenset[str]:
         """Return the members of its group as a node was told of them."""
@@ -287,6 +295,9 @@ class Traffic:
             self._links[other].pop(manager, None)
         self._stopped.pop(manager, None)
         self._made_way.pop(manager, None)
+
+    def _host_started(self, host: Host) -> None:
+        self._started_at[host] = self._world.now
 
     def _host_disturbed(self, host: Host) -> None:
         for manager in self.managers.on.get(host, []):

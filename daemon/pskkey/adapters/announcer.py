@@ -1,7 +1,8 @@
 """What we say over mDNS: our advert, signed, as the records of a DNS-SD service (RFC 6763).
 
 They are sent without probing (the instance name has our node id in it), at once when they change and twice more a
-little later, always as they stand then: python-zeroconf's own repeats, and answers that it has put off, would send what was true before.
+little later, always as they stand then: python-zeroconf's own repeats, and answers that it has put off, would send what
+was true before.
 """
 
 import asyncio

@@ -9,15 +9,19 @@ has lost the numbers of, is spent: nobody sends with it again.
 Of several that ask to send, the one that asked first may; when it leaves, the next.
 
 When the daemon was restarted, its session managers come back within moments. Until they have, or patience is over, each
-keeps its place: nobody else is made the sender in its stead, and no key is called installed that it may not have.
+keeps its place: nobody else is made the sender in its stead, and no key is called installed that it may not have. A
+daemon that has lost its memory does not know whom it awaits, so at first it awaits anybody.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from math import inf, isfinite
 
 from pskkey.core.actions import Action, Notice, NoticeKind, Send
 from pskkey.core.events import Session
-from pskkey.model import Key, KeyState, Process, SavedConsumer
+from pskkey.core.held import HeldEntry
+from pskkey.core.settings import Timing
+from pskkey.model import Key, KeyState, Process, SavedConsumer, Turn
 
 NOBODY = 0
 """The memory of a key that is spent."""
@@ -53,16 +57,21 @@ class Consumers:
 
     def __init__(
         self,
+        timing: Timing,
         out: list[Action],
         sent_with: Iterable[tuple[str, int]] = (),
         awaited: Iterable[SavedConsumer] = (),
     ) -> None:
+        self._timing = timing
         self._out = out
         self._consumers: dict[Session, Consumer] = {}
         self._sent_with = dict(sent_with)
         """By the fingerprint of a key, the memory that was told to send with it."""
         self._awaited = {consumer.memory: consumer for consumer in awaited}
         """Those of the daemon's last process that have not come back yet, or not acknowledged anything again."""
+        self._return_until = inf
+        self._arrive_until = inf
+        """Until then, which is some time after the first key was there to be told, more may come than are known."""
         self._askers = [c.memory for c in self._awaited.values() if c.asked_to_send]
         """The memories that ask to send, in the order in which they asked."""
         self._delivered: KeyState | None = None
@@ -85,11 +94,6 @@ class Consumers:
     def sends(self) -> bool:
         """Tell whether somebody here wants to send."""
         return bool(self._askers)
-
-    @property
-    def awaits(self) -> bool:
-        """Tell whether somebody is expected back."""
-        return bool(self._awaited)
 
     def saved(self) -> tuple[SavedConsumer, ...]:
         """Return who would be expected back if the daemon were restarted now, in their order as senders."""
@@ -115,13 +119,35 @@ class Consumers:
         """Tell whether a local session is open."""
         return session in self._consumers
 
-    def all_acknowledged(self, key: Key) -> bool:
-        """Tell whether every session manager that acknowledges at all has acknowledged `key`."""
+    def all_acknowledged(self, entry: HeldEntry, now: float) -> bool:
+        """Tell whether every session manager that acknowledges at all has acknowledged this key.
+
+        A key of which the turn is to come waits also for those who may be on their way.
+        """
+        if entry.turn is Turn.NEXT and now < self._arrive_until:
+            return False
         if any(awaited.acknowledges for awaited in self._awaited.values()):
             return False
-        return all(key.fingerprint in c.acked for c in self._consumers.values() if c.acknowledges)
+        return all(entry.key.fingerprint in c.acked for c in self._consumers.values() if c.acknowledges)
+
+    def next_deadline(self) -> float | None:
+        """Return when `tick` has something to do."""
+        return min(filter(isfinite, (self._return_until, self._arrive_until)), default=None)
 
     # --- what happens -------------------------------------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """The daemon starts."""
+        self._return_until = now + self._timing.consumers_return
+
+    def tick(self, now: float) -> None:
+        """Give up waiting when patience is over: whoever has not come back does not count any more."""
+        if now >= self._return_until:
+            self._return_until = inf
+            self._awaited.clear()
+            self._review_askers()
+        if now >= self._arrive_until:
+            self._arrive_until = -inf
 
     def attach(self, session: Session, process: Process) -> None:
         """A process connected to `keys.sock`."""
@@ -130,11 +156,6 @@ class Consumers:
     def detach(self, session: Session) -> None:
         """A process is gone."""
         self._consumers.pop(session, None)
-        self._review_askers()
-
-    def give_up_waiting(self) -> None:
-        """Whoever has not come back does not count any more."""
-        self._awaited.clear()
         self._review_askers()
 
     def watch(self, session: Session, *, will_send: bool, memory: int) -> None:
@@ -171,7 +192,7 @@ class Consumers:
                 self._sent_with[entry.key.fingerprint] = NOBODY
         self._delivered = None
 
-    def deliver(self, state: KeyState) -> None:
+    def deliver(self, state: KeyState, now: float) -> None:
         """Tell every watcher what it does not know yet of `state`; who asked to send but may not, gets no send mark.
 
         While there is no key, nothing is told: a daemon that has just started knows less than its session managers, who
@@ -180,6 +201,8 @@ class Consumers:
         if not state.entries or state == self._delivered:
             return
         self._delivered = state
+        if self._arrive_until == inf:
+            self._arrive_until = now + self._timing.consumers_arrive
         sender = self.sender
         key = next((e.key for e in state.entries if e.send), None)
         may_send = key is not None and state.sender_id is not None and not self.is_blocked(key)

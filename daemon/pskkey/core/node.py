@@ -73,7 +73,7 @@ class Node:
         self.peers = Peers(settings.timing)
         self.keyring = Keyring(settings.timing, saved.ring)
         self.members = Members(settings, self.keyring, self._out)
-        self.consumers = Consumers(self._out, saved.sent_with, saved.consumers)
+        self.consumers = Consumers(settings.timing, self._out, saved.sent_with, saved.consumers)
         self.election = Election(settings, self.peers, self._out, self._join_message, self._merge_message)
         self._memory = Memory(saved, settings, self.election, self.keyring, self.members, self.consumers)
         self._role = Role.LISTENING
@@ -85,7 +85,6 @@ class Node:
         self._advertised: Advertise | None = None
         self._next_beacon = 0.0
         self._next_request = 0.0
-        self._consumers_awaited_until = float("inf")
         self._notices = KeyNotices(self._out)
         self._last_now = float("-inf")
         self._due: float | None = None
@@ -120,13 +119,11 @@ class Node:
         return self._due
 
     def _next_deadline(self) -> float | None:
-        times = [self.election.next_deadline(self._last_now)]
+        times = [self.election.next_deadline(self._last_now), self.consumers.next_deadline()]
         if self.election.role is Role.MASTER:
             times += [self.members.next_deadline(), self.keyring.lead_deadline(), self._next_beacon]
         else:
             times.append(self.keyring.follow_deadline())
-        if self.consumers.awaits:
-            times.append(self._consumers_awaited_until)
         return min((t for t in times if t is not None), default=None)
 
     def saved_state(self) -> SavedState:
@@ -147,7 +144,7 @@ class Node:
         match event:
             case Started():
                 self.keyring.restarted(now)
-                self._consumers_awaited_until = now + self._settings.timing.consumers_return
+                self.consumers.begin(now)
                 self.election.listen(now)
             case Timeout():
                 self._tick(now)
@@ -188,8 +185,7 @@ class Node:
                 assert_never(event)
 
     def _tick(self, now: float) -> None:
-        if now >= self._consumers_awaited_until:
-            self.consumers.give_up_waiting()
+        self.consumers.tick(now)
         self.election.tick(now)
         if self.election.role is Role.MASTER:
             self.keyring.lead_tick(now)
@@ -218,7 +214,7 @@ class Node:
         else:
             self._follow(now)
         self._notices.sending_with(self.keyring.current)
-        self.consumers.deliver(self.key_state())
+        self.consumers.deliver(self.key_state(), now)
         self._advertise(now)
 
     def _install_fresh(self, key: Key, now: float) -> None:
@@ -277,7 +273,7 @@ class Node:
             self._conversation.ask_for_new_key(self._conversation.wanted)
         election.meet_rivals(members.ids, now)
         coming = keyring.next
-        if coming and members.all_acknowledged(coming.epoch, now) and self.consumers.all_acknowledged(coming.key):
+        if coming and members.all_acknowledged(coming.epoch, now) and self.consumers.all_acknowledged(coming, now):
             keyring.activate(now)
         if keyring.wants_key(now):
             self._out.append(GenerateKey())
@@ -298,7 +294,7 @@ class Node:
         if self._conversation.wanted is not None:
             self._conversation.ask_for_new_key(self._conversation.wanted)
         newest = self.keyring.newest
-        if newest and newest.key.fingerprint != self._acked and self.consumers.all_acknowledged(newest.key):
+        if newest and newest.key.fingerprint != self._acked and self.consumers.all_acknowledged(newest, now):
             self._acked = newest.key.fingerprint
             self._out.append(Send(session, KeyAck(newest.epoch)))
         said = self._joined_as

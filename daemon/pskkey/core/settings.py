@@ -31,6 +31,7 @@ class Timing:
     retire_after: float = 10.0
     rekey_spacing: float = 1.0
     request_interval: float = 2.0
+    consumers_arrive: float = 0.5
     consumers_return: float = 2.0
     rekey_interval: float = 0.0
 
