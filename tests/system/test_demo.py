@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pskkey.tools.demo_node import uninterrupted
+
 DEMO = [sys.executable, "-m", "pskkey.tools.demo"]
 
 
@@ -60,6 +62,17 @@ def test_demo_that_is_ended_early_ends_its_daemons(temporary: Path) -> None:
     assert "Interrupted" in errors
     assert processes_in(temporary) == []
     assert list(temporary.iterdir()) == []
+
+
+def test_a_signal_waits_until_a_daemon_is_started_or_ended() -> None:
+    done = False
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        done = True
+    assert done
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_demo_says_what_is_not_as_it_should_be(temporary: Path) -> None:

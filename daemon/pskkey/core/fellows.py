@@ -39,6 +39,10 @@ class Fellows:
         self._missing = {i: until for i, until in self._missing.items() if i not in able and now < until}
         self._here, self._master = ids, master
 
+    def missing(self, now: float) -> frozenset[str]:
+        """Return who is to come yet to where we are."""
+        return frozenset(i for i, until in self._missing.items() if now < until)
+
     def missed_until(self) -> float:
         """Return when nobody is missed any longer, if nobody comes before."""
         return max(self._missing.values(), default=float("-inf"))

@@ -247,6 +247,7 @@ class Node:
             awaited = {m.id for m in told} or {node for node, _ in self._memory.members}
             if group is not None and not self._conversation.handed_over:
                 awaited.discard(group.master)
+            awaited |= self._conversation.fellows.missing(now)  # the last master's group was not whole yet either
             self.members.found(self.election.term, last, awaited, state, now)
         elif was is Role.MASTER and self._role is not Role.MASTER:
             self.keyring.follow(self.members.my_key_state(), now)

@@ -5,7 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ STATUS_TIMEOUT: Final = 2.0
 STOP_TIMEOUT: Final = 5.0
 LAST_LINES: Final = 8
 PORT_ATTEMPTS: Final = 10
+_ENDS_DEMO: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _CONFIGURATION: Final = """\
 [group]
@@ -73,7 +75,7 @@ class DemoNode:
     def start(self) -> None:
         """Start the daemon; it is up when `status` answers."""
         environ = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-        with self._log.open("wb") as log:
+        with uninterrupted(), self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [program("pskkeyd"), "--config", self._configuration],
                 stdin=subprocess.DEVNULL,
@@ -114,11 +116,26 @@ class DemoNode:
     def __exit__(self, *_error: object) -> None:
         if self._process is None:
             return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        with uninterrupted():
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a signal that ends the demo wait until the end of the block: a process that is half started is in no list."""
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda which, _frame: came.append(which)) for number in _ENDS_DEMO}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def program(name: str) -> Path:
