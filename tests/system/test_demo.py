@@ -65,13 +65,18 @@ def test_demo_that_is_ended_early_ends_its_daemons(temporary: Path) -> None:
 
 
 def test_a_signal_waits_until_a_daemon_is_started_or_ended() -> None:
-    done = False
+    done: list[int] = []
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGTERM)
-        done = True
-    assert done
+
+    def start() -> None:
+        with uninterrupted():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.raise_signal(number)
+                done.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert done == [signal.SIGINT, signal.SIGTERM]
     assert signal.getsignal(signal.SIGINT) is handler
 
 
