@@ -178,7 +178,8 @@ class Election:
         self.outbound.drop()
         # Its advert says master until it has told otherwise, or gone.
         self._peers.hold_down(master.id, now, self._timing.rival_hold_max)
-        if handover.master.id == self._settings.me.id:
+        # In a term that we have seen it is not for us, but for another node with our id.
+        if handover.master.id == self._settings.me.id and handover.term > self.term:
             self._claim(handover.term, "it was handed over to us")
             return
         self._takeover = Takeover((handover.master, *successors(self.group, handover.master.id)), 0)
