@@ -22,7 +22,7 @@ from pskkey.model import (
     Role,
 )
 from pskkey.wire.packet import encode
-from tests.core.door import Door, advert, join, member, notices, of, one, refusal, sent
+from tests.core.door import ME, Door, advert, join, member, notices, of, one, refusal, sent
 from tests.core.keys import entry, key
 
 LOW, HIGH = "11111111", "99999999"
