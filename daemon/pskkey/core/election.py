@@ -178,9 +178,9 @@ class Election:
         self.outbound.drop()
         # Its advert says master until it has told otherwise, or gone.
         self._peers.hold_down(master.id, now, self._timing.rival_hold_max)
-        # In a term that we have seen it is not for us, but for another node with our id.
-        if handover.master.id == self._settings.me.id and handover.term > self.term:
-            self._claim(handover.term, "it was handed over to us")
+        if handover.master.id == self._settings.me.id:
+            # It is above our term, unless it was meant for another node with our id.
+            self._claim(max(handover.term, self.term + 1), "it was handed over to us")
             return
         self._takeover = Takeover((handover.master, *successors(self.group, handover.master.id)), 0)
         self._try_successor(now)
