@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from pskkey.core.actions import Connect, Disconnect, GenerateKey, NoticeKind
-from pskkey.core.events import Connected, Disconnected
+from pskkey.core.events import Connected, Disconnected, Started
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -46,6 +46,38 @@ def test_a_better_candidate_gets_one_claim_step_and_two_get_two() -> None:
     assert role(door) is Role.LISTENING
     door.wait(0.02)
     assert role(door) is Role.MASTER
+
+
+def test_who_would_claim_in_the_moment_in_which_a_better_candidate_does_lets_it_be_first() -> None:
+    """They were started one after the other: the better one's discovery window ends a little before ours and a step."""
+    door = Door().start()
+    door.wait(0.28)
+    door.hear(advert(LOW, Role.LISTENING))
+    door.wait(1.29)
+    assert role(door) is Role.LISTENING
+    door.wait(0.02)
+    assert role(door) is Role.MASTER
+
+
+def test_a_better_candidate_that_does_not_listen_any_more_is_given_its_step_only() -> None:
+    door = Door().start()
+    door.wait(0.28)
+    door.hear(advert(LOW, Role.LISTENING), advert(LOW, Role.CLIENT))
+    door.wait(1.01)
+    assert role(door) is Role.LISTENING
+    door.wait(0.02)
+    assert role(door) is Role.MASTER
+
+
+def test_a_master_that_is_heard_of_before_the_start_is_joined_once() -> None:
+    """mDNS runs a moment before the node is told to start."""
+    door = Door()
+    session = one(Connect, door.hear(advert(LOW, Role.MASTER))).session
+    assert not of(Connect, door.give(Started()))
+    assert role(door) is Role.JOINING
+    door.hear(advert(LOW, Role.MASTER, members=2))
+    door.give(Connected(session))
+    assert of(Connect, door.log) == [one(Connect, door.log)]
 
 
 def test_a_higher_priority_beats_a_lower_id() -> None:

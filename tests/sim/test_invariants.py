@@ -142,7 +142,7 @@ def test_tables_that_grow() -> None:
     _, node = stage.master()
     check_tables(stage.world, 3)
     for number in range(400):
-        node.peers.learn(Advert("sim", f"{number:032x}", "n", 1, True, Role.CLIENT, 1, 1, ("10.1.1.1",), 1))
+        node.peers.learn(Advert("sim", f"{number:032x}", "n", 1, True, Role.CLIENT, 1, 1, ("10.1.1.1",), 1), 0.0)
     with pytest.raises(Broken, match="objects"):
         check_tables(stage.world, 3)
 

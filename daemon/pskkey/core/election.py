@@ -270,7 +270,7 @@ class Election:
             if not self._settings.me.eligible or self._peers.was_refused():
                 listening.until = now + self._timing.discovery_window
                 return
-            listening.claim_at = now + self._peers.better_candidates(self._settings.me, now) * self._timing.claim_step
+            listening.claim_at = self._peers.claim_at(self._settings.me, now)
         is_due = self._listening is not None and listening.claim_at is not None and now >= listening.claim_at
         if is_due and not self._settings.me.eligible:
             listening.claim_at = None  # we were, when the wait began

@@ -145,14 +145,15 @@ class Node:
             case Started():
                 self.keyring.restarted(now)
                 self.consumers.begin(now)
-                self.election.listen(now)
+                if self.election.role is Role.LISTENING:  # else a master was heard of before, and is being joined
+                    self.election.listen(now)
             case Timeout():
                 self._tick(now)
             case AdvertReceived(advert):
                 if advert.id == self._settings.me.id:
                     self._conversation.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
                     return
-                self.peers.learn(advert)
+                self.peers.learn(advert, now)
                 self.election.advert(advert, now)
             case AdvertRemoved(node_id):
                 self.peers.forget(node_id)

@@ -27,9 +27,11 @@ class Peers:
         self._adverts: dict[str, Advert] = {}
         self._masters: dict[str, Advert] = {}
         """Those of nodes that say they are master."""
+        self._listening_since: dict[str, float] = {}
+        """Of nodes that look for a master: when we first heard that they do."""
         self._holds: dict[str, _HoldDown] = {}
 
-    def learn(self, advert: Advert) -> None:
+    def learn(self, advert: Advert, now: float) -> None:
         """Take the newest word of a node. A claim of a higher term ends its hold-down: there is news to check.
 
         Nothing less does, because anybody may send an old advert again.
@@ -38,6 +40,10 @@ class Peers:
         if held is not None and advert.role is Role.MASTER and advert.term > held.term:
             held.until, held.term = 0.0, advert.term
         self._adverts[advert.id] = advert
+        if advert.role is Role.LISTENING:
+            self._listening_since.setdefault(advert.id, now)
+        else:
+            self._listening_since.pop(advert.id, None)
         self._masters.pop(advert.id, None)
         if advert.role is Role.MASTER:
             self._masters[advert.id] = advert
@@ -46,6 +52,7 @@ class Peers:
         """Drop a node that said goodbye."""
         self._adverts.pop(node_id, None)
         self._masters.pop(node_id, None)
+        self._listening_since.pop(node_id, None)
         self._holds.pop(node_id, None)
 
     def is_master(self, node_id: str) -> bool:
@@ -82,11 +89,18 @@ class Peers:
         found = [a for a in self._masters.values() if not self.is_held(a.id, now)]
         return sorted(found, key=lambda a: merge_order(a.members, a.priority, a.id))
 
-    def better_candidates(self, me: Candidate, now: float) -> int:
-        """Count the eligible nodes that should become master rather than `me`."""
-        mine = candidate_order(me)
-        return sum(
-            1
-            for a in self._adverts.values()
-            if a.eligible and candidate_order(a) < mine and not self.is_held(a.id, now)
-        )
+    def claim_at(self, me: Candidate, now: float) -> float:
+        """Return when `me`, which has listened until now, should become master if nobody else does.
+
+        Every better candidate has time to claim before, and no two claim at the same moment: who began to listen a
+        little later than we claims a little later too.
+        """
+        mine, step = candidate_order(me), self._timing.claim_step
+        better = [a for a in self._adverts.values() if a.eligible and candidate_order(a) < mine]
+        better = [a for a in better if not self.is_held(a.id, now)]
+        at = now + len(better) * step
+        heard = sorted(self._listening_since[a.id] for a in better if a.id in self._listening_since)
+        for theirs in (since + self._timing.discovery_window for since in heard):
+            if at - step < theirs < at + step:
+                at = theirs + step
+        return at
