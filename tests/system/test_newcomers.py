@@ -117,6 +117,20 @@ async def test_what_was_asked_before_a_change_is_answered_with_what_is_true_afte
     assert all(b"role=m" in text for text in said)
 
 
+async def test_what_was_asked_before_a_goodbye_is_not_answered_after_it(loopback: Loopback) -> None:
+    """Whoever hears such an answer takes the node for alive again, for as long as its records are valid."""
+    async with announced(loopback, Role.CLIENT) as (it, wire, name):
+        await asyncio.sleep(ANNOUNCED)
+        it.ask()  # answered within 0.12 s
+        await asyncio.sleep(0.01)
+        await it.discovery.stop()
+        await asyncio.sleep(0.5)
+        said = wire.lives(name)
+    goodbye = said.index(False)
+    assert len(said) - goodbye >= 2, "it is said more than once"
+    assert not any(said[goodbye:])
+
+
 PRINT_ROLES = """
 import re, sys, time
 from tests.system.mdns_wire import overhear

@@ -36,6 +36,15 @@ OWN_SIGNATURES = 64
 """Signatures of ours that are remembered, to know our own adverts when they come back to us."""
 
 
+def forget_answers(zeroconf: Zeroconf) -> None:
+    """Let no answer be sent that waits: it may do so for more than a second (RFC 6762 section 6).
+
+    It would come after what has changed since, or between the goodbyes, and bring back who has gone.
+    """
+    zeroconf.out_queue.queue.clear()
+    zeroconf.out_delay_queue.queue.clear()
+
+
 class Announcer:
     """Sends our records through the Zeroconf that runs, if one does."""
 
@@ -96,10 +105,7 @@ class Announcer:
             zeroconf.registry.async_add(info)
         else:
             zeroconf.registry.async_update(info)
-        # An answer may wait for more than a second (RFC 6762 section 6), and would come after the last repeat. Whoever
-        # asked hears what is announced now.
-        zeroconf.out_queue.queue.clear()
-        zeroconf.out_delay_queue.queue.clear()
+        forget_answers(zeroconf)  # whoever asked hears what is announced now
         self._info, self._signed = info, (advert, key)
         self._broadcast = partial(zeroconf.async_send, zeroconf.generate_service_broadcast(info, None))
 

@@ -25,7 +25,7 @@ from zeroconf import (
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from pskkey.adapters.address_changes import AddressChanges
-from pskkey.adapters.announcer import Announcer
+from pskkey.adapters.announcer import Announcer, forget_answers
 from pskkey.adapters.interfaces import Network, look_up
 from pskkey.adapters.text_records import TextRecords
 from pskkey.core.events import AdvertReceived, AdvertRemoved, Event
@@ -211,6 +211,7 @@ class Discovery:
                 await browser.async_cancel()
         finally:
             if self._zeroconf is not None:
+                forget_answers(self._zeroconf.zeroconf)
                 try:
                     await self._zeroconf.async_close()
                 except (OSError, RuntimeError, Error):
