@@ -39,7 +39,7 @@ class Overheard:
         return _texts(name, [packet for packet in self.packets() if not packet.num_additionals])
 
     def lives(self, name: str) -> list[bool]:
-        """Return what the TXT records of an instance have said since the last call: that it is there, or that it goes."""
+        """Return what an instance's TXT records have said since the last call: that it is there, or that it goes."""
         records = [record for packet in self.packets() if packet.is_response() for record in packet.answers()]
         return [record.ttl > 0 for record in records if isinstance(record, DNSText) and record.name == name]
 
