@@ -10,9 +10,9 @@ Roles:
 
 LISTENING
     We look for a master. A verified advert of one: join it at once. When `discovery_window` is over and there is none,
-    the best candidate we know of claims; the k-th best waits k x `claim_step` for a better one to do so first. That is
-    only a courtesy that saves merges: nothing relies on the candidates knowing of each other. A node that is not
-    eligible goes on listening.
+    the best candidate we know of claims; the k-th best waits k x `claim_step` for a better one to do so first, and a
+    little longer if one would in the same moment. That is only a courtesy that saves merges: nothing relies on the
+    candidates knowing of each other. A node that is not eligible goes on listening.
 JOINING
     We try to open a session with one node and to be welcomed by it (JOIN, answered by GROUP). Who fails is left alone
     for a while (hold-down, doubling); then the search goes on. Nothing here ever gives up.
