@@ -47,6 +47,7 @@ static int udp, daemon_socket = -1;
 static uint8_t packet[MAX_PACKET]; /* from the daemon, as far as it has come */
 static size_t packet_size;
 static bool was_let_in; /* a key state came */
+static bool had_a_key;  /* it had a key that we could install */
 static struct sockaddr_in group = {.sin_family = AF_INET};
 static volatile sig_atomic_t stopped;
 
@@ -91,6 +92,7 @@ static void tell_daemon(uint8_t type, const uint8_t *payload, uint8_t size) {
 }
 
 static void acknowledge(unsigned epoch) {
+    had_a_key = true;
     tell_daemon(KEY_ACK, (uint8_t[]){(uint8_t)(epoch >> 8), (uint8_t)epoch}, 2);
 }
 
@@ -171,7 +173,9 @@ static void join_group(const char *address, int port, const char *interface) {
     member.imr_multiaddr = group.sin_addr;
     udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (udp < 0 || setsockopt(udp, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        setsockopt(udp, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer) < 0 ||
+        /* More than net.core.rmem_max is for those with CAP_NET_ADMIN; the others get as much as that. */
+        (setsockopt(udp, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer) < 0 &&
+         setsockopt(udp, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer) < 0) ||
         setsockopt(udp, IPPROTO_IP, IP_MULTICAST_ALL, &off, sizeof off) < 0 ||
         setsockopt(udp, IPPROTO_IP, IP_MULTICAST_IF, &member.imr_interface, sizeof member.imr_interface) < 0 ||
         bind(udp, (struct sockaddr *)&group, sizeof group) < 0 ||
@@ -209,7 +213,7 @@ static void read_group(void) {
         int length = group_keys_open(datagram, (size_t)size, plaintext, &sender);
         if (length > 0)
             count(&senders[sender], plaintext, length);
-        else if (length < 0)
+        else if (length < 0 && had_a_key) /* before the first key nothing can be told from rubbish */
             refused++;
     }
 }
