@@ -125,6 +125,7 @@ class PythonMember:
         self.tally = Tally()
         self._run = int.from_bytes(os.urandom(8))
         self._heard: dict[int, tuple[int, int]] = {}
+        self._hears = asyncio.Event()
 
     @classmethod
     @asynccontextmanager
@@ -148,6 +149,16 @@ class PythonMember:
         """How many datagrams it has received of all others together."""
         return sum(self.tally.received.values())
 
+    async def hears(self, total: float, within: float = 5.0) -> None:
+        """Wait until it has received more than `total` of all others together."""
+        try:
+            async with asyncio.timeout(within):
+                while self.heard <= total:
+                    self._hears.clear()
+                    await self._hears.wait()
+        except TimeoutError:
+            raise AssertionError(f"only {self.heard} were heard, not more than {total}") from None
+
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
@@ -165,6 +176,7 @@ class PythonMember:
             run, number = _NUMBERS.unpack(message.plaintext)
             heard_run, following = self._heard.get(message.sender_id, (None, 0))
             self.tally.received[message.sender_id] += 1
+            self._hears.set()
             if run == heard_run:
                 # Loopback does not reorder, so what is not next is lost.
                 assert number >= following

@@ -60,7 +60,7 @@ async def test_none_is_lost_through_a_rekey(
             await member.says(
                 "epoch 2: installed for reception", "epoch 2: sending as sender *", "epoch 1: dropped, sent *"
             )
-        await asyncio.sleep(A_WHILE)
+        await asyncio.sleep(2 * A_WHILE)  # what a stall before their stop leaves overdue is never sent
         assert in_python.session.epochs == (2,)
         tallies = [in_python.tally, *[await member.stop() for member in in_c]]
     assert len(wire.senders) == 3
@@ -68,7 +68,7 @@ async def test_none_is_lost_through_a_rekey(
     for tally in tallies:
         assert_nothing_lost(tally, of=2)
         assert tally.sent > 2 * RATE
-        assert tally.refused < RATE / 10  # what came before it had a key
+        assert tally.refused == 0
 
 
 async def test_a_restarted_sender_waits_for_the_next_epoch(
@@ -129,9 +129,7 @@ async def test_the_key_stays_in_use_while_the_daemon_restarts(
         await asyncio.sleep(A_WHILE)
         assert await second.stop() == 0
         await in_c.says("keys.sock: *")
-        before = in_python.heard
-        await asyncio.sleep(A_WHILE)
-        assert in_python.heard - before > RATE * A_WHILE / 2
+        await in_python.hears(in_python.heard + RATE * A_WHILE / 2)
         second.start()
         # The new daemon cannot know what was sent before its time, so the group rolls to a new key.
         await in_c.says("epoch 2: sending as sender *", "epoch 1: dropped, sent *")
@@ -192,10 +190,11 @@ async def test_rubbish_in_the_group_costs_nothing(
 async def request_new_key(daemon: Daemon) -> None:
     """Ask for a new key as any local program may, and wait until it is there."""
     async with AsyncKeyWatcher(daemon.keys_socket) as watcher:
-        before = await watcher.wait(10)
+        before = listed = {entry.epoch for entry in (await watcher.wait(10)).entries}
         watcher.request_new_key()
-        after = await watcher.wait(10)
-        assert {entry.epoch for entry in before.entries} < {entry.epoch for entry in after.entries}
+        async with asyncio.timeout(10):
+            while listed <= before:  # a state also comes when only the senders in it have changed
+                listed = {entry.epoch for entry in (await watcher.wait()).entries}
 
 
 def assert_nothing_lost(tally: Tally, of: int) -> None:
