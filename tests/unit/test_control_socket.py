@@ -80,6 +80,15 @@ class Caller:
         parsed: dict[str, Any] = json.loads(reply)
         return parsed
 
+    async def wait_until_readable(self) -> None:
+        """Wait until something came, and leave it where it is."""
+        readable = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self.socket, readable.set)
+        try:
+            await asyncio.wait_for(readable.wait(), 5)
+        finally:
+            asyncio.get_running_loop().remove_reader(self.socket)
+
     async def call(self, method: str, **parameters: Any) -> dict[str, Any] | None:
         await self.send({"method": method, "parameters": parameters})
         return await self.receive()
@@ -214,7 +223,7 @@ async def test_follower_that_does_not_read_costs_one_status(tmp_path: Path) -> N
     async with service(tmp_path / "c", status=status) as control:
         follower = Caller(tmp_path / "c")
         await follower.send({"method": "io.pskkey.Control.GetStatus", "more": True})
-        await asyncio.sleep(0.02)
+        await follower.wait_until_readable()  # the first status was made; none of it is read
         for term in (1, 2, 3):
             status["term"] = term
             control.status_changed()
