@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -39,7 +39,8 @@ def ask(port: int, psk: Psk, options: Sequence[str], question: bytes = KEY_REQUE
         assert client.stdout is not None
         assert client.stderr is not None
         try:
-            client.stdin.write(question)
+            with suppress(BrokenPipeError):  # it was refused and is gone already; what it got decides all the same
+                client.stdin.write(question)
             answer = read_until(client.stdout.fileno(), expect)
         finally:
             client.kill()

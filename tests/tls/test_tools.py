@@ -110,7 +110,7 @@ def test_client_exit_codes_without_a_server(psk_path: Path, tmp_path: Path) -> N
     assert "No such file" in complaint(client("127.0.0.1", "--psk-file", tmp_path / "missing"), 2)
     assert "no identity 'x'" in complaint(client("127.0.0.1", *there, "--identity", "x"), 2)
     with openssl.psk_server(load_psk(psk_path).active) as (port, _server):
-        silent = client("127.0.0.1", "--psk-file", psk_path, "--port", port, "--timeout", "0.4")
+        silent = client("127.0.0.1", "--psk-file", psk_path, "--port", port, "--timeout", "2.0")
     assert "did not answer" in complaint(silent, 5)
 
 
