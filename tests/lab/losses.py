@@ -62,7 +62,8 @@ class Losses:
 
     `late`: datagrams that came, but too late to count: unless a fault had separated the two, they are among the lost.
     `muted`: ticks on which a node had no key to send with. `host_drops`: datagrams that this machine's kernel had no
-    room for. `stalled_ms`: the longest that a peer was kept from its tick by this machine.
+    room for. `stalled_ms`: the longest that a peer was kept from its tick by this machine; without traffic it
+    is what `Standstill` measured.
     """
 
     sent: int = 0

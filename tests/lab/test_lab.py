@@ -109,7 +109,8 @@ def _hold(report: dict[str, Any], name: str, bound_ms: int) -> None:
     """Check that the times called `name` are within their bound.
 
     Few runs have no percentile but the longest, so one stop of this machine would decide. How long it has stopped the
-    traffic peers, which need no daemon for their ticks, is no time that a daemon took.
+    traffic peers, or without traffic a process that only ticks, is no time that a daemon took: both need no daemon
+    for their ticks.
     """
     times, stalled_ms = report[name], report["stalled_ms"]
     assert 0 < times["p50"] <= times["p99"] <= times["max"]

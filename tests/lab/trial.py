@@ -16,6 +16,7 @@ from tests.lab.losses import Losses, Mark, losses
 from tests.lab.namespaces import Host
 from tests.lab.roles import as_master, two_masters_ms
 from tests.lab.separations import Separations
+from tests.lab.standstill import Standstill
 from tests.lab.traffic import Traffic
 
 CALM: Final = 0.3
@@ -59,6 +60,7 @@ class Trial:
         """What the network has lost on purpose; a datagram that nobody got counts once for each who should have."""
         self._marks: list[Mark] = []
         self._traffic: Traffic | None = None
+        self._standstill: Standstill | None = None
         self._clock_offset = time.monotonic() - time.time()
 
     async def begin(self) -> Statuses:
@@ -70,6 +72,10 @@ class Trial:
         await self.group.stay_together(CALM)
         _, statuses = await self.group.together(PATIENCE)
         return statuses
+
+    def watch_machine(self) -> None:
+        """Measure how long this machine stands still, from now on and without traffic. Raises Failed."""
+        self._standstill = Standstill()
 
     def mark(self, what: str) -> float:
         """Note that something is being done now; return the time, of `time.monotonic`."""
@@ -101,6 +107,8 @@ class Trial:
             notes = await self._traffic.finish()
             since = self._traffic.counted_from
             found = losses(notes, since, self.separations, self._lossy, self._marks)
+        if self._standstill is not None:
+            found.stalled_ms = max(found.stalled_ms, await self._standstill.finish())
         masters = {d.name: as_master(d.log, d.deaths, d.pauses, self._clock_offset) for d in self.group.daemons}
         return Findings(found, self._dropped, two_masters_ms(masters, self.separations, since, until))
 
@@ -115,4 +123,6 @@ class Trial:
         """Leave nothing running, whatever has happened."""
         if self._traffic is not None:
             self._traffic.destroy()
+        if self._standstill is not None:
+            self._standstill.destroy()
         self.group.destroy()

@@ -11,6 +11,7 @@ async def run(trial: Trial) -> None:
     """Do it once; which of the nodes comes late is random, so it may be of higher rank than the master."""
     late = trial.random.choice(trial.group.daemons)
     early = trial.others(late)
+    trial.watch_machine()
     early.start()
     _, before = await early.together(PATIENCE)
     await early.stay_together(CALM)
