@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import pytest
+
 from pskkey.core.actions import Connect, Disconnect, GenerateKey, NoticeKind
 from pskkey.core.events import Connected, Disconnected, Started
 from pskkey.model import (
@@ -48,22 +50,20 @@ def test_a_better_candidate_gets_one_claim_step_and_two_get_two() -> None:
     assert role(door) is Role.MASTER
 
 
-def test_who_would_claim_in_the_moment_in_which_a_better_candidate_does_lets_it_be_first() -> None:
-    """They were started one after the other: the better one's discovery window ends a little before ours and a step."""
+@pytest.mark.parametrize(
+    ("says", "claims_after"), [((Role.LISTENING,), 1.58), ((Role.LISTENING, Role.CLIENT), 1.3)], ids=str
+)
+def test_who_would_claim_in_the_moment_in_which_a_better_candidate_does_lets_it_be_first(
+    says: tuple[Role, ...], claims_after: float
+) -> None:
+    """They were started one after the other: the better one's discovery window ends a little before ours and a step.
+
+    One that does not listen any more will not claim, and is given its step only.
+    """
     door = Door().start()
     door.wait(0.28)
-    door.hear(advert(LOW, Role.LISTENING))
-    door.wait(1.29)
-    assert role(door) is Role.LISTENING
-    door.wait(0.02)
-    assert role(door) is Role.MASTER
-
-
-def test_a_better_candidate_that_does_not_listen_any_more_is_given_its_step_only() -> None:
-    door = Door().start()
-    door.wait(0.28)
-    door.hear(advert(LOW, Role.LISTENING), advert(LOW, Role.CLIENT))
-    door.wait(1.01)
+    door.hear(*(advert(LOW, role) for role in says))
+    door.wait(claims_after - 0.29)
     assert role(door) is Role.LISTENING
     door.wait(0.02)
     assert role(door) is Role.MASTER

@@ -47,7 +47,6 @@ static int udp, daemon_socket = -1;
 static uint8_t packet[MAX_PACKET]; /* from the daemon, as far as it has come */
 static size_t packet_size;
 static bool was_let_in; /* a key state came */
-static bool had_a_key;  /* it had a key that we could install */
 static struct sockaddr_in group = {.sin_family = AF_INET};
 static volatile sig_atomic_t stopped;
 
@@ -92,7 +91,6 @@ static void tell_daemon(uint8_t type, const uint8_t *payload, uint8_t size) {
 }
 
 static void acknowledge(unsigned epoch) {
-    had_a_key = true;
     tell_daemon(KEY_ACK, (uint8_t[]){(uint8_t)(epoch >> 8), (uint8_t)epoch}, 2);
 }
 
@@ -213,7 +211,7 @@ static void read_group(void) {
         int length = group_keys_open(datagram, (size_t)size, plaintext, &sender);
         if (length > 0)
             count(&senders[sender], plaintext, length);
-        else if (length < 0 && had_a_key) /* before the first key nothing can be told from rubbish */
+        else if (length < 0 && was_let_in) /* before the first key nothing can be told from rubbish */
             refused++;
     }
 }

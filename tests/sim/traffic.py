@@ -3,12 +3,13 @@
 No two processes ever send under one (key, sender id): each counts its sequence numbers from zero.
 
 Two session managers become *linked* when they are members of one master, as both were told, and each can read the
-other. From then on every datagram must be readable at its receiver, while it is sent and for `FLIGHT` after that,
-whatever happens to others: masters die, keys roll, halves merge. The link ends when one of the two devices or daemons
-dies, sleeps or finds its clock ahead, when it has to listen for a group anew, when a process ends, or when somebody can
-reach one of the two and not the other. So a key is neither sent with too early nor dropped too soon. Who installs
-slowly is waited for until the activation deadline, as is everybody. Excused, and counted, is a receiver that has no
-room for a key among its three, or holds another one of its epoch.
+other; also one that is on its way back to a daemon that has just started, for it goes on with the keys that it has.
+From then on every datagram must be readable at its receiver, while it is sent and for `FLIGHT` after that, whatever
+happens to others: masters die, keys roll, halves merge. The link ends when one of the two devices or daemons dies,
+sleeps or finds its clock ahead, when it has to listen for a group anew, when a process ends, or when somebody can reach
+one of the two and not the other. So a key is neither sent with too early nor dropped too soon. Who installs slowly is
+waited for until the activation deadline, as is everybody. Excused, and counted, is a receiver that has no room for a
+key among its three, or holds another one of its epoch.
 
 Members of one master, undisturbed for `SETTLED_AFTER`, must be linked. And a sender falls mute only for a reason: its
 daemon was told of a restart, or of a lease that is not its own any more.
