@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left(number: signal.Signals) -> None:
     # Whatever started us may ignore SIGINT, as a shell lets its background commands do; at a terminal nobody does.
-    command = ["env", "--default-signal=INT", UP, "--bare", "--hosts", "2"]
+    command = ["env", "--default-signal=INT", str(UP), "--bare", "--hosts", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
