@@ -27,20 +27,11 @@ def _complain(error: ConfigError, to_journal: bool) -> None:
             print(f"pskkeyd: {without_keys(line)}", file=sys.stderr)
 
 
-def _check(path: Path) -> Config:
+def _check(path: Path) -> None:
+    """Raise ConfigError when a daemon could not start, or reload, with what is there now."""
     config = load_config(path)
     node_id(config)
-    psk_file = find_psk_file(config.psk.file, os.environ)
-    try:
-        psk_file.lstat()
-    except FileNotFoundError:
-        named = without_keys(psk_file)
-        print(f"pskkeyd: note: {named} does not exist yet; `pskkeyctl psk generate` makes one", file=sys.stderr)
-    except OSError as error:
-        raise ConfigError(f"{without_keys(psk_file)}: the PSK file cannot be looked at: {error.strerror}") from None
-    else:
-        load_psk(psk_file)
-    return config
+    load_psk(find_psk_file(config.psk.file, os.environ))
 
 
 def main() -> int:

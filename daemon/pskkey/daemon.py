@@ -45,6 +45,9 @@ CONTROL_SOCKET = "control"
 _OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNECTIONS
 """File descriptors beside those for [limits]: our own, and those for `keys.sock` and `control.sock`."""
 
+_EVERYWHERE = {"both": (), "v4": ("0.0.0.0",), "v6": ("::",)}  # noqa: S104  the operator's default
+"""Where the key server listens by [network] ip, unless addresses are configured."""
+
 _COUNTERS = ("handshakes_ok", "handshakes_failed", "adverts_rejected", "bad_packets", "elections", "rekeys")
 
 
@@ -173,7 +176,7 @@ class Daemon:
             stack.push_async_callback(self._reloader.stop)
             await self._key_socket.start(self._config.handoff.socket, sockets.get(KEYS_SOCKET))
             await self._control_socket.start(self._config.control.socket, sockets.get(CONTROL_SOCKET))
-            await self._key_server.start(network.addresses, network.port)
+            await self._key_server.start(network.addresses or _EVERYWHERE[network.ip], network.port)
             self._network_changed(await self._discovery.start())
             self._driver.emit(Started())
             self._systemd.ready()

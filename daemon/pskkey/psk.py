@@ -121,6 +121,11 @@ def _read(path: Path) -> str:
     named = without_keys(path)
     try:
         content, status = read_bounded(path, MAX_FILE_SIZE)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{named}: the PSK file cannot be opened: it does not exist; `pskkeyctl psk generate` makes one, "
+            "which is for all nodes of the group"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{named}: the PSK file cannot be opened or read: {error.strerror}") from None
     if status.st_mode & stat.S_IRWXO:

@@ -11,16 +11,17 @@ from tests.lab.daemon import Status
 pytestmark = pytest.mark.root
 
 CONTROL = "/run/pskkey/second/control.sock"
+CREDENTIALS = ("/etc/credstore/pskkey.second.psk", "/etc/credstore.encrypted/pskkey.second.psk")
 
 
 @pytest.fixture
 def second(group: Group) -> Iterator[list[Host]]:
-    """Two hosts that may have a second group; after the test they have none."""
-    hosts = list(group.hosts[:2])
+    """Hosts that may have a second group; after the test they have none."""
+    hosts = list(group.hosts[:3])
     yield hosts
     for host in hosts:
         host.run("systemctl", "disable", "--now", "pskkeyd@second", check=False)
-        host.run("rm", "-rf", "/etc/pskkey", "/etc/credstore/pskkey.second.psk")
+        host.run("rm", "-f", "/etc/pskkey/second.toml", "/etc/pskkey/second.psk", *CREDENTIALS)
 
 
 def test_a_second_group_lives_beside_the_first(group: Group, second: list[Host]) -> None:
@@ -37,11 +38,14 @@ def test_a_second_group_lives_beside_the_first(group: Group, second: list[Host])
     second[0].run("pskkeyctl", "psk", "generate", "--output", "/srv/second")
     psk = second[0].read("/srv/second")
     for host in second:
-        host.run("mkdir", "-p", "/etc/pskkey")
         host.write("/etc/pskkey/second.toml", configuration)
-    # One of them has it in a file, the other as a credential.
+    # One of them has it in a file, another as a credential, the third as one that is encrypted: for the name that it
+    # gets on its way to the daemon.
     second[0].write("/etc/pskkey/second.psk", psk, mode="0600", owner="pskkey", group="pskkey")
-    second[1].write("/etc/credstore/pskkey.second.psk", psk, mode="0600")
+    plain, encrypted = CREDENTIALS
+    second[1].write(plain, psk, mode="0600")
+    second[2].run("mkdir", "-p", "/etc/credstore.encrypted")
+    second[2].run("systemd-creds", "encrypt", "--name=pskkey.psk", "-", encrypted, given=psk)
     for host in second:
         host.run("systemctl", "enable", "--now", "pskkeyd@second")
     _wait_until_together(second)
@@ -51,6 +55,12 @@ def test_a_second_group_lives_beside_the_first(group: Group, second: list[Host])
     assert first_key["fingerprint"] not in fingerprints
     assert current_key(group.wait_until_settled())["fingerprint"] == first_key["fingerprint"]
     assert {_status(host)["group"] for host in second} == {"second"}
+
+    # What it tells to do next is of this group's service.
+    next_psk = second[0].run("pskkeyctl", "psk", "generate").stdout
+    told = second[0].run("sh", "-c", "pskkeyctl psk add - --config /etc/pskkey/second.toml 2>&1", given=next_psk).stdout
+    assert "now `systemctl reload pskkeyd@second`" in told
+    second[0].run("systemctl", "reload", "pskkeyd@second")
 
     # A key that was rolled in one is not rolled in the other, and one that is stopped leaves the other alone.
     second[1].run("pskkeyctl", "--socket", CONTROL, "rekey", "--wait")

@@ -21,13 +21,21 @@ from tests.system.mdns_browser import Browser
 from tests.system.notify_socket import NotifySocket
 from tests.system.ordinary_user import UID, USER, as_ordinary_user
 from tests.system.reloading import reload, until
+from tests.tls.openssl import free_port
 
 SHIPPED_CONFIG = Path(__file__).parents[2] / "etc" / "pskkey.toml"
 
 
-def pskkeyd(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def pskkeyd(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end, which must come soon."""
-    return subprocess.run([PSKKEYD, *arguments], capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(
+        [PSKKEYD, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={**os.environ, **environment},
+        check=False,
+    )
 
 
 async def started(daemon: Daemon, **environment: str) -> NotifySocket:
@@ -40,8 +48,14 @@ async def started(daemon: Daemon, **environment: str) -> NotifySocket:
 
 async def test_the_configuration_can_be_checked(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
-    for config in (daemon.config, SHIPPED_CONFIG):
-        done = pskkeyd("--config", config, "--check-config")
+    credential = daemon.directory / "pskkey.psk"
+    credential.touch(0o600)
+    credential.write_text(loopback.psk.read_text())
+    for config, environment in (
+        (daemon.config, {}),
+        (SHIPPED_CONFIG, {"CREDENTIALS_DIRECTORY": str(daemon.directory)}),
+    ):
+        done = pskkeyd("--config", config, "--check-config", **environment)
         assert (done.returncode, done.stdout) == (0, f"{config}: ok\n"), done.stderr
     assert not daemon.control_socket.exists()
 
@@ -77,22 +91,23 @@ async def test_mistakes_are_told_before_anything_starts(
     assert not daemon.keys_socket.exists()
 
 
-async def test_a_psk_file_that_will_not_do_is_told_before_anything_starts(loopback: Loopback) -> None:
+@pytest.mark.parametrize("only_check", [True, False])
+async def test_a_psk_file_that_will_not_do_is_told_before_anything_starts(loopback: Loopback, only_check: bool) -> None:
     daemon = loopback.daemon("n1")
     good = loopback.psk.read_text()
     for content, mode, told in (
         (good, 0o644, "every user"),
         ("group:00112233\n", 0o600, "16 to 512"),
         ("group\n", 0o600, "identity:hexkey"),
-        (None, 0o600, "cannot be opened"),
+        (None, 0o600, "cannot be opened: it does not exist; `pskkeyctl psk generate` makes one"),
     ):
         if content is None:
             loopback.psk.unlink()
         else:
             loopback.psk.write_text(content)
             loopback.psk.chmod(mode)
-        done = pskkeyd("--config", daemon.config)
-        assert done.returncode == 2
+        done = pskkeyd("--config", daemon.config, *(["--check-config"] if only_check else []))
+        assert (done.returncode, done.stdout) == (2, "")
         (sentence,) = done.stderr.splitlines()
         assert str(loopback.psk) in sentence
         assert told in sentence
@@ -127,6 +142,23 @@ async def test_a_port_that_is_in_use_is_told(loopback: Loopback) -> None:
     assert "Traceback" not in done.stderr
     assert not daemon.keys_socket.exists()
     assert not daemon.control_socket.exists()
+
+
+@pytest.mark.parametrize(("ip", "open_at"), [("both", ["127.0.0.1", "::1"]), ("v4", ["127.0.0.1"]), ("v6", ["::1"])])
+async def test_the_key_server_listens_by_the_protocols_that_are_chosen(
+    loopback: Loopback, ip: str, open_at: list[str]
+) -> None:
+    port = free_port()
+    daemon = loopback.daemon("n1", {"network": {"addresses": [], "port": port, "ip": ip}})
+    await started(daemon)
+    found = []
+    for address in ("127.0.0.1", "::1"):
+        try:
+            socket.create_connection((address, port), 1).close()
+            found.append(address)
+        except ConnectionRefusedError:
+            pass
+    assert found == open_at
 
 
 async def test_a_second_daemon_leaves_the_first_ones_sockets_alone(loopback: Loopback) -> None:

@@ -16,9 +16,10 @@ import pytest
 from tests.unit.pskkeyctl_process import Result, run
 
 from pskkey.psk import load_psk
+from pskkey.tools.ctl_psk import next_step
 
 OLD, NEW = (f"{identity}:{secrets.token_hex(32)}" for identity in ("old", "new"))
-SAID = "now `systemctl reload pskkeyd`\n"
+SAID = "now reload the daemon that uses it, as with `systemctl reload pskkeyd`\n"
 
 
 def written(path: Path, text: str, mode: int = 0o600) -> Path:
@@ -62,6 +63,20 @@ async def test_the_steps_to_a_new_key(tmp_path: Path) -> None:
     assert stat.S_IMODE(after.st_mode) == 0o640
     assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
     assert files(tmp_path) == ["group.psk"]
+
+
+@pytest.mark.parametrize(
+    ("file", "config", "command"),
+    [
+        (None, None, "now `systemctl reload pskkeyd`"),
+        (None, Path("/etc/pskkey.toml"), "now `systemctl reload pskkeyd`"),
+        (None, Path("/etc/pskkey/plant.toml"), "now `systemctl reload pskkeyd@plant`"),
+        (None, Path("/srv/plant.toml"), SAID.strip()),
+        (Path("/etc/pskkey.psk"), None, SAID.strip()),
+    ],
+)
+def test_the_next_step_is_for_the_service_of_that_file(file: Path | None, config: Path | None, command: str) -> None:
+    assert next_step(file, config) == command
 
 
 async def test_list_shows_identities_and_no_key(tmp_path: Path) -> None:

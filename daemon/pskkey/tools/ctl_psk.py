@@ -19,9 +19,8 @@ from pskkey.bounded_file import read_bounded
 from pskkey.config import DEFAULT_CONFIG, load_config
 from pskkey.errors import ConfigError, without_keys
 from pskkey.psk import MAX_FILE_SIZE, find_psk_file, load_psk
-from pskkey.tools.ctl_setup import stored_credential, undisturbed
+from pskkey.tools.ctl_setup import service_of, stored_credential, undisturbed
 
-RELOAD: Final = "now `systemctl reload pskkeyd`"
 SCHEMA: Final = 1
 
 
@@ -40,6 +39,14 @@ def psk_path(configured: Path | None, config: Path | None) -> Path:
     return found
 
 
+def next_step(configured: Path | None, config: Path | None) -> str:
+    """Return what to do once the PSK file is changed, which was named as for `psk_path`."""
+    service = service_of(DEFAULT_CONFIG if config is None else config) if configured is None else None
+    if service is None:
+        return "now reload the daemon that uses it, as with `systemctl reload pskkeyd`"
+    return f"now `systemctl reload {service}`"
+
+
 def psk_list(path: Path, as_json: bool) -> None:
     """Print the identities, the one in use first. Raises ConfigError."""
     identities = list(load_psk(path).accepted)
@@ -51,8 +58,11 @@ def psk_list(path: Path, as_json: bool) -> None:
         print(f"{identity:<{width}}  {'in use' if number == 0 else 'accepted'}")
 
 
-def psk_add(path: Path, source: str) -> None:
-    """Add the lines of the file `source` (`-`: standard input) below those that are there. Raises ConfigError."""
+def psk_add(path: Path, source: str) -> str:
+    """Add the lines of the file `source` (`-`: standard input) below those that are there; return what holds now.
+
+    Raises ConfigError.
+    """
     new = _source(source)
     if all(_identity(line) is None for line in new.split("\n")):
         raise ConfigError(f"{without_keys(source)}: holds no line to add")
@@ -61,11 +71,11 @@ def psk_add(path: Path, source: str) -> None:
         text = _text(path)
         _replace(path, text + ("" if text.endswith("\n") else "\n") + new.rstrip("\n") + "\n")
         added = [identity for identity in load_psk(path).accepted if identity not in before]
-    _tell(path, f"accepts {', '.join(map(without_keys, added))} too, and uses {without_keys(before[0])}")
+    return f"accepts {', '.join(map(without_keys, added))} too, and uses {without_keys(before[0])}"
 
 
-def psk_use(path: Path, identity: str) -> None:
-    """Move the line of `identity` before the others. Raises ConfigError."""
+def psk_use(path: Path, identity: str) -> str:
+    """Move the line of `identity` before the others; return what holds now. Raises ConfigError."""
     with _alone(path):
         _known(path, identity)
         lines = _lines(path)
@@ -74,11 +84,11 @@ def psk_use(path: Path, identity: str) -> None:
         line = lines.pop(moved)
         lines.insert(place, line if line.endswith("\n") else line + "\n")
         _replace(path, "".join(lines))
-    _tell(path, f"uses {without_keys(identity)}")
+    return f"uses {without_keys(identity)}"
 
 
-def psk_remove(path: Path, identity: str) -> None:
-    """Remove the line of `identity`, which may not be the one in use. Raises ConfigError."""
+def psk_remove(path: Path, identity: str) -> str:
+    """Remove the line of `identity`, which may not be the one in use; return what holds now. Raises ConfigError."""
     with _alone(path):
         accepted = _known(path, identity)
         if accepted[0] == identity:
@@ -86,7 +96,7 @@ def psk_remove(path: Path, identity: str) -> None:
             raise ConfigError(f"{without_keys(path)}: {named} is in use; `pskkeyctl psk use` another one before")
         lines = _lines(path)
         _replace(path, "".join(line for line in lines if _identity(line) != identity))
-    _tell(path, f"accepts {without_keys(identity)} no more")
+    return f"accepts {without_keys(identity)} no more"
 
 
 @contextmanager
@@ -161,10 +171,6 @@ def _identity(line: str) -> str | None:
     """Return the identity of a line of a valid file; None for an empty one or a comment."""
     text = line.strip()
     return None if not text or text.startswith("#") else text.partition(":")[0]
-
-
-def _tell(path: Path, what: str) -> None:
-    print(f"{path}: {what}; {RELOAD}", file=sys.stderr)
 
 
 def _replace(path: Path, text: str) -> None:

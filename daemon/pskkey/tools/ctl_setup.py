@@ -39,6 +39,13 @@ def undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def service_of(config: Path) -> str | None:
+    """Return the service that runs with this configuration; None: one that somebody else made."""
+    if config.parent == _INSTANCES:
+        return f"pskkeyd@{config.stem}"
+    return "pskkeyd" if config == DEFAULT_CONFIG else None
+
+
 def stored_credential(config: Path) -> Path | None:
     """Return the credential that systemd gives the daemon of this configuration; None when we see none."""
     return next((path for path in _credentials(config) if os.access(path, os.F_OK)), None)
@@ -108,7 +115,7 @@ def _check_psk(path: Path, config: Config) -> bool:
         return not closed
     if credential is not None and psk_file == config.psk.file:
         print(f"pre-shared keys: systemd gives pskkeyd {credential} instead of {psk_file}")
-    of_service = path == DEFAULT_CONFIG or path.parent == _INSTANCES
+    of_service = service_of(path) is not None
     if of_service and os.geteuid() != 0 and _is_closed(psk_file):
         _note(f"{psk_file} is closed to this user, so the pre-shared keys are not checked; root may")
         return False

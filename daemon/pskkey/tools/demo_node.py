@@ -61,7 +61,6 @@ class DemoNode:
     def __init__(self, directory: Path, group: str, node_id: str, name: str, address: str, port: int) -> None:
         self.name = name
         self.address = address
-        self._directory = directory
         self._log = directory / "pskkeyd.log"
         self.keys_socket = directory / "keys.sock"
         self.control_socket = directory / "control.sock"

@@ -245,15 +245,12 @@ def _psk(options: argparse.Namespace) -> ExitCode:
     from pskkey.tools import ctl_psk
 
     path = ctl_psk.psk_path(options.file, options.config)
-    match options.verb:
-        case "list":
-            ctl_psk.psk_list(path, options.json)
-        case "add":
-            ctl_psk.psk_add(path, options.argument)
-        case "use":
-            ctl_psk.psk_use(path, options.argument)
-        case _:
-            ctl_psk.psk_remove(path, options.argument)
+    if options.verb == "list":
+        ctl_psk.psk_list(path, options.json)
+        return ExitCode.OK
+    change = {"add": ctl_psk.psk_add, "use": ctl_psk.psk_use, "remove": ctl_psk.psk_remove}[options.verb]
+    what = change(path, options.argument)
+    print(f"{path}: {what}; {ctl_psk.next_step(options.file, options.config)}", file=sys.stderr)
     return ExitCode.OK
 
 
