@@ -35,6 +35,20 @@ def test_a_reload_of_a_broken_file_changes_nothing(group: Group) -> None:
     assert current_key(after)["fingerprint"] == current_key(before)["fingerprint"]
 
 
+def test_a_reload_without_the_psk_file_fails_and_changes_nothing(group: Group) -> None:
+    host = group.clients[0]
+    before, pid = status(host), unit(host, "MainPID")
+    host.run("mv", "/etc/pskkey.psk", "/etc/pskkey.away")
+    try:
+        assert host.run("systemctl", "reload", "pskkeyd", check=False).returncode != 0
+        assert any("does not exist" in line for line in host.journal(*DAEMON).splitlines())
+    finally:
+        host.run("mv", "/etc/pskkey.away", "/etc/pskkey.psk")
+    assert (unit(host, "MainPID"), unit(host, "ActiveState")) == (pid, "active")
+    assert status(host)["master"] == before["master"]
+    host.run("systemctl", "reload", "pskkeyd")
+
+
 def test_a_group_moves_to_a_new_psk_without_an_interruption(group: Group) -> None:
     first = group.hosts[0]
     first.run("rm", "-f", "/srv/new")

@@ -104,7 +104,7 @@ def test_unusable_files_are_refused(tmp_path: Path) -> None:
     assert "holds no PSK" in refusal(written(tmp_path, "# nothing\n"))
     assert "not UTF-8" in refusal(written(tmp_path, b"\xff\xfe\n"))
     assert "larger than" in refusal(written(tmp_path, "# " + "x" * 70_000))
-    assert "No such file" in refusal(tmp_path / "missing")
+    assert "does not exist; `pskkeyctl psk generate`" in refusal(tmp_path / "missing")
     assert "Is a directory" in refusal(tmp_path)
     unreadable = tmp_path / "link"
     unreadable.symlink_to("/proc/self/mem")  # opens, is a regular file of mode 0600, and has nothing at address 0
