@@ -164,8 +164,10 @@ class GroupSession:
         self._sender_id = state.sender_id
         for installed in self._installed.values():
             installed.history.senders |= state.senders
-            if state.sender_id is not None:
-                installed.history.next_sequence.setdefault(state.sender_id, 0)
+        # Only under the key that we send with: under another one, which comes from another half of the group, this id
+        # may be somebody else's.
+        if self._sending is not None and state.sender_id is not None:
+            self._sending.history.next_sequence.setdefault(state.sender_id, 0)
         return tuple(
             epoch
             for epoch, installed in self._installed.items()
