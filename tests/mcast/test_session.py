@@ -153,11 +153,11 @@ def test_records_of_a_former_sender_id_are_our_own() -> None:
 
 def test_the_id_of_our_own_half_is_somebody_elses_in_the_other() -> None:
     own, theirs = entry(3), entry(4)
-    us, _ = member(key_state(0, replace(own, send=True)))
-    us.apply(key_state(0, replace(own, send=True), theirs))  # we have come over, and still send with our half's key
-    us.apply(key_state(4, own, replace(theirs, send=True)))
-    them, _ = member(key_state(0, replace(theirs, send=True)))
-    assert us.receive(them.send(b"x")) == (0, 4, 0, b"x")
+    us, _ = member(key_state(2, replace(own, send=True)))
+    us.apply(key_state(2, replace(own, send=True), theirs))  # we have come over, and still send with our half's key
+    us.apply(key_state(3, own, replace(theirs, send=True)))
+    them, _ = member(key_state(2, replace(theirs, send=True)))
+    assert us.receive(them.send(b"x")) == (2, 4, 0, b"x")
 
 
 def test_a_sender_once_listed_is_known_until_the_epoch_ends() -> None:
