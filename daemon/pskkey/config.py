@@ -239,7 +239,7 @@ class ControlTable(_Table):
 class LimitsTable(_Table):
     """`[limits]`: what the key server takes on at most."""
 
-    connections: int = Field(default=512, ge=1, le=65536, description="a whole number from 1 to 65536")
+    connections: int = Field(default=1280, ge=1, le=65536, description="a whole number from 1 to 65536")
     connections_per_address: int = Field(default=64, ge=1, le=65536, description="a whole number from 1 to 65536")
     handshakes: int = Field(default=128, ge=1, le=65536, description="a whole number from 1 to 65536")
     handshake_timeout: _Seconds = Field(default=5.0, ge=0.1, le=60, description="seconds from 0.1 to 60")

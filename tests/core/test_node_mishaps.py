@@ -169,13 +169,14 @@ def test_what_is_handed_to_another_node_with_our_id_gives_us_no_term_that_was_le
     assert door.node.election.term == 3
 
 
-def test_who_was_refused_does_not_found_a_group_beside_the_one_that_refused_it() -> None:
+@pytest.mark.parametrize("code", ["group_full", "busy"])
+def test_who_was_refused_does_not_found_a_group_beside_the_one_that_refused_it(code: str) -> None:
     door = Door().start()
     session = one(Connect, door.hear(advert(LOW, Role.MASTER))).session
     for _ in range(5):
         tries = len(of(Connect, door.log))
         door.give(Connected(session))
-        door.receive(session, ErrorMessage("group_full", "the group has 4 members"))
+        door.receive(session, ErrorMessage(code, "there is no place"))
         while len(of(Connect, door.log)) == tries:
             door.wait(0.5)
             assert door.node.election.role is not Role.MASTER

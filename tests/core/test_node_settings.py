@@ -2,10 +2,19 @@
 
 from dataclasses import replace
 
-from pskkey.core.actions import Advertise, Connect, Disconnect, NoticeKind, Send
-from pskkey.core.events import AddressesChanged, Attached, Connected, Direction, Disconnected, Session, SettingsChanged
+from pskkey.core.actions import Action, Advertise, Connect, Disconnect, NoticeKind, Send
+from pskkey.core.events import (
+    AddressesChanged,
+    Attached,
+    Connected,
+    Direction,
+    Disconnected,
+    RekeyRequested,
+    Session,
+    SettingsChanged,
+)
 from pskkey.core.settings import Timing
-from pskkey.model import Group, Handover, Heartbeat, Join, KeyAck, KeyWatch, Process, Role, Suite
+from pskkey.model import Group, Handover, Heartbeat, Join, KeyAck, KeyNewReason, KeyWatch, Process, Role, Suite
 from tests.core.door import Door, join, notices, of, one, refusal, sent
 
 CHANGED = SettingsChanged("new", 7, eligible=True, max_members=1024, preempt=False, timing=Timing())
@@ -49,6 +58,21 @@ def test_another_suite_rolls_the_key_once() -> None:
     assert len(notices(NoticeKind.KEY_WANTED, actions)) == 1, "also if what makes keys does not know of it"
 
 
+def test_another_suite_waits_for_a_key_on_its_way_which_may_be_of_the_former() -> None:
+    door = Door().start().become_master()
+    door.wait(1.5)
+    door.give(Attached(Session(Direction.LOCAL, 1), Process(1, 0)))
+    door.receive(Session(Direction.LOCAL, 1), KeyWatch(will_send=True, memory=1), KeyAck(1))
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    assert door.node.keyring.next is not None, "the session manager has not installed it"
+    door.give(replace(CHANGED, suite=Suite.WDM_WITH_NULL_SHA256))
+    door.wait(1.5)
+    assert door.keys == 2
+    door.receive(Session(Direction.LOCAL, 1), KeyAck(2))
+    door.wait(0.5)
+    assert door.keys == 3
+
+
 def test_the_operator_hears_that_a_leased_id_is_not_the_one_that_is_configured_now() -> None:
     door = Door(sender_id=9).start()
     session = door.become_client("99999999")
@@ -68,6 +92,23 @@ def test_a_master_that_may_be_one_no_more_hands_over() -> None:
     door.accept(1, join("99999999"))
     assert sent(Handover, door.give(replace(CHANGED, eligible=False)))
     assert door.node.election.role is not Role.MASTER
+
+
+def test_a_master_that_may_be_one_no_more_hands_over_to_the_first_that_may_be() -> None:
+    door = Door().start().become_master()
+    door.give(replace(CHANGED, eligible=False))
+    never = join("99999999")
+    door.accept(1, replace(never, member=replace(never.member, priority=200, eligible=False)))
+    assert not sent(Handover, [a for _ in range(10) for a in (*door.wait(0.5), *_beats(door, 1))])
+    assert door.node.members.ids == {"99999999"}
+    door.accept(2, join("88888888"))
+    told = [a for _ in range(5) for a in (*door.wait(0.5), *_beats(door, 1, 2))]
+    assert {h.master.id for h in sent(Handover, told)} == {"88888888"}
+    assert door.node.election.role is not Role.MASTER
+
+
+def _beats(door: Door, *numbers: int) -> list[Action]:
+    return [a for n in numbers for a in door.receive(Session(Direction.INBOUND, n), Heartbeat())]
 
 
 def test_times_apply_at_once_in_every_part() -> None:

@@ -48,7 +48,8 @@ from pskkey.core.settings import Settings
 from pskkey.model import Advert, Group, Handover, Join, Member, Merge, Role
 
 NOT_MASTER = "not_master"
-REFUSALS = frozenset({"duplicate_id", "group_full", "wrong_group"})
+REFUSALS = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})
+"""Codes of ERROR with which a master that lives turns us away: then nobody else is to be master either."""
 
 
 class Election:

@@ -80,13 +80,16 @@ class Members:
         return next((m for m in group.members if m.id == wanted and m.id != group.master), None)
 
     def better_than_me(self, now: float) -> Member | None:
-        """Return a member that should be master instead, and has been here for long enough to be trusted with it."""
+        """Return who is to be master instead, by preemption or because we are not to be master at all; None: nobody.
+
+        It has been here for long enough to be trusted with it.
+        """
+        me = self._settings.me
+        if me.eligible and not self._settings.preempt:
+            return None
         settled = now - self._settings.timing.preempt_after
-        better = [
-            j.member
-            for j in self._joined.values()
-            if j.since <= settled and rank.candidate_order(j.member) < rank.candidate_order(self._settings.me)
-        ]
+        there = [j.member for j in self._joined.values() if j.since <= settled and j.member.eligible]
+        better = [m for m in there if rank.candidate_order(m) < rank.candidate_order(me)]
         return min(better, key=rank.candidate_order, default=None)
 
     def has(self, session: Session) -> bool:

@@ -268,7 +268,8 @@ class Node:
             keyring.roll(election.won.pop(0).epoch)
         if self.consumers.sends:
             members.lease_to_me()
-        is_another = self._notices.is_of_another_suite(keyring.current, self._settings.suite)
+        # Not while a key is on its way: that one may still be of the former suite.
+        is_another = not keyring.next and self._notices.is_of_another_suite(keyring.current, self._settings.suite)
         if members.wait_for_epoch or self._sender_waits() or is_another:
             keyring.roll()
         if self._conversation.wanted is not None:
@@ -281,7 +282,7 @@ class Node:
             self._out.append(GenerateKey())
         members.set_term(election.term)
         members.tick(now)
-        better = members.better_than_me(now) if self._settings.preempt and keyring.next is None else None
+        better = members.better_than_me(now) if keyring.next is None else None
         if better is not None:
             self._switch_over(better.id, now)
             self._follow_role(now)
