@@ -9,6 +9,7 @@ from pskkey.core.actions import Connect, NoticeKind, Stopped
 from pskkey.core.events import Attached, Connected, Direction, Disconnected, Session, StopRequested, Timeout
 from pskkey.model import (
     ErrorMessage,
+    Group,
     Handover,
     HeldKey,
     Join,
@@ -181,6 +182,23 @@ def test_who_was_refused_does_not_found_a_group_beside_the_one_that_refused_it(c
             door.wait(0.5)
             assert door.node.election.role is not Role.MASTER
         session = of(Connect, door.log)[-1].session
+
+
+def test_a_group_follows_its_master_as_far_as_one_join_can_take_it() -> None:
+    door = Door().start().become_master()
+    farthest = door.node.election.term + 2**20
+    assert refusal(door.accept(1, join(HIGH, term=farthest + 1))) == "protocol"
+    assert refusal(door.accept(2, join(HIGH, term=farthest))) is None
+    term = door.node.election.term
+    assert term == farthest + 1
+    client = Door().start()
+    session = client.become_client(HIGH)
+    client.receive(session, Group(term, LOW, (member(LOW), member(ME)), (ME,)))
+    client.wait(0.5)
+    assert (client.node.election.role, client.node.election.term) == (Role.CLIENT, term)
+    newcomer = Door().start()
+    newcomer.become_client(term=term)
+    assert (newcomer.node.election.role, newcomer.node.election.term) == (Role.CLIENT, term)
 
 
 def test_joins_that_fail_again_and_again_do_not_put_off_the_claim_for_ever() -> None:

@@ -15,6 +15,7 @@ from pskkey.core.held import latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
 from pskkey.core.settings import Settings
+from pskkey.core.wanted import WantedKey
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -36,7 +37,8 @@ from pskkey.model import (
 )
 
 TERM_LEAP = 1 << 20
-"""How far a peer's term may be ahead of ours."""
+"""How far ahead of our term that of somebody who comes to us may be. Of whoever we go to it may be twice as far: a
+master that somebody has just taken that far must not lose its group by it."""
 
 DUPLICATE_SPACING = 60.0
 """Seconds between two reports that our node id is used elsewhere."""
@@ -66,8 +68,7 @@ class Conversation:
         self.settled: Group | None = None
         """The group as it was told together with the keys that we hold, so that its leases are leases of those."""
         self._settled_in: Session | None = None
-        self.wanted: KeyNewReason | None = None
-        """Why a new key was asked for while there was no master to ask."""
+        self.wanted = WantedKey(settings.timing, keyring)
         self._duplicate_told = float("-inf")
         self.fellows = Fellows(settings.timing)
 
@@ -129,7 +130,7 @@ class Conversation:
     def _from_master(self, session: Session, message: Message, now: float) -> None:
         self._election.outbound.heard(session, now)
         match message:
-            case Group(term=term) | Handover(term=term) | Merge(term=term) if self._leaps(session, term):
+            case Group(term=term) | Handover(term=term) | Merge(term=term) if self._leaps(session, term, 2 * TERM_LEAP):
                 self._election.ended(session, "protocol", f"it came with term {term}", now)
             case Group():
                 self._election.group_received(session, message, now)
@@ -224,15 +225,9 @@ class Conversation:
     # --- what follows from it -----------------------------------------------------------------------------------
 
     def ask_for_new_key(self, reason: KeyNewReason) -> None:
-        """Roll to a fresh key as master, or ask the master to, as soon as there is one."""
-        self.wanted = None
-        if self._election.role is Role.MASTER:
+        """A fresh key is wanted: as master we roll, else the master is asked to, as soon as there is one."""
+        if self.wanted.ask(reason) and self._election.role is Role.MASTER:
             self._out.append(Notice(NoticeKind.KEY_WANTED, f"rolling to a new key: {reason.name.lower()}"))
-            self._keyring.roll()
-        elif (session := self._election.master_session) is not None:
-            self._out.append(Send(session, KeyNew(reason)))
-        else:
-            self.wanted = reason
 
     def _meet_foreign_keys(self, join: Join) -> None:
         mine = {(e.epoch, e.key.fingerprint) for e in self._keyring.entries}
@@ -258,9 +253,9 @@ class Conversation:
         error = ErrorMessage("protocol", f"{name} is not expected here")
         self._out.append(Disconnect(session, error))
 
-    def _leaps(self, session: Session, term: int) -> bool:
+    def _leaps(self, session: Session, term: int, leap: int = TERM_LEAP) -> bool:
         """Refuse a term that nobody can have come to by elections: adopting it would use up the terms there are."""
-        if term <= self._election.term + TERM_LEAP:
+        if term <= self._election.term + leap:
             return False
         text = f"term {term} is further ahead of {self._election.term} than elections lead"
         self._out.append(Notice(NoticeKind.PROTOCOL_ERROR, text))

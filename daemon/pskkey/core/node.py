@@ -53,7 +53,6 @@ from pskkey.model import (
     Key,
     KeyAck,
     KeyNew,
-    KeyNewReason,
     KeyState,
     Member,
     Merge,
@@ -84,7 +83,6 @@ class Node:
         self._joined_as: Join | None = None
         self._advertised: Advertise | None = None
         self._next_beacon = 0.0
-        self._next_request = 0.0
         self._notices = KeyNotices(self._out)
         self._last_now = float("-inf")
         self._due: float | None = None
@@ -270,10 +268,8 @@ class Node:
             members.lease_to_me()
         # Not while a key is on its way: that one may still be of the former suite.
         is_another = not keyring.next and self._notices.is_of_another_suite(keyring.current, self._settings.suite)
-        if members.wait_for_epoch or self._sender_waits() or is_another:
+        if members.wait_for_epoch or self._sender_waits() or is_another or self._conversation.wanted.must_roll():
             keyring.roll()
-        if self._conversation.wanted is not None:
-            self._conversation.ask_for_new_key(self._conversation.wanted)
         election.meet_rivals(members.ids, now)
         coming = keyring.next
         if coming and members.all_acknowledged(coming.epoch, now) and self.consumers.all_acknowledged(coming, now):
@@ -291,11 +287,10 @@ class Node:
         self._notices.suite_told = None
         session = self.election.master_session
         if session is None:
-            self._acked, self._next_request = "", now
+            self._acked = ""
+            self._conversation.wanted.master_lost(now)
             return
         self._notices.leased(self._settings.me.sender_id, self.keyring.state().sender_id)
-        if self._conversation.wanted is not None:
-            self._conversation.ask_for_new_key(self._conversation.wanted)
         newest = self.keyring.newest
         if newest and newest.key.fingerprint != self._acked and self.consumers.all_acknowledged(newest, now):
             self._acked = newest.key.fingerprint
@@ -303,10 +298,8 @@ class Node:
         said = self._joined_as
         if said is not None and (said.sender, said.member) != (self.consumers.sends, self._settings.me):
             self._out.append(Send(session, self._join_message()))
-        if self._sender_waits() and self.keyring.next is None and now >= self._next_request:
-            # Said again until it is so: the master that it was said to may have died of something else.
-            self._next_request = now + self._settings.timing.request_interval
-            self._out.append(Send(session, KeyNew(KeyNewReason.SENDER_RESTARTED)))
+        if (reason := self._conversation.wanted.say(now, sender_waits=self._sender_waits())) is not None:
+            self._out.append(Send(session, KeyNew(reason)))
 
     def _sender_waits(self) -> bool:
         current = self.keyring.current
