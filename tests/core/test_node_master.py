@@ -1,7 +1,7 @@
 """What a master grants, refuses and decides, at the door of a single node."""
 
 from pskkey.core.actions import Connect, NoticeKind
-from pskkey.core.events import AdvertRemoved, Connected, Direction, Session, SwitchoverRequested, Timeout
+from pskkey.core.events import AdvertRemoved, Connected, Direction, Disconnected, Session, SwitchoverRequested, Timeout
 from pskkey.model import (
     Group,
     Handover,
@@ -179,3 +179,43 @@ def test_only_with_preempt_does_a_better_newcomer_become_master_and_not_at_once(
             door.receive(Session(Direction.INBOUND, 1), Heartbeat())
             door.wait(0.9)
         assert role(door) is (Role.JOINING if preempt else Role.MASTER)
+
+
+def cannot_connect(door: Door) -> None:
+    """Let all that the node tries fail, until it is master again."""
+    tried = len(of(Connect, door.log)) - 1
+    for _ in range(40):
+        for connect in of(Connect, door.log)[tried:]:
+            tried += 1
+            door.give(Disconnected(connect.session, "no answer"))
+        if role(door) is Role.MASTER:
+            return
+        door.wait(0.5)
+    raise AssertionError("it has not become master again")
+
+
+def test_who_has_yielded_in_vain_stays_the_next_time() -> None:
+    door = Door().start().become_master()
+    door.accept(1, Merge(member(HIGH), term=5, members=9, epoch=8))
+    assert role(door) is Role.JOINING
+    cannot_connect(door)
+    answer = sent(Merge, door.accept(2, Merge(member(HIGH), term=9, members=9, epoch=8)))[0]
+    assert (answer.winner, role(door)) == (ME, Role.MASTER)
+    door.wait(61.0)
+    door.accept(3, Merge(member(HIGH), term=20, members=9, epoch=8))
+    assert role(door) is Role.JOINING
+
+
+def test_a_better_newcomer_that_nobody_can_connect_to_is_handed_over_to_less_and_less_often() -> None:
+    door = Door(preempt=True).start().become_master()
+    begun = []
+    for number in range(1, 5):
+        door.accept(number, join(LOW))
+        since = door.now
+        while role(door) is Role.MASTER:
+            door.receive(Session(Direction.INBOUND, number), Heartbeat())
+            door.wait(0.5)
+        begun.append(door.now - since)
+        cannot_connect(door)
+    assert begun[0] < 3.0
+    assert [50 * 2**n < seconds < 60 * 2**n for n, seconds in enumerate(begun[1:])] == [True] * 3, begun

@@ -132,10 +132,14 @@ class Listening:
 
 @dataclass(slots=True)
 class Takeover:
-    """The walk along the succession, `order`, after a master was lost (position -1: the lost one, once more)."""
+    """The walk along the succession, `order`, after a master was lost (position -1: the lost one, once more).
+
+    `hands_over`: we were the master, and have made way for the first of them.
+    """
 
     order: tuple[Member, ...]
     position: int
+    hands_over: bool = False
     patience_until: float = 0.0
     retry_at: float | None = None
 

@@ -48,8 +48,7 @@ from pskkey.core.settings import Settings
 from pskkey.model import Advert, Group, Handover, Join, Member, Merge, Role
 
 NOT_MASTER = "not_master"
-REFUSALS = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})
-"""Codes of ERROR with which a master that lives turns us away: then nobody else is to be master either."""
+REFUSALS = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})  # a master lives, but is not for us
 
 
 class Election:
@@ -165,7 +164,7 @@ class Election:
         self.group = group
         if link.phase is Phase.GREETING:
             self.outbound.welcomed(link, now)
-            self._peers.absolve(link.peer.id)
+            self._peers.reached(link.peer.id)
             self._takeover = None
             if self.role is not Role.CLIENT:  # else we have only come back through another connection
                 self._become(Role.CLIENT)
@@ -195,7 +194,7 @@ class Election:
     def _yield(self, handover: Handover, now: float) -> None:
         self.yield_to = handover
         self.outbound.drop()
-        self._takeover = Takeover((handover.master,), 0)
+        self._takeover = Takeover((handover.master,), 0, hands_over=True)
         self._try_successor(now)
 
     def term_met(self, term: int) -> None:
@@ -209,7 +208,7 @@ class Election:
         if self.outbound.link and self.outbound.link.peer.id == merge.master.id:
             self.outbound.drop()  # we asked it as well; only one of us may decide
         mine = self._make_merge()
-        stays = winner(mine, merge)
+        stays = winner(mine, merge, self._peers.out_of_reach(now))
         term, epoch = above_both(mine, merge)
         self._out.append(Send(session, Merge(self._settings.me, term, mine.members, epoch, winner=stays)))
         self._settle(stays, merge.master, merge.members, term, epoch, now)
@@ -318,6 +317,8 @@ class Election:
             self._peers.hold_down(link.peer.id, now, self._timing.rival_hold_max)
             return
         self._peers.hold_down(link.peer.id, now, self._timing.hold_down_max, refused=code in REFUSALS)
+        if takeover and takeover.hands_over and link.phase is Phase.CONNECTING:
+            self._peers.handed_over_in_vain(link.peer.id, now)
         if takeover and code not in REFUSALS:  # whoever refuses us is the master, so nobody else is to take over
             takeover.position += 1
             self._try_successor(now)

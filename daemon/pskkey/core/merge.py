@@ -21,8 +21,13 @@ class Won(NamedTuple):
     members: int
 
 
-def winner(mine: Merge, other: Merge) -> str:
-    """Return the id of the master that stays: by members served, then priority, then id."""
+def winner(mine: Merge, other: Merge, out_of_reach: frozenset[str]) -> str:
+    """Return the id of the master that stays: by members served, then priority, then id.
+
+    But we stay if it would be in vain to go to the other: nobody would serve our members then.
+    """
+    if other.master.id in out_of_reach:
+        return mine.master.id
 
     def order(merge: Merge) -> tuple[int, int, str]:
         return merge_order(merge.members, merge.master.priority, merge.master.id)

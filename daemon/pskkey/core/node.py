@@ -278,7 +278,7 @@ class Node:
             self._out.append(GenerateKey())
         members.set_term(election.term)
         members.tick(now)
-        better = members.better_than_me(now) if keyring.next is None else None
+        better = members.better_than_me(now, self.peers.out_of_reach(now)) if keyring.next is None else None
         if better is not None:
             self._switch_over(better.id, now)
             self._follow_role(now)

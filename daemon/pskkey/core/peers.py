@@ -2,13 +2,21 @@
 
 An advert is a hint. mDNS does not notice a death, so what stands here may be long gone: `hold_down` remembers that a
 join failed, and doubles the wait each time, so that a dead node costs less and less and a live one is never given up.
+
+There are nodes that everybody hears of and nobody can connect to: behind a firewall, say, that lets out and not in.
+They can be members, but to hand a group over to one is in vain, and so it is done less and less often.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from pskkey.core.rank import Candidate, candidate_order, merge_order
 from pskkey.core.settings import Timing
 from pskkey.model import Advert, Role
+
+OUT_OF_REACH_MIN: Final = 60.0
+OUT_OF_REACH_MAX: Final = 3600.0
+"""Seconds for which nothing is handed over to a node after that was in vain; doubling."""
 
 
 @dataclass(slots=True)
@@ -30,6 +38,8 @@ class Peers:
         self._listening_since: dict[str, float] = {}
         """Of nodes that look for a master: when we first heard that they do."""
         self._holds: dict[str, _HoldDown] = {}
+        self._out_of_reach: dict[str, tuple[float, float]] = {}
+        """Of nodes that we have handed over to in vain: until when that counts, and for how long."""
 
     def learn(self, advert: Advert, now: float) -> None:
         """Take the newest word of a node. A claim of a higher term ends its hold-down: there is news to check.
@@ -50,6 +60,7 @@ class Peers:
 
     def forget(self, node_id: str) -> None:
         """Drop a node that said goodbye."""
+        self._out_of_reach.pop(node_id, None)
         self._adverts.pop(node_id, None)
         self._masters.pop(node_id, None)
         self._listening_since.pop(node_id, None)
@@ -70,9 +81,24 @@ class Peers:
         advert = self._adverts.get(node_id)
         self._holds[node_id] = _HoldDown(now + length, length, advert.term if advert else 0, refused)
 
+    def handed_over_in_vain(self, node_id: str, now: float) -> None:
+        """We have handed our part over to a node, and cannot connect to it."""
+        _, length = self._out_of_reach.get(node_id, (0.0, OUT_OF_REACH_MIN / 2))
+        length = min(2 * length, OUT_OF_REACH_MAX)
+        self._out_of_reach[node_id] = (now + length, length)
+
+    def out_of_reach(self, now: float) -> frozenset[str]:
+        """Return those to whom it would be in vain to hand over, as far as we know."""
+        return frozenset(node_id for node_id, (until, _) in self._out_of_reach.items() if now < until)
+
     def absolve(self, node_id: str) -> None:
-        """Forget the failures of a node that was joined after all."""
+        """Forget the failures of a node that was joined after all, or is to be joined in any case."""
         self._holds.pop(node_id, None)
+
+    def reached(self, node_id: str) -> None:
+        """We have joined a node: it can be connected to."""
+        self.absolve(node_id)
+        self._out_of_reach.pop(node_id, None)
 
     def is_held(self, node_id: str, now: float) -> bool:
         """Tell whether a node is in hold-down."""
