@@ -34,7 +34,8 @@ LARGE = (250, 260)
 class Outcome:
     """How a run ended: `error` is None if every invariant held.
 
-    `mute`: how often senders fell mute, by reason; `excused`: how often a datagram need not be readable, by reason.
+    `mute`: how often senders fell mute, by reason; `excused`: how often a datagram need not be readable, by reason;
+    `delivered`: how often a real datagram was delivered.
     """
 
     seed: int
@@ -44,6 +45,7 @@ class Outcome:
     transcript: tuple[str, ...]
     mute: Counter[str] = field(default_factory=Counter)
     excused: Counter[str] = field(default_factory=Counter)
+    delivered: int = 0
 
 
 class Run:
@@ -139,4 +141,5 @@ def run(seed: int, nodes: int | None = None, kind: Kind | None = None) -> Outcom
     except Broken as broken:
         error = str(broken)
     traffic = one.traffic
-    return Outcome(seed, one.size, one.kind.name, error, tuple(one.world.transcript), traffic.mute, traffic.excused)
+    told = tuple(one.world.transcript), traffic.mute, traffic.excused, traffic.datagrams.delivered
+    return Outcome(seed, one.size, one.kind.name, error, *told)

@@ -38,6 +38,8 @@ class SessionManager:
     session: Session | None = None
     knows: frozenset[str] = frozenset()
     sends: tuple[str, int] | None = None
+    state: bytes = b""
+    """The KEY_STATE that it has installed, as it came through the socket."""
     acked: set[tuple[int, str]] = field(default_factory=set)
     told_at: dict[str, float] = field(default_factory=dict)
     """When it was first told of a key, by the fingerprint, if it is slow."""
@@ -182,12 +184,12 @@ class Managers:
     def _performed(self, host: Host, action: Action) -> None:
         match action:
             case Send(session, KeyState() as state) if (manager := self._by_session.get(session)) is not None:
-                encode(state)
+                packet = encode(state)  # now: the node wipes the keys that it drops
                 prints = tuple((e.epoch, e.key.fingerprint) for e in state.entries)
                 self.epochs |= {e.key.fingerprint: e.epoch for e in state.entries}
                 marked = next((e.key.fingerprint for e in state.entries if e.send), None)
                 sends = None if marked is None or state.sender_id is None else (marked, state.sender_id)
-                install = partial(self._install, manager, session, host.incarnation, prints, sends)
+                install = partial(self._install, manager, session, host.incarnation, packet, prints, sends)
                 if manager.lag:
                     for _, fingerprint in prints:
                         manager.told_at.setdefault(fingerprint, self._world.now)
@@ -202,6 +204,7 @@ class Managers:
         manager: SessionManager,
         session: Session,
         incarnation: int,
+        packet: bytes,
         prints: tuple[tuple[int, str], ...],
         sends: tuple[str, int] | None,
     ) -> None:
@@ -218,6 +221,7 @@ class Managers:
         knew, sent = manager.knows, manager.sends
         manager.knows = frozenset(p for _, p in prints)
         manager.sends = sends
+        manager.state = packet
         manager.told_by = incarnation
         for told in self.changed:
             told(manager, knew, sent)

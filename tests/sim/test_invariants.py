@@ -1,6 +1,8 @@
 """Each invariant can fail: a node, or what is done to it, is broken on purpose, and that is noticed."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -9,6 +11,7 @@ from pskkey.core.events import Disconnected, Event, RekeyRequested, StopRequeste
 from pskkey.core.keyring import Keyring
 from pskkey.core.node import Node
 from pskkey.core.settings import Timing
+from pskkey.mcast.session import GroupSession, Message
 from pskkey.model import Advert, Heartbeat, KeyEntry, KeyNewReason, KeyState, Role
 from tests.sim.chaos import Outcome, run
 from tests.sim.host import Broken, Host
@@ -22,11 +25,20 @@ from tests.sim.world import World
 class Stage:
     """A group of three, watched."""
 
-    def __init__(self, *, timing: Timing | None = None, make_node: type[Node] = Node, size: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        timing: Timing | None = None,
+        make_node: type[Node] = Node,
+        make_session: Callable[[], GroupSession] | None = None,
+        size: int = 3,
+    ) -> None:
         self.world = World(1)
         self.world.make_node = make_node
         Watch(self.world)
         self.traffic = Traffic(self.world, calm=True)
+        if make_session is not None:
+            self.traffic.datagrams.make_session = make_session
         for _ in range(size):
             self.world.start(self.world.add(timing=timing))
         self.wait(5.0)
@@ -98,6 +110,58 @@ def test_two_processes_that_send_under_one_key_and_id() -> None:
     stage.world.start(host)
     with pytest.raises(Broken, match="sequence numbers repeat"):
         stage.wait(3.0)
+
+
+class Deaf(GroupSession):
+    """Takes what one other sends for its own."""
+
+    def receive(self, datagram: bytes, now: float = 0.0) -> Message | None:
+        message = super().receive(datagram, now)
+        return None if message is not None and message.sender_id == 0 else message
+
+
+class Gullible(GroupSession):
+    """Delivers again what comes again."""
+
+    def __init__(self) -> None:
+        super().__init__(any_sender=True)
+        self.heard: dict[bytes, Message] = {}
+
+    def receive(self, datagram: bytes, now: float = 0.0) -> Message | None:
+        message = super().receive(datagram, now)
+        if message is not None:
+            self.heard[datagram] = message
+        return self.heard.get(datagram)
+
+
+class Stuck(GroupSession):
+    """Does not count what it sends."""
+
+    def send(self, plaintext: bytes) -> bytes:
+        other = GroupSession()
+        other.apply(self.told)
+        return other.send(plaintext)
+
+    def apply(self, state: KeyState) -> tuple[int, ...]:
+        self.told = state
+        return super().apply(state)
+
+
+@pytest.mark.parametrize(
+    ("make_session", "match"),
+    [
+        (partial(Deaf, any_sender=True), "has that key and does not deliver"),
+        (Gullible, "delivers twice"),
+        (partial(Stuck, any_sender=True), "two records"),
+        (partial(GroupSession, any_sender=True, own_records=True), "its own"),
+        (partial(GroupSession, any_sender=True, high_water=3, sequence_limit=3), "cannot: the sequence numbers"),
+    ],
+)
+def test_a_session_that_does_not_deliver_each_datagram_once(
+    make_session: Callable[[], GroupSession], match: str
+) -> None:
+    with pytest.raises(Broken, match=match):
+        Stage(make_session=make_session).wait(20.0)
 
 
 def test_a_group_that_is_not_quiet() -> None:

@@ -105,6 +105,23 @@ def test_a_split_heals_to_one_master_and_one_fresh_key_within_five_seconds() -> 
     check_keys_settled(world)
 
 
+def test_two_groups_that_meet_hear_each_other_though_they_gave_out_the_same_sender_ids() -> None:
+    """Seeds 7, 8, 10: a node took the records of another one for its own, which has the id that it had before."""
+    world = World(1)
+    traffic = Traffic(world, calm=True)
+    hosts = [world.add() for _ in range(4)]
+    world.reach.split(hosts[:2])
+    for host in hosts:
+        world.start(host)
+    world.run_until(5.0)
+    before = [m.sends for managers in traffic.managers.on.values() for m in managers]
+    assert sorted(sends[1] for sends in before if sends is not None) == [0, 0, 1, 1]
+    world.reach.heal()
+    world.run_until(20.0)
+    check_converged(world)
+    traffic.check_flows()
+
+
 def test_a_paused_master_wakes_as_a_client_of_the_new_one() -> None:
     world = group(4)
     sleeper = masters(world)[0]

@@ -13,19 +13,19 @@ key among its three, or holds another one of its epoch.
 
 Members of one master, undisturbed for `SETTLED_AFTER`, must be linked. And a sender falls mute only for a reason: its
 daemon was told of a restart, or of a lease that is not its own any more.
+
+That who has the key of a datagram gets what is in it, `datagrams` claims of real ones.
 """
 
 from collections import Counter
 
 from pskkey.core.actions import Action, Notice, NoticeKind
 from pskkey.model import MAX_KEY_ENTRIES, Process, Role
+from tests.sim.datagrams import FLIGHT, Datagrams
 from tests.sim.host import Broken, Host
 from tests.sim.managers import COME_BACK_WITHIN, Managers, SessionManager
 from tests.sim.mute import why_mute
 from tests.sim.world import World
-
-FLIGHT = 0.1
-"""Seconds that a datagram may be on its way."""
 
 LOOK_EVERY = 0.25
 """Seconds between two looks for pairs that have become fellow members; what they can read is looked at always."""
@@ -76,6 +76,7 @@ class Traffic:
         self._started_at: dict[Host, float] = {}
         self.managers.changed.append(self._installed)
         self.managers.gone.append(self._forget)
+        self.datagrams = Datagrams(world, self.managers, self._vouches_for)
         world.started.append(self._host_started)
         world.ended.append(self._host_disturbed)
         world.disturbed.append(self._host_disturbed)
@@ -112,6 +113,10 @@ class Traffic:
                 f"{manager.host.name}: process {manager.process.pid} sends as {sends[1]} with key "
                 f"{self._name(sends[0])}, and so did process {first.pid}: sequence numbers repeat"
             )
+
+    def _vouches_for(self, sender: SessionManager, key: str) -> bool:
+        """Twins send under one lease, and so with the same numbers; nonsense may give anybody any lease."""
+        return self.strict and key not in self.foreign and sender.host not in self.twins
 
     def _falls_mute(self, manager: SessionManager) -> None:
         reason = why_mute(manager, self.managers)
