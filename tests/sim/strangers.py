@@ -159,7 +159,7 @@ class Babbler:
             self._merge,
             Heartbeat,
             lambda: Handover(self._somebody(), self._some_term(), tuple(self._some_members())),
-            lambda: ErrorMessage(rng.choice(("not_master", "group_full", "nonsense")), "it makes no sense"),
+            lambda: ErrorMessage(rng.choice(("not_master", "group_full", "busy", "nonsense")), "it makes no sense"),
         ]
 
     def _join(self) -> Join:
