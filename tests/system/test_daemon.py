@@ -265,4 +265,4 @@ def _ignores(daemon: Daemon, number: signal.Signals) -> bool:
 async def test_limits_that_cannot_fit_are_told(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1", prefix=(*DIES_WITH_US, "prlimit", "--nofile=128:700", "--"))
     daemon.start()
-    await until(daemon, "[limits] may need 1024 open files, but this process may have only 700")
+    await until(daemon, "[limits] may need 1792 open files, but this process may have only 700")

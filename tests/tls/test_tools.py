@@ -107,7 +107,7 @@ def test_client_exit_codes_without_a_server(psk_path: Path, tmp_path: Path) -> N
     there = ("--psk-file", psk_path, "--port", openssl.free_port())
     assert "refused the connection" in complaint(client("127.0.0.1", *there), 3)
     assert "cannot be reached" in complaint(client("224.0.0.1", *there), 3)
-    assert "No such file" in complaint(client("127.0.0.1", "--psk-file", tmp_path / "missing"), 2)
+    assert "does not exist" in complaint(client("127.0.0.1", "--psk-file", tmp_path / "missing"), 2)
     assert "no identity 'x'" in complaint(client("127.0.0.1", *there, "--identity", "x"), 2)
     with openssl.psk_server(load_psk(psk_path).active) as (port, _server):
         silent = client("127.0.0.1", "--psk-file", psk_path, "--port", port, "--timeout", "2.0")
@@ -143,5 +143,5 @@ def test_server_refuses_what_it_cannot_use(psk_path: Path, tmp_path: Path, start
     assert "'all' is not an IP address" in complaint(server("--psk-file", psk_path, "--bind", "all"), 2)
     psk_path.chmod(0o644)
     assert "every user of this machine" in complaint(server(*there, 0), 2)
-    assert "No such file" in complaint(server("--psk-file", tmp_path / "missing"), 2)
+    assert "does not exist" in complaint(server("--psk-file", tmp_path / "missing"), 2)
     assert server().returncode == 2
