@@ -23,14 +23,14 @@ from pskkey.adapters.systemd import Systemd, inherited
 from pskkey.adapters.tls_listener import ServerLimits
 from pskkey.commands import Commands
 from pskkey.config import Config, node_id, node_name
-from pskkey.core.actions import Advertise, Notice
-from pskkey.core.events import AddressesChanged, SettingsChanged, Started, StopRequested
+from pskkey.core.actions import Notice
+from pskkey.core.events import AddressesChanged, PskChanged, SettingsChanged, Started, StopRequested
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
 from pskkey.counters import DatedCounter
 from pskkey.driver import Driver, Outlets, boot_time
 from pskkey.journal import DaemonEvent, Fields, Journal
-from pskkey.model import Advert, Member
+from pskkey.model import Member
 from pskkey.own_interfaces import how_it_is_said, missing_interfaces
 from pskkey.psk import PskFile
 from pskkey.reload import Inputs, Reloader
@@ -67,6 +67,7 @@ def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
         me=me,
         instance=instance,
         version=__version__,
+        nonce=secrets.token_urlsafe(6),
         max_members=config.limits.members,
         preempt=config.election.preempt,
         timing=_timing(config),
@@ -144,7 +145,7 @@ class Daemon:
                 key_client=self._key_client,
                 key_server=self._key_server,
                 key_socket=self._key_socket,
-                advertise=self._advertise,
+                advertise=self._discovery.advertise,
                 notice=self._notice,
                 save=self._store.save if self._store else None,
                 random_key=lambda: random_key(self._config.key.suite),
@@ -192,6 +193,8 @@ class Daemon:
     def _apply(self, inputs: Inputs) -> None:
         """Go on with what was read again. What the machine refuses is told there, and ends nothing."""
         before, config = self._config, inputs.config
+        if inputs.psk != self._psk:
+            self._driver.emit(PskChanged())
         self._config, self._psk = config, inputs.psk
         logs.set_level(config.log.level)
         if config.limits != before.limits:
@@ -245,23 +248,6 @@ class Daemon:
         """End the daemon on a defect of ours, rather than go on half dead."""
         if not self._driver.stopped.done():
             self._driver.stopped.set_exception(error)
-
-    def _advertise(self, said: Advertise) -> None:
-        me = self._settings.me
-        self._discovery.advertise(
-            Advert(
-                group=self._settings.group,
-                id=me.id,
-                name=me.name,
-                priority=me.priority,
-                eligible=me.eligible,
-                role=said.role,
-                term=said.term,
-                members=said.members,
-                addresses=me.addresses,
-                port=me.port,
-            )
-        )
 
     def _notice(self, notice: Notice) -> None:
         self._counters[notice.kind] += 1

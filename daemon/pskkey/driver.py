@@ -15,7 +15,7 @@ from typing import Protocol, assert_never
 from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Notice, Send, Stopped
 from pskkey.core.events import Direction, Event, KeyGenerated, Session, Timeout
 from pskkey.core.node import Node
-from pskkey.model import ErrorMessage, Key, Message, SavedState
+from pskkey.model import Advert, ErrorMessage, Key, Message, SavedState
 
 
 class SessionDoor(Protocol):
@@ -38,7 +38,7 @@ class Outlets:
     key_client: Opener
     key_server: SessionDoor
     key_socket: SessionDoor
-    advertise: Callable[[Advertise], None]
+    advertise: Callable[[Advert], None]
     notice: Callable[[Notice], None]
     save: Callable[[SavedState], None] | None
     """Keeps what the next process must know; None: there is nowhere to."""
@@ -128,8 +128,8 @@ class Driver:
                 self._door(session, outlets).send(session, message)
             case Disconnect(session, error):
                 self._door(session, outlets).disconnect(session, error)
-            case Advertise():
-                outlets.advertise(action)
+            case Advertise(advert):
+                outlets.advertise(advert)
             case GenerateKey():
                 self._queue.append(KeyGenerated(outlets.random_key()))
             case Notice():

@@ -16,6 +16,8 @@ RANDOM_SIZE = 32
 MAX_EPOCH = 65535
 MAX_KEY_ENTRIES = 3
 SENDER_IDS = 256
+MAX_ANSWERS = 12
+"""Challenges that one advert answers: as many as fit into one pair of its TXT record."""
 
 
 class Suite(IntEnum):
@@ -107,6 +109,10 @@ class Advert:
     members: int
     addresses: tuple[str, ...]
     port: int
+    challenge: str = ""
+    """A text that this node has never used before; a master repeats it in `answers`. Empty: it asks for no proof."""
+    answers: tuple[str, ...] = ()
+    """The challenges of others that this master has heard in the last seconds, MAX_ANSWERS at most."""
 
 
 # --- messages: types 1-15, read by C programs -------------------------------------------------------------------

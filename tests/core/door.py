@@ -1,6 +1,7 @@
 """One node and a script of what happens to it: events in, actions out, by the public door only."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Notice, NoticeKind, Send
 from pskkey.core.events import (
@@ -52,10 +53,12 @@ class Door:
         max_members: int = 1024,
         sender_id: int | None = None,
         instance: str = "i0",
+        me: str = ME,
+        nonce: str = "n",
         saved: SavedState | None = None,
     ) -> None:
-        me = member(ME, eligible=eligible, priority=priority, sender_id=sender_id)
-        settings = Settings("g", me, instance, "t", max_members=max_members, preempt=preempt, timing=Timing())
+        mine = member(me, eligible=eligible, priority=priority, sender_id=sender_id)
+        settings = Settings("g", mine, instance, "t", nonce, max_members=max_members, preempt=preempt, timing=Timing())
         self.node = Node(settings, saved)
         self.now = 100.0
         self.keys = 0
@@ -92,7 +95,12 @@ class Door:
         return actions
 
     def hear(self, *said: Advert) -> list[Action]:
-        """Receive adverts."""
+        """Receive adverts of now: they answer the node's challenge, if it has one."""
+        answers = tuple(a.advert.challenge for a in self.log if isinstance(a, Advertise) and a.advert.challenge)[-1:]
+        return self.hear_old(*(replace(one, answers=answers) for one in said))
+
+    def hear_old(self, *said: Advert) -> list[Action]:
+        """Receive adverts as they are."""
         return [a for one in said for a in self.give(AdvertReceived(one))]
 
     def receive(self, session: Session, *messages: Message) -> list[Action]:
@@ -151,4 +159,4 @@ def notices(kind: NoticeKind, actions: Iterable[Action]) -> list[str]:
 
 def advertised(actions: Iterable[Action]) -> list[Role]:
     """Return the roles that are to be advertised."""
-    return [a.role for a in of(Advertise, actions)]
+    return [a.advert.role for a in of(Advertise, actions)]

@@ -63,7 +63,7 @@ def test_a_key_that_its_sender_had_to_drop_is_not_sent_with_again(is_restarted: 
     door.receive(session, KeyState(1, frozenset({0, 1}), (entry(2, 902, send=True),)))
     if is_restarted:
         door = door.restarted()
-        again = one(Connect, door.give(AdvertReceived(advert(MASTER, Role.MASTER, term=4))))
+        again = one(Connect, door.hear(advert(MASTER, Role.MASTER, term=4)))
         session = again.session
         door.give(Connected(session))
         door.receive(session, Group(4, MASTER, (member(MASTER), member("55555555", sender_id=1)), ("55555555",)))
@@ -91,7 +91,7 @@ def test_who_has_nothing_new_to_acknowledge_after_a_restart_is_waited_for_no_lon
     door.receive(FIRST, KeyAck(1))
     door = door.restarted()
     attach(door, FIRST, 7)
-    again = one(Connect, door.give(AdvertReceived(advert(MASTER, Role.MASTER, term=1))))
+    again = one(Connect, door.hear(advert(MASTER, Role.MASTER, term=1)))
     door.give(Connected(again.session))
     door.receive(
         again.session,

@@ -180,6 +180,7 @@ def test_who_was_refused_does_not_found_a_group_beside_the_one_that_refused_it(c
         door.receive(session, ErrorMessage(code, "there is no place"))
         while len(of(Connect, door.log)) == tries:
             door.wait(0.5)
+            door.hear(advert(LOW, Role.MASTER))  # its beacon
             assert door.node.election.role is not Role.MASTER
         session = of(Connect, door.log)[-1].session
 

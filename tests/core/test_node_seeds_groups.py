@@ -132,6 +132,7 @@ def test_a_listener_that_is_refused_again_and_again_is_not_taken_for_a_sleeper()
             door.give(Connected(connect.session))
             door.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
         door.wait(0.1)
+        door.hear(advert(LOW, Role.MASTER))  # its beacon
     assert tried > 4
     assert not notices(NoticeKind.SLEPT, door.log)
 

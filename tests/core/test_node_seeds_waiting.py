@@ -26,7 +26,7 @@ def group(term: int, master: str, *others: str, without_keys: str = "") -> Group
 
 def beside_another_half(door: Door, *others: str) -> Session:
     """Let a member of LOW's group, which HIGH is in too, lose LOW and come to OTHER, which serves `others`."""
-    session = door.become_client(HIGH)
+    session = door.become_client(HIGH, OTHER)
     one(Connect, door.give(Disconnected(session, "reset")))
     door.wait(0.2)
     door.hear(advert(OTHER, Role.MASTER, term=2))
@@ -168,7 +168,7 @@ def test_a_master_that_goes_to_another_waits_for_its_own_members(broke: bool) ->
 
 def test_also_a_key_that_the_next_master_can_read_is_sent_with_until_all_of_ones_half_have_the_one_after_it() -> None:
     door = Door().start()
-    session = door.become_client(HIGH)
+    session = door.become_client(HIGH, OTHER)
     door.receive(session, state(entry(1, 901, send=True), entry(2, 903)))
     door.give(Disconnected(session, "reset"))
     door.hear(advert(OTHER, Role.MASTER, term=2))

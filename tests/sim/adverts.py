@@ -1,14 +1,14 @@
 """mDNS as the nodes see it: adverts are datagrams, delayed, lost, repeated, overtaken, and replayed by anybody.
 
-A receiver notices one only where it differs from what it has cached. Nothing tells of a death; only who leaves in good
-order says goodbye.
+A receiver notices one only where it differs from what it has cached, or comes from a node that listens. Nothing tells
+of a death, and a goodbye has no effect.
 """
 
 from collections.abc import Callable
 from functools import partial
 
-from pskkey.core.events import AdvertReceived, AdvertRemoved, Event
-from pskkey.model import Advert
+from pskkey.core.events import AdvertReceived, Event
+from pskkey.model import Advert, Role
 from tests.sim.host import Conditions, Host
 from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
@@ -53,12 +53,9 @@ class Adverts:
             if other is not host and other.lives and other.said and self._reach.passes(host, other):
                 self._send(other, host, other.said)
 
-    def goodbye(self, host: Host) -> None:
-        """Take leave."""
-        host.said = None
-        for other in self._hosts:
-            if other is not host and self._reach.passes(host, other):
-                self._schedule.at(self._schedule.now + self._delay(), partial(self._leaves, other, host.member.id))
+    def record(self, advert: Advert) -> None:
+        """Let an eavesdropper have heard this at some former time."""
+        self._heard.append(advert)
 
     def replay(self, to: Host) -> None:
         """Let an eavesdropper send `to` once more what somebody said before."""
@@ -79,14 +76,9 @@ class Adverts:
             self._schedule.at(self._schedule.now + delay, partial(self._arrives, receiver, advert))
 
     def _arrives(self, host: Host, advert: Advert) -> None:
-        if host.mind is not None and host.cache.get(advert.id) != advert:
+        if host.mind is not None and (host.cache.get(advert.id) != advert or advert.role is Role.LISTENING):
             host.cache[advert.id] = advert
             self._give(host, AdvertReceived(advert))
-
-    def _leaves(self, host: Host, node_id: str) -> None:
-        if host.mind is not None:
-            host.cache.pop(node_id, None)
-            self._give(host, AdvertRemoved(node_id))
 
     def _delay(self) -> float:
         return self._schedule.random.uniform(*self._conditions.delay)

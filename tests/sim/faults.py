@@ -6,7 +6,6 @@ from functools import partial
 
 from pskkey.core.events import (
     AddressesChanged,
-    AdvertRemoved,
     RekeyRequested,
     SettingsChanged,
     StopRequested,
@@ -40,7 +39,7 @@ class Faults:
             self.clock_leaps,
             self.change,
         )
-        rare += (self.three_ways, self.replay, self.ring_early, self.say_goodbye_for, self.break_before_keys)
+        rare += (self.three_ways, self.replay, self.ring_early, self.break_before_keys)
         rare += (self.overlapping_manager, self.reconnect_manager, self.sequence_high_water, self.heal)
         self._kinds = (*common, *common, *rare)
 
@@ -164,13 +163,6 @@ class Faults:
         self._world.note(host, "hears old adverts again")
         for _ in range(self._world.random.randrange(1, 5)):
             self._world.adverts.replay(host)
-
-    def say_goodbye_for(self, host: Host) -> None:
-        """Let a host hear of another, twice, that it has left; mDNS is not protected against that."""
-        other = self._world.random.choice(self._hosts)
-        for _ in range(2):
-            host.cache.pop(other.member.id, None)
-            self._world.handle(host, AdvertRemoved(other.member.id))
 
     # --- session managers and operators -------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from random import Random
 from pskkey.core.actions import Action, Advertise, Connect, Disconnect, Send
 from pskkey.core.events import Accepted, AdvertReceived, Connected, Direction, Disconnected, Event, Received, Session
 from pskkey.model import (
+    MAX_ANSWERS,
     MAX_EPOCH,
     Advert,
     ErrorMessage,
@@ -119,7 +120,10 @@ class Babbler:
         actions: list[Action] = []
         if rng.random() < 0.3:
             term = max(0, self._term + rng.choice((-3, 0, 1, 7)))
-            actions.append(Advertise(rng.choice(tuple(Role)), term, rng.choice((1, 3, 1000))))
+            me, role, members = self._me(), rng.choice(tuple(Role)), rng.choice((1, 3, 1000))
+            said = Advert("sim", me.id, me.name, me.priority, me.eligible, role, term, members, me.addresses, me.port)
+            asked = [a.challenge for a in self._known.values() if a.challenge]
+            actions.append(Advertise(replace(said, answers=tuple(asked[-MAX_ANSWERS:]))))
         if self._known and len(self._open) < 6:
             advert = rng.choice(sorted(self._known.values(), key=lambda a: a.id))
             session = Session(Direction.OUTBOUND, next(self._numbers))

@@ -14,7 +14,7 @@ from pskkey.core.actions import Action, Advertise, Connect, Disconnect, Generate
 from pskkey.core.events import Direction, Event, KeyGenerated, Started, Timeout
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
-from pskkey.model import Advert, Key, Member, Role, Suite
+from pskkey.model import Key, Member, Role, Suite
 from pskkey.secret import Secret
 from tests.sim.adverts import Adverts
 from tests.sim.host import Broken, Conditions, Host, Mind
@@ -108,6 +108,7 @@ class World:
             host.member,
             f"{host.name}-{host.incarnation}",
             "sim",
+            f"{host.name}-{host.incarnation}-",
             max_members=host.max_members,
             timing=host.timing,
         )
@@ -243,17 +244,15 @@ class World:
                 if error is not None:
                     self.streams.send(host, session, error)
                 self.streams.close(host, session, "connection closed")
-            case Advertise(role, term, members):
-                m = host.member
-                said = Advert("sim", m.id, m.name, m.priority, m.eligible, role, term, members, m.addresses, m.port)
-                self.adverts.say(host, said)
+            case Advertise(advert):
+                self.adverts.say(host, advert)
             case GenerateKey():
                 self.at(self.now, partial(self._give_key, host, host.incarnation))
             case Notice(kind, text):
                 self.note(host, f"{kind}: {text}")
             case Stopped():
                 self.note(host, "has stopped")
-                self.adverts.goodbye(host)
+                host.said = None
                 self._end(host)
 
     def _give_key(self, host: Host, incarnation: int) -> None:

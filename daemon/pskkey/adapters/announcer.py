@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 from zeroconf import ServiceInfo, Zeroconf
 
-from pskkey.model import Advert, Role
+from pskkey.model import Advert
 from pskkey.secret import Secret
 from pskkey.wire.advert import SERVICE_TYPE, advert_key, encode_advert, instance_name
 
@@ -25,12 +25,6 @@ REPEAT_AFTER = (0.25, 1.0)
 
 SAID_AGAIN_AFTER = 1.0
 """Seconds after a beacon of the master at which it is repeated. Beacons come every 2 s."""
-
-ANSWER_AGAIN_AFTER = 0.25
-"""Seconds after which a node that looks for its group is answered once more, for others who came meanwhile too.
-
-The answer of mDNS itself may come a second after our last beacon (RFC 6762 section 6): later than the node listens.
-"""
 
 OWN_SIGNATURES = 64
 """Signatures of ours that are remembered, to know our own adverts when they come back to us."""
@@ -75,14 +69,6 @@ class Announcer:
             self._announce(*REPEAT_AFTER)
         else:
             self._announce(SAID_AGAIN_AFTER)
-
-    def answer(self) -> None:
-        """As master, say so to a node that listens whether there is one, unless we are about to say so anyway."""
-        if self._signed is None or self._signed[0].role is not Role.MASTER:
-            return
-        now = asyncio.get_running_loop().time()
-        if not any(now < repeat.when() <= now + ANSWER_AGAIN_AFTER for repeat in self._repeats):
-            self._announce(ANSWER_AGAIN_AFTER, SAID_AGAIN_AFTER)
 
     def is_ours(self, signature: bytes | None) -> bool:
         """Whether we have sent this signature ourselves, not long ago."""

@@ -28,7 +28,7 @@ from pskkey.adapters.address_changes import AddressChanges
 from pskkey.adapters.announcer import Announcer, forget_answers
 from pskkey.adapters.interfaces import Network, look_up
 from pskkey.adapters.text_records import TextRecords
-from pskkey.core.events import AdvertReceived, AdvertRemoved, Event
+from pskkey.core.events import AdvertReceived, Event
 from pskkey.errors import BadPacket
 from pskkey.model import Advert, Role
 from pskkey.psk import PskFile
@@ -69,9 +69,8 @@ MAX_KNOWN = 4096
 class _Known:
     """Whose verified advert stands under an instance name, its TXT record (None: to be verified anew) or its leave."""
 
-    node_id: str
+    advert: Advert
     text: bytes | None
-    listens: bool
     left: bool = False
 
 
@@ -233,7 +232,6 @@ class Discovery:
         if state_change is ServiceStateChange.Removed:
             if known is not None and not known.left:
                 known.text, known.left = None, True
-                self._emit(AdvertRemoved(known.node_id))
             return
         if known is not None and known.text is not None:
             return
@@ -259,8 +257,8 @@ class Discovery:
         keys = self._verifying_keys()
         known = self._known.get(name)
         if known is not None and known.text == text:
-            if known.listens:
-                self._announcer.answer()  # it may have been started anew
+            if known.advert.role is Role.LISTENING:
+                self._emit(AdvertReceived(known.advert))  # it has not heard an answer to its challenge yet
             return
         properties = ServiceInfo(SERVICE_TYPE, f"advert.{SERVICE_TYPE}", properties=text).properties
         if group_of_untrusted(properties) != self._group or self._announcer.is_ours(properties.get(b"sig")):
@@ -278,9 +276,7 @@ class Discovery:
         self._known.pop(name, None)
         while len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[name] = _Known(advert.id, text, advert.role is Role.LISTENING)
-        if advert.role is Role.LISTENING:
-            self._announcer.answer()
+        self._known[name] = _Known(advert, text)
         self._emit(AdvertReceived(advert))
 
     def _reject(self, name: str, why: str) -> None:

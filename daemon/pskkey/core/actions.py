@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pskkey.core.events import Session
-from pskkey.model import ErrorMessage, Message, Role
+from pskkey.model import Advert, ErrorMessage, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,12 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class Advertise:
-    """Say this over mDNS from now on. The role is held already: a master can be joined when this goes out."""
+    """Announce this advert over mDNS, and answer questions with it from now on.
 
-    role: Role
-    term: int
-    members: int
+    It is complete. Its role is held already: a master can be joined when this goes out.
+    """
+
+    advert: Advert
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a node is in the middle of, and until when: listening, an outbound session, a walk along the succession."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
 from typing import Final
@@ -12,6 +12,10 @@ from pskkey.model import Advert, Group, Heartbeat, Member
 
 UNANSWERED_AFTER: Final = 1.5
 """Heartbeat intervals after which ours goes out though the peer's, which it would have answered, has not come."""
+
+
+BACKED_UP_AFTER: Final = 1.5
+"""Time-outs of an attempt to connect after which it is over even if the key client has not reported so."""
 
 
 class Phase(StrEnum):
@@ -46,7 +50,7 @@ class Outbound:
         """Begin to connect to `peer`."""
         session = Session(Direction.OUTBOUND, next(self._numbers))
         # The key client keeps the time-out itself and says what went wrong; ours only backs it up.
-        self.link = Link(session, peer, now + timeout * 1.5)
+        self.link = Link(session, peer, now + timeout * BACKED_UP_AFTER)
         self._out.append(Connect(session, peer.id, peer.addresses, peer.port, timeout))
 
     def at(self, session: Session) -> Link | None:
@@ -117,12 +121,20 @@ class Outbound:
         self._out.append(Send(link.session, Heartbeat()))
 
 
+HINTS_FOR: Final = 1.0
+"""Seconds for which a candidate tries to join those that only hints call master, before it claims."""
+
+MAX_DETOURS: Final = 2
+"""Members that are asked out of turn in one takeover, because an advert calls them master of a newer term."""
+
+
 @dataclass(slots=True)
 class Listening:
     """Looking for a master until `until`; then the wait of the k-th best candidate, until `claim_at`.
 
-    A join that fails opens the window again, but not beyond `latest`: whoever makes joins fail must not put off the
-    claim for ever.
+    A join that fails opens the window again, but not beyond `latest`: somebody who makes joins fail must not put off
+    the claim for ever. A master of which there is proof is joined at once. Mere hints are tried when the window is over,
+    until `claim_at`, which they put off by HINTS_FOR at most.
     """
 
     until: float
@@ -134,7 +146,8 @@ class Listening:
 class Takeover:
     """The walk along the succession, `order`, after a master was lost (position -1: the lost one, once more).
 
-    `hands_over`: we were the master, and have made way for the first of them.
+    `hands_over`: we were the master, and have made way for the first of them. `detours`: the members that were asked
+    out of turn; `is_detour`: one is being asked now. The walk goes on afterwards as if nothing had been.
     """
 
     order: tuple[Member, ...]
@@ -142,6 +155,8 @@ class Takeover:
     hands_over: bool = False
     patience_until: float = 0.0
     retry_at: float | None = None
+    detours: set[str] = field(default_factory=set)
+    is_detour: bool = False
 
 
 def successors(group: Group | None, without: str) -> tuple[Member, ...]:

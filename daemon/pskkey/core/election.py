@@ -9,10 +9,11 @@ that falls apart may have one in each part; when it heals, the masters find each
 Roles:
 
 LISTENING
-    We look for a master. A verified advert of one: join it at once. When `discovery_window` is over and there is none,
-    the best candidate we know of claims; the k-th best waits k x `claim_step` for a better one to do so first, and a
-    little longer if one would in the same moment. That is only a courtesy that saves merges: nothing relies on the
-    candidates knowing of each other. A node that is not eligible goes on listening.
+    We look for a master. An advert that proves that its node is master now (`freshness`): join it at once. When
+    `discovery_window` is over and there is none, those are tried for HINTS_FOR that mere hints call master; then the
+    best candidate we know of claims; the k-th best waits k x `claim_step` for a better one to do so first, and a little
+    longer if one would in the same moment. That is only a courtesy that saves merges, and bounded: nothing relies on
+    the candidates knowing of each other. A node that is not eligible goes on listening.
 JOINING
     We try to open a session with one node and to be welcomed by it (JOIN, answered by GROUP). Who fails is left alone
     for a while (hold-down, doubling); then the search goes on. Nothing here ever gives up.
@@ -25,12 +26,13 @@ When a client loses its master, it does not listen: everybody was told the succe
 master once more, briefly (a dropped connection is not a death), and then walks the succession: itself when it comes to
 its own name, otherwise the next live one. Somebody who is alive but not yet master (it may notice the death up to
 a heartbeat later than ours) answers `not_master`, and is asked again until `takeover_patience` is over; then it must
-still have the master that we lost, and we listen. A verified advert of a newer master cuts all that short.
+still have the master that we lost, and we listen. A member that an advert calls master of a newer term is asked out of
+turn, once; no advert ends the walk.
 
 Why it converges: in a connected and quiet network every master's advert reaches every other master, and of two masters
 one yields for good, by an order (`rank.merge_order`) on facts that do not change while it is quiet; so their number
 falls to one. A node without a master either finds that one by its advert, or, if there is none, some eligible node's
-claim time comes, because nothing but a master's advert stops the wait. Terms only rise: a node takes GROUP from no
+claim time comes, because nothing but the proof of a master stops the wait. Terms only rise: a node takes GROUP from no
 master of a term lower than it has seen, a master that meets a higher term (in JOIN or MERGE) goes above it, and one
 that was asleep for `dead_after` does not trust itself: it was surely replaced, so it listens first.
 """
@@ -39,7 +41,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from pskkey.core.actions import Action, Disconnect, Send
-from pskkey.core.attempts import Listening, Outbound, Phase, Takeover, as_member, successors
+from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, MAX_DETOURS, Listening, Outbound, Phase, Takeover, as_member, successors
 from pskkey.core.election_notices import ElectionNotices
 from pskkey.core.events import Session
 from pskkey.core.merge import Rivals, Won, above_both, winner
@@ -125,15 +127,25 @@ class Election:
         """Another node's advert came, and `peers` knows of it."""
         if advert.role is not Role.MASTER or self._peers.is_held(advert.id, now):
             return
+        link = self.outbound.link
         match self.role:
             case Role.LISTENING:
-                self._join(as_member(advert), self._timing.join_timeout, now)
-            case Role.JOINING:
-                # A master of a newer term than the lost one's: the succession is settled, whoever we were asking.
-                link = self.outbound.link
-                if self._takeover and advert.term > self.term and not (link and link.peer.id == advert.id):
-                    self._takeover = None
+                if self._peers.is_proven(advert.id, now):
+                    self._join(as_member(advert), self._timing.join_timeout, now)
+                elif self._listening:
+                    self._listen_on(self._listening, now)
+            case Role.JOINING if self._takeover:
+                is_busy = self._takeover.is_detour or (link is not None and link.phase is Phase.GREETING)
+                if not is_busy and self._detour(now) is not None:
                     self.outbound.drop()
+                    self._takeover.position = max(self._takeover.position, 0)
+                    self._try_successor(now)
+            case Role.JOINING:
+                # A proof is better than the hint that we are following.
+                is_hint = link and link.phase is Phase.CONNECTING and not self._peers.is_proven(link.peer.id, now)
+                if is_hint and self._peers.is_proven(advert.id, now):
+                    self.outbound.drop()
+                    self._listening = self._interrupted
                     self._join(as_member(advert), self._timing.join_timeout, now)
             case Role.CLIENT | Role.MASTER:
                 pass  # our session says otherwise, and it is the truth; `meet_rivals` finds it among the peers
@@ -164,7 +176,7 @@ class Election:
         self.group = group
         if link.phase is Phase.GREETING:
             self.outbound.welcomed(link, now)
-            self._peers.reached(link.peer.id)
+            self._peers.joined(link.peer.id)
             self._takeover = None
             if self.role is not Role.CLIENT:  # else we have only come back through another connection
                 self._become(Role.CLIENT)
@@ -188,7 +200,7 @@ class Election:
     def step_down(self, heir: Member, now: float) -> None:
         """As master, hand the part to a member of ours, and become a client of it."""
         self._notices.handing_over(heir)
-        self._peers.absolve(heir.id)
+        self._peers.clear_hold_down(heir.id)
         self._yield(Handover(heir, self.term + 1), now)
 
     def _yield(self, handover: Handover, now: float) -> None:
@@ -208,7 +220,7 @@ class Election:
         if self.outbound.link and self.outbound.link.peer.id == merge.master.id:
             self.outbound.drop()  # we asked it as well; only one of us may decide
         mine = self._make_merge()
-        stays = winner(mine, merge, self._peers.out_of_reach(now))
+        stays = winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(merge.master.id, now))
         term, epoch = above_both(mine, merge)
         self._out.append(Send(session, Merge(self._settings.me, term, mine.members, epoch, winner=stays)))
         self._settle(stays, merge.master, merge.members, term, epoch, now)
@@ -238,7 +250,8 @@ class Election:
     def meet_rivals(self, members: frozenset[str], now: float) -> None:
         """As master, look for another one, and go to it if it is ours to go. `members` are those that we serve."""
         if self.outbound.link is None and (rival := self._rivals.to_ask(self._peers, members, now)):
-            self._notices.two_masters(rival)
+            if self._peers.is_proven(rival.id, now):
+                self._notices.two_masters(rival)
             self.outbound.open(as_member(rival), self._timing.join_timeout, now)
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -264,18 +277,25 @@ class Election:
             self._listen_on(self._listening, now)
 
     def _listen_on(self, listening: Listening, now: float) -> None:
-        if masters := self._peers.masters(now):
+        if masters := self._peers.proven_masters(now):
             self._join(as_member(masters[0]), self._timing.join_timeout, now)
-        elif listening.claim_at is None and now >= listening.until:
-            if not self._settings.me.eligible or self._peers.was_refused():
-                listening.until = now + self._timing.discovery_window
-                return
+            return
+        if listening.claim_at is None and now < listening.until:
+            return
+        hints = self._peers.claims(now)
+        if not self._settings.me.eligible or self._peers.was_refused(now):
+            listening.until, listening.claim_at = now + self._timing.discovery_window, None
+            if hints:
+                self._join(as_member(hints[0]), HINTS_FOR, now)
+            return
+        if listening.claim_at is None:
             listening.claim_at = self._peers.claim_at(self._settings.me, now)
-        is_due = self._listening is not None and listening.claim_at is not None and now >= listening.claim_at
-        if is_due and not self._settings.me.eligible:
-            listening.claim_at = None  # we were, when the wait began
-        elif is_due:
+            if hints:
+                listening.claim_at = max(listening.claim_at, now + HINTS_FOR)
+        if now >= listening.claim_at:
             self._claim(self.term + 1, "no better candidate came forward")
+        elif hints:
+            self._join(as_member(hints[0]), (listening.claim_at - now) / BACKED_UP_AFTER, now)
 
     # --- the moves ----------------------------------------------------------------------------------------------
 
@@ -306,19 +326,26 @@ class Election:
             self._join(link.peer, self._timing.reconnect_timeout, now)
             return
         takeover = self._takeover
+        if takeover and takeover.is_detour and code not in REFUSALS:
+            self._peers.is_not_master(link.peer.id)
+            self._try_successor(now)
+            return
         if takeover and takeover.position >= 0 and code == NOT_MASTER:
             if now < takeover.patience_until:
                 takeover.retry_at = now + self._timing.takeover_retry
                 return
             # Alive, and for so long no master: it still has one, whom we cannot reach. The succession is not for us.
             takeover = self._takeover = None
-        self._notices.join_failed(link.peer, code, reason)
+        if self.role is not Role.MASTER or self._peers.is_proven(link.peer.id, now):
+            self._notices.join_failed(link.peer, code, reason)
+        if code == NOT_MASTER:
+            self._peers.is_not_master(link.peer.id)
         if self.role is Role.MASTER:
             self._peers.hold_down(link.peer.id, now, self._timing.rival_hold_max)
             return
         self._peers.hold_down(link.peer.id, now, self._timing.hold_down_max, refused=code in REFUSALS)
         if takeover and takeover.hands_over and link.phase is Phase.CONNECTING:
-            self._peers.handed_over_in_vain(link.peer.id, now)
+            self._peers.handover_failed(link.peer.id, now)
         if takeover and code not in REFUSALS:  # whoever refuses us is the master, so nobody else is to take over
             takeover.position += 1
             self._try_successor(now)
@@ -328,17 +355,28 @@ class Election:
         if interrupted and self._listening:
             interrupted.until = max(now, min(self._listening.until, interrupted.latest))
             self._listening = interrupted
-        if masters := self._peers.masters(now):
-            self._join(as_member(masters[0]), self._timing.join_timeout, now)
+        if self._listening:
+            self._listen_on(self._listening, now)
+
+    def _detour(self, now: float) -> Member | None:
+        """Return the member that is to be asked out of turn: an advert calls it master of a newer term."""
+        takeover = self._takeover
+        if takeover is None or len(takeover.detours) >= MAX_DETOURS:
+            return None
+        link = self.outbound.link
+        left = {m.id: m for m in takeover.order if m.id not in takeover.detours and not (link and link.peer.id == m.id)}
+        return next((left[a.id] for a in self._peers.claims(now) if a.term > self.term and a.id in left), None)
 
     def _try_successor(self, now: float) -> None:
         takeover = self._takeover
         if takeover is None or takeover.position >= len(takeover.order):
             self.listen(now)
             return
-        if newer := [a for a in self._peers.masters(now) if a.term > self.term]:
-            self._takeover = None  # the succession is settled already
-            self._join(as_member(newer[0]), self._timing.join_timeout, now)
+        detour = self._detour(now)
+        takeover.is_detour = detour is not None
+        if detour is not None:
+            takeover.detours.add(detour.id)
+            self._join(detour, self._timing.successor_timeout, now)
             return
         successor = takeover.order[takeover.position]
         if successor.id == self._settings.me.id:

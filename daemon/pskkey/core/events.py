@@ -49,10 +49,8 @@ class AdvertReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class AdvertRemoved:
-    """A node said goodbye on mDNS, or its record expired."""
-
-    id: str
+class PskChanged:
+    """The file of pre-shared keys is another now: adverts are signed and verified with other keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ class AddressesChanged:
 
 @dataclass(frozen=True, slots=True)
 class SettingsChanged:
-    """The operator has changed what may change while the node runs, or the PSK that its advert is signed with."""
+    """The operator has changed what may change while the node runs."""
 
     name: str
     priority: int
@@ -144,7 +142,7 @@ type Event = (
     Started
     | Timeout
     | AdvertReceived
-    | AdvertRemoved
+    | PskChanged
     | Connected
     | Accepted
     | Attached

@@ -5,7 +5,7 @@ every `group_interval` what is stale goes out to everybody, in that order, so th
 term. A joiner is told at once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from pskkey.core import rank
@@ -79,17 +79,17 @@ class Members:
         wanted = node if node is not None else next(iter(group.succession), None)
         return next((m for m in group.members if m.id == wanted and m.id != group.master), None)
 
-    def better_than_me(self, now: float, but: frozenset[str]) -> Member | None:
-        """Return who is to be master instead, by preemption or because we are not to be master at all; None: nobody.
+    def better_than_me(self, now: float, is_out_of_reach: Callable[[str, float], bool]) -> Member | None:
+        """Return the member that is to be master instead, by preemption or because we are not eligible; None: nobody.
 
-        It has been here for long enough to be trusted with it, and is none of `but`.
+        It has been here for long enough to be trusted with it, and others can reach it.
         """
         me = self._settings.me
         if me.eligible and not self._settings.preempt:
             return None
         settled = now - self._settings.timing.preempt_after
         there = [j.member for j in self._joined.values() if j.since <= settled and j.member.eligible]
-        better = [m for m in there if rank.candidate_order(m) < rank.candidate_order(me) and m.id not in but]
+        better = [m for m in there if rank.candidate_order(m) < rank.candidate_order(me) and not is_out_of_reach(m.id, now)]
         return min(better, key=rank.candidate_order, default=None)
 
     def has(self, session: Session) -> bool:

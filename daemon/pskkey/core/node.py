@@ -25,12 +25,12 @@ from pskkey.core.events import (
     Accepted,
     AddressesChanged,
     AdvertReceived,
-    AdvertRemoved,
     Attached,
     Connected,
     Disconnected,
     Event,
     KeyGenerated,
+    PskChanged,
     Received,
     RekeyRequested,
     SettingsChanged,
@@ -39,6 +39,7 @@ from pskkey.core.events import (
     SwitchoverRequested,
     Timeout,
 )
+from pskkey.core.freshness import Freshness
 from pskkey.core.key_notices import KeyNotices
 from pskkey.core.keyring import Keyring
 from pskkey.core.leases import leases_of
@@ -47,6 +48,7 @@ from pskkey.core.memory import Memory, begin_with
 from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
 from pskkey.model import (
+    Advert,
     Group,
     Handover,
     Join,
@@ -81,7 +83,8 @@ class Node:
         )
         self._acked = ""
         self._joined_as: Join | None = None
-        self._advertised: Advertise | None = None
+        self._freshness = Freshness(settings.nonce)
+        self._advertised: Advert | None = None
         self._next_beacon = 0.0
         self._notices = KeyNotices(self._out)
         self._last_now = float("-inf")
@@ -119,9 +122,11 @@ class Node:
     def _next_deadline(self) -> float | None:
         times = [self.election.next_deadline(self._last_now), self.consumers.next_deadline()]
         if self.election.role is Role.MASTER:
-            times += [self.members.next_deadline(), self.keyring.lead_deadline(), self._next_beacon]
+            times += [self.members.next_deadline(), self.keyring.lead_deadline(), self._next_announcement()]
         else:
             times.append(self.keyring.follow_deadline())
+        if self.election.role is Role.LISTENING:
+            times.append(self._freshness.renews_at)
         return min((t for t in times if t is not None), default=None)
 
     def saved_state(self) -> SavedState:
@@ -148,13 +153,10 @@ class Node:
             case Timeout():
                 self._tick(now)
             case AdvertReceived(advert):
-                if advert.id == self._settings.me.id:
-                    self._conversation.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
-                    return
-                self.peers.learn(advert, now)
-                self.election.advert(advert, now)
-            case AdvertRemoved(node_id):
-                self.peers.forget(node_id)
+                self._hear(advert, now)
+            case PskChanged():
+                self.peers.forget_adverts()
+                self._advertised = None
             case Connected(session):
                 self._acked = ""  # whoever is at its other end was not told yet
                 self.election.connected(session, now)
@@ -183,6 +185,16 @@ class Node:
             case _:
                 assert_never(event)
 
+    def _hear(self, advert: Advert, now: float) -> None:
+        is_proof = self._freshness.is_proof(advert, now)
+        if advert.challenge:
+            self._freshness.note(advert.challenge, now)
+        if advert.id != self._settings.me.id:
+            self.peers.learn(advert, now, is_proof=is_proof)
+            self.election.advert(advert, now)
+        elif is_proof:  # else it may be an old one of our own
+            self._conversation.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
+
     def _tick(self, now: float) -> None:
         self.consumers.tick(now)
         self.election.tick(now)
@@ -202,7 +214,6 @@ class Node:
         self._settings.me = me
         self.members.me_changed(now)
         self.election.outbound.beat(now)
-        self._advertised = None
 
     # --- bringing the parts into line ---------------------------------------------------------------------------
 
@@ -223,14 +234,32 @@ class Node:
             self._notices.distributing(coming)
 
     def _advertise(self, now: float) -> None:
-        role = self.election.role
-        advert = Advertise(role, self.election.term, self.members.published)
-        # A master repeats itself: who was cut off meanwhile has missed that it is master, and mDNS would not say again.
-        beacon_due = role is Role.MASTER and now >= self._next_beacon
-        if advert != self._advertised or beacon_due:
+        role, me = self.election.role, self._settings.me
+        advert = Advert(
+            group=self._settings.group,
+            id=me.id,
+            name=me.name,
+            priority=me.priority,
+            eligible=me.eligible,
+            role=role,
+            term=self.election.term,
+            members=self.members.published,
+            addresses=me.addresses,
+            port=me.port,
+            challenge=self._freshness.challenge(now) if role in (Role.LISTENING, Role.MASTER) else "",
+        )
+        # A master repeats its advert: a node that was cut off has missed it, and mDNS does not send it again.
+        is_due = role is Role.MASTER and now >= self._next_announcement()
+        if advert != self._advertised or is_due:
             self._advertised = advert
             self._next_beacon = now + self._settings.timing.beacon_interval
-            self._out.append(advert)
+            answers = self._freshness.take_answers(now) if role is Role.MASTER else ()
+            self._out.append(Advertise(replace(advert, answers=answers)))
+
+    def _next_announcement(self) -> float:
+        """Return when a master has to announce itself again."""
+        answer_due = self._freshness.answer_due()
+        return self._next_beacon if answer_due is None else min(self._next_beacon, answer_due)
 
     def _follow_role(self, now: float) -> None:
         was, self._role = self._role, self.election.role
@@ -278,7 +307,7 @@ class Node:
             self._out.append(GenerateKey())
         members.set_term(election.term)
         members.tick(now)
-        better = members.better_than_me(now, self.peers.out_of_reach(now)) if keyring.next is None else None
+        better = members.better_than_me(now, self.peers.is_out_of_reach) if keyring.next is None else None
         if better is not None:
             self._switch_over(better.id, now)
             self._follow_role(now)

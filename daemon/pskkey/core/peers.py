@@ -1,132 +1,222 @@
-"""The other nodes as their adverts tell of them, and which of them not to bother for a while.
+"""The other nodes as their adverts describe them, and which of them to leave alone for a while.
 
-An advert is a hint. mDNS does not notice a death, so what stands here may be long gone: `hold_down` remembers that a
-join failed, and doubles the wait each time, so that a dead node costs less and less and a live one is never given up.
+An advert is a hint, unless it is a proof (`freshness`). mDNS does not notice a death, and anybody can send an old
+advert again, so what stands here may be long gone:
 
-There are nodes that everybody hears of and nobody can connect to: behind a firewall, say, that lets out and not in.
-They can be members, but to hand a group over to one is in vain, and so it is done less and less often.
+1. Of a node that is proven to be master only another proof changes what is known, until the proof is PROVEN_FOR old.
+2. A claim to be master that is not repeated within MASTER_LIFE counts no more, any other advert after ADVERT_LIFE.
+3. A goodbye is not authenticated, so there is none: a node that left is one that is not heard any more.
+4. A node that could not be joined is in hold-down, which doubles. It ends early only by the proof of a higher term.
+5. The table has MAX_PEERS records; the one that was heard the longest ago makes room.
+
+There are nodes that everybody hears and nobody can connect to: behind a firewall, for instance, that lets out and not
+in. They can be members. A master hands over to such a node less and less often.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
+from pskkey.core.freshness import PROVEN_FOR
 from pskkey.core.rank import Candidate, candidate_order, merge_order
 from pskkey.core.settings import Timing
 from pskkey.model import Advert, Role
 
 OUT_OF_REACH_MIN: Final = 60.0
 OUT_OF_REACH_MAX: Final = 3600.0
-"""Seconds for which nothing is handed over to a node after that was in vain; doubling."""
+"""Seconds for which nothing is handed over to a node after that has failed; doubling."""
+
+MASTER_LIFE: Final = 15.0
+"""Seconds for which a claim to be master counts. A master repeats it every `beacon_interval`, with another challenge
+every CHALLENGE_EVERY."""
+
+ADVERT_LIFE: Final = 120.0
+"""Seconds for which any other advert counts: the TTL of its record."""
+
+MAX_PEERS: Final = 2048
+"""Nodes that are remembered: twice as many as a group has by default. A holder of the PSK can invent any number."""
+
+MAX_CLAIMS: Final = 64
+"""Nodes that may claim to be master at once; they are looked at in each event of a master."""
+
+MAX_COURTESY: Final = 3
+"""Steps that a candidate waits for better ones at most, and as many more by its id, so that not all of those who have
+waited the longest claim at once. Somebody who invents better candidates cannot put off the claim any longer."""
 
 
 @dataclass(slots=True)
-class _HoldDown:
-    until: float
-    length: float
-    term: int
-    refused: bool
+class _Peer:
+    """What is known of one node."""
+
+    advert: Advert | None = None
+    heard_at: float = 0.0
+    proven_until: float = float("-inf")
+    listening_since: float | None = None
+    held_until: float = float("-inf")
+    hold_length: float = 0.0
+    hold_term: int = 0
+    has_refused_us: bool = False
+    out_of_reach_until: float = float("-inf")
+    out_of_reach_length: float = OUT_OF_REACH_MIN / 2
 
 
 class Peers:
-    """The table of adverts, and of hold-downs by node id."""
+    """The table of the other nodes, by id."""
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
-        self._adverts: dict[str, Advert] = {}
+        self._peers: dict[str, _Peer] = {}
+        """The one that was heard the longest ago comes first."""
         self._masters: dict[str, Advert] = {}
-        """Those of nodes that say they are master."""
-        self._listening_since: dict[str, float] = {}
-        """Of nodes that look for a master: when we first heard that they do."""
-        self._holds: dict[str, _HoldDown] = {}
-        self._out_of_reach: dict[str, tuple[float, float]] = {}
-        """Of nodes that we have handed over to in vain: until when that counts, and for how long."""
+        """The adverts of those that claim to be master: they are asked for at each event."""
 
-    def learn(self, advert: Advert, now: float) -> None:
-        """Take the newest word of a node. A claim of a higher term ends its hold-down: there is news to check.
+    # --- adverts ------------------------------------------------------------------------------------------------
 
-        Nothing less does, because anybody may send an old advert again.
-        """
-        held = self._holds.get(advert.id)
-        if held is not None and advert.role is Role.MASTER and advert.term > held.term:
-            held.until, held.term = 0.0, advert.term
-        self._adverts[advert.id] = advert
-        if advert.role is Role.LISTENING:
-            self._listening_since.setdefault(advert.id, now)
-        else:
-            self._listening_since.pop(advert.id, None)
+    def learn(self, advert: Advert, now: float, *, is_proof: bool) -> None:
+        """Take an advert, unless it is a hint about a node of which there is proof."""
+        known = self._peers.get(advert.id)
+        if known is not None and not is_proof and now < known.proven_until:
+            return
+        peer = self._peer(advert.id)
+        if advert.role is Role.MASTER and is_proof:
+            peer.proven_until = now + PROVEN_FOR
+            if advert.term > peer.hold_term:
+                peer.held_until = float("-inf")
+        peer.advert, peer.heard_at = advert, now
+        if advert.role is not Role.LISTENING:
+            peer.listening_since = None
+        elif peer.listening_since is None:
+            peer.listening_since = now
         self._masters.pop(advert.id, None)
         if advert.role is Role.MASTER:
             self._masters[advert.id] = advert
+            if len(self._masters) > MAX_CLAIMS:
+                del self._masters[next(iter(self._masters))]
 
-    def forget(self, node_id: str) -> None:
-        """Drop a node that said goodbye."""
-        self._out_of_reach.pop(node_id, None)
-        self._adverts.pop(node_id, None)
+    def forget_adverts(self) -> None:
+        """Forget what was heard: it may be signed with a PSK that is not accepted any more."""
+        self._masters.clear()
+        for peer in self._peers.values():
+            peer.advert = peer.listening_since = None
+            peer.proven_until = float("-inf")
+
+    def is_not_master(self, node_id: str) -> None:
+        """A node has answered, in a session, that it is no master."""
         self._masters.pop(node_id, None)
-        self._listening_since.pop(node_id, None)
-        self._holds.pop(node_id, None)
+        if (peer := self._peers.get(node_id)) is not None:
+            peer.advert = None
+            peer.proven_until = float("-inf")
 
-    def is_master(self, node_id: str) -> bool:
-        """Tell whether a node says that it is master."""
-        return node_id in self._masters
+    def is_proven(self, node_id: str, now: float) -> bool:
+        """Return whether there is proof that a node is master."""
+        peer = self._peers.get(node_id)
+        return peer is not None and now < peer.proven_until
 
-    def was_refused(self) -> bool:
-        """Tell whether somebody who says that it is master has refused us as a member."""
-        return any(held.refused and self.is_master(node_id) for node_id, held in self._holds.items())
+    def claims(self, now: float) -> list[Advert]:
+        """Return the adverts of those that claim to be master and are not in hold-down.
 
-    def hold_down(self, node_id: str, now: float, longest: float, *, refused: bool = False) -> None:
-        """Leave a node alone for a while, `longest` seconds at most: it could not be joined, or has `refused` us."""
-        held = self._holds.get(node_id)
-        length = min(self._timing.hold_down_min if held is None else held.length * 2, longest)
-        advert = self._adverts.get(node_id)
-        self._holds[node_id] = _HoldDown(now + length, length, advert.term if advert else 0, refused)
+        The one to join first comes first: those of which there is proof, in the order in which a merge would end.
+        """
+        found = [a for a in self._masters.values() if not self.is_held(a.id, now) and self._counts(a.id, now)]
+        return sorted(
+            found, key=lambda a: (not self.is_proven(a.id, now), *merge_order(a.members, a.priority, a.id))
+        )
 
-    def handed_over_in_vain(self, node_id: str, now: float) -> None:
-        """We have handed our part over to a node, and cannot connect to it."""
-        _, length = self._out_of_reach.get(node_id, (0.0, OUT_OF_REACH_MIN / 2))
-        length = min(2 * length, OUT_OF_REACH_MAX)
-        self._out_of_reach[node_id] = (now + length, length)
+    def proven_masters(self, now: float) -> list[Advert]:
+        """Return those of `claims` of which there is proof."""
+        return [a for a in self.claims(now) if self.is_proven(a.id, now)]
 
-    def out_of_reach(self, now: float) -> frozenset[str]:
-        """Return those to whom it would be in vain to hand over, as far as we know."""
-        return frozenset(node_id for node_id, (until, _) in self._out_of_reach.items() if now < until)
+    def claim_of(self, node_id: str, now: float) -> Advert | None:
+        """Return the advert of a node that claims to be master; None: it does not."""
+        return self._masters.get(node_id) if self._counts(node_id, now) else None
 
-    def absolve(self, node_id: str) -> None:
-        """Forget the failures of a node that was joined after all, or is to be joined in any case."""
-        self._holds.pop(node_id, None)
-
-    def reached(self, node_id: str) -> None:
-        """We have joined a node: it can be connected to."""
-        self.absolve(node_id)
-        self._out_of_reach.pop(node_id, None)
-
-    def is_held(self, node_id: str, now: float) -> bool:
-        """Tell whether a node is in hold-down."""
-        held = self._holds.get(node_id)
-        return held is not None and now < held.until
-
-    def next_release(self, now: float) -> float | None:
-        """Return when the next hold-down of a node that claims to be master ends."""
-        ends = [held.until for node_id, held in self._holds.items() if held.until > now and node_id in self._masters]
-        return min(ends, default=None)
-
-    def masters(self, now: float) -> list[Advert]:
-        """Return those that say they are master and are not held, the one to join first (as a merge would end)."""
-        found = [a for a in self._masters.values() if not self.is_held(a.id, now)]
-        return sorted(found, key=lambda a: merge_order(a.members, a.priority, a.id))
+    def was_refused(self, now: float) -> bool:
+        """Return whether a node that is proven to be master has refused us as a member."""
+        return any(
+            self._peers[node_id].has_refused_us and self.is_proven(node_id, now)
+            for node_id in self._masters
+            if node_id in self._peers
+        )
 
     def claim_at(self, me: Candidate, now: float) -> float:
         """Return when `me`, which has listened until now, should become master if nobody else does.
 
-        Every better candidate has time to claim before, and no two claim at the same moment: who began to listen a
-        little later than we claims a little later too.
+        Every better candidate has time to claim before, and no two claim at the same moment: a node that began to
+        listen a little later than we claims a little later too.
         """
         mine, step = candidate_order(me), self._timing.claim_step
-        better = [a for a in self._adverts.values() if a.eligible and candidate_order(a) < mine]
-        better = [a for a in better if not self.is_held(a.id, now)]
+        better = [
+            peer
+            for node_id, peer in self._peers.items()
+            if (a := peer.advert) and a.eligible and candidate_order(a) < mine
+            if not self.is_held(node_id, now) and self._counts(node_id, now)
+        ]
+        if len(better) > MAX_COURTESY:
+            return now + MAX_COURTESY * step * (1 + int(me.id[:4], 16) / 0x10000)
         at = now + len(better) * step
-        heard = sorted(self._listening_since[a.id] for a in better if a.id in self._listening_since)
-        for theirs in (since + self._timing.discovery_window for since in heard):
+        for since in sorted(peer.listening_since for peer in better if peer.listening_since is not None):
+            theirs = since + self._timing.discovery_window
             if at - step < theirs < at + step:
                 at = theirs + step
         return at
+
+    # --- whom to leave alone ------------------------------------------------------------------------------------
+
+    def hold_down(self, node_id: str, now: float, longest: float, *, refused: bool = False) -> None:
+        """Leave a node alone for a while, `longest` seconds at most: it could not be joined, or has `refused` us."""
+        peer = self._peer(node_id)
+        peer.hold_length = min(peer.hold_length * 2 or self._timing.hold_down_min, longest)
+        peer.held_until = now + peer.hold_length
+        peer.hold_term = peer.advert.term if peer.advert else 0
+        peer.has_refused_us = refused
+        if refused:  # in a session, so it is there
+            peer.proven_until = max(peer.proven_until, now + PROVEN_FOR)
+
+    def clear_hold_down(self, node_id: str) -> None:
+        """Forget the failures of a node that was joined after all, or is to be joined in any case."""
+        if (peer := self._peers.get(node_id)) is not None:
+            peer.held_until, peer.hold_length, peer.has_refused_us = float("-inf"), 0.0, False
+
+    def is_held(self, node_id: str, now: float) -> bool:
+        """Return whether a node is in hold-down."""
+        peer = self._peers.get(node_id)
+        return peer is not None and now < peer.held_until
+
+    def next_release(self, now: float) -> float | None:
+        """Return when the next hold-down of a node that claims to be master ends."""
+        ends = [peer.held_until for node_id in self._masters if (peer := self._peers.get(node_id)) is not None]
+        return min((end for end in ends if end > now), default=None)
+
+    def joined(self, node_id: str) -> None:
+        """We have joined a node: it can be connected to."""
+        self.clear_hold_down(node_id)
+        if (peer := self._peers.get(node_id)) is not None:
+            peer.out_of_reach_until, peer.out_of_reach_length = float("-inf"), OUT_OF_REACH_MIN / 2
+
+    def handover_failed(self, node_id: str, now: float) -> None:
+        """We have handed over to a node, and cannot connect to it."""
+        peer = self._peer(node_id)
+        peer.out_of_reach_length = min(2 * peer.out_of_reach_length, OUT_OF_REACH_MAX)
+        peer.out_of_reach_until = now + peer.out_of_reach_length
+
+    def is_out_of_reach(self, node_id: str, now: float) -> bool:
+        """Return whether we do not hand over to a node for now."""
+        peer = self._peers.get(node_id)
+        return peer is not None and now < peer.out_of_reach_until
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _counts(self, node_id: str, now: float) -> bool:
+        peer = self._peers.get(node_id)
+        if peer is None or peer.advert is None:
+            return False
+        return now < peer.heard_at + (MASTER_LIFE if peer.advert.role is Role.MASTER else ADVERT_LIFE)
+
+    def _peer(self, node_id: str) -> _Peer:
+        """Return the record of a node, as the one that was heard last."""
+        peer = self._peers.pop(node_id, None) or _Peer()
+        while len(self._peers) >= MAX_PEERS:
+            oldest = next(iter(self._peers))
+            del self._peers[oldest]
+            self._masters.pop(oldest, None)
+        self._peers[node_id] = peer
+        return peer

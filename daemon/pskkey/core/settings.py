@@ -45,7 +45,8 @@ class Timing:
 class Settings:
     """One node's own part: its group, itself as a member, and its memory's name.
 
-    `instance` is random; a node that starts with what was saved takes that of the saved memory. The others change while
+    `instance` is random; a node that starts with what was saved takes that of the saved memory. `nonce` is random too,
+    1 to 10 characters, and another one in each process: its challenges begin with it. The others change while
     the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so they are read here each time and kept
     nowhere else; `me.sender_id` is the configured wish for one, and `suite` that for the group's key (None: no wish).
     """
@@ -54,6 +55,7 @@ class Settings:
     me: Member
     instance: str
     version: str
+    nonce: str
     max_members: int = 1024
     preempt: bool = False
     timing: Timing = field(default_factory=Timing)

@@ -11,6 +11,8 @@
     n        members in the group as the node knows it
     addr     IP addresses, separated by commas; those that do not fit the pair are left out
     port     TCP port of the key server
+    ch       challenge: 1..20 characters of A-Z a-z 0-9 - _, never used before; left out when there is none
+    re       challenges of others that this advert answers, separated by commas; left out when there are none
     sig      base64url without padding of the first 16 bytes of HMAC-SHA256 over all other pairs
 
 The HMAC input is, for each pair in the order of its key's bytes: key length u16, key, value length u16, value. With
@@ -29,7 +31,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pskkey.errors import BadPacket
-from pskkey.model import Advert, Role
+from pskkey.model import MAX_ANSWERS, Advert, Role
 from pskkey.secret import Secret
 from pskkey.wire.fields import MAX_ADDRESSES, MAX_MEMBERS, MAX_TERM, MAX_TEXT, check_printable, parse_address
 
@@ -45,6 +47,7 @@ _KEY_INFO: Final = b"pskkey mdns advert 1"
 _LENGTHS: Final = struct.Struct("!H")
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 _NODE_ID: Final = re.compile(r"[0-9a-f]{8,32}", re.ASCII)
+_CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{1,20}", re.ASCII)
 _ROLES: Final = {"l": Role.LISTENING, "j": Role.JOINING, "c": Role.CLIENT, "m": Role.MASTER}
 _LETTERS: Final = {role: letter for letter, role in _ROLES.items()}
 
@@ -74,6 +77,10 @@ def encode_advert(advert: Advert, key: Secret) -> dict[str, str]:
         "addr": _fitting_addresses(advert.addresses),
         "port": str(advert.port),
     }
+    if advert.challenge:
+        pairs["ch"] = advert.challenge
+    if advert.answers:
+        pairs["re"] = ",".join(advert.answers)
     encoded: dict[bytes, bytes | None] = {name.encode(): value.encode() for name, value in pairs.items()}
     try:
         _advert_untrusted(encoded)
@@ -135,6 +142,7 @@ def _advert_untrusted(properties: Mapping[bytes, bytes | None]) -> Advert:
         raise BadPacket(f"TXT record: {error}") from None
     if len(addresses) > MAX_ADDRESSES:
         raise BadPacket(f"TXT pair addr lists more than {MAX_ADDRESSES} addresses")
+    challenges = _challenges_untrusted(properties, "ch", 1)
     return Advert(
         group=group,
         id=node_id,
@@ -146,6 +154,8 @@ def _advert_untrusted(properties: Mapping[bytes, bytes | None]) -> Advert:
         members=_number_untrusted(properties, "n", 0, MAX_MEMBERS),
         addresses=addresses,
         port=_number_untrusted(properties, "port", 1, 65535),
+        challenge=challenges[0] if challenges else "",
+        answers=_challenges_untrusted(properties, "re", MAX_ANSWERS),
     )
 
 
@@ -157,6 +167,15 @@ def _text_untrusted(properties: Mapping[bytes, bytes | None], name: str) -> str:
         return (properties[encoded] or b"").decode()
     except UnicodeDecodeError:
         raise BadPacket(f"TXT pair {name} is not UTF-8") from None
+
+
+def _challenges_untrusted(properties: Mapping[bytes, bytes | None], name: str, most: int) -> tuple[str, ...]:
+    if name.encode() not in properties:
+        return ()
+    texts = tuple(_text_untrusted(properties, name).split(","))
+    if len(texts) > most or not all(map(_CHALLENGE.fullmatch, texts)):
+        raise BadPacket(f"TXT pair {name} is not a list of challenges")
+    return texts
 
 
 def _number_untrusted(properties: Mapping[bytes, bytes | None], name: str, low: int, high: int) -> int:
