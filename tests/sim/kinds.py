@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pskkey.core.events import RekeyRequested
-from pskkey.model import MAX_EPOCH, Key, KeyNewReason, Role
+from pskkey.model import MAX_EPOCH, Advert, Key, KeyNewReason, Role
 from tests.sim.host import Host
 from tests.sim.strangers import Babbler, Veteran
 from tests.sim.traffic import Traffic
@@ -52,6 +52,23 @@ def babbler(world: World, traffic: Traffic, _end: float) -> Host:
     return host
 
 
+def recorder(world: World, _traffic: Traffic, end: float) -> Host:
+    """Let a stranger send recorded adverts again, also those of masters that have been switched off since."""
+    host = world.add()
+    rng = world.random
+    for n in range(1, 4):
+        gone = Advert("sim", f"{n:032x}", "gone", 255, True, Role.MASTER, 50 * n, 9, (f"10.98.0.{n}",), 11111, "x1", ("y1",))
+        world.adverts.record(gone)
+
+    def replay() -> None:
+        world.adverts.replay(rng.choice(world.hosts))
+        if world.now < end:
+            world.at(world.now + rng.uniform(0.01, 0.2), replay)
+
+    world.at(0.0, replay)
+    return host
+
+
 def _roll(world: World) -> None:
     for host in world.hosts:
         if host.node is not None and host.node.election.role is Role.MASTER:
@@ -59,10 +76,11 @@ def _roll(world: World) -> None:
 
 
 KINDS: tuple[Kind, ...] = (
-    Kind("ordinary", 74),
+    Kind("ordinary", 66),
     Kind("long", 3, durations=(50.0,)),
     Kind("full", 6, has_little_room=True),
     Kind("twins", 5, has_twins=True),
     Kind("wrap", 6, stranger=veteran),
+    Kind("recorder", 8, stranger=recorder),
     Kind("babbler", 6, stranger=babbler, talks_sense=False),
 )
