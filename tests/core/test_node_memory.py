@@ -3,7 +3,7 @@
 import pytest
 
 from pskkey.core.actions import Connect
-from pskkey.core.events import AdvertReceived, Attached, Connected, Direction, Disconnected, Session
+from pskkey.core.events import Attached, Connected, Direction, Disconnected, Session
 from pskkey.model import Group, KeyAck, KeyNew, KeyNewReason, KeyState, KeyWatch, Process, Role
 from tests.core.door import Door, advert, member, one, sent
 from tests.core.keys import entry, key

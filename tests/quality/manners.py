@@ -7,7 +7,9 @@ from typing import Final
 
 from tests.quality.arrows import arrow_faults
 
-MAX_LINES: Final = 350
+MAX_LINES: Final = 400
+"""Seldom over 350. A length is a smell and not a seam: what cannot be read apart stays together."""
+
 NAMES_THAT_SAY_NOTHING: Final = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})
 WAYS_TO_SKIP: Final = frozenset({"skip", "skipif", "importorskip", "xfail"})
 PUBLIC_ALL_THE_SAME: Final = frozenset({"_asdict", "_fields", "_make", "_replace"})

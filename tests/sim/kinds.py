@@ -57,7 +57,9 @@ def recorder(world: World, _traffic: Traffic, end: float) -> Host:
     host = world.add()
     rng = world.random
     for n in range(1, 4):
-        gone = Advert("sim", f"{n:032x}", "gone", 255, True, Role.MASTER, 50 * n, 9, (f"10.98.0.{n}",), 11111, "x1", ("y1",))
+        gone = Advert(
+            "sim", f"{n:032x}", "gone", 255, True, Role.MASTER, 50 * n, 9, (f"10.98.0.{n}",), 11111, "x1", ("y1",)
+        )
         world.adverts.record(gone)
 
     def replay() -> None:

@@ -206,7 +206,9 @@ def test_tables_that_grow() -> None:
     _, node = stage.master()
     check_tables(stage.world, 3)
     for number in range(400):
-        node.peers.learn(Advert("sim", f"{number:032x}", "n", 1, True, Role.CLIENT, 1, 1, ("10.1.1.1",), 1), 0.0, is_proof=False)
+        node.peers.learn(
+            Advert("sim", f"{number:032x}", "n", 1, True, Role.CLIENT, 1, 1, ("10.1.1.1",), 1), 0.0, is_proof=False
+        )
     with pytest.raises(Broken, match="objects"):
         check_tables(stage.world, 3)
 
@@ -231,7 +233,11 @@ class Restless(Node):
 
     def handle(self, event: Event, now: float) -> list[Action]:
         actions = super().handle(event, now)
-        return [*actions, Advertise(Advert("sim", "0" * 32, "n", 1, True, Role.MASTER, 1, 1, ("10.1.1.1",), 1))] if Stopped() in actions else actions
+        return (
+            [*actions, Advertise(Advert("sim", "0" * 32, "n", 1, True, Role.MASTER, 1, 1, ("10.1.1.1",), 1))]
+            if Stopped() in actions
+            else actions
+        )
 
 
 def test_what_is_done_after_the_end() -> None:

@@ -133,8 +133,8 @@ class Listening:
     """Looking for a master until `until`; then the wait of the k-th best candidate, until `claim_at`.
 
     A join that fails opens the window again, but not beyond `latest`: somebody who makes joins fail must not put off
-    the claim for ever. A master of which there is proof is joined at once. Mere hints are tried when the window is over,
-    until `claim_at`, which they put off by HINTS_FOR at most.
+    the claim for ever. A master of which there is proof is joined at once. Mere hints are tried when the window is
+    over, until `claim_at`, which they put off by HINTS_FOR at most.
     """
 
     until: float

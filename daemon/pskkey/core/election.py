@@ -41,7 +41,17 @@ from collections.abc import Callable
 from typing import assert_never
 
 from pskkey.core.actions import Action, Disconnect, Send
-from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, MAX_DETOURS, Listening, Outbound, Phase, Takeover, as_member, successors
+from pskkey.core.attempts import (
+    BACKED_UP_AFTER,
+    HINTS_FOR,
+    MAX_DETOURS,
+    Listening,
+    Outbound,
+    Phase,
+    Takeover,
+    as_member,
+    successors,
+)
 from pskkey.core.election_notices import ElectionNotices
 from pskkey.core.events import Session
 from pskkey.core.merge import Rivals, Won, above_both, winner

@@ -2,7 +2,7 @@
 
 Anybody can record an advert and send it again: its signature holds for ever, and a device that has just got its power
 back has no clock and no memory of what it heard before. So a node that looks for masters puts a challenge into its
-advert, a text that was never used before, and a master repeats the challenges of others in its own, under its signature.
+advert, a text that was never used before. A master repeats the challenges of others in its advert, under its signature.
 
 1. A node that listens, and a master, has a challenge: the nonce of its process and a number. It is renewed every
    CHALLENGE_EVERY seconds.

@@ -89,7 +89,9 @@ class Members:
             return None
         settled = now - self._settings.timing.preempt_after
         there = [j.member for j in self._joined.values() if j.since <= settled and j.member.eligible]
-        better = [m for m in there if rank.candidate_order(m) < rank.candidate_order(me) and not is_out_of_reach(m.id, now)]
+        better = [
+            m for m in there if rank.candidate_order(m) < rank.candidate_order(me) and not is_out_of_reach(m.id, now)
+        ]
         return min(better, key=rank.candidate_order, default=None)
 
     def has(self, session: Session) -> bool:

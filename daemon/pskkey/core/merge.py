@@ -13,7 +13,6 @@ from pskkey.core.rank import candidate_order, merge_order
 from pskkey.core.settings import Settings
 from pskkey.model import Advert, Merge
 
-
 HINTS_SPACING: Final = 10.0
 """Seconds between two attempts of a master to reach a rival of which there is no proof."""
 

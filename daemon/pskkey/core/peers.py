@@ -117,9 +117,7 @@ class Peers:
         The one to join first comes first: those of which there is proof, in the order in which a merge would end.
         """
         found = [a for a in self._masters.values() if not self.is_held(a.id, now) and self._counts(a.id, now)]
-        return sorted(
-            found, key=lambda a: (not self.is_proven(a.id, now), *merge_order(a.members, a.priority, a.id))
-        )
+        return sorted(found, key=lambda a: (not self.is_proven(a.id, now), *merge_order(a.members, a.priority, a.id)))
 
     def proven_masters(self, now: float) -> list[Advert]:
         """Return those of `claims` of which there is proof."""
