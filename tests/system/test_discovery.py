@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from pskkey.core.events import AdvertReceived, AdvertRemoved
+from pskkey.core.events import AdvertReceived
 from pskkey.model import Role
 from tests.system.heard import heard
 from tests.system.loopback import Loopback
@@ -34,16 +34,24 @@ async def test_an_advert_that_says_the_same_again_is_not_told(loopback: Loopback
         assert it.counters["adverts_accepted"] == 1
 
 
-async def test_a_leave_is_told_and_so_is_the_return(loopback: Loopback) -> None:
+async def test_a_goodbye_has_no_effect(loopback: Loopback) -> None:
+    """It is not authenticated, so anybody can send one for any node."""
     async with heard(loopback) as it:
         it.say(Role.CLIENT)
         await it.next()
         it.say(Role.CLIENT, ttl=0)
-        assert await it.next() == AdvertRemoved(it.other)
+        await it.nothing()
         await asyncio.sleep(SAME_PACKET_AGAIN)
         it.say(Role.CLIENT)
-        assert isinstance(await it.next(), AdvertReceived)
         await it.nothing()
+
+
+async def test_a_node_that_listens_is_reported_each_time_that_it_is_heard(loopback: Loopback) -> None:
+    """It repeats its advert because nobody has answered its challenge."""
+    async with heard(loopback) as it:
+        for _ in range(3):
+            it.say(Role.LISTENING)
+            assert isinstance(await it.next(), AdvertReceived)
 
 
 async def test_our_own_adverts_are_not_told_whatever_their_addresses(loopback: Loopback) -> None:

@@ -3,19 +3,17 @@
 import asyncio
 import socket
 import sys
-import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from pskkey.adapters.announcer import ANSWER_AGAIN_AFTER
 from pskkey.model import Role
 from pskkey.wire.advert import SERVICE_TYPE, instance_name
 from tests.lab.laboratory import laboratory
 from tests.quality.tracked import ROOT
-from tests.system.heard import DNS_PTR, DNS_TXT, Heard, heard, node_id
+from tests.system.heard import DNS_PTR, Heard, heard, node_id
 from tests.system.loopback import MULTICAST_INTERFACE, Loopback
 from tests.system.mdns_wire import Overheard, overhear
 
@@ -40,54 +38,6 @@ async def announced(loopback: Loopback, role: Role) -> AsyncIterator[tuple[Heard
             yield it, wire, f"{instance_name(it.own)}.{SERVICE_TYPE}"
 
 
-async def test_a_master_answers_at_once_who_listens(loopback: Loopback) -> None:
-    async with announced(loopback, Role.MASTER) as (it, wire, name):
-        for _ in range(3):
-            it.say(Role.LISTENING, node_id())
-            for _ in range(2):
-                await wire.announced(name, AT_ONCE)
-
-
-async def test_one_that_listens_again_is_answered_again(loopback: Loopback) -> None:
-    """It was killed and started anew, and says what it has said before."""
-    async with announced(loopback, Role.MASTER) as (it, wire, name):
-        for _ in range(2):
-            it.say(Role.LISTENING)
-            await wire.announced(name, AT_ONCE)
-            await asyncio.sleep(ANNOUNCED + SAME_PACKET_AGAIN)
-            wire.packets()
-
-
-async def test_a_beacon_in_between_costs_nobody_its_answer(loopback: Loopback) -> None:
-    async with announced(loopback, Role.MASTER) as (it, wire, name):
-        it.say(Role.LISTENING, node_id())
-        await wire.announced(name, AT_ONCE)
-        it.discovery.advertise(it.advert(it.own, Role.MASTER))
-        await wire.announced(name, AT_ONCE)
-        it.say(Role.LISTENING, node_id())
-        await wire.announced(name, AT_ONCE)
-
-
-async def test_a_crowd_that_listens_gets_few_answers(loopback: Loopback) -> None:
-    async with announced(loopback, Role.MASTER) as (it, wire, name):
-        begun = time.monotonic()
-        for _ in range(100):
-            it.say(Role.LISTENING, node_id())
-            await it.next()
-        await asyncio.sleep(ANSWER_AGAIN_AFTER + 0.1)
-        periods = (time.monotonic() - begun) / ANSWER_AGAIN_AFTER
-        assert 2 <= len(wire.announcements(name)) <= 2 * (periods + 1)
-
-
-@pytest.mark.parametrize(("own", "others"), [(Role.CLIENT, Role.LISTENING), (Role.MASTER, Role.CLIENT)])
-async def test_nobody_else_answers_and_nobody_else_is_answered(loopback: Loopback, own: Role, others: Role) -> None:
-    async with announced(loopback, own) as (it, wire, name):
-        it.say(others)
-        await it.next()
-        await asyncio.sleep(AT_ONCE)
-        assert wire.announcements(name) == []
-
-
 async def test_questions_are_for_answers_that_all_programs_on_the_port_hear(loopback: Loopback) -> None:
     """One that asks for an answer to its own address gets it only if no other program has port 5353 too."""
     with overhear(MULTICAST_INTERFACE) as wire:
@@ -96,7 +46,7 @@ async def test_questions_are_for_answers_that_all_programs_on_the_port_hear(loop
             await asyncio.sleep(1.5)
         questions = [question for packet in wire.packets() for question in packet.questions]
         asked = [question for question in questions if question.name.endswith(SERVICE_TYPE)]
-        assert {question.type for question in asked} >= {DNS_PTR, DNS_TXT}
+        assert {question.type for question in asked} == {DNS_PTR}, "an instance without an advert is not asked for one"
         assert not any(question.unicast for question in asked)
 
 

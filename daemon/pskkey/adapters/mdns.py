@@ -1,6 +1,8 @@
 """Discovery: our advert over mDNS, and those of others as events.
 
-Only verified adverts of our own group become events. What we say is in `announcer`.
+Only verified adverts of our own group become events. What we announce is in `announcer`, and what a stranger's packets
+may cost in `mdns_gate`. An advert is announced whole, so nothing is ever asked for but, at the start, who is there. A
+goodbye has no effect, for anybody can send one.
 
 The network is followed, because interfaces come, go and change their addresses while the daemon runs; python-zeroconf
 is started anew on those that there are.
@@ -11,23 +13,19 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from zeroconf import (
-    BadTypeInNameException,
-    DNSQuestionType,
+from zeroconf import (  # type: ignore[attr-defined]  # public too, though not in __all__
+    DNSOutgoing,
+    DNSQuestion,
     Error,
-    ServiceInfo,
-    ServiceStateChange,
-    Zeroconf,
 )
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+from zeroconf.asyncio import AsyncZeroconf
 
 from pskkey.adapters.address_changes import AddressChanges
 from pskkey.adapters.announcer import Announcer, forget_answers
 from pskkey.adapters.interfaces import Network, look_up
-from pskkey.adapters.text_records import TextRecords
+from pskkey.adapters.mdns_gate import Gate
 from pskkey.core.events import AdvertReceived, Event
 from pskkey.errors import BadPacket
 from pskkey.model import Advert, Role
@@ -40,6 +38,7 @@ from pskkey.wire.advert import (
     group_of_untrusted,
     instance_name,
 )
+from pskkey.wire.dns import InstanceText, read_text_untrusted
 
 _log = logging.getLogger("pskkey.mdns")
 
@@ -50,28 +49,27 @@ between two starts of mDNS, which is deaf meanwhile."""
 LOOK_ALSO_EVERY = 10.0
 """Seconds between two looks where it does."""
 
-STRANGER_TOLD_EVERY = 3600.0
+STRANGER_REPORTED_EVERY = 3600.0
 """Seconds."""
 
-MAX_RESOLVING = 64
-"""Records that are being asked for at once; a stranger who announces more than that is not followed."""
-
-RESOLVE_TIMEOUT_MS = 2000
+ASK_AT = (0.1, 1.0)
+"""Seconds after the start of mDNS at which we ask who is there (RFC 6762 section 5.2)."""
 
 ATTEMPTS = 3
 """Looks at which mDNS is started anew because it did not come up on every interface."""
 
-MAX_KNOWN = 4096
-"""Instances of our group that are remembered; only who has a PSK can make an entry."""
+MAX_KNOWN = 2048
+"""Instances of our group that are remembered; only a holder of the PSK can make an entry."""
+
+_QUERY, _PTR, _IN = 0, 12, 1
+"""RFC 1035 section 3.2: the flags of a query, a type and a class."""
 
 
-@dataclass(slots=True)
-class _Known:
-    """Whose verified advert stands under an instance name, its TXT record (None: to be verified anew) or its leave."""
+class _Known(NamedTuple):
+    """The verified advert that stands under an instance name, and the TXT record that it came in."""
 
     advert: Advert
-    text: bytes | None
-    left: bool = False
+    text: bytes
 
 
 class Discovery:
@@ -106,12 +104,11 @@ class Discovery:
         self._attempts = 0
         self._troubled = False
         self._zeroconf: AsyncZeroconf | None = None
-        self._browser: AsyncServiceBrowser | None = None
+        self._questions: list[asyncio.TimerHandle] = []
         self._announcer = Announcer(node_id)
         self._advert: Advert | None = None
-        self._resolving: dict[str, asyncio.Task[None]] = {}
         self._known: dict[str, _Known] = {}
-        self._stranger_told = -STRANGER_TOLD_EVERY
+        self._stranger_reported_at = -STRANGER_REPORTED_EVERY
         self._follower: asyncio.Task[None] | None = None
         self._signing: tuple[PskFile, list[Secret]] | None = None
 
@@ -182,16 +179,13 @@ class Discovery:
         await self._close()
         if not network.multicast:
             return True
+        loop = asyncio.get_running_loop()
         self._zeroconf = AsyncZeroconf(interfaces=list(network.multicast))
         zeroconf = self._zeroconf.zeroconf
-        zeroconf.async_add_listener(TextRecords(SERVICE_TYPE, self._take_untrusted), None)
+        zeroconf.engine.loop = Gate(self._take_untrusted, self._counters).guard(loop)  # it opens its sockets later
         await zeroconf.async_wait_for_start()
         self._announcer.start(zeroconf)
-        # Questions for answers by multicast: one sent to our address might be given to another program on port 5353, as
-        # avahi-daemon or another of our instances (RFC 6762 section 15.1).
-        self._browser = AsyncServiceBrowser(
-            zeroconf, SERVICE_TYPE, handlers=[self._service_changed], question_type=DNSQuestionType.QM
-        )
+        self._questions = [loop.call_later(delay, self._ask) for delay in ASK_AT]
         if self._advert is not None:
             self.advertise(self._advert)
         # An interface that fails is passed over in silence; its missing sender is all that shows it.
@@ -199,24 +193,29 @@ class Discovery:
 
     async def _close(self) -> None:
         self._announcer.stop()
-        for task in list(self._resolving.values()):
-            task.cancel()
-        await asyncio.gather(*self._resolving.values(), return_exceptions=True)
-        browser, self._browser = self._browser, None
-        for known in self._known.values():
-            known.text = None  # what is heard when mDNS runs again counts, changed or not
-        try:
-            if browser is not None:
-                await browser.async_cancel()
-        finally:
-            if self._zeroconf is not None:
-                forget_answers(self._zeroconf.zeroconf)
-                try:
-                    await self._zeroconf.async_close()
-                except (OSError, RuntimeError, Error):
-                    self._zeroconf = None
-                    raise
-                self._zeroconf = None  # and not when cancelled: then it is closed at the next attempt
+        for question in self._questions:
+            question.cancel()
+        self._questions.clear()
+        self._known.clear()  # what is heard when mDNS runs again counts, changed or not
+        if self._zeroconf is not None:
+            forget_answers(self._zeroconf.zeroconf)
+            try:
+                await self._zeroconf.async_close()
+            except (OSError, RuntimeError, Error):
+                self._zeroconf = None
+                raise
+            self._zeroconf = None  # and not when cancelled: then it is closed at the next attempt
+
+    def _ask(self) -> None:
+        """Ask for answers by multicast.
+
+        One that is sent to our address might be given to another program on port 5353, as avahi-daemon or another of
+        our instances (RFC 6762 section 15.1).
+        """
+        if self._zeroconf is not None:
+            question = DNSOutgoing(_QUERY)
+            question.add_question(DNSQuestion(SERVICE_TYPE, _PTR, _IN))
+            self._zeroconf.zeroconf.async_send(question)
 
     def advertise(self, advert: Advert) -> None:
         """Say this of us from now on, signed with the active PSK."""
@@ -225,70 +224,42 @@ class Discovery:
 
     # --- what others say ----------------------------------------------------------------------------------------
 
-    def _service_changed(
-        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
-        known = self._known.get(name)
-        if state_change is ServiceStateChange.Removed:
-            if known is not None and not known.left:
-                known.text, known.left = None, True
-            return
-        if known is not None and known.text is not None:
-            return
-        try:
-            info = AsyncServiceInfo(service_type, name)
-        except BadTypeInNameException:
-            self._reject(name, "its name is not of our service type")
-            return
-        if info.load_from_cache(zeroconf) or info.text:
-            # Its TXT record was taken or rejected when it came, unless it was forgotten since.
-            if known is not None and info.text:
-                self._take_untrusted(name, info.text)
-        elif name not in self._resolving and len(self._resolving) < MAX_RESOLVING:
-            task = asyncio.create_task(self._resolve(zeroconf, info))
-            self._resolving[name] = task
-            task.add_done_callback(lambda _: self._resolving.pop(name, None))
-
-    async def _resolve(self, zeroconf: Zeroconf, info: AsyncServiceInfo) -> None:
-        """Ask for the TXT record of an instance; the answer is seen like every other one."""
-        await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS, DNSQuestionType.QM)
-
-    def _take_untrusted(self, name: str, text: bytes) -> None:
+    def _take_untrusted(self, found: InstanceText) -> None:
         keys = self._verifying_keys()
-        known = self._known.get(name)
-        if known is not None and known.text == text:
+        known = self._known.get(found.name)
+        if known is not None and known.text == found.text:
             if known.advert.role is Role.LISTENING:
                 self._emit(AdvertReceived(known.advert))  # it has not heard an answer to its challenge yet
             return
-        properties = ServiceInfo(SERVICE_TYPE, f"advert.{SERVICE_TYPE}", properties=text).properties
-        if group_of_untrusted(properties) != self._group or self._announcer.is_ours(properties.get(b"sig")):
-            return
         try:
+            properties = read_text_untrusted(found.text)
+            if group_of_untrusted(properties) != self._group or self._announcer.is_ours(properties.get(b"sig")):
+                return
             advert = decode_advert_untrusted(properties, keys)
         except BadPacket as error:
-            self._reject(name, str(error))
-            self._tell_of_stranger(name, str(error))
+            self._reject(found.name, str(error))
+            self._report_stranger(found.name, str(error))
             return
-        if name != f"{instance_name(advert.id)}.{SERVICE_TYPE}":
-            self._reject(name, "it is another node's advert under this name")
+        if found.name != f"{instance_name(advert.id)}.{SERVICE_TYPE}":
+            self._reject(found.name, "it is another node's advert under this name")
             return
         self._counters["adverts_accepted"] += 1
-        self._known.pop(name, None)
+        self._known.pop(found.name, None)
         while len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[name] = _Known(advert, text)
+        self._known[found.name] = _Known(advert, found.text)
         self._emit(AdvertReceived(advert))
 
     def _reject(self, name: str, why: str) -> None:
         self._counters["adverts_rejected"] += 1
         _log.debug("advert %r not taken: %s", name[:80], why)
 
-    def _tell_of_stranger(self, name: str, why: str) -> None:
+    def _report_stranger(self, name: str, why: str) -> None:
         """Say, so seldom that nobody can fill the log, what keeps apart two devices that were set up for one group."""
         now = time.monotonic()
-        if now < self._stranger_told + STRANGER_TOLD_EVERY:
+        if now < self._stranger_reported_at + STRANGER_REPORTED_EVERY:
             return
-        self._stranger_told = now
+        self._stranger_reported_at = now
         text = "%a announces itself in our group %r, but %s: do the PSK files differ? (not told again for an hour)"
         _log.warning(text, name[:80], self._group, why)
 
@@ -296,6 +267,5 @@ class Discovery:
         psk = self._psk()
         if self._signing is None or self._signing[0] is not psk:
             self._signing = (psk, [advert_key(key) for key in psk.accepted.values()])
-            for known in self._known.values():
-                known.text = None  # to be verified again
+            self._known.clear()  # to be verified again
         return self._signing[1]

@@ -1,0 +1,202 @@
+"""The gate before python-zeroconf: what a stranger sends to port 5353 costs us a bounded part of our time.
+
+python-zeroconf as Debian 13 ships it reads every packet in pure Python and without limits: one of 9 kB can take a
+second, and its cache of other people's records grows without end. So its sockets are read here:
+
+1. A datagram that does not concern us goes at once, whatever it is: other people's mDNS.
+2. What is read takes time, and that is budgeted: each source has a share of our time, and all together have one. Both
+   are times and not numbers of packets, so the same bound holds on a processor that is 50 times slower. What is over
+   budget goes unread.
+3. A message must be well-formed and cheap (`wire.dns`).
+4. The TXT records of our service type in a response are passed on. The library never sees a response: it is there to
+   send, and to answer.
+5. A query is handed to the library, QUERIES_A_SECOND at most: it may make us send something.
+
+A flood of small packets would cost a turn of the event loop each. So with the datagram that asyncio has read, those
+that wait behind it are taken in the same turn, for TURN seconds at most.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from pskkey.errors import BadPacket
+from pskkey.wire.dns import MAX_MESSAGE, InstanceText, concerns_us, read_message_untrusted
+
+TURN: Final = 0.005
+"""Seconds for which datagrams are taken in one turn of the event loop; one more may be begun then."""
+
+SHARE_OF_ALL: Final = 0.25
+SHARE_OF_SOURCE: Final = 0.05
+"""Parts of our time that may go into the reading of datagrams: in all, and for each source (an IPv4 address, or an
+IPv6 network of 64 bits)."""
+
+BURST: Final = 1.0
+"""Seconds for which a share may be saved up, and then be taken at once."""
+
+MAX_SOURCES: Final = 1024
+"""Sources whose shares are counted; the one that was heard the longest ago makes room."""
+
+QUERIES_A_SECOND: Final = 10.0
+MAX_QUERIES_SAVED_UP: Final = 20.0
+"""Queries that are answered. RFC 6762 section 6 wants a second between two answers to the same question."""
+
+_LIBRARY_READS: Final = 0.002
+"""Seconds that a query is charged with in advance, for what the library does with it later."""
+
+_log = logging.getLogger("pskkey.mdns")
+
+
+class Allowance:
+    """Something that accrues at `rate` a second up to `most`, and is taken."""
+
+    __slots__ = ("_at", "_left", "_most", "_rate")
+
+    def __init__(self, rate: float, most: float) -> None:
+        self._rate, self._most = rate, most
+        self._left, self._at = most, float("-inf")
+
+    def has_any(self, now: float) -> bool:
+        """Return whether there is anything left."""
+        if now > self._at:
+            self._left = min(self._most, self._left + (now - self._at) * self._rate)
+            self._at = now
+        return self._left > 0.0
+
+    def take(self, amount: float) -> None:
+        """Take so much. It may be more than there is; then there is nothing for a while."""
+        self._left -= amount
+
+
+class Gate:
+    """What all sockets of one Zeroconf share: the budgets, and where things go.
+
+    Counters: `mdns_dropped` (over budget, malformed or too large), `mdns_errors` (python-zeroconf has failed).
+    """
+
+    def __init__(self, take: Callable[[InstanceText], None], counters: Counter[str]) -> None:
+        """`take` is given each TXT record of our service type; it must not raise."""
+        self._take = take
+        self._counters = counters
+        self._all = Allowance(SHARE_OF_ALL, SHARE_OF_ALL * BURST)
+        self._sources: dict[str, Allowance] = {}
+        self._queries = Allowance(QUERIES_A_SECOND, MAX_QUERIES_SAVED_UP)
+
+    def guard(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+        """Return `loop` as python-zeroconf is to see it: every datagram endpoint that it makes is behind this gate."""
+        return cast(asyncio.AbstractEventLoop, _GuardedLoop(loop, self))
+
+    def received(self, listener: asyncio.DatagramProtocol, data: bytes, source: tuple[Any, ...]) -> None:
+        """A datagram came to the socket of `listener`."""
+        if not concerns_us(data):
+            return
+        began = time.monotonic()
+        share = self._share_of(source[0])
+        if not self._all.has_any(began) or not share.has_any(began):
+            self._counters["mdns_dropped"] += 1
+            return
+        later = 0.0
+        try:
+            reading = read_message_untrusted(data)
+        except BadPacket as error:
+            self._counters["mdns_dropped"] += 1
+            _log.debug("packet of %s dropped: %s", source[0], error)
+        else:
+            for text in reading.texts:
+                self._take(text)
+            if reading.is_query and self._queries.has_any(began):
+                self._queries.take(1.0)
+                self._hand_over(listener, data, source)
+                later = _LIBRARY_READS
+        cost = time.monotonic() - began + later
+        self._all.take(cost)
+        share.take(cost)
+
+    def _hand_over(self, listener: asyncio.DatagramProtocol, data: bytes, source: tuple[Any, ...]) -> None:
+        try:
+            listener.datagram_received(data, cast(tuple[str | Any, int], source))
+        except Exception as error:  # noqa: BLE001  a defect of the library, which a stranger has found
+            self._counters["mdns_errors"] += 1
+            _log.debug("python-zeroconf failed on a query of %s: %r", source[0], error)
+
+    def _share_of(self, address: str) -> Allowance:
+        source = network_of(address)
+        share = self._sources.pop(source, None)
+        if share is None:
+            while len(self._sources) >= MAX_SOURCES:
+                del self._sources[next(iter(self._sources))]
+            share = Allowance(SHARE_OF_SOURCE, SHARE_OF_SOURCE * BURST)
+        self._sources[source] = share
+        return share
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one source: an IPv4 address, or the first 64 bits of an IPv6 address."""
+    if ":" not in address:
+        return address
+    network = ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False)
+    # All link-local addresses are in one network; there, a source is an address.
+    return address if network.is_link_local else str(network)
+
+
+class _GuardedSocket(asyncio.DatagramProtocol):
+    """Stands between one socket and python-zeroconf's protocol for it."""
+
+    def __init__(self, gate: Gate, listener: asyncio.DatagramProtocol) -> None:
+        self._gate = gate
+        self.listener = listener
+        self._buffer = bytearray(MAX_MESSAGE + 1)
+        self._socket: socket.socket | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._socket = transport.get_extra_info("socket").dup()
+        self.listener.connection_made(cast(asyncio.DatagramTransport, transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        self.listener.connection_lost(exc)
+
+    def error_received(self, exc: Exception) -> None:
+        _log.debug("an mDNS socket has failed: %s", exc)  # a network that is down, as a rule; it is followed elsewhere
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        end = time.monotonic() + TURN
+        if len(data) <= MAX_MESSAGE:
+            self._gate.received(self.listener, data, addr)
+        while self._socket is not None and time.monotonic() < end:
+            try:
+                size, source = self._socket.recvfrom_into(self._buffer)
+            except OSError:  # nothing waits, as a rule
+                return
+            if size <= MAX_MESSAGE:
+                self._gate.received(self.listener, bytes(memoryview(self._buffer)[:size]), source)
+
+
+class _GuardedLoop:
+    """An event loop whose datagram endpoints are behind a gate; it is that loop in everything else.
+
+    Given to python-zeroconf before it opens its endpoints, so that it never reads a datagram by itself, not even one
+    that waits at the socket by then.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, gate: Gate) -> None:
+        self._loop = loop
+        self._gate = gate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def create_datagram_endpoint(
+        self, protocol_factory: Callable[[], asyncio.DatagramProtocol], **options: Any
+    ) -> tuple[asyncio.DatagramTransport, asyncio.DatagramProtocol]:
+        transport, guarded = await self._loop.create_datagram_endpoint(
+            lambda: _GuardedSocket(self._gate, protocol_factory()), **options
+        )
+        return transport, guarded.listener
