@@ -72,6 +72,8 @@ COUNTERS: Final[dict[str, str]] = {
     "accept_failures": "Times that the key server could not accept a connection.",
     "adverts_accepted": "Adverts of other nodes that were signed with an accepted PSK.",
     "adverts_rejected": "Adverts in the name of this group that were not.",
+    "mdns_dropped": "mDNS packets about our service that were malformed, too large or too many.",
+    "mdns_errors": "Queries on which python-zeroconf has failed.",
     "bad_packets": "Packets that broke the protocol.",
     "connections_dropped": "Connections given up to make room for newer ones.",
     "connections_refused": "Connections refused for want of room or of permission.",

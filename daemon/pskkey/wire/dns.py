@@ -1,6 +1,6 @@
 """mDNS messages, as far as discovery has to read them (RFC 1035 section 4.1, RFC 6762 section 18).
 
-    id u16 | flags u16 | questions u16 | answers u16 | authorities u16 | additionals u16
+    id u16 | flags u16 | number of questions, answers, authority records, additional records: u16 each
     question: name | type u16 | class u16
     record:   name | type u16 | class u16 | ttl u32 | size u16 | data
 
