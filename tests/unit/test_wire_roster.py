@@ -1,17 +1,21 @@
 """GROUP and HANDOVER: lists that may need many frames, cut and joined again."""
 
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import FailFast
 from tests.unit.wire_messages import accepts_or_bad_packet, groups, handovers, member, refused
 
 from pskkey.errors import BadPacket
 from pskkey.model import Group, Handover
-from pskkey.wire.frame import PacketType
+from pskkey.wire.fields import Packet
+from pskkey.wire.frame import MAX_PAYLOAD, PacketType
 from pskkey.wire.roster import MAX_PARTS, RosterReader, encode_group, encode_handover
 
 MASTER = f"{1:032x}"
@@ -238,3 +242,39 @@ def test_damaged_bytes_raise_only_bad_packet(data: st.DataObject) -> None:
 def test_what_has_no_encoding(message: Group, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         encode_group(message)
+
+
+def packets(base: type[Packet] = Packet) -> Iterator[type[Packet]]:
+    for packet in base.__subclasses__():
+        yield packet
+        yield from packets(packet)
+
+
+def test_reading_of_every_list_stops_at_its_first_bad_item() -> None:
+    lists = [
+        (packet.__name__, name, field.metadata)
+        for packet in packets()
+        for name, field in packet.model_fields.items()
+        if str(field.annotation).startswith(("tuple", "list"))
+    ]
+    assert len(lists) >= 5, "addresses, held keys, members twice, and the succession"
+    for packet, name, metadata in lists:
+        assert any(isinstance(item, FailFast) for item in metadata), f"{packet}.{name}"
+
+
+@pytest.mark.parametrize("item", [b"{}", b"0", b"[]", b'{"id":{}}'])
+def test_junk_costs_no_more_than_some_times_what_is_proper(item: bytes) -> None:
+    """Before, each item cost an error of its own: a hundred times as much as the same bytes of proper members."""
+    (proper,) = encode_group(group_of(280))
+    fields = edited(proper, members=[], succession=[])
+    junk = fields.replace(
+        b'"members": []', b'"members": [' + b",".join([item] * (len(proper) // (len(item) + 1))) + b"]"
+    )
+    assert len(proper) * 0.9 < len(junk) <= MAX_PAYLOAD
+
+    def cost(payload: bytes) -> float:
+        began = time.process_time()
+        accepts_or_bad_packet(RosterReader().receive_group_untrusted, payload)
+        return time.process_time() - began
+
+    assert min(cost(junk) for _ in range(5)) < 30 * min(cost(proper) for _ in range(5))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.wire_messages import accepts_or_bad_packet, refused
 
 from pskkey.errors import BadPacket
-from pskkey.wire.strict_json import MAX_DEPTH, decode_object_untrusted, encode_object
+from pskkey.wire.strict_json import MAX_DEPTH, MAX_NAMES, decode_object_untrusted, encode_object
 
 scalars = (
     st.none()
@@ -34,6 +34,7 @@ BOMBS = {
     "deep objects": b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
     "unclosed": b'{"a":' + b"[" * 60_000,
     "one too deep": nested(MAX_DEPTH + 1),
+    "too many names": json.dumps(dict.fromkeys(map(str, range(MAX_NAMES + 1)))).encode(),
     "huge integer": b'{"a":' + b"9" * 60_000 + b"}",
     "huge exponent": b'{"a":1e999999}',
     "negative infinity by exponent": b'{"a":-1e999999}',
@@ -109,3 +110,8 @@ def test_arbitrary_bytes_raise_only_bad_packet(data: bytes) -> None:
 def test_what_has_no_encoding(value: object) -> None:
     with pytest.raises(ValueError, match=r".+"):
         encode_object({"a": value})
+
+
+def test_as_many_names_as_are_allowed() -> None:
+    value = dict.fromkeys(map(str, range(MAX_NAMES)))
+    assert decode_object_untrusted(encode_object(value)) == value

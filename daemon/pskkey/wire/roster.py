@@ -8,7 +8,7 @@ Encoders raise ValueError for what is out of bounds; `RosterReader` raises only 
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from pskkey.errors import BadPacket
 from pskkey.model import Group, Handover, Member
@@ -19,8 +19,8 @@ MAX_PARTS: Final = 128
 """Frames of one message: enough for the most members with every field at its bound."""
 
 _PartNumber = Annotated[int, Field(ge=1, le=MAX_PARTS)]
-_Members = Annotated[tuple[MemberFields, ...], Field(strict=False, max_length=MAX_MEMBERS)]
-_Succession = Annotated[tuple[NodeId, ...], Field(strict=False, max_length=MAX_MEMBERS)]
+_Members = Annotated[tuple[MemberFields, ...], Field(strict=False, max_length=MAX_MEMBERS), FailFast()]
+_Succession = Annotated[tuple[NodeId, ...], Field(strict=False, max_length=MAX_MEMBERS), FailFast()]
 
 
 class _GroupPart(Packet):

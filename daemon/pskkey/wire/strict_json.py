@@ -7,10 +7,12 @@ from typing import Any, Final, NoReturn
 from pskkey.errors import BadPacket
 
 MAX_DEPTH: Final = 16
+MAX_NAMES: Final = 256
+"""Names in one object. Of what we read nothing needs a quarter of them, and each unknown one costs an error."""
 
 
 def decode_object_untrusted(data: bytes) -> dict[str, Any]:
-    """Read one JSON object in UTF-8 (RFC 8259), nested at most 16 deep.
+    """Read one JSON object in UTF-8 (RFC 8259), nested at most 16 deep, with at most 256 names each.
 
     Raises BadPacket for anything else, and for what RFC 8259 leaves open: repeated names (section 4), numbers that are
     not finite, integers of more digits than Python converts (section 6), and lone surrogates (section 8.2).
@@ -41,6 +43,8 @@ def encode_object(value: dict[str, Any]) -> bytes:
 
 
 def _object_untrusted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_NAMES:
+        raise BadPacket(f"a JSON object has more than {MAX_NAMES} names")
     value = dict(pairs)
     if len(value) < len(pairs):
         raise BadPacket("a name is repeated in a JSON object")
