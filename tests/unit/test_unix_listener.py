@@ -4,6 +4,8 @@ import asyncio
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +41,15 @@ def chmod(path: Path, mode: int) -> None:
 def replace(path: Path, mode: int) -> None:
     path.unlink()
     path.touch(mode)
+
+
+def make(path: Path, mode: int) -> None:
+    path.touch(mode)
+
+
+def link_to(sock: Path, target: Path, link: Path, kept: Path) -> None:
+    link.symlink_to(target)
+    kept.hardlink_to(sock)
 
 
 def is_there(path: Path) -> bool:
@@ -144,6 +155,53 @@ async def test_file_follows_who_is_permitted(tmp_path: Path) -> None:
     replace(tmp_path / "s", 0o600)
     listener.permit(EVERYBODY)
     assert stat.S_IMODE(status(tmp_path / "s").st_mode) == 0o600
+    listener.close()
+
+
+SWAP = """
+import os, sys
+place, link, kept = sys.argv[1:]
+print(flush=True)
+while True:
+    os.link(link, place + ".new", follow_symlinks=False)
+    os.replace(place + ".new", place)
+    os.link(kept, place + ".new")
+    os.replace(place + ".new", place)
+"""
+"""Puts a link and the socket in the same place by turns, as a user could who may write to the directory."""
+
+
+async def test_link_put_in_the_place_of_the_socket_is_not_followed(tmp_path: Path) -> None:
+    target, link, kept = tmp_path / "target", tmp_path / "link", tmp_path / "kept"
+    make(target, 0o600)
+    listener = await listen(tmp_path / "s")
+    link_to(tmp_path / "s", target, link, kept)
+    arguments = ("-c", SWAP, tmp_path / "s", link, kept)
+    swapping = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=subprocess.PIPE)
+    try:
+        assert swapping.stdout is not None
+        await swapping.stdout.readline()
+        modes = set()
+        for turn in range(4000):
+            listener.permit((EVERYBODY, OURS)[turn % 2])
+            modes.add(stat.S_IMODE(status(kept).st_mode))
+    finally:
+        swapping.kill()
+        await swapping.communicate()
+    assert stat.S_IMODE(status(target).st_mode) == 0o600
+    assert modes == {0o660, 0o666}, "the socket itself was found now and then"
+    listener.close()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o027, 0o077])
+async def test_mode_is_that_of_the_access_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    former = os.umask(umask)
+    try:
+        listener = await listen(tmp_path / "s")
+        assert stat.S_IMODE(status(tmp_path / "s").st_mode) == 0o660
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(former)
     listener.close()
 
 

@@ -6,7 +6,8 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -56,16 +57,18 @@ class UnixListener:
         """
         if self._inherited is not None:
             _tell_whom_its_unit_keeps_out(self._inherited, access)
-        if self._made is None or not self._is_ours(*self._made):
+        if self._made is None:
             return
-        path = self._made[0]
+        path, group = self._made[0], access.file_group
         try:
-            path.chmod(access.mode)
-        except OSError as error:
-            _log.warning("%s: its mode cannot be changed: %s", path, error.strerror)
-        group = access.file_group
-        try:
-            os.chown(path, -1, group, follow_symlinks=False)
+            with _held(*self._made) as file:
+                if file is None:
+                    return
+                try:
+                    file.chmod(access.mode)
+                except OSError as error:
+                    _log.warning("%s: its mode cannot be changed: %s", path, error.strerror)
+                os.chown(file, -1, group)
         except OSError as error:
             _log.warning(
                 "%s: cannot be given to group %d: %s; it stays with its former group", path, group, error.strerror
@@ -101,12 +104,18 @@ class UnixListener:
         try:
             listening.setblocking(False)
             _make_room(path)
-            listening.bind(os.fspath(path))
+            # bind() makes the file with its final mode, so that nothing is done to the path afterwards: a user who may
+            # write to the directory could have put a link there by then.
+            former = os.umask(0o777 & ~access.mode)
+            try:
+                listening.bind(os.fspath(path))
+            finally:
+                os.umask(former)
             found = path.lstat()
             self._made = (path, found.st_dev, found.st_ino)
-            # Nobody can connect before listen(), so there is no moment at which the wrong ones could.
-            path.chmod(access.mode)
-            _give_to_group(path, access.group)
+            with _held(*self._made) as file:
+                if file is not None:
+                    _give_to_group(file, path, access.group)
             listening.listen(_BACKLOG)
         except OSError as error:
             listening.close()
@@ -118,6 +127,26 @@ class UnixListener:
             listening.close()
             raise
         return listening
+
+
+@contextmanager
+def _held(path: Path, device: int, inode: int) -> Iterator[Path | None]:
+    """Yield a name for the socket file itself, whatever becomes of `path` meanwhile; None when another file is there.
+
+    chmod() and chown() of `path` could follow a link that was put there after it was looked at. The descriptor of
+    O_PATH names the file that was looked at, and needs no right to open it. Raises OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        found = os.fstat(descriptor)
+        same = (found.st_dev, found.st_ino) == (device, inode) and stat.S_ISSOCK(found.st_mode)
+        yield Path(f"/proc/self/fd/{descriptor}") if same else None
+    finally:
+        os.close(descriptor)
 
 
 def _make_room(path: Path) -> None:
@@ -166,10 +195,10 @@ def _tell_whom_its_unit_keeps_out(path: Path, access: LocalAccess) -> None:
         )
 
 
-def _give_to_group(path: Path, group: int | None) -> None:
+def _give_to_group(file: Path, path: Path, group: int | None) -> None:
     if group is None:
         return
     try:
-        os.chown(path, -1, group, follow_symlinks=False)
+        os.chown(file, -1, group)
     except PermissionError:
         _log.info("%s: only a member of group %d may give it the socket; it stays with our own group", path, group)
