@@ -58,12 +58,16 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """One key of a key state: its DTLS epoch (1..65535), and whether to send and to receive with it."""
+    """One key of a key state: its DTLS epoch (1..65535), and whether to send and to receive with it.
+
+    `unused`: nobody has sent with it yet. It is only being distributed.
+    """
 
     epoch: int
     key: Key
     send: bool
     receive: bool = True
+    unused: bool = False
 
 
 class Turn(StrEnum):
@@ -170,6 +174,7 @@ class KeyNewReason(IntEnum):
     OPERATOR = 1
     SEQUENCE_HIGH_WATER = 2
     SENDER_RESTARTED = 3
+    RECEIVER_BEGAN = 4
 
 
 @dataclass(frozen=True, slots=True)

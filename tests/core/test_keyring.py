@@ -55,6 +55,42 @@ def test_a_new_key_is_received_first_then_sent_with_and_the_old_one_leaves_last(
     assert old.pms.reveal() == bytes(64), "a retired key is wiped"
 
 
+def unused(ring: Keyring) -> list[int]:
+    """Return the epochs of the keys that the ring's node lists as unused."""
+    return [e.epoch for e in ring.wire_entries() if e.unused]
+
+
+def test_a_key_is_unused_while_its_maker_distributes_it() -> None:
+    ring = leading()
+    assert unused(ring) == [], "the first key is sent with at once"
+    ring.roll()
+    ring.install_fresh(key(2), 2.0)
+    assert unused(ring) == [2]
+    follower = Keyring(TIMING)
+    follower.adopt(following(*ring.wire_entries()), 2.0)
+    assert unused(follower) == [2]
+    ring.activate(3.0)
+    assert unused(ring) == []
+    follower.adopt(following(*ring.wire_entries()), 3.0)
+    assert unused(follower) == []
+
+
+def test_a_key_that_a_successor_finds_on_its_way_may_have_been_sent_with_by_its_maker() -> None:
+    ring = Keyring(TIMING)
+    ring.adopt(following(entry(1, 1, send=True), replace(entry(2, 2), unused=True)), 0.0)
+    assert unused(ring) == [2]
+    ring.lead(1.0)
+    assert unused(ring) == []
+
+
+def test_a_key_that_another_half_sends_with_is_not_unused_though_its_turn_is_to_come_here() -> None:
+    ring = Keyring(TIMING)
+    ring.adopt(following(entry(1, 1, send=True)), 0.0)
+    ring.adopt(following(entry(7, 7, send=True)), 1.0)
+    assert [(e.epoch, e.send) for e in ring.wire_entries()] == [(1, True), (7, False)]
+    assert unused(ring) == []
+
+
 def test_without_acknowledgements_the_deadline_activates() -> None:
     ring = leading()
     ring.roll()

@@ -130,6 +130,7 @@ def test_golden_key_new() -> None:
         ("01", KeyNewReason.OPERATOR),
         ("02", KeyNewReason.SEQUENCE_HIGH_WATER),
         ("03", KeyNewReason.SENDER_RESTARTED),
+        ("04", KeyNewReason.RECEIVER_BEGAN),
     ):
         assert keymsg.encode_key_new(KeyNew(reason)) == bytes.fromhex(octet)
         assert keymsg.decode_key_new_untrusted(bytes.fromhex(octet)) == KeyNew(reason)
@@ -160,8 +161,15 @@ def test_key_ack_round_trip(epoch: int) -> None:
 
 def test_unassigned_bits_and_reserved_bytes_are_passed_over() -> None:
     plain = bytes.fromhex("00 00 01 00" + NO_SENDERS + "0001 ccab 02 000000" + KEY_00)
-    other = bytes.fromhex("09 fe 01 ff" + NO_SENDERS + "0001 ccab fe ffffff" + KEY_00)
+    other = bytes.fromhex("09 fe 01 ff" + NO_SENDERS + "0001 ccab fa ffffff" + KEY_00)
     assert keymsg.decode_key_state_untrusted(other) == keymsg.decode_key_state_untrusted(plain)
+
+
+def test_bit_2_of_an_entry_marks_a_key_that_nobody_has_sent_with() -> None:
+    payload = bytes.fromhex("00 00 01 00" + NO_SENDERS + "0001 ccab 06 000000" + KEY_00)
+    state = keymsg.decode_key_state_untrusted(payload)
+    assert [entry.unused for entry in state.entries] == [True]
+    assert keymsg.encode_key_state(state) == payload
 
 
 HEAD_OF_ONE = "00 00 01 00" + NO_SENDERS
@@ -205,7 +213,7 @@ def test_small_packets_refused() -> None:
     for payload in (b"", b"\0\0"):
         assert "KEY_WATCH is 1 or 9 bytes" in refused(keymsg.decode_key_watch_untrusted, payload)
         assert "KEY_NEW is 1 bytes" in refused(keymsg.decode_key_new_untrusted, payload)
-    for octet in (0, 4, 255):
+    for octet in (0, 5, 255):
         assert f"no reason {octet}" in refused(keymsg.decode_key_new_untrusted, bytes([octet]))
 
 

@@ -82,7 +82,9 @@ def key_states(draw: st.DrawFn) -> KeyState:
     return KeyState(
         sender_id=draw(st.none() | sender_ids),
         senders=draw(st.frozensets(sender_ids)),
-        entries=tuple(KeyEntry(epoch, draw(keys), epoch == send, draw(st.booleans())) for epoch in listed),
+        entries=tuple(
+            KeyEntry(epoch, draw(keys), epoch == send, draw(st.booleans()), draw(st.booleans())) for epoch in listed
+        ),
     )
 
 

@@ -12,12 +12,16 @@ REKEY_JITTER = 0.1
 
 @dataclass(slots=True)
 class HeldEntry:
-    """A key that we hold: `since` when it took its turn (seconds, the node's clock)."""
+    """A key that we hold: `since` when it took its turn (seconds, the node's clock).
+
+    `unused`: its maker is our master, or we are, and has not yet let anybody send with it.
+    """
 
     epoch: int
     key: Key
     turn: Turn
     since: float
+    unused: bool = False
 
     @classmethod
     def of(cls, saved: SavedKey) -> Self:
@@ -56,7 +60,7 @@ def by_place(entries: tuple[KeyEntry, ...], held: list[HeldEntry], now: float) -
         # A previous key is kept as long as the master lists it: only that one knows whether somebody sends with it.
         is_over = old is None or old.turn is not turn or turn is Turn.PREVIOUS
         since = now if old is None or is_over else old.since
-        adopted.append(HeldEntry(entry.epoch, entry.key, turn, since))
+        adopted.append(HeldEntry(entry.epoch, entry.key, turn, since, entry.unused and turn is Turn.NEXT))
         if turn is Turn.CURRENT:
             turn = Turn.NEXT
     newest = {e.turn: e for e in adopted}

@@ -46,8 +46,6 @@ class Keyring:
         self._lease = saved.lease
         self._wanted = False
         self._generating = False
-        self._is_inherited = False
-        """As master: the next key is one that another has made and may have come to send with."""
         self._roll_above = 0
         self._given: tuple[int, ...] = ()
         """The epochs that we gave out last."""
@@ -94,7 +92,7 @@ class Keyring:
     def wire_entries(self) -> tuple[KeyEntry, ...]:
         """Return the entries of KEY_STATE, oldest first."""
         current = self.current
-        return tuple(KeyEntry(e.epoch, e.key, send=e is current) for e in self.entries)
+        return tuple(KeyEntry(e.epoch, e.key, send=e is current, unused=e.unused) for e in self.entries)
 
     def state(self) -> KeyState:
         """Return, as a follower, what session managers may have: with our own half's key goes our own half's lease.
@@ -149,7 +147,7 @@ class Keyring:
             self.version += 1
         if (coming := self.next) is not None:
             coming.since = now
-        self._is_inherited = coming is not None
+            coming.unused = False  # its maker may have come to send with it
         self._wanted = self._wanted or self.current is None
         self._generating = False
 
@@ -181,11 +179,10 @@ class Keyring:
         while epoch in taken:
             epoch = epoch % MAX_EPOCH + 1
         self._given = (*self._given, epoch)[-REMEMBERED_EPOCHS:]
-        self._is_inherited = False
         self._roll_above = 0
         self._last_roll = now
         turn = Turn.CURRENT if self.current is None else Turn.NEXT
-        self._held.append(HeldEntry(epoch, key, turn, now))
+        self._held.append(HeldEntry(epoch, key, turn, now, unused=turn is Turn.NEXT))
         self.version += 1
         return epoch < before
 
@@ -196,7 +193,7 @@ class Keyring:
             return
         if (current := self._by_turn(Turn.CURRENT)) is not None:
             current.turn, current.since = Turn.PREVIOUS, now
-        coming.turn, coming.since = Turn.CURRENT, now
+        coming.turn, coming.since, coming.unused = Turn.CURRENT, now, False
         self.version += 1
 
     def keep(self, epoch: int, now: float) -> None:
@@ -247,7 +244,7 @@ class Keyring:
 
     def _replace(self, coming: HeldEntry, now: float) -> None:
         """Let the next key never have its turn. Nobody sends with it, but perhaps its maker, if that is another."""
-        if not self._is_inherited:
+        if coming.unused:
             self._drop(coming)
             return
         self._held.remove(coming)

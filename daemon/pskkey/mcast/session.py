@@ -5,12 +5,18 @@ names its epoch, and so its key. What is sent goes out under the one key marked 
 is dropped. No record is ever sent under a number that was used before: each key counts its own sequence for each of our
 sender ids, and the count outlives the key's absence (a daemon that starts anew may list it again).
 
+A session that begins anew has seen no record yet, so a recorded one is as good as a new one to it. Therefore it does not
+receive with an *earlier key*: one that its first KEY_STATE lists and that is not unused. It may send with it. It
+receives from the next key on, which the daemon is asked for (`is_deaf`). Where none comes, availability goes first:
+`receive_with_earlier_keys`.
+
 No I/O and no clock: datagrams and key states go in, datagrams and messages come out, the time comes as an argument.
 
 A datagram is refused for the first of these reasons that holds:
 
     malformed             not exactly one DTLS 1.2 record, or epoch 0, which has no key
     unknown_epoch         no key of that epoch is installed for reception
+    earlier_key           the key was sent with before this session began
     not_application_data  alert, handshake...: a group has nobody to close, and nothing to negotiate
     own                   our own record, come back by multicast loopback
     unknown_sender        a sender id that the group has not leased
@@ -39,6 +45,7 @@ class Drop(StrEnum):
 
     MALFORMED = "malformed"
     UNKNOWN_EPOCH = "unknown_epoch"
+    EARLIER_KEY = "earlier_key"
     NOT_APPLICATION_DATA = "not_application_data"
     OWN = "own"
     UNKNOWN_SENDER = "unknown_sender"
@@ -68,11 +75,15 @@ class Message(NamedTuple):
 
 @dataclass(slots=True)
 class _History:
-    """What was sent and seen under one key: for each of our sender ids the next sequence, for each sender a window."""
+    """What was sent and seen under one key: for each of our sender ids the next sequence, for each sender a window.
+
+    `is_earlier`: others may have sent with it before this session began, so it is not received with.
+    """
 
     next_sequence: dict[int, int] = field(default_factory=dict)
     windows: dict[int, ReplayWindow] = field(default_factory=dict)
     senders: set[int] = field(default_factory=set)
+    is_earlier: bool = False
     asked_for_new_key: bool = False
 
 
@@ -86,9 +97,14 @@ class _Installed:
     send: bool
     receive: bool
 
+    @property
+    def is_received(self) -> bool:
+        """Whether records of this key are received."""
+        return self.receive and not self.history.is_earlier
+
     def receives_with(self, fingerprint: str) -> bool:
         """Tell whether records of the key with this fingerprint are received."""
-        return self.receive and self.fingerprint == fingerprint
+        return self.is_received and self.fingerprint == fingerprint
 
 
 class GroupSession:
@@ -97,6 +113,7 @@ class GroupSession:
     `need` is called when the daemon should roll to a new key (once for each key, at `high_water`) or tell its state
     again (a record of a newer epoch, or of a sender not listed, at most once in `STATE_REQUEST_INTERVAL` seconds).
 
+    `begins_anew`: records may exist that were sent before this session began, so it does not receive with earlier keys.
     `own_records`: deliver our own records when loopback brings them back, instead of dropping them as `own`.
     `any_sender`: deliver whatever authenticates. The list of senders in a KEY_STATE may lag behind a member that has
     just joined, and proves nothing: whoever holds the key can name any sender. Without it a sender is known, as it is
@@ -111,6 +128,7 @@ class GroupSession:
         self,
         need: Callable[[Need], None] | None = None,
         *,
+        begins_anew: bool = False,
         own_records: bool = False,
         any_sender: bool = False,
         high_water: int = HIGH_WATER,
@@ -120,6 +138,7 @@ class GroupSession:
             raise ValueError("0 < high_water <= sequence_limit <= 2^40 is required")
         self.counters: Counter[str] = Counter()
         self._need = need
+        self._is_first_state = begins_anew
         self._own_records = own_records
         self._any_sender = any_sender
         self._high_water = high_water
@@ -138,7 +157,7 @@ class GroupSession:
     @property
     def epochs(self) -> tuple[int, ...]:
         """The epochs whose records can be received, in ascending order."""
-        return tuple(sorted(epoch for epoch, installed in self._installed.items() if installed.receive))
+        return tuple(sorted(epoch for epoch, installed in self._installed.items() if installed.is_received))
 
     @property
     def send_epoch(self) -> int | None:
@@ -146,6 +165,26 @@ class GroupSession:
         if self._sending is None or self._sender_id is None:
             return None
         return self._sending.protection.epoch
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether no key is received with, because all that are listed are earlier keys: a new one is needed."""
+        return bool(self._installed) and not self.epochs
+
+    @property
+    def hears_group(self) -> bool:
+        """Whether the key that the group sends with, as far as we are told of it, is received with."""
+        return self._sending is not None and self._sending.is_received
+
+    def receive_with_earlier_keys(self) -> tuple[int, ...]:
+        """Give up waiting for a new key; return the epochs that are received from now on, as `apply` does.
+
+        From now on a record that was recorded before this session began is delivered, once.
+        """
+        before = self.epochs
+        for history in self._histories.values():
+            history.is_earlier = False
+        return tuple(epoch for epoch in self._installed if epoch in self.epochs and epoch not in before)
 
     def apply(self, state: KeyState) -> tuple[int, ...]:
         """Install what is new in a key state, send with what it says, drop what it no longer lists.
@@ -162,6 +201,10 @@ class GroupSession:
         self._installed = {entry.epoch: self._install(entry) for entry in state.entries}
         self._sending = next((key for key in self._installed.values() if key.send), None)
         self._sender_id = state.sender_id
+        if self._is_first_state:
+            self._is_first_state = False
+            for entry in state.entries:
+                self._installed[entry.epoch].history.is_earlier = not entry.unused
         for installed in self._installed.values():
             installed.history.senders |= state.senders
         # Only under the key that we send with: under another one, which comes from another half of the group, this id
@@ -171,7 +214,7 @@ class GroupSession:
         return tuple(
             epoch
             for epoch, installed in self._installed.items()
-            if installed.receive and not (epoch in before and before[epoch].receives_with(installed.fingerprint))
+            if installed.is_received and not (epoch in before and before[epoch].receives_with(installed.fingerprint))
         )
 
     def send(self, plaintext: bytes) -> bytes:
@@ -222,6 +265,8 @@ class GroupSession:
             if self._is_newer(epoch):
                 self._ask_for_state(now)
             return Drop.UNKNOWN_EPOCH
+        if not installed.is_received:
+            return Drop.EARLIER_KEY
         if content_type != APPLICATION_DATA:
             return Drop.NOT_APPLICATION_DATA
         history = installed.history

@@ -11,11 +11,11 @@
                36..   entries, 136 bytes each:
                       0..1    epoch     u16, 1..65535
                       2..3    suite     TLS cipher suite number
-                      4       flags     u8 (bit 0: send, bit 1: receive)
+                      4       flags     u8 (bit 0: send, bit 1: receive, bit 2: unused, nobody has sent with it yet)
                       5..7    reserved
                       8..135  key
     KEY_ACK    epoch u16, 1..65535
-    KEY_NEW    reason u8: 1 operator, 2 sequence high-water, 3 sender restarted
+    KEY_NEW    reason u8: 1 operator, 2 sequence high-water, 3 sender restarted, 4 receiver began
 
     key        128 bytes: pms[64] | server_random[32] | client_random[32]; the PMS is padded with zeros to its field
 
@@ -56,6 +56,7 @@ _WILL_SEND: Final = 0x01
 _LEASED: Final = 0x01
 _SEND: Final = 0x01
 _RECEIVE: Final = 0x02
+_UNUSED: Final = 0x04
 
 KEY_RESPONSE_MAX_SIZE: Final = _KEY_WITH_EPOCH.size
 KEY_WATCH_MAX_SIZE: Final = _WATCH_WITH_MEMORY.size
@@ -123,7 +124,7 @@ def encode_key_state(message: KeyState) -> bytes:
     sender_id, flags = (0, 0) if message.sender_id is None else (_checked_sender(message.sender_id), _LEASED)
     parts = [_STATE_HEAD.pack(sender_id, flags, len(epochs), bytes(bitmap))]
     for entry in message.entries:
-        flags = (_SEND if entry.send else 0) | (_RECEIVE if entry.receive else 0)
+        flags = (_SEND if entry.send else 0) | (_RECEIVE if entry.receive else 0) | (_UNUSED if entry.unused else 0)
         parts.append(
             _STATE_ENTRY.pack(_checked_epoch(entry.epoch), entry.key.suite, flags, _pack_key(entry.key)),
         )
@@ -196,6 +197,7 @@ def _entry_untrusted(epoch: int, suite: int, flags: int, key: bytes) -> KeyEntry
         key=_unpack_key_untrusted(key, _suite_untrusted(suite)),
         send=bool(flags & _SEND),
         receive=bool(flags & _RECEIVE),
+        unused=bool(flags & _UNUSED),
     )
 
 
