@@ -64,6 +64,15 @@ class KeyWatcher:
             if not ready and remaining == 0.0:
                 raise self._conversation.overdue()
 
+    @property
+    def earlier_keys(self) -> frozenset[tuple[int, str]]:
+        """Epoch and fingerprint of each key that others may have sent with before this watcher began.
+
+        They are those of the first state that the daemon sent, without unused keys; empty before. A program with empty
+        replay windows, as `pskkey.mcast`, does not receive with them and asks for a new key (RECEIVER_BEGAN).
+        """
+        return self._conversation.earlier_keys or frozenset()
+
     def acknowledge(self, epoch: int) -> None:
         """Tell the daemon that the key of `epoch` is installed for reception. It holds across reconnects."""
         self._send(self._conversation.acknowledge(epoch))
@@ -182,6 +191,15 @@ class AsyncKeyWatcher:
         except TimeoutError:
             raise self._conversation.overdue() from None
         return state
+
+    @property
+    def earlier_keys(self) -> frozenset[tuple[int, str]]:
+        """Epoch and fingerprint of each key that others may have sent with before this watcher began.
+
+        They are those of the first state that the daemon sent, without unused keys; empty before. A program with empty
+        replay windows, as `pskkey.mcast`, does not receive with them and asks for a new key (RECEIVER_BEGAN).
+        """
+        return self._conversation.earlier_keys or frozenset()
 
     def acknowledge(self, epoch: int) -> None:
         """Tell the daemon that the key of `epoch` is installed for reception. It holds across reconnects."""

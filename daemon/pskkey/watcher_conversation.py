@@ -37,6 +37,7 @@ class WatcherConversation:
         self._denied: str | None = None
         self._newest: KeyState | None = None
         self._returned: KeyState | None = None
+        self.earlier_keys: frozenset[tuple[int, str]] | None = None
         self._acknowledged: dict[int, Key] = {}
         self._wanted: KeyNewReason | None = None
 
@@ -117,6 +118,8 @@ class WatcherConversation:
 
     def _take_state(self, state: KeyState) -> bytes:
         self._newest = state
+        if self.earlier_keys is None:
+            self.earlier_keys = frozenset((e.epoch, e.key.fingerprint) for e in state.entries if not e.unused)
         self._delay = FIRST_DELAY
         held = held_keys(state)
         self._acknowledged = {epoch: key for epoch, key in self._acknowledged.items() if held.get(epoch) == key}

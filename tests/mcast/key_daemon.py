@@ -20,6 +20,7 @@ class KeyDaemon:
         self.watches: list[KeyWatch] = []
         self._state = state
         self._sender_ids = sender_ids
+        self._after_attach: KeyState | None = None
         self._sessions: list[Session] = []
         self._heard = asyncio.Event()
         self.socket = KeySocket((), (), self._handle, Counter())
@@ -29,6 +30,10 @@ class KeyDaemon:
         self._state = state
         for index in range(len(self._sessions)):
             self._tell(index)
+
+    def tell_after_attach(self, state: KeyState) -> None:
+        """Send `state` to the next watcher right after the state that it gets when it attaches."""
+        self._after_attach = state
 
     def lease(self, *sender_ids: int | None) -> None:
         """Give the watchers these sender ids from the next state on."""
@@ -41,6 +46,13 @@ class KeyDaemon:
                 self._heard.clear()
                 await self._heard.wait()
 
+    async def until_asked(self, times: int) -> None:
+        """Wait until a new key was asked for so many times."""
+        async with asyncio.timeout(5):
+            while len(self.new_keys_asked) < times:
+                self._heard.clear()
+                await self._heard.wait()
+
     def _handle(self, event: Event) -> None:
         match event:
             case Received(session, KeyWatch() as watch):
@@ -48,6 +60,9 @@ class KeyDaemon:
                 self.acknowledged.append([])
                 self._sessions.append(session)
                 self._tell(len(self._sessions) - 1)
+                if self._after_attach is not None:
+                    self._state, self._after_attach = self._after_attach, None
+                    self._tell(len(self._sessions) - 1)
             case Received(session, KeyAck(epoch)):
                 self.acknowledged[self._sessions.index(session)].append(epoch)
             case Received(_, KeyNew() as asked):

@@ -1,7 +1,9 @@
 """`mcast.join`: key socket, session and multicast socket together."""
 
 import asyncio
+import sys
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from pskkey.errors import ConfigError
 from pskkey.mcast import CannotSend, GroupLeft, JoinedGroup, Message, join
 from pskkey.mcast.join import WAITING_MESSAGES
-from pskkey.model import KeyEntry
+from pskkey.model import KeyEntry, KeyNew, KeyNewReason
 from tests.mcast.key_daemon import key_daemon
 from tests.mcast.vectors import group_key, key_state
 
@@ -17,7 +19,8 @@ GROUP = "239.255.77.5"
 
 
 def entry(epoch: int, *, send: bool = False) -> KeyEntry:
-    return KeyEntry(epoch, group_key(epoch), send=send)
+    """Return a key that nobody has sent with before."""
+    return KeyEntry(epoch, group_key(epoch), send=send, unused=True)
 
 
 async def receive(group: JoinedGroup, count: int) -> list[Message]:
@@ -131,3 +134,72 @@ async def test_a_wrong_interface_is_named(tmp_path: Path, unused_udp_port: int) 
         with pytest.raises(ConfigError, match="nosuch0"):
             async with join(GROUP, unused_udp_port, path=path, interface="nosuch0"):
                 pytest.fail("joined on an interface that does not exist")
+
+
+async def test_who_begins_asks_for_a_key_and_receives_from_that_one_on(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "keys.sock"
+    used = replace(entry(1, send=True), unused=False)
+    async with (
+        key_daemon(path, key_state(None, used), 1) as daemon,
+        join(GROUP, unused_udp_port, interface="lo", path=path, own_records=True) as group,
+    ):
+        ready = asyncio.create_task(group.ready())
+        await daemon.until_asked(1)
+        assert daemon.new_keys_asked == [KeyNew(KeyNewReason.RECEIVER_BEGAN)]
+        assert group.send(b"sending does not wait")
+        daemon.tell(key_state(None, used, entry(2)))
+        await daemon.until_acknowledged(2)
+        assert not ready.done()
+        daemon.tell(key_state(None, replace(used, send=False), replace(entry(2, send=True), unused=False)))
+        await asyncio.wait_for(ready, 5)
+        assert group.send(b"heard")
+        assert await receive(group, 1) == [(1, 2, 0, b"heard")]
+        assert group.counters["earlier_key"] == 1
+        assert daemon.acknowledged == [[2]]
+
+
+async def test_a_key_that_is_made_while_we_attach_is_not_an_earlier_one(tmp_path: Path, unused_udp_port: int) -> None:
+    """The daemon sends the key in use, and at once the one that it has made for us, which is in use by then."""
+    path = tmp_path / "keys.sock"
+    used, made = replace(entry(1), unused=False), replace(entry(2, send=True), unused=False)
+    async with key_daemon(path, key_state(None, used), 1) as daemon:
+        daemon.tell_after_attach(key_state(None, used, made))
+        async with join(GROUP, unused_udp_port, interface="lo", path=path) as group:
+            await asyncio.wait_for(group.ready(), 5)
+            assert group.epochs == (2,)
+            assert daemon.new_keys_asked == []
+
+
+async def test_a_session_whose_daemon_was_restarted_goes_on_receiving(tmp_path: Path, unused_udp_port: int) -> None:
+    path = tmp_path / "keys.sock"
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(key_daemon(path, key_state(None, entry(1, send=True)), 1))
+        group = await stack.enter_async_context(
+            join(GROUP, unused_udp_port, interface="lo", path=path, own_records=True)
+        )
+        await first.socket.stop()
+        used = replace(entry(1, send=True), unused=False)
+        again = await stack.enter_async_context(key_daemon(path, key_state(None, used), 1))
+        await again.until_acknowledged(1)
+        assert group.epochs == (1,)
+        assert group.send(b"heard")
+        assert await receive(group, 1) == [(1, 1, 0, b"heard")]
+        assert again.new_keys_asked == []
+
+
+async def test_without_a_new_key_it_receives_with_the_one_in_use_and_reports_so(
+    tmp_path: Path, unused_udp_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys.modules[JoinedGroup.__module__], "ASKS_EVERY", 0.1)
+    monkeypatch.setattr(sys.modules[JoinedGroup.__module__], "HEARS_WITHIN", 0.3)
+    path = tmp_path / "keys.sock"
+    async with (
+        key_daemon(path, key_state(None, replace(entry(1, send=True), unused=False)), 1) as daemon,
+        join(GROUP, unused_udp_port, interface="lo", path=path, own_records=True) as group,
+    ):
+        await asyncio.wait_for(group.ready(), 5)
+        assert daemon.new_keys_asked == [KeyNew(KeyNewReason.RECEIVER_BEGAN)] * 3
+        await daemon.until_acknowledged(1)
+        group.send(b"x")
+        assert await receive(group, 1) == [(1, 1, 0, b"x")]
+    assert "no new key within 0.3 s" in caplog.text

@@ -121,7 +121,7 @@ def _read_until(terminal: int, wanted: bytes) -> bytes:
 
 async def test_with_the_daemons_key_it_is_one_peer(tmp_path: Path, unused_udp_port: int) -> None:
     path = tmp_path / "keys.sock"
-    state = key_state(None, KeyEntry(3, group_key(3), send=True))
+    state = key_state(None, KeyEntry(3, group_key(3), send=True, unused=True))
     async with key_daemon(path, state, 42) as daemon:
         tool = await asyncio.create_subprocess_exec(
             *TOOL,
@@ -138,7 +138,7 @@ async def test_with_the_daemons_key_it_is_one_peer(tmp_path: Path, unused_udp_po
 
 async def test_it_says_that_it_may_not_send_and_when_it_may(tmp_path: Path, unused_udp_port: int) -> None:
     path = tmp_path / "keys.sock"
-    async with key_daemon(path, key_state(None, KeyEntry(3, group_key(3), send=False)), None) as daemon:
+    async with key_daemon(path, key_state(None, KeyEntry(3, group_key(3), send=False, unused=True)), None) as daemon:
         tool = await asyncio.create_subprocess_exec(
             *TOOL, "--daemon", "--socket", path, "--interface", "lo", "--port", str(unused_udp_port),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -151,7 +151,7 @@ async def test_it_says_that_it_may_not_send_and_when_it_may(tmp_path: Path, unus
         )
         daemon.lease(42)
         daemon.tell(key_state(None, KeyEntry(3, group_key(3), send=True)))
-        assert await asyncio.wait_for(tool.stderr.readline(), 20) == b"mcastpeer: it sends now\n"
+        assert await asyncio.wait_for(tool.stderr.readline(), 20) == b"mcastpeer: it sends and receives now\n"
         tool.send_signal(signal.SIGINT)
         _, errors = await asyncio.wait_for(tool.communicate(), 20)
     assert (tool.returncode, errors) == (0, b"")

@@ -256,3 +256,41 @@ def test_a_state_that_contradicts_itself_changes_nothing(entries: tuple[KeyEntry
         session.apply(key_state(2, *entries))
     assert session.sender_id == 1
     assert session.send_epoch == 5
+
+
+def test_what_was_recorded_before_a_session_began_is_not_delivered_to_it() -> None:
+    """A stranger sends records again to a receiver whose replay windows are empty: 5 of 5 were delivered."""
+    sender, _ = member(key_state(1, entry(1, send=True)))
+    recorded = [sender.send(b"open valve %d" % n) for n in range(5)]
+    earlier = frozenset({(1, group_key(1).fingerprint)})
+    session = GroupSession(earlier_keys=earlier)
+    assert session.apply(key_state(2, entry(1, send=True))) == (), "what is not received is not acknowledged"
+    assert (session.is_deaf, session.hears_group, session.epochs) == (True, False, ())
+    assert [session.receive(datagram) for datagram in recorded] == [None] * 5
+    assert session.counters["earlier_key"] == 5
+    assert session.send(b"we may send")
+    assert session.send_epoch == 1
+
+    assert session.apply(key_state(2, entry(1, send=True), entry(2))) == (2,)
+    assert not session.is_deaf
+    assert not session.hears_group, "the group sends with the earlier key still"
+    session.apply(key_state(2, entry(1), entry(2, send=True)))
+    sender.apply(key_state(1, entry(1), entry(2, send=True)))
+    assert session.hears_group
+    assert session.receive(sender.send(b"now")) == (1, 2, 0, b"now")
+    assert [session.receive(datagram) for datagram in recorded] == [None] * 5
+
+
+def test_an_earlier_key_is_known_by_its_fingerprint_too() -> None:
+    session = GroupSession(earlier_keys=frozenset({(1, group_key(1).fingerprint)}))
+    assert session.apply(key_state(2, entry(1, send=True, key=group_key(9)))) == (1,), "a group that began anew"
+
+
+def test_without_a_new_key_a_session_receives_with_the_earlier_ones_in_the_end() -> None:
+    session = GroupSession(earlier_keys=frozenset({(1, group_key(1).fingerprint)}))
+    session.apply(key_state(2, entry(1, send=True)))
+    assert session.receive_with_earlier_keys() == (1,)
+    assert session.receive_with_earlier_keys() == (), "they are acknowledged once"
+    sender, _ = member(key_state(1, entry(1, send=True)))
+    assert session.receive(sender.send(b"x")) is not None
+    assert session.apply(key_state(2, entry(1, send=True))) == ()

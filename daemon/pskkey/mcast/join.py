@@ -1,6 +1,12 @@
-"""Be a member of the local daemon's group: `keys.sock`, the session and the socket put together."""
+"""Be a member of the local daemon's group: `keys.sock`, the session and the socket put together.
+
+A session begins with each `join`: it has seen no record, and a stranger may have recorded some. So it receives with no
+key that was sent with before, and asks for a new one. That takes a rekey, as a rule from 0.1 s to 2 s. Sending does not
+wait for it.
+"""
 
 import asyncio
+import logging
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +19,17 @@ from pskkey.mcast.session import GroupSession, Message, Need
 from pskkey.model import KeyNewReason, KeyState
 from pskkey.watcher import AsyncKeyWatcher
 
+_LOG = logging.getLogger("pskkey.mcast")
+
 WAITING_MESSAGES = 16384
+
+ASKS_EVERY = 2.0
+"""Seconds from one request for a new key to the next, while there is none to receive with. The daemon takes those that
+come while one is open as that one; a daemon that was started meanwhile knows of none."""
+
+HEARS_WITHIN = 10.0
+"""Seconds after which a session receives with the keys that there are. A rekey takes less than 2 s where a master
+answers, and without one the group's datagrams are worth more than what a recording may do."""
 
 
 class GroupLeft(PskkeyError):
@@ -49,12 +65,16 @@ async def join(
     `MulticastEndpoint` and `GroupSession`; any sender that authenticates is heard, for its record may be faster than
     the daemon's word of it.
 
+    Nothing that was sent before we joined is delivered, also when a stranger sends it again: reception begins with the
+    group's next key (`ready`), which is asked for. When none comes within `HEARS_WITHIN` seconds, reception begins with
+    the keys that there are, and the log says so.
+
     Raises TimeoutError, PeerError when we may not read keys, ConfigError for a group, port or interface that cannot be,
     Unreachable when the system refuses to join it.
     """
     async with AsyncKeyWatcher(path, will_send=will_send) as watcher:
         first = await watcher.wait(timeout)
-        joined = JoinedGroup(watcher, own_records=own_records, any_sender=any_sender)
+        joined = JoinedGroup(watcher, will_send=will_send, own_records=own_records, any_sender=any_sender)
         with MulticastEndpoint(
             group,
             port,
@@ -72,9 +92,12 @@ async def join(
 class JoinedGroup:
     """A place in the group, as `join` gives it. For one task to receive, and any to send."""
 
-    def __init__(self, watcher: AsyncKeyWatcher, *, own_records: bool, any_sender: bool) -> None:
-        self._session = GroupSession(self._ask_daemon, own_records=own_records, any_sender=any_sender)
+    def __init__(self, watcher: AsyncKeyWatcher, *, will_send: bool, own_records: bool, any_sender: bool) -> None:
+        self._session = GroupSession(
+            self._ask_daemon, earlier_keys=watcher.earlier_keys, own_records=own_records, any_sender=any_sender
+        )
         self._watcher = watcher
+        self._will_send = will_send
         self._endpoint: MulticastEndpoint | None = None
         self._messages: deque[Message] = deque()
         self._arrived = asyncio.Event()
@@ -108,8 +131,11 @@ class JoinedGroup:
         return counters
 
     async def ready(self) -> None:
-        """Wait until there is a key to send with and a sender id; it may go again (see `send`)."""
-        while self._session.send_epoch is None:
+        """Wait until what the group sends is received and, unless we only receive, there is a sender id of ours.
+
+        It may go again (see `send`).
+        """
+        while not self._session.hears_group or (self._will_send and self._session.sender_id is None):
             self._raise_if_over()
             self._key_changed.clear()
             await self._key_changed.wait()
@@ -145,19 +171,37 @@ class JoinedGroup:
         self._install(first)
         following = asyncio.create_task(self._follow())
         following.add_done_callback(self._ended)
+        hearing = asyncio.create_task(self._come_to_hear())
         try:
             yield
         finally:
             following.cancel()
+            hearing.cancel()
             # What ended it before, if anything, was raised to whoever used the group.
-            await asyncio.gather(following, return_exceptions=True)
+            await asyncio.gather(following, hearing, return_exceptions=True)
 
     async def _follow(self) -> None:
         while True:
             self._install(await self._watcher.wait())
 
+    async def _come_to_hear(self) -> None:
+        """Ask for a key that nobody has sent with before us, and do without in the end."""
+        for _ in range(round(HEARS_WITHIN / ASKS_EVERY)):
+            if self._session.is_deaf:
+                self._watcher.request_new_key(KeyNewReason.RECEIVER_BEGAN)
+            await asyncio.sleep(ASKS_EVERY)
+        if self._session.is_deaf:
+            _LOG.warning(
+                "no new key within %g s: receiving with the key in use; a record from before may be received again",
+                HEARS_WITHIN,
+            )
+            self._received_with(self._session.receive_with_earlier_keys())
+
     def _install(self, state: KeyState) -> None:
-        for epoch in self._session.apply(state):
+        self._received_with(self._session.apply(state))
+
+    def _received_with(self, epochs: Sequence[int]) -> None:
+        for epoch in epochs:
             self._watcher.acknowledge(epoch)
         self._key_changed.set()
 

@@ -5,10 +5,10 @@ names its epoch, and so its key. What is sent goes out under the one key marked 
 is dropped. No record is ever sent under a number that was used before: each key counts its own sequence for each of our
 sender ids, and the count outlives the key's absence (a daemon that starts anew may list it again).
 
-A session that begins anew has seen no record yet, so a recorded one is as good as a new one to it. Therefore it does not
-receive with an *earlier key*: one that its first KEY_STATE lists and that is not unused. It may send with it. It
-receives from the next key on, which the daemon is asked for (`is_deaf`). Where none comes, availability goes first:
-`receive_with_earlier_keys`.
+A session that begins has seen no record yet, so a recorded one is as good as a new one to it. Therefore it does not
+receive with an *earlier key*, which others may have sent with before. It may send with it. It receives from the next
+key on, which the daemon is asked for (`is_deaf`). Where none comes, availability goes first
+(`receive_with_earlier_keys`).
 
 No I/O and no clock: datagrams and key states go in, datagrams and messages come out, the time comes as an argument.
 
@@ -75,15 +75,11 @@ class Message(NamedTuple):
 
 @dataclass(slots=True)
 class _History:
-    """What was sent and seen under one key: for each of our sender ids the next sequence, for each sender a window.
-
-    `is_earlier`: others may have sent with it before this session began, so it is not received with.
-    """
+    """What was sent and seen under one key: for each of our sender ids the next sequence, for each sender a window."""
 
     next_sequence: dict[int, int] = field(default_factory=dict)
     windows: dict[int, ReplayWindow] = field(default_factory=dict)
     senders: set[int] = field(default_factory=set)
-    is_earlier: bool = False
     asked_for_new_key: bool = False
 
 
@@ -96,11 +92,12 @@ class _Installed:
     fingerprint: str
     send: bool
     receive: bool
+    is_earlier: bool
 
     @property
     def is_received(self) -> bool:
         """Whether records of this key are received."""
-        return self.receive and not self.history.is_earlier
+        return self.receive and not self.is_earlier
 
     def receives_with(self, fingerprint: str) -> bool:
         """Tell whether records of the key with this fingerprint are received."""
@@ -113,7 +110,7 @@ class GroupSession:
     `need` is called when the daemon should roll to a new key (once for each key, at `high_water`) or tell its state
     again (a record of a newer epoch, or of a sender not listed, at most once in `STATE_REQUEST_INTERVAL` seconds).
 
-    `begins_anew`: records may exist that were sent before this session began, so it does not receive with earlier keys.
+    `earlier_keys`: epoch and fingerprint of each key that others may have sent with before this session began.
     `own_records`: deliver our own records when loopback brings them back, instead of dropping them as `own`.
     `any_sender`: deliver whatever authenticates. The list of senders in a KEY_STATE may lag behind a member that has
     just joined, and proves nothing: whoever holds the key can name any sender. Without it a sender is known, as it is
@@ -128,7 +125,7 @@ class GroupSession:
         self,
         need: Callable[[Need], None] | None = None,
         *,
-        begins_anew: bool = False,
+        earlier_keys: frozenset[tuple[int, str]] = frozenset(),
         own_records: bool = False,
         any_sender: bool = False,
         high_water: int = HIGH_WATER,
@@ -138,7 +135,7 @@ class GroupSession:
             raise ValueError("0 < high_water <= sequence_limit <= 2^40 is required")
         self.counters: Counter[str] = Counter()
         self._need = need
-        self._is_first_state = begins_anew
+        self._earlier_keys = earlier_keys
         self._own_records = own_records
         self._any_sender = any_sender
         self._high_water = high_water
@@ -182,9 +179,10 @@ class GroupSession:
         From now on a record that was recorded before this session began is delivered, once.
         """
         before = self.epochs
-        for history in self._histories.values():
-            history.is_earlier = False
-        return tuple(epoch for epoch in self._installed if epoch in self.epochs and epoch not in before)
+        self._earlier_keys = frozenset()
+        for installed in self._installed.values():
+            installed.is_earlier = False
+        return tuple(e for e, installed in self._installed.items() if installed.is_received and e not in before)
 
     def apply(self, state: KeyState) -> tuple[int, ...]:
         """Install what is new in a key state, send with what it says, drop what it no longer lists.
@@ -201,10 +199,6 @@ class GroupSession:
         self._installed = {entry.epoch: self._install(entry) for entry in state.entries}
         self._sending = next((key for key in self._installed.values() if key.send), None)
         self._sender_id = state.sender_id
-        if self._is_first_state:
-            self._is_first_state = False
-            for entry in state.entries:
-                self._installed[entry.epoch].history.is_earlier = not entry.unused
         for installed in self._installed.values():
             installed.history.senders |= state.senders
         # Only under the key that we send with: under another one, which comes from another half of the group, this id
@@ -297,7 +291,12 @@ class GroupSession:
         else:
             protection = installed.protection
         return _Installed(
-            protection, self._history(entry.epoch, fingerprint), fingerprint, send=entry.send, receive=entry.receive
+            protection,
+            self._history(entry.epoch, fingerprint),
+            fingerprint,
+            send=entry.send,
+            receive=entry.receive,
+            is_earlier=(entry.epoch, fingerprint) in self._earlier_keys,
         )
 
     def _history(self, epoch: int, fingerprint: str) -> _History:

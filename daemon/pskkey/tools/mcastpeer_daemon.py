@@ -18,8 +18,8 @@ from pskkey.watcher_conversation import SOCKET_VARIABLE as KEYS_VARIABLE
 
 FIRST_STATE: Final = 5.0
 """Seconds to wait for the daemon's first word."""
-SENDS_WITHIN: Final = 2.0
-"""Seconds after which it is said why nothing is sent; a daemon that has to roll the key for us takes less."""
+READY_WITHIN: Final = 3.0
+"""Seconds after which it begins all the same, and reports why; the rekey that a newcomer needs takes less."""
 STATUS_WITHIN: Final = 1.0
 """Seconds for the daemon to tell who sends."""
 
@@ -28,7 +28,7 @@ STATUS_WITHIN: Final = 1.0
 async def daemon_peer(
     group: str, port: int, interface: str | None, socket: str | None, size: int
 ) -> AsyncIterator[list[Peer]]:
-    """Be one member with what the local daemon gives; it receives before the context begins."""
+    """Be one member with what the local daemon gives; it sends and receives before the context begins, if it may."""
     keys = Path(socket or os.environ.get(KEYS_VARIABLE) or KEYS_SOCKET)
     async with join(group, port, interface=interface, path=keys, timeout=FIRST_STATE, own_records=True) as joined:
         peer = Peer(0, joined.send, size, first_sequence=None)
@@ -38,7 +38,7 @@ async def daemon_peer(
                 peer.count(message)
 
         receiving = asyncio.create_task(receive())
-        telling = asyncio.create_task(_tell_when_it_may_not_send(joined, keys.with_name(CONTROL_SOCKET.name)))
+        telling = await _report_until_ready(joined, keys.with_name(CONTROL_SOCKET.name))
         try:
             yield [peer]
         finally:
@@ -49,15 +49,23 @@ async def daemon_peer(
                 await receiving
 
 
-async def _tell_when_it_may_not_send(joined: JoinedGroup, control: Path) -> None:
-    try:
-        async with asyncio.timeout(SENDS_WITHIN):
-            await joined.ready()
-    except TimeoutError:
+async def _report_until_ready(joined: JoinedGroup, control: Path) -> asyncio.Task[None]:
+    """Wait for a while until the group can be used; return the task that reports when it can, later than that."""
+    ready = asyncio.create_task(joined.ready())
+    done, _ = await asyncio.wait([ready], timeout=READY_WITHIN)
+    if done:
+        return ready
+    if joined.send_epoch is not None:
+        print("mcastpeer: it only sends: the key to receive with is on its way", file=sys.stderr)
+    else:
         why = await asyncio.to_thread(_why_not, control) if joined.sender_id is None else "its key is on its way"
         print(f"mcastpeer: it only receives: {why}", file=sys.stderr)
-        await joined.ready()
-        print("mcastpeer: it sends now", file=sys.stderr)
+
+    async def report() -> None:
+        await ready
+        print("mcastpeer: it sends and receives now", file=sys.stderr)
+
+    return asyncio.create_task(report())
 
 
 def _why_not(control: Path) -> str:
