@@ -199,10 +199,10 @@ def test_a_group_of_250_is_read_fast() -> None:
     stream = encode(Group(3, members[0].id, members, tuple(each.id for each in members)))
     took = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()
         PacketReader(Door.TLS, Side.CLIENT).receive_untrusted(stream)
-        took.append(time.perf_counter() - start)
-    # 3 ms on a slow machine; a heartbeat interval is 500 ms.
+        took.append(time.thread_time() - start)
+    # Of processor time; 3 ms on a slow machine. A heartbeat interval is 500 ms.
     assert min(took) < 0.03
 
 
