@@ -9,16 +9,15 @@ remove the old one.
 import re
 import secrets
 import stat
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
 from pskkey.bounded_file import read_bounded
 from pskkey.errors import ConfigError, without_keys
 from pskkey.secret import Secret
+from pskkey.weak_keys import weakness
 
 MIN_KEY_SIZE = 16
 MAX_KEY_SIZE = 512
@@ -32,10 +31,6 @@ GENERATED_KEY_SIZE = 32
 CREDENTIAL_NAME = "pskkey.psk"
 
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
-
-# Printed in manuals and so known to everybody. Those that count, like most of wolfSSL's and of the older C key
-# server's, are recognised by `_is_pattern` and need no entry.
-_PUBLISHED = frozenset({"9e32cf7786321a828ef7668f09fb35db"})  # the GnuTLS manual
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +151,8 @@ def _parse_line(text: str) -> Psk:
             f"has a key of {len(key)} bytes; allowed are {MIN_KEY_SIZE} to {MAX_KEY_SIZE}"
             f" ({2 * MIN_KEY_SIZE} to {2 * MAX_KEY_SIZE} hexadecimal digits)"
         )
-    if digits.lower() in _PUBLISHED or _is_pattern(key):
-        raise ConfigError("has a well-known test key; `pskkeyctl psk generate` makes a random one")
+    if (why := weakness(key)) is not None:
+        raise ConfigError(f"has a key that {why}, so it can be guessed; `pskkeyctl psk generate` makes a random one")
     return Psk(identity, Secret(key))
 
 
@@ -177,18 +172,3 @@ def check_identity(identity: str) -> None:
         raise ConfigError("has an identity with characters that cannot be seen; allowed are printable ones")
     if ":" in identity or identity.startswith("#"):
         raise ConfigError("has an identity with a colon or a leading #; neither is allowed")
-
-
-def _is_pattern(key: bytes) -> bool:
-    """Whether a key counts or repeats itself: what people and test suites type, never what a generator gives.
-
-    By chance a random key of 16 bytes is taken for one less than once in 10**11.
-    """
-    steps = Counter((after - before) % 256 for before, after in pairwise(key))
-    if 2 * steps.most_common(1)[0][1] > len(key):
-        return True
-    for period in range(1, len(key) // 2 + 1):
-        same = sum(before == after for before, after in zip(key, key[period:], strict=False))
-        if 4 * same >= 3 * (len(key) - period):
-            return True
-    return False
