@@ -31,7 +31,7 @@ def _check(path: Path) -> None:
     """Raise ConfigError when a daemon could not start, or reload, with what is there now."""
     config = load_config(path)
     node_id(config)
-    load_psk(find_psk_file(config.psk.file, os.environ))
+    load_psk(find_psk_file(config.psk.file, os.environ), config.handoff.users, config.handoff.groups)
 
 
 def main() -> int:
@@ -53,7 +53,7 @@ def main() -> int:
         config = load_config(arguments.config)
         logs.set_level(config.log.level)
         allow_descriptors(config)
-        psk = load_psk(find_psk_file(config.psk.file, os.environ))
+        psk = load_psk(find_psk_file(config.psk.file, os.environ), config.handoff.users, config.handoff.groups)
         asyncio.run(_run(arguments.config, config, psk))
     except ConfigError as error:
         _complain(error, not arguments.check_config and logs.is_journal(sys.stderr, os.environ))

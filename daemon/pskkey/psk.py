@@ -8,14 +8,14 @@ remove the old one.
 
 import re
 import secrets
-import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from pskkey.bounded_file import read_bounded
 from pskkey.errors import ConfigError, without_keys
+from pskkey.psk_access import check_access
 from pskkey.secret import Secret
 from pskkey.weak_keys import weakness
 
@@ -58,11 +58,14 @@ class PskFile:
         return PskFile(Psk(identity, key), MappingProxyType({identity: key}))
 
 
-def load_psk(path: Path) -> PskFile:
-    """Read a PSK file. Raises ConfigError naming the file, the line and what is allowed, never what stands there."""
+def load_psk(path: Path, users: Sequence[str] = (), groups: Sequence[str] = ()) -> PskFile:
+    """Read a PSK file, which none of `users` and `groups` may read: those of [handoff].
+
+    Raises ConfigError naming the file, the line and what is allowed, never what stands there.
+    """
     accepted: dict[str, Secret] = {}
     named = without_keys(path)
-    for number, line in enumerate(_read(path).split("\n"), start=1):
+    for number, line in enumerate(_read(path, users, groups).split("\n"), start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -112,7 +115,7 @@ def generate_psk_line(identity: str) -> str:
     return f"{identity}:{secrets.token_hex(GENERATED_KEY_SIZE)}"
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, users: Sequence[str], groups: Sequence[str]) -> str:
     named = without_keys(path)
     try:
         content, status = read_bounded(path, MAX_FILE_SIZE)
@@ -123,13 +126,7 @@ def _read(path: Path) -> str:
         ) from None
     except OSError as error:
         raise ConfigError(f"{named}: the PSK file cannot be opened or read: {error.strerror}") from None
-    if status.st_mode & stat.S_IRWXO:
-        raise ConfigError(
-            f"{named}: the PSK file may be read or changed by every user of this machine (mode "
-            f"{stat.S_IMODE(status.st_mode):04o}); allow 0600, or 0640 with a group of its own"
-        )
-    if status.st_mode & stat.S_IWGRP:
-        raise ConfigError(f"{named}: the PSK file may be changed by its group; allow 0600 or 0640")
+    check_access(path, status, users, groups)
     if len(content) > MAX_FILE_SIZE:
         raise ConfigError(f"{named}: the PSK file is larger than the {MAX_FILE_SIZE} bytes allowed")
     try:

@@ -166,7 +166,7 @@ class Reloader:
         await _settled(psk_file)
         return Inputs(
             config,
-            load_psk(psk_file),
+            load_psk(psk_file, config.handoff.users, config.handoff.groups),
             LocalAccess.of(config.handoff.users, config.handoff.groups),
             LocalAccess.of(config.control.users, config.control.groups),
         )

@@ -2,9 +2,15 @@
 
 import os
 import secrets
+import shutil
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from tests.system.ordinary_user import as_ordinary_user
+from tests.unit.other_user import NOBODY, let_everybody_enter
 
 from pskkey.errors import ConfigError
 from pskkey.psk import find_psk_file, generate_psk_line, load_psk
@@ -20,9 +26,9 @@ def written(directory: Path, content: str | bytes, mode: int = 0o600) -> Path:
     return path
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, users: tuple[str, ...] = (), groups: tuple[str, ...] = ()) -> str:
     with pytest.raises(ConfigError) as caught:
-        load_psk(path)
+        load_psk(path, users, groups)
     sentence = str(caught.value)
     assert sentence.startswith(str(path))
     return sentence.removeprefix(str(path))
@@ -98,6 +104,53 @@ def test_file_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: in
 @pytest.mark.parametrize("mode", [0o400, 0o440, 0o600, 0o640])
 def test_file_of_the_owner_and_a_reading_group_is_taken(tmp_path: Path, mode: int) -> None:
     assert load_psk(written(tmp_path, f"a:{KEY}", mode)).active.identity == "a"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("users", "groups"), [((), ("none", "nogroup")), (("none", "nobody"), ())])
+def test_file_that_those_may_read_who_fetch_keys_is_refused(
+    tmp_path: Path, users: tuple[str, ...], groups: tuple[str, ...]
+) -> None:
+    path = written(tmp_path, f"a:{KEY}", 0o640)
+    shutil.chown(path, group="nogroup")
+    assert load_psk(path).active.identity == "a"
+    assert load_psk(path, ("root",), ("daemon",)).active.identity == "a"
+    with pytest.raises(ConfigError, match=r"may be read by the (group nogroup|user nobody) of \[handoff\]"):
+        load_psk(path, users, groups)
+    path.chmod(0o600)
+    assert load_psk(path, users, groups).active.identity == "a"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("tag", "users", "groups"), [(2, ("nobody",), ()), (8, (), ("nogroup",))])
+def test_access_control_list_for_those_who_fetch_keys_is_refused(
+    tmp_path: Path, tag: int, users: tuple[str, ...], groups: tuple[str, ...]
+) -> None:
+    path = written(tmp_path, f"a:{KEY}")
+    everybody = 0xFFFFFFFF
+    for permissions, refused in ((0, False), (4, True)):
+        # user::rw- user or group:nobody group::--- mask::r-- other::---
+        entries = [(1, 6, everybody), (tag, permissions, NOBODY), (4, 0, everybody), (16, 4, everybody)]
+        entries.append((32, 0, everybody))
+        acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in sorted(entries))
+        os.setxattr(path, "system.posix_acl_access", acl)
+        assert load_psk(path).active.identity == "a"
+        if refused:
+            assert "of [handoff]" in refusal(path, users, groups)
+        else:
+            assert load_psk(path, users, groups).active.identity == "a"
+
+
+@pytest.mark.root
+def test_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    path = written(let_everybody_enter(tmp_path), f"a:{KEY}", 0o640)
+    read = "from pathlib import Path; from pskkey.psk import load_psk; load_psk(Path(__import__('sys').argv[1]))"
+    command = [*as_ordinary_user(), sys.executable, "-c", read, path]
+    for owner, said in (("root", ""), ("nobody", ""), ("daemon", "belongs to user")):
+        shutil.chown(path, owner, "nogroup")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == (not said), done.stderr
+        assert said in done.stderr
 
 
 def test_unusable_files_are_refused(tmp_path: Path) -> None:

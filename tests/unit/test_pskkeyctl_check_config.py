@@ -52,9 +52,15 @@ async def check_installed(further: str, *prefix: str) -> tuple[int | None, str, 
         ),
         (
             "chgrp pskkey /etc/pskkey.psk; chmod 0640 /etc/pskkey.psk",
-            0,
-            "pskkeyctl: note: /etc/pskkey.psk: the group pskkey of [handoff] groups may read it, and who has the PSK "
-            "may become master; `chmod 0600 /etc/pskkey.psk`\n",
+            1,
+            "pskkeyctl: /etc/pskkey.psk: the PSK file may be read by the group pskkey of [handoff], and who has the "
+            "PSK may become master; allow 0600, or 0640 with a group of its own\n",
+        ),
+        (
+            "chown nobody /etc/pskkey.psk; groupadd keys; usermod -a -G keys pskkey; chgrp keys /etc/pskkey.psk; "
+            "chmod 0640 /etc/pskkey.psk",
+            1,
+            "pskkeyctl: /etc/pskkey.psk: belongs to another user, who may change it; `chown pskkey /etc/pskkey.psk`\n",
         ),
         ("mkdir -p /etc/credstore; touch /etc/credstore/pskkey.psk", 0, ""),
     ],

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from pskkey.bounded_file import read_bounded
-from pskkey.config import DEFAULT_CONFIG, load_config
+from pskkey.config import DEFAULT_CONFIG, DEFAULT_HANDOFF_GROUP, load_config
 from pskkey.errors import ConfigError, without_keys
-from pskkey.psk import MAX_FILE_SIZE, find_psk_file, load_psk
+from pskkey.psk import MAX_FILE_SIZE, PskFile, find_psk_file, load_psk
 from pskkey.tools.ctl_setup import service_of, stored_credential, undisturbed
 
 SCHEMA: Final = 1
@@ -49,7 +49,7 @@ def next_step(configured: Path | None, config: Path | None) -> str:
 
 def psk_list(path: Path, as_json: bool) -> None:
     """Print the identities, the one in use first. Raises ConfigError."""
-    identities = list(load_psk(path).accepted)
+    identities = list(_load(path).accepted)
     if as_json:
         print(json.dumps({"schema": SCHEMA, "file": str(path), "in_use": identities[0], "accepted": identities}))
         return
@@ -67,10 +67,10 @@ def psk_add(path: Path, source: str) -> str:
     if all(_identity(line) is None for line in new.split("\n")):
         raise ConfigError(f"{without_keys(source)}: holds no line to add")
     with _alone(path):
-        before = list(load_psk(path).accepted)
+        before = list(_load(path).accepted)
         text = _text(path)
         _replace(path, text + ("" if text.endswith("\n") else "\n") + new.rstrip("\n") + "\n")
-        added = [identity for identity in load_psk(path).accepted if identity not in before]
+        added = [identity for identity in _load(path).accepted if identity not in before]
     return f"accepts {', '.join(map(without_keys, added))} too, and uses {without_keys(before[0])}"
 
 
@@ -97,6 +97,10 @@ def psk_remove(path: Path, identity: str) -> str:
         lines = _lines(path)
         _replace(path, "".join(line for line in lines if _identity(line) != identity))
     return f"accepts {without_keys(identity)} no more"
+
+
+def _load(path: Path) -> PskFile:
+    return load_psk(path, groups=(DEFAULT_HANDOFF_GROUP,))
 
 
 @contextmanager
@@ -150,7 +154,7 @@ def _source(source: str) -> str:
 
 def _known(path: Path, identity: str) -> list[str]:
     """Return the identities, of which this must be one."""
-    accepted = load_psk(path).accepted
+    accepted = _load(path).accepted
     if identity not in accepted:
         there = ", ".join(map(without_keys, accepted))
         raise ConfigError(f"{without_keys(path)}: has no identity {without_keys(identity)}; it has {there}")
@@ -183,7 +187,7 @@ def _replace(path: Path, text: str) -> None:
     with undisturbed():
         try:
             _write_like(path, fresh, text.encode())
-            load_psk(fresh)
+            _load(fresh)
             fresh.replace(path)
         except ConfigError as error:
             # Of the file that was not to be; the lines are those that it would have.

@@ -1,11 +1,9 @@
 """The verbs of `pskkeyctl` that need no daemon: `check-config` and `psk generate`."""
 
-import grp
 import os
 import pwd
 import secrets
 import signal
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,10 +117,10 @@ def _check_psk(path: Path, config: Config) -> bool:
     if of_service and os.geteuid() != 0 and _is_closed(psk_file):
         _note(f"{psk_file} is closed to this user, so the pre-shared keys are not checked; root may")
         return False
-    print(f"pre-shared keys: {len(load_psk(psk_file).accepted)} in {psk_file}")
+    psk = load_psk(psk_file, config.handoff.users, config.handoff.groups)
+    print(f"pre-shared keys: {len(psk.accepted)} in {psk_file}")
     if of_service and credential is None and os.geteuid() == 0:
         _check_that_the_daemon_reads(psk_file)
-    _note_readers(psk_file, config)
     return not closed
 
 
@@ -149,7 +147,7 @@ def _is_closed(path: Path) -> bool:
 
 
 def _check_that_the_daemon_reads(psk_file: Path) -> None:
-    """Raise ConfigError when the daemon's user may not read the file, which root does not notice by itself."""
+    """Raise ConfigError when the daemon's user would not take the file, which root does not notice by itself."""
     try:
         user = pwd.getpwnam(DAEMON_USER)
     except KeyError:
@@ -161,22 +159,8 @@ def _check_that_the_daemon_reads(psk_file: Path) -> None:
             f"{psk_file}: the daemon's user {DAEMON_USER} cannot read it; `chown {DAEMON_USER} {psk_file}`, and let "
             "that user into the directories above it"
         )
-
-
-def _note_readers(psk_file: Path, config: Config) -> None:
-    """Say so when those who may fetch the group key may read the PSK too, with which one can become master."""
-    found = psk_file.stat()
-    if not found.st_mode & stat.S_IRGRP:
-        return
-    try:
-        group = grp.getgrgid(found.st_gid).gr_name
-    except KeyError:
-        return
-    if group in config.handoff.groups:
-        _note(
-            f"{psk_file}: the group {group} of [handoff] groups may read it, and who has the PSK may become master; "
-            f"`chmod 0600 {psk_file}`"
-        )
+    if psk_file.stat().st_uid not in (0, user.pw_uid):
+        raise ConfigError(f"{psk_file}: belongs to another user, who may change it; `chown {DAEMON_USER} {psk_file}`")
 
 
 def _note(text: str) -> None:
