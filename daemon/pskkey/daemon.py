@@ -12,6 +12,7 @@ from pskkey import __version__, logs
 from pskkey.adapters import control_socket, key_socket
 from pskkey.adapters.control_socket import Asked, ControlSocket
 from pskkey.adapters.entropy import random_key
+from pskkey.adapters.fair_turns import FairTurns
 from pskkey.adapters.interfaces import Network
 from pskkey.adapters.key_client import KeyClient
 from pskkey.adapters.key_server import KeyServer
@@ -117,9 +118,10 @@ class Daemon:
         self._journal = Journal(self._always_told)
         self._reloader = Reloader(path, config, os.environ, self._apply, self._systemd, self._journal)
         legacy = config.tls.legacy_clients
-        self._key_server = KeyServer(self._current_psk, legacy, _limits(config), emit, self._counters)
-        self._key_client = KeyClient(self._current_psk, emit, self._counters, self._is_ours)
-        self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters)
+        turns = FairTurns(self._driver.has_room)
+        self._key_server = KeyServer(self._current_psk, legacy, _limits(config), emit, self._counters, turns)
+        self._key_client = KeyClient(self._current_psk, emit, self._counters, self._is_ours, turns)
+        self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters, turns)
         self._control_socket = ControlSocket(
             self._status,
             Commands(self._node, emit).table(),

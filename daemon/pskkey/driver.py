@@ -1,8 +1,9 @@
 """The loop between the pure core and the world: an event in, the actions out, and the one timer.
 
-Events queue, and each is handled with all its actions before the next, never inside an adapter's own call. What
-`next_deadline` says is the only timer. The clock counts the time that the machine was suspended, because the others did
-not wait for us.
+Events queue, and each is handled with all its actions before the next, never inside an adapter's own call. A turn of
+the event loop handles events for TURN_BUDGET at most, then the sockets have their turn. What `next_deadline` names is
+the only timer. Each turn looks at it first, so that no queue delays it. The clock counts the time that the machine was
+suspended, because the others did not wait for us.
 """
 
 import asyncio
@@ -10,12 +11,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Notice, Send, Stopped
 from pskkey.core.events import Direction, Event, KeyGenerated, Session, Timeout
 from pskkey.core.node import Node
 from pskkey.model import Advert, ErrorMessage, Key, Message, SavedState
+
+TURN_BUDGET: Final = 0.01
+"""Seconds of each turn of the event loop in which events are handled; the event that is being handled is finished."""
+
+QUEUE_ROOM: Final = 256
+"""Events in the queue from which on sessions have to wait with more; a few turns' work."""
 
 
 class SessionDoor(Protocol):
@@ -44,7 +51,7 @@ class Outlets:
     """Keeps what the next process must know; None: there is nowhere to."""
     random_key: Callable[[], Key]
     handled: Callable[[], None]
-    """Called after each event with its actions."""
+    """Called after each turn in which events were handled."""
 
 
 def boot_time() -> float:
@@ -71,10 +78,13 @@ class Driver:
         self._outlets = outlets
 
     def emit(self, event: Event) -> None:
-        """Take an event; it is handled in this turn of the loop, after the caller has returned."""
+        """Take an event; it is handled in its turn, after the caller has returned."""
         self._queue.append(event)
-        if self._scheduled is None and not self.stopped.done():
-            self._scheduled = self._loop.call_soon(self._drain)
+        self._schedule()
+
+    def has_room(self) -> bool:
+        """Whether sessions may emit more; what must be known at once, such as the end of one, may always come."""
+        return len(self._queue) < QUEUE_ROOM
 
     def close(self) -> None:
         """Stop the timer and handle nothing more."""
@@ -84,25 +94,41 @@ class Driver:
         if not self.stopped.done():
             self.stopped.set_result(None)
 
-    def _drain(self) -> None:
+    def _schedule(self) -> None:
+        if self._scheduled is None and not self.stopped.done():
+            self._scheduled = self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
         self._scheduled = None
         outlets = self._outlets
         if outlets is None:
             return
+        until = self._loop.time() + TURN_BUDGET
         try:
+            deadline = self._node.next_deadline()
+            if deadline is not None and deadline <= self._clock():
+                self._handle(Timeout(), outlets)
             while self._queue and not self.stopped.done():
-                actions = self._node.handle(self._queue.popleft(), self._clock())
-                if outlets.save is not None:
-                    outlets.save(self._node.saved_state())  # before anybody is told
-                for action in actions:
-                    self._perform(action, outlets)
-                outlets.handled()
+                self._handle(self._queue.popleft(), outlets)
+                if self._loop.time() >= until:
+                    break
+            outlets.handled()
         except Exception as error:  # noqa: BLE001  a defect of ours: the daemon must end, not go on half dead
             if not self.stopped.done():
                 self.stopped.set_exception(error)
             return
-        if not self.stopped.done():
-            self._arm()
+        if self.stopped.done():
+            return
+        self._arm()
+        if self._queue:
+            self._schedule()
+
+    def _handle(self, event: Event, outlets: Outlets) -> None:
+        actions = self._node.handle(event, self._clock())
+        if outlets.save is not None:
+            outlets.save(self._node.saved_state())  # before anybody is told
+        for action in actions:
+            self._perform(action, outlets)
 
     def _arm(self) -> None:
         deadline = self._node.next_deadline()
@@ -118,7 +144,7 @@ class Driver:
 
     def _ring(self) -> None:
         self._timer = None
-        self.emit(Timeout())
+        self._schedule()
 
     def _perform(self, action: Action, outlets: Outlets) -> None:
         match action:

@@ -52,9 +52,17 @@ class Daemon:
         async with asyncio.timeout(5):
             return await self.events.get()
 
+    async def session(self) -> "tuple[Consumer, Session]":
+        """Connect and send a first message, which makes a session."""
+        consumer = Consumer(self.path)
+        await consumer.send(encode(KeyWatch(will_send=False)))
+        return consumer, await self.attached()
+
     async def attached(self) -> Session:
+        """Return the session that begins with a KEY_WATCH next."""
         event = await self.next()
         assert isinstance(event, Attached)
+        assert await self.next() == Received(event.session, KeyWatch(will_send=False))
         return event.session
 
 
@@ -97,9 +105,11 @@ class Consumer:
 async def test_attached_names_the_process(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
         consumer = Consumer(here.path)
+        await consumer.send(encode(KeyRequest()))
         event = await here.next()
         assert isinstance(event, Attached)
         assert event.session == Session(Direction.LOCAL, 1)
+        assert await here.next() == Received(event.session, KeyRequest())
         assert (event.process.pid, event.process.uid) == (os.getpid(), os.geteuid())
         consumer.socket.close()
         assert await here.next() == Disconnected(event.session, "the consumer closed the connection")
@@ -107,8 +117,7 @@ async def test_attached_names_the_process(tmp_path: Path) -> None:
 
 async def test_each_message_is_received_once_and_in_order(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer = Consumer(here.path)
-        session = await here.attached()
+        consumer, session = await here.session()
         sent: list[Message] = [KeyWatch(will_send=True), KeyRequest(), KeyAck(7), Heartbeat()]
         stream = b"".join(encode(message) for message in sent)
         for at in range(len(stream)):
@@ -119,8 +128,7 @@ async def test_each_message_is_received_once_and_in_order(tmp_path: Path) -> Non
 
 async def test_answers_go_to_the_right_consumer(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        one, other = Consumer(here.path), Consumer(here.path)
-        first, second = await here.attached(), await here.attached()
+        (one, first), (other, second) = await here.session(), await here.session()
         here.sockets.send(second, state(2))
         here.sockets.send(first, KeyResponse(KEY))
         assert await one.receive() == KeyResponse(KEY)
@@ -129,8 +137,7 @@ async def test_answers_go_to_the_right_consumer(tmp_path: Path) -> None:
 
 async def test_disconnect_sends_the_error_and_reports_nothing(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer = Consumer(here.path)
-        session = await here.attached()
+        consumer, session = await here.session()
         here.sockets.disconnect(session, ErrorMessage("leaving", "good-bye"))
         assert await consumer.receive() == ErrorMessage("leaving", "good-bye")
         assert await consumer.receive() is None
@@ -145,10 +152,8 @@ async def test_disconnect_sends_the_error_and_reports_nothing(tmp_path: Path) ->
 )
 async def test_rubbish_ends_its_own_session_only(tmp_path: Path, rubbish: bytes) -> None:
     async with daemon(tmp_path / "k") as here:
-        good = Consumer(here.path)
-        first = await here.attached()
-        bad = Consumer(here.path)
-        second = await here.attached()
+        good, first = await here.session()
+        bad, second = await here.session()
         await bad.send(rubbish)
         event = await here.next()
         assert isinstance(event, Disconnected)
@@ -166,8 +171,7 @@ async def test_rubbish_ends_its_own_session_only(tmp_path: Path, rubbish: bytes)
 
 async def test_slow_reader_gets_the_newest_state(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer = Consumer(here.path)
-        session = await here.attached()
+        consumer, session = await here.session()
         for epoch in range(1, 20001):
             here.sockets.send(session, state(epoch))
             here.sockets.send(session, Heartbeat())
@@ -204,8 +208,7 @@ async def test_consumer_that_asks_but_never_reads_is_held_back(tmp_path: Path) -
 
 async def test_consumer_with_too_much_to_read_is_cut_off(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer = Consumer(here.path)
-        session = await here.attached()
+        consumer, session = await here.session()
         for _ in range(20000):
             here.sockets.send(session, KeyResponse(KEY))
         assert await here.next() == Disconnected(session, "the consumer asks for more than it reads")
@@ -217,8 +220,8 @@ async def test_connections_are_limited(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
         consumers = []
         for _ in range(MAX_CONNECTIONS):
-            consumers.append(Consumer(here.path))
-            await here.attached()
+            consumer, _ = await here.session()
+            consumers.append(consumer)
         refused = Consumer(here.path)
         answer = await refused.receive()
         assert isinstance(answer, ErrorMessage)
@@ -227,16 +230,15 @@ async def test_connections_are_limited(tmp_path: Path) -> None:
         assert here.counters["connections_refused"] == 1
         consumers.pop().socket.close()
         assert isinstance(await here.next(), Disconnected)
-        consumers.append(Consumer(here.path))
-        await here.attached()
+        consumer, _ = await here.session()
+        consumers.append(consumer)
         for consumer in consumers:
             consumer.socket.close()
 
 
 async def test_stop_closes_sessions_and_removes_the_file(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer = Consumer(here.path)
-        await here.attached()
+        consumer, _ = await here.session()
         await here.sockets.stop()
         assert await consumer.receive() is None
         assert not here.path.exists()
@@ -252,8 +254,7 @@ async def test_file_has_mode_0660_or_is_open_when_users_are_named(tmp_path: Path
 
 async def test_missing_default_group_is_passed_over(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k", groups=("pskkey",)) as here:
-        Consumer(here.path)
-        await here.attached()
+        await here.session()
 
 
 def test_unknown_names_are_refused() -> None:
@@ -263,7 +264,14 @@ def test_unknown_names_are_refused() -> None:
         KeySocket(("no-such-user",), (), lambda _: None, Counter())
 
 
-CONNECT = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.recv(9999))"
+CONNECT = """
+import contextlib, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+with contextlib.suppress(BrokenPipeError):
+    s.send(bytes([1, 1, 0, 0]))
+print(s.recv(9999))
+"""
 
 
 async def connect_as(path: Path, groups: list[int]) -> bytes:

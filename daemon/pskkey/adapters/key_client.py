@@ -13,24 +13,31 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
+from pskkey.adapters.fair_turns import FairTurns
+from pskkey.adapters.paced_input import PacedInput
 from pskkey.adapters.session_renewal import Line, Lines
 from pskkey.adapters.tcp_errors import explain_connect_failure
 from pskkey.adapters.tcp_options import expect_small_messages
 from pskkey.adapters.tls_connection import CLOSE_TIMEOUT, TlsConnection
 from pskkey.adapters.tls_psk import client_context, explain_server_failure, require_psk
+from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.core.actions import Connect
 from pskkey.core.events import Connected, Disconnected, Event, Received, Session
 from pskkey.errors import HandshakeError, PskkeyError, Unreachable
 from pskkey.model import ErrorMessage, Join, Message
 from pskkey.psk import Psk, PskFile
-from pskkey.wire.packet import encode
+from pskkey.wire.packet import Door, PacketReader, Side, encode
 
 STAGGER = 0.1
 """Seconds that an attempt at one address of a peer may last before the next one is tried beside it."""
 
 RENEWAL_TIMEOUT = 5.0
 """Seconds that an attempt to open another connection for a session may last."""
+
+SESSION_RATE: Final = Rate(per_second=200.0, burst=400.0)
+"""Frames of one session. A master sends a GROUP of up to 128 frames, its changes ten times a second, and heartbeats."""
 
 _log = logging.getLogger("pskkey.client")
 
@@ -62,15 +69,19 @@ class KeyClient:
         emit: Callable[[Event], None],
         counters: Counter[str],
         is_ours: Callable[[str, int], bool] = lambda _address, _port: False,
+        turns: FairTurns | None = None,
     ) -> None:
+        """Messages are taken in `turns`, which all that has sessions may share."""
         self._psk = psk
         self._emit = emit
         self._counters = counters
         self._is_ours = is_ours
+        self._turns = turns or FairTurns()
         self._outbound: dict[Session, _Outbound] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: dict[TlsConnection, Session] = {}  # also those of attempts, and of sessions given up
         self._open: set[TlsConnection] = set()
+        self._inputs: dict[TlsConnection, PacedInput] = {}
         self._all_lost = asyncio.Event()
 
     def connect(self, action: Connect) -> None:
@@ -142,30 +153,27 @@ class KeyClient:
             return
         if line is None:
             outbound.lines.line = Line(connection, outbound.psk)
+        self._inputs[connection] = PacedInput(
+            PacketReader(Door.TLS, Side.CLIENT),
+            connection,
+            self._turns,
+            [TokenBucket(SESSION_RATE)],
+            lambda message: self._take(connection, session, message),
+            connection.refuse,
+        )
         self._counters["connects_ok"] += 1
         self._emit(Connected(session))
 
     def received(self, connection: TlsConnection, data: bytes) -> None:
-        """Bytes came from a server. Raises BadPacket when they break the protocol."""
-        session = self._connections[connection]
-        outbound = self._outbound.get(session)
-        line = outbound.lines.at(connection) if outbound is not None else None
-        if outbound is None or line is None:
-            return
-        for message in line.reader.receive_untrusted(data):
-            if session not in self._outbound or connection.ending:  # the last message ended the session or the line
-                return
-            if isinstance(message, ErrorMessage) and outbound.lines.can_spare(line):
-                self._go_on_without(session, outbound, line, f"{message.code}: {message.message}")
-                return
-            if line is outbound.lines.line:
-                outbound.lines.answered()
-            if line is not outbound.lines.candidate:  # there we have asked nothing yet
-                self._emit(Received(session, message))
+        """Bytes came from a server."""
+        if (paced := self._inputs.get(connection)) is not None:
+            paced.feed(data)
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
         """A connection is over."""
         session = self._connections.pop(connection)
+        if (paced := self._inputs.pop(connection, None)) is not None:
+            paced.finish()
         self._open.discard(connection)
         if not self._open:
             self._all_lost.set()
@@ -180,6 +188,19 @@ class KeyClient:
             self._go_on_without(session, outbound, line, told)
         else:
             self._end(session, told)
+
+    def _take(self, connection: TlsConnection, session: Session, message: Message) -> None:
+        outbound = self._outbound.get(session)
+        line = outbound.lines.at(connection) if outbound is not None else None
+        if outbound is None or line is None:  # an earlier message ended the session or the line
+            return
+        if isinstance(message, ErrorMessage) and outbound.lines.can_spare(line):
+            self._go_on_without(session, outbound, line, f"{message.code}: {message.message}")
+            return
+        if line is outbound.lines.line:
+            outbound.lines.answered()
+        if line is not outbound.lines.candidate:  # there we have asked nothing yet
+            self._emit(Received(session, message))
 
     def _go_on_without(self, session: Session, outbound: _Outbound, line: Line, why: str) -> None:
         if outbound.lines.drop(line, why):

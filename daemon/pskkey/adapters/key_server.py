@@ -1,16 +1,31 @@
-"""The daemon's key server: sessions of clients that come over TLS-PSK, as events and actions."""
+"""The daemon's key server: sessions of clients that come over TLS-PSK, as events and actions.
 
+Messages are taken at the pace of `paced_input`: a session at SESSION_RATE, and all sessions of one address together at
+the share that their places have.
+"""
+
+import asyncio
 import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Final
 
+from pskkey.adapters.fair_turns import FairTurns
+from pskkey.adapters.paced_input import PacedInput
 from pskkey.adapters.tls_connection import TlsConnection
 from pskkey.adapters.tls_listener import ServerLimits, TlsListener
+from pskkey.adapters.token_bucket import Rate, TokenBucket, TokenBuckets
 from pskkey.core.events import Accepted, Direction, Disconnected, Event, Received, Session
 from pskkey.model import ErrorMessage, Group, Join, Message
 from pskkey.psk import PskFile
 from pskkey.wire.packet import Door, PacketReader, Side, encode
+
+SESSION_RATE: Final = Rate(per_second=50.0, burst=100.0)
+"""Messages of one session. A member sends 20 heartbeats a second at the shortest interval that may be configured."""
+RATE_OF_PLACE: Final = Rate(per_second=8.0, burst=16.0)
+"""Messages of one address, for each connection that it may have. A member sends two heartbeats a second by default,
+and its JOIN, which takes five tokens."""
 
 _REFUSAL = ErrorMessage("busy", "the key server has no place for another connection from this address")
 _REMOVED = ErrorMessage("psk_removed", "the pre-shared key of this session is not accepted any more")
@@ -31,13 +46,17 @@ class KeyServer:
         limits: ServerLimits,
         emit: Callable[[Event], None],
         counters: Counter[str],
+        turns: FairTurns | None = None,
     ) -> None:
+        """Messages are taken in `turns`, which all that has sessions may share."""
         self._emit = emit
+        self._turns = turns or FairTurns()
+        self._of_address = TokenBuckets(_address_rate(limits))
         self._listener = TlsListener(psk, legacy_clients, limits, self, encode(_REFUSAL), counters)
         self._numbers = itertools.count(1)
         self._sessions: dict[TlsConnection, Session] = {}
         self._connections: dict[Session, TlsConnection] = {}
-        self._readers: dict[Session, PacketReader] = {}
+        self._inputs: dict[TlsConnection, PacedInput] = {}
         self._nodes: dict[TlsConnection, str] = {}
         # A GROUP goes to every member in turn, and is large: it is encoded once for all.
         self._last_group: tuple[Group, bytes] | None = None
@@ -66,6 +85,7 @@ class KeyServer:
     def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
         """Let this count from the next connection on."""
         self._listener.reconfigure(legacy_clients, limits)
+        self._of_address = TokenBuckets(_address_rate(limits))
 
     def psk_changed(self) -> None:
         """The PSK file is another now: end the sessions of those whose PSK was removed, with Disconnected events."""
@@ -97,30 +117,38 @@ class KeyServer:
         session = Session(Direction.INBOUND, next(self._numbers))
         self._sessions[connection] = session
         self._connections[session] = connection
-        self._readers[session] = PacketReader(Door.TLS, Side.SERVER)
+        now = asyncio.get_running_loop().time()
+        self._inputs[connection] = PacedInput(
+            PacketReader(Door.TLS, Side.SERVER),
+            connection,
+            self._turns,
+            [TokenBucket(SESSION_RATE), self._of_address.of(connection.address, now)],
+            lambda message: self._take(connection, session, message),
+            connection.refuse,
+        )
         _log.debug("Session %d from %s, identity %r", session.number, connection.address, connection.identity)
         self._emit(Accepted(session, connection.address))
 
     def received(self, connection: TlsConnection, data: bytes) -> None:
-        """Bytes came from a client. Raises BadPacket when they break the protocol."""
-        session = self._sessions.get(connection)
-        if session is None:
-            return
-        for message in self._readers[session].receive_untrusted(data):
-            if session not in self._connections:  # what the last message brought about ended the session
-                return
-            if isinstance(message, Join):
-                connection.limit_silence(None)
-                self._nodes[connection] = message.member.id
-            self._emit(Received(session, message))
+        """Bytes came from a client."""
+        if (paced := self._inputs.get(connection)) is not None:
+            paced.feed(data)
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
         """A client's connection is over."""
         session = self._sessions.get(connection)
         if session is None:
             return
-        self._forget(connection)
-        self._emit(Disconnected(session, f"the connection from {connection.address} ended: {reason}"))
+        self._inputs[connection].finish()
+        if session in self._connections:
+            self._forget(connection)
+            self._emit(Disconnected(session, f"the connection from {connection.address} ended: {reason}"))
+
+    def _take(self, connection: TlsConnection, session: Session, message: Message) -> None:
+        if isinstance(message, Join):
+            connection.limit_silence(None)
+            self._nodes[connection] = message.member.id
+        self._emit(Received(session, message))
 
     def _encoded(self, message: Message) -> bytes:
         if not isinstance(message, Group):
@@ -133,4 +161,9 @@ class KeyServer:
         session = self._sessions.pop(connection)
         self._nodes.pop(connection, None)
         del self._connections[session]
-        del self._readers[session]
+        self._inputs.pop(connection).close()
+
+
+def _address_rate(limits: ServerLimits) -> Rate:
+    places = limits.connections_per_address
+    return Rate(RATE_OF_PLACE.per_second * places, RATE_OF_PLACE.burst * places)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pskkey.adapters.tls_connection import TlsConnection
 from pskkey.errors import PskkeyError
 from pskkey.psk import Psk, PskFile
-from pskkey.wire.packet import Door, PacketReader, Side
 
 PAUSE = 2.5, 7.5
 """Seconds until the next attempt to renew a session, from and to: all members of a group begin at the same time."""
@@ -26,11 +25,10 @@ _log = logging.getLogger("pskkey.client")
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """A connection of a session, the PSK that it is made with, and what was read of its next message."""
+    """A connection of a session, and the PSK that it is made with."""
 
     connection: TlsConnection
     psk: Psk
-    reader: PacketReader = field(default_factory=lambda: PacketReader(Door.TLS, Side.CLIENT))
 
 
 @dataclass(slots=True, eq=False)

@@ -97,6 +97,21 @@ class TlsConnection(asyncio.Protocol):
             return
         self._transport.write(data)
 
+    def pause_reading(self) -> None:
+        """Take no more bytes until `resume_reading`: asyncio's TLS keeps 256 KiB of them, the kernel the rest."""
+        if self._transport is not None and not self.ending:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on after `pause_reading`."""
+        if self._transport is not None and not self.ending:
+            self._transport.resume_reading()
+
+    def refuse(self, error: BadPacket) -> None:
+        """End the connection at once, because the peer broke the protocol."""
+        self._broke_protocol = True
+        self.abort(f"it broke the protocol: {error}")
+
     def limit_silence(self, seconds: float | None) -> None:
         """End the connection when the peer says nothing for so long, from now on. None: however long it is silent."""
         self._silence_limit = seconds
@@ -136,8 +151,7 @@ class TlsConnection(asyncio.Protocol):
         try:
             self._owner.received(self, data)
         except BadPacket as error:
-            self._broke_protocol = True
-            self.abort(f"it broke the protocol: {error}")
+            self.refuse(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the socket is closed."""

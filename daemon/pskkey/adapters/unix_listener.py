@@ -15,6 +15,9 @@ from pskkey.adapters.local_access import LocalAccess
 from pskkey.errors import ConfigError
 
 _BACKLOG: Final = 128
+"""Connections that the kernel queues."""
+_ACCEPTED_PER_TURN: Final = 8
+"""Connections that are accepted in one turn of the event loop; each costs about 0.1 ms."""
 
 _log = logging.getLogger("pskkey.unix_listener")
 
@@ -48,7 +51,11 @@ class UnixListener:
         else:
             listening, self._inherited = inherited, Path(os.fsdecode(inherited.getsockname()))
             _tell_whom_its_unit_keeps_out(self._inherited, access)
-        self._server = await loop.create_unix_server(protocol, sock=listening, backlog=_BACKLOG, cleanup_socket=False)
+        # asyncio accepts as many in one turn as it lets the kernel queue, so the queue gets its length afterwards.
+        self._server = await loop.create_unix_server(
+            protocol, sock=listening, backlog=_ACCEPTED_PER_TURN, cleanup_socket=False
+        )
+        listening.listen(_BACKLOG)
 
     def permit(self, access: LocalAccess) -> None:
         """Give the socket file another mode and group, unless it was inherited: then they are those of its unit.

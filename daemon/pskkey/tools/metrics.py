@@ -77,6 +77,7 @@ COUNTERS: Final[dict[str, str]] = {
     "bad_packets": "Packets that broke the protocol.",
     "connections_dropped": "Connections given up to make room for newer ones.",
     "connections_refused": "Connections refused for want of room or of permission.",
+    "connections_silent": "Local connections closed because no message had come on them.",
     "connections_stalled": "Connections ended because the peer did not read.",
     "connects_failed": "Sessions with other nodes that could not be opened.",
     "connects_ok": "Sessions with other nodes that were opened.",

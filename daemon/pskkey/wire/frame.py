@@ -9,7 +9,7 @@ Layout (4 bytes, then the payload):
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -56,11 +56,11 @@ def encode_frame(type: int, payload: bytes) -> bytes:  # noqa: A002  the protoco
 
 
 class FrameReader:
-    """Cuts a byte stream into frames.
+    """Cuts a byte stream into frames, one at a time.
 
     `limits` names every type that is allowed on this stream and the largest payload of each, in bytes. A header that
-    announces anything else is refused before a byte of its payload is kept, so that the reader never holds more than
-    one header and the largest limit.
+    announces anything else is refused without waiting for its payload. So what is kept after `next_untrusted` has
+    returned None is less than one header and the largest limit.
     """
 
     def __init__(self, limits: Mapping[int, int]) -> None:
@@ -68,33 +68,49 @@ class FrameReader:
         self._pending = bytearray()
         self._error: str | None = None
 
-    def receive_untrusted(self, data: bytes) -> list[Frame]:
-        """Take the next bytes of the stream, in pieces of any size, and return the frames that they complete.
+    @property
+    def ready(self) -> bool:
+        """Whether `next_untrusted` has something to do: the next frame is whole, or is to be refused."""
+        if self._error is not None:
+            return True
+        if len(self._pending) < HEADER_SIZE:
+            return False
+        version, packet_type, size = _HEADER.unpack_from(self._pending)
+        limit = self._limits.get(packet_type, -1)
+        return bool(version != VERSION or size > limit or len(self._pending) >= HEADER_SIZE + size)
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes of the stream, in pieces of any size."""
+        if self._error is None:
+            self._pending += data
+
+    def next_untrusted(self) -> Frame | None:
+        """Return the next frame, None while it is not whole.
 
         Raises BadPacket when the stream breaks the protocol. It cannot be trusted from there on, so every later call
-        raises again; frames before the fault that came in the same piece are given up with it.
+        raises again.
         """
-        return list(self.each_untrusted(data))
-
-    def each_untrusted(self, data: bytes) -> Iterator[Frame]:
-        """Do as `receive_untrusted` does, but yield each frame before the header of the next one is judged."""
         if self._error is not None:
             raise BadPacket(self._error)
-        rest = memoryview(data)
-        while rest or self._pending:
-            wanted = HEADER_SIZE
-            if len(self._pending) >= HEADER_SIZE:
-                wanted += self._payload_size_untrusted()
-            missing = wanted - len(self._pending)
-            self._pending += rest[:missing]
-            rest = rest[missing:]
-            if len(self._pending) < wanted:
-                break
-            if wanted == HEADER_SIZE and self._payload_size_untrusted() > 0:
-                continue
-            frame = Frame(self._pending[1], bytes(self._pending[HEADER_SIZE:]))
-            self._pending.clear()
-            yield frame
+        if len(self._pending) < HEADER_SIZE:
+            return None
+        end = HEADER_SIZE + self._payload_size_untrusted()
+        if len(self._pending) < end:
+            return None
+        frame = Frame(self._pending[1], bytes(self._pending[HEADER_SIZE:end]))
+        del self._pending[:end]
+        return frame
+
+    def receive_untrusted(self, data: bytes) -> list[Frame]:
+        """Take the next bytes and return all frames that they complete.
+
+        Raises BadPacket as `next_untrusted` does; frames before the fault that came in the same piece are given up.
+        """
+        self.add(data)
+        frames: list[Frame] = []
+        while (frame := self.next_untrusted()) is not None:
+            frames.append(frame)
+        return frames
 
     def _payload_size_untrusted(self) -> int:
         version, packet_type, size = _HEADER.unpack_from(self._pending)

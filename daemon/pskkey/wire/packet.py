@@ -92,20 +92,43 @@ class PacketReader:
         self._roster = RosterReader()
         self._broken = False
 
-    def receive_untrusted(self, data: bytes) -> list[Message]:
-        """Take the next bytes, in pieces of any size, and return the messages that they complete.
+    @property
+    def ready(self) -> bool:
+        """Whether `next_untrusted` has something to do: the next frame is whole, or is to be refused."""
+        return self._broken or self._frames.ready
 
-        Raises BadPacket when the peer breaks the protocol. The connection is of no use from there on: every later call
-        raises again, and messages before the fault that came in the same piece are given up with it.
+    def add(self, data: bytes) -> None:
+        """Take the next bytes, in pieces of any size. They are decoded one frame at a time by `next_untrusted`."""
+        if not self._broken:
+            self._frames.add(data)
+
+    def next_untrusted(self) -> Message | None:
+        """Decode the next frame and return the message that it completes.
+
+        None: there is no whole frame, or it is not the last one of its message. Raises BadPacket when the peer breaks
+        the protocol. The connection is of no use from there on: every later call raises again.
         """
         if self._broken:
             raise BadPacket("the connection was given up after a bad packet")
         try:
-            decoded = [self._decode_untrusted(frame) for frame in self._frames.each_untrusted(data)]
+            frame = self._frames.next_untrusted()
+            return None if frame is None else self._decode_untrusted(frame)
         except BadPacket:
             self._broken = True
             raise
-        return [message for message in decoded if message is not None]
+
+    def receive_untrusted(self, data: bytes) -> list[Message]:
+        """Take the next bytes and return all messages that they complete.
+
+        Raises BadPacket as `next_untrusted` does; messages before the fault that came in the same piece are given up.
+        """
+        self.add(data)
+        messages: list[Message] = []
+        while self.ready:
+            message = self.next_untrusted()
+            if message is not None:
+                messages.append(message)
+        return messages
 
     def _decode_untrusted(self, frame: Frame) -> Message | None:
         packet_type = PacketType(frame.type)

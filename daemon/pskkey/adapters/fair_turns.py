@@ -1,0 +1,57 @@
+"""Shares the event loop between those who have work: a step each in rotation, for a bounded time in each turn."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+TURN_BUDGET: Final = 0.005
+"""Seconds of each turn of the event loop that the steps may take; the step that is being done is finished."""
+
+type Step = Callable[[], bool]
+"""Does a small piece of somebody's work and returns whether more of it can be done at once."""
+
+
+class FairTurns:
+    """Does the steps that are offered. `has_room` says whether what they make can be taken in now."""
+
+    def __init__(self, has_room: Callable[[], bool] = lambda: True) -> None:
+        self._has_room = has_room
+        self._queue: deque[Step] = deque()
+        self._spent = 0.0
+        self._next: asyncio.Handle | None = None
+
+    def offer(self, step: Step) -> None:
+        """Do a step: now, if this turn has time left and nobody waits, else in a later turn; then what it leaves."""
+        if self._queue or self._spent >= TURN_BUDGET or not self._has_room():
+            self._queue.append(step)
+            self._schedule()
+            return
+        try:
+            self._do(step)
+        finally:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._next = None
+        self._spent = 0.0
+        try:
+            while self._queue and self._spent < TURN_BUDGET and self._has_room():
+                self._do(self._queue.popleft())
+        finally:
+            # Also with nothing left to do: the next turn has a budget of its own.
+            if self._queue or self._spent:
+                self._schedule()
+
+    def _do(self, step: Step) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            if step():
+                self._queue.append(step)
+        finally:
+            self._spent += clock() - began
