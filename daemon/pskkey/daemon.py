@@ -9,15 +9,16 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from pskkey import __version__, logs
-from pskkey.adapters import control_socket, key_socket
+from pskkey.adapters import control_socket, key_socket, key_store, port_reservation
 from pskkey.adapters.control_socket import Asked, ControlSocket
 from pskkey.adapters.entropy import random_key
 from pskkey.adapters.fair_turns import FairTurns
 from pskkey.adapters.interfaces import Network
 from pskkey.adapters.key_client import KeyClient
+from pskkey.adapters.key_port import KeyPort
 from pskkey.adapters.key_server import KeyServer
 from pskkey.adapters.key_socket import KeySocket
-from pskkey.adapters.key_store import FD_NAME, open_key_store
+from pskkey.adapters.key_store import open_key_store
 from pskkey.adapters.mdns import Discovery
 from pskkey.adapters.process import raise_descriptor_limit
 from pskkey.adapters.systemd import Systemd, inherited
@@ -106,8 +107,8 @@ class Daemon:
         self._psk = psk
         self._counters = DatedCounter(_COUNTERS, boot_time)
         self._settings = _settings(config, config.network.addresses)
-        self._inherited = inherited(os.environ, FD_NAME)
-        self._store = open_key_store(os.environ, self._inherited.stored)
+        self._inherited = inherited(os.environ, (key_store.FD_NAME, port_reservation.FD_NAME))
+        self._store = open_key_store(os.environ, self._inherited.stored[key_store.FD_NAME])
         self._node = Node(self._settings, self._store.saved if self._store else None)
         self._driver = Driver(self._node)
         self._network = Network()
@@ -120,6 +121,8 @@ class Daemon:
         legacy = config.tls.legacy_clients
         turns = FairTurns(self._driver.has_room)
         self._key_server = KeyServer(self._current_psk, legacy, _limits(config), emit, self._counters, turns)
+        kept = self._inherited.stored[port_reservation.FD_NAME]
+        self._key_port = KeyPort(self._key_server, os.environ, kept, self._settings_changed, self._failed)
         self._key_client = KeyClient(self._current_psk, emit, self._counters, self._is_ours, turns)
         self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters, turns)
         self._control_socket = ControlSocket(
@@ -156,7 +159,7 @@ class Daemon:
         )
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises ConfigError when a socket cannot be had."""
+        """Serve until SIGTERM or SIGINT. Raises ConfigError when a Unix socket or an address cannot be had."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._driver.emit, StopRequested())
@@ -172,6 +175,7 @@ class Daemon:
             stack.push_async_callback(self._control_socket.stop)
             stack.push_async_callback(self._key_socket.stop)
             stack.push_async_callback(self._key_server.stop)
+            stack.push_async_callback(self._key_port.stop)
             stack.push_async_callback(self._key_client.stop)
             stack.push_async_callback(self._discovery.stop)
             stack.callback(self._driver.close)
@@ -179,8 +183,11 @@ class Daemon:
             stack.push_async_callback(self._reloader.stop)
             await self._key_socket.start(self._config.handoff.socket, sockets.get(KEYS_SOCKET))
             await self._control_socket.start(self._config.control.socket, sockets.get(CONTROL_SOCKET))
-            await self._key_server.start(network.addresses or _EVERYWHERE[network.ip], network.port)
+            await self._key_port.open(network.addresses or _EVERYWHERE[network.ip], network.port)
             self._network_changed(await self._discovery.start())
+            if (trouble := self._no_key_server()) is not None:
+                self._journal.tell(DaemonEvent.PORT_TAKEN, trouble)
+                self._settings_changed()
             self._driver.emit(Started())
             self._systemd.ready()
             self._reloader.start(self._failed)
@@ -204,20 +211,28 @@ class Daemon:
         self._key_server.reconfigure(config.tls.legacy_clients, _limits(config))
         self._key_socket.permit(inputs.handoff)
         self._control_socket.permit(inputs.control)
-        node = config.node
+        self._settings_changed()
+        self._key_client.psk_changed()
+        self._key_server.psk_changed()
+
+    def _settings_changed(self) -> None:
+        """Give the core what the operator has decided. A node that cannot be connected to is not eligible."""
+        config = self._config
         self._driver.emit(
             SettingsChanged(
                 node_name(config),
-                node.priority,
-                node.eligible,
+                config.node.priority,
+                config.node.eligible and self._key_port.trouble is None,
                 config.limits.members,
                 config.election.preempt,
                 _timing(config),
                 config.key.suite,
             )
         )
-        self._key_client.psk_changed()
-        self._key_server.psk_changed()
+
+    def _no_key_server(self) -> str | None:
+        trouble = self._key_port.trouble
+        return None if trouble is None else f"no key server, so this node cannot be master: {trouble}"
 
     def _network_changed(self, network: Network) -> None:
         self._network = network
@@ -242,7 +257,7 @@ class Daemon:
 
     def _is_ours(self, address: str, port: int) -> bool:
         """Whether our own key server listens there."""
-        if port != self._settings.me.port:
+        if self._key_port.trouble is not None or port != self._settings.me.port:
             return False
         return address in (self._config.network.addresses or self._network.addresses + self._network.left_out)
 
@@ -271,6 +286,7 @@ class Daemon:
 
     def _handled(self) -> None:
         trouble = "; the last reload failed, see the journal" if self._reloader.failed else ""
+        trouble += "; no key server, see the journal" if self._key_port.trouble is not None else ""
         self._systemd.status(sentence(self._node) + trouble)
         self._control_socket.status_changed()
 
@@ -282,6 +298,8 @@ class Daemon:
         """Return what is wrong at this moment and does not end the daemon, a sentence each."""
         chosen = self._config.network.interfaces
         warnings = [how_it_is_said(missing)] if (missing := missing_interfaces(chosen)) else []
+        if (trouble := self._no_key_server()) is not None:
+            warnings.append(trouble)
         if self._alone:
             warnings.append("no other node can be found: no interface that may be used has an address now")
         if self._reloader.failed:

@@ -27,6 +27,7 @@ class DaemonEvent(StrEnum):
     STARTED = "started"
     STOPPED = "stopped"
     START_FAILED = "start_failed"
+    PORT_TAKEN = "port_taken"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     RESTART_NEEDED = "restart_needed"
@@ -106,6 +107,11 @@ EVENTS: Final[Mapping[NoticeKind | DaemonEvent, Entry]] = {
     DaemonEvent.STOPPED: Entry("769bd86d1ded4cce9294c01f1c9e02d8", INFO, "The daemon ends as it was asked to"),
     DaemonEvent.START_FAILED: Entry(
         "3310d2061898494681ea0a99e1cb1374", ERROR, "The daemon cannot run with this configuration or on this machine"
+    ),
+    DaemonEvent.PORT_TAKEN: Entry(
+        "300cee5875fd4b85b1293b55c4326df1",
+        ERROR,
+        "Another program has the TCP port of the key server; this node cannot be master",
     ),
     DaemonEvent.RELOADED: Entry(
         "cd6851b6204b43878172751e8ec280f3", INFO, "Configuration and PSK file were read again and apply"

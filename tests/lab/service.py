@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import os
 import re
+import select
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,13 +42,12 @@ class Service(Daemon):
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """The names of what is in the descriptor store."""
-        return tuple(name for name, _ in self._stored)
+        """The names of what is in the descriptor store, sorted."""
+        return tuple(sorted(name for name, _ in self._stored))
 
-    @property
-    def descriptors_stored(self) -> tuple[int, ...]:
-        """Our own descriptors of what is in the store, in the same order."""
-        return tuple(fd for _, fd in self._stored)
+    def stored_as(self, name: str) -> tuple[int, ...]:
+        """Return our own descriptors of what is in the store under this name."""
+        return tuple(fd for stored, fd in self._stored if stored == name)
 
     def launch(self) -> Launch:
         """Return how it is started: with its sockets, what it has stored, and where to notify us."""
@@ -94,7 +94,7 @@ class Service(Daemon):
             if said.get("FDSTOREREMOVE") == "1":
                 self._remove(name)
             for fd in fds:
-                if said.get("FDSTORE") == "1":
+                if said.get("FDSTORE") == "1" and (said.get("FDPOLL") == "0" or not _hung_up(fd)):
                     self._store(name, fd)
                 else:
                     os.close(fd)
@@ -110,6 +110,13 @@ class Service(Daemon):
         for _, fd in [entry for entry in self._stored if entry[0] == name]:
             os.close(fd)
         self._stored = [entry for entry in self._stored if entry[0] != name]
+
+
+def _hung_up(fd: int) -> bool:
+    """Return whether systemd would drop a descriptor that it polls (sd_notify(3), FDPOLL=0)."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
 
 
 def _listen(path: Path) -> socket.socket:

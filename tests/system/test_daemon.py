@@ -132,13 +132,11 @@ async def test_it_takes_leave_when_it_is_asked_to_stop(loopback: Loopback) -> No
     assert "Traceback" not in daemon.log
 
 
-async def test_a_port_that_is_in_use_is_told(loopback: Loopback) -> None:
-    daemon = loopback.daemon("n1")
-    with socket.create_server((loopback.address(daemon), PORT)):
-        done = pskkeyd("--config", daemon.config)
+async def test_an_address_of_another_machine_ends_the_start(loopback: Loopback) -> None:
+    daemon = loopback.daemon("n1", {"network": {"addresses": ["192.0.2.1"]}})
+    done = pskkeyd("--config", daemon.config)
     assert done.returncode == 2
-    sentence = done.stderr.splitlines()[-1]
-    assert sentence.startswith(f"pskkeyd: port {PORT} of {loopback.address(daemon)} is in use")
+    assert done.stderr.splitlines()[-1].startswith("pskkeyd: 192.0.2.1 is not an address of this machine")
     assert "Traceback" not in done.stderr
     assert not daemon.keys_socket.exists()
     assert not daemon.control_socket.exists()

@@ -104,7 +104,7 @@ async def test_a_lone_daemon_goes_on_with_its_key_and_its_session_manager_does_n
     assert again["term"] > before["term"]
     assert again["sender_id"] == told[0].sender_id
     assert [key["epoch"] for key in again["keys"]] == [1]
-    assert daemon.stored == ("keystate",)
+    assert daemon.stored == ("keystate", "port")
 
 
 @pytest.mark.parametrize("role", ["client", "master"])
@@ -140,7 +140,7 @@ async def test_another_group_or_another_node_begins_anew(loopback: Loopback) -> 
     daemon.config.write_text(daemon.config.read_text().replace(daemon.id, "feedfacefeedface"))
     await start_again(daemon, signal.SIGKILL)
     assert key_of(await is_master(daemon)) != key_of(before)
-    assert daemon.stored == ("keystate",)
+    assert daemon.stored == ("keystate", "port")
 
 
 @pytest.mark.parametrize("damage", ["wiped", "flipped", "cannot be written", "read only", "not ours"])
@@ -156,7 +156,7 @@ async def test_a_store_that_is_damaged_is_told_and_not_used(loopback: Loopback, 
     after = await is_master(daemon)
     assert key_of(after) != key_of(before)
     assert ("beginning anew" in daemon.log[said:]) == (damage != "wiped")
-    assert daemon.stored == ("keystate",)
+    assert daemon.stored == ("keystate", "port")
     await start_again(daemon, signal.SIGKILL)
     assert key_of(await is_master(daemon)) == key_of(after), "the new one is kept"
 
@@ -193,7 +193,7 @@ async def test_what_another_version_stored_is_given_back(loopback: Loopback) -> 
     daemon.start()
     await is_master(daemon)
     assert "'novelty' that is no listening socket" in daemon.log
-    assert daemon.stored == ("keystate",)
+    assert daemon.stored == ("keystate", "port")
 
 
 async def test_a_service_without_a_store_says_that_nothing_is_kept(loopback: Loopback) -> None:
@@ -229,8 +229,8 @@ async def test_without_a_service_manager_nothing_is_kept(loopback: Loopback) -> 
 
 
 def stored_in(service: Service) -> int:
-    """Return the only descriptor in its store."""
-    (fd,) = service.descriptors_stored
+    """Return the descriptor of the key state in its store."""
+    (fd,) = service.stored_as("keystate")
     return fd
 
 

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pskkey.adapters.systemd import notify_with
+from pskkey.adapters.systemd import keeps_descriptors, store
 from pskkey.errors import BadPacket
 from pskkey.model import SavedState
 from pskkey.wire.saved import MAX_SAVED_SIZE, decode_saved_untrusted, encode_saved
@@ -77,20 +77,18 @@ def open_key_store(environ: Mapping[str, str], inherited: Sequence[int]) -> KeyS
     """
     if not environ.get("NOTIFY_SOCKET"):
         return None
-    if environ.get("FDSTORE", "0") == "0":
+    if not keeps_descriptors(environ):
         _log.info("a restart does not keep the keys: FileDescriptorStoreMax= of the service is 0")
         return None
-    stores = [store for fd in inherited if (store := _read(fd)) is not None]
+    stores = [found for fd in inherited if (found := _read(fd)) is not None]
     if stores:
-        *older, newest = sorted(stores, key=lambda store: store.generation)
-        for store in older:
-            store.close()
+        *older, newest = sorted(stores, key=lambda found: found.generation)
+        for one in older:
+            one.close()
         return newest
     fd = _create()
     try:
-        if inherited:
-            notify_with(f"FDSTOREREMOVE=1\nFDNAME={FD_NAME}")
-        notify_with(f"FDSTORE=1\nFDNAME={FD_NAME}", fd)
+        store(FD_NAME, fd)
     except OSError as error:
         os.close(fd)
         _log.warning("a restart will not keep the keys: the service manager did not take their store: %s", error)

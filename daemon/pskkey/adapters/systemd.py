@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -115,25 +115,26 @@ class Inherited:
 
     sockets: Mapping[str, socket.socket]
     """By `FileDescriptorName=` of the socket unit."""
-    stored: Sequence[int]
-    """The descriptors that were stored under `stored_as`."""
+    stored: Mapping[str, Sequence[int]]
+    """The descriptors that an earlier process stored, by name; each name of `stored_as` is there."""
 
 
-def inherited(environ: Mapping[str, str], stored_as: str) -> Inherited:
-    """Take over what systemd passed (sd_listen_fds(3)); to be called once.
+def inherited(environ: Mapping[str, str], stored_as: Collection[str]) -> Inherited:
+    """Take over what systemd passed (sd_listen_fds(3)); to be called once. We store under the names `stored_as`.
 
     What we have no use for, another version of us may have stored. It is closed and given back for good.
     """
     if environ.get("LISTEN_PID") != str(os.getpid()):
-        return Inherited({}, ())
+        return Inherited({}, dict.fromkeys(stored_as, ()))
     count = int(environ.get("LISTEN_FDS", "0"))
     names = environ.get("LISTEN_FDNAMES", "").split(":")
-    sockets, stored = {}, []
+    sockets: dict[str, socket.socket] = {}
+    stored: dict[str, list[int]] = {name: [] for name in stored_as}
     for number, name in zip(range(count), names, strict=False):
         fd = LISTEN_FDS_START + number
         os.set_inheritable(fd, False)
-        if name == stored_as:
-            stored.append(fd)
+        if name in stored:
+            stored[name].append(fd)
         elif (listening := _listening_socket(fd)) is not None:
             sockets[name] = listening
         else:
@@ -142,6 +143,21 @@ def inherited(environ: Mapping[str, str], stored_as: str) -> Inherited:
                 notify_with(f"FDSTOREREMOVE=1\nFDNAME={name}")
             os.close(fd)
     return Inherited(sockets, stored)
+
+
+def keeps_descriptors(environ: Mapping[str, str]) -> bool:
+    """Return whether there is a service manager with a descriptor store for us (systemd.exec(5), $FDSTORE)."""
+    return bool(environ.get("NOTIFY_SOCKET")) and environ.get("FDSTORE", "0") != "0"
+
+
+def store(name: str, *fds: int) -> None:
+    """Have the service manager keep these descriptors under `name`, and none that it kept there before.
+
+    Without FDPOLL=0 it would drop at once a socket that is bound and neither connected nor listening.
+    Waits for at most twice ANSWER_WITHIN. Raises OSError when it cannot be reached or has no room for the messages.
+    """
+    notify_with(f"FDSTOREREMOVE=1\nFDNAME={name}")
+    notify_with(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", *fds)
 
 
 def notify_with(message: str, *fds: int) -> None:
