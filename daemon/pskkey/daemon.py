@@ -71,6 +71,7 @@ def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
         version=__version__,
         nonce=secrets.token_urlsafe(6),
         max_members=config.limits.members,
+        members_per_address=config.limits.connections_per_address,
         preempt=config.election.preempt,
         timing=_timing(config),
         suite=config.key.suite,
@@ -227,6 +228,7 @@ class Daemon:
                 config.election.preempt,
                 _timing(config),
                 config.key.suite,
+                config.limits.connections_per_address,
             )
         )
 

@@ -107,10 +107,10 @@ class Door:
         """Receive messages on a session."""
         return [a for one in messages for a in self.give(Received(session, one))]
 
-    def accept(self, number: int, message: Message) -> list[Action]:
-        """Accept a client's session that begins with `message`."""
+    def accept(self, number: int, message: Message, address: str | None = None) -> list[Action]:
+        """Accept a client's session that begins with `message`, from an address of its own unless one is given."""
         session = Session(Direction.INBOUND, number)
-        return self.give(Accepted(session, f"10.0.0.{number}")) + self.receive(session, message)
+        return self.give(Accepted(session, address or f"10.0.0.{number}")) + self.receive(session, message)
 
     def become_client(self, *others: str, master: str = "11111111", term: int = 1) -> Session:
         """Join a master that serves us and `others`."""

@@ -117,6 +117,7 @@ class SettingsChanged:
     preempt: bool
     timing: Timing
     suite: Suite | None = None
+    members_per_address: int = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ over, so its lease is blocked too. Only nodes with a session manager that sends 
 not be remembered.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from pskkey.model import SENDER_IDS, Member
@@ -120,6 +120,11 @@ class Leases:
             elif not lease.left_in & live:
                 del self._by_node[node]
         self._count()
+
+    @property
+    def nodes(self) -> Set[str]:
+        """The nodes that have a lease, those among them that left."""
+        return self._by_node.keys()
 
     def in_use(self) -> frozenset[int]:
         """Return every id from which records may come."""

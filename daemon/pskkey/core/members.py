@@ -6,24 +6,16 @@ term. A joiner is told at once.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pskkey.core import rank
 from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
+from pskkey.core.admission import Admission, Joined
 from pskkey.core.events import Session
 from pskkey.core.grants import Grants
 from pskkey.core.keyring import Keyring
 from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
-
-
-@dataclass(slots=True)
-class _Joined:
-    session: Session
-    member: Member
-    join: Join
-    since: float
-    deadline: float
 
 
 class Members:
@@ -33,7 +25,8 @@ class Members:
         self._settings = settings
         self._keyring = keyring
         self._out = out
-        self._joined: dict[Session, _Joined] = {}
+        self._joined: dict[Session, Joined] = {}
+        self._admission = Admission(settings)
         self._ids: frozenset[str] | None = None
         """The ids of the joined, until somebody comes or goes: they are asked for at each event."""
         self._silent_at = float("inf")
@@ -199,11 +192,13 @@ class Members:
 
     def refuses(self, session: Session, join: Join, address: str, now: float) -> bool:
         """Tell whether a joiner is refused, after telling it why."""
-        refusal = self._refusal(session, join, now)
+        leased = self._grants.leases.nodes
+        refusal = self._admission.refusal(session, join, address, self._joined, self._awaited, leased, now)
         if refusal is None:
             return False
         text = f"refused {join.member.name} at {address}: {refusal.message}"
-        kind = NoticeKind.DUPLICATE_ID if refusal.code == "duplicate_id" else NoticeKind.MEMBER_REFUSED
+        kinds = {"duplicate_id": NoticeKind.DUPLICATE_ID, "protocol": NoticeKind.PROTOCOL_ERROR}
+        kind = kinds.get(refusal.code, NoticeKind.MEMBER_REFUSED)
         self._out.append(Notice(kind, text, {"peer": join.member.id}))
         self._out.append(Disconnect(session, refusal))
         return True
@@ -215,6 +210,7 @@ class Members:
             del self._joined[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
+        self._admission.admit(join.member.id, address, self.ids | self._awaited | self._grants.leases.nodes)
         self._grants.to_joiner(join)
         for held in join.held:
             if held.send:
@@ -224,7 +220,7 @@ class Members:
         if said_before is not None:
             member, since = replace(member, acked_epoch=said_before.member.acked_epoch), said_before.since
         deadline = now + self._settings.timing.dead_after
-        self._joined[session] = _Joined(session, member, join, since, deadline)
+        self._joined[session] = Joined(session, member, join, since, deadline)
         self._ids = None
         self._silent_at = min(self._silent_at, deadline)
         self._awaited.discard(member.id)
@@ -235,23 +231,6 @@ class Members:
                 self._out.append(Notice(NoticeKind.MEMBER_JOINED, text, {"peer": join.member.id, "address": address}))
             self._out.append(Send(session, self.group()))
             self._out.append(Send(session, self._key_state(join.member.id)))
-
-    def _refusal(self, session: Session, join: Join, now: float) -> ErrorMessage | None:
-        if join.group != self._settings.group:
-            return ErrorMessage("wrong_group", f"this is group {self._settings.group!r}, not {join.group!r}")
-        if join.member.id == self._settings.me.id:
-            return ErrorMessage("duplicate_id", f"node id {join.member.id} is the master's own; set [node] id on one")
-        for other in self._joined.values():
-            if other.member.id == join.member.id and other.session != session and other.join.instance != join.instance:
-                alive = now < other.deadline - self._settings.timing.dead_after / 2
-                if alive:
-                    text = f"node id {join.member.id} is in use by {other.member.name}, alive; set [node] id on one"
-                    return ErrorMessage("duplicate_id", text)
-        # Its former session makes way for this one, and those who are to come over have their places.
-        others = (self.ids | self._awaited) - {join.member.id}
-        if session not in self._joined and len(others) + 1 >= self._settings.max_members:
-            return ErrorMessage("group_full", f"the group has {self.count} members, its limit (limits.members)")
-        return None
 
     def heard(self, session: Session, now: float) -> None:
         """Any message came from a member: it lives."""

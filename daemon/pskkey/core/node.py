@@ -204,7 +204,9 @@ class Node:
             self.keyring.follow_tick(now)
 
     def _change_settings(self, changed: SettingsChanged, now: float) -> None:
-        self._settings.change(changed.max_members, changed.preempt, changed.timing, changed.suite)
+        self._settings.change(
+            changed.max_members, changed.members_per_address, changed.preempt, changed.timing, changed.suite
+        )
         me = replace(self._settings.me, name=changed.name, priority=changed.priority, eligible=changed.eligible)
         self._change_me(me, now)
         if not me.eligible:

@@ -57,6 +57,7 @@ class Settings:
     version: str
     nonce: str
     max_members: int = 1024
+    members_per_address: int = 64
     preempt: bool = False
     timing: Timing = field(default_factory=Timing)
     suite: Suite | None = None
@@ -64,8 +65,11 @@ class Settings:
     def __post_init__(self) -> None:
         self.timing = replace(self.timing)
 
-    def change(self, max_members: int, preempt: bool, timing: Timing, suite: Suite | None) -> None:
+    def change(
+        self, max_members: int, members_per_address: int, preempt: bool, timing: Timing, suite: Suite | None
+    ) -> None:
         """Take this from now on."""
-        self.max_members, self.preempt, self.suite = max_members, preempt, suite
+        self.max_members, self.members_per_address = max_members, members_per_address
+        self.preempt, self.suite = preempt, suite
         for time in fields(Timing):
             setattr(self.timing, time.name, getattr(timing, time.name))

@@ -1,0 +1,114 @@
+"""Whom a master takes as a member: one session is one node, and one address has its share and no more."""
+
+from dataclasses import replace
+
+import pytest
+
+from pskkey.core.actions import Action, NoticeKind
+from pskkey.core.events import Direction, Disconnected, RekeyRequested, Session, SettingsChanged
+from pskkey.core.settings import Settings, Timing
+from pskkey.model import Group, Join, KeyAck, KeyNewReason, KeyState
+from tests.core.door import ME, Door, join, member, notices, refusal, sent
+
+INSIDER = "10.0.9.9"
+LIMIT = Settings("g", member(ME), "i0", "t").members_per_address
+
+
+def sender(number: int) -> Join:
+    """Return the JOIN of a node that sends."""
+    return replace(join(f"{number:08x}"), sender=True)
+
+
+def leave(door: Door, number: int) -> None:
+    """End a session as a peer does that closes its connection."""
+    door.give(Disconnected(Session(Direction.INBOUND, number), "closed"))
+
+
+def ids_in_use(door: Door) -> int:
+    """Return how many sender ids are in use."""
+    return len(door.node.key_state().senders)
+
+
+def text_of(actions: list[Action]) -> str:
+    """Return the sentence that the operator reads of a refused member."""
+    (text,) = notices(NoticeKind.MEMBER_REFUSED, actions)
+    return text
+
+
+@pytest.mark.parametrize("other", [join("22222222"), join("11111111", instance="i2")], ids=["node", "incarnation"])
+def test_a_session_stays_with_the_node_of_its_first_join(other: Join) -> None:
+    door = Door().start().become_master()
+    first = replace(join("11111111"), sender=True)
+    door.accept(1, first)
+    actions = door.receive(Session(Direction.INBOUND, 1), replace(other, sender=True))
+    assert refusal(actions) == "protocol"
+    assert len(notices(NoticeKind.PROTOCOL_ERROR, actions)) == 1
+    (group,) = sent(Group, door.accept(2, join("33333333")))
+    assert {m.id for m in group.members} == {ME, "33333333"}
+    assert ids_in_use(door) == 1, "that of the node that was there"
+
+
+def test_a_session_may_change_the_rest_of_its_join() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join("11111111"))
+    said = join("11111111")
+    changed = replace(said, member=replace(said.member, name="other", priority=7), sender=True)
+    assert refusal(door.receive(Session(Direction.INBOUND, 1), changed)) is None
+    (group,) = sent(Group, door.accept(2, join("33333333")))
+    assert {(m.name, m.priority) for m in group.members} >= {("other", 7)}
+
+
+def test_one_address_has_its_share_of_the_sender_ids_also_of_those_whose_nodes_left() -> None:
+    door = Door().start().become_master()
+    for number in range(1, LIMIT + 1):
+        assert refusal(door.accept(number, sender(number), INSIDER)) is None
+        leave(door, number)
+    door.wait(60.0)
+    assert ids_in_use(door) == LIMIT
+    refused = door.accept(1000, sender(1000), INSIDER)
+    assert refusal(refused) == "group_full"
+    assert f"{LIMIT} nodes from {INSIDER} are members or have sender ids" in text_of(refused)
+    assert refusal(door.accept(1001, sender(1), INSIDER)) is None, "a node that comes back has its lease"
+    (state,) = sent(KeyState, door.accept(1002, sender(1002), "10.0.9.10"))
+    assert state.sender_id is not None, "another host has its own share"
+    assert ids_in_use(door) == LIMIT + 1
+
+
+def test_a_renewed_key_frees_the_ids_of_those_that_left() -> None:
+    door = Door().start().become_master()
+    for number in range(1, LIMIT + 1):
+        door.accept(number, sender(number), INSIDER)
+        leave(door, number)
+    door.wait(5.0)
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    door.wait(30.0)
+    assert ids_in_use(door) == 0
+    assert refusal(door.accept(1000, sender(1000), INSIDER)) is None
+
+
+def test_one_address_has_its_share_of_the_places_and_a_member_that_left_is_soon_forgotten() -> None:
+    door = Door().start().become_master()
+    door.wait(3.0)  # a new master awaits its former group for longer
+    for number in range(1, LIMIT + 1):
+        assert refusal(door.accept(number, join(f"{number:08x}"), INSIDER)) is None
+        door.receive(Session(Direction.INBOUND, number), KeyAck(1))
+    assert refusal(door.accept(1000, join("aaaaaaaa"), INSIDER)) == "group_full"
+    leave(door, 1)
+    assert refusal(door.accept(1001, join("aaaaaaaa"), INSIDER)) == "group_full", "it may be back in a moment"
+    assert refusal(door.accept(1002, join(f"{1:08x}"), INSIDER)) is None
+    leave(door, 1002)
+    door.wait(1.0)
+    assert refusal(door.accept(1003, join("aaaaaaaa"), INSIDER)) is None
+
+
+def test_a_lower_limit_ends_no_session_and_a_member_counts_for_the_address_that_it_came_from_last() -> None:
+    door = Door().start().become_master()
+    for number in (1, 2, 3):
+        door.accept(number, join(f"{number}" * 8), INSIDER)
+    changed = SettingsChanged("n5", 100, eligible=True, max_members=1024, preempt=False, timing=Timing())
+    door.give(replace(changed, members_per_address=2))
+    assert refusal(door.receive(Session(Direction.INBOUND, 1), replace(join("11111111"), sender=True))) is None
+    assert refusal(door.accept(4, join("44444444"), INSIDER)) == "group_full"
+    for number in (1, 2):
+        assert refusal(door.accept(10 + number, join(f"{number}" * 8), f"10.0.8.{number}")) is None
+    assert refusal(door.accept(5, join("44444444"), INSIDER)) is None
