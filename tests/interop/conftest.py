@@ -1,6 +1,5 @@
 """Daemons on loopback, and the C programs."""
 
-import asyncio
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -8,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pskkey import AsyncKeyWatcher, Suite
+from pskkey import Suite
 from pskkey.psk import generate_psk_line
 from tests.interop.c_program import compile_c
-from tests.interop.members import INTERFACE, Place, StartDaemons
+from tests.interop.members import INTERFACE, Place, StartDaemons, one_key
 from tests.lab.daemon import Daemon
 
 RETIRE_AFTER = 1.5
@@ -58,24 +57,10 @@ def start_daemons(unused_tcp_port: int) -> Iterator[StartDaemons]:
                 daemons.append(Daemon(directory / f"n{number + 1}", tables))
                 daemons[-1].start()
                 if number == 0:
-                    await have_one_key(daemons)
-            await have_one_key(daemons)
+                    await one_key(daemons)
+            await one_key(daemons)
             return daemons
 
         yield start
         for daemon in daemons:
             daemon.destroy()
-
-
-async def have_one_key(daemons: list[Daemon], within: float = 10.0) -> None:
-    """Wait until all have the same one key."""
-    async with asyncio.timeout(within):
-        while True:
-            keys = set()
-            for daemon in daemons:
-                async with AsyncKeyWatcher(daemon.keys_socket) as watcher:
-                    state = await watcher.wait()
-                    keys.add(tuple((entry.epoch, entry.key.fingerprint) for entry in state.entries))
-            if len(keys) == 1 and len(keys.pop()) == 1:
-                return
-            await asyncio.sleep(0.05)

@@ -13,7 +13,10 @@
  * [4] wolfSSL must see nothing but whole application data records of its own epoch, and anybody can send something else
  *     to a group. A body shorter than its MAC or tag makes it read nothing more, for ever; so does an alert. A wrong
  *     version number makes it (5.5.4) send an alert, to all. A wrong length costs the next record.
- * [5] Never call wolfSSL_shutdown: its close_notify would end the sessions of all receivers.
+ * [5] A program that begins has empty replay windows, and a stranger may have recorded what was sent before. So it does
+ *     not receive with an earlier key: one that the first KEY_STATE lists and that is not marked unused. It asks for a
+ *     new key, and it may send with the earlier one until that comes.
+ * [6] Never call wolfSSL_shutdown: its close_notify would end the sessions of all receivers.
  */
 #include "group_keys.h"
 
@@ -27,7 +30,7 @@
  * Entry: epoch u16 | suite[2] | flags u8 | reserved[3] | pms[64] | server_random[32] | client_random[32].
  * Record: type u8 | version[2] | epoch u16 | sender_id u8 | sequence u40 | length u16 | body.
  * Numbers are big-endian. */
-enum { STATE_SIZE = 36, ENTRY_SIZE = 136, MAX_KEYS = 3, LEASED = 1, SEND = 1 };
+enum { STATE_SIZE = 36, ENTRY_SIZE = 136, MAX_KEYS = 3, LEASED = 1, SEND = 1, UNUSED = 4 };
 enum { SUITE = 2, FLAGS = 4, PMS = 8, PMS_SIZE = 64, SERVER_RANDOM = 72, CLIENT_RANDOM = 104, RANDOMS_SIZE = 64 };
 enum { RECORD_HEAD = 13, APPLICATION_DATA = 23, RECORD_EPOCH = 3, RECORD_SENDER = 5, RECORD_LENGTH = 11 };
 enum { PEERS_EACH = 86, READERS = 3, PLACES = 2 * MAX_KEYS, SPENT_KEYS = 64 };
@@ -40,6 +43,7 @@ struct key {
     uint8_t randoms[RANDOMS_SIZE]; /* no secret, and they tell keys of the same epoch apart */
     unsigned seal_size;            /* of the MAC or tag at the end of a record */
     bool listed;
+    bool earlier; /* others may have sent with it before this program began [5] */
     WOLFSSL *readers[READERS];
     WOLFSSL *writer; /* made when we are first told to send with this key */
     unsigned writer_id;
@@ -49,6 +53,7 @@ struct key {
 static WOLFSSL_CTX *context;
 static struct key keys[PLACES]; /* those that come, and those that go */
 static struct key *sending;
+static bool has_begun; /* a key state came [5] */
 static uint8_t spent[SPENT_KEYS][RANDOMS_SIZE]; /* dropped keys that were sent with [2] */
 static unsigned spent_count;
 
@@ -116,7 +121,7 @@ static WOLFSSL *new_object(const uint8_t *entry, unsigned member_id, unsigned fi
     return ssl;
 }
 
-/* Forget a key. Freeing a WOLFSSL also wipes what it holds. No wolfSSL_shutdown [5]. */
+/* Forget a key. Freeing a WOLFSSL also wipes what it holds. No wolfSSL_shutdown [6]. */
 static void drop(struct key *key) {
     if (key->epoch != 0)
         printf("epoch %u: dropped, sent %llu with it\n", key->epoch, (unsigned long long)key->sent);
@@ -151,7 +156,8 @@ static struct key *install(const uint8_t *entry) {
     key->epoch = number16(entry);
     key->seal_size = entry[SUITE] == 0x00 ? 32 : 16; /* 00FE: HMAC-SHA256; CCAB: Poly1305 */
     memcpy(key->randoms, entry + SERVER_RANDOM, RANDOMS_SIZE);
-    printf("epoch %u: installed for reception\n", key->epoch);
+    key->earlier = !has_begun && (entry[FLAGS] & UNUSED) == 0;
+    printf("epoch %u: installed%s\n", key->epoch, key->earlier ? "" : " for reception");
     return key;
 }
 
@@ -187,7 +193,8 @@ bool group_keys_take_state(const uint8_t *state, size_t size, void (*installed)(
         if (key == NULL && (key = install(entry)) == NULL)
             continue;
         key->listed = true;
-        installed(key->epoch);
+        if (!key->earlier)
+            installed(key->epoch);
         if ((entry[FLAGS] & SEND) == 0 || (state[1] & LEASED) == 0)
             continue;
         if (can_send(key, entry, state[0]))
@@ -202,7 +209,28 @@ bool group_keys_take_state(const uint8_t *state, size_t size, void (*installed)(
     for (struct key *key = keys; key < keys + PLACES; key++)
         if (key->epoch != 0 && !key->listed)
             drop(key);
+    has_begun = true;
     return numbers_known;
+}
+
+bool group_keys_are_earlier(void) {
+    bool any = false;
+    for (struct key *key = keys; key < keys + PLACES; key++) {
+        if (key->epoch != 0 && !key->earlier)
+            return false;
+        any |= key->epoch != 0;
+    }
+    return any;
+}
+
+void group_keys_receive_earlier(void (*installed)(unsigned epoch)) {
+    for (struct key *key = keys; key < keys + PLACES; key++) {
+        if (key->epoch == 0 || !key->earlier)
+            continue;
+        key->earlier = false;
+        printf("epoch %u: installed for reception, for want of a new key\n", key->epoch);
+        installed(key->epoch);
+    }
 }
 
 size_t group_keys_seal(const void *plaintext, size_t size, uint8_t datagram[GROUP_MAX_DATAGRAM], bool *worn) {
@@ -229,8 +257,8 @@ int group_keys_open(const uint8_t *datagram, size_t size, uint8_t plaintext[GROU
     if (key == keys + PLACES || size < RECORD_HEAD + key->seal_size)
         return -1; /* [4] */
     *sender = datagram[RECORD_SENDER];
-    if (key->writer != NULL && key->writer_id == *sender)
-        return 0;
+    if (key->earlier || (key->writer != NULL && key->writer_id == *sender))
+        return 0; /* [5] */
     incoming = datagram;
     incoming_size = size;
     int length = wolfSSL_mcast_read(key->readers[*sender / PEERS_EACH], NULL, plaintext, GROUP_MAX_DATAGRAM);

@@ -17,12 +17,19 @@ bool group_keys_start(void);
  * one (KEY_NEW, sender restarted). */
 bool group_keys_take_state(const uint8_t *state, size_t size, void (*installed)(unsigned epoch));
 
+/* True while every key that we hold may have been sent with before this program began: nothing is received. Ask for a
+ * new key (KEY_NEW, receiver began). */
+bool group_keys_are_earlier(void);
+
+/* Receive with those keys too, when no new one comes. Calls `installed` for each. */
+void group_keys_receive_earlier(void (*installed)(unsigned epoch));
+
 /* Make the datagram that carries `size` bytes (at most GROUP_MAX_PLAINTEXT) to the group; returns its size, or 0 when
  * we may not send now. The key should be replaced soon (KEY_NEW) when `*worn` is set. */
 size_t group_keys_seal(const void *plaintext, size_t size, uint8_t datagram[GROUP_MAX_DATAGRAM], bool *worn);
 
 /* Read a datagram from the network. Returns the size of the plaintext and who sent it, 0 for a datagram of our own
- * that multicast loopback has brought back, or -1 when it is refused: replayed, not authentic, of an epoch that is not
+ * that multicast loopback has brought back or one from before we began, or -1 when it is refused: replayed, not authentic, of an epoch that is not
  * held, or no record at all. */
 int group_keys_open(const uint8_t *datagram, size_t size, uint8_t plaintext[GROUP_MAX_DATAGRAM], unsigned *sender);
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, Self
 
-from pskkey import Suite
+from pskkey import AsyncKeyWatcher, Suite
 from pskkey.mcast import CannotSend, JoinedGroup, MulticastEndpoint, join
 from tests.lab.daemon import Daemon
 
@@ -82,6 +82,11 @@ class CMember:
         except TimeoutError:
             raise AssertionError(f"{lines} was not said, but {self.lines}") from None
 
+    def hears_with(self, epoch: int) -> bool:
+        """Whether it sends with the key of `epoch` and receives with it."""
+        begins = f"epoch {epoch}: sending as sender "
+        return f"epoch {epoch}: installed for reception" in self.lines and any(x.startswith(begins) for x in self.lines)
+
     async def stop(self) -> Tally:
         """End it as systemd would; return what it counted."""
         self._process.send_signal(signal.SIGTERM)
@@ -144,6 +149,10 @@ class PythonMember:
                 for task in running:
                     task.cancel()
 
+    def hears_with(self, epoch: int) -> bool:
+        """Whether it sends with the key of `epoch` and receives with it."""
+        return self.session.send_epoch == epoch and epoch in self.session.epochs
+
     @property
     def heard(self) -> int:
         """How many datagrams it has received of all others together."""
@@ -182,6 +191,33 @@ class PythonMember:
                 assert number >= following
                 self.tally.lost[message.sender_id] += number - following
             self._heard[message.sender_id] = run, number + 1
+
+
+async def one_key(daemons: Sequence[Daemon], within: float = 10.0) -> int:
+    """Wait until all daemons have the same one key; return its epoch."""
+    async with asyncio.timeout(within):
+        while True:
+            keys = set()
+            for daemon in daemons:
+                async with AsyncKeyWatcher(daemon.keys_socket) as watcher:
+                    state = await watcher.wait()
+                    keys.add(tuple((entry.epoch, entry.key.fingerprint) for entry in state.entries))
+            if len(keys) == 1 and len(only := keys.pop()) == 1:
+                return only[0][0]
+            await asyncio.sleep(0.05)
+
+
+async def settled(daemons: Sequence[Daemon], members: Sequence[CMember | PythonMember], within: float = 20.0) -> int:
+    """Wait until all members send and receive with one key, and no other one is on its way; return its epoch.
+
+    Each that begins has the group rekey, for it receives with no key from before.
+    """
+    async with asyncio.timeout(within):
+        while True:
+            epoch = await one_key(daemons, within)
+            if all(member.hears_with(epoch) for member in members):
+                return epoch
+            await asyncio.sleep(0.05)
 
 
 class Header(NamedTuple):

@@ -29,13 +29,15 @@
 /* A packet on keys.sock: version u8 = 1 | type u8 | size u16, big-endian | payload */
 enum { KEY_WATCH = 2, KEY_STATE = 3, KEY_ACK = 4, KEY_NEW = 5, ERROR = 31 };
 enum { PACKET_HEAD = 4, MAX_PACKET = PACKET_HEAD + 8192, WATCH_SIZE = 9 };
-enum { WILL_SEND = 1, SEQUENCE_HIGH_WATER = 2, SENDER_RESTARTED = 3 };
+enum { WILL_SEND = 1, SEQUENCE_HIGH_WATER = 2, SENDER_RESTARTED = 3, RECEIVER_BEGAN = 4 };
 enum { DENIED = 4 };    /* exit code, as that of pskkeyctl */
 enum { AT_ONCE = 256 }; /* datagrams, before something else has its turn */
 
 #define SECOND INT64_C(1000000000)
 #define FIRST_DELAY (SECOND / 40) /* before the daemon is tried again: doubled each time */
 #define LAST_DELAY (SECOND / 5)   /* no longer: a daemon that has just started waits for us, but not long */
+#define ASKS_EVERY (2 * SECOND)   /* for a new key, while there is none to receive with */
+#define HEARS_WITHIN (10 * SECOND) /* after the first key: then we receive with what there is */
 
 struct sender { /* what came from one sender id */
     uint64_t run, next, received, lost;
@@ -124,6 +126,21 @@ static bool take_packet(uint8_t type, const uint8_t *payload, size_t size) {
         denied("the daemon does not let us in");
     was_let_in |= type == KEY_STATE;
     return type == KEY_STATE;
+}
+
+/* We receive from the next key on, and with the one in use if none comes. */
+static void come_to_hear(void) {
+    static int64_t begin, next;
+    if (!was_let_in || now() < next)
+        return;
+    begin = begin == 0 ? now() : begin;
+    next = now() + ASKS_EVERY;
+    if (!group_keys_are_earlier())
+        return;
+    if (now() - begin < HEARS_WITHIN)
+        tell_daemon(KEY_NEW, (uint8_t[]){RECEIVER_BEGAN}, 1);
+    else
+        group_keys_receive_earlier(acknowledge);
 }
 
 /* Returns whether a key state came. */
@@ -277,6 +294,7 @@ int main(int argc, char **argv) {
             next_attempt = now() + delay;
             delay = delay < LAST_DELAY / 2 ? 2 * delay : LAST_DELAY;
         }
+        come_to_hear();
         int64_t wait = SECOND / 20;
         if (rate > 0) {
             if (now() >= next_send) {
