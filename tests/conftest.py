@@ -11,7 +11,7 @@ import pytest
 
 ROOT: Final = Path(__file__).parent
 
-ALONE: Final = ("bench", "hosts", "interop", "lab", "system", "tls/test_storm.py")
+ALONE: Final = ("bench", "hostile", "hosts", "interop", "lab", "system", "tls/test_storm.py")
 """Tests that measure time or memory, or load the machine; so do all that are marked `slow` or `root`."""
 
 VIRTUAL_TIME: Final = "sim"

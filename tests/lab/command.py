@@ -69,14 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = scenario.seconds if given.seconds is None else given.seconds
     interrupted: list[signal.Signals] = []
     try:
-        asyncio.run(_until_interrupted(measure(scenario, report, seconds), interrupted))
+        asyncio.run(until_interrupted(measure(scenario, report, seconds), interrupted))
     except asyncio.CancelledError:
         return 128 + interrupted[0]
     print(json.dumps(report.as_json(), indent=2) if given.json else report.as_text())
     return 1 if report.failed else 0
 
 
-async def _until_interrupted(doing: Coroutine[None, None, None], interrupted: list[signal.Signals]) -> None:
+async def until_interrupted(doing: Coroutine[None, None, None], interrupted: list[signal.Signals]) -> None:
     task = asyncio.ensure_future(doing)
 
     def interrupt(number: signal.Signals) -> None:

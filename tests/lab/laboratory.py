@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pskkey.psk import generate_psk_line
-from tests.lab.daemon import PSKKEYD, environment
+from tests.lab.daemon import PSKKEYD, Tables, environment
 from tests.lab.group import Group
 from tests.lab.namespaces import Switch, own_label, switch
 from tests.lab.service import Service
@@ -27,18 +27,22 @@ class Laboratory:
         self.psk.touch(0o600)
         self.psk.write_text(generate_psk_line("group") + "\n")
 
-    def group(self, nodes: int) -> Group:
-        """Return daemons n1, n2, ... that are not started; their ids, and so their ranks, are random."""
+    def group(self, nodes: int, tables: Tables | None = None) -> Group:
+        """Return daemons n1, n2, ... that are not started; their ids, and so their ranks, are random.
+
+        `tables` is what their configuration has beyond the id and the pre-shared key.
+        """
         while len(self.hosts.hosts) < nodes:
             self.hosts.add_host()
         self._groups += 1
         directory = self._directory / str(self._groups)
         directory.mkdir()
-        return Group(self._daemon(directory, number) for number in range(1, nodes + 1))
+        return Group(self._daemon(directory, number, tables or {}) for number in range(1, nodes + 1))
 
-    def _daemon(self, directory: Path, number: int) -> Service:
+    def _daemon(self, directory: Path, number: int, more: Tables) -> Service:
         host = self.hosts.hosts[number - 1]
-        tables = {"node": {"id": self.random.randbytes(16).hex()}, "psk": {"file": str(self.psk)}}
+        own: Tables = {"node": {"id": self.random.randbytes(16).hex()}, "psk": {"file": str(self.psk)}}
+        tables = {**more, **own}
         return Service(directory / f"n{number}", tables, host.command)
 
 

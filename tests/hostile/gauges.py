@@ -1,0 +1,119 @@
+"""What an attack costs a daemon: absence of its loop, memory, processor time, lines in the log, what it sends."""
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tests.lab.daemon import Daemon, Status
+from tests.lab.namespaces import Host, Switch
+
+ASK_EVERY: Final = 0.05
+"""Seconds between two round trips on a control socket."""
+LOOK_EVERY: Final = 0.25
+"""Seconds between two looks at a process's memory."""
+
+_CALL: Final = json.dumps({"method": "org.varlink.service.GetInfo"}).encode() + b"\0"
+_RSS: Final = re.compile(rb"^VmRSS:\s+(\d+) kB", re.MULTILINE)
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of an attack for one daemon. `loop_by`: what measured the absence, `daemon` or `round trips`."""
+
+    loop_away_ms: float
+    loop_by: str
+    peak_mib: float
+    cpu_s: float
+    lines: int
+    seconds: float
+    """How long it was watched."""
+
+
+class Gauges:
+    """Watches one daemon from its start until `stop`, or until it is killed. Needs a running event loop."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._began = time.monotonic()
+        self._lines = daemon.log.count("\n")
+        self._asked_at: float | None = None
+        self._worst = 0.0
+        self._peak_kib = 0
+        self._cpu_s = 0.0
+        self._tasks = [asyncio.create_task(self._ask()), asyncio.create_task(self._look())]
+
+    async def stop(self) -> Cost:
+        """Look a last time and return the cost."""
+        ended = time.monotonic()
+        if self._asked_at is not None:
+            self._worst = max(self._worst, ended - self._asked_at)
+        self._note()
+        status = await self._daemon.status() if self._daemon.exit_code is None else None
+        self.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        away, by = loop_away(status, self._worst)
+        lines = self._daemon.log.count("\n") - self._lines
+        return Cost(away, by, round(self._peak_kib / 1024, 1), self._cpu_s, lines, ended - self._began)
+
+    def cancel(self) -> None:
+        """Watch no more."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _look(self) -> None:
+        while True:
+            self._note()
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _note(self) -> None:
+        try:
+            memory = _RSS.search(self._daemon.proc("status"))
+            fields = self._daemon.proc("stat").decode().rpartition(")")[2].split()
+        except (OSError, ProcessLookupError):
+            return
+        if memory is not None:  # a dead process has no memory
+            self._peak_kib = max(self._peak_kib, int(memory[1]))
+        self._cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
+
+    async def _ask(self) -> None:
+        """Do round trips. The first answer is waited for and does not count: until then the daemon starts."""
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(self._daemon.control_socket))
+                writer.write(_CALL)
+                await reader.readuntil(b"\0")
+                while True:
+                    self._asked_at = time.monotonic()
+                    writer.write(_CALL)
+                    await reader.readuntil(b"\0")
+                    self._worst = max(self._worst, time.monotonic() - self._asked_at)
+                    self._asked_at = None
+                    await asyncio.sleep(ASK_EVERY)
+            except (OSError, asyncio.IncompleteReadError):
+                self._asked_at = None
+                await asyncio.sleep(ASK_EVERY)
+
+
+def loop_away(status: Status | None, worst_round_trip: float) -> tuple[float, str]:
+    """Return the longest absence of a daemon's event loop in milliseconds, and what measured it.
+
+    The daemon knows best, by its gauge `loop_away_ms`. A round trip also has in it what this process and the machine
+    took; it is all there is of a daemon that does not answer or has no such gauge.
+    """
+    if status is not None:
+        for place in (status, status["counters"]):
+            if "loop_away_ms" in place:
+                return float(place["loop_away_ms"]), "daemon"
+    return round(1000 * worst_round_trip, 1), "round trips"
+
+
+def sent_by_hosts(switch: Switch, hosts: Sequence[Host]) -> Mapping[str, tuple[int, int]]:
+    """Return how many packets and bytes each host, by its port, has sent so far."""
+    ports = {link["ifname"]: link["stats64"]["rx"] for link in json.loads(switch.run("ip", "-s", "-j", "link"))}
+    return {host.port: (ports[host.port]["packets"], ports[host.port]["bytes"]) for host in hosts}

@@ -1,0 +1,35 @@
+"""The rows of attacks of one kind, for the tests: measured once, each test looks at one."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+from tests.hostile.attacks import ATTACKS, CALM
+
+RUN: Final = Path(__file__).with_name("run")
+SECONDS: Final = "1"
+"""For which a group is only watched: the tests are to be short."""
+LONGEST: Final = 900.0
+"""Seconds for the attacks of one kind when everything goes wrong."""
+
+
+def attacks_of(*kinds: str) -> list[str]:
+    """Return the names of the attacks of these kinds."""
+    return [name for name, attack in ATTACKS.items() if attack.kind in kinds]
+
+
+def rows_of(*kinds: str) -> dict[str, dict[str, Any]]:
+    """Do the attacks of these kinds and return the row of each by its name."""
+    command = [str(RUN), *kinds, "--json", "--seconds", SECONDS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    rows = {row["attack"]: row for row in json.loads(done.stdout)}
+    assert rows.keys() == {CALM, *attacks_of(*kinds)}
+    return rows
+
+
+def hold(row: dict[str, Any]) -> None:
+    """Check that every bound was kept, and that there was an attack."""
+    assert row["attack_packets_a_second"] > 0, row
+    assert not row["faults"], row

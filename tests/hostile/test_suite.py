@@ -1,0 +1,142 @@
+"""The attack suite's own parts: the datagrams are what they are called, and no broken bound is passed over."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from itertools import pairwise
+from typing import Any, Final
+
+import pytest
+from zeroconf import ServiceInfo
+from zeroconf._protocol.incoming import DNSIncoming
+
+from pskkey.secret import Secret
+from pskkey.wire.advert import SERVICE_TYPE, advert_key, decode_advert_untrusted
+from tests.hostile import dns
+from tests.hostile.attacker import Sent
+from tests.hostile.attacks import ATTACKS, CALM, KINDS, Bounds, chosen
+from tests.hostile.gauges import Cost, loop_away
+from tests.hostile.packets import INVENTED, MDNS_ATTACKS, goodbye, invented_adverts, replayed
+from tests.hostile.report import TIMES, Row, faults, row, table
+from tests.hostile.siege import Findings
+
+NAMES: Final = ("pskkey-00000001", "pskkey-00000002")
+GOOD: Final = Row(
+    attack="good",
+    times=dict.fromkeys(TIMES, 0.5),
+    loop_away_ms=50.0,
+    loop_by="daemon",
+    memory_mib=16.0,
+    lines_a_minute=60.0,
+    cpu_s=1.0,
+    packets_a_second=1.0,
+    bytes_a_second=1.0,
+    attack_packets_a_second=1.0,
+    attack_bytes_a_second=1.0,
+    attack_cpu_s=0.1,
+    stalled_ms=0.0,
+    faults=(),
+)
+
+
+@pytest.mark.parametrize("name", MDNS_ATTACKS)
+def test_no_two_datagrams_in_a_row_are_the_same_and_each_can_be_sent(name: str) -> None:
+    make, sources = MDNS_ATTACKS[name]
+    made = make(NAMES)
+    assert sources >= 1
+    assert all(0 < len(packet) <= dns.LARGEST for packet in made)
+    assert all(one != other for one, other in pairwise(made))
+
+
+@pytest.mark.parametrize(
+    ("name", "most_questions", "most_answers"),
+    [
+        ("many-questions", 1500, 0),
+        ("truncated-1", 1500, 0),
+        ("small-queries", 1, 0),
+        ("answered-questions", 4, 0),
+        ("many-records", 0, 330),
+        ("tiny-records", 0, 820),
+        ("absent-instances", 0, 15),
+        ("absent-pointers", 0, 20),
+        ("goodbyes", 0, 3),
+    ],
+)
+def test_honest_looking_datagrams_are_read_as_what_they_are(name: str, most_questions: int, most_answers: int) -> None:
+    read = DNSIncoming(MDNS_ATTACKS[name][0](NAMES)[0])
+    assert read.valid
+    assert read.truncated is name.startswith("truncated")
+    assert 0.8 * most_questions <= len(read.questions) <= most_questions
+    assert 0.8 * most_answers <= len(read.answers()) <= most_answers
+
+
+def test_a_small_query_has_60_bytes() -> None:
+    assert {len(packet) for packet in MDNS_ATTACKS["small-queries"][0](NAMES)} == {60}
+
+
+def test_a_goodbye_takes_back_every_record() -> None:
+    assert {record.ttl for record in DNSIncoming(goodbye(NAMES[0], 1)).answers()} == {0}
+
+
+def test_invented_adverts_are_signed_with_the_psk() -> None:
+    psk = Secret(bytes(range(32)))
+    made = invented_adverts(psk, "default", "10.83.0.9")
+    texts = [record for packet in made for record in DNSIncoming(packet).answers() if hasattr(record, "text")]
+    properties = [ServiceInfo(SERVICE_TYPE, f"a.{SERVICE_TYPE}", properties=text.text).properties for text in texts]
+    adverts = [decode_advert_untrusted(one, [advert_key(psk)]) for one in properties]
+    assert len({advert.id for advert in adverts}) == INVENTED
+    assert {advert.priority for advert in adverts} == {255}
+
+
+def test_replayed_adverts_come_after_their_goodbyes_and_differ_only_in_the_message_id() -> None:
+    recorded = b"\0\0 what was recorded"
+    first, second, *_ = replayed({NAMES[0]: [recorded]}, with_goodbyes=True)
+    assert first == goodbye(NAMES[0], 0)
+    assert second[2:] == recorded[2:]
+    assert first not in replayed({NAMES[0]: [recorded]}, with_goodbyes=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"times": {**GOOD.times, time: seconds}} for time in TIMES for seconds in (None, 60.0)),
+        {"loop_away_ms": 51.0},
+        {"memory_mib": 16.1},
+        {"lines_a_minute": 61.0},
+    ],
+)
+def test_a_bound_that_is_not_kept_is_a_fault(change: Mapping[str, Any]) -> None:
+    assert not list(faults(GOOD, Bounds()))
+    assert len(list(faults(replace(GOOD, **change), Bounds()))) == 1
+
+
+def test_the_standstill_of_the_machine_is_no_absence_of_the_loop() -> None:
+    assert not list(faults(replace(GOOD, loop_away_ms=90.0, stalled_ms=40.0), Bounds()))
+    assert list(faults(replace(GOOD, loop_away_ms=91.0, stalled_ms=40.0), Bounds()))
+
+
+def test_costs_are_those_of_the_worst_daemon_beyond_a_calm_one() -> None:
+    calm = Findings(
+        costs={"n1": Cost(5.0, "daemon", 46.0, 0.8, 12, 30.0), "n2": Cost(5.0, "daemon", 44.0, 0.8, 10, 30.0)}
+    )
+    worst = Cost(70.0, "daemon", 60.0, 3.0, 42, 30.0)
+    found = Findings(boot=1.0, costs={**calm.costs, "n2": worst}, sent=Sent(packets=300, bytes=900, seconds=30.0))
+    made = row("garbage", found, calm)
+    assert (made.loop_away_ms, made.memory_mib, made.lines_a_minute, made.cpu_s) == (70.0, 14.0, 60.0, 3.0)
+    assert (made.attack_packets_a_second, made.attack_bytes_a_second) == (10.0, 30.0)
+    assert "newcomer: never" in made.faults
+    assert all(fault in table([made]) for fault in made.faults)
+    assert asdict(made) == made.as_json()
+
+
+def test_the_daemon_knows_best_how_long_its_loop_was_away() -> None:
+    assert loop_away({"counters": {"loop_away_ms": 7}}, 0.5) == (7.0, "daemon")
+    assert loop_away({"loop_away_ms": 7, "counters": {}}, 0.5) == (7.0, "daemon")
+    assert loop_away({"counters": {}}, 0.5) == (500.0, "round trips")
+    assert loop_away(None, 0.5) == (500.0, "round trips")
+
+
+def test_attacks_are_chosen_by_name_and_by_kind() -> None:
+    everything = [name for name in ATTACKS if name != CALM]
+    assert chosen([]) == chosen(list(KINDS)) == everything
+    assert chosen(["garbage"]) == ["garbage"]
+    assert set(chosen(["tls", "garbage"])) == {"garbage", "half-open", "wrong-psk", "tls-garbage"}
