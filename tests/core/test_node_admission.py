@@ -11,7 +11,7 @@ from pskkey.model import Group, Join, KeyAck, KeyNewReason, KeyState
 from tests.core.door import ME, Door, join, member, notices, refusal, sent
 
 INSIDER = "10.0.9.9"
-LIMIT = Settings("g", member(ME), "i0", "t").members_per_address
+LIMIT = Settings("g", member(ME), "i0", "t", "n").members_per_address
 
 
 def sender(number: int) -> Join:
