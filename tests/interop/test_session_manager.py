@@ -28,9 +28,9 @@ from tests.lab.daemon import Daemon
 A_WHILE = 0.3
 """Seconds in which a member sends a good number of datagrams."""
 
-# type, version, epoch (EE is replaced by the one in use), sender id, upper byte of the sequence, the rest of it (NNNN is
-# replaced by a number), length, body. The numbers are ahead of all others, so that it is not their age for which they
-# are refused.
+# type, version, epoch (EE is replaced by the one in use), sender id, upper byte of the sequence, the rest of it (NNNN
+# is replaced by a number), length, body. The numbers are ahead of all others, so that it is not their age for which
+# they are refused.
 RUBBISH = [
     kind + version + epoch + sender + b"\1NNNN" + length.to_bytes(2) + bytes(size)
     for sender in (b"\0", b"\1")

@@ -145,7 +145,7 @@ def test_access_control_list_for_those_who_fetch_keys_is_refused(
 def test_file_of_another_user_is_refused(tmp_path: Path) -> None:
     path = written(let_everybody_enter(tmp_path), f"a:{KEY}", 0o640)
     read = "from pathlib import Path; from pskkey.psk import load_psk; load_psk(Path(__import__('sys').argv[1]))"
-    command = [*as_ordinary_user(), sys.executable, "-c", read, path]
+    command = [*as_ordinary_user(), sys.executable, "-c", read, str(path)]
     for owner, said in (("root", ""), ("nobody", ""), ("daemon", "belongs to user")):
         shutil.chown(path, owner, "nogroup")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
