@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from pskkey import __version__, logs
+from pskkey.adapters.loop_turns import LoopTurns
 from pskkey.adapters.process import forbid_core_dumps
 from pskkey.config import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.daemon import Daemon, allow_descriptors
@@ -54,12 +55,13 @@ def main() -> int:
         logs.set_level(config.log.level)
         allow_descriptors(config)
         psk = load_psk(find_psk_file(config.psk.file, os.environ), config.handoff.users, config.handoff.groups)
-        asyncio.run(_run(arguments.config, config, psk))
+        turns = LoopTurns()
+        asyncio.run(_run(arguments.config, config, psk, turns), loop_factory=turns.new_event_loop)
     except ConfigError as error:
         _complain(error, not arguments.check_config and logs.is_journal(sys.stderr, os.environ))
         return 2
     return 0
 
 
-async def _run(path: Path, config: Config, psk: PskFile) -> None:
-    await Daemon(path, config, psk).run()
+async def _run(path: Path, config: Config, psk: PskFile, turns: LoopTurns) -> None:
+    await Daemon(path, config, psk, turns).run()

@@ -19,6 +19,7 @@ from pskkey.adapters.key_port import KeyPort
 from pskkey.adapters.key_server import KeyServer
 from pskkey.adapters.key_socket import KeySocket
 from pskkey.adapters.key_store import open_key_store
+from pskkey.adapters.loop_turns import LoopTurns
 from pskkey.adapters.mdns import Discovery
 from pskkey.adapters.process import raise_descriptor_limit
 from pskkey.adapters.systemd import Systemd, inherited
@@ -46,6 +47,9 @@ CONTROL_SOCKET = "control"
 
 _OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNECTIONS
 """File descriptors beside those for [limits]: our own, and those for `keys.sock` and `control.sock`."""
+
+AWAY_SHARE = 1 / 3
+"""Of `dead_after`: the longest turn of the event loop that is in order. Peers must not take us for dead."""
 
 _EVERYWHERE = {"both": (), "v4": ("0.0.0.0",), "v6": ("::",)}  # noqa: S104  the operator's default
 """Where the key server listens by [network] ip, unless addresses are configured."""
@@ -102,9 +106,13 @@ def _limits(config: Config) -> ServerLimits:
 class Daemon:
     """One running daemon."""
 
-    def __init__(self, path: Path, config: Config, psk: PskFile) -> None:
-        """`config` was read from the file at `path`, and `psk` from the one that it names."""
+    def __init__(self, path: Path, config: Config, psk: PskFile, loop_turns: LoopTurns) -> None:
+        """`config` was read from the file at `path`, and `psk` from the one that it names.
+
+        `loop_turns` notes the turns of the event loop that this runs in.
+        """
         self._config = config
+        self._loop_turns = loop_turns
         self._psk = psk
         self._counters = DatedCounter(_COUNTERS, boot_time)
         self._settings = _settings(config, config.network.addresses)
@@ -194,6 +202,7 @@ class Daemon:
             self._reloader.start(self._failed)
             started = f"pskkeyd {__version__}, group {self._settings.group!r}, node {self._settings.me.id}"
             self._journal.tell(DaemonEvent.STARTED, started)
+            self._loop_turns.forget()  # the start serves nobody yet, and would hide what comes after it
             await self._driver.stopped
         self._journal.tell(DaemonEvent.STOPPED, "stopped")
 
@@ -294,10 +303,14 @@ class Daemon:
 
     def _status(self) -> dict[str, object]:
         identities = self._key_server.identities
-        return status(self._node, self._settings, self._counters, self._warnings(), identities, boot_time())
+        away = self._loop_turns.longest()
+        return status(self._node, self._settings, self._counters, self._warnings(away), identities, away, boot_time())
 
-    def _warnings(self) -> list[str]:
-        """Return what is wrong at this moment and does not end the daemon, a sentence each."""
+    def _warnings(self, away: float) -> list[str]:
+        """Return what is wrong at this moment and does not end the daemon, a sentence each.
+
+        `away` is for how long (seconds) nobody was served lately.
+        """
         chosen = self._config.network.interfaces
         warnings = [how_it_is_said(missing)] if (missing := missing_interfaces(chosen)) else []
         if (trouble := self._no_key_server()) is not None:
@@ -306,6 +319,11 @@ class Daemon:
             warnings.append("no other node can be found: no interface that may be used has an address now")
         if self._reloader.failed:
             warnings.append("the last reload failed; see the journal")
+        if away > self._config.election.dead_after * AWAY_SHARE:
+            warnings.append(
+                f"the daemon served nobody for {away * 1000:.0f} ms at once in the last minute: the machine is too "
+                "busy, or somebody floods the daemon; look at the machine's load and at journalctl -u pskkeyd"
+            )
         return warnings
 
 

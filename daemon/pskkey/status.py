@@ -19,11 +19,13 @@ def status(
     counters: DatedCounter,
     warnings: Sequence[str],
     identities: Mapping[str, str],
+    loop_away: float,
     now: float,
 ) -> dict[str, Any]:
     """Return the status of schema 1. `now` (seconds) is of the node's clock. Fields are added, never renamed.
 
     `warnings` are sentences about what is wrong now. `identities` are the PSK identities of nodes that we know, by id.
+    `loop_away` is the longest turn (seconds) of the event loop lately.
     """
     election = node.election
     group = node.group()
@@ -66,6 +68,7 @@ def status(
         ],
         "counters": dict(sorted(counters.items())),
         "counter_ages_s": {name: round(age, 1) for name, age in sorted(counters.ages().items())},
+        "loop_away_ms": round(loop_away * 1000, 1),
         "warnings": list(warnings),
     }
 

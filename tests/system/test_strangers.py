@@ -119,6 +119,7 @@ def calm_part(statuses: dict[str, Status]) -> dict[str, Any]:
             **status,
             "counters": {k: v for k, v in status["counters"].items() if k not in free},
             "counter_ages_s": {},
+            "loop_away_ms": 0.0,
         }
         for name, status in statuses.items()
     }

@@ -109,7 +109,7 @@ async def metrics_of(path: Path, status: dict[str, Any]) -> dict[str, Family]:
 
 
 async def test_a_master(tmp_path: Path) -> None:
-    families = await metrics_of(tmp_path / "c", MASTER)
+    families = await metrics_of(tmp_path / "c", {**MASTER, "loop_away_ms": 12.5})
     values = {name: family.samples[()] for name, family in families.items() if () in family.samples}
     assert (
         values
@@ -120,6 +120,7 @@ async def test_a_master(tmp_path: Path) -> None:
             "pskkey_keys": 2,
             "pskkey_members": 2,
             "pskkey_members_late": 1,
+            "pskkey_loop_away_ms": 12.5,
             "pskkey_sessions": 1,
             "pskkey_sessions_sending": 1,
             "pskkey_priority": 100,
@@ -144,6 +145,7 @@ async def test_a_client_and_a_node_without_a_group(tmp_path: Path) -> None:
     listening = await metrics_of(tmp_path / "c", LISTENING)
     assert listening["pskkey_epoch"].samples == {(): 0}
     assert listening["pskkey_key_age_seconds"].samples == {}
+    assert listening["pskkey_loop_away_ms"].samples == {}, "an older daemon does not report it"
 
 
 @pytest.mark.parametrize("name", ['a"} 1\npskkey_term 9 #', "back\\slash\\n", "two\nlines", 'x",y="z', "ü "])

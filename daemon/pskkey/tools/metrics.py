@@ -60,6 +60,11 @@ GAUGES: Final = (
         "On the master: members that have acknowledged neither the present key nor the next. Elsewhere 0.",
         _one(lambda s: len(s.late)),
     ),
+    Gauge(
+        "loop_away_ms",
+        "The longest time, in milliseconds and within the last minute, for which the daemon served nobody.",
+        _one(lambda s: s.loop_away_ms),
+    ),
     Gauge("sessions", "The local session managers that follow the key.", _one(lambda s: len(s.sessions))),
     Gauge(
         "sessions_sending",

@@ -82,6 +82,8 @@ class Status(NamedTuple):
     counters: dict[str, int]
     counter_ages: dict[str, float]
     """Seconds since each counter rose last; without those that did not, and of all if the daemon does not tell."""
+    loop_away_ms: float | None
+    """The longest time in the last minute for which the daemon served nobody; None if it does not tell."""
     warnings: tuple[str, ...]
     """What is wrong at present, a sentence each."""
 
@@ -126,8 +128,9 @@ class Status(NamedTuple):
                 for session in status.tables("sessions")
             ),
             counters=status.table("counters").numbers(),
-            # Both came later: a daemon that was not restarted since its upgrade does not have them.
+            # These came later: a daemon that was not restarted since its upgrade does not have them.
             counter_ages=status.table("counter_ages_s").reals() if "counter_ages_s" in parameters else {},
+            loop_away_ms=status.real("loop_away_ms") if "loop_away_ms" in parameters else None,
             warnings=status.texts("warnings") if "warnings" in parameters else (),
         )
 

@@ -81,7 +81,8 @@ type Session (
 )
 
 # Fields may be added to this, never renamed: schema is 1. Counters only rise while the daemon lives; counter_ages_s:
-# seconds since each of them rose last, of those that did. warnings: what is wrong at present, a sentence each.
+# seconds since each of them rose last, of those that did. loop_away_ms: the longest time in the last minute for which
+# the daemon served nobody, because it was busy with one thing. warnings: what is wrong at present, a sentence each.
 # With "more" the status comes again whenever it changes.
 method GetStatus() -> (
   schema: int,
@@ -96,6 +97,7 @@ method GetStatus() -> (
   sessions: []Session,
   counters: [string]int,
   counter_ages_s: [string]float,
+  loop_away_ms: float,
   warnings: []string
 )
 
