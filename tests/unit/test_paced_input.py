@@ -1,0 +1,150 @@
+"""The input of sessions: one message at a time, fair between sessions, at a rate, and nothing lost or out of order."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from itertools import groupby
+
+from pskkey.adapters.fair_turns import TURN_BUDGET, FairTurns
+from pskkey.adapters.paced_input import LAST_MESSAGES, PacedInput
+from pskkey.adapters.token_bucket import Rate, TokenBucket
+from pskkey.errors import BadPacket
+from pskkey.model import Heartbeat, KeyAck, KeyRequest, Message
+from pskkey.wire.packet import Door, PacketReader, Side, encode
+
+PLENTY = Rate(per_second=1e9, burst=1e9)
+
+
+class Connection:
+    """What can be left unread; it notes whether it is."""
+
+    def __init__(self) -> None:
+        self.is_read = True
+
+    def pause_reading(self) -> None:
+        assert self.is_read
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        assert not self.is_read
+        self.is_read = True
+
+
+class Session:
+    """A session's input with what was taken of it."""
+
+    def __init__(self, turns: FairTurns, *rates: Rate, take: Callable[[Message], None] | None = None) -> None:
+        self.connection = Connection()
+        self.taken: list[Message] = []
+        self.errors: list[BadPacket] = []
+        self.input = PacedInput(
+            PacketReader(Door.KEYS, Side.SERVER),
+            self.connection,
+            turns,
+            [TokenBucket(rate) for rate in rates or (PLENTY,)],
+            take or self.taken.append,
+            self.errors.append,
+        )
+
+
+async def turns_until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)
+
+
+async def test_single_message_is_taken_at_once_and_reading_goes_on() -> None:
+    session = Session(FairTurns())
+    session.input.feed(encode(KeyRequest()))
+    assert session.taken == [KeyRequest()]
+    assert session.connection.is_read
+
+
+async def test_what_comes_together_is_taken_in_order_and_unread_meanwhile() -> None:
+    session = Session(FairTurns())
+    sent: list[Message] = [KeyAck(epoch) for epoch in range(1, 1000)]
+    session.input.feed(b"".join(map(encode, sent)))
+    assert len(session.taken) == 1
+    assert not session.connection.is_read
+    await turns_until(lambda: session.connection.is_read)
+    assert session.taken == sent
+
+
+async def test_sessions_take_turns() -> None:
+    order: list[str] = []
+    turns = FairTurns()
+    sessions = [Session(turns, take=lambda _, name=name: order.append(name)) for name in "abc"]  # type: ignore[misc]
+    for session in sessions:
+        session.input.feed(encode(Heartbeat()) * 200)
+    await turns_until(lambda: len(order) == 600)
+    runs = [len(list(run)) for _, run in groupby(order)]
+    assert max(runs) <= 2, "nobody has two messages taken while another waits, but at the start"
+
+
+async def test_turn_of_the_loop_is_not_longer_than_its_budget_and_one_message() -> None:
+    session = Session(FairTurns(), take=lambda _: time.sleep(TURN_BUDGET))
+    turns = 0
+    session.input.feed(encode(Heartbeat()) * 10)
+    while not session.connection.is_read:
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns >= 9
+
+
+async def test_session_that_floods_is_held_to_its_rate() -> None:
+    turns = FairTurns()
+    flood, other = Session(turns, Rate(per_second=100.0, burst=5.0)), Session(turns)
+    flood.input.feed(encode(Heartbeat()) * 25)
+    began = time.monotonic()
+    await turns_until(lambda: len(flood.taken) == 5)
+    other.input.feed(encode(KeyRequest()))
+    assert other.taken == [KeyRequest()], "the others do not wait with it"
+    await turns_until(lambda: flood.connection.is_read)
+    assert len(flood.taken) == 25
+    assert time.monotonic() - began > 0.19
+
+
+async def test_nothing_is_taken_while_it_is_held() -> None:
+    session = Session(FairTurns())
+    session.input.hold()
+    assert not session.connection.is_read
+    session.input.feed(encode(KeyRequest()))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert session.taken == []
+    session.input.release()
+    await turns_until(lambda: session.connection.is_read)
+    assert session.taken == [KeyRequest()]
+
+
+async def test_nothing_is_taken_while_there_is_no_room() -> None:
+    room = False
+    session = Session(FairTurns(lambda: room))
+    session.input.feed(encode(KeyRequest()))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert session.taken == []
+    room = True
+    await turns_until(lambda: session.taken == [KeyRequest()])
+
+
+async def test_bad_packet_comes_after_what_was_good_before_it() -> None:
+    session = Session(FairTurns())
+    session.input.feed(encode(KeyAck(1)) + encode(KeyAck(2)) + b"\x02\x01\x00\x00" + encode(KeyAck(3)))
+    await turns_until(lambda: bool(session.errors))
+    assert session.taken == [KeyAck(1), KeyAck(2)]
+    session.input.feed(encode(KeyAck(4)))
+    session.input.finish()
+    assert len(session.errors) == 1
+
+
+async def test_last_words_are_taken_when_the_connection_is_over() -> None:
+    session = Session(FairTurns(), Rate(per_second=1.0, burst=1.0))
+    session.input.feed(encode(KeyAck(1)) * (LAST_MESSAGES + 50))
+    session.input.finish()
+    assert len(session.taken) == 1 + LAST_MESSAGES
+    session.input.feed(encode(KeyAck(2)))
+    await asyncio.sleep(0)
+    assert len(session.taken) == 1 + LAST_MESSAGES
