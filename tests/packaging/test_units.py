@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from pskkey.config import DEFAULT_CONFIG
+from pskkey.config import DEFAULT_CONFIG, Config
 from pskkey.tools.ctl_setup import stored_credential
 from tests.packaging.debian_tree import DebianTree
 from tests.quality.tracked import ROOT
@@ -24,6 +24,9 @@ STORES: Final = {
 """Where credentials lie that systemd may give a service (systemd.exec(5), ImportCredential=)."""
 HANDED_TO_SYSTEMD: Final = {"/run/credentials/@system", "/run/credentials/@encrypted"}
 """Where those are that systemd itself was given when the machine booted (systemd.exec(5), systemd-creds(1))."""
+IDLE_MIB: Final = 42
+SESSION_MIB: Final = 0.3
+"""Measured: what a daemon takes, and what each TLS session adds to it, most of it asyncio's buffer of 256 KiB."""
 MOST_EXPOSED: Final = 1.3
 """Of `systemd-analyze security`: 0 is locked up, 10 is open."""
 
@@ -123,6 +126,16 @@ def test_every_setting_stands_under_its_reason(service: str) -> None:
     section = (UNITS / service).read_text(encoding="utf-8").partition("[Service]\n")[2].partition("[Install]")[0]
     for paragraph in section.strip().split("\n\n"):
         assert paragraph.startswith(("#", "User=")), paragraph
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_full_group_fits_below_the_memory_walls(service: str) -> None:
+    text = (UNITS / service).read_text(encoding="utf-8")
+    high, most = (int(re.findall(f"^{name}=([0-9]+)M$", text, re.MULTILINE)[0]) for name in ("MemoryHigh", "MemoryMax"))
+    limits = Config().limits
+    needed = IDLE_MIB + SESSION_MIB * (limits.connections + limits.handshakes)
+    assert 1.25 * needed < high
+    assert 1.15 * high < most < 1024
 
 
 @pytest.mark.parametrize("name", ["pskkeyd.service", "pskkeyd-keys.socket", "pskkeyd-control.socket"])
