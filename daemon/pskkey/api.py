@@ -15,6 +15,7 @@ from pskkey.adapters.entropy import random_key
 from pskkey.adapters.request_client import request
 from pskkey.adapters.request_server import RequestServer
 from pskkey.errors import BadPacket
+from pskkey.log_budget import LogBudget
 from pskkey.model import Key, Suite
 from pskkey.psk import Psk, PskFile, load_psk
 from pskkey.wire.frame import PacketType
@@ -126,12 +127,14 @@ class KeyServer:
         self._loop = asyncio.get_running_loop()
         if self._stop_asked.is_set():
             self._stopping.set()
+        budget = LogBudget()
         try:
-            await self._server.start(self._addresses, self._wanted_port)
-            with KeyServer._running_changes:
-                KeyServer._running += (self,)
-            self._listening.set()
-            await self._stopping.wait()
+            with budget.over("pskkey.tls", "pskkey.server"), budget.reporting(self._loop.call_later):
+                await self._server.start(self._addresses, self._wanted_port)
+                with KeyServer._running_changes:
+                    KeyServer._running += (self,)
+                self._listening.set()
+                await self._stopping.wait()
         finally:
             self._listening.clear()
             with KeyServer._running_changes:

@@ -17,6 +17,7 @@ from pskkey.config import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.daemon import Daemon, allow_descriptors
 from pskkey.errors import ConfigError, without_keys
 from pskkey.journal import DaemonEvent, tell
+from pskkey.log_budget import LogBudget
 from pskkey.psk import PskFile, find_psk_file, load_psk
 
 
@@ -48,7 +49,7 @@ def main() -> int:
             _check(arguments.config)
             print(f"{arguments.config}: ok")
             return 0
-        logs.configure("info")
+        budget = logs.configure("info")
         # What is changed from here on must be read again, so a wish to reload waits until it can be served.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         config = load_config(arguments.config)
@@ -56,12 +57,13 @@ def main() -> int:
         allow_descriptors(config)
         psk = load_psk(find_psk_file(config.psk.file, os.environ), config.handoff.users, config.handoff.groups)
         turns = LoopTurns()
-        asyncio.run(_run(arguments.config, config, psk, turns), loop_factory=turns.new_event_loop)
+        asyncio.run(_run(arguments.config, config, psk, turns, budget), loop_factory=turns.new_event_loop)
     except ConfigError as error:
         _complain(error, not arguments.check_config and logs.is_journal(sys.stderr, os.environ))
         return 2
     return 0
 
 
-async def _run(path: Path, config: Config, psk: PskFile, turns: LoopTurns) -> None:
-    await Daemon(path, config, psk, turns).run()
+async def _run(path: Path, config: Config, psk: PskFile, turns: LoopTurns, budget: LogBudget) -> None:
+    with budget.reporting(asyncio.get_running_loop().call_later):
+        await Daemon(path, config, psk, turns).run()

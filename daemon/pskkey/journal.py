@@ -7,13 +7,13 @@ never changed and never used for anything else; its fields stand there without P
 """
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from logging import ERROR, INFO, WARNING
 from typing import Final, NamedTuple
 
 from pskkey.core.actions import NoticeKind
+from pskkey.log_budget import Cause
 
 type Fields = Mapping[str, str | int | None]
 """Names without PSKKEY_ in front, in small letters, as the core's notices have them. None: no such field."""
@@ -139,9 +139,36 @@ EVENTS: Final[Mapping[NoticeKind | DaemonEvent, Entry]] = {
     ),
 }
 
-
-REPEAT_AFTER: Final = 10.0
+_OF_OTHERS: Final = frozenset(
+    {
+        NoticeKind.JOIN_FAILED,
+        NoticeKind.MEMBER_JOINED,
+        NoticeKind.MEMBER_LOST,
+        NoticeKind.MEMBER_REFUSED,
+        NoticeKind.KEY_WANTED,
+        NoticeKind.TWO_MASTERS,
+        NoticeKind.FENCED,
+        NoticeKind.DUPLICATE_ID,
+        NoticeKind.SECOND_SENDER,
+        NoticeKind.SENDER_ID_TAKEN,
+        NoticeKind.NO_SENDER_ID,
+        NoticeKind.PROTOCOL_ERROR,
+        DaemonEvent.COMMAND_DENIED,
+    }
+)
+"""Events that a peer or a local process can cause as often as it likes."""
+_OF_OPERATOR: Final = frozenset(
+    {
+        DaemonEvent.STARTED,
+        DaemonEvent.STOPPED,
+        DaemonEvent.START_FAILED,
+        DaemonEvent.RELOADED,
+        DaemonEvent.RELOAD_FAILED,
+        DaemonEvent.RESTART_NEEDED,
+    }
+)
 _REPEATING: Final = frozenset({NoticeKind.TWO_MASTERS, NoticeKind.JOIN_FAILED, DaemonEvent.COMMAND_DENIED})
+"""Failures that come again and again: one line of the same text in a while (`log_budget`, rule 4)."""
 
 
 class Journal:
@@ -149,19 +176,9 @@ class Journal:
 
     def __init__(self, always: Callable[[], Fields]) -> None:
         self._always = always
-        self._told: dict[str, float] = {}
 
     def tell(self, event: NoticeKind | DaemonEvent, text: str, fields: Fields | None = None) -> None:
-        """Log a sentence about an event, with the fields that are its own.
-
-        A failure that comes again and again with the same sentence is told once in REPEAT_AFTER seconds.
-        """
-        if event in _REPEATING:
-            now = time.monotonic()
-            self._told = {said: at for said, at in self._told.items() if now - at < REPEAT_AFTER}
-            if text in self._told:
-                return
-            self._told[text] = now
+        """Log a sentence about an event, with the fields that are its own."""
         tell(event, text, {**self._always(), **(fields or {})})
 
 
@@ -169,4 +186,13 @@ def tell(event: NoticeKind | DaemonEvent, text: str, fields: Fields) -> None:
     """Log a sentence about an event, with these fields and no others."""
     entry = EVENTS[event]
     named = {f"PSKKEY_{name.upper()}": str(value) for name, value in fields.items() if value is not None}
-    _log.log(entry.level, "%s", text, extra={"journal": {"MESSAGE_ID": entry.message_id, **named}})
+    extra: dict[str, object] = {"journal": {"MESSAGE_ID": entry.message_id, **named}, "cause": _cause(event)}
+    if event in _REPEATING:
+        extra["once"] = text
+    _log.log(entry.level, "%s", text, extra=extra)
+
+
+def _cause(event: NoticeKind | DaemonEvent) -> Cause:
+    if event in _OF_OTHERS:
+        return Cause.OTHERS
+    return Cause.OPERATOR if event in _OF_OPERATOR else Cause.NODE

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TextIO
 
+from pskkey.log_budget import LogBudget
+
 JOURNAL_SOCKET: Final = Path("/run/systemd/journal/socket")
 MAX_MESSAGE: Final = 48 * 1024
 """Bytes of a message that are told; the smallest datagram buffer of a kernel holds them with the fields."""
@@ -24,8 +26,8 @@ _CONTROLS: Final = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), 
 _SIZE: Final = struct.Struct("<Q")
 
 
-def configure(level: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Log from `level` on; other people's libraries only from warnings on.
+def configure(level: str, environ: Mapping[str, str] = os.environ) -> LogBudget:
+    """Log from `level` on; other people's libraries only from warnings on. Return the budget that all lines keep.
 
     To the journal where standard error leads there, else to standard error.
     """
@@ -36,20 +38,15 @@ def configure(level: str, environ: Mapping[str, str] = os.environ) -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("zeroconf").addFilter(_told_in_a_sentence)
+    budget = LogBudget()
+    handler.addFilter(budget)
     set_level(level)
+    return budget
 
 
 def set_level(level: str) -> None:
     """Log from `level` on from now on."""
     logging.getLogger("pskkey").setLevel(level.upper())
-
-
-def _told_in_a_sentence(record: logging.LogRecord) -> bool:
-    """Leave away the traceback of an error of the system, such as an interface that is down: its message says it."""
-    if record.exc_info is not None and isinstance(record.exc_info[1], OSError):
-        record.exc_info = None
-    return True
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:

@@ -21,13 +21,14 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "psk": FOUNDATION | {"bounded_file", "psk_access", "weak_keys"},
     "config": FOUNDATION | {"bounded_file", "config_mistakes"},
     "config_mistakes": frozenset({"errors"}),
-    "logs": frozenset(),
+    "log_budget": frozenset(),
+    "logs": frozenset({"log_budget"}),
     "adapters": FOUNDATION | CORE_VALUES | {"adapters", "wire", "psk", "config"},
     "watcher": FOUNDATION | {"socket_access", "watcher_conversation", "wire"},
     "watcher_conversation": FOUNDATION | {"wire"},
     "mcast": FOUNDATION | {"mcast"},
     "mcast.join": FOUNDATION | {"mcast", "watcher"},
-    "api": FOUNDATION | {"adapters", "psk", "wire"},
+    "api": FOUNDATION | {"adapters", "log_budget", "psk", "wire"},
     "counters": frozenset(),
     "own_interfaces": frozenset(),
     "status": FOUNDATION | {"core", "counters"},
@@ -36,12 +37,12 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "socket_access": frozenset(),
     "__main__": frozenset({"app", "program"}),
     "commands": FOUNDATION | {"adapters", "core"},
-    "journal": frozenset({"core.actions"}),
+    "journal": frozenset({"core.actions", "log_budget"}),
     "reload": FOUNDATION | {"adapters", "config", "journal", "psk"},
     "daemon": FOUNDATION
     | {"", "adapters", "commands", "config", "core", "counters", "driver", "journal", "logs", "own_interfaces"}
     | {"psk", "reload", "status"},
-    "app": FOUNDATION | {"", "adapters", "config", "daemon", "journal", "logs", "psk"},
+    "app": FOUNDATION | {"", "adapters", "config", "daemon", "journal", "log_budget", "logs", "psk"},
     "tools": FOUNDATION
     | {"", "api", "bounded_file", "config", "mcast", "own_interfaces", "program", "psk", "socket_access", "tools"}
     | {"watcher", "watcher_conversation", "wire"},

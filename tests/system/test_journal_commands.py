@@ -44,7 +44,7 @@ async def test_commands_are_told_with_who_gave_them(loopback: Loopback) -> None:
     by_root = "asked for by user 0 (process {PSKKEY_PID})"
     expected = (
         ("Rekey", f"Rekey, {by_root}: accepted", None),
-        ("Switchover", f"Switchover to a\nb{197 * 'x'}, {by_root}: not done: NoSuchNode", "NoSuchNode"),
+        ("Switchover", f"Switchover to a b{197 * 'x'}, {by_root}: not done: NoSuchNode", "NoSuchNode"),
         (
             "Switchover",
             f"Switchover, {by_root}: not done: no other member is eligible to be master",

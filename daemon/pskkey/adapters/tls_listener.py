@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pskkey.adapters.complaints import Complaints
+from pskkey.adapters.complaints import Complaints, network_of
 from pskkey.adapters.listening_sockets import open_listening_sockets
 from pskkey.adapters.process import return_freed_memory
 from pskkey.adapters.tcp_options import expect_small_messages
@@ -157,7 +157,7 @@ class TlsListener:
             return
         self._connections[connection] = False
         self._counters["connections_refused"] += 1
-        self._complaints.warn(f"Connection from {connection.address}", "there is no place for another connection")
+        self._complain(connection.address, "there is no place for another connection")
         connection.write(self._refusal)
         connection.close("there was no place for it")
 
@@ -172,7 +172,7 @@ class TlsListener:
         self._count_end()
         if connection.broke_protocol or connection.stalled:
             self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
-            self._complaints.warn(f"Connection from {connection.address}", reason)
+            self._complain(connection.address, reason)
         if not self._connections:
             self._all_lost.set()
         if told:
@@ -217,12 +217,13 @@ class TlsListener:
         except OSError as error:
             self._counters["handshakes_failed"] += 1
             known = connection.identity in psk.accepted
-            self._complaints.warn(
-                f"Connection from {handshake.address}", explain_client_failure(error, connection.identity, known)
-            )
+            self._complain(handshake.address, explain_client_failure(error, connection.identity, known))
             # Its traceback leads to the future that holds it, and to the 256 KiB buffer of asyncio's TLS. Without this
             # the memory of a flood of failed handshakes comes back only at some full run of the garbage collector.
             error.with_traceback(None)
+
+    def _complain(self, address: str, reason: str) -> None:
+        self._complaints.warn(f"Connection from {address}", reason, network_of(address))
 
     def _handshake_over(self, task: asyncio.Task[None]) -> None:
         handshake = self._handshakes.pop(task)
