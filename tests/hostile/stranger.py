@@ -26,8 +26,8 @@ class _Vector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_char_p), ("size", ctypes.c_size_t))
 
 
-class _Header(ctypes.Structure):
-    """`struct mmsghdr`: a `struct msghdr` and how much of it was sent."""
+class _Message(ctypes.Structure):
+    """`struct msghdr` of sendmsg(2)."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
@@ -37,8 +37,13 @@ class _Header(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_size", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("sent", ctypes.c_uint),
     )
+
+
+class _Header(ctypes.Structure):
+    """`struct mmsghdr` of sendmmsg(2): a message, and how much of it was sent."""
+
+    _fields_ = (("message", _Message), ("sent", ctypes.c_uint))
 
 
 def mdns_socket(source: str) -> socket.socket:
@@ -62,7 +67,7 @@ def main() -> None:
     vectors = (_Vector * len(packets))(*(_Vector(packet, len(packet)) for packet in packets))
     headers = (_Header * len(packets))()
     for header, vector in zip(headers, vectors, strict=True):
-        header.vectors, header.vector_count = ctypes.pointer(vector), 1
+        header.message.vectors, header.message.vector_count = ctypes.pointer(vector), 1
     sendmmsg = ctypes.CDLL(None, use_errno=True).sendmmsg
     sent = Sent()
     began, place, turn = time.monotonic(), 0, 0

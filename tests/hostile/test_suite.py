@@ -1,8 +1,13 @@
 """The attack suite's own parts: the datagrams are what they are called, and no broken bound is passed over."""
 
+import signal
+import subprocess
+import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -15,10 +20,17 @@ from tests.hostile import dns
 from tests.hostile.attacker import Sent
 from tests.hostile.attacks import ATTACKS, CALM, KINDS, Bounds, chosen
 from tests.hostile.gauges import Cost, loop_away
+from tests.hostile.outcome import RUN
 from tests.hostile.packets import INVENTED, MDNS_ATTACKS, goodbye, invented_adverts, replayed
 from tests.hostile.report import TIMES, Row, faults, row, table
 from tests.hostile.siege import Findings
+from tests.lab.namespaces import remove_stale
 
+NAMESPACES: Final = Path("/run/netns")
+STARTS_WITHIN: Final = 60.0
+"""Seconds in which the calm group is done with and an attack begins."""
+ENDS_WITHIN: Final = 10.0
+"""Seconds."""
 NAMES: Final = ("pskkey-00000001", "pskkey-00000002")
 GOOD: Final = Row(
     attack="good",
@@ -140,3 +152,38 @@ def test_attacks_are_chosen_by_name_and_by_kind() -> None:
     assert chosen([]) == chosen(list(KINDS)) == everything
     assert chosen(["garbage"]) == ["garbage"]
     assert set(chosen(["tls", "garbage"])) == {"garbage", "half-open", "wrong-psk", "tls-garbage"}
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_behind(number: signal.Signals) -> None:
+    command = [str(RUN), "garbage", "--seconds", "1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        label = f"psk-lab-{process.pid}-"
+        deadline = time.monotonic() + STARTS_WITHIN
+        while not (pids := _processes(label, "tests.hostile.stranger")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    deadline = time.monotonic() + ENDS_WITHIN
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, f"some of {pids} still run"
+        time.sleep(0.02)
+    if number is signal.SIGINT:
+        assert process.returncode == 128 + number, errors.decode()
+    else:
+        remove_stale()
+    assert not list(NAMESPACES.glob(f"{label}*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"{label}*"))
+
+
+def _processes(label: str, module: str) -> list[str]:
+    """Return the pids of all that runs on the hosts of a run, once `module` is among it."""
+    found: list[str] = []
+    for host in NAMESPACES.glob(f"{label}*"):
+        command = ["ip", "netns", "pids", host.name]
+        found += subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    command_lines = [path.read_bytes() for pid in found if (path := Path(f"/proc/{pid}/cmdline")).exists()]
+    return found if any(module.encode() in line for line in command_lines) else []
