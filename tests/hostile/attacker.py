@@ -22,8 +22,8 @@ from tests.quality.tracked import ROOT
 
 ENDS_WITHIN: Final = 10.0
 """Seconds from the end of its standard input to its own end."""
-CORE: Final = str((os.cpu_count() or 1) - 1)
-"""The one processor that an attacker may use: it takes no time from daemons that run on the others."""
+SCHEDULING: Final = ("taskset", "-c", str((os.cpu_count() or 1) - 1), "nice", "-n", "-10")
+"""An attacker has the last processor at most, and there it goes first: its victims do not slow down a real one."""
 
 _BEGAN: Final = time.monotonic()
 
@@ -46,7 +46,7 @@ class Attacker:
     """One attacker's process."""
 
     def __init__(self, prefix: Sequence[str], module: str, orders: Path) -> None:
-        command = [*prefix, "taskset", "-c", CORE, sys.executable, "-m", f"tests.hostile.{module}", str(orders)]
+        command = [*prefix, *SCHEDULING, sys.executable, "-m", f"tests.hostile.{module}", str(orders)]
         self._errors = orders.with_suffix(".errors")
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(

@@ -17,6 +17,7 @@ from tests.hostile.attacks import ATTACKS, CALM, KINDS, chosen
 from tests.hostile.report import Row, row, table
 from tests.hostile.siege import Findings, Siege
 from tests.lab.command import until_interrupted
+from tests.lab.group import Failed
 from tests.lab.laboratory import laboratory
 
 RATE: Final = 1_000_000.0
@@ -26,11 +27,14 @@ SECONDS: Final = 10.0
 
 
 async def measure(names: Sequence[str], rate: float, seconds: float, rows: list[Row]) -> None:
-    """Do the attacks and enter what they show. Everything is cleaned up, also when this is cancelled. Raises Failed."""
+    """Do the attacks and enter what they show. Everything is cleaned up, also when this is cancelled."""
     with laboratory(time.time_ns() % 1_000_000) as lab:
         calm: Findings | None = None
         for name in (CALM, *names):
-            found = await Siege(lab, ATTACKS[name], rate, seconds).run()
+            try:
+                found = await Siege(lab, ATTACKS[name], rate, seconds).run()
+            except Failed as error:
+                found = Findings(troubles=[f"the attack itself: {error}"])
             calm = calm or found
             rows.append(row(name, found, calm))
             if sys.stderr.isatty():

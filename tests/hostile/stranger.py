@@ -18,6 +18,8 @@ MDNS: Final = ("224.0.0.251", 5353)
 TICK: Final = 0.01
 """Seconds between two rounds of sending."""
 SEND_BUFFER: Final = 4 << 20
+MOST_LATE: Final = 0.1
+"""Seconds for which the machine may not come to send; what was due before that is not sent any more."""
 MOST_AT_ONCE: Final = 1024
 """Datagrams of one sendmmsg(2) (UIO_MAXIOV)."""
 
@@ -70,9 +72,11 @@ def main() -> None:
         header.message.vectors, header.message.vector_count = ctypes.pointer(vector), 1
     sendmmsg = ctypes.CDLL(None, use_errno=True).sendmmsg
     sent = Sent()
-    began, place, turn = time.monotonic(), 0, 0
+    rate: float = read["bytes_per_second"]
+    due, last, place, turn = 0.0, time.monotonic(), 0, 0
     while not select.select([sys.stdin], [], [], TICK)[0]:
-        due = read["bytes_per_second"] * (time.monotonic() - began) - sent.bytes
+        now = time.monotonic()
+        due, last = min(due + rate * (now - last), rate * MOST_LATE), now
         while due > 0:
             count = 0
             while due > 0 and place + count < len(packets) and count < MOST_AT_ONCE:

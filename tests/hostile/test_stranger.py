@@ -9,8 +9,9 @@ from tests.hostile.command import RATE
 from tests.hostile.outcome import attacks_of, hold, rows_of
 
 KINDS: Final = ("mdns", "tls")
-RATE_WITHIN: Final = 0.2
-"""The machine may not come to send all that is due."""
+LEAST_OF_RATE: Final = 0.5
+"""Two processors that carry six daemons do not come to send all the smallest datagrams that are due."""
+MOST_OF_RATE: Final = 1.1
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -32,4 +33,4 @@ def test_a_calm_group_keeps_every_bound(rows: dict[str, dict[str, Any]]) -> None
 
 @pytest.mark.parametrize("attack", attacks_of("mdns"))
 def test_the_attack_has_its_rate(attack: str, rows: dict[str, dict[str, Any]]) -> None:
-    assert rows[attack]["attack_bytes_a_second"] == pytest.approx(RATE, rel=RATE_WITHIN)
+    assert LEAST_OF_RATE * RATE < rows[attack]["attack_bytes_a_second"] < MOST_OF_RATE * RATE

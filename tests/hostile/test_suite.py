@@ -156,13 +156,15 @@ def test_attacks_are_chosen_by_name_and_by_kind() -> None:
 
 @pytest.mark.root
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_behind(number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "when_there_is"), [(signal.SIGINT, "pskkeyd"), (signal.SIGKILL, "tests.hostile.stranger")]
+)
+def test_nothing_is_left_behind(number: signal.Signals, when_there_is: str) -> None:
     command = [str(RUN), "garbage", "--seconds", "1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         label = f"psk-lab-{process.pid}-"
         deadline = time.monotonic() + STARTS_WITHIN
-        while not (pids := _processes(label, "tests.hostile.stranger")):
+        while not (pids := _processes(label, when_there_is)):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(number)
