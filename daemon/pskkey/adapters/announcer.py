@@ -26,6 +26,9 @@ REPEAT_AFTER = (0.25, 1.0)
 SAID_AGAIN_AFTER = 1.0
 """Seconds after a beacon of the master at which it is repeated. Beacons come every 2 s."""
 
+_ALL_TYPES = "_services._dns-sd._udp.local."
+"""The question for it asks which services there are (RFC 6763 section 9)."""
+
 OWN_SIGNATURES = 64
 """Signatures of ours that are remembered, to know our own adverts when they come back to us."""
 
@@ -45,6 +48,9 @@ class Announcer:
     def __init__(self, node_id: str) -> None:
         self._zeroconf: Zeroconf | None = None
         self._name = instance_name(node_id)
+        names = (_ALL_TYPES, SERVICE_TYPE, f"{self._name}.{SERVICE_TYPE}", f"{self._name}.local.")
+        self.names = frozenset(name.encode() for name in names)
+        """The names of our records, in small letters, and those of the records that point to ours."""
         self._info: ServiceInfo | None = None
         self._broadcast: Callable[[], None] | None = None
         self._signed: tuple[Advert, Secret] | None = None

@@ -182,7 +182,8 @@ class Discovery:
         loop = asyncio.get_running_loop()
         self._zeroconf = AsyncZeroconf(interfaces=list(network.multicast))
         zeroconf = self._zeroconf.zeroconf
-        zeroconf.engine.loop = Gate(self._take_untrusted, self._counters).guard(loop)  # it opens its sockets later
+        gate = Gate(self._announcer.names, self._take_untrusted, self._counters)
+        zeroconf.engine.loop = gate.guard(loop)  # it opens its sockets later
         await zeroconf.async_wait_for_start()
         self._announcer.start(zeroconf)
         self._questions = [loop.call_later(delay, self._ask) for delay in ASK_AT]

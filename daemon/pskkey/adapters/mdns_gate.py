@@ -10,7 +10,7 @@ second, and its cache of other people's records grows without end. So its socket
 3. A message must be well-formed and cheap (`wire.dns`).
 4. The TXT records of our service type in a response are passed on. The library never sees a response: it is there to
    send, and to answer.
-5. A query is handed to the library, QUERIES_A_SECOND at most: it may make us send something.
+5. A query about our own names is handed to the library, QUERIES_A_SECOND at most: it makes us send something.
 
 A flood of small packets would cost a turn of the event loop each. So with the datagram that asyncio has read, those
 that wait behind it are taken in the same turn, for TURN seconds at most.
@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from pskkey.errors import BadPacket
-from pskkey.wire.dns import MAX_MESSAGE, InstanceText, concerns_us, read_message_untrusted
+from pskkey.wire.dns import MAX_MESSAGE, InstanceText, Query, concerns_us, read_message_untrusted
 
 TURN: Final = 0.005
 """Seconds for which datagrams are taken in one turn of the event loop; one more may be begun then."""
@@ -79,8 +79,12 @@ class Gate:
     Counters: `mdns_dropped` (over budget, malformed or too large), `mdns_errors` (python-zeroconf has failed).
     """
 
-    def __init__(self, take: Callable[[InstanceText], None], counters: Counter[str]) -> None:
-        """`take` is given each TXT record of our service type; it must not raise."""
+    def __init__(self, names: frozenset[bytes], take: Callable[[InstanceText], None], counters: Counter[str]) -> None:
+        """`names` are those of our own records. `take` is given each TXT record of our service type.
+
+        `take` must not raise.
+        """
+        self._names = names
         self._take = take
         self._counters = counters
         self._all = Allowance(SHARE_OF_ALL, SHARE_OF_ALL * BURST)
@@ -107,12 +111,14 @@ class Gate:
             self._counters["mdns_dropped"] += 1
             _log.debug("packet of %s dropped: %s", source[0], error)
         else:
-            for text in reading.texts:
-                self._take(text)
-            if reading.is_query and self._queries.has_any(began):
-                self._queries.take(1.0)
-                self._hand_over(listener, data, source)
-                later = _LIBRARY_READS
+            if isinstance(reading, Query):
+                if not reading.names.isdisjoint(self._names) and self._queries.has_any(began):
+                    self._queries.take(1.0)
+                    self._hand_over(listener, data, source)
+                    later = _LIBRARY_READS
+            else:
+                for text in reading.texts:
+                    self._take(text)
         cost = time.monotonic() - began + later
         self._all.take(cost)
         share.take(cost)
@@ -168,15 +174,13 @@ class _GuardedSocket(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         end = time.monotonic() + TURN
-        if len(data) <= MAX_MESSAGE:
-            self._gate.received(self.listener, data, addr)
+        self._gate.received(self.listener, data, addr)
         while self._socket is not None and time.monotonic() < end:
             try:
                 size, source = self._socket.recvfrom_into(self._buffer)
             except OSError:  # nothing waits, as a rule
                 return
-            if size <= MAX_MESSAGE:
-                self._gate.received(self.listener, bytes(memoryview(self._buffer)[:size]), source)
+            self._gate.received(self.listener, bytes(memoryview(self._buffer)[:size]), source)
 
 
 class _GuardedLoop:

@@ -5,8 +5,12 @@
     record:   name | type u16 | class u16 | ttl u32 | size u16 | data
 
 A name is labels of 1..63 bytes, each after its length, and ends with an empty one, or with a pointer (two bytes from
-0xC000 on) to a name that stands before it. To read a message costs time in proportion to the number of its names, and
-that is bounded, as is the length of each name: a stranger chooses every byte of it.
+0xC000 on) to a name that stands before it. A stranger chooses every byte of a message, so the labels and pointers of a
+whole message are bounded: to read it takes at most 0.5 ms here.
+
+A query is read by python-zeroconf too, afterwards. Its reader follows names in the data of records, without a bound; it
+goes on at the place where that data ends by its type, not by its size; and it keeps a traceback for ever of each
+message on which it has failed. So the data of a query's records is checked as well, for the types that it knows.
 """
 
 import re
@@ -20,9 +24,14 @@ from pskkey.wire.advert import SERVICE_TYPE
 MAX_MESSAGE: Final = 4096
 """Bytes. The largest advert has about 3,000; RFC 6762 section 17 allows 9,000, which nobody needs here."""
 
-MAX_QUESTIONS: Final = 32
+MAX_QUESTIONS: Final = 128
+"""A program that resolves a large group asks about as many instances at once as its packet holds."""
+
 MAX_RECORDS: Final = 64
 """In all sections together. A query names the answers that are known already."""
+
+MAX_STEPS: Final = 1024
+"""Labels and pointers of a whole message, each as often as it is followed. A question about one instance has 6."""
 
 MAX_LABELS: Final = 40
 """In one name. A name for an IPv6 address has 34."""
@@ -30,13 +39,21 @@ MAX_LABELS: Final = 40
 MAX_POINTERS: Final = 8
 """In one name: each part of a service's name may be a pointer to the rest."""
 
-MAX_NAME: Final = 255
-"""Bytes of a name without its pointers (RFC 1035 section 3.1)."""
+MAX_NAME: Final = 253
+"""Bytes of a name without its pointers, with a dot after each label. python-zeroconf fails on longer ones."""
 
 MAX_PAIRS: Final = 32
 """Of a TXT record."""
 
 TYPE_TXT: Final = 16
+_SIZES: Final = {1: 4, 28: 16}
+"""Bytes of the data of A and AAAA records."""
+
+_NAMES_AT: Final = {5: 0, 12: 0, 33: 6}
+"""Bytes before the name with which the data of a CNAME, PTR or SRV record ends."""
+
+_REFUSED: Final = frozenset({13, 47})
+"""HINFO and NSEC records: no query about our service needs one."""
 
 _HEADER: Final = struct.Struct("!6H")
 _QUESTION: Final = struct.Struct("!HH")
@@ -59,14 +76,20 @@ class InstanceText:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A message that is well-formed and cheap: a query, or a response with the TXT records of our service type.
+class Query:
+    """A query that is well-formed and cheap, and the names that it asks about, in small letters."""
+
+    names: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response that is well-formed and cheap, and the TXT records of our service type in it.
 
     Records with a TTL of 0 are left out. They are goodbyes, and anybody can send one.
     """
 
-    is_query: bool
-    texts: tuple[InstanceText, ...] = ()
+    texts: tuple[InstanceText, ...]
 
 
 def concerns_us(datagram: bytes) -> bool:
@@ -75,32 +98,39 @@ def concerns_us(datagram: bytes) -> bool:
     return any(word in lowered for word in _OURS)
 
 
-def read_message_untrusted(datagram: bytes) -> Reading:
+def read_message_untrusted(datagram: bytes) -> Query | Response:
     """Read an mDNS message. Raises BadPacket when it is malformed, truncated or larger than the bounds above."""
     if not _HEADER.size <= len(datagram) <= MAX_MESSAGE:
         raise BadPacket(f"an mDNS message of {len(datagram)} bytes")
-    _, flags, questions, *records = _HEADER.unpack_from(datagram)
+    _, flags, questions, *sections = _HEADER.unpack_from(datagram)
+    records = sum(sections)
     if flags & (_OPCODE | _TRUNCATED):
         raise BadPacket("an mDNS message with an opcode, or one that is truncated")
-    if questions > MAX_QUESTIONS or sum(records) > MAX_RECORDS:
-        raise BadPacket(f"an mDNS message with {questions} questions and {sum(records)} records")
+    if questions > MAX_QUESTIONS or records > MAX_RECORDS:
+        raise BadPacket(f"an mDNS message with {questions} questions and {records} records")
+    is_query = not flags & _RESPONSE
+    reader = _Reader(datagram)
     at = _HEADER.size
+    asked = set()
     for _ in range(questions):
-        _, at = _name_untrusted(datagram, at)
+        name, at = reader.name_untrusted(at)
+        asked.add(name)
         at += _QUESTION.size
     texts = []
-    for _ in range(sum(records)):
-        name, at = _name_untrusted(datagram, at)
+    for _ in range(records):
+        name, at = reader.name_untrusted(at)
         if at + _RECORD.size > len(datagram):
             raise BadPacket("an mDNS record ends too early")
         kind, _, ttl, size = _RECORD.unpack_from(datagram, at)
         at += _RECORD.size
-        if kind == TYPE_TXT and ttl and _INSTANCE.fullmatch(name):
+        if is_query:
+            reader.check_data_untrusted(kind, at, size)
+        elif kind == TYPE_TXT and ttl and _INSTANCE.fullmatch(name):
             texts.append(InstanceText(name.decode("ascii"), datagram[at : at + size]))
         at += size
     if at > len(datagram):
         raise BadPacket("an mDNS message ends too early")
-    return Reading(not flags & _RESPONSE, () if not flags & _RESPONSE else tuple(texts))
+    return Query(frozenset(asked)) if is_query else Response(tuple(texts))
 
 
 def read_text_untrusted(text: bytes) -> dict[bytes, bytes | None]:
@@ -119,31 +149,52 @@ def read_text_untrusted(text: bytes) -> dict[bytes, bytes | None]:
     return pairs
 
 
-def _name_untrusted(datagram: bytes, at: int) -> tuple[bytes, int]:
-    """Return the name that begins at `at`, in small letters and with a dot after each label, and where it ends."""
-    labels: list[bytes] = []
-    end = pointers = size = 0
-    while True:
-        if at >= len(datagram):
-            raise BadPacket("a name ends too early")
-        length = datagram[at]
-        if length >= _POINTER:
-            if at + 2 > len(datagram):
+class _Reader:
+    """Reads the names of one message."""
+
+    def __init__(self, datagram: bytes) -> None:
+        self._datagram = datagram
+        self._steps = MAX_STEPS
+
+    def name_untrusted(self, at: int) -> tuple[bytes, int]:
+        """Return the name that begins at `at`, in small letters and with a dot after each label, and where it ends."""
+        datagram = self._datagram
+        labels: list[bytes] = []
+        end = pointers = size = 0
+        while True:
+            if at >= len(datagram):
                 raise BadPacket("a name ends too early")
-            target = (length - _POINTER) << 8 | datagram[at + 1]
-            pointers += 1
-            if target >= at or pointers > MAX_POINTERS:
-                raise BadPacket("a name with a pointer that leads forwards, or with too many")
-            end = end or at + 2
-            at = target
-            continue
-        if length > 63:
-            raise BadPacket("a label of no known kind")
-        label = datagram[at + 1 : at + 1 + length]
-        at += 1 + length
-        if not length:
-            return b"".join(label + b"." for label in labels).lower(), end or at
-        size += 1 + length
-        labels.append(label)
-        if len(label) < length or size >= MAX_NAME or len(labels) > MAX_LABELS:
-            raise BadPacket("a name that is too long, or ends too early")
+            length = datagram[at]
+            if length == 0:
+                return b"".join(label + b"." for label in labels).lower(), end or at + 1
+            self._steps -= 1
+            if self._steps < 0:
+                raise BadPacket(f"an mDNS message with more than {MAX_STEPS} labels and pointers")
+            if length >= _POINTER:
+                if at + 2 > len(datagram):
+                    raise BadPacket("a name ends too early")
+                target = (length - _POINTER) << 8 | datagram[at + 1]
+                pointers += 1
+                if target >= at or pointers > MAX_POINTERS:
+                    raise BadPacket("a name with a pointer that leads forwards, or with too many")
+                end = end or at + 2
+                at = target
+                continue
+            if length > 63:
+                raise BadPacket("a label of no known kind")
+            label = datagram[at + 1 : at + 1 + length]
+            at += 1 + length
+            size += 1 + length
+            labels.append(label)
+            if len(label) < length or size > MAX_NAME or len(labels) > MAX_LABELS:
+                raise BadPacket("a name that is too long, or ends too early")
+
+    def check_data_untrusted(self, kind: int, at: int, size: int) -> None:
+        """Check that the data of a record is what its type has, no more and no less."""
+        is_whole = kind not in _REFUSED
+        if kind in _SIZES:
+            is_whole = size == _SIZES[kind]
+        elif kind in _NAMES_AT:
+            is_whole = self.name_untrusted(at + _NAMES_AT[kind])[1] == at + size
+        if not is_whole:
+            raise BadPacket(f"an mDNS query with a record of type {kind} that has no place in it")
