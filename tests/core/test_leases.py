@@ -75,8 +75,8 @@ def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:
     assert newcomer not in (None, 4)
     assert blocked, "our predecessor may have given this id to somebody we never heard of"
     assert leases.is_blocked("b", 3), "a key that was under way is inherited as well"
-    assert leases.waits_for_epoch(frozenset({"b"}), "me", 3)
-    assert not leases.waits_for_epoch(frozenset({"a"}), "me", 3)
+    assert leases.waiting(frozenset({"b"}), 3) == ["b"]
+    assert leases.waiting(frozenset({"a"}), 3) == []
     assert not leases.is_blocked("b", 4)
     leases.review(frozenset({"a", "b"}), frozenset({4}))
     assert grant(leases, "c", epoch=4)[1] is False

@@ -85,6 +85,14 @@ def test_a_sender_that_says_that_it_has_lost_its_numbers_does_not_send_with_that
     assert sent(KeyNew, actions)
 
 
+def test_a_session_manager_that_only_receives_makes_no_key_unusable_for_the_sender() -> None:
+    door, _ = client()
+    assert may_send(attach(door, FIRST, 7))
+    door.give(Attached(SECOND, Process(2, 1001)))
+    door.receive(SECOND, KeyWatch(will_send=False, memory=8), KeyNew(KeyNewReason.SENDER_RESTARTED))
+    assert may_send(sent(KeyState, door.receive(FIRST, KeyWatch(will_send=True, memory=7))))
+
+
 def test_who_has_nothing_new_to_acknowledge_after_a_restart_is_waited_for_no_longer_than_a_moment() -> None:
     door, _ = client()
     attach(door, FIRST, 7)

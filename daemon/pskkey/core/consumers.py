@@ -119,6 +119,10 @@ class Consumers:
         """Tell whether a local session is open."""
         return session in self._consumers
 
+    def user_of(self, session: Session) -> int:
+        """Return the user id of an open local session."""
+        return self._consumers[session].process.uid
+
     def all_acknowledged(self, entry: HeldEntry, now: float) -> bool:
         """Tell whether every session manager that acknowledges at all has acknowledged this key.
 
@@ -185,9 +189,9 @@ class Consumers:
         consumer.acked |= {entry.key.fingerprint for entry in consumer.told.entries if entry.epoch == epoch}
 
     def forgot(self, session: Session) -> None:
-        """A sender has not the sequence numbers of the key that it was told to send with."""
+        """A sender has not the sequence numbers of the key that it was told to send with; nobody else has any."""
         told = self._consumers[session].told
-        for entry in told.entries if told is not None else ():
+        for entry in told.entries if told is not None and told.sender_id is not None else ():
             if entry.send:
                 self._sent_with[entry.key.fingerprint] = NOBODY
         self._delivered = None

@@ -14,8 +14,8 @@ from pskkey.core.fellows import Fellows
 from pskkey.core.held import latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
+from pskkey.core.rekey_requests import RekeyRequests, local_user, member
 from pskkey.core.settings import Settings
-from pskkey.core.wanted import WantedKey
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -68,7 +68,7 @@ class Conversation:
         self.settled: Group | None = None
         """The group as it was told together with the keys that we hold, so that its leases are leases of those."""
         self._settled_in: Session | None = None
-        self.wanted = WantedKey(settings.timing, keyring)
+        self.requests = RekeyRequests(settings.timing, keyring)
         self._duplicate_told = float("-inf")
         self.fellows = Fellows(settings.timing)
 
@@ -121,7 +121,7 @@ class Conversation:
                         self._members.lost(session, "its session was closed")
             case Direction.LOCAL:
                 if self._consumers.has(session):
-                    self._from_consumer(session, message)
+                    self._from_consumer(session, message, now)
             case _:
                 assert_never(session.direction)
 
@@ -188,8 +188,8 @@ class Conversation:
                 self._out.append(Disconnect(session, ErrorMessage(NOT_MASTER, text)))
             case KeyAck() if joined:
                 self._members.acknowledge(session, message)
-            case KeyNew() if joined:
-                self.ask_for_new_key(message.reason)
+            case KeyNew(reason) if joined:
+                self.ask_for_new_key(member(self._members.id_of(session), reason), reason, now)
             case ErrorMessage():
                 self._out.append(Disconnect(session))
                 self._members.lost(session, message.message)
@@ -199,7 +199,7 @@ class Conversation:
             case _:
                 assert_never(message)
 
-    def _from_consumer(self, session: Session, message: Message) -> None:
+    def _from_consumer(self, session: Session, message: Message, now: float) -> None:
         match message:
             case KeyRequest():
                 self._answer_key_request(session)
@@ -210,7 +210,7 @@ class Conversation:
             case KeyNew(reason):
                 if reason is KeyNewReason.SENDER_RESTARTED:
                     self._consumers.forgot(session)
-                self.ask_for_new_key(reason)
+                self.ask_for_new_key(local_user(self._consumers.user_of(session)), reason, now)
             case Heartbeat():
                 self._out.append(Send(session, Heartbeat()))
             case ErrorMessage():
@@ -224,9 +224,15 @@ class Conversation:
 
     # --- what follows from it -----------------------------------------------------------------------------------
 
-    def ask_for_new_key(self, reason: KeyNewReason) -> None:
-        """A fresh key is wanted: as master we roll, else the master is asked to, as soon as there is one."""
-        if self.wanted.ask(reason) and self._election.role is Role.MASTER:
+    def ask_for_new_key(self, requester: str, reason: KeyNewReason, now: float) -> None:
+        """A fresh key is requested: as master we rekey, else the master is asked to, as soon as there is one."""
+        due = self.requests.ask(requester, reason, now)
+        if due is None:
+            return
+        if due > now:
+            text = f"{requester} asks for a new key ({reason.name.lower()}) often: postponed by {due - now:.0f} s"
+            self._out.append(Notice(NoticeKind.KEY_WANTED, text))
+        elif self._election.role is Role.MASTER:
             self._out.append(Notice(NoticeKind.KEY_WANTED, f"rolling to a new key: {reason.name.lower()}"))
 
     def _meet_foreign_keys(self, join: Join) -> None:

@@ -101,12 +101,11 @@ class Leases:
         lease = self._by_node.get(node)
         return lease is not None and epoch in lease.blocked_in
 
-    def waits_for_epoch(self, members: frozenset[str], me: str, epoch: int) -> bool:
-        """Tell whether one of the members, or we, wait for another epoch."""
+    def waiting(self, present: frozenset[str], epoch: int) -> list[str]:
+        """Return those of the present nodes that wait for another epoch."""
         if epoch not in self._blocked_in:
-            return False
-        waiting = [node for node, lease in self._by_node.items() if epoch in lease.blocked_in]
-        return any(node in members or node == me for node in waiting)
+            return []
+        return [node for node, lease in self._by_node.items() if epoch in lease.blocked_in and node in present]
 
     def review(self, present: frozenset[str], live: frozenset[int]) -> None:
         """Free the ids of those who are gone and from which nothing can come any more: `live` are the epochs held."""

@@ -91,6 +91,10 @@ class Members:
         """Tell whether a session has joined."""
         return session in self._joined
 
+    def id_of(self, session: Session) -> str:
+        """Return the node id of a session that has joined."""
+        return self._joined[session].member.id
+
     def group(self) -> Group:
         """Return GROUP as it stands."""
         me = self.me
@@ -108,9 +112,9 @@ class Members:
         return self._key_state(self._settings.me.id)
 
     @property
-    def wait_for_epoch(self) -> bool:
-        """Tell whether some member, or the master, may not send before the group sends with another epoch."""
-        return self._grants.leases.waits_for_epoch(self.ids, self._settings.me.id, self._epoch())
+    def waiting(self) -> list[str]:
+        """Return the nodes, of members and master, that may not send before the group sends with another epoch."""
+        return self._grants.leases.waiting(self.ids | {self._settings.me.id}, self._epoch())
 
     def all_acknowledged(self, epoch: int, now: float) -> bool:
         """Tell whether every member has `epoch` installed, those who are to come over included.

@@ -46,6 +46,7 @@ from pskkey.core.leases import leases_of
 from pskkey.core.members import Members
 from pskkey.core.memory import Memory, begin_with
 from pskkey.core.peers import Peers
+from pskkey.core.rekey_requests import OPERATOR, local_user, member
 from pskkey.core.settings import Settings
 from pskkey.model import (
     Advert,
@@ -55,6 +56,7 @@ from pskkey.model import (
     Key,
     KeyAck,
     KeyNew,
+    KeyNewReason,
     KeyState,
     Member,
     Merge,
@@ -121,6 +123,7 @@ class Node:
 
     def _next_deadline(self) -> float | None:
         times = [self.election.next_deadline(self._last_now), self.consumers.next_deadline()]
+        times.append(self._conversation.requests.next_deadline(self._last_now))
         if self.election.role is Role.MASTER:
             times += [self.members.next_deadline(), self.keyring.lead_deadline(), self._next_announcement()]
         else:
@@ -177,7 +180,7 @@ class Node:
             case SettingsChanged():
                 self._change_settings(event, now)
             case RekeyRequested(reason):
-                self._conversation.ask_for_new_key(reason)
+                self._conversation.ask_for_new_key(OPERATOR, reason, now)
             case SwitchoverRequested(heir):
                 self._switch_over(heir, now)
             case StopRequested():
@@ -221,6 +224,7 @@ class Node:
 
     def _reconcile(self, now: float) -> None:
         self._follow_role(now)
+        self._request_for_sender(now)
         if self.election.role is Role.MASTER:
             self._lead(now)
         else:
@@ -297,9 +301,12 @@ class Node:
             keyring.roll(election.won.pop(0).epoch)
         if self.consumers.sends:
             members.lease_to_me()
+        requests = self._conversation.requests
+        for node in members.waiting if keyring.next is None else ():
+            requests.ask(member(node, KeyNewReason.SENDER_RESTARTED), KeyNewReason.SENDER_RESTARTED, now)
         # Not while a key is on its way: that one may still be of the former suite.
         is_another = not keyring.next and self._notices.is_of_another_suite(keyring.current, self._settings.suite)
-        if members.wait_for_epoch or self._sender_waits() or is_another or self._conversation.wanted.must_roll():
+        if is_another or requests.must_roll(now):
             keyring.roll()
         election.meet_rivals(members.ids, now)
         coming = keyring.next
@@ -319,7 +326,7 @@ class Node:
         session = self.election.master_session
         if session is None:
             self._acked = ""
-            self._conversation.wanted.master_lost(now)
+            self._conversation.requests.master_lost()
             return
         self._notices.leased(self._settings.me.sender_id, self.keyring.state().sender_id)
         newest = self.keyring.newest
@@ -329,12 +336,14 @@ class Node:
         said = self._joined_as
         if said is not None and (said.sender, said.member) != (self.consumers.sends, self._settings.me):
             self._out.append(Send(session, self._join_message()))
-        if (reason := self._conversation.wanted.say(now, sender_waits=self._sender_waits())) is not None:
-            self._out.append(Send(session, KeyNew(reason)))
+        self._out.extend(Send(session, KeyNew(reason)) for reason in self._conversation.requests.to_send(now))
 
-    def _sender_waits(self) -> bool:
-        current = self.keyring.current
-        return current is not None and self.consumers.is_blocked(current.key)
+    def _request_for_sender(self, now: float) -> None:
+        """Ask for a new key when our sender may not use the one in use, and none is on its way."""
+        sender, current = self.consumers.sender, self.keyring.current
+        if sender and current and self.keyring.next is None and self.consumers.is_blocked(current.key):
+            reason = KeyNewReason.SENDER_RESTARTED
+            self._conversation.requests.ask(local_user(sender.process.uid), reason, now)
 
     # --- what we say --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,177 @@
+"""How often one requester may have the group rekey: the first time at once, then less and less often, up to 30 s."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from pskkey.core.actions import Action, GenerateKey, NoticeKind
+from pskkey.core.events import Attached, Direction, Disconnected, RekeyRequested, Session
+from pskkey.core.rekey_requests import CALM, LONGEST_OPERATORS_PAUSE, LONGEST_PAUSE, REQUESTERS
+from pskkey.model import Heartbeat, KeyNew, KeyNewReason, KeyWatch, Process
+from tests.core.door import Door, join, notices, of, sent
+from tests.core.situations import HIGH, LOW
+
+USER, OTHER_USER = 1000, 1001
+BEGAN = KeyNewReason.RECEIVER_BEGAN
+
+
+class Requests:
+    """Asks at a door, as one requester each, and notes when a key was made."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.made: list[float] = []
+        self._sessions = 10
+
+    def attach(self, uid: int, *, will_send: bool = False) -> Session:
+        """Attach another process of a user."""
+        self._sessions += 1
+        session = Session(Direction.LOCAL, self._sessions)
+        self.note(self.door.give(Attached(session, Process(self._sessions, uid))))
+        self.note(self.door.receive(session, KeyWatch(will_send, memory=self._sessions)))
+        return session
+
+    def ask(self, uid: int, reason: KeyNewReason = BEGAN) -> None:
+        """Let a process of a user begin, ask and end."""
+        session = self.attach(uid)
+        self.note(self.door.receive(session, KeyNew(reason)))
+        self.note(self.door.give(Disconnected(session, "gone")))
+
+    def operator(self) -> None:
+        """Ask as the operator."""
+        self.note(self.door.give(RekeyRequested(KeyNewReason.OPERATOR)))
+
+    def member(self, number: int) -> None:
+        """Ask as a member."""
+        self.note(self.door.receive(Session(Direction.INBOUND, number), KeyNew(BEGAN)))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in steps, so that it is known when a key was made."""
+        for _ in range(round(seconds * 10)):
+            self.note(self.door.wait(0.1))
+
+    def note(self, actions: Iterable[Action]) -> None:
+        """Take what the node did."""
+        self.made += [self.door.now for _ in of(GenerateKey, actions)]
+
+
+def alone() -> Requests:
+    """Return a master without members, some time after its first key."""
+    door = Door().start().become_master()
+    door.wait(5.0)
+    return Requests(door)
+
+
+def test_who_asks_every_second_is_served_at_once_and_then_less_and_less_often() -> None:
+    it = alone()
+    begin = it.door.now
+    for _ in range(120):
+        it.ask(USER)
+        it.wait(1.0)
+    times = [round(at - begin) for at in it.made]
+    assert times == [0, 1, 3, 7, 15, 31, 61, 91]
+    assert max(b - a for a, b in pairwise(it.made)) <= LONGEST_PAUSE + 0.2, "postponed, and not lost"
+    assert len(notices(NoticeKind.KEY_WANTED, it.door.log)) <= 2 * len(times) + 1, "one line for each request"
+
+
+def test_a_sender_that_crashes_all_the_time_is_spaced_too_and_the_first_time_served_at_once() -> None:
+    it = alone()
+    session = it.attach(USER, will_send=True)
+    begin = it.door.now
+    for _ in range(60):
+        it.note(it.door.give(Disconnected(session, "crashed")))
+        session = it.attach(USER, will_send=True)
+        it.wait(1.0)
+    assert [round(at - begin) for at in it.made][:4] == [0, 1, 3, 7]
+    assert len(it.made) <= 7
+
+
+def test_the_requests_of_others_are_not_delayed() -> None:
+    it = alone()
+    for _ in range(40):
+        it.ask(USER)
+        it.wait(1.0)
+    before = len(it.made)
+    it.ask(OTHER_USER)
+    assert len(it.made) == before + 1
+    it.wait(1.2)
+    it.operator()
+    assert len(it.made) == before + 2
+
+
+def test_a_member_that_asks_every_second_is_spaced_and_others_are_not() -> None:
+    door = Door().start().become_master()
+    for number, node in enumerate((LOW, HIGH), 1):
+        door.accept(number, join(node))
+    it = Requests(door)
+    it.wait(0.5)
+    begin, times = door.now, len(it.made)
+    for second in range(40):
+        for number, node in enumerate((LOW, HIGH), 1):
+            door.accept(10 + 2 * second + number, join(node))
+        it.member(10 + 2 * second + 1)
+        it.wait(1.0)
+    assert len(it.made) - times <= 6, [at - begin for at in it.made]
+    before = len(it.made)
+    it.member(10 + 2 * 39 + 2)
+    it.wait(1.2)
+    assert len(it.made) == before + 1
+
+
+def test_an_operator_waits_a_few_seconds_at_most() -> None:
+    it = alone()
+    for _ in range(30):
+        it.operator()
+        it.wait(1.0)
+    assert max(b - a for a, b in pairwise(it.made)) <= LONGEST_OPERATORS_PAUSE + 0.2
+    assert len(it.made) >= 7
+
+
+def test_a_key_that_is_made_for_another_serves_a_postponed_request() -> None:
+    it = alone()
+    for _ in range(16):
+        it.ask(USER)
+        it.wait(1.0)
+    before = len(it.made)
+    it.ask(USER)
+    it.ask(OTHER_USER)
+    it.wait(10.0)
+    assert len(it.made) == before + 1
+    it.wait(20.0)
+    assert len(it.made) == before + 1
+
+
+def test_the_pause_is_forgotten_in_time() -> None:
+    it = alone()
+    for _ in range(40):
+        it.ask(USER)
+        it.wait(1.0)
+    it.wait(32.0)
+    it.door.wait(6 * CALM)
+    begin, it.made[:] = it.door.now, []
+    for _ in range(4):
+        it.ask(USER)
+        it.wait(1.0)
+    assert [round(at - begin) for at in it.made] == [0, 1, 3]
+
+
+def test_a_client_sends_its_master_no_more_than_its_users_may_ask() -> None:
+    door = Door().start()
+    session = door.become_client(HIGH)
+    it = Requests(door)
+    for _ in range(60):
+        it.ask(USER)
+        door.receive(session, Heartbeat())
+        it.wait(0.2)
+    assert len(sent(KeyNew, door.log)) <= 12.0 / 2.0 + 1, "one request, sent again every 2 s while there is no new key"
+    assert door.node.election.master_session == session
+
+
+def test_there_is_room_for_so_many_requesters_and_none_starves_the_others() -> None:
+    it = alone()
+    for uid in range(2 * REQUESTERS):
+        it.ask(uid)
+    it.wait(2.0)
+    before = len(it.made)
+    it.ask(5 * REQUESTERS)
+    it.wait(1.1)
+    assert len(it.made) == before + 1
