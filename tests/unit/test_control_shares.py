@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.unit.test_control_socket import STATUS, Caller, service
 
+from pskkey.adapters.control_connection import CALL_TIME
 from pskkey.adapters.control_socket import ADMINISTRATOR_RATE, ControlSocket
 
 GET_STATUS = json.dumps({"method": "io.pskkey.Control.GetStatus"}).encode() + b"\0"
@@ -48,6 +49,25 @@ async def test_user_is_held_to_a_rate_and_loses_nothing_by_it(tmp_path: Path) ->
             for caller in callers:
                 tasks.create_task(receive_statuses(caller, calls // 4))
         assert time.monotonic() - began > over / ADMINISTRATOR_RATE.per_second * 0.9
+
+
+async def test_call_that_takes_long_costs_more(tmp_path: Path) -> None:
+    def dear_status() -> dict[str, Any]:
+        until = time.thread_time() + 50 * CALL_TIME
+        while time.thread_time() < until:
+            pass
+        return STATUS
+
+    control = ControlSocket(dear_status, {}, (), (), Counter(), "1.2")
+    await control.start(tmp_path / "c")
+    caller = Caller(tmp_path / "c")
+    free = int(ADMINISTRATOR_RATE.burst / 50)
+    began = time.monotonic()
+    await caller.send_bytes(GET_STATUS * (free + 4))
+    await receive_statuses(caller, free + 4)
+    # The last call waits until all but the last of those before it are paid for; meanwhile tokens come back.
+    assert time.monotonic() - began > 50 * (free + 3) / ADMINISTRATOR_RATE.per_second - 2.0
+    await control.stop()
 
 
 async def receive_statuses(caller: Caller, count: int) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,15 +45,17 @@ MAX_CONNECTIONS_OF_OTHERS: Final = 48
 MAX_CONNECTIONS_OF_USER: Final = 16
 """Connections of one user who is no administrator."""
 ADMINISTRATOR_RATE: Final = Rate(per_second=200.0, burst=400.0)
-"""Calls of one user who is an administrator. A status of 1,000 members costs about 5 ms, of ten 0.2 ms."""
+"""Tokens for the calls of one user who is an administrator; see CALL_TIME for what a call costs."""
 USER_RATE: Final = Rate(per_second=20.0, burst=60.0)
-"""Calls of one user who is no administrator."""
+"""Tokens for the calls of one user who is no administrator."""
 OTHERS_RATE: Final = Rate(per_second=50.0, burst=150.0)
-"""Calls of all who are no administrators."""
+"""Tokens for the calls of all who are no administrators: a twentieth of the processor at most."""
 MAX_TOLD: Final = 200
 """Characters of a node's name, or of a reason, that are told."""
 STATUS_SPACING: Final = 0.1
-"""Seconds between two statuses sent to one who follows them."""
+"""Seconds between two statuses sent to those who follow them, at least."""
+STATUS_SHARE: Final = 0.05
+"""Of the processor: what statuses for followers may take, in a group so large that one costs many milliseconds."""
 
 _DESCRIPTIONS: Final[Mapping[str, str]] = {
     interfaces.SERVICE_INTERFACE: interfaces.SERVICE_DESCRIPTION,
@@ -139,6 +142,7 @@ class ControlSocket:
         self._connections: dict[ControlConnection, PeerCredentials] = {}
         self._followers: set[ControlConnection] = set()
         self._publication: asyncio.TimerHandle | None = None
+        self._spacing = STATUS_SPACING
         self._complaints = Complaints(_log)
 
     async def start(self, path: Path, inherited: socket | None = None) -> None:
@@ -161,9 +165,9 @@ class ControlSocket:
                 connection.close()
 
     def status_changed(self) -> None:
-        """Send the new status to everyone who follows it, at most every STATUS_SPACING seconds."""
+        """Send the new status to everyone who follows it, soon."""
         if self._followers and self._publication is None:
-            self._publication = asyncio.get_running_loop().call_later(STATUS_SPACING, self._publish)
+            self._publication = asyncio.get_running_loop().call_later(self._spacing, self._publish)
 
     async def stop(self) -> None:
         """Close all connections and the socket, and remove its file."""
@@ -269,6 +273,8 @@ class ControlSocket:
     def _publish(self) -> None:
         self._publication = None
         # It may be long, and there may be many: it is made once, and sent in turn.
+        began = time.thread_time()
         encoded = encode_reply(Reply(parameters=self._status(), continues=True))
+        self._spacing = max(STATUS_SPACING, (time.thread_time() - began) / STATUS_SHARE)
         for connection in self._followers:
             connection.update(encoded)
