@@ -117,13 +117,13 @@ def test_a_member_that_asks_every_second_is_spaced_and_others_are_not() -> None:
     assert len(it.made) == before + 1
 
 
-def test_an_operator_waits_a_few_seconds_at_most() -> None:
+def test_an_operator_may_rekey_as_often_as_the_group_can() -> None:
     it = alone()
     for _ in range(30):
         it.operator()
         it.wait(1.0)
     assert max(b - a for a, b in pairwise(it.made)) <= LONGEST_OPERATORS_PAUSE + 0.2
-    assert len(it.made) >= 7
+    assert len(it.made) >= 25
 
 
 def test_a_key_that_is_made_for_another_serves_a_postponed_request() -> None:

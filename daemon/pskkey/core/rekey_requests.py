@@ -30,8 +30,9 @@ LONGEST_PAUSE = 30.0
 """Seconds between two requests of a requester that asks all the time. A rekey costs every node of the group a few
 packets and every session manager a key derivation, and this long a sender that crashes again and again is mute."""
 
-LONGEST_OPERATORS_PAUSE = 4.0
-"""Seconds; `pskkeyctl rekey` is typed by somebody who may do worse."""
+LONGEST_OPERATORS_PAUSE = 1.0
+"""Seconds between two of this node's operator, who may stop the daemon as well. To the master of another node they are
+requests of a member."""
 
 CALM = 60.0
 """Seconds without a request that is due, after which the pause of a requester is half as long."""
