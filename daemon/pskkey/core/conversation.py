@@ -235,6 +235,17 @@ class Conversation:
         elif self._election.role is Role.MASTER:
             self._out.append(Notice(NoticeKind.KEY_WANTED, f"rolling to a new key: {reason.name.lower()}"))
 
+    def request_for_senders(self, now: float) -> None:
+        """Ask for a new key for each sender that may not use the one in use, if none is on its way: ours, a member."""
+        sender, current = self._consumers.sender, self._keyring.current
+        if current is None or self._keyring.next is not None:
+            return
+        reason = KeyNewReason.SENDER_RESTARTED
+        if sender is not None and self._consumers.is_blocked(current.key):
+            self.requests.ask(local_user(sender.process.uid), reason, now)
+        for node in self._members.waiting if self._election.role is Role.MASTER else ():
+            self.requests.ask(member(node, reason), reason, now)
+
     def _meet_foreign_keys(self, join: Join) -> None:
         mine = {(e.epoch, e.key.fingerprint) for e in self._keyring.entries}
         foreign = [held for held in join.held if (held.epoch, held.fingerprint) not in mine]

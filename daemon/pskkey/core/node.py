@@ -46,7 +46,7 @@ from pskkey.core.leases import leases_of
 from pskkey.core.members import Members
 from pskkey.core.memory import Memory, begin_with
 from pskkey.core.peers import Peers
-from pskkey.core.rekey_requests import OPERATOR, local_user, member
+from pskkey.core.rekey_requests import OPERATOR
 from pskkey.core.settings import Settings
 from pskkey.model import (
     Advert,
@@ -56,7 +56,6 @@ from pskkey.model import (
     Key,
     KeyAck,
     KeyNew,
-    KeyNewReason,
     KeyState,
     Member,
     Merge,
@@ -224,7 +223,6 @@ class Node:
 
     def _reconcile(self, now: float) -> None:
         self._follow_role(now)
-        self._request_for_sender(now)
         if self.election.role is Role.MASTER:
             self._lead(now)
         else:
@@ -301,9 +299,8 @@ class Node:
             keyring.roll(election.won.pop(0).epoch)
         if self.consumers.sends:
             members.lease_to_me()
+        self._conversation.request_for_senders(now)
         requests = self._conversation.requests
-        for node in members.waiting if keyring.next is None else ():
-            requests.ask(member(node, KeyNewReason.SENDER_RESTARTED), KeyNewReason.SENDER_RESTARTED, now)
         # Not while a key is on its way: that one may still be of the former suite.
         is_another = not keyring.next and self._notices.is_of_another_suite(keyring.current, self._settings.suite)
         if is_another or requests.must_roll(now):
@@ -336,14 +333,8 @@ class Node:
         said = self._joined_as
         if said is not None and (said.sender, said.member) != (self.consumers.sends, self._settings.me):
             self._out.append(Send(session, self._join_message()))
+        self._conversation.request_for_senders(now)
         self._out.extend(Send(session, KeyNew(reason)) for reason in self._conversation.requests.to_send(now))
-
-    def _request_for_sender(self, now: float) -> None:
-        """Ask for a new key when our sender may not use the one in use, and none is on its way."""
-        sender, current = self.consumers.sender, self.keyring.current
-        if sender and current and self.keyring.next is None and self.consumers.is_blocked(current.key):
-            reason = KeyNewReason.SENDER_RESTARTED
-            self._conversation.requests.ask(local_user(sender.process.uid), reason, now)
 
     # --- what we say --------------------------------------------------------------------------------------------
 
