@@ -1,0 +1,76 @@
+"""A retired key is nowhere in the memory of a daemon that runs as its unit says."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from pskkey.watcher import AsyncKeyWatcher
+from tests.quality.tracked import ROOT
+from tests.system.loopback import Loopback
+from tests.system.pskkeyctl_process import run
+
+PMS_SIZE = 48
+"""Bytes of a PMS without its padding."""
+RETIRED_WITHIN = 10.0
+"""Seconds after a rekey, with a `retire_after` of 1 s."""
+
+
+def environment_of(unit: str) -> dict[str, str]:
+    """Return what a unit of systemd adds to the environment."""
+    lines = (ROOT / "systemd" / unit).read_text("utf-8").splitlines()
+    settings = [line.removeprefix("Environment=") for line in lines if line.startswith("Environment=")]
+    return dict(setting.split("=", 1) for setting in settings)
+
+
+def copies(pid: int, secret: bytes) -> int:
+    """Count how often the writable memory of a process has a secret."""
+    found = 0
+    with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in maps:
+            span, permissions = line.split()[:2]
+            if permissions.startswith("rw"):
+                begin, end = (int(address, 16) for address in span.split("-"))
+                memory.seek(begin)
+                found += memory.read(end - begin).count(secret)
+    return found
+
+
+async def copies_of_a_retired_key(loopback: Loopback, environ: Mapping[str, str]) -> tuple[list[int], list[int]]:
+    """Return how often a master and two clients have a key while it is in use, and when it is retired."""
+    daemons = [loopback.daemon(f"n{n}", {"key": {"retire_after": 1.0}}) for n in range(3)]
+    for daemon in daemons:
+        daemon.start(environ)
+    for daemon in daemons:
+        assert (await run(daemon, "wait", "--synced"))[0] == 0
+    async with AsyncExitStack() as stack:
+        watchers = [await stack.enter_async_context(AsyncKeyWatcher(d.keys_socket, will_send=True)) for d in daemons]
+        states = [await watcher.wait(5) for watcher in watchers]
+        # The newest, for a session manager that begins has the group rekey.
+        key = states[0].entries[-1].key
+        secret = key.pms.reveal()[:PMS_SIZE]
+        in_use = [copies(daemon.pid, secret) for daemon in daemons]
+        assert (await run(daemons[0], "rekey", "--wait"))[0] == 0
+        async with asyncio.timeout(RETIRED_WITHIN):
+            for watcher, state in zip(watchers, states, strict=True):
+                now = state
+                while key in [entry.key for entry in now.entries]:
+                    now = await watcher.wait()
+        await asyncio.sleep(1.0)  # until the last packet that lists another key has taken its place
+        return in_use, [copies(daemon.pid, secret) for daemon in daemons]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("unit", ["pskkeyd.service", "pskkeyd@.service"])
+async def test_a_retired_key_leaves_no_copy(loopback: Loopback, unit: str) -> None:
+    in_use, retired = await copies_of_a_retired_key(loopback, environment_of(unit))
+    assert all(in_use), "the count finds what is there"
+    assert retired == [0, 0, 0]
+
+
+@pytest.mark.root
+async def test_the_count_notices_what_is_not_overwritten(loopback: Loopback) -> None:
+    _, retired = await copies_of_a_retired_key(loopback, {})
+    assert sum(retired) > 0
