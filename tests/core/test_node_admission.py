@@ -6,12 +6,12 @@ import pytest
 
 from pskkey.core.actions import Action, NoticeKind
 from pskkey.core.events import Direction, Disconnected, RekeyRequested, Session, SettingsChanged
-from pskkey.core.settings import Settings, Timing
+from pskkey.core.settings import MEMBERS_PER_ADDRESS, Timing
 from pskkey.model import Group, Join, KeyAck, KeyNewReason, KeyState
-from tests.core.door import ME, Door, join, member, notices, refusal, sent
+from tests.core.door import ME, Door, join, notices, refusal, sent
 
 INSIDER = "10.0.9.9"
-LIMIT = Settings("g", member(ME), "i0", "t", "n").members_per_address
+LIMIT = MEMBERS_PER_ADDRESS
 
 
 def sender(number: int) -> Join:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from pskkey.core.settings import Timing
+from pskkey.core.settings import MEMBERS_PER_ADDRESS, Timing
 from pskkey.model import Advert, Key, KeyNewReason, Message, Process, Suite
 
 
@@ -117,7 +117,7 @@ class SettingsChanged:
     preempt: bool
     timing: Timing
     suite: Suite | None = None
-    members_per_address: int = 64
+    members_per_address: int = MEMBERS_PER_ADDRESS
 
 
 @dataclass(frozen=True, slots=True)

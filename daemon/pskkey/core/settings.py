@@ -1,8 +1,12 @@
 """What the operator decided about a node, as the core takes it. All times are in seconds."""
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Final
 
 from pskkey.model import Member, Suite
+
+MEMBERS_PER_ADDRESS: Final = 64
+"""Nodes from one address that have a place or a sender id, unless configured: as many as there may be connections."""
 
 
 @dataclass(slots=True)
@@ -57,7 +61,7 @@ class Settings:
     version: str
     nonce: str
     max_members: int = 1024
-    members_per_address: int = 64
+    members_per_address: int = MEMBERS_PER_ADDRESS
     preempt: bool = False
     timing: Timing = field(default_factory=Timing)
     suite: Suite | None = None
