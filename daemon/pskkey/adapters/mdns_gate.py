@@ -49,6 +49,9 @@ MAX_QUERIES_SAVED_UP: Final = 20.0
 _LIBRARY_READS: Final = 0.002
 """Seconds that a query is charged with in advance, for what the library does with it later."""
 
+_IPV4_MAPPED: Final = "::ffff:"
+"""An IPv4 address looks so at a socket that receives both kinds (RFC 4291 section 2.5.5.2)."""
+
 _log = logging.getLogger("pskkey.mdns")
 
 
@@ -143,7 +146,7 @@ class Gate:
 
 def network_of(address: str) -> str:
     """Return what counts as one source: an IPv4 address, or the first 64 bits of an IPv6 address."""
-    if ":" not in address:
+    if ":" not in address or address.startswith(_IPV4_MAPPED):
         return address
     network = ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False)
     # All link-local addresses are in one network; there, a source is an address.
