@@ -6,6 +6,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 from zeroconf import ServiceInfo
 from zeroconf._dns import DNSPointer, DNSQuestion
@@ -28,22 +29,21 @@ def node_id() -> str:
     return os.urandom(8).hex()
 
 
-class Heard:
-    """A Discovery with its events, and another node that says what it likes."""
+class Listener:
+    """A Discovery with its events."""
 
-    def __init__(self, loopback: Loopback, zeroconf: AsyncZeroconf) -> None:
+    def __init__(self, loopback: Loopback, interface: str, ip: Literal["both", "v4", "v6"]) -> None:
         self.psk = load_psk(loopback.psk)
         self.group = loopback.group
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.counters: Counter[str] = Counter()
         self.own, self.other = node_id(), node_id()
-        self._zeroconf = zeroconf.zeroconf
         self.discovery = Discovery(
             group=loopback.group,
             node_id=self.own,
             psk=lambda: self.psk,
-            interfaces=[MULTICAST_INTERFACE],
-            ip="v4",
+            interfaces=[interface],
+            ip=ip,
             emit=self.events.put_nowait,
             network_changed=lambda _: None,
             failed=lambda _: None,
@@ -54,10 +54,31 @@ class Heard:
         """Return the advert of a node of our group."""
         return Advert(self.group, node_id, "node", 100, True, role, 3, 1, ("127.0.0.1",), PORT)
 
+    def pairs(self, node_id: str, role: Role) -> dict[str, str]:
+        """Return the pairs of a node's TXT record, signed with the PSK of our group."""
+        return encode_advert(self.advert(node_id, role), advert_key(self.psk.active.key))
+
+    async def next(self) -> Event:
+        """Wait for the next event. Raises TimeoutError."""
+        return await asyncio.wait_for(self.events.get(), 3)
+
+    async def nothing(self) -> None:
+        """Check that nothing is told for a while."""
+        await asyncio.sleep(0.3)
+        assert self.events.empty(), self.events.get_nowait()
+
+
+class Heard(Listener):
+    """A Discovery with its events, and another node that says what it likes."""
+
+    def __init__(self, loopback: Loopback, zeroconf: AsyncZeroconf) -> None:
+        super().__init__(loopback, MULTICAST_INTERFACE, "v4")
+        self._zeroconf = zeroconf.zeroconf
+
     def say(self, role: Role, node_id: str | None = None, ttl: int = 120) -> None:
         """Announce that a node, if no one is named always the same one, has this role."""
         node_id = node_id or self.other
-        pairs = encode_advert(self.advert(node_id, role), advert_key(self.psk.active.key))
+        pairs = self.pairs(node_id, role)
         info = ServiceInfo(
             SERVICE_TYPE,
             f"{instance_name(node_id)}.{SERVICE_TYPE}",
@@ -80,15 +101,6 @@ class Heard:
         out.add_question(DNSQuestion(f"{instance_name(self.own)}.{SERVICE_TYPE}", DNS_TXT, CLASS_IN))
         self._zeroconf.async_send(out)
 
-    async def next(self) -> Event:
-        """Wait for the next event. Raises TimeoutError."""
-        return await asyncio.wait_for(self.events.get(), 3)
-
-    async def nothing(self) -> None:
-        """Check that nothing is told for a while."""
-        await asyncio.sleep(0.3)
-        assert self.events.empty(), self.events.get_nowait()
-
 
 @asynccontextmanager
 async def heard(loopback: Loopback) -> AsyncIterator[Heard]:
@@ -101,3 +113,16 @@ async def heard(loopback: Loopback) -> AsyncIterator[Heard]:
     finally:
         await made.discovery.stop()
         await zeroconf.async_close()
+
+
+@asynccontextmanager
+async def listening(
+    loopback: Loopback, interface: str, ip: Literal["both", "v4", "v6"] = "v4"
+) -> AsyncIterator[Listener]:
+    """Start one without another node, and end it."""
+    made = Listener(loopback, interface, ip)
+    try:
+        await made.discovery.start()
+        yield made
+    finally:
+        await made.discovery.stop()

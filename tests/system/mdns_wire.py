@@ -31,6 +31,15 @@ class Overheard:
             except BlockingIOError:
                 return taken
 
+    def count_from(self, address: str) -> int:
+        """Return how many packets have come from this address since the last call, without reading them."""
+        count = 0
+        while True:
+            try:
+                count += self.socket.recvfrom(LARGEST)[1][0] == address
+            except BlockingIOError:
+                return count
+
     def announcements(self, name: str) -> list[bytes]:
         """Return the TXT records that an instance has announced unasked since the last call.
 

@@ -1,0 +1,156 @@
+"""A network of this thread's own: an interface with many addresses that hears its own multicast. Needs root.
+
+Nothing else is on it, so all that is counted there was caused by the test.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+
+from tests.lab.namespaces import INTERFACE
+from tests.system.mdns_wire import GROUP, PORT, overhear
+
+OWN: Final = "10.83.0.1"
+"""Our address; `source` returns those of others."""
+
+MAX_SOURCES: Final = 200
+
+HEADERS: Final = 42
+"""Bytes of Ethernet, IPv4 and UDP before a message."""
+
+
+def source(number: int) -> str:
+    """Return an address from which somebody else sends, 0..MAX_SOURCES - 1."""
+    return f"10.83.1.{number + 1}"
+
+
+@contextmanager
+def private_network() -> Iterator[None]:
+    """Until the end of the block, sockets that this thread makes belong to a network of its own."""
+    former = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        os.unshare(os.CLONE_NEWNET)
+        try:
+            lines = [
+                "link set lo up",
+                f"link add {INTERFACE} type veth peer name peer",
+                f"link set {INTERFACE} addrgenmode none",  # with duplicate address detection it would come later
+                "link set peer up",
+                f"link set {INTERFACE} multicast on up",
+                f"address add {OWN}/16 dev {INTERFACE}",
+                f"address add fe80::83/64 dev {INTERFACE} nodad",
+                *(f"address add {source(number)}/16 dev {INTERFACE}" for number in range(MAX_SOURCES)),
+                f"route add 224.0.0.0/4 dev {INTERFACE}",
+            ]
+            subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
+            yield
+        finally:
+            os.setns(former, os.CLONE_NEWNET)
+    finally:
+        os.close(former)
+
+
+class Stranger:
+    """Sends to the multicast group of mDNS from one address."""
+
+    def __init__(self, number: int = 0, port: int = PORT) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(source(number)))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        self._socket.bind((source(number), port))
+
+    def send(self, datagram: bytes) -> None:
+        """Send a datagram to all."""
+        self._socket.sendto(datagram, (GROUP, PORT))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+
+class Flood:
+    """Sends messages at a rate, from a thread of its own, in turn from several addresses. Counts what `OWN` sends."""
+
+    def __init__(
+        self, make: Callable[[int], bytes], rate: float, sources: Sequence[int] = (0,), port: int = PORT
+    ) -> None:
+        """`make` returns the message of a number; `rate` is in bytes a second, with the headers of IP and Ethernet."""
+        self.sent = self.answers = 0
+        self._make, self._rate = make, rate
+        self._strangers = [Stranger(number, port) for number in sources]
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with overhear(OWN) as wire, ExitStack() as stack:
+            strangers = [stack.enter_context(stranger) for stranger in self._strangers]
+            due, at = 0.0, time.monotonic()
+            while not self._is_over.wait(0.005):
+                now = time.monotonic()
+                due = min(due + (now - at) * self._rate, 0.02 * self._rate)  # a pause of the machine is not made up for
+                at = now
+                while due > 0.0:
+                    datagram = self._make(self.sent)
+                    strangers[self.sent % len(strangers)].send(datagram)
+                    self.sent += 1
+                    due -= len(datagram) + HEADERS
+                self.answers += wire.count_from(OWN)
+
+
+class LoopWatch:
+    """Watches the running event loop: `longest_turn`, seconds of processor time, and `errors`, what it was handed.
+
+    Processor time, because other programs of the machine take the processor away for as long as they like.
+    """
+
+    def __init__(self) -> None:
+        self.longest_turn = 0.0
+        self.errors: list[dict[str, Any]] = []
+        self._loop = asyncio.get_running_loop()
+        self._is_over = False
+        self._at = 0.0
+
+    def __enter__(self) -> Self:
+        self._loop.set_exception_handler(lambda _, context: self.errors.append(context))
+        self._at = time.thread_time()
+        self._loop.call_soon(self._turn)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_over = True
+        self._loop.set_exception_handler(None)
+
+    def forget(self) -> None:
+        """Count from now on."""
+        self.longest_turn, self._at = 0.0, time.thread_time()
+
+    def _turn(self) -> None:
+        now = time.thread_time()
+        self.longest_turn, self._at = max(self.longest_turn, now - self._at), now
+        if not self._is_over:
+            self._loop.call_later(0.001, self._turn)
