@@ -127,7 +127,7 @@ FOR_SECONDS = 2.0
 RATE = 1_000_000.0
 """Bytes a second."""
 
-OBJECTS = 3000
+OBJECTS = 600
 """Objects with references that may be there after a flood and were not before."""
 
 
@@ -218,6 +218,18 @@ async def test_known_answer_is_not_given_again(loopback: Loopback) -> None:
             stranger.send(dns.message([dns.question(SERVICE)]))
             await asyncio.sleep(0.3)
             assert wire.count_from(OWN) == 1
+
+
+async def test_malformed_text_is_not_reported_as_that_of_our_group(
+    loopback: Loopback, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only a text that can be read shows in which group its sender is."""
+    async with attacked(loopback) as (it, _):
+        with Stranger() as stranger:
+            stranger.send(dns.announcement("pskkey-01234567", b"\x05grp"))
+            await asyncio.sleep(0.1)
+        assert it.counters["adverts_rejected"] == 1
+        assert not caplog.records
 
 
 # --- sources -------------------------------------------------------------------------------------------------------

@@ -234,6 +234,10 @@ class Discovery:
             return
         try:
             properties = read_text_untrusted(found.text)
+        except BadPacket as error:
+            self._reject(found.name, str(error))
+            return
+        try:
             if group_of_untrusted(properties) != self._group or self._announcer.is_ours(properties.get(b"sig")):
                 return
             advert = decode_advert_untrusted(properties, keys)
