@@ -78,6 +78,10 @@ class Stranger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Send nothing more."""
         self._socket.close()
 
 

@@ -89,4 +89,4 @@ def query_that_lies(ident: int = 0, size: int = 200) -> bytes:
 def query_with_long_name(ident: int = 0) -> bytes:
     """Return a query about our service and about a name of 255 bytes, another one for each `ident`."""
     long = ".".join((f"{ident:063d}", "b" * 63, "c" * 63, "d" * 61))
-    return message([question(name(SERVICE_TYPE)), question(name(long))], ident=ident)
+    return message([question(name(SERVICE_TYPE)), question(name(long))], ident=ident & 0xFFFF)
