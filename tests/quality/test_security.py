@@ -1,0 +1,114 @@
+"""Each sentence of "Security in short" in the README has tests that hold it; what cannot be tested says why."""
+
+import ast
+import re
+from functools import cache
+from typing import Final
+
+import pytest
+
+from tests.quality.tracked import ROOT
+
+HELD_BY: Final[dict[str, tuple[str, ...]]] = {
+    "A stranger cannot fetch the group key": (
+        "tests/tls/test_server_with_openssl.py::test_wrong_key_and_unknown_identity_get_nothing",
+        "tests/tls/test_server_with_openssl.py::test_client_without_a_psk_gets_nothing",
+        "tests/tls/test_client.py::test_server_with_a_certificate_gets_nothing",
+        "tests/system/test_strangers.py::test_forged_adverts_change_only_a_counter",
+    ),
+    "A master's advert proves that it is of now": (
+        "tests/core/test_freshness.py::test_recorded_adverts_put_off_the_claim_by_half_a_second_at_most",
+        "tests/core/test_freshness.py::test_a_recorded_advert_of_a_newer_term_does_not_end_the_succession",
+        "tests/core/test_freshness.py::test_a_rival_that_answers_is_asked_at_once_and_a_recorded_one_seldom_and_in_silence",
+        "tests/core/test_freshness.py::test_a_clone_is_reported_only_with_a_proof",
+        "tests/system/test_discovery.py::test_a_goodbye_has_no_effect",
+        "tests/hostile/test_replayer.py::test_a_group_stays_one_under",
+    ),
+    "What a stranger's packets cost a daemon is bounded": (
+        "tests/system/test_mdns_gate.py::test_flood_of_one_source_is_bounded",
+        "tests/system/test_mdns_gate.py::test_flood_of_many_sources_is_bounded",
+        "tests/system/test_mdns_gate.py::test_questions_are_answered_and_answers_bounded",
+        "tests/unit/test_log_budget.py::test_600_strangers_cause_10_lines_in_10_seconds_and_40_in_a_minute",
+        "tests/hostile/test_stranger.py::test_a_group_stays_one_under",
+        "tests/tls/test_storm.py::test_flood_of_one_address_does_not_lock_another_out",
+    ),
+    "Nodes speak TLS 1.3": (
+        "tests/tls/test_server_with_openssl.py::test_plain_psk_suites_are_for_legacy_clients_only",
+        "tests/tls/test_server_with_openssl.py::test_no_session_tickets_are_given",
+    ),
+    "Multicast is encrypted and authenticated": (
+        "tests/mcast/test_record.py::test_refuses_every_bit_flip_and_every_truncation",
+        "tests/mcast/test_record.py::test_reproduces_and_opens_every_record_of_wolfssl",
+    ),
+    "A session manager that begins anew accepts no recorded datagram": (
+        "tests/mcast/test_session.py::test_what_was_recorded_before_a_session_began_is_not_delivered_to_it",
+        "tests/mcast/test_join.py::test_without_a_new_key_it_receives_with_the_one_in_use_and_reports_so",
+        "tests/hostile/test_records.py::test_a_receiver_that_was_restarted_takes_no_record_of_before",
+    ),
+    "A stranger can read the adverts": (
+        "tests/unit/test_weak_keys.py::test_key_that_a_person_made_up_is_found",
+        "tests/unit/test_weak_keys.py::test_key_of_a_generator_is_none",
+    ),
+    "An insider can become master": (
+        "tests/system/test_strangers.py::test_the_same_claim_counts_when_it_is_signed_with_the_psk",
+    ),
+    "An insider cannot stop the group": (
+        "tests/system/test_floods.py::test_eight_floods_of_an_insider_do_not_depose_the_master",
+        "tests/core/test_node_admission.py::test_one_address_has_its_share_of_the_sender_ids_also_of_those_whose_nodes_left",
+        "tests/core/test_node_admission.py::test_one_address_has_its_share_of_the_places_and_a_member_that_left_is_soon_forgotten",
+        "tests/system/test_insiders.py::test_a_session_that_joins_as_another_node_ends_and_has_got_one_lease",
+        "tests/core/test_freshness.py::test_invented_better_candidates_put_off_a_claim_for_less_than_two_seconds",
+        "tests/hostile/test_insider.py::test_a_group_stays_one_under",
+    ),
+    "An insider with many addresses": (
+        "tests/core/test_freshness.py::test_what_was_heard_under_a_former_psk_is_forgotten",
+        "tests/core/test_node_admission.py::test_a_renewed_key_frees_the_ids_of_those_that_left",
+    ),
+    "Only root, the daemon's user": (
+        "tests/hosts/test_access.py::test_a_stranger_can_connect_to_neither_socket",
+        "tests/hosts/test_access.py::test_a_member_does_not_administer",
+        "tests/unit/test_psk.py::test_file_that_those_may_read_who_fetch_keys_is_refused",
+    ),
+    "A user with access can neither hold up the daemon": (
+        "tests/system/test_floods.py::test_flood_on_200_connections_to_keys_sock_keeps_no_other_waiting",
+        "tests/unit/test_key_socket_places.py::test_root_finds_a_place_whatever_others_take",
+        "tests/core/test_node_rekey_pace.py::test_who_asks_every_second_is_served_at_once_and_then_less_and_less_often",
+        "tests/core/test_node_rekey_pace.py::test_the_requests_of_others_are_not_delayed",
+        "tests/hostile/test_local_user.py::test_a_group_stays_one_under",
+    ),
+    "Nobody can take the port of the key server": (
+        "tests/system/test_key_port.py::test_nobody_takes_the_port_between_two_starts_and_connections_are_refused",
+        "tests/system/test_key_port.py::test_without_the_port_it_is_a_client_and_a_candidate_as_soon_as_it_has_it",
+    ),
+    "Keys lie in memory only": (
+        "tests/system/test_retired_keys.py::test_a_retired_key_leaves_no_copy",
+        "tests/system/test_no_secrets.py::test_a_crash_leaves_no_core_dump",
+    ),
+    "No secret is in a log": (
+        "tests/system/test_no_secrets.py::test_nothing_that_a_daemon_shows_holds_a_secret",
+        "tests/unit/test_psk.py::test_mistake_in_a_line_is_told_by_line_and_without_its_content",
+    ),
+}
+"""The first words of each sentence or group of sentences, and the tests."""
+
+
+@cache
+def names_in(path: str) -> frozenset[str]:
+    """Return the names of the test functions in a file."""
+    tree = ast.parse((ROOT / path).read_text())
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def test_each_sentence_has_its_tests() -> None:
+    readme = (ROOT / "README.md").read_text()
+    section = readme.partition("## Security in short")[2].partition("\nHow it works inside")[0]
+    items = [" ".join(item.split()) for item in re.findall(r"(?ms)^- (.*?)(?=^- |^\*\*|^$)", section)]
+    assert len(items) == len(HELD_BY)
+    for item, begins in zip(items, HELD_BY, strict=True):
+        assert item.startswith(begins)
+
+
+@pytest.mark.parametrize("named", sorted({name for names in HELD_BY.values() for name in names}))
+def test_a_named_test_is_there(named: str) -> None:
+    path, _, name = named.partition("::")
+    assert name in names_in(path)
