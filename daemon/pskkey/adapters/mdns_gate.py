@@ -177,7 +177,7 @@ class _GuardedSocket(asyncio.DatagramProtocol):
         self.listener.connection_lost(exc)
 
     def error_received(self, exc: Exception) -> None:
-        _log.debug("an mDNS socket has failed: %s", exc)  # a network that is down, as a rule; it is followed elsewhere
+        self.listener.error_received(exc)  # it reports each kind of failure once for each socket
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         end = time.monotonic() + TURN
