@@ -212,10 +212,11 @@ async def test_known_answer_is_not_given_again(loopback: Loopback) -> None:
     async with attacked(loopback) as (it, _):
         with overhear(OWN) as wire, Stranger() as stranger:
             known = dns.record(TO_SERVICE, dns.PTR, dns.name(f"{instance_name(it.own)}.{SERVICE_TYPE}"))
-            stranger.send(dns.message([dns.question(SERVICE)], [known]))
+            # Newer releases of python-zeroconf pass over a packet that came a moment ago, as our own question did.
+            stranger.send(dns.message([dns.question(SERVICE)], [known], ident=1))
             await asyncio.sleep(0.3)
             assert wire.count_from(OWN) == 0
-            stranger.send(dns.message([dns.question(SERVICE)]))
+            stranger.send(dns.message([dns.question(SERVICE)], ident=2))
             await asyncio.sleep(0.3)
             assert wire.count_from(OWN) == 1
 
