@@ -17,6 +17,7 @@ async def run(trial: Trial) -> None:
     """Do it `trial.repeats` times."""
     statuses = await trial.begin()
     (master,) = trial.group.of(statuses, "master")
+    await asyncio.sleep(PACE)  # the session managers have begun, and so had the group rekey just now
     for _ in range(trial.repeats):
         epoch = max(map(epoch_of, statuses.values()))
         commanded = trial.mark(f"rekey of epoch {epoch}")
