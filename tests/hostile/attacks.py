@@ -88,8 +88,8 @@ ATTACKS: Final[Mapping[str, Attack]] = MappingProxyType(
         **{name: Attack("tls", partial(_connections, name)) for name in ("half-open", "wrong-psk", "tls-garbage")},
         "replayed-former-masters": Attack("replay", partial(_replay_former_masters, True), REPLAY_BOUNDS),
         "replayed-former-masters-fast": Attack("replay", partial(_replay_former_masters, False), REPLAY_BOUNDS),
-        "replayed-listeners": Attack("replay", partial(_replay_members, "l"), REPLAY_BOUNDS),
-        "replayed-members": Attack("replay", partial(_replay_members, "m"), REPLAY_BOUNDS),
+        "replayed-listeners": Attack("replay", partial(_replay_members, "l")),
+        "replayed-members": Attack("replay", partial(_replay_members, "m")),
         **{name: Attack("insider", partial(_insider, name)) for name in ("heartbeats", "joins")},
         "invented-adverts": Attack("insider", _invent_adverts),
         **{

@@ -107,4 +107,5 @@ def _cells(one: Row) -> tuple[str, ...]:
 
 
 def _lines_a_minute(cost: Cost, calm_lines: int) -> float:
-    return max(0, cost.lines - calm_lines) * 60 / max(cost.seconds, 1.0)
+    # Of a shorter time all lines count as those of its minute: the first seconds may use up the budget of the minute.
+    return max(0, cost.lines - calm_lines) * 60 / max(cost.seconds, 60.0)

@@ -130,7 +130,7 @@ def test_costs_are_those_of_the_worst_daemon_beyond_a_calm_one() -> None:
     calm = Findings(
         costs={"n1": Cost(5.0, "daemon", 46.0, 0.8, 12, 30.0), "n2": Cost(5.0, "daemon", 44.0, 0.8, 10, 30.0)}
     )
-    worst = Cost(70.0, "daemon", 60.0, 3.0, 42, 30.0)
+    worst = Cost(70.0, "daemon", 60.0, 3.0, 72, 30.0)
     found = Findings(boot=1.0, costs={**calm.costs, "n2": worst}, sent=Sent(packets=300, bytes=900, seconds=30.0))
     made = row("garbage", found, calm)
     assert (made.loop_away_ms, made.memory_mib, made.lines_a_minute, made.cpu_s) == (70.0, 14.0, 60.0, 3.0)

@@ -17,7 +17,7 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/system/test_strangers.py::test_forged_adverts_change_only_a_counter",
     ),
     "A master's advert proves that it is of now": (
-        "tests/core/test_freshness.py::test_recorded_adverts_put_off_the_claim_by_half_a_second_at_most",
+        "tests/core/test_freshness.py::test_recorded_adverts_put_off_the_claim_by_a_third_of_a_second_at_most",
         "tests/core/test_freshness.py::test_a_recorded_advert_of_a_newer_term_does_not_end_the_succession",
         "tests/core/test_freshness.py::test_a_rival_that_answers_is_asked_at_once_and_a_recorded_one_seldom_and_in_silence",
         "tests/core/test_freshness.py::test_a_clone_is_reported_only_with_a_proof",

@@ -89,6 +89,7 @@ class TlsListener:
         self._handshakes: dict[asyncio.Task[None], _Handshake] = {}  # the oldest first
         self._connections: dict[TlsConnection, bool] = {}  # whether the owner was told of it
         self._all_lost = asyncio.Event()
+        self._beginning = asyncio.Lock()
         self._ended = 0  # handshakes and connections since free memory was given back
         self._memory_return: asyncio.TimerHandle | None = None
         self._complaints = Complaints(_log)
@@ -208,6 +209,12 @@ class TlsListener:
             async with asyncio.timeout(self._limits.handshake_timeout):
                 expect_small_messages(handshake.socket)
                 await _readable(handshake.socket)
+                if not handshake.socket.recv(1, socket.MSG_PEEK):
+                    self._counters["handshakes_failed"] += 1
+                    self._complain(handshake.address, "it closed the connection before it sent anything")
+                    return
+                async with self._beginning:
+                    await asyncio.sleep(0)  # one in each turn of the event loop: to begin costs about a millisecond
                 context = server_context(psk, self._legacy_clients, connection.offered_identities)
                 handshake.begun = True
                 connection.accepted_psks = psk

@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Final
 
 from pskkey.adapters.local_access import LocalAccess
+from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.errors import ConfigError
 
-_BACKLOG: Final = 128
+_BACKLOG: Final = 32
 """Connections that the kernel queues."""
 _ACCEPTED_PER_TURN: Final = 8
-"""Connections that are accepted in one turn of the event loop; each costs about 0.1 ms."""
+"""Connections that are accepted in one turn of the event loop; each costs about 1 ms."""
+_ACCEPT_RATE: Final = Rate(per_second=100.0, burst=64.0)
+"""Connections that are accepted: to make one and to find a place for it costs about 1 ms. More wait in the kernel's
+queue, which is worked off in a third of a second."""
+_ACCEPT_PAUSE: Final = 1.0
+"""Seconds to wait when the system has no file descriptor or memory for another connection."""
 
 _log = logging.getLogger("pskkey.unix_listener")
 
@@ -30,7 +36,11 @@ class UnixListener:
     """
 
     def __init__(self) -> None:
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
+        self._protocol: Callable[[], asyncio.BaseProtocol] = asyncio.Protocol
+        self._pace = TokenBucket(_ACCEPT_RATE)
+        self._pause: asyncio.TimerHandle | None = None
+        self._opening: set[asyncio.Task[None]] = set()
         self._made: tuple[Path, int, int] | None = None
         self._inherited: Path | None = None
 
@@ -45,17 +55,15 @@ class UnixListener:
 
         Raises ConfigError, a sentence that names the path and what to do.
         """
-        loop = asyncio.get_running_loop()
         if inherited is None:
             listening = self._make(path, access)
         else:
             listening, self._inherited = inherited, Path(os.fsdecode(inherited.getsockname()))
             _tell_whom_its_unit_keeps_out(self._inherited, access)
-        # asyncio accepts as many in one turn as it lets the kernel queue, so the queue gets its length afterwards.
-        self._server = await loop.create_unix_server(
-            protocol, sock=listening, backlog=_ACCEPTED_PER_TURN, cleanup_socket=False
-        )
+        listening.setblocking(False)
         listening.listen(_BACKLOG)
+        self._listening, self._protocol = listening, protocol
+        self._go_on()
 
     def permit(self, access: LocalAccess) -> None:
         """Give the socket file another mode and group, unless it was inherited: then they are those of its unit.
@@ -83,8 +91,12 @@ class UnixListener:
 
     def close(self) -> None:
         """Accept nothing more and remove the socket file. Open connections live on."""
-        if self._server is not None:
-            self._server.close()
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
         if self._made is not None:
             made, self._made = self._made, None
             try:
@@ -94,9 +106,41 @@ class UnixListener:
                 _log.warning("%s: cannot be removed: %s", made[0], error.strerror)
 
     async def wait_closed(self) -> None:
-        """Wait until every connection is closed too."""
-        if self._server is not None:
-            await self._server.wait_closed()
+        """Wait until every connection that was closed before is gone."""
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        await asyncio.sleep(0)  # the turn in which asyncio closes them
+
+    def _go_on(self) -> None:
+        self._pause = None
+        if self._listening is not None:
+            asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
+
+    def _wait(self, listening: socket.socket, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        self._pause = loop.call_later(seconds, self._go_on)
+
+    def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(_ACCEPTED_PER_TURN):
+            try:
+                accepted, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                _log.warning("accepting a connection failed: %s; trying again", error.strerror)
+                self._wait(listening, _ACCEPT_PAUSE)
+                return
+            accepted.setblocking(False)
+            opening = loop.create_task(self._open(accepted))
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
+            if (wait := self._pace.reserve(loop.time())) > 0:
+                self._wait(listening, wait)
+                return
+
+    async def _open(self, accepted: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, accepted)
 
     def _is_ours(self, path: Path, device: int, inode: int) -> bool:
         """Tell whether our socket is there: somebody may have removed it, or put another one in its place."""

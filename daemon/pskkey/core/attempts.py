@@ -121,7 +121,7 @@ class Outbound:
         self._out.append(Send(link.session, Heartbeat()))
 
 
-HINTS_FOR: Final = 0.5
+HINTS_FOR: Final = 0.3
 """Seconds for which a candidate tries to join those that only hints call master, before it claims."""
 
 MAX_DETOURS: Final = 2

@@ -17,6 +17,14 @@ from pskkey.core.keyring import Keyring
 from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
 
+ACKS_WITHIN = 2.0
+"""Seconds from its JOIN in which a member acknowledges some key.
+
+It takes a round trip, and up to `consumers_return` for its session managers. One that does not cannot read what is sent
+now either, so no new key waits for it any longer: a peer that joins and acknowledges nothing would put off each one to
+its deadline.
+"""
+
 
 class Members:
     """The sessions of those who joined us as master. Methods append what must be done to `out`."""
@@ -125,7 +133,9 @@ class Members:
         arrived = {j.member.id for j in self._joined.values() if j.join.held} - self._before_merge
         if now < self._awaited_until and (self._awaited or len(arrived) < self._expected):
             return False
-        return all(j.member.acked_epoch == epoch for j in self._joined.values())
+        may_come = now - ACKS_WITHIN
+        waited_for = [j for j in self._joined.values() if j.member.acked_epoch is not None or j.since > may_come]
+        return all(j.member.acked_epoch == epoch for j in waited_for)
 
     # --- becoming and ceasing to be the master ------------------------------------------------------------------
 

@@ -139,13 +139,13 @@ class Peers:
         """Return when `me`, which has listened until now, should become master if nobody else does.
 
         Every better candidate has time to claim before, and no two claim at the same moment: a node that began to
-        listen a little later than we claims a little later too.
+        listen a little later than we claims a little later too. One that claims to be master, without a proof, is none.
         """
         mine, step = candidate_order(me), self._timing.claim_step
         better = [
             peer
             for node_id, peer in self._peers.items()
-            if (a := peer.advert) and a.eligible and candidate_order(a) < mine
+            if (a := peer.advert) and a.eligible and candidate_order(a) < mine and a.role is not Role.MASTER
             if not self.is_held(node_id, now) and self._counts(node_id, now)
         ]
         if len(better) > MAX_COURTESY:
