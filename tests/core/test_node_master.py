@@ -1,13 +1,14 @@
 """What a master grants, refuses and decides, at the door of a single node."""
 
 from pskkey.core.actions import Connect, NoticeKind
-from pskkey.core.events import Connected, Direction, Disconnected, Session, SwitchoverRequested, Timeout
+from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session, SwitchoverRequested, Timeout
 from pskkey.model import (
     Group,
     Handover,
     Heartbeat,
     HeldKey,
     Join,
+    KeyNewReason,
     KeyRequest,
     KeyResponse,
     KeyState,
@@ -216,3 +217,17 @@ def test_a_better_newcomer_that_nobody_can_connect_to_is_handed_over_to_less_and
         cannot_connect(door)
     assert begun[0] < 3.0
     assert [50 * 2**n < seconds < 60 * 2**n for n, seconds in enumerate(begun[1:])] == [True] * 3, begun
+
+
+def test_a_newcomer_that_acknowledges_nothing_puts_off_no_key_for_long() -> None:
+    """It only says that it is alive; a key waits up to 5 s for a member that is about to acknowledge it."""
+    door = Door().start().become_master()
+    door.accept(1, join(LOW))
+    for tenth in range(30):
+        if tenth == 22:
+            door.give(RekeyRequested(KeyNewReason.OPERATOR))
+        door.wait(0.1)
+        door.receive(Session(Direction.INBOUND, 1), Heartbeat())
+    current = door.node.keyring.current
+    assert current is not None
+    assert current.epoch == 2

@@ -18,11 +18,11 @@ from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
 
 ACKS_WITHIN = 2.0
-"""Seconds from its JOIN in which a member acknowledges some key.
+"""Seconds from its JOIN in which a member that came without keys acknowledges one.
 
 It takes a round trip, and up to `consumers_return` for its session managers. One that does not cannot read what is sent
 now either, so no new key waits for it any longer: a peer that joins and acknowledges nothing would put off each one to
-its deadline.
+its deadline. One that came with keys of another group is waited for: it may still read and send with those.
 """
 
 
@@ -133,8 +133,12 @@ class Members:
         arrived = {j.member.id for j in self._joined.values() if j.join.held} - self._before_merge
         if now < self._awaited_until and (self._awaited or len(arrived) < self._expected):
             return False
-        may_come = now - ACKS_WITHIN
-        waited_for = [j for j in self._joined.values() if j.member.acked_epoch is not None or j.since > may_come]
+        newcomer_since = now - ACKS_WITHIN
+        waited_for = [
+            j
+            for j in self._joined.values()
+            if j.member.acked_epoch is not None or j.join.held or j.since > newcomer_since
+        ]
         return all(j.member.acked_epoch == epoch for j in waited_for)
 
     # --- becoming and ceasing to be the master ------------------------------------------------------------------
