@@ -71,6 +71,7 @@ class Connection:
         made.setblocking(False)
         try:
             made.connect(self._path)
+            sent.packets += 1
             if self._kind.first:
                 made.send(self._kind.first)
         except OSError:

@@ -20,13 +20,23 @@ def attacks_of(*kinds: str) -> list[str]:
 
 
 def rows_of(*kinds: str) -> dict[str, dict[str, Any]]:
-    """Do the attacks of these kinds and return the row of each by its name."""
-    command = [str(RUN), *kinds, "--json", "--seconds", SECONDS]
+    """Do the attacks of these kinds and return the row of each by its name.
+
+    An attack under which a bound was not kept is done once more: the bounds are times, and the machine may have been
+    busy with something else. A daemon that does not keep its bounds shows it twice.
+    """
+    rows = _measure(*kinds)
+    assert rows.keys() == {CALM, *attacks_of(*kinds)}
+    if again := [name for name, row in rows.items() if row["faults"] and name != CALM]:
+        rows |= {name: row for name, row in _measure(*again).items() if name != CALM}
+    return rows
+
+
+def _measure(*names: str) -> dict[str, dict[str, Any]]:
+    command = [str(RUN), *names, "--json", "--seconds", SECONDS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
     assert done.returncode in (0, 1), done.stderr
-    rows = {row["attack"]: row for row in json.loads(done.stdout)}
-    assert rows.keys() == {CALM, *attacks_of(*kinds)}
-    return rows
+    return {row["attack"]: row for row in json.loads(done.stdout)}
 
 
 def hold(row: dict[str, Any]) -> None:

@@ -301,7 +301,7 @@ class Election:
         if listening.claim_at is None:
             listening.claim_at = self._peers.claim_at(self._settings.me, now)
             if hints:
-                listening.claim_at = max(listening.claim_at, now + HINTS_FOR)
+                listening.claim_at += HINTS_FOR  # for all candidates alike, so that no two claim at the same moment
         if now >= listening.claim_at:
             self._claim(self.term + 1, "no better candidate came forward")
         elif hints:
