@@ -125,7 +125,7 @@ type _Groups = Annotated[tuple[Annotated[str, AfterValidator(_group)], ...], Fie
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", defer_build=True, frozen=True)
 
 
 class GroupTable(_Table):
