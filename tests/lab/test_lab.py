@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 @pytest.mark.parametrize(
     ("scenario", "nodes", "runs", "bound_ms"),
-    # Six nodes: a daemon takes 0.7 s of processor time to load with Debian's versions, and all share two processors here.
+    # Six nodes: with Debian's versions a daemon takes 0.7 s of processor time to load, and all share two processors.
     [("boot", 6, 2, 4000), ("join", 5, 3, 1500)],
 )
 def test_groups_come_together_in_time(scenario: str, nodes: int, runs: int, bound_ms: int) -> None:
