@@ -257,17 +257,17 @@ class LogTable(_Table):
 class Config(_Table):
     """The whole file. Every table and every key has a default, so an empty file is a configuration."""
 
-    group: GroupTable = GroupTable()
-    node: NodeTable = NodeTable()
-    network: NetworkTable = NetworkTable()
-    psk: PskTable = PskTable()
-    tls: TlsTable = TlsTable()
-    election: ElectionTable = ElectionTable()
-    key: KeyTable = KeyTable()
-    handoff: HandoffTable = HandoffTable()
-    control: ControlTable = ControlTable()
-    limits: LimitsTable = LimitsTable()
-    log: LogTable = LogTable()
+    group: GroupTable = GroupTable.model_construct()
+    node: NodeTable = NodeTable.model_construct()
+    network: NetworkTable = NetworkTable.model_construct()
+    psk: PskTable = PskTable.model_construct()
+    tls: TlsTable = TlsTable.model_construct()
+    election: ElectionTable = ElectionTable.model_construct()
+    key: KeyTable = KeyTable.model_construct()
+    handoff: HandoffTable = HandoffTable.model_construct()
+    control: ControlTable = ControlTable.model_construct()
+    limits: LimitsTable = LimitsTable.model_construct()
+    log: LogTable = LogTable.model_construct()
 
     @field_validator("control")
     @classmethod
