@@ -24,7 +24,7 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/system/test_discovery.py::test_a_goodbye_has_no_effect",
         "tests/hostile/test_replayer.py::test_a_group_stays_one_under",
     ),
-    "What a stranger's packets cost a daemon is bounded": (
+    "The cost of a stranger's packets is bounded": (
         "tests/system/test_mdns_gate.py::test_flood_of_one_source_is_bounded",
         "tests/system/test_mdns_gate.py::test_flood_of_many_sources_is_bounded",
         "tests/system/test_mdns_gate.py::test_questions_are_answered_and_answers_bounded",

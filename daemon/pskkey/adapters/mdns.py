@@ -1,7 +1,7 @@
 """Discovery: our advert over mDNS, and those of others as events.
 
-Only verified adverts of our own group become events. What we announce is in `announcer`, and what a stranger's packets
-may cost in `mdns_gate`. An advert is announced whole, so nothing is ever asked for but, at the start, who is there. A
+Only verified adverts of our own group become events. `announcer` sends our advert, and `mdns_gate` bounds the cost of
+a stranger's packets. An advert is announced whole, so nothing is ever asked for but, at the start, who is there. A
 goodbye has no effect, for anybody can send one.
 
 The network is followed, because interfaces come, go and change their addresses while the daemon runs; python-zeroconf

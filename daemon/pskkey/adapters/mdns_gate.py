@@ -4,9 +4,9 @@ python-zeroconf as Debian 13 ships it reads every packet in pure Python and with
 second, and its cache of other people's records grows without end. So its sockets are read here:
 
 1. A datagram that does not concern us goes at once, whatever it is: other people's mDNS.
-2. What is read takes time, and that is budgeted: each source has a share of our time, and all together have one. Both
-   are times and not numbers of packets, so the same bound holds on a processor that is 50 times slower. What is over
-   budget goes unread.
+2. Reading takes time, and the time is budgeted: each source has a share of our time, and all together have one. Both
+   are times and not numbers of packets, so the same bound holds on a processor that is 50 times slower. A
+   datagram over budget goes unread.
 3. A message must be well-formed and cheap (`wire.dns`).
 4. The TXT records of our service type in a response are passed on. The library never sees a response: it is there to
    send, and to answer.
@@ -85,7 +85,7 @@ class Allowance:
 
 
 class Gate:
-    """What all sockets of one Zeroconf share: the budgets, and where things go.
+    """The budgets that all sockets of one Zeroconf share, and the way of their datagrams.
 
     Counters: `mdns_dropped` (over budget, malformed or too large), `mdns_errors` (python-zeroconf has failed).
     """

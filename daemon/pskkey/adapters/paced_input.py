@@ -1,4 +1,4 @@
-"""What comes on one session, message by message: in turn with the other sessions, and no faster than its rates allow.
+"""The input of one session, message by message: in turn with the other sessions, and no faster than its rates allow.
 
 A message is decoded when it is its turn, so that no read costs more than one of them. What is left waits undecoded, and
 meanwhile the connection is not read: the kernel holds the peer back. A session that floods waits for itself only.
