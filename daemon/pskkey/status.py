@@ -54,6 +54,10 @@ def status(
             }
             for entry in node.keyring.entries
         ],
+        "requests": [
+            {"reason": reason.name.lower(), "due_s": round(max(0.0, due - now), 1)}
+            for reason, due in node.pending_requests()
+        ],
         "sender_id": node.key_state().sender_id,
         "members": [_member(m, group, identities.get(m.id)) for m in members],
         "sessions": [

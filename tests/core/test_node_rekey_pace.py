@@ -175,3 +175,14 @@ def test_there_is_room_for_so_many_requesters_and_none_starves_the_others() -> N
     it.ask(5 * REQUESTERS)
     it.wait(1.1)
     assert len(it.made) == before + 1
+
+
+def test_a_node_shows_what_is_asked_for_until_there_is_a_key() -> None:
+    it = alone()
+    it.ask(USER)
+    assert it.door.node.pending_requests() == [], "a key was made at once"
+    it.ask(USER)
+    [(reason, due)] = it.door.node.pending_requests()
+    assert (reason, due) == (BEGAN, it.door.now + 1.0)
+    it.wait(1.2)
+    assert it.door.node.pending_requests() == []

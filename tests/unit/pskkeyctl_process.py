@@ -26,6 +26,7 @@ MASTER: Final[dict[str, Any]] = {
         {"epoch": 6, "suite": "PSK_CHACHA20_POLY1305", "fingerprint": "0f" * 8, "state": "previous", "age_s": 7300.0},
         {"epoch": 7, "suite": "PSK_CHACHA20_POLY1305", "fingerprint": "a1" * 8, "state": "current", "age_s": 12.3},
     ],
+    "requests": [{"reason": "receiver_began", "due_s": 12.0}, {"reason": "sender_restarted", "due_s": 0.0}],
     "sender_id": 4,
     "members": [
         {
@@ -52,6 +53,7 @@ LISTENING: Final = {
     "role": "listening",
     "master": None,
     "keys": [],
+    "requests": [],
     "members": [],
     "sessions": [],
     "sender_id": None,

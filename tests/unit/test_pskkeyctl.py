@@ -31,6 +31,8 @@ async def test_status_of_a_master(tmp_path: Path) -> None:
         "  Master        this node\n"
         "  Previous key  epoch 6, 0f0f0f0f0f0f0f0f, PSK_CHACHA20_POLY1305, for 2 h\n"
         "  Key           epoch 7, a1a1a1a1a1a1a1a1, PSK_CHACHA20_POLY1305, for 12 s\n"
+        "  Asked for     a new key in 12 s: a receiver began anew and does not hear yet\n"
+        "  Asked for     a new key now: a sender began anew and may not send yet\n"
         "  Members       2, of which 1 not at epoch 7\n"
         "  Sessions      1, of which 1 to send\n"
         "  Trouble       handshakes failed: 2\n",

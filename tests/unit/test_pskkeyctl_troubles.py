@@ -26,7 +26,13 @@ async def test_troubles_are_shown_as_long_as_they_last_and_a_day_longer(tmp_path
 
 @pytest.mark.parametrize(
     ("name", "wrong"),
-    [("counter_ages_s", {"a": "1"}), ("counter_ages_s", []), ("warnings", [1]), ("loop_away_ms", "1")],
+    [
+        ("counter_ages_s", {"a": "1"}),
+        ("counter_ages_s", []),
+        ("warnings", [1]),
+        ("loop_away_ms", "1"),
+        ("requests", [1]),
+    ],
 )
 async def test_troubles_that_are_none_are_refused(tmp_path: Path, name: str, wrong: object) -> None:
     async with daemon(tmp_path / "c", {**MASTER, name: wrong}):

@@ -56,6 +56,7 @@ from pskkey.model import (
     Key,
     KeyAck,
     KeyNew,
+    KeyNewReason,
     KeyState,
     Member,
     Merge,
@@ -138,6 +139,10 @@ class Node:
     def key_state(self) -> KeyState:
         """Return the key state as session managers of this node may have it."""
         return self.members.my_key_state() if self.election.role is Role.MASTER else self.keyring.state()
+
+    def pending_requests(self) -> list[tuple[KeyNewReason, float]]:
+        """Return why a new key was asked for, and when that is due, for each request that no key has served."""
+        return self._conversation.requests.pending()
 
     def group(self) -> Group | None:
         """Return the group as it is, as master, or as the master last told it."""

@@ -123,6 +123,11 @@ class RekeyRequests:
         for request in self._open.values():
             request.next_sending = -inf
 
+    def pending(self) -> list[tuple[KeyNewReason, float]]:
+        """Return why a new key was asked for, and when that is due, for each open request."""
+        self._close_served()
+        return [(request.reason, request.due) for request in self._open.values()]
+
     def next_deadline(self, now: float) -> float | None:
         """Return when a postponed request is due."""
         return min((r.due for r in self._open.values() if r.due > now), default=None)

@@ -40,6 +40,13 @@ class KeyStatus(NamedTuple):
     age_s: float
 
 
+class RequestStatus(NamedTuple):
+    """A request for a new key that is not served yet, and in how many seconds it is due."""
+
+    reason: str
+    due_s: float
+
+
 class MemberStatus(NamedTuple):
     """A member of the group.
 
@@ -76,6 +83,7 @@ class Status(NamedTuple):
     node: NodeStatus
     master: MasterStatus | None
     keys: tuple[KeyStatus, ...]
+    requests: tuple[RequestStatus, ...]
     sender_id: int | None
     members: tuple[MemberStatus, ...]
     sessions: tuple[SessionStatus, ...]
@@ -115,6 +123,10 @@ class Status(NamedTuple):
                     key.real("age_s"),
                 )
                 for key in status.tables("keys")
+            ),
+            requests=tuple(
+                RequestStatus(request.text("reason"), request.real("due_s"))
+                for request in (status.tables("requests") if "requests" in parameters else ())
             ),
             sender_id=status.maybe_number("sender_id"),
             members=tuple(map(_member_untrusted, status.tables("members"))),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from pskkey.tools.status_reading import KeyStatus, Status
+from pskkey.tools.status_reading import KeyStatus, RequestStatus, Status
 
 TROUBLES: Final[dict[str, str]] = {
     "handshakes_failed": "handshakes failed",
@@ -16,6 +16,15 @@ TROUBLES: Final[dict[str, str]] = {
 
 TROUBLE_SHOWN: Final = 86400.0
 """Seconds for which it is shown that one of them has risen: what was in the night is seen in the morning."""
+
+
+_REASONS: Final[dict[str, str]] = {
+    "operator": "the operator wants one",
+    "sequence_high_water": "a sender comes to the end of its sequence numbers",
+    "sender_restarted": "a sender began anew and may not send yet",
+    "receiver_began": "a receiver began anew and does not hear yet",
+}
+"""Why a new key is asked for."""
 
 
 class Painter:
@@ -55,6 +64,7 @@ def render_status(status: Status, painter: Painter) -> list[str]:
             for key in status.keys
         ),
         *([] if status.keys else [("Key", "none yet")]),
+        *(("Asked for", _request(request)) for request in status.requests),
         ("Members", _members(status)),
         ("Sessions", _sessions(status)),
     ]
@@ -126,6 +136,11 @@ def _master(status: Status) -> str:
 
 def _key(key: KeyStatus) -> str:
     return f"epoch {key.epoch}, {safe(key.fingerprint)}, {safe(key.suite)}, for {duration(key.age_s)}"
+
+
+def _request(request: RequestStatus) -> str:
+    when = f"in {duration(request.due_s)}" if request.due_s >= 1 else "now"
+    return f"a new key {when}: {_REASONS.get(request.reason, safe(request.reason))}"
 
 
 def _members(status: Status) -> str:

@@ -59,6 +59,13 @@ type Key (
   age_s: float
 )
 
+# What asks for a new key; until there is one, sender_restarted may not send and receiver_began not receive. due_s:
+# seconds until it is passed on: who asks often waits longer each time.
+type Request (
+  reason: (operator, sequence_high_water, sender_restarted, receiver_began),
+  due_s: float
+)
+
 # psk_identity: of the pre-shared key of its session; the master alone knows it.
 type Member (
   id: string,
@@ -92,6 +99,7 @@ method GetStatus() -> (
   node: Node,
   master: ?Master,
   keys: []Key,
+  requests: []Request,
   sender_id: ?int,
   members: []Member,
   sessions: []Session,
