@@ -215,3 +215,15 @@ def test_leading_with_ones_own_half_key_still_in_use_keeps_it(own_epoch: int) ->
     assert ring.current is not None
     assert ring.current.key == key(1)
     assert len({e.epoch for e in ring.entries}) == len(ring.entries)
+
+
+def test_who_goes_on_to_a_third_group_sends_with_the_key_of_the_second_one() -> None:
+    ring = Keyring(TIMING)
+    ring.adopt(following(entry(1, 1, send=True), sender_id=3), 0.0)
+    ring.adopt(following(entry(1, 1), entry(2, 2, send=True), sender_id=4), 5.0, misses_until=7.0)
+    assert ring.current is not None
+    assert ring.current.key == key(1), "for a moment, as all there can read it"
+    ring.adopt(following(entry(1, 3, send=True), sender_id=5), 5.5, misses_until=7.5)
+    assert ring.current.key == key(2), "what those that come along send with"
+    assert ring.state().sender_id == 4
+    assert [e.key for e in ring.entries] == [key(2), key(3)]
