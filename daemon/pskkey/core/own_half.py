@@ -52,7 +52,8 @@ class OwnHalf:
         if before is not None and self._is_listed and former is not None and not before.is_among(adopted):
             # Our half is that of the former master now: it comes along, it sends with another key, and only that master
             # let it read ours.
-            before, left_over = None, HeldEntry(before.epoch, before.key, Turn.PREVIOUS, now)
+            left_over = HeldEntry(before.epoch, before.key, Turn.PREVIOUS, now)
+            before = None
         theirs = next((e for e in adopted if e.turn is Turn.CURRENT), None)
         mine = before or former
         news = [e for e in adopted if not e.is_among([*held, *filter(None, [self.entry])])]
