@@ -47,11 +47,11 @@ class OwnHalf:
 
         `misses_until`: until then the rest of our half may be on its way.
         """
-        before, left_over = self.in_use, self.entry
+        before, was_listed, left_over = self.in_use, self._is_listed, self.entry
         former = next((e for e in held if e.turn is Turn.CURRENT), None)
-        if before is not None and self._is_listed and former is not None and not before.is_among(adopted):
-            # Our half is that of the former master now: it comes along, it sends with another key, and only that master
-            # let it read ours.
+        if before and former and was_listed and not before.is_among(adopted) and not former.is_among(adopted):
+            # Another master, and our half is that of the former one now: it comes along, it sends with another key, and
+            # only that master let it read ours.
             left_over = HeldEntry(before.epoch, before.key, Turn.PREVIOUS, now)
             before = None
         theirs = next((e for e in adopted if e.turn is Turn.CURRENT), None)
@@ -78,6 +78,7 @@ class OwnHalf:
             self.lease = lease
             self.until_above = latest((mine.epoch, sending))
             self._is_left = is_known
+        self._is_left |= before is not None and was_listed and not self._is_listed
         self._is_superseded = self._is_left or is_above(sending, self.until_above)  # by this master, not by one before
         if self._is_superseded and now >= misses_until:
             own.turn, own.since = Turn.PREVIOUS, now
