@@ -227,3 +227,14 @@ def test_who_goes_on_to_a_third_group_sends_with_the_key_of_the_second_one() -> 
     assert ring.current.key == key(2), "what those that come along send with"
     assert ring.state().sender_id == 4
     assert [e.key for e in ring.entries] == [key(2), key(3)]
+
+
+def test_a_master_gives_out_no_epoch_that_a_former_master_has_given_out() -> None:
+    ring = Keyring(TIMING)
+    ring.adopt(following(entry(5, 1, send=True), entry(6, 2)), 0.0)
+    ring.adopt(following(entry(5, 1, send=True)), 1.0)
+    ring.lead(2.0)
+    ring.roll()
+    assert ring.wants_key(2.0)
+    ring.install_fresh(key(3), 2.0)
+    assert [e.epoch for e in ring.entries] == [5, 7], "some may hold the key of epoch 6 still"

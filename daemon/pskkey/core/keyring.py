@@ -15,6 +15,8 @@ key of its own half for a while (`own_half`).
 Epochs rise by one. After 65535 the count starts over at 1 and the term rises, so (term, epoch) always rises.
 """
 
+from collections.abc import Iterable
+
 from pskkey.core.held import HeldEntry, beside, by_place, is_above, latest
 from pskkey.core.own_half import OwnHalf
 from pskkey.core.settings import Timing
@@ -31,7 +33,7 @@ from pskkey.model import (
 )
 
 REMEMBERED_EPOCHS = 16
-"""How many epochs are not given out again though their keys were never sent with; one is given out in a second."""
+"""How many epochs are not given out again, though their keys are gone: some members may hold those still."""
 
 _NOTHING = SavedRing()
 
@@ -47,8 +49,8 @@ class Keyring:
         self._wanted = False
         self._generating = False
         self._roll_above = 0
-        self._given: tuple[int, ...] = ()
-        """The epochs that we gave out last."""
+        self._seen: tuple[int, ...] = ()
+        """The epochs of the keys that came last, from us or from a master."""
         self._last_roll = float("-inf")
         self.version = 0
 
@@ -169,7 +171,7 @@ class Keyring:
         """Take the generated key: as current if it is the group's first, else as next. True: epochs wrapped."""
         self._wanted = self._generating = False
         # Also those of keys that were replaced before their turn: some members have acknowledged them already.
-        taken = {*self.live_epochs, *self._given}
+        taken = {*self.live_epochs, *self._seen}
         if (replaced := self.next) is not None:
             self._replace(replaced, now)
         while len(self._held) >= MAX_KEY_ENTRIES:
@@ -178,7 +180,7 @@ class Keyring:
         epoch = latest((before, self._roll_above)) % MAX_EPOCH + 1
         while epoch in taken:
             epoch = epoch % MAX_EPOCH + 1
-        self._given = (*self._given, epoch)[-REMEMBERED_EPOCHS:]
+        self._see([epoch])
         self._roll_above = 0
         self._last_roll = now
         turn = Turn.CURRENT if self.current is None else Turn.NEXT
@@ -251,6 +253,10 @@ class Keyring:
         coming.turn, coming.since = Turn.PREVIOUS, now
         self._held.insert(0, coming)
 
+    def _see(self, epochs: Iterable[int]) -> None:
+        fresh = tuple(dict.fromkeys(epoch for epoch in epochs if epoch not in self._seen))
+        self._seen = (*self._seen, *fresh)[-REMEMBERED_EPOCHS:]
+
     def _drop(self, entry: HeldEntry) -> None:
         entry.key.pms.wipe()
         self._held.remove(entry)
@@ -275,6 +281,7 @@ class Keyring:
         adopted = by_place(state.entries, known, now)
         self._half.meet(self._held, adopted, self._lease, misses_until, now)
         self._held = adopted
+        self._see(e.epoch for e in adopted)
         self._lease = SavedLease(state.sender_id, state.senders)
         kept = [e.key.pms for e in (*self._held, *filter(None, [self._half.entry]))]
         for entry in known:
