@@ -10,6 +10,7 @@ from tests.sim.invariants import (
     CONVERGES_WITHIN,
     HOLD_DOWN,
     KEYS_SETTLE_WITHIN,
+    TWIN_AWAITED,
     Quiet,
     Watch,
     check_converged,
@@ -101,7 +102,7 @@ class Run:
         if stranger is not None:
             world.power_off(stranger)
         faults.mend(start_again=lambda _host: rng.random() < 0.5)
-        world.run_until(self.end + CONVERGES_WITHIN)
+        world.run_until(self.end + CONVERGES_WITHIN + (TWIN_AWAITED if self.kind.has_twins else 0.0))
         if self.kind.has_twins:
             twins = self.hosts[-2:]
             check_rest_is_whole(world, twins)

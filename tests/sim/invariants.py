@@ -10,6 +10,10 @@ CONVERGES_WITHIN = 12.0
 """Seconds of a connected, fault-free network after which a group must be one: the patience with a successor, a
 discovery window, the claims of the candidates, the hold-downs of a rival and of a lost master, and a merge."""
 
+TWIN_AWAITED = 5.0
+"""Seconds more where two nodes have one id: a master that merges waits in vain for the one that it refuses, up to the
+activation deadline."""
+
 KEYS_SETTLE_WITHIN = 12.0
 """Seconds after that in which the last old key is retired everywhere (`retire_after` and a roll)."""
 
