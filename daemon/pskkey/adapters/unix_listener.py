@@ -15,13 +15,14 @@ from pskkey.adapters.local_access import LocalAccess
 from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.errors import ConfigError
 
-_BACKLOG: Final = 64
-"""Connections that the kernel queues."""
+_BACKLOG: Final = 256
+"""Connections that the kernel queues: as many as keys.sock has places. Who comes beyond them waits, or is turned away at
+once if it does not want to."""
 _ACCEPTED_PER_TURN: Final = 8
 """Connections that are accepted in one turn of the event loop; each costs about 1 ms."""
 _ACCEPT_RATE: Final = Rate(per_second=150.0, burst=64.0)
 """Connections that are accepted: to make one and to find a place for it costs about 1 ms. More wait in the kernel's
-queue, which is worked off in less than half a second."""
+queue, which is worked off in less than two seconds."""
 _ACCEPT_PAUSE: Final = 1.0
 """Seconds to wait when the system has no file descriptor or memory for another connection."""
 
