@@ -16,8 +16,8 @@ from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.errors import ConfigError
 
 _BACKLOG: Final = 256
-"""Connections that the kernel queues: as many as keys.sock has places. Who comes beyond them waits, or is turned away at
-once if it does not want to."""
+"""Connections that the kernel queues: as many as keys.sock has places. Who comes beyond them waits, or is turned away
+at once if it does not want to."""
 _ACCEPTED_PER_TURN: Final = 8
 """Connections that are accepted in one turn of the event loop; each costs about 1 ms."""
 _ACCEPT_RATE: Final = Rate(per_second=150.0, burst=64.0)
