@@ -8,7 +8,6 @@ from typing import Final
 
 from pskkey import program
 
-
 COLLECTED_AFTER: Final = (700, 2, 10)
 """Often and little at a time: by Python's own (2000, 10, 10), a flood of connections leaves 15,000 objects to be looked
 at in one turn of the event loop, which takes 40 ms of processor time."""
