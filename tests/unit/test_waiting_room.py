@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pskkey.adapters.waiting_room import PLACES, PLACES_OF_USER, WaitingRoom
+from pskkey.adapters.waiting_room import PLACES, WaitingRoom
 
 ROOT, ALICE, BOB = 0, 1000, 1001
 
@@ -50,9 +50,9 @@ def test_who_comes_last_is_next_but_one_beside_a_user_who_floods(room: WaitingRo
     assert roots in (next(turns), next(turns))
 
 
-def test_a_user_has_so_many_places_and_loses_the_oldest(room: WaitingRoom) -> None:
-    alices = enter(room, ALICE, PLACES_OF_USER + 2)
-    assert closed(alices) == [True, True] + [False] * PLACES_OF_USER
+def test_a_user_alone_has_all_places_and_loses_the_oldest(room: WaitingRoom) -> None:
+    alices = enter(room, ALICE, PLACES + 2)
+    assert closed(alices) == [True, True] + [False] * PLACES
 
 
 def test_where_all_are_taken_the_user_with_the_most_makes_room(room: WaitingRoom) -> None:

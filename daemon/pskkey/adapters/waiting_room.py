@@ -12,9 +12,6 @@ from typing import Final
 PLACES: Final = 256
 """Connections that wait, of all users."""
 
-PLACES_OF_USER: Final = 64
-"""Connections that wait, of one user."""
-
 
 class WaitingRoom:
     """Where there are too many, the oldest connection of the user who has the most is closed."""
@@ -28,9 +25,7 @@ class WaitingRoom:
         queue = self._queues.setdefault(uid, deque())
         queue.append(connection)
         self._count += 1
-        if len(queue) > PLACES_OF_USER:
-            self._take(uid).close()
-        elif self._count > PLACES:
+        if self._count > PLACES:
             self._take(max(self._queues, key=lambda one: len(self._queues[one]))).close()
 
     def leave(self) -> socket.socket | None:
