@@ -39,7 +39,7 @@ class PeerCredentials:
     @classmethod
     def of(cls, connection: _Socket) -> Self:
         """Read the credentials of the peer of a connected Unix socket. Raises OSError."""
-        pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        pid, uid, gid = _ucred(connection)
         try:
             found = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
             groups = struct.unpack(f"={len(found) // 4}I", found)
@@ -52,8 +52,12 @@ class PeerCredentials:
 
 def peer_uid(connection: _Socket) -> int:
     """Read the user of the peer of a connected Unix socket, without the groups, which cost more. Raises OSError."""
-    _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return int(uid)
+    return _ucred(connection)[1]
+
+
+def _ucred(connection: _Socket) -> tuple[int, int, int]:
+    pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid, gid
 
 
 def _groups_of_user(uid: int, gid: int) -> tuple[int, ...]:

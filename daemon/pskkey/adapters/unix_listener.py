@@ -21,7 +21,9 @@ _BACKLOG: Final = 256
 _ACCEPTED_PER_TURN: Final = 8
 """Connections that are accepted in one turn of the event loop; each costs about 50 us."""
 _ACCEPT_RATE: Final = Rate(per_second=300.0, burst=64.0)
+"""Connections that are accepted into the waiting room: a full queue of the kernel is worked off in a second."""
 _OPENED_PER_TURN: Final = 4
+"""Connections that are opened in one turn of the event loop."""
 _OPEN_RATE: Final = Rate(per_second=150.0, burst=64.0)
 """Connections that are opened: to make one and to find a place for it costs about 1 ms."""
 _ACCEPT_PAUSE: Final = 1.0

@@ -59,8 +59,9 @@ type Key (
   age_s: float
 )
 
-# What asks for a new key; until there is one, sender_restarted may not send and receiver_began not receive. due_s:
-# seconds until it is passed on: who asks often waits longer each time.
+# A request for a new key that is not served yet. A session manager that asks for sender_restarted does not send until
+# then, and one that asks for receiver_began does not receive. due_s: seconds until the request is due; a requester that
+# asks often waits longer each time.
 type Request (
   reason: (operator, sequence_high_water, sender_restarted, receiver_began),
   due_s: float
