@@ -1,26 +1,33 @@
 """The life of a socket file: dead ones are replaced, living ones and other files are left alone."""
 
 import asyncio
+import logging
 import os
 import socket
 import stat
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pskkey.adapters import waiting_room
+from pskkey.adapters.complaints import Complaints
 from pskkey.adapters.local_access import LocalAccess
 from pskkey.adapters.unix_listener import UnixListener
 from pskkey.errors import ConfigError
 
 OURS = LocalAccess.of((), ())
+LOG = logging.getLogger(__name__)
 EVERYBODY = LocalAccess(OURS.uids | {4711}, ())
 
 
-async def listen(path: Path, inherited: socket.socket | None = None) -> UnixListener:
-    listener = UnixListener()
+async def listen(
+    path: Path, inherited: socket.socket | None = None, counters: Counter[str] | None = None
+) -> UnixListener:
+    listener = UnixListener(Counter() if counters is None else counters, Complaints(LOG))
     await listener.start(asyncio.Protocol, path, OURS, inherited)
     return listener
 
@@ -212,7 +219,7 @@ async def test_whom_the_unit_of_an_inherited_socket_keeps_out_is_told(
     inherited = socket.socket(socket.AF_UNIX)
     inherited.bind(str(tmp_path / "s"))
     chmod(tmp_path / "s", mode)
-    listener = UnixListener()
+    listener = UnixListener(Counter(), Complaints(LOG))
     await listener.start(asyncio.Protocol, tmp_path / "elsewhere", access, inherited)
     listener.permit(access)
     listener.close()
@@ -220,3 +227,32 @@ async def test_whom_the_unit_of_an_inherited_socket_keeps_out_is_told(
     said = [record.message for record in caplog.records]
     assert len(said) == told
     assert all(sentence.startswith(f"{tmp_path}/s: the configuration names users") for sentence in said)
+
+
+async def test_connection_that_is_closed_before_its_turn_is_counted_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(waiting_room, "PLACES", 2)
+    counters: Counter[str] = Counter()
+    listener = await listen(tmp_path / "s", counters=counters)
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+    for client in clients:
+        client.connect(str(tmp_path / "s"))
+        client.setblocking(False)
+    await asyncio.sleep(0.2)
+    closed = [client for client in clients if is_closed(client)]
+    assert counters == {"connections_refused": len(closed)}
+    assert 0 < len(closed) < len(clients)
+    assert {record.message for record in caplog.records} == {
+        f"user {os.geteuid()}: a connection was closed before its turn: too many wait"
+    }
+    listener.close()
+    for client in clients:
+        client.close()
+
+
+def is_closed(client: socket.socket) -> bool:
+    try:
+        return not client.recv(1)
+    except BlockingIOError:
+        return False

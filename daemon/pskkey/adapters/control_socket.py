@@ -137,13 +137,13 @@ class ControlSocket:
         self._of_administrator = TokenBuckets(ADMINISTRATOR_RATE)
         self._of_user = TokenBuckets(USER_RATE)
         self._of_others = TokenBucket(OTHERS_RATE)
-        self._listener = UnixListener()
         self._inherited = False
         self._connections: dict[ControlConnection, PeerCredentials] = {}
         self._followers: set[ControlConnection] = set()
         self._publication: asyncio.TimerHandle | None = None
         self._spacing = STATUS_SPACING
         self._complaints = Complaints(_log)
+        self._listener = UnixListener(counters, self._complaints)
 
     async def start(self, path: Path, inherited: socket | None = None) -> None:
         """Listen at `path`, or on an `inherited` listening socket. Raises ConfigError."""

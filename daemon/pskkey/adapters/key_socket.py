@@ -65,13 +65,13 @@ class KeySocket:
         self._counters = counters
         self._turns = turns or FairTurns()
         self._of_user = TokenBuckets(USER_RATE)
-        self._listener = UnixListener()
         self._connections: dict[_Connection, Session | None] = {}
         """Those that were let in, the oldest first; None while they are silent."""
         self._sessions: dict[Session, _Connection] = {}
         self._refused: set[_Connection] = set()
         self._last_number = 0
         self._complaints = Complaints(_log)
+        self._listener = UnixListener(counters, self._complaints)
 
     async def start(self, path: Path, inherited: socket | None = None) -> None:
         """Listen at `path`, or on an `inherited` listening socket. Raises ConfigError."""

@@ -6,11 +6,13 @@ import logging
 import os
 import socket
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from pskkey.adapters.complaints import Complaints
 from pskkey.adapters.local_access import LocalAccess, peer_uid
 from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.adapters.waiting_room import WaitingRoom
@@ -39,7 +41,10 @@ class UnixListener:
     removed, unless the socket was inherited: then consumers may queue on it until the daemon is back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counter[str], complaints: Complaints) -> None:
+        """A connection that is closed because too many wait counts as one of `connections_refused`."""
+        self._counters = counters
+        self._complaints = complaints
         self._listening: socket.socket | None = None
         self._protocol: Callable[[], asyncio.BaseProtocol] = asyncio.Protocol
         self._accepting = TokenBucket(_ACCEPT_RATE)
@@ -142,10 +147,14 @@ class UnixListener:
                 break
             accepted.setblocking(False)
             try:
-                self._waiting.enter(accepted, peer_uid(accepted))
+                uid = self._waiting.enter(accepted, peer_uid(accepted))
             except OSError as error:
                 _log.warning("cannot find out who connects: %s", error.strerror)
                 accepted.close()
+            else:
+                if uid is not None:
+                    self._counters["connections_refused"] += 1
+                    self._complaints.warn(f"user {uid}", "a connection was closed before its turn: too many wait")
             if (wait := self._accepting.reserve(asyncio.get_running_loop().time())) > 0:
                 self._wait(listening, wait)
                 break

@@ -20,13 +20,16 @@ class WaitingRoom:
         self._queues: dict[int, deque[socket.socket]] = {}  # by user; whose turn is next comes first
         self._count = 0
 
-    def enter(self, connection: socket.socket, uid: int) -> None:
-        """Let a connection of user `uid` wait."""
+    def enter(self, connection: socket.socket, uid: int) -> int | None:
+        """Let a connection of user `uid` wait. Returns the user of whom one was closed to make room, if one was."""
         queue = self._queues.setdefault(uid, deque())
         queue.append(connection)
         self._count += 1
-        if self._count > PLACES:
-            self._take(max(self._queues, key=lambda one: len(self._queues[one]))).close()
+        if self._count <= PLACES:
+            return None
+        largest = max(self._queues, key=lambda one: len(self._queues[one]))
+        self._take(largest).close()
+        return largest
 
     def leave(self) -> socket.socket | None:
         """Return the connection whose turn it is, if one waits. Its user's next one waits for a turn of all others."""
