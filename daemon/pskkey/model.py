@@ -18,6 +18,8 @@ MAX_KEY_ENTRIES = 3
 SENDER_IDS = 256
 MAX_ANSWERS = 12
 """Challenges that one advert answers: as many as fit into one pair of its TXT record."""
+MAX_AWAITED = 64
+"""Nodes that MERGE names as awaited: what a partition cuts off at once, of more the rest is not waited for."""
 
 
 class Suite(IntEnum):
@@ -236,6 +238,7 @@ class Merge:
 
     `term`, `members` (served, the master itself included) and `epoch` (highest known) are the sender's; `winner` is
     None in the question. In the answer `term` and `epoch` are the highest of both sides: the winner goes above them.
+    `awaited` are nodes that the sender served a moment ago (at most MAX_AWAITED): they may join the winner too.
     """
 
     master: Member
@@ -243,6 +246,7 @@ class Merge:
     members: int
     epoch: int
     winner: str | None = None
+    awaited: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,15 @@ LOCAL = Session(Direction.LOCAL, 1)
 # --- merges: seeds 26, 57, 32, 28 -------------------------------------------------------------------------------
 
 
-def merged(others: int) -> Door:
-    """Return a master, with the member LOW, that has just won a merge with another one of `others` members."""
+def merged(others: int, *awaited: str) -> Door:
+    """Return a master, with the member LOW, that has just won a merge with another one.
+
+    That one had `others` members, itself included, and waits for those `awaited`.
+    """
     door = Door(priority=200).start().become_master()
     door.accept(1, join(LOW))
     door.wait(1.2)
-    answer = sent(Merge, door.accept(2, Merge(member(HIGH), 1, others, 1)))
+    answer = sent(Merge, door.accept(2, Merge(member(HIGH), 1, others, 1, awaited=awaited)))
     assert [m.winner for m in answer] == ["55555555"]
     door.wait(0.1)
     assert door.node.keyring.next is not None
@@ -56,6 +59,27 @@ def test_the_merged_key_is_not_sent_with_before_the_other_half_has_come_over_and
         door.accept(number, sender(node, sends_with=1, key_number=801, lease=0))
         acked(door, number, 2)
         assert sending(door.node.keyring) == (1 if number == 3 else 2)
+
+
+def test_winner_also_waits_for_a_node_that_the_yielding_master_had_just_lost() -> None:
+    """Seed 7279: cut off from the yielding master before the merge, it came to the winner a moment after it."""
+    door = merged(1, OTHER, LOW)
+    door.accept(3, sender(HIGH, sends_with=1, key_number=801, lease=0))
+    acked(door, 3, 2)
+    assert sending(door.node.keyring) == 1
+    door.accept(4, sender(OTHER, sends_with=1, key_number=801, lease=0))
+    acked(door, 4, 2)
+    assert sending(door.node.keyring) == 2
+
+
+def test_master_names_the_members_that_it_has_just_lost_when_it_asks_which_of_two_stays() -> None:
+    door = Door(priority=200).start().become_master()
+    door.accept(1, join(LOW))
+    assert sent(Merge, door.accept(2, Merge(member(HIGH), 1, 1, 1)))[0].awaited == ()
+    door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    assert sent(Merge, door.accept(3, Merge(member(HIGH), 1, 1, 1)))[0].awaited == (LOW,)
+    door.wait(3.0)
+    assert sent(Merge, door.accept(4, Merge(member(HIGH), 1, 1, 1)))[0].awaited == ()
 
 
 def test_who_does_not_come_over_is_not_waited_for_beyond_the_patience_with_a_takeover() -> None:

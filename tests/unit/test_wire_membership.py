@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.wire_messages import accepts_or_bad_packet, error_messages, joins, member, merges, refused
 
-from pskkey.model import ErrorMessage, HeldKey, Join, Member, Merge
+from pskkey.model import MAX_AWAITED, ErrorMessage, HeldKey, Join, Member, Merge
 from pskkey.wire import membership
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -36,7 +36,7 @@ JOIN = {
     "lease": 4,
     "version": "0.1.0",
 }
-MERGE = {"master": MEMBER, "term": 3, "members": 12, "epoch": 7, "winner": None}
+MERGE = {"master": MEMBER, "term": 3, "members": 12, "epoch": 7, "winner": None, "awaited": [ID]}
 ERROR = {"code": "not_master", "message": "I am not the master: ask 10.0.0.2."}
 
 MEMBER_VALUE = Member(ID, "pump-3", ("10.0.0.1", "fe80::1"), 11111, 100, eligible=True, sender_id=4)
@@ -74,7 +74,7 @@ def test_golden_json() -> None:
     )
     assert json.loads(membership.encode_join(join)) == JOIN
     assert membership.decode_join_untrusted(json.dumps(JOIN).encode()) == join
-    merge = Merge(MEMBER_VALUE, 3, 12, 7)
+    merge = Merge(MEMBER_VALUE, 3, 12, 7, awaited=(ID,))
     assert json.loads(membership.encode_merge(merge)) == MERGE
     assert membership.decode_merge_untrusted(json.dumps(MERGE).encode()) == merge
     error = ErrorMessage("not_master", "I am not the master: ask 10.0.0.2.")
@@ -234,7 +234,7 @@ def test_the_largest_of_each_fits_its_limit() -> None:
     big = Member("f" * 32, wide, ("2001:db8:1111:2222:3333:4444:5555:6666",) * 8, 65535, 255, True, 255, 65535)
     held = (HeldKey(65535, FINGERPRINT, send=True),) * 3
     join = membership.encode_join(Join(wide, big, wide, 2**53 - 1, held, sender=False, lease=None, version=wide))
-    merge = membership.encode_merge(Merge(big, 2**53 - 1, 4096, 65535, "f" * 32))
+    merge = membership.encode_merge(Merge(big, 2**53 - 1, 4096, 65535, "f" * 32, ("f" * 32,) * MAX_AWAITED))
     error = membership.encode_error(ErrorMessage("a" * 64, "\U0001f511" * 1024))
     quoted = membership.encode_error(ErrorMessage("a" * 64, '"' * 1024))
     assert max(len(join), len(merge), len(error), len(quoted)) <= membership.MAX_SIZE

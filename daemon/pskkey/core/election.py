@@ -38,6 +38,7 @@ that was asleep for `dead_after` does not trust itself: it was surely replaced, 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core.actions import Action, Disconnect, Send
@@ -232,8 +233,8 @@ class Election:
         mine = self._make_merge()
         stays = winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(merge.master.id, now))
         term, epoch = above_both(mine, merge)
-        self._out.append(Send(session, Merge(self._settings.me, term, mine.members, epoch, winner=stays)))
-        self._settle(stays, merge.master, merge.members, term, epoch, now)
+        self._out.append(Send(session, replace(mine, term=term, epoch=epoch, winner=stays)))
+        self._settle(replace(merge, term=term, epoch=epoch, winner=stays), now)
 
     def merge_answered(self, session: Session, merge: Merge, now: float) -> None:
         """The master that we asked has decided."""
@@ -244,17 +245,18 @@ class Election:
             self._link_failed("protocol", "its answer to MERGE makes no sense", now)
             return
         self.outbound.drop()
-        self._settle(merge.winner, merge.master, merge.members, merge.term, merge.epoch, now)
+        self._settle(merge, now)
 
-    def _settle(self, stays: str, other: Member, members: int, term: int, epoch: int, now: float) -> None:
-        self._notices.merged(other, stays)
-        if stays != other.id:
-            self.term = max(self.term, term) + 1
-            self.won.append(Won(epoch, members))
-            # Its advert says master until it has heard of this.
-            self._peers.hold_down(other.id, now, self._timing.rival_hold_max)
+    def _settle(self, merge: Merge, now: float) -> None:
+        """Do what `merge`, the other master's, says: the winner, and the term and the epoch above both."""
+        self._notices.merged(merge)
+        other = merge.master
+        if merge.winner != other.id:
+            self.term = max(self.term, merge.term) + 1
+            self.won.append(Won(merge.epoch, merge.members, merge.awaited))
+            self._peers.hold_down(other.id, now, self._timing.rival_hold_max)  # its advert says master still
             return
-        self.term = max(self.term, term)
+        self.term = max(self.term, merge.term)
         self._yield(Handover(other, self.term), now)
 
     def meet_rivals(self, members: frozenset[str], now: float) -> None:

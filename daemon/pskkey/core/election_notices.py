@@ -1,7 +1,7 @@
 """What the operator is told of the election: of roles, of masters that were joined, lost or met, of claims."""
 
 from pskkey.core.actions import Action, Notice, NoticeKind
-from pskkey.model import Advert, Member, Role
+from pskkey.model import Advert, Member, Merge, Role
 
 
 class ElectionNotices:
@@ -45,10 +45,12 @@ class ElectionNotices:
         text = f"{rival.name} is master too, of term {rival.term}: asking it which of us stays"
         self._about(NoticeKind.TWO_MASTERS, text, rival)
 
-    def merged(self, other: Member, stays: str) -> None:
-        """It is decided which of us `stays`, by its id."""
-        text = f"merged with the group of {other.name}: {'we stay' if stays != other.id else other.name + ' is'} master"
-        self._about(NoticeKind.MERGED, text, other, winner=stays)
+    def merged(self, merge: Merge) -> None:
+        """It is decided who is master from now on: `merge` is the other master's, and names the winner."""
+        other, winner = merge.master, merge.winner or ""
+        stays = "we stay" if winner != other.id else f"{other.name} is"
+        text = f"merged with the group of {other.name}: {stays} master"
+        self._about(NoticeKind.MERGED, text, other, winner=winner)
 
     def slept(self, seconds: float, role: Role) -> None:
         """We did not run for a while."""

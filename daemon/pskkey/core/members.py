@@ -14,8 +14,9 @@ from pskkey.core.admission import Admission, Joined
 from pskkey.core.events import Session
 from pskkey.core.grants import Grants
 from pskkey.core.keyring import Keyring
+from pskkey.core.merge import Won
 from pskkey.core.settings import Settings
-from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
+from pskkey.model import MAX_AWAITED, ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
 
 ACKS_WITHIN = 2.0
 """Seconds from its JOIN in which a member that came without keys acknowledges one.
@@ -68,6 +69,11 @@ class Members:
     def fellows(self) -> frozenset[str]:
         """Return the ids of the group, the master's among them, with those who are to come."""
         return self.ids | self._awaited | {self._settings.me.id}
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Return nodes that are no members just now, but may be in a moment: at most as many as MERGE may name."""
+        return tuple(sorted(self._awaited)[:MAX_AWAITED])
 
     @property
     def count(self) -> int:
@@ -163,11 +169,12 @@ class Members:
         self._next_flush = now
         self._group_stale = True
 
-    def expect(self, others: int, now: float) -> None:
-        """Another half, of `others` members, is about to come over: its master tells them now."""
+    def expect(self, won: Won, now: float) -> None:
+        """Another half is about to come over: its master tells its members now."""
         if not self._expected:
             self._before_merge = self.ids
-        self._expected += others
+        self._expected += won.members
+        self._awaited |= set(won.awaited) - self.ids - {self._settings.me.id}
         self._wait_for_them(now)
 
     def _wait_for_them(self, now: float) -> None:

@@ -18,10 +18,14 @@ HINTS_SPACING: Final = 10.0
 
 
 class Won(NamedTuple):
-    """What a master that stays has to do: roll above `epoch`, and wait for the `members` of the other half."""
+    """What a master that stays has to do: roll above `epoch`, and wait for the other half.
+
+    Those are so many `members`, and the nodes `awaited` by their master, which had lost them a moment ago.
+    """
 
     epoch: int
     members: int
+    awaited: tuple[str, ...]
 
 
 def winner(mine: Merge, other: Merge, *, is_out_of_reach: bool) -> str:

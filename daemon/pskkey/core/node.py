@@ -300,8 +300,9 @@ class Node:
     def _lead(self, now: float) -> None:
         election, keyring, members = self.election, self.keyring, self.members
         while election.won:
-            members.expect(election.won[0].members, now)
-            keyring.roll(election.won.pop(0).epoch)
+            won = election.won.pop(0)
+            members.expect(won, now)
+            keyring.roll(won.epoch)
         if self.consumers.sends:
             members.lease_to_me()
         self._conversation.request_for_senders(now)
@@ -359,7 +360,9 @@ class Node:
 
     def _merge_message(self) -> Merge:
         newest = self.keyring.newest
-        return Merge(self._settings.me, self.election.term, self.members.count, newest.epoch if newest else 0)
+        epoch = newest.epoch if newest else 0
+        members = self.members
+        return Merge(self._settings.me, self.election.term, members.count, epoch, awaited=members.awaited)
 
     def _switch_over(self, heir: str | None, now: float) -> None:
         """As master, hand over to a member; whoever is not master, or has no such member, lets it be."""

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, FailFast, Field, StringConstraints
 
-from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join, Merge
+from pskkey.model import MAX_AWAITED, MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join, Merge
 from pskkey.wire.fields import MAX_MEMBERS, Epoch, MemberFields, NodeId, Packet, SenderId, Term, Text, check_printable
 
 MAX_SIZE: Final = 8192
@@ -40,6 +40,7 @@ class _MergeFields(Packet):
     members: Annotated[int, Field(ge=0, le=MAX_MEMBERS)]
     epoch: Annotated[int, Field(ge=0, le=MAX_EPOCH)]
     winner: NodeId | None
+    awaited: Annotated[tuple[NodeId, ...], Field(strict=False, max_length=MAX_AWAITED), FailFast()]
 
 
 class _ErrorFields(Packet):
@@ -81,6 +82,7 @@ def decode_merge_untrusted(payload: bytes) -> Merge:
         members=fields.members,
         epoch=fields.epoch,
         winner=fields.winner,
+        awaited=fields.awaited,
     )
 
 
