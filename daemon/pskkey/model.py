@@ -19,7 +19,7 @@ SENDER_IDS = 256
 MAX_ANSWERS = 12
 """Challenges that one advert answers: as many as fit into one pair of its TXT record."""
 MAX_AWAITED = 64
-"""Nodes that MERGE names as awaited: what a partition cuts off at once, of more the rest is not waited for."""
+"""Nodes that MERGE names as awaited at most. The winner does not wait for the others."""
 
 
 class Suite(IntEnum):

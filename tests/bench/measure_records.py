@@ -65,7 +65,7 @@ class JudgedGoal(TypedDict):
 
 
 class Judged(TypedDict):
-    """What one suite's rounds say."""
+    """The medians of one suite's rounds, and its goals."""
 
     rates: dict[str, dict[str, float]]
     goals: list[JudgedGoal]

@@ -1,8 +1,8 @@
 """Connections of local users that are accepted and wait to be opened, one user after the other.
 
-To accept a connection costs little, and to open it about a millisecond. So connections are accepted as they come: what
-waits in the kernel's queue waits behind everybody's, and who finds that queue full is turned away by the kernel. Here
-whoever connects all the time waits behind himself.
+To accept a connection costs little, and to open it about a millisecond. So connections are accepted as they come. In
+the kernel's queue a connection waits behind those of all users, and the kernel refuses one that finds the queue full.
+Here a connection waits behind those of its own user, and in turn with other users.
 """
 
 import socket
@@ -14,14 +14,14 @@ PLACES: Final = 256
 
 
 class WaitingRoom:
-    """Where there are too many, the oldest connection of the user who has the most is closed."""
+    """At most PLACES connections. One more closes the oldest connection of the user that has the most."""
 
     def __init__(self) -> None:
         self._queues: dict[int, deque[socket.socket]] = {}  # by user; whose turn is next comes first
         self._count = 0
 
     def enter(self, connection: socket.socket, uid: int) -> int | None:
-        """Let a connection of user `uid` wait. Returns the user of whom one was closed to make room, if one was."""
+        """Let a connection of user `uid` wait. Return the user whose oldest connection was closed for it, or None."""
         queue = self._queues.setdefault(uid, deque())
         queue.append(connection)
         self._count += 1

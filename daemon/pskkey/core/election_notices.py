@@ -46,7 +46,7 @@ class ElectionNotices:
         self._about(NoticeKind.TWO_MASTERS, text, rival)
 
     def merged(self, merge: Merge) -> None:
-        """It is decided who is master from now on: `merge` is the other master's, and names the winner."""
+        """A merge is decided: `merge` is the other master's, and names the winner."""
         other, winner = merge.master, merge.winner or ""
         stays = "we stay" if winner != other.id else f"{other.name} is"
         text = f"merged with the group of {other.name}: {stays} master"

@@ -72,7 +72,7 @@ class Members:
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """Return nodes that are no members just now, but may be in a moment: at most as many as MERGE may name."""
+        """Return the ids of nodes that were members a moment ago and may join again: at most MAX_AWAITED."""
         return tuple(sorted(self._awaited)[:MAX_AWAITED])
 
     @property
@@ -170,7 +170,7 @@ class Members:
         self._group_stale = True
 
     def expect(self, won: Won, now: float) -> None:
-        """Another half is about to come over: its master tells its members now."""
+        """Wait for the members of another master, which sends them to us now."""
         if not self._expected:
             self._before_merge = self.ids
         self._expected += won.members

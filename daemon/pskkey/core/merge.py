@@ -18,9 +18,9 @@ HINTS_SPACING: Final = 10.0
 
 
 class Won(NamedTuple):
-    """What a master that stays has to do: roll above `epoch`, and wait for the other half.
+    """A merge that this master has won: it rolls above `epoch`, and waits for the members of the other master.
 
-    Those are so many `members`, and the nodes `awaited` by their master, which had lost them a moment ago.
+    The other master served so many `members`, itself included. It had lost the nodes in `awaited` a moment ago.
     """
 
     epoch: int
