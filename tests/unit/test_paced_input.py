@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable
 from itertools import groupby
 
+import pytest
+
 from pskkey.adapters.fair_turns import TURN_BUDGET, FairTurns
-from pskkey.adapters.paced_input import LAST_MESSAGES, PacedInput
+from pskkey.adapters.paced_input import PacedInput
 from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.errors import BadPacket
 from pskkey.model import Heartbeat, KeyAck, KeyRequest, Message
@@ -136,15 +138,98 @@ async def test_bad_packet_comes_after_what_was_good_before_it() -> None:
     await turns_until(lambda: bool(session.errors))
     assert session.taken == [KeyAck(1), KeyAck(2)]
     session.input.feed(encode(KeyAck(4)))
-    session.input.finish()
-    assert len(session.errors) == 1
+    ended: list[None] = []
+    session.input.finish(lambda: ended.append(None))
+    assert (len(session.errors), len(ended)) == (1, 1)
 
 
-async def test_last_words_are_taken_when_the_connection_is_over() -> None:
-    session = Session(FairTurns(), Rate(per_second=1.0, burst=1.0))
-    session.input.feed(encode(KeyAck(1)) * (LAST_MESSAGES + 50))
-    session.input.finish()
-    assert len(session.taken) == 1 + LAST_MESSAGES
+class LastWords(Session):
+    """A session whose connection is over; it notes how much was taken when its end was told."""
+
+    def __init__(self, turns: FairTurns, *rates: Rate, take: Callable[[Message], None] | None = None) -> None:
+        super().__init__(turns, *rates, take=take)
+        self.ended_after: list[int] = []
+
+    def finish(self) -> None:
+        self.input.finish(lambda: self.ended_after.append(len(self.taken)))
+
+
+async def test_end_is_told_at_once_when_nothing_is_left() -> None:
+    session = LastWords(FairTurns())
+    session.input.feed(encode(KeyAck(1)) + encode(KeyAck(2))[:3])
+    session.finish()
+    assert session.ended_after == [1]
+
+
+async def test_last_words_are_taken_before_the_end_is_told() -> None:
+    session = LastWords(FairTurns())
+    sent: list[Message] = [KeyAck(epoch) for epoch in range(1, 200)]
+    session.input.feed(b"".join(map(encode, sent)))
+    session.finish()
+    await turns_until(lambda: bool(session.ended_after))
+    assert session.taken == sent
+    assert session.ended_after == [len(sent)]
+
+
+async def test_last_words_are_taken_although_the_connection_was_held() -> None:
+    session = LastWords(FairTurns())
+    session.input.hold()
+    session.input.feed(encode(KeyAck(1)) * 3)
+    session.finish()
+    await turns_until(lambda: bool(session.ended_after))
+    assert session.ended_after == [3]
+
+
+@pytest.mark.parametrize("already", [0, 5, 10])
+async def test_last_words_beyond_the_rate_are_given_up(already: int) -> None:
+    session = LastWords(FairTurns(), Rate(per_second=0.01, burst=10.0))
+    session.input.feed(encode(KeyAck(1)) * 50)
+    await turns_until(lambda: len(session.taken) >= already)
+    await asyncio.sleep(0)
+    session.finish()
+    await turns_until(lambda: bool(session.ended_after))
     session.input.feed(encode(KeyAck(2)))
     await asyncio.sleep(0)
-    assert len(session.taken) == 1 + LAST_MESSAGES
+    assert session.taken == [KeyAck(1)] * 10
+    assert session.ended_after == [10]
+
+
+async def test_many_that_end_at_once_have_their_last_words_taken_in_turns() -> None:
+    """All sessions of a process that is killed end in one turn of the event loop."""
+    turns, taken = FairTurns(), 0
+
+    def take(_: Message) -> None:
+        nonlocal taken
+        taken += 1
+        time.sleep(TURN_BUDGET / 4)
+
+    sessions = [LastWords(turns, take=take) for _ in range(8)]
+    for session in sessions:
+        session.input.feed(encode(Heartbeat()) * 8)
+    for session in sessions:
+        session.finish()
+    per_turn = [taken]
+    while not all(session.ended_after for session in sessions):
+        before = taken
+        await asyncio.sleep(0)
+        per_turn.append(taken - before)
+    assert sum(per_turn) == 8 * 8
+    assert max(per_turn) <= 5
+
+
+async def test_bad_packet_among_last_words_ends_them() -> None:
+    session = LastWords(FairTurns())
+    session.input.feed(encode(KeyAck(1)) * 2 + b"\x02\x01\x00\x00" + encode(KeyAck(3)))
+    session.finish()
+    await turns_until(lambda: bool(session.ended_after))
+    assert (session.taken, len(session.errors), session.ended_after) == ([KeyAck(1)] * 2, 1, [2])
+
+
+async def test_last_words_of_an_input_that_is_closed_are_not_taken() -> None:
+    session = LastWords(FairTurns())
+    session.input.feed(encode(KeyAck(1)) * 50)
+    session.finish()
+    session.input.close()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (session.taken, session.ended_after) == ([KeyAck(1)], [])

@@ -135,6 +135,8 @@ class KeyClient:
         while self._open:
             self._all_lost.clear()
             await self._all_lost.wait()
+        for session in list(self._outbound):  # whose last words were not all taken yet
+            self._end(session, "the key client stops")
 
     def opened(self, connection: TlsConnection) -> None:
         """A handshake succeeded: the session is open, unless another address was faster or the PSK was not used."""
@@ -172,13 +174,19 @@ class KeyClient:
     def lost(self, connection: TlsConnection, reason: str) -> None:
         """A connection is over."""
         session = self._connections.pop(connection)
-        if (paced := self._inputs.pop(connection, None)) is not None:
-            paced.finish()
         self._open.discard(connection)
         if not self._open:
             self._all_lost.set()
         if connection.broke_protocol or connection.stalled:
             self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
+        paced = self._inputs.pop(connection, None)
+        if paced is None:
+            self._over(connection, session, reason)
+        else:
+            paced.finish(lambda: self._over(connection, session, reason))
+
+    def _over(self, connection: TlsConnection, session: Session, reason: str) -> None:
+        """The last words of a lost connection were taken."""
         outbound = self._outbound.get(session)
         line = outbound.lines.at(connection) if outbound is not None else None
         if outbound is None or line is None:

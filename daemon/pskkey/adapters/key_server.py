@@ -81,6 +81,8 @@ class KeyServer:
     async def stop(self) -> None:
         """Stop listening and end every session, each with its Disconnected event; it may be started again."""
         await self._listener.stop()
+        for connection in list(self._sessions):  # whose last words were not all taken yet
+            self._over(connection, "the key server stops")
 
     def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
         """Let this count from the next connection on."""
@@ -136,13 +138,13 @@ class KeyServer:
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
         """A client's connection is over."""
-        session = self._sessions.get(connection)
-        if session is None:
-            return
-        self._inputs[connection].finish()
-        if session in self._connections:
-            self._forget(connection)
-            self._emit(Disconnected(session, f"the connection from {connection.address} ended: {reason}"))
+        if (paced := self._inputs.get(connection)) is not None:
+            paced.finish(lambda: self._over(connection, reason))
+
+    def _over(self, connection: TlsConnection, reason: str) -> None:
+        session = self._sessions[connection]
+        self._forget(connection)
+        self._emit(Disconnected(session, f"the connection from {connection.address} ended: {reason}"))
 
     def _take(self, connection: TlsConnection, session: Session, message: Message) -> None:
         if isinstance(message, Join):

@@ -267,12 +267,14 @@ class _Connection(asyncio.BufferedProtocol):
             self.send(state)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._input is not None:
-            self._input.finish()
-        self._stop_reading()
+        if self._deadline is not None:
+            self._deadline.cancel()
         self._newest = None
         reason = f"the connection to the consumer failed: {exc}" if exc else self._reason
-        self._owner.lost(self, reason)
+        if self._input is None:
+            self._owner.lost(self, reason)
+        else:
+            self._input.finish(lambda: self._owner.lost(self, reason))
 
     def send(self, message: Message) -> None:
         if self._transport.is_closing():

@@ -2,6 +2,7 @@
 
 A message is decoded when it is its turn, so that no read costs more than one of them. What is left waits undecoded, and
 meanwhile the connection is not read: the kernel holds the peer back. A session that floods waits for itself only.
+When the connection is over, its last words are taken in turn like all others, as far as its rates allow them at once.
 """
 
 import asyncio
@@ -13,10 +14,6 @@ from pskkey.adapters.token_bucket import TokenBucket
 from pskkey.errors import BadPacket
 from pskkey.model import Join, Merge, Message
 from pskkey.wire.packet import PacketReader
-
-LAST_MESSAGES: Final = 160
-"""Messages that are still taken when the peer has closed the connection: its last words, such as a HANDOVER of as many
-parts as it may have."""
 
 PRICES: Final[Mapping[type[Message], float]] = {Join: 5.0, Merge: 5.0}
 """Tokens that a message takes, where not 1. To these the answer is a whole group, or they change it."""
@@ -57,6 +54,8 @@ class PacedInput:
         self._held = False
         self._paused = False
         self._closed = False
+        self._finished: Callable[[], None] | None = None
+        """What `finish` was given, once the source is at its end."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -81,13 +80,19 @@ class PacedInput:
         self._held = False
         self._proceed()
 
-    def finish(self) -> None:
-        """The source is at its end: take what is left of its last words at once, and then nothing more."""
-        for _ in range(LAST_MESSAGES):
-            if self._closed or not self._reader.ready:
-                break
-            self._take_next()
-        self.close()
+    def finish(self, finished: Callable[[], None]) -> None:
+        """The source is at its end: take what is left of its last words in turn, and call `finished` after them.
+
+        What would have to wait for tokens is given up, and all of it when the input was closed before. When it is
+        closed meanwhile, nothing is called.
+        """
+        self._finished = finished
+        if self._closed or self._timer is not None or not self._reader.ready:
+            self.close()
+            finished()
+        elif not self._under_way:
+            self._under_way = True
+            self._turns.offer(self._step)
 
     def close(self) -> None:
         """Take nothing more. The source is left as it is."""
@@ -112,23 +117,38 @@ class PacedInput:
             self._source.resume_reading()
 
     def _step(self) -> bool:
-        if self._closed or self._held or not self._reader.ready:
-            self._under_way = False
-            self._read_or_not()
+        held = self._held and self._finished is None
+        if self._closed or held or not self._reader.ready:
+            self._rest()
             return False
         if not self._has_tokens:
             self._has_tokens = True
             wait = self._spend(1.0)
             if wait > 0:
-                self._timer = self._loop.call_later(wait, self._turns.offer, self._step)
+                if self._finished is None:
+                    self._timer = self._loop.call_later(wait, self._go_on)
+                else:
+                    self._rest()
                 return False
         self._has_tokens = False
         self._take_next()
         if self._reader.ready and not self._closed:
             return True
-        self._under_way = False
-        self._read_or_not()
+        self._rest()
         return False
+
+    def _go_on(self) -> None:
+        self._timer = None
+        self._turns.offer(self._step)
+
+    def _rest(self) -> None:
+        """No step is under way any more: read on, or say that the last words were taken."""
+        self._under_way = False
+        if self._finished is None:
+            self._read_or_not()
+        elif not self._closed:
+            self.close()
+            self._finished()
 
     def _take_next(self) -> None:
         try:
@@ -136,6 +156,8 @@ class PacedInput:
         except BadPacket as error:
             self.close()
             self._refuse(error)
+            if self._finished is not None:
+                self._finished()
             return
         if message is not None:
             if (price := PRICES.get(type(message), 1.0)) > 1.0:
