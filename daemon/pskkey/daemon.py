@@ -38,6 +38,7 @@ from pskkey.own_interfaces import how_it_is_said, missing_interfaces
 from pskkey.psk import PskFile
 from pskkey.reload import Inputs, Reloader
 from pskkey.status import sentence, status
+from pskkey.wire.fields import build_packets
 
 _log = logging.getLogger("pskkey")
 
@@ -202,6 +203,8 @@ class Daemon:
             self._reloader.start(self._failed)
             started = f"pskkeyd {__version__}, group {self._settings.group!r}, node {self._settings.me.id}"
             self._journal.tell(DaemonEvent.STARTED, started)
+            for _ in build_packets():
+                await asyncio.sleep(0)
             self._loop_turns.forget()  # the start serves nobody yet, and would hide what comes after it
             await self._driver.stopped
         self._journal.tell(DaemonEvent.STOPPED, "stopped")

@@ -21,7 +21,22 @@ from tests.system.mdns_browser import Browser
 from tests.system.notify_socket import NotifySocket
 from tests.system.ordinary_user import UID, USER, as_ordinary_user
 from tests.system.reloading import reload, until
+from tests.system.starting import one_daemon
 from tests.tls.openssl import free_port
+
+TELL_WHAT_IS_NOT_BUILT = """
+import atexit, os, pathlib
+
+
+@atexit.register
+def tell():
+    from pskkey.wire.fields import Packet
+
+    models = Packet.__subclasses__()
+    waiting = [model.__name__ for model in models if not model.__pydantic_complete__]
+    pathlib.Path(os.environ["TOLD"]).write_text(f"{len(models)} packets {' '.join(waiting)}")
+"""
+"""For a daemon's Python: says at its end how many models of packets there are, and which were never built."""
 
 SHIPPED_CONFIG = Path(__file__).parents[2] / "etc" / "pskkey.toml"
 
@@ -264,3 +279,14 @@ async def test_limits_that_cannot_fit_are_told(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1", prefix=(*DIES_WITH_US, "prlimit", "--nofile=128:700", "--"))
     daemon.start()
     await until(daemon, "[limits] may need 1792 open files, but this process may have only 700")
+
+
+async def test_models_of_all_packets_are_built_by_the_start(loopback: Loopback) -> None:
+    """To build one takes as long as a hundred messages, and somebody would have to wait for it."""
+    watcher = loopback.directory / "sitecustomize.py"
+    told = loopback.directory / "not-built"
+    watcher.write_text(TELL_WHAT_IS_NOT_BUILT)
+    daemon = await one_daemon(loopback, environment={"PYTHONPATH": str(watcher.parent), "TOLD": str(told)})
+    daemon.signal(signal.SIGTERM)
+    await daemon.ended()
+    assert told.read_text().split() == ["8", "packets"]

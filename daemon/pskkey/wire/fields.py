@@ -1,5 +1,6 @@
 """The fields that JSON packets are made of, each with its bound, and the model that all of them build on."""
 
+from collections.abc import Iterator
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Any, Final, Self
 
@@ -78,6 +79,17 @@ class Packet(BaseModel):
     def encode(self) -> bytes:
         """Return compact JSON in UTF-8."""
         return self.model_dump_json().encode()
+
+
+def build_packets() -> Iterator[None]:
+    """Build the models of the packets, one in each step.
+
+    pydantic puts that off until a model is needed, and then takes 10 ms of processor time for it, or half a second on a
+    slow device: a master could not be joined without a pause.
+    """
+    for model in Packet.__subclasses__():
+        model.model_rebuild()
+        yield
 
 
 class MemberFields(Packet):
