@@ -21,6 +21,7 @@ from pskkey.adapters.key_socket import KeySocket
 from pskkey.adapters.key_store import open_key_store
 from pskkey.adapters.loop_turns import LoopTurns
 from pskkey.adapters.mdns import Discovery
+from pskkey.adapters.paced_input import build_packet_models
 from pskkey.adapters.process import raise_descriptor_limit
 from pskkey.adapters.systemd import Systemd, inherited
 from pskkey.adapters.tls_listener import ServerLimits
@@ -38,7 +39,6 @@ from pskkey.own_interfaces import how_it_is_said, missing_interfaces
 from pskkey.psk import PskFile
 from pskkey.reload import Inputs, Reloader
 from pskkey.status import sentence, status
-from pskkey.wire.fields import build_packets
 
 _log = logging.getLogger("pskkey")
 
@@ -203,8 +203,7 @@ class Daemon:
             self._reloader.start(self._failed)
             started = f"pskkeyd {__version__}, group {self._settings.group!r}, node {self._settings.me.id}"
             self._journal.tell(DaemonEvent.STARTED, started)
-            for _ in build_packets():
-                await asyncio.sleep(0)
+            await build_packet_models()
             self._loop_turns.forget()  # the start serves nobody yet, and would hide what comes after it
             await self._driver.stopped
         self._journal.tell(DaemonEvent.STOPPED, "stopped")

@@ -13,10 +13,17 @@ from pskkey.adapters.fair_turns import FairTurns
 from pskkey.adapters.token_bucket import TokenBucket
 from pskkey.errors import BadPacket
 from pskkey.model import Join, Merge, Message
+from pskkey.wire.fields import build_packets
 from pskkey.wire.packet import PacketReader
 
 PRICES: Final[Mapping[type[Message], float]] = {Join: 5.0, Merge: 5.0}
 """Tokens that a message takes, where not 1. To these the answer is a whole group, or they change it."""
+
+
+async def build_packet_models() -> None:
+    """Build what decodes and encodes messages, a piece in each turn of the loop, before anybody waits for it."""
+    for _ in build_packets():
+        await asyncio.sleep(0)
 
 
 class Source(Protocol):
