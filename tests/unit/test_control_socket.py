@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,13 @@ def switchover(parameters: dict[str, Any]) -> dict[str, Any]:
 async def service(
     path: Path,
     commands: Mapping[str, Command] | None = None,
-    status: dict[str, Any] = STATUS,
+    status: dict[str, Any] | Callable[[], dict[str, Any]] = STATUS,
     users: tuple[str, ...] = (),
     counters: Counter[str] | None = None,
 ) -> AsyncIterator[ControlSocket]:
     commands = {"Rekey": rekey, "Switchover": switchover} if commands is None else commands
-    control = ControlSocket(lambda: status, commands, users, (), Counter() if counters is None else counters, "1.2")
+    make = status if callable(status) else lambda: status
+    control = ControlSocket(make, commands, users, (), Counter() if counters is None else counters, "1.2")
     await control.start(path)
     try:
         yield control
@@ -219,15 +220,23 @@ async def test_status_with_more_follows_changes(tmp_path: Path) -> None:
 
 
 async def test_follower_that_does_not_read_costs_one_status(tmp_path: Path) -> None:
-    status: dict[str, Any] = {"filler": "x" * 1_000_000, "term": 0}
+    now: dict[str, Any] = {"filler": "x" * 1_000_000, "term": 0}
+    made: asyncio.Queue[int] = asyncio.Queue()
+
+    def status() -> dict[str, Any]:
+        made.put_nowait(now["term"])
+        return now
+
     async with service(tmp_path / "c", status=status) as control:
         follower = Caller(tmp_path / "c")
         await follower.send({"method": "io.pskkey.Control.GetStatus", "more": True})
         await follower.wait_until_readable()  # the first status was made; none of it is read
-        for term in (1, 2, 3):
-            status["term"] = term
-            control.status_changed()
-            await asyncio.sleep(0.12)
+        async with asyncio.timeout(10):
+            for term in (1, 2, 3):
+                now["term"] = term
+                control.status_changed()
+                while await made.get() != term:
+                    pass
         terms: list[int] = []
         while not terms or terms[-1] != 3:
             reply = await follower.receive()
