@@ -21,7 +21,7 @@ from pskkey.adapters.key_socket import KeySocket
 from pskkey.adapters.key_store import open_key_store
 from pskkey.adapters.loop_turns import LoopTurns
 from pskkey.adapters.mdns import Discovery
-from pskkey.adapters.paced_input import build_packet_models
+from pskkey.adapters.packet_models import build_packet_models
 from pskkey.adapters.process import raise_descriptor_limit
 from pskkey.adapters.systemd import Systemd, inherited
 from pskkey.adapters.tls_listener import ServerLimits

@@ -289,4 +289,6 @@ async def test_models_of_all_packets_are_built_by_the_start(loopback: Loopback) 
     daemon = await one_daemon(loopback, environment={"PYTHONPATH": str(watcher.parent), "TOLD": str(told)})
     daemon.signal(signal.SIGTERM)
     await daemon.ended()
-    assert told.read_text().split() == ["8", "packets"]
+    count, _, *not_built = told.read_text().split()
+    assert int(count) >= 8
+    assert not_built == []

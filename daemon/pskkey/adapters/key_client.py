@@ -135,7 +135,7 @@ class KeyClient:
         while self._open:
             self._all_lost.clear()
             await self._all_lost.wait()
-        for session in list(self._outbound):  # whose last words were not all taken yet
+        for session in list(self._outbound):  # those with last words that were not taken yet
             self._end(session, "the key client stops")
 
     def opened(self, connection: TlsConnection) -> None:

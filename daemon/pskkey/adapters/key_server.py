@@ -81,7 +81,7 @@ class KeyServer:
     async def stop(self) -> None:
         """Stop listening and end every session, each with its Disconnected event; it may be started again."""
         await self._listener.stop()
-        for connection in list(self._sessions):  # whose last words were not all taken yet
+        for connection in list(self._sessions):  # those with last words that were not taken yet
             self._over(connection, "the key server stops")
 
     def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:

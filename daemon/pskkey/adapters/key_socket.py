@@ -267,8 +267,7 @@ class _Connection(asyncio.BufferedProtocol):
             self.send(state)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._end_silence()
         self._newest = None
         reason = f"the connection to the consumer failed: {exc}" if exc else self._reason
         if self._input is None:
@@ -302,9 +301,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _take(self, message: Message) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._end_silence()
         self._owner.received(self, message)
 
     def _refuse(self, error: BadPacket) -> None:
@@ -313,5 +310,10 @@ class _Connection(asyncio.BufferedProtocol):
     def _stop_reading(self) -> None:
         if self._input is not None:
             self._input.close()
+        self._end_silence()
+
+    def _end_silence(self) -> None:
+        """The first message has come, or is not waited for any more."""
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None

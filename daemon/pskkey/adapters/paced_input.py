@@ -13,17 +13,10 @@ from pskkey.adapters.fair_turns import FairTurns
 from pskkey.adapters.token_bucket import TokenBucket
 from pskkey.errors import BadPacket
 from pskkey.model import Join, Merge, Message
-from pskkey.wire.fields import build_packets
 from pskkey.wire.packet import PacketReader
 
 PRICES: Final[Mapping[type[Message], float]] = {Join: 5.0, Merge: 5.0}
 """Tokens that a message takes, where not 1. To these the answer is a whole group, or they change it."""
-
-
-async def build_packet_models() -> None:
-    """Build what decodes and encodes messages, a piece in each turn of the loop, before anybody waits for it."""
-    for _ in build_packets():
-        await asyncio.sleep(0)
 
 
 class Source(Protocol):
@@ -90,20 +83,22 @@ class PacedInput:
     def finish(self, finished: Callable[[], None]) -> None:
         """The source is at its end: take what is left of its last words in turn, and call `finished` after them.
 
-        What would have to wait for tokens is given up, and all of it when the input was closed before. When it is
-        closed meanwhile, nothing is called.
+        A message that would have to wait for tokens is given up, and so is every message of an input that is closed
+        already. If the owner closes the input before its last words were taken, `finished` is not called.
         """
-        self._finished = finished
         if self._closed or self._timer is not None or not self._reader.ready:
             self.close()
             finished()
-        elif not self._under_way:
+            return
+        self._finished = finished
+        if not self._under_way:
             self._under_way = True
             self._turns.offer(self._step)
 
     def close(self) -> None:
         """Take nothing more. The source is left as it is."""
         self._closed = True
+        self._finished = None
         if self._timer is not None:
             self._timer.cancel()
 
@@ -151,20 +146,19 @@ class PacedInput:
     def _rest(self) -> None:
         """No step is under way any more: read on, or say that the last words were taken."""
         self._under_way = False
-        if self._finished is None:
+        finished = self._finished
+        if finished is None:
             self._read_or_not()
-        elif not self._closed:
+        else:
             self.close()
-            self._finished()
+            finished()
 
     def _take_next(self) -> None:
         try:
             message = self._reader.next_untrusted()
         except BadPacket as error:
-            self.close()
+            self._closed = True
             self._refuse(error)
-            if self._finished is not None:
-                self._finished()
             return
         if message is not None:
             if (price := PRICES.get(type(message), 1.0)) > 1.0:
