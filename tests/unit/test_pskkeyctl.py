@@ -142,7 +142,7 @@ async def test_silent_daemon_is_a_timeout(tmp_path: Path) -> None:
     [
         (b"rubbish\0", 1, "not a JSON object"),
         (b'{"parameters":{"schema":2}}\0', 1, "speaks another version of the status"),
-        (b'{"parameters":{"schema":1}}\0', 1, "sent a status that is none: node is missing"),
+        (b'{"parameters":{"schema":1}}\0', 1, "sent a status that is none: group is missing"),
         (b'{"error":"org.varlink.service.PermissionDenied"}\0', 4, "you may not do this; become root"),
         (
             b'{"error":"org.varlink.service.MethodNotFound","parameters":{"method":"a.B"}}\0',

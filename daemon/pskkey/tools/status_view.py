@@ -161,7 +161,7 @@ def _troubles(status: Status) -> Iterator[str]:
     """Yield what is wrong now, and what was lately."""
     yield from map(safe, status.warnings)
     for name, what in TROUBLES.items():
-        count, age = status.counters.get(name, 0), status.counter_ages.get(name)
+        count, age = status.counters.get(name, 0), status.counter_ages_s.get(name)
         if count and (age is None or age <= TROUBLE_SHOWN):
             yield f"{what}: {count}" + ("" if age is None else f", the last {duration(age)} ago")
 
