@@ -1,23 +1,8 @@
-"""Messages to bytes and back: which packet may pass which door, in which direction and at what size.
+"""Messages to bytes and back. `_PACKETS` says which may pass on which channel, in which direction and at what size."""
 
-              TLS-PSK                    keys.sock
-              to server   to client      to server   to client
-KEY_REQ       request     response       request     response
-KEY_WATCH                                yes
-KEY_STATE                 yes                        yes
-KEY_ACK       yes                        yes
-KEY_NEW       yes                        yes
-JOIN          yes
-GROUP                     yes
-HEARTBEAT     yes         yes            yes         yes
-MERGE         yes         yes
-HANDOVER                  yes
-ERROR         yes         yes            yes         yes
-"""
-
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from pskkey.errors import BadPacket
 from pskkey.model import (
@@ -35,9 +20,8 @@ from pskkey.model import (
     Merge,
     Message,
 )
-from pskkey.wire import keymsg, membership
+from pskkey.wire import keymsg, membership, roster
 from pskkey.wire.frame import MAX_PAYLOAD, Frame, FrameReader, PacketType, encode_frame
-from pskkey.wire.roster import RosterReader, encode_group, encode_handover
 
 
 class Door(Enum):
@@ -54,32 +38,103 @@ class Side(Enum):
     CLIENT = "client"
 
 
-_BOTH_WAYS: Final[Mapping[int, int]] = {PacketType.HEARTBEAT: 0, PacketType.ERROR: membership.MAX_SIZE}
-_FROM_ANY_CLIENT: Final[Mapping[int, int]] = {
-    **_BOTH_WAYS,
-    PacketType.KEY_REQ: 0,
-    PacketType.KEY_ACK: keymsg.KEY_ACK_SIZE,
-    PacketType.KEY_NEW: keymsg.KEY_NEW_SIZE,
-}
-_FROM_ANY_SERVER: Final[Mapping[int, int]] = {
-    **_BOTH_WAYS,
-    PacketType.KEY_REQ: keymsg.KEY_RESPONSE_MAX_SIZE,
-    PacketType.KEY_STATE: keymsg.KEY_STATE_MAX_SIZE,
-}
-_LIMITS: Final[Mapping[tuple[Door, Side], Mapping[int, int]]] = {
-    (Door.TLS, Side.SERVER): {
-        **_FROM_ANY_CLIENT,
-        PacketType.JOIN: membership.MAX_SIZE,
-        PacketType.MERGE: membership.MAX_SIZE,
-    },
-    (Door.TLS, Side.CLIENT): {
-        **_FROM_ANY_SERVER,
-        PacketType.GROUP: MAX_PAYLOAD,
-        PacketType.MERGE: membership.MAX_SIZE,
-        PacketType.HANDOVER: MAX_PAYLOAD,
-    },
-    (Door.KEYS, Side.SERVER): {**_FROM_ANY_CLIENT, PacketType.KEY_WATCH: keymsg.KEY_WATCH_MAX_SIZE},
-    (Door.KEYS, Side.CLIENT): _FROM_ANY_SERVER,
+_TLS_SERVER: Final = frozenset({(Door.TLS, Side.SERVER)})
+_TLS_CLIENT: Final = frozenset({(Door.TLS, Side.CLIENT)})
+_KEYS_SERVER: Final = frozenset({(Door.KEYS, Side.SERVER)})
+_SERVERS: Final = _TLS_SERVER | _KEYS_SERVER
+_CLIENTS: Final = _TLS_CLIENT | {(Door.KEYS, Side.CLIENT)}
+
+
+class _Packet(NamedTuple):
+    """A type of packet on those ends of connections that may receive it."""
+
+    message: type[Message]
+    type: PacketType
+    receivers: frozenset[tuple[Door, Side]]
+    limit: int
+    """Bytes of payload."""
+    encode: Callable[[Any], bytes | list[bytes]]
+    """Returns the payload, or the payloads of several frames."""
+    decode: Callable[[bytes], Message] | None
+    """None: a message of several frames, which a `RosterReader` puts together."""
+
+
+_PACKETS: Final[Sequence[_Packet]] = (
+    _Packet(KeyRequest, PacketType.KEY_REQ, _SERVERS, 0, lambda _: b"", keymsg.decode_key_request_untrusted),
+    _Packet(
+        KeyResponse,
+        PacketType.KEY_REQ,
+        _CLIENTS,
+        keymsg.KEY_RESPONSE_MAX_SIZE,
+        keymsg.encode_key_response,
+        keymsg.decode_key_response_untrusted,
+    ),
+    _Packet(
+        KeyWatch,
+        PacketType.KEY_WATCH,
+        _KEYS_SERVER,
+        keymsg.KEY_WATCH_MAX_SIZE,
+        keymsg.encode_key_watch,
+        keymsg.decode_key_watch_untrusted,
+    ),
+    _Packet(
+        KeyState,
+        PacketType.KEY_STATE,
+        _CLIENTS,
+        keymsg.KEY_STATE_MAX_SIZE,
+        keymsg.encode_key_state,
+        keymsg.decode_key_state_untrusted,
+    ),
+    _Packet(
+        KeyAck,
+        PacketType.KEY_ACK,
+        _SERVERS,
+        keymsg.KEY_ACK_SIZE,
+        keymsg.encode_key_ack,
+        keymsg.decode_key_ack_untrusted,
+    ),
+    _Packet(
+        KeyNew,
+        PacketType.KEY_NEW,
+        _SERVERS,
+        keymsg.KEY_NEW_SIZE,
+        keymsg.encode_key_new,
+        keymsg.decode_key_new_untrusted,
+    ),
+    _Packet(
+        Join,
+        PacketType.JOIN,
+        _TLS_SERVER,
+        membership.MAX_SIZE,
+        membership.encode_join,
+        membership.decode_join_untrusted,
+    ),
+    _Packet(Group, PacketType.GROUP, _TLS_CLIENT, MAX_PAYLOAD, roster.encode_group, None),
+    _Packet(Heartbeat, PacketType.HEARTBEAT, _SERVERS | _CLIENTS, 0, lambda _: b"", lambda _: Heartbeat()),
+    _Packet(
+        Merge,
+        PacketType.MERGE,
+        _TLS_SERVER | _TLS_CLIENT,
+        membership.MAX_SIZE,
+        membership.encode_merge,
+        membership.decode_merge_untrusted,
+    ),
+    _Packet(Handover, PacketType.HANDOVER, _TLS_CLIENT, MAX_PAYLOAD, roster.encode_handover, None),
+    _Packet(
+        ErrorMessage,
+        PacketType.ERROR,
+        _SERVERS | _CLIENTS,
+        membership.MAX_SIZE,
+        membership.encode_error,
+        membership.decode_error_untrusted,
+    ),
+)
+
+_BY_MESSAGE: Final = {packet.message: packet for packet in _PACKETS}
+_RECEIVED: Final = {
+    (door, side): {packet.type: packet for packet in _PACKETS if (door, side) in packet.receivers}
+    for door in Door
+    for side in Side
 }
 
 
@@ -87,9 +142,13 @@ class PacketReader:
     """Turns the bytes that come on one connection into messages. `side` is our own end of it."""
 
     def __init__(self, door: Door, side: Side) -> None:
-        self._side = side
-        self._frames = FrameReader(_LIMITS[door, side])
-        self._roster = RosterReader()
+        self._packets = _RECEIVED[door, side]
+        self._frames = FrameReader({packet.type: packet.limit for packet in self._packets.values()})
+        self._roster = roster.RosterReader()
+        self._decode_part = {
+            PacketType.GROUP: self._roster.receive_group_untrusted,
+            PacketType.HANDOVER: self._roster.receive_handover_untrusted,
+        }
         self._broken = False
 
     @property
@@ -135,37 +194,11 @@ class PacketReader:
         expected = self._roster.unfinished
         if expected is not None and packet_type is not expected:
             raise BadPacket(f"{packet_type.name} comes between the parts of a {expected.name}")
+        decode = self._packets[packet_type].decode or self._decode_part[packet_type]
         try:
-            return self._decode_payload_untrusted(packet_type, frame.payload)
+            return decode(frame.payload)
         except BadPacket as error:
             raise BadPacket(f"bad {packet_type.name}: {error}") from None
-
-    def _decode_payload_untrusted(self, packet_type: PacketType, payload: bytes) -> Message | None:
-        match packet_type:
-            case PacketType.KEY_REQ if self._side is Side.SERVER:
-                return keymsg.decode_key_request_untrusted(payload)
-            case PacketType.KEY_REQ:
-                return keymsg.decode_key_response_untrusted(payload)
-            case PacketType.KEY_WATCH:
-                return keymsg.decode_key_watch_untrusted(payload)
-            case PacketType.KEY_STATE:
-                return keymsg.decode_key_state_untrusted(payload)
-            case PacketType.KEY_ACK:
-                return keymsg.decode_key_ack_untrusted(payload)
-            case PacketType.KEY_NEW:
-                return keymsg.decode_key_new_untrusted(payload)
-            case PacketType.JOIN:
-                return membership.decode_join_untrusted(payload)
-            case PacketType.GROUP:
-                return self._roster.receive_group_untrusted(payload)
-            case PacketType.HEARTBEAT:
-                return Heartbeat()  # its limit is 0, so there is nothing in it
-            case PacketType.MERGE:
-                return membership.decode_merge_untrusted(payload)
-            case PacketType.HANDOVER:
-                return self._roster.receive_handover_untrusted(payload)
-            case PacketType.ERROR:
-                return membership.decode_error_untrusted(payload)
 
 
 def encode(message: Message) -> bytes:
@@ -173,28 +206,7 @@ def encode(message: Message) -> bytes:
 
     Raises ValueError for a value that is out of the bounds of its field.
     """
-    match message:
-        case KeyRequest():
-            return encode_frame(PacketType.KEY_REQ, b"")
-        case KeyResponse():
-            return encode_frame(PacketType.KEY_REQ, keymsg.encode_key_response(message))
-        case KeyWatch():
-            return encode_frame(PacketType.KEY_WATCH, keymsg.encode_key_watch(message))
-        case KeyState():
-            return encode_frame(PacketType.KEY_STATE, keymsg.encode_key_state(message))
-        case KeyAck():
-            return encode_frame(PacketType.KEY_ACK, keymsg.encode_key_ack(message))
-        case KeyNew():
-            return encode_frame(PacketType.KEY_NEW, keymsg.encode_key_new(message))
-        case Join():
-            return encode_frame(PacketType.JOIN, membership.encode_join(message))
-        case Group():
-            return b"".join(encode_frame(PacketType.GROUP, part) for part in encode_group(message))
-        case Heartbeat():
-            return encode_frame(PacketType.HEARTBEAT, b"")
-        case Merge():
-            return encode_frame(PacketType.MERGE, membership.encode_merge(message))
-        case Handover():
-            return b"".join(encode_frame(PacketType.HANDOVER, part) for part in encode_handover(message))
-        case ErrorMessage():
-            return encode_frame(PacketType.ERROR, membership.encode_error(message))
+    packet = _BY_MESSAGE[type(message)]
+    payload = packet.encode(message)
+    payloads = [payload] if isinstance(payload, bytes) else payload
+    return b"".join(encode_frame(packet.type, each) for each in payloads)
