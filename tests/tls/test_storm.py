@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pskkey import KeyClient
-from pskkey.adapters.tls_listener import MEMORY_RETURN_DELAY
+from pskkey.adapters.memory_trimmer import RETURN_DELAY
 from pskkey.adapters.tls_psk import client_context
 from pskkey.psk import load_psk
 from tests.tls.server_process import ServerProcess
@@ -74,7 +74,7 @@ def test_proper_client_is_answered_in_a_storm_and_nothing_is_left_of_it(server: 
         for _ in range(storms):
             assert storm(server, psk_path, rng) < 1.0
         until(lambda: server.open_files == baseline, 5)
-        time.sleep(2 * MEMORY_RETURN_DELAY)
+        time.sleep(2 * RETURN_DELAY)
         after.append(server.memory)
     print(f"KiB before {cold}, after two storms {after[0]}, after three more {after[1]}")
     # What the first handshakes load stays, some 3 MiB. Without the return of free memory they would leave 30 MiB, and
@@ -90,10 +90,10 @@ def test_nothing_is_left_of_the_last_few_of_a_storm(server: ServerProcess, psk_p
         clients = [context.wrap_socket(connect(server)) for _ in range(60)]
         for client in clients[late:]:
             client.close()
-        time.sleep(1.3 * MEMORY_RETURN_DELAY)
+        time.sleep(1.3 * RETURN_DELAY)
         for client in clients[:late]:
             client.close()
-        time.sleep(2.5 * MEMORY_RETURN_DELAY)
+        time.sleep(2.5 * RETURN_DELAY)
         return server.memory
 
     a_storm_with(0)

@@ -1,10 +1,8 @@
 """Accepts TCP connections, makes TLS-PSK of them, and keeps strangers from taking what members need.
 
-Two kinds of place are limited. A *handshake* costs a stranger nothing, so when all places are taken the newest gets
-one: the address with the most handshakes in progress loses its oldest. A flood then crowds out itself, and a proper
-client needs only a few turns of the event loop. A *connection* has proved that it holds the PSK. One whose peer has to
-say something to stay (it has not joined) makes room for a newcomer when it is the one silent longest; when all have
-joined, the newcomer is refused.
+Handshakes in progress have slots (`handshake_slots`), and connections have places. The peer of a connection has proved
+that it holds the PSK. A connection whose peer has not joined yet makes room for a newcomer when it is the one silent
+longest; when all peers have joined, the newcomer is refused.
 """
 
 import asyncio
@@ -13,10 +11,12 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pskkey.adapters.complaints import Complaints, network_of
+from pskkey.adapters.handshake_slots import HandshakeSlots
 from pskkey.adapters.listening_sockets import open_listening_sockets
-from pskkey.adapters.process import return_freed_memory
+from pskkey.adapters.memory_trimmer import MemoryTrimmer
 from pskkey.adapters.tcp_options import expect_small_messages
 from pskkey.adapters.tls_connection import CLOSE_TIMEOUT, Owner, TlsConnection
 from pskkey.adapters.tls_psk import explain_client_failure, server_context
@@ -24,13 +24,6 @@ from pskkey.psk import PskFile
 
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when the system has no file descriptor or memory for another connection."""
-
-MEMORY_RETURNED_AFTER = 32
-"""So many handshakes and connections that ended are a storm. Each had buffers, of 256 KiB and less, which leave holes
-in the heap that glibc does not give back by itself."""
-
-MEMORY_RETURN_DELAY = 1.0
-"""Seconds from then until free memory is given back, and until that is done again, as long as any have ended since."""
 
 _log = logging.getLogger("pskkey.tls")
 
@@ -86,12 +79,11 @@ class TlsListener:
         self._counters = counters
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
-        self._handshakes: dict[asyncio.Task[None], _Handshake] = {}  # the oldest first
+        self._handshakes = HandshakeSlots(counters)
         self._connections: dict[TlsConnection, bool] = {}  # whether the owner was told of it
         self._all_lost = asyncio.Event()
         self._beginning = asyncio.Lock()
-        self._ended = 0  # handshakes and connections since free memory was given back
-        self._memory_return: asyncio.TimerHandle | None = None
+        self._trimmer = MemoryTrimmer()
         self._complaints = Complaints(_log)
 
     @property
@@ -118,7 +110,7 @@ class TlsListener:
 
     async def stop(self, reason: str = "the key server stops") -> None:
         """Stop listening, give handshakes up, close the connections; return when nothing of all that is left."""
-        tasks = [*self._accepting, *self._handshakes]
+        tasks = [*self._accepting, *self._handshakes.tasks]
         for task in tasks:
             task.cancel()
         for listener in self._listeners:
@@ -130,10 +122,7 @@ class TlsListener:
         while self._connections:
             self._all_lost.clear()
             await self._all_lost.wait()
-        if self._memory_return is not None:
-            self._memory_return.cancel()
-            self._memory_return = None
-            return_freed_memory()
+        self._trimmer.stop()
 
     def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
         """Let this count from the next connection on."""
@@ -170,7 +159,7 @@ class TlsListener:
     def lost(self, connection: TlsConnection, reason: str) -> None:
         """A connection is over."""
         told = self._connections.pop(connection, False)
-        self._count_end()
+        self._trimmer.count_end()
         if connection.broke_protocol or connection.stalled:
             self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
             self._complain(connection.address, reason)
@@ -190,15 +179,13 @@ class TlsListener:
                 # Out of file descriptors or memory: the pending connection would wake us again at once.
                 self._counters["accept_failures"] += 1
                 self._complaints.warn("Connections", f"accepting failed: {error.strerror}; trying again")
-                self._drop_handshake(0)
+                self._handshakes.drop_one()
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            if len(self._handshakes) >= self._limits.handshakes:
-                self._drop_handshake(self._limits.handshakes, peer[0])
             handshake = _Handshake(accepted, peer[0], peer[1])
             task = asyncio.create_task(self._shake_hands(handshake))
-            self._handshakes[task] = handshake
-            task.add_done_callback(self._handshake_over)
+            self._handshakes.add(task, handshake.address, self._limits.handshakes)
+            task.add_done_callback(partial(self._handshake_over, handshake))
             # A long queue of connections must not keep those accepted before it from going on.
             await asyncio.sleep(0)
 
@@ -232,41 +219,12 @@ class TlsListener:
     def _complain(self, address: str, reason: str) -> None:
         self._complaints.warn(f"Connection from {address}", reason, network_of(address))
 
-    def _handshake_over(self, task: asyncio.Task[None]) -> None:
-        handshake = self._handshakes.pop(task)
-        self._count_end()
+    def _handshake_over(self, handshake: _Handshake, task: asyncio.Task[None]) -> None:
+        self._trimmer.count_end()
         if not handshake.begun:
             handshake.socket.close()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("A fault of our own ended a handshake", exc_info=error)
-
-    def _drop_handshake(self, places: int, newcomer: str = "") -> None:
-        """When `places` or more are in progress, give up the oldest handshake of the address that has the most.
-
-        The newcomer counts for its own address, so that it does not cost another one its only handshake.
-        """
-        living = {task: handshake.address for task, handshake in self._handshakes.items() if not task.cancelling()}
-        if len(living) < places or not living:
-            return
-        held = Counter(living.values())
-        if newcomer in held:
-            held[newcomer] += 1
-        busiest = held.most_common(1)[0][0]
-        next(task for task, address in living.items() if address == busiest).cancel()
-        self._counters["handshakes_dropped"] += 1
-
-    def _count_end(self) -> None:
-        """Another handshake or connection has ended."""
-        self._ended += 1
-        if self._ended >= MEMORY_RETURNED_AFTER and self._memory_return is None:
-            self._memory_return = asyncio.get_running_loop().call_later(MEMORY_RETURN_DELAY, self._return_memory)
-
-    def _return_memory(self) -> None:
-        self._memory_return = None
-        if self._ended:
-            return_freed_memory()
-            self._ended = 0
-            self._memory_return = asyncio.get_running_loop().call_later(MEMORY_RETURN_DELAY, self._return_memory)
 
     def _is_outdated(self, connection: TlsConnection) -> bool:
         identity, then = connection.identity, connection.accepted_psks
