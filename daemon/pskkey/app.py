@@ -16,7 +16,8 @@ from pskkey.adapters.process import forbid_core_dumps
 from pskkey.config import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.daemon import Daemon, allow_descriptors
 from pskkey.errors import ConfigError, without_keys
-from pskkey.journal import DaemonEvent, tell
+from pskkey.event_table import DaemonEvent
+from pskkey.journal import tell
 from pskkey.log_budget import LogBudget
 from pskkey.psk import PskFile, find_psk_file, load_psk
 

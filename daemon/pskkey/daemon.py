@@ -27,13 +27,14 @@ from pskkey.adapters.systemd import Systemd, inherited
 from pskkey.adapters.tls_listener import ServerLimits
 from pskkey.commands import Commands
 from pskkey.config import Config, node_id, node_name
-from pskkey.core.actions import Notice
 from pskkey.core.events import AddressesChanged, PskChanged, SettingsChanged, Started, StopRequested
 from pskkey.core.node import Node
+from pskkey.core.notices import Notice
 from pskkey.core.settings import Settings, Timing
 from pskkey.counters import DatedCounter
 from pskkey.driver import Driver, Outlets, boot_time
-from pskkey.journal import DaemonEvent, Fields, Journal
+from pskkey.event_table import DaemonEvent
+from pskkey.journal import Fields, Journal
 from pskkey.model import Member
 from pskkey.own_interfaces import how_it_is_said, missing_interfaces
 from pskkey.psk import PskFile
@@ -280,8 +281,7 @@ class Daemon:
             self._driver.stopped.set_exception(error)
 
     def _notice(self, notice: Notice) -> None:
-        self._counters[notice.kind] += 1
-        self._journal.tell(notice.kind, notice.text, notice.fields)
+        self._counters[self._journal.report(notice)] += 1
 
     def _commanded(self, asked: Asked) -> None:
         event = DaemonEvent.COMMAND_DENIED if asked.denied else DaemonEvent.COMMANDED

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
-from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Notice, Send, Stopped
+from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Send, Stopped
 from pskkey.core.events import Direction, Event, KeyGenerated, Session, Timeout
 from pskkey.core.node import Node
+from pskkey.core.notices import Notice
 from pskkey.model import Advert, ErrorMessage, Key, Message, SavedState
 
 TURN_BUDGET: Final = 0.01

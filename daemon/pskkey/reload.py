@@ -16,7 +16,8 @@ from pskkey.adapters.local_access import LocalAccess
 from pskkey.adapters.systemd import Systemd
 from pskkey.config import Config, load_config
 from pskkey.errors import ConfigError, without_keys
-from pskkey.journal import DaemonEvent, Journal
+from pskkey.event_table import DaemonEvent
+from pskkey.journal import Journal
 from pskkey.model import Suite
 from pskkey.psk import PskFile, find_psk_file, load_psk
 

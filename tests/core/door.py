@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Notice, NoticeKind, Send
+from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Send
 from pskkey.core.events import (
     Accepted,
     AdvertReceived,
@@ -150,11 +150,6 @@ def sent[T](kind: type[T], actions: Iterable[Action]) -> list[T]:
 def refusal(actions: Iterable[Action]) -> str | None:
     """Return the code with which a session is closed."""
     return next((d.error.code for d in of(Disconnect, actions) if d.error), None)
-
-
-def notices(kind: NoticeKind, actions: Iterable[Action]) -> list[str]:
-    """Return the sentences of one kind."""
-    return [n.text for n in of(Notice, actions) if n.kind is kind]
 
 
 def advertised(actions: Iterable[Action]) -> list[Role]:

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from pskkey.core.actions import Advertise, Connect, Disconnect, NoticeKind
+from pskkey.core.actions import Advertise, Connect, Disconnect
 from pskkey.core.events import AdvertReceived, Connected, Disconnected, PskChanged
 from pskkey.core.freshness import ANSWER_FOR, CHALLENGE_EVERY, MAX_NOTED, PROVEN_FOR
+from pskkey.core.notices import JoinFailed, OwnIdElsewhere, TwoMasters
 from pskkey.model import MAX_ANSWERS, Advert, ErrorMessage, Join, Role
-from tests.core.door import ME, Door, advert, notices, of, one, sent
+from tests.core.door import ME, Door, advert, of, one, sent
 from tests.core.situations import HIGH, LOW, OTHER
 
 LONG_DEAD = ("0000000a", "0000000b")
@@ -179,15 +180,15 @@ def test_a_rival_that_answers_is_asked_at_once_and_a_recorded_one_seldom_and_in_
         other.hear_old(*(advert(node, Role.MASTER, term=99) for node in LONG_DEAD))
         other.wait(0.1)
     assert 1 <= len(of(Connect, other.log)) <= 7, "in a minute"
-    assert not notices(NoticeKind.TWO_MASTERS, other.log)
-    assert not notices(NoticeKind.JOIN_FAILED, other.log)
+    assert not of(TwoMasters, other.log)
+    assert not of(JoinFailed, other.log)
 
 
 def test_a_clone_is_reported_only_with_a_proof() -> None:
     door = Door().start().become_master()
     recorded = advert(ME, Role.MASTER, term=3)
-    assert not notices(NoticeKind.DUPLICATE_ID, door.hear_old(recorded, advert(ME, Role.LISTENING)))
-    assert notices(NoticeKind.DUPLICATE_ID, door.hear(recorded))
+    assert not of(OwnIdElsewhere, door.hear_old(recorded, advert(ME, Role.LISTENING)))
+    assert of(OwnIdElsewhere, door.hear(recorded))
 
 
 # --- candidates -------------------------------------------------------------------------------------------------

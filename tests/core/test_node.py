@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from pskkey.core.actions import Connect, Disconnect, GenerateKey, NoticeKind
+from pskkey.core.actions import Connect, Disconnect, GenerateKey
 from pskkey.core.events import Connected, Disconnected, Started
+from pskkey.core.notices import Fenced, JoinFailed, MasterLost
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -16,7 +17,7 @@ from pskkey.model import (
     KeyState,
     Role,
 )
-from tests.core.door import ME, Door, advert, advertised, member, notices, of, one, sent
+from tests.core.door import ME, Door, advert, advertised, member, of, one, sent
 from tests.core.keys import key
 
 LOW, HIGH = "11111111", "99999999"
@@ -144,7 +145,7 @@ def test_a_connection_that_never_answers_is_given_up() -> None:
     session = one(Connect, door.hear(advert(LOW, Role.MASTER))).session
     actions = door.wait(10.0)
     assert session in [d.session for d in of(Disconnect, actions)]
-    assert notices(NoticeKind.JOIN_FAILED, actions)
+    assert of(JoinFailed, actions)
 
 
 def test_a_welcome_from_somebody_else_than_the_one_we_asked_is_not_taken() -> None:
@@ -153,7 +154,7 @@ def test_a_welcome_from_somebody_else_than_the_one_we_asked_is_not_taken() -> No
     door.give(Connected(session))
     actions = door.receive(session, Group(1, HIGH, (member(HIGH), member(ME)), (ME,)))
     assert role(door) is not Role.CLIENT
-    assert notices(NoticeKind.FENCED, actions)
+    assert of(Fenced, actions)
 
 
 # --- client -----------------------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ def test_a_client_beats_unasked_and_misses_its_master_after_one_and_a_half_secon
     door.wait(1.4)
     assert role(door) is Role.CLIENT
     actions = door.wait(0.2)
-    assert notices(NoticeKind.MASTER_LOST, actions)
+    assert of(MasterLost, actions)
 
 
 def test_a_dropped_connection_is_tried_once_more_before_anything_else() -> None:
@@ -234,7 +235,7 @@ def test_a_lower_term_is_not_followed() -> None:
     door = Door().start()
     session = door.become_client(term=9)
     actions = door.receive(session, Group(8, LOW, (member(LOW), member(ME)), (ME,)))
-    assert notices(NoticeKind.FENCED, actions)
+    assert of(Fenced, actions)
     assert door.node.election.term == 9
 
 

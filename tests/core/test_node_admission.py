@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from pskkey.core.actions import Action, NoticeKind
+from pskkey.core.actions import Action
 from pskkey.core.events import Direction, Disconnected, RekeyRequested, Session, SettingsChanged
+from pskkey.core.notices import BadJoin, MemberRefused
 from pskkey.core.settings import MEMBERS_PER_ADDRESS, Timing
 from pskkey.model import Group, Join, KeyAck, KeyNewReason, KeyState
-from tests.core.door import ME, Door, join, notices, refusal, sent
+from tests.core.door import ME, Door, join, of, refusal, sent
 
 INSIDER = "10.0.9.9"
 LIMIT = MEMBERS_PER_ADDRESS
@@ -30,9 +31,9 @@ def ids_in_use(door: Door) -> int:
 
 
 def text_of(actions: list[Action]) -> str:
-    """Return the sentence that the operator reads of a refused member."""
-    (text,) = notices(NoticeKind.MEMBER_REFUSED, actions)
-    return text
+    """Return why a member was refused."""
+    (refused,) = of(MemberRefused, actions)
+    return refused.reason
 
 
 @pytest.mark.parametrize("other", [join("22222222"), join("11111111", instance="i2")], ids=["node", "incarnation"])
@@ -42,7 +43,7 @@ def test_a_session_stays_with_the_node_of_its_first_join(other: Join) -> None:
     door.accept(1, first)
     actions = door.receive(Session(Direction.INBOUND, 1), replace(other, sender=True))
     assert refusal(actions) == "protocol"
-    assert len(notices(NoticeKind.PROTOCOL_ERROR, actions)) == 1
+    assert len(of(BadJoin, actions)) == 1
     (group,) = sent(Group, door.accept(2, join("33333333")))
     assert {m.id for m in group.members} == {ME, "33333333"}
     assert ids_in_use(door) == 1, "that of the node that was there"

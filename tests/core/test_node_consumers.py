@@ -2,8 +2,9 @@
 
 import pytest
 
-from pskkey.core.actions import Connect, NoticeKind
+from pskkey.core.actions import Connect
 from pskkey.core.events import Attached, Direction, Disconnected, RekeyRequested, Session
+from pskkey.core.notices import SecondSender
 from pskkey.model import (
     KeyAck,
     KeyNew,
@@ -13,7 +14,7 @@ from pskkey.model import (
     Process,
     Role,
 )
-from tests.core.door import Door, notices, one, sent
+from tests.core.door import Door, of, one, sent
 from tests.core.keys import entry
 from tests.core.situations import sending, state
 
@@ -52,7 +53,7 @@ def test_a_sender_that_reconnects_goes_on_and_a_second_one_may_only_receive() ->
     door.give(Attached(OTHER, Process(11, 0)))
     actions = door.receive(OTHER, KeyWatch(will_send=True, memory=11))
     assert not sent(KeyState, actions)[-1].entries[0].send
-    assert notices(NoticeKind.SECOND_SENDER, actions)
+    assert of(SecondSender, actions)
 
 
 def test_a_new_key_waits_for_the_session_manager_that_acknowledges() -> None:

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from pskkey.core.actions import Action, NoticeKind
+from pskkey.core.actions import Action
 from pskkey.core.events import Attached, Direction, RekeyRequested, Session
+from pskkey.core.notices import NoSenderId, OwnSenderIdTaken, SenderIdTaken
 from pskkey.model import SENDER_IDS, Group, Join, KeyAck, KeyEntry, KeyNewReason, KeyState, KeyWatch, Process
-from tests.core.door import ME, Door, join, notices, sent
+from tests.core.door import ME, Door, join, of, sent
 from tests.core.keys import key
 
 LOCAL = Session(Direction.LOCAL, 1)
@@ -27,22 +28,19 @@ def test_a_configured_id_is_honoured_and_a_clash_is_told_once() -> None:
     assert leased(door.accept(1, sender("11111111", wanted=42))) == 42
     actions = door.accept(2, sender("22222222", wanted=42))
     assert leased(actions) not in (42, None)
-    (text,) = notices(NoticeKind.SENDER_ID_TAKEN, actions)
-    assert "n2 is configured with [node] sender_id = 42" in text
-    assert "n1 has 42" in text
-    assert not notices(NoticeKind.SENDER_ID_TAKEN, door.wait(1.0))
+    (taken,) = of(SenderIdTaken, actions)
+    assert (taken.peer.name, taken.configured, taken.sender_id, taken.holder) == ("n2", 42, leased(actions), "n1")
+    assert not of(SenderIdTaken, door.wait(1.0))
 
 
 def test_a_client_says_that_it_has_not_got_the_id_of_its_configuration() -> None:
     door = Door(sender_id=7).start()
     session = door.become_client()
     state = KeyState(9, frozenset({0, 9}), (KeyEntry(1, key(901), send=True),))
-    (text,) = notices(NoticeKind.SENDER_ID_TAKEN, door.receive(session, state))
-    assert "[node] sender_id = 7" in text
-    assert "9 is leased" in text
-    assert not notices(NoticeKind.SENDER_ID_TAKEN, door.receive(session, state))
+    assert of(OwnSenderIdTaken, door.receive(session, state)) == [OwnSenderIdTaken(configured=7, sender_id=9)]
+    assert not of(OwnSenderIdTaken, door.receive(session, state))
     mine = replace(state, sender_id=7)
-    assert not notices(NoticeKind.SENDER_ID_TAKEN, door.receive(session, mine))
+    assert not of(OwnSenderIdTaken, door.receive(session, mine))
 
 
 def test_more_senders_than_ids_are_told_of_and_can_receive() -> None:
@@ -55,8 +53,7 @@ def test_more_senders_than_ids_are_told_of_and_can_receive() -> None:
     (state,) = sent(KeyState, actions)
     assert state.sender_id is None
     assert state.entries, "it can receive"
-    (text,) = notices(NoticeKind.NO_SENDER_ID, actions)
-    assert "all 256 are in use" in text
+    assert [notice.peer.id for notice in of(NoSenderId, actions)] == [f"{SENDER_IDS:08x}"]
 
 
 def test_all_know_who_has_the_new_key_once_it_is_in_use() -> None:

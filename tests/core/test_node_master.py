@@ -1,7 +1,8 @@
 """What a master grants, refuses and decides, at the door of a single node."""
 
-from pskkey.core.actions import Connect, NoticeKind
+from pskkey.core.actions import Connect
 from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session, SwitchoverRequested, Timeout
+from pskkey.core.notices import DuplicateMember, OwnIdElsewhere, Slept
 from pskkey.model import (
     Group,
     Handover,
@@ -16,7 +17,7 @@ from pskkey.model import (
     Merge,
     Role,
 )
-from tests.core.door import ME, Door, advert, join, member, notices, of, one, refusal, sent
+from tests.core.door import ME, Door, advert, join, member, of, one, refusal, sent
 from tests.core.keys import key
 
 LOW, HIGH = "11111111", "99999999"
@@ -70,7 +71,7 @@ def test_a_second_live_node_with_the_same_id_is_refused_loudly() -> None:
     door.accept(1, join(LOW, instance="a"))
     actions = door.accept(2, join(LOW, instance="b"))
     assert refusal(actions) == "duplicate_id"
-    assert notices(NoticeKind.DUPLICATE_ID, actions)
+    assert of(DuplicateMember, actions)
     assert refusal(door.accept(3, join(ME))) == "duplicate_id"
 
 
@@ -102,7 +103,7 @@ def test_a_master_that_slept_listens_first() -> None:
     door = Door().start().become_master()
     door.now += 30.0
     actions = door.give(Timeout())
-    assert notices(NoticeKind.SLEPT, actions)
+    assert of(Slept, actions)
     assert role(door) is Role.LISTENING
 
 
@@ -138,12 +139,12 @@ def test_the_asked_master_yields_to_the_larger_side_and_sends_its_clients_there(
 
 def test_our_own_id_in_anothers_advert_is_reported() -> None:
     door = Door().start()
-    assert notices(NoticeKind.DUPLICATE_ID, door.hear(advert(ME, Role.MASTER)))
+    assert of(OwnIdElsewhere, door.hear(advert(ME, Role.MASTER)))
 
 
 def test_an_old_advert_of_our_own_is_not_reported() -> None:
     door = Door().start()
-    assert not notices(NoticeKind.DUPLICATE_ID, door.hear_old(advert(ME, Role.MASTER)))
+    assert not of(OwnIdElsewhere, door.hear_old(advert(ME, Role.MASTER)))
 
 
 def test_a_switchover_goes_to_the_named_member_or_the_next_and_leaves_no_gap() -> None:

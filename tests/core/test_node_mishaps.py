@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from pskkey.core.actions import Connect, NoticeKind, Stopped
+from pskkey.core.actions import Connect, Stopped
 from pskkey.core.events import Attached, Connected, Direction, Disconnected, Session, StopRequested, Timeout
+from pskkey.core.notices import OwnIdElsewhere, Slept
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -23,7 +24,7 @@ from pskkey.model import (
     Role,
 )
 from pskkey.wire.packet import encode
-from tests.core.door import ME, Door, advert, join, member, notices, of, one, refusal, sent
+from tests.core.door import ME, Door, advert, join, member, of, one, refusal, sent
 from tests.core.keys import entry, key
 
 LOW, HIGH = "11111111", "99999999"
@@ -239,11 +240,11 @@ def test_a_listener_that_slept_does_not_claim_by_what_it_knew_before() -> None:
     door = Door().start()
     door.now += 30.0
     actions = door.give(Timeout())
-    assert notices(NoticeKind.SLEPT, actions)
+    assert of(Slept, actions)
     assert door.node.election.role is Role.LISTENING
 
 
 def test_our_id_elsewhere_is_reported_once_a_minute_at_most() -> None:
     door = Door().start()
-    told = sum(len(notices(NoticeKind.DUPLICATE_ID, door.hear(advert("55555555", r)))) for r in [*Role] * 20)
+    told = sum(len(of(OwnIdElsewhere, door.hear(advert("55555555", r)))) for r in [*Role] * 20)
     assert told == 1

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from itertools import pairwise
 
-from pskkey.core.actions import Action, GenerateKey, NoticeKind
+from pskkey.core.actions import Action, GenerateKey
 from pskkey.core.events import Attached, Direction, Disconnected, RekeyRequested, Session
+from pskkey.core.notices import KeyRequested, KeyRequestPostponed
 from pskkey.core.rekey_requests import CALM, LONGEST_OPERATORS_PAUSE, LONGEST_PAUSE, REQUESTERS
 from pskkey.model import Heartbeat, KeyNew, KeyNewReason, KeyWatch, Process
-from tests.core.door import Door, join, notices, of, sent
+from tests.core.door import Door, join, of, sent
 from tests.core.situations import HIGH, LOW
 
 USER, OTHER_USER = 1000, 1001
@@ -70,7 +71,8 @@ def test_who_asks_every_second_is_served_at_once_and_then_less_and_less_often() 
     times = [round(at - begin) for at in it.made]
     assert times == [0, 1, 3, 7, 15, 31, 61, 91]
     assert max(b - a for a, b in pairwise(it.made)) <= LONGEST_PAUSE + 0.2, "postponed, and not lost"
-    assert len(notices(NoticeKind.KEY_WANTED, it.door.log)) <= 2 * len(times) + 1, "one line for each request"
+    told = len(of(KeyRequested, it.door.log)) + len(of(KeyRequestPostponed, it.door.log))
+    assert told <= 2 * len(times) + 1, "one line for each request"
 
 
 def test_a_sender_that_crashes_all_the_time_is_spaced_too_and_the_first_time_served_at_once() -> None:

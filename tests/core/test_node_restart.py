@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from pskkey.core.actions import Connect, NoticeKind, Send
+from pskkey.core.actions import Connect, Send
 from pskkey.core.events import Attached, Connected, Direction, Session, Started
+from pskkey.core.notices import Slept
 from pskkey.model import (
     Group,
     Heartbeat,
@@ -22,7 +23,7 @@ from pskkey.model import (
     SavedState,
     Turn,
 )
-from tests.core.door import ME, Door, advert, join, member, notices, one, sent
+from tests.core.door import ME, Door, advert, join, member, of, one, sent
 from tests.core.keys import key
 
 LOCAL = Session(Direction.LOCAL, 1)
@@ -63,7 +64,7 @@ def test_a_session_manager_that_was_faster_than_the_start_is_served() -> None:
     again = Door(saved=door.node.saved_state())
     again.now = 12345.0
     assert attach(again, LOCAL, MANAGER) == [door.node.key_state()]
-    assert not notices(NoticeKind.SLEPT, again.give(Started()))
+    assert not of(Slept, again.give(Started()))
 
 
 def test_it_joins_with_its_instance_its_lease_and_its_keys() -> None:
@@ -189,4 +190,4 @@ def test_a_node_that_begins_with_a_key_long_overdue_was_not_asleep() -> None:
     assert again.node.keyring.entries[0].turn is Turn.PREVIOUS
     again.now += 0.5
     actions = again.hear(advert("11111111", Role.MASTER, term=5))
-    assert not notices(NoticeKind.SLEPT, actions + again.wait(0.5))
+    assert not of(Slept, actions + again.wait(0.5))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pskkey.core.actions import Connect, NoticeKind, Send
+from pskkey.core.actions import Connect, Send
 from pskkey.core.events import (
     Connected,
     Direction,
@@ -12,6 +12,7 @@ from pskkey.core.events import (
     Timeout,
 )
 from pskkey.core.leases import Leases
+from pskkey.core.notices import Slept
 from pskkey.core.settings import Timing
 from pskkey.model import (
     ErrorMessage,
@@ -21,7 +22,7 @@ from pskkey.model import (
     Merge,
     Role,
 )
-from tests.core.door import Door, advert, join, member, notices, of, one, sent
+from tests.core.door import Door, advert, join, member, of, one, sent
 from tests.core.keys import entry
 from tests.core.situations import HIGH, LOW, OTHER, sender, state, taken_over
 
@@ -134,7 +135,7 @@ def test_a_listener_that_is_refused_again_and_again_is_not_taken_for_a_sleeper()
         door.wait(0.1)
         door.hear(advert(LOW, Role.MASTER))  # its beacon
     assert tried > 4
-    assert not notices(NoticeKind.SLEPT, door.log)
+    assert not of(Slept, door.log)
 
 
 # --- leases granted at the last moment: seed 144 ----------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pskkey.core.actions import Action, Advertise, Connect, Disconnect, NoticeKind, Send
+from pskkey.core.actions import Action, Advertise, Connect, Disconnect, Send
 from pskkey.core.events import (
     AddressesChanged,
     Attached,
@@ -13,9 +13,10 @@ from pskkey.core.events import (
     Session,
     SettingsChanged,
 )
+from pskkey.core.notices import MasterJoined, SenderIdTaken, SuiteChanged
 from pskkey.core.settings import Timing
 from pskkey.model import Group, Handover, Heartbeat, Join, KeyAck, KeyNewReason, KeyWatch, Process, Role, Suite
-from tests.core.door import Door, join, notices, of, one, refusal, sent
+from tests.core.door import Door, join, of, one, refusal, sent
 
 CHANGED = SettingsChanged("new", 7, eligible=True, max_members=1024, preempt=False, timing=Timing())
 
@@ -53,9 +54,9 @@ def test_another_suite_rolls_the_key_once() -> None:
     door.give(replace(CHANGED, suite=Suite.PSK_CHACHA20_POLY1305))
     assert door.node.keyring.next is None, "it is of that suite"
     actions = door.give(replace(CHANGED, suite=Suite.WDM_WITH_NULL_SHA256))
-    assert "WDM_WITH_NULL_SHA256" in notices(NoticeKind.KEY_WANTED, actions)[0]
+    assert of(SuiteChanged, actions)[0].configured is Suite.WDM_WITH_NULL_SHA256
     actions += door.wait(20.0)
-    assert len(notices(NoticeKind.KEY_WANTED, actions)) == 1, "also if what makes keys does not know of it"
+    assert len(of(SuiteChanged, actions)) == 1, "also if what makes keys does not know of it"
 
 
 def test_another_suite_waits_for_a_key_on_its_way_which_may_be_of_the_former() -> None:
@@ -81,7 +82,7 @@ def test_the_operator_hears_that_a_leased_id_is_not_the_one_that_is_configured_n
     retry = one(Connect, door.give(Disconnected(session, "reset")))
     actions = door.give(Disconnected(retry.session, "refused"))
     actions += door.wait(3.0)
-    assert len(notices(NoticeKind.SENDER_ID_TAKEN, actions)) == 1
+    assert len(of(SenderIdTaken, actions)) == 1
 
 
 def test_a_master_that_may_be_one_no_more_hands_over() -> None:
@@ -135,7 +136,7 @@ def test_a_connection_made_anew_is_told_again_what_was_acknowledged() -> None:
     assert group is not None
     actions = door.receive(session, group)
     assert not of(Disconnect, actions)
-    assert not notices(NoticeKind.MASTER_JOINED, actions), "it was there all the time"
+    assert not of(MasterJoined, actions), "it was there all the time"
     assert sent(Heartbeat, door.wait(0.8))
     assert door.node.election.role is Role.CLIENT
 

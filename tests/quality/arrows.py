@@ -37,15 +37,16 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "socket_access": frozenset(),
     "__main__": frozenset({"app", "program"}),
     "commands": FOUNDATION | {"adapters", "core"},
-    "journal": frozenset({"core.actions", "log_budget"}),
-    "reload": FOUNDATION | {"adapters", "config", "journal", "psk"},
+    "event_table": frozenset({"core.notices", "log_budget"}),
+    "journal": frozenset({"core.notices", "event_table", "model"}),
+    "reload": FOUNDATION | {"adapters", "config", "event_table", "journal", "psk"},
     "daemon": FOUNDATION
-    | {"", "adapters", "commands", "config", "core", "counters", "driver", "journal", "logs", "own_interfaces"}
-    | {"psk", "reload", "status"},
-    "app": FOUNDATION | {"", "adapters", "config", "daemon", "journal", "log_budget", "logs", "psk"},
+    | {"", "adapters", "commands", "config", "core", "counters", "driver", "event_table", "journal", "logs"}
+    | {"own_interfaces", "psk", "reload", "status"},
+    "app": FOUNDATION | {"", "adapters", "config", "daemon", "event_table", "journal", "log_budget", "logs"} | {"psk"},
     "tools": FOUNDATION
-    | {"", "api", "bounded_file", "config", "mcast", "own_interfaces", "program", "psk", "socket_access", "tools"}
-    | {"watcher", "watcher_conversation", "wire"},
+    | {"", "api", "bounded_file", "config", "event_table", "mcast", "own_interfaces", "program", "psk", "tools"}
+    | {"socket_access", "watcher", "watcher_conversation", "wire"},
     "": FOUNDATION | {"api", "watcher"},
 }
 

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from pskkey.config import Config
-from pskkey.journal import EVENTS, Entry
+from pskkey.event_table import EVENTS
 from pskkey.model import Suite
 from pskkey.reload import AT_RUN_TIME
 from tests.quality.programs import MODULES, CommandLine
@@ -116,8 +116,8 @@ def test_every_event_of_the_journal_is_listed() -> None:
     for item in items:
         message_id, meaning, rest = item.split("\n", 2)
         (level,) = re.findall(r"^Priority: (\w+)", rest)
-        told.append(Entry(message_id, LEVELS[level], meaning.removesuffix("."), " ".join(fields_in(rest))))
-    assert told == list(EVENTS.values())
+        told.append((message_id, LEVELS[level], meaning.removesuffix("."), " ".join(fields_in(rest))))
+    assert told == [(entry.message_id, entry.level, entry.meaning, entry.fields) for entry in EVENTS.values()]
 
 
 def fields_in(text: str) -> list[str]:

@@ -1,7 +1,8 @@
 """What must hold of a group at every step, and once the network has been connected and quiet for a while."""
 
-from pskkey.core.actions import Action, Connect, Disconnect, Notice, NoticeKind, Send
+from pskkey.core.actions import Action, Connect, Disconnect, Send
 from pskkey.core.events import Accepted, Attached, Disconnected, Event, Session
+from pskkey.core.notices import KeyRolled, Merged, RoleChanged
 from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, SENDER_IDS, Role
 from tests.sim.host import Broken, Host
 from tests.sim.world import World
@@ -140,10 +141,10 @@ class Quiet:
 
     def _action(self, host: Host, action: Action) -> None:
         match action:
-            case Notice(NoticeKind.ROLE_CHANGED, text) if "client" not in text and "master" not in text:
+            case RoleChanged(was, role) if {was, role} <= {Role.LISTENING, Role.JOINING}:
                 pass  # whom a full group has refused goes on asking
-            case Notice(NoticeKind.ROLE_CHANGED | NoticeKind.KEY_ROLLED | NoticeKind.MERGED, text):
-                raise Broken(f"{host.name} is not quiet: {text}")
+            case RoleChanged() | KeyRolled() | Merged():
+                raise Broken(f"{host.name} is not quiet: {action}")
             case _:
                 pass
 

@@ -19,7 +19,8 @@ That who has the key of a datagram gets what is in it, `datagrams` claims of rea
 
 from collections import Counter
 
-from pskkey.core.actions import Action, Notice, NoticeKind
+from pskkey.core.actions import Action
+from pskkey.core.notices import KeyRolled, MasterJoined, RoleChanged
 from pskkey.model import MAX_KEY_ENTRIES, Process, Role
 from tests.sim.datagrams import FLIGHT, Datagrams
 from tests.sim.host import Broken, Host
@@ -179,13 +180,13 @@ class Traffic:
 
     def _told(self, host: Host, action: Action) -> None:
         match action:
-            case Notice(NoticeKind.ROLE_CHANGED, fields=fields) if fields["role"] == Role.LISTENING:
+            case RoleChanged(role=Role.LISTENING):
                 self.lapsed += 1
                 self._host_disturbed(host)
-            case Notice(NoticeKind.MASTER_JOINED):
+            case MasterJoined():
                 self._joined_at[host] = self._world.now
-            case Notice(NoticeKind.KEY_ROLLED, text):
-                self._distributed[text.rsplit(", ", 1)[1]] = self._world.now
+            case KeyRolled(fingerprint=fingerprint):
+                self._distributed[fingerprint] = self._world.now
             case _:
                 return
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 
-from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Notice, Send, Stopped
+from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Send, Stopped
 from pskkey.core.events import Direction, Event, KeyGenerated, Started, Timeout
 from pskkey.core.node import Node
+from pskkey.core.notices import Notice
 from pskkey.core.settings import Settings, Timing
+from pskkey.event_table import EVENT_OF, sentence
 from pskkey.model import Key, Member, Role, Suite
 from pskkey.secret import Secret
 from tests.sim.adverts import Adverts
@@ -248,8 +250,8 @@ class World:
                 self.adverts.say(host, advert)
             case GenerateKey():
                 self.at(self.now, partial(self._give_key, host, host.incarnation))
-            case Notice(kind, text):
-                self.note(host, f"{kind}: {text}")
+            case Notice():
+                self.note(host, f"{EVENT_OF[type(action)]}: {sentence(action)}")
             case Stopped():
                 self.note(host, "has stopped")
                 host.said = None

@@ -14,8 +14,8 @@ from typing import TextIO
 
 import pytest
 
-from pskkey.core.actions import NoticeKind
-from pskkey.journal import EVENTS, DaemonEvent, Journal, tell
+from pskkey.event_table import EVENTS, DaemonEvent, NodeEvent
+from pskkey.journal import Journal, tell
 from pskkey.logs import MAX_MESSAGE, JournalHandler, is_journal
 from pskkey.psk import load_psk
 from pskkey.watcher import AsyncKeyWatcher
@@ -70,7 +70,7 @@ def test_ids_are_never_changed() -> None:
 
 
 def test_every_event_has_a_row() -> None:
-    assert EVENTS.keys() == {*NoticeKind, *DaemonEvent}
+    assert EVENTS.keys() == {*NodeEvent, *DaemonEvent}
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def logging_to(path: Path, stream: TextIO | None = None) -> Iterator[None]:
 def test_events_have_their_fields(tmp_path: Path) -> None:
     journal = Journal(lambda: {"role": "master", "term": 3, "epoch": None})
     with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
-        journal.tell(NoticeKind.MEMBER_JOINED, "n2 joined", {"peer": "0badcafe", "address": "10.0.0.2"})
+        journal.tell(NodeEvent.MEMBER_JOINED, "n2 joined", {"peer": "0badcafe", "address": "10.0.0.2"})
         tell(DaemonEvent.START_FAILED, "no", {})
         LOG.warning("something %s", "else")
         LOG.critical("worst")
@@ -120,7 +120,7 @@ def test_events_have_their_fields(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["a\nMESSAGE_ID=forged\n", "\n", "=", "ü€😀", "a" * 300 + "\n"])
 def test_text_of_others_forges_no_fields(tmp_path: Path, text: str) -> None:
     with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
-        tell(NoticeKind.MEMBER_LOST, text, {"peer": text})
+        tell(NodeEvent.MEMBER_LOST, text, {"peer": text})
         (entry,) = received.read()
     assert (entry["MESSAGE"], entry["PSKKEY_PEER"], entry["MESSAGE_ID"]) == (text, text, IDS["MEMBER_LOST"])
 
@@ -143,7 +143,7 @@ def test_no_character_is_cut_in_two(tmp_path: Path) -> None:
 def test_nobody_commands_the_terminal_of_a_reader(tmp_path: Path) -> None:
     text, shown = "a\x1b[2J\0\r\x9b\x7f\tü\nb", "a\ufffd[2J\ufffd\ufffd\ufffd\ufffd\tü\nb"
     with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
-        tell(NoticeKind.MEMBER_LOST, text, {"peer": text})
+        tell(NodeEvent.MEMBER_LOST, text, {"peer": text})
         (entry,) = received.read()
     assert (entry["MESSAGE"], entry["PSKKEY_PEER"]) == (shown, shown)
     with logging_to(tmp_path / "none"):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pskkey.journal import EVENTS, DaemonEvent
+from pskkey.event_table import EVENTS, DaemonEvent
 from tests.system.journal_entries import check, told, under_journal, with_journal_at
 from tests.system.journal_socket import JournalSocket
 from tests.system.loopback import Loopback

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pskkey.adapters.complaints import Complaints, network_of
-from pskkey.core.actions import NoticeKind
-from pskkey.journal import EVENTS, DaemonEvent, Journal
+from pskkey.event_table import EVENTS, DaemonEvent, NodeEvent
+from pskkey.journal import Journal
 from pskkey.log_budget import MAX_LINE, REPORT_AFTER, LogBudget
 from pskkey.logs import PlainFormatter
 
@@ -146,7 +146,7 @@ def test_a_flood_does_not_hide_what_the_node_reports(log: Log) -> None:
     for number in range(20):
         for _ in range(100):
             complaints.warn(f"user {number}", "no")
-        JOURNAL.tell(NoticeKind.ROLE_CHANGED, f"change {number}")
+        JOURNAL.tell(NodeEvent.ROLE_CHANGED, f"change {number}")
         log.pass_time(2)
     assert [text for text in log.texts if "change" in text] == [f"change {number}" for number in range(20)]
 
@@ -154,13 +154,13 @@ def test_a_flood_does_not_hide_what_the_node_reports(log: Log) -> None:
 @pytest.mark.parametrize(
     ("event", "lines"),
     [
-        *((event, 40) for event in (NoticeKind.MEMBER_JOINED, NoticeKind.MEMBER_REFUSED, DaemonEvent.COMMAND_DENIED)),
-        *((event, 40) for event in (NoticeKind.PROTOCOL_ERROR, NoticeKind.DUPLICATE_ID, NoticeKind.JOIN_FAILED)),
-        *((event, 60) for event in (NoticeKind.ROLE_CHANGED, NoticeKind.KEY_ROLLED, DaemonEvent.COMMANDED)),
+        *((event, 40) for event in (NodeEvent.MEMBER_JOINED, NodeEvent.MEMBER_REFUSED, DaemonEvent.COMMAND_DENIED)),
+        *((event, 40) for event in (NodeEvent.PROTOCOL_ERROR, NodeEvent.DUPLICATE_ID, NodeEvent.JOIN_FAILED)),
+        *((event, 60) for event in (NodeEvent.ROLE_CHANGED, NodeEvent.KEY_ROLLED, DaemonEvent.COMMANDED)),
         *((event, 1200) for event in (DaemonEvent.RELOAD_FAILED, DaemonEvent.STARTED)),
     ],
 )
-def test_no_event_of_others_comes_more_often(log: Log, event: NoticeKind | DaemonEvent, lines: int) -> None:
+def test_no_event_of_others_comes_more_often(log: Log, event: NodeEvent | DaemonEvent, lines: int) -> None:
     for number in range(1200):
         JOURNAL.tell(event, f"number {number}")
         log.pass_time(0.05)
@@ -169,7 +169,7 @@ def test_no_event_of_others_comes_more_often(log: Log, event: NoticeKind | Daemo
 
 def test_a_failure_that_repeats_itself_is_one_line_in_10_seconds(log: Log) -> None:
     for _ in range(10):
-        JOURNAL.tell(NoticeKind.JOIN_FAILED, "could not join n1")
+        JOURNAL.tell(NodeEvent.JOIN_FAILED, "could not join n1")
         JOURNAL.tell(DaemonEvent.COMMAND_DENIED, "user 1000 was denied Rekey")
         log.pass_time(0.9)
     assert log.texts == ["could not join n1", "user 1000 was denied Rekey"]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from tests.unit.pskkeyctl_process import CLIENT, LISTENING, MASTER, daemon, run
 
-from pskkey.core.actions import NoticeKind
+from pskkey.event_table import NodeEvent
 from pskkey.tools.metrics import COUNTERS
 
 DAEMON = Path(__file__).parents[2] / "daemon" / "pskkey"
@@ -175,7 +175,7 @@ async def test_no_daemon_is_unreachable(tmp_path: Path) -> None:
 
 
 def test_every_counter_of_the_daemon_is_a_metric() -> None:
-    counted = set(map(str, NoticeKind))
+    counted = set(map(str, NodeEvent))
     for source in DAEMON.rglob("adapters/*.py"):
         for place in re.findall(r"_counters\[(.+?)\] \+= 1", source.read_text("utf-8")):
             names = re.findall(r'"(\w+)"', place)

@@ -4,10 +4,10 @@
 before the action is handed out, so that a crash between two of them can be reasoned about.
 """
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 
 from pskkey.core.events import Session
+from pskkey.core.notices import Notice
 from pskkey.model import Advert, ErrorMessage, Message
 
 
@@ -54,41 +54,6 @@ class Advertise:
 @dataclass(frozen=True, slots=True)
 class GenerateKey:
     """Make a fresh random key; answered by `events.KeyGenerated`."""
-
-
-class NoticeKind(StrEnum):
-    """What an operator may want to be told of. The values are the names of the counters in `status`."""
-
-    ROLE_CHANGED = "role_changes"
-    ELECTED = "elections"
-    MASTER_JOINED = "masters_joined"
-    MASTER_LOST = "masters_lost"
-    JOIN_FAILED = "joins_failed"
-    MEMBER_JOINED = "members_joined"
-    MEMBER_LOST = "members_lost"
-    MEMBER_REFUSED = "members_refused"
-    KEY_WANTED = "keys_wanted"
-    KEY_ROLLED = "rekeys"
-    KEY_CHANGED = "key_changes"
-    TWO_MASTERS = "two_masters"
-    MERGED = "merges"
-    HANDED_OVER = "handovers"
-    FENCED = "fenced"
-    SLEPT = "sleeps"
-    DUPLICATE_ID = "duplicate_ids"
-    SECOND_SENDER = "second_senders"
-    SENDER_ID_TAKEN = "sender_ids_taken"
-    NO_SENDER_ID = "sender_ids_exhausted"
-    PROTOCOL_ERROR = "protocol_errors"
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Tell the operator. `text` is a whole sentence; `fields` are for programs. Neither holds a secret."""
-
-    kind: NoticeKind
-    text: str
-    fields: dict[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

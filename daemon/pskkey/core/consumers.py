@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 
-from pskkey.core.actions import Action, Notice, NoticeKind, Send
+from pskkey.core.actions import Action, Send
 from pskkey.core.events import Session
 from pskkey.core.held import HeldEntry
+from pskkey.core.notices import SecondSender
 from pskkey.core.settings import Timing
 from pskkey.model import Key, KeyState, Process, SavedConsumer, Turn
 
@@ -175,8 +176,7 @@ class Consumers:
         self._review_askers()
         sender = self.sender
         if will_send and sender is not None and sender.memory != consumer.memory:
-            text = f"process {consumer.process.pid} asks to send, but process {sender.process.pid} does: it may receive"
-            self._out.append(Notice(NoticeKind.SECOND_SENDER, text, {"pid": consumer.process.pid}))
+            self._out.append(SecondSender(consumer.process.pid, sender.process.pid))
 
     def acknowledge(self, session: Session, epoch: int) -> None:
         """A session manager installed `epoch`, which it was told of, for reception."""

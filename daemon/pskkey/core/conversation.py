@@ -6,7 +6,7 @@ send anything at any time, so nothing here relies on the order of what came befo
 
 from typing import assert_never
 
-from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
+from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.consumers import Consumers
 from pskkey.core.election import NOT_MASTER, Election
 from pskkey.core.events import Direction, Event, Received, Session
@@ -14,6 +14,14 @@ from pskkey.core.fellows import Fellows
 from pskkey.core.held import latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
+from pskkey.core.notices import (
+    ForeignKeyMet,
+    KeyRequested,
+    KeyRequestPostponed,
+    OwnIdElsewhere,
+    TermLeap,
+    UnexpectedMessage,
+)
 from pskkey.core.rekey_requests import RekeyRequests, local_user, member
 from pskkey.core.settings import Settings
 from pskkey.model import (
@@ -230,10 +238,9 @@ class Conversation:
         if due is None:
             return
         if due > now:
-            text = f"{requester} asks for a new key ({reason.name.lower()}) often: postponed by {due - now:.0f} s"
-            self._out.append(Notice(NoticeKind.KEY_WANTED, text))
+            self._out.append(KeyRequestPostponed(requester, reason, due - now))
         elif self._election.role is Role.MASTER:
-            self._out.append(Notice(NoticeKind.KEY_WANTED, f"rolling to a new key: {reason.name.lower()}"))
+            self._out.append(KeyRequested(reason))
 
     def request_for_senders(self, now: float) -> None:
         """Ask for a new key for each sender that may not use the one in use, if none is on its way: ours, a member."""
@@ -251,8 +258,7 @@ class Conversation:
         foreign = [held for held in join.held if (held.epoch, held.fingerprint) not in mine]
         for held in foreign:
             if held.send:
-                text = f"{join.member.name} comes with another group's key, epoch {held.epoch}: rolling above both"
-                self._out.append(Notice(NoticeKind.KEY_WANTED, text, {"peer": join.member.id}))
+                self._out.append(ForeignKeyMet(join.member, held.epoch))
                 self._keyring.roll(above=latest(h.epoch for h in foreign))  # a key of ours on its way stays on it
                 return
 
@@ -266,7 +272,7 @@ class Conversation:
 
     def _protocol_error(self, session: Session, message: Message) -> None:
         name = type(message).__name__
-        self._out.append(Notice(NoticeKind.PROTOCOL_ERROR, f"unexpected {name} on a session; closed it"))
+        self._out.append(UnexpectedMessage(name))
         error = ErrorMessage("protocol", f"{name} is not expected here")
         self._out.append(Disconnect(session, error))
 
@@ -275,7 +281,7 @@ class Conversation:
         if term <= self._election.term + leap:
             return False
         text = f"term {term} is further ahead of {self._election.term} than elections lead"
-        self._out.append(Notice(NoticeKind.PROTOCOL_ERROR, text))
+        self._out.append(TermLeap(term, self._election.term))
         self._out.append(Disconnect(session, ErrorMessage("protocol", text)))
         return True
 
@@ -284,6 +290,4 @@ class Conversation:
         if now < self._duplicate_told + DUPLICATE_SPACING:
             return
         self._duplicate_told = now
-        own = self._settings.me.id
-        text = f"node id {own} is also claimed elsewhere: {other}; set another [node] id on one of them"
-        self._out.append(Notice(NoticeKind.DUPLICATE_ID, text))
+        self._out.append(OwnIdElsewhere(self._settings.me.id, other))

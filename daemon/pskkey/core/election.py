@@ -41,6 +41,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
 
+from pskkey.core import notices
 from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.attempts import (
     BACKED_UP_AFTER,
@@ -53,7 +54,6 @@ from pskkey.core.attempts import (
     as_member,
     successors,
 )
-from pskkey.core.election_notices import ElectionNotices
 from pskkey.core.events import Session
 from pskkey.core.merge import Rivals, Won, above_both, winner
 from pskkey.core.peers import Peers
@@ -80,7 +80,6 @@ class Election:
         self._peers = peers
         self._rivals = Rivals(settings)
         self._out = out
-        self._notices = ElectionNotices(out)
         self._make_join = make_join
         self._make_merge = make_merge
         # What we are in the middle of: at most one outbound session; beside it, at most one of the other two.
@@ -179,9 +178,8 @@ class Election:
         if link is None or self.role is Role.MASTER:
             return
         if group.term < self.term or group.master != link.peer.id:
-            text = self._notices.fenced(link.peer, group.term, self.term)
-            self._out.append(Disconnect(session))
-            self._link_failed("fenced", text, now)
+            self._out += [notices.Fenced(link.peer, group.term, self.term), Disconnect(session)]
+            self._link_failed("fenced", f"it speaks for term {group.term}, and term {self.term} has been seen", now)
             return
         self.term = group.term
         self.group = group
@@ -191,7 +189,7 @@ class Election:
             self._takeover = None
             if self.role is not Role.CLIENT:  # else we have only come back through another connection
                 self._become(Role.CLIENT)
-                self._notices.joined(link.peer, group.term)
+                self._out.append(notices.MasterJoined(link.peer, group.term))
 
     def handed_over(self, session: Session, handover: Handover, now: float) -> None:
         """The master tells us who comes after it: perhaps we."""
@@ -203,14 +201,14 @@ class Election:
         self._peers.hold_down(master.id, now, self._timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
             # It is above our term, unless it was meant for another node with our id.
-            self._claim(max(handover.term, self.term + 1), "it was handed over to us")
+            self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER)
             return
         self._takeover = Takeover((handover.master, *successors(self.group, handover.master.id)), 0)
         self._try_successor(now)
 
     def step_down(self, heir: Member, now: float) -> None:
         """As master, hand the part to a member of ours, and become a client of it."""
-        self._notices.handing_over(heir)
+        self._out.append(notices.HandedOver(heir))
         self._peers.clear_hold_down(heir.id)
         self._yield(Handover(heir, self.term + 1), now)
 
@@ -249,8 +247,8 @@ class Election:
 
     def _settle(self, merge: Merge, now: float) -> None:
         """Do what `merge`, the other master's, says: the winner, and the term and the epoch above both."""
-        self._notices.merged(merge)
-        other = merge.master
+        other, me = merge.master, self._settings.me
+        self._out.append(notices.Merged(other, other if merge.winner == other.id else me))
         if merge.winner != other.id:
             self.term = max(self.term, merge.term) + 1
             self.won.append(Won(merge.epoch, merge.members, merge.awaited))
@@ -263,7 +261,7 @@ class Election:
         """As master, look for another one, and go to it if it is ours to go. `members` are those that we serve."""
         if self.outbound.link is None and (rival := self._rivals.to_ask(self._peers, members, now)):
             if self._peers.is_proven(rival.id, now):
-                self._notices.two_masters(rival)
+                self._out.append(notices.TwoMasters(rival))
             self.outbound.open(as_member(rival), self._timing.join_timeout, now)
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -272,7 +270,7 @@ class Election:
         """We did not run for so long that, as master, we must have been replaced; and while listening, all is old."""
         if self.role not in (Role.MASTER, Role.LISTENING):
             return  # the session tells whether it is still there
-        self._notices.slept(seconds, self.role)
+        self._out.append(notices.Slept(seconds, self.role))
         self.outbound.drop()
         self.listen(now)
 
@@ -305,7 +303,7 @@ class Election:
             if hints:
                 listening.claim_at += HINTS_FOR  # for all candidates alike, so that no two claim at the same moment
         if now >= listening.claim_at:
-            self._claim(self.term + 1, "no better candidate came forward")
+            self._claim(self.term + 1, notices.Claim.NO_BETTER)
         elif hints:
             self._join(as_member(hints[0]), (listening.claim_at - now) / BACKED_UP_AFTER, now)
 
@@ -315,13 +313,13 @@ class Election:
         self._listening = None
         if role is not self.role:
             was, self.role = self.role, role
-            self._notices.role_changed(was, role, self.term)
+            self._out.append(notices.RoleChanged(was, role, self.term))
 
-    def _claim(self, term: int, why: str) -> None:
+    def _claim(self, term: int, why: notices.Claim) -> None:
         self.term = max(term, self.term)
         self._takeover = None
         self._become(Role.MASTER)
-        self._notices.elected(self.term, why)
+        self._out.append(notices.Elected(self.term, why))
 
     def _join(self, peer: Member, timeout: float, now: float) -> None:
         self._interrupted = self._listening
@@ -333,7 +331,7 @@ class Election:
         if link is None:
             return
         if self.role is Role.CLIENT:
-            self._notices.lost(link.peer, code, reason)
+            self._out.append(notices.MasterLost(link.peer, code, reason))
             self._takeover = Takeover(successors(self.group, link.peer.id), -1)
             self._join(link.peer, self._timing.reconnect_timeout, now)
             return
@@ -349,7 +347,7 @@ class Election:
             # Alive, and for so long no master: it still has one, whom we cannot reach. The succession is not for us.
             takeover = self._takeover = None
         if self.role is not Role.MASTER or self._peers.is_proven(link.peer.id, now):
-            self._notices.join_failed(link.peer, code, reason)
+            self._out.append(notices.JoinFailed(link.peer, code, reason))
         if code == NOT_MASTER:
             self._peers.is_not_master(link.peer.id)
         if self.role is Role.MASTER:
@@ -392,7 +390,7 @@ class Election:
             return
         successor = takeover.order[takeover.position]
         if successor.id == self._settings.me.id:
-            self._claim(self.term + 1, "we are next in the succession")
+            self._claim(self.term + 1, notices.Claim.SUCCESSION)
             return
         if takeover.retry_at is None:
             takeover.patience_until = now + self._timing.takeover_patience

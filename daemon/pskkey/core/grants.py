@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-from pskkey.core.actions import Action, Notice, NoticeKind
+from pskkey.core.actions import Action
 from pskkey.core.keyring import Keyring
 from pskkey.core.leases import Leases
+from pskkey.core.notices import NoSenderId, Notice, SenderIdTaken
 from pskkey.core.settings import Settings
-from pskkey.model import SENDER_IDS, Group, Join, KeyState, Member
+from pskkey.model import Group, Join, KeyState, Member
 
 
 class Grants:
@@ -17,7 +18,7 @@ class Grants:
         self._keyring = keyring
         self._group = group
         self._out = out
-        self._told: dict[str, str] = {}
+        self._told: dict[str, Notice] = {}
         self._told_me: tuple[int | None, int | None] = (None, None)
         self.leases = Leases()
 
@@ -81,20 +82,16 @@ class Grants:
     def _tell(self, member: Member) -> None:
         """Say once, and again when it has changed, that a sender has not got the id that it should, or none."""
         got = self.leases.sender_id(member.id)
+        notice: Notice
         if got is None:
-            kind = NoticeKind.NO_SENDER_ID
-            text = f"no sender id is left for {member.name}: all {SENDER_IDS} are in use; it receives, but cannot send"
+            notice = NoSenderId(member)
         elif member.sender_id not in (None, got):
-            kind = NoticeKind.SENDER_ID_TAKEN
-            text = f"{member.name} is configured with [node] sender_id = {member.sender_id}, but {got} is leased to it"
             holder = self.leases.holder(member.sender_id)
             names = {m.id: m.name for m in self._group().members}
-            text += (
-                f": {names.get(holder or '', 'a node that has left')} has {member.sender_id}; give each node its own"
-            )
+            notice = SenderIdTaken(member, member.sender_id, got, names.get(holder or "", "a node that has left"))
         else:
             self._told.pop(member.id, None)
             return
-        if self._told.get(member.id) != text:
-            self._told[member.id] = text
-            self._out.append(Notice(kind, text, {"peer": member.id}))
+        if self._told.get(member.id) != notice:
+            self._told[member.id] = notice
+            self._out.append(notice)

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from pskkey.core import rank
-from pskkey.core.actions import Action, Disconnect, Notice, NoticeKind, Send
+from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.admission import Admission, Joined
 from pskkey.core.events import Session
 from pskkey.core.grants import Grants
 from pskkey.core.keyring import Keyring
 from pskkey.core.merge import Won
+from pskkey.core.notices import BadJoin, DuplicateMember, MemberJoined, MemberLost, MemberRefused
 from pskkey.core.settings import Settings
 from pskkey.model import MAX_AWAITED, ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
 
@@ -25,6 +26,9 @@ It takes a round trip, and up to `consumers_return` for its session managers. On
 now either, so no new key waits for it any longer: a peer that joins and acknowledges nothing would put off each one to
 its deadline. One that came with keys of another group is waited for: it may still read and send with those.
 """
+
+
+type _Refusal = type[DuplicateMember | BadJoin | MemberRefused]
 
 
 class Members:
@@ -221,10 +225,8 @@ class Members:
         refusal = self._admission.refusal(session, join, address, self._joined, self._awaited, leased, now)
         if refusal is None:
             return False
-        text = f"refused {join.member.name} at {address}: {refusal.message}"
-        kinds = {"duplicate_id": NoticeKind.DUPLICATE_ID, "protocol": NoticeKind.PROTOCOL_ERROR}
-        kind = kinds.get(refusal.code, NoticeKind.MEMBER_REFUSED)
-        self._out.append(Notice(kind, text, {"peer": join.member.id}))
+        notices: dict[str, _Refusal] = {"duplicate_id": DuplicateMember, "protocol": BadJoin}
+        self._out.append(notices.get(refusal.code, MemberRefused)(join.member, address, refusal.message))
         self._out.append(Disconnect(session, refusal))
         return True
 
@@ -252,8 +254,7 @@ class Members:
         self._group_stale = True
         if is_new:
             if not any(old.join.instance == join.instance for old in olds):  # else it was here all the time
-                text = f"{join.member.name} joined from {address}"
-                self._out.append(Notice(NoticeKind.MEMBER_JOINED, text, {"peer": join.member.id, "address": address}))
+                self._out.append(MemberJoined(join.member, address))
             self._out.append(Send(session, self.group()))
             self._out.append(Send(session, self._key_state(join.member.id)))
 
@@ -285,8 +286,7 @@ class Members:
             self._awaited_until = max(self._awaited_until, back_by)
         self._group_stale = True
         self._grants.forget(joined.member.id)
-        text = f"{joined.member.name} left: {reason}"
-        self._out.append(Notice(NoticeKind.MEMBER_LOST, text, {"peer": joined.member.id}))
+        self._out.append(MemberLost(joined.member, reason))
 
     # --- time ---------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ from pskkey.core.keyring import Keyring
 from pskkey.core.leases import leases_of
 from pskkey.core.members import Members
 from pskkey.core.memory import Memory, begin_with
+from pskkey.core.notices import KeyRolled, SuiteChanged
 from pskkey.core.peers import Peers
 from pskkey.core.rekey_requests import OPERATOR
 from pskkey.core.settings import Settings
@@ -62,6 +63,7 @@ from pskkey.model import (
     Merge,
     Role,
     SavedState,
+    Suite,
 )
 
 
@@ -89,6 +91,7 @@ class Node:
         self._advertised: Advert | None = None
         self._next_beacon = 0.0
         self._notices = KeyNotices(self._out)
+        self._rolled_for_suite: Suite | None = None
         self._last_now = float("-inf")
         self._due: float | None = None
         self._stopping = False
@@ -240,7 +243,7 @@ class Node:
         if self.keyring.install_fresh(key, now):
             self.election.term += 1  # epochs start over, so the term must rise
         if (coming := self.keyring.next) is not None:
-            self._notices.distributing(coming)
+            self._out.append(KeyRolled(coming.epoch, coming.key.fingerprint))
 
     def _advertise(self, now: float) -> None:
         role, me = self.election.role, self._settings.me
@@ -308,8 +311,7 @@ class Node:
         self._conversation.request_for_senders(now)
         requests = self._conversation.requests
         # Not while a key is on its way: that one may still be of the former suite.
-        is_another = not keyring.next and self._notices.is_of_another_suite(keyring.current, self._settings.suite)
-        if is_another or requests.must_roll(now):
+        if (not keyring.next and self._suite_changed()) or requests.must_roll(now):
             keyring.roll()
         election.meet_rivals(members.ids, now)
         coming = keyring.next
@@ -324,8 +326,17 @@ class Node:
             self._switch_over(better.id, now)
             self._follow_role(now)
 
+    def _suite_changed(self) -> bool:
+        """Whether the key in use is of another suite than is configured; once for each suite that is configured."""
+        current, configured = self.keyring.current, self._settings.suite
+        if current is None or configured in (None, current.key.suite, self._rolled_for_suite):
+            return False
+        self._rolled_for_suite = configured
+        self._out.append(SuiteChanged(current.key.suite, configured))
+        return True
+
     def _follow(self, now: float) -> None:
-        self._notices.suite_told = None
+        self._rolled_for_suite = None
         session = self.election.master_session
         if session is None:
             self._acked = ""

@@ -7,6 +7,7 @@ daemon does not have (yet) is 0; one that is not in the table is passed over.
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+from pskkey.event_table import EVENTS, NodeEvent
 from pskkey.tools.status_reading import Status
 from pskkey.tools.status_view import safe
 
@@ -73,7 +74,7 @@ GAUGES: Final = (
     ),
 )
 
-COUNTERS: Final[dict[str, str]] = {
+_OF_ADAPTERS: Final[dict[str, str]] = {
     "accept_failures": "Times that the key server could not accept a connection.",
     "adverts_accepted": "Adverts of other nodes that were signed with an accepted PSK.",
     "adverts_rejected": "Adverts in the name of this group that were not.",
@@ -86,31 +87,11 @@ COUNTERS: Final[dict[str, str]] = {
     "connections_stalled": "Connections ended because the peer did not read.",
     "connects_failed": "Sessions with other nodes that could not be opened.",
     "connects_ok": "Sessions with other nodes that were opened.",
-    "duplicate_ids": "Times that another node had an id that was taken.",
-    "elections": "Times that this node became master.",
-    "fenced": "Masters of an old term that were not followed.",
-    "handovers": "Times that this node handed the master's part over.",
     "handshakes_dropped": "TLS handshakes given up to make room for newer ones.",
     "handshakes_failed": "TLS handshakes of clients that failed.",
     "handshakes_ok": "TLS handshakes of clients that succeeded.",
-    "joins_failed": "Masters and successors that could not be joined.",
-    "key_changes": "Times that another key was sent with from then on.",
-    "keys_wanted": "Times that a new key was asked for.",
-    "masters_joined": "Masters that were joined.",
-    "masters_lost": "Masters that were lost.",
-    "members_joined": "Members that came, while this node was master.",
-    "members_lost": "Members that left, while this node was master.",
-    "members_refused": "Nodes that were refused as members.",
-    "merges": "Merges with the group of another master.",
-    "protocol_errors": "Messages that are not allowed where they came.",
-    "rekeys": "Keys that this node distributed as master.",
-    "role_changes": "Changes of this node's role.",
-    "second_senders": "Local session managers that wanted to send beside another.",
-    "sender_ids_exhausted": "Times that a node got no sender id, because all were in use.",
-    "sender_ids_taken": "Times that a configured sender id was another node's.",
-    "sleeps": "Times that this node did not run for too long.",
-    "two_masters": "Times that this master met another one.",
 }
+COUNTERS: Final = {**_OF_ADAPTERS, **{event.value: EVENTS[event].counted for event in NodeEvent}}
 """What the daemon's counters count, by their names in the status. As metrics they are `pskkey_NAME_total`."""
 
 

@@ -1,13 +1,13 @@
 """Turns what happens in a world into lines: milliseconds, who, what. What changes nothing is left out."""
 
-from pskkey.core.actions import Action, Notice, NoticeKind, Send
+from pskkey.core.actions import Action, Send
 from pskkey.core.events import Direction
+from pskkey.core.notices import KeyRolled, MasterLost, RoleChanged, Slept
+from pskkey.event_table import sentence
 from pskkey.model import ErrorMessage, Handover, Join, KeyAck, KeyNew, Merge, Message
 from tests.sim.host import Host
 from tests.sim.managers import Managers, SessionManager
 from tests.sim.world import World
-
-TOLD = frozenset({NoticeKind.ROLE_CHANGED, NoticeKind.KEY_ROLLED, NoticeKind.MASTER_LOST, NoticeKind.SLEPT})
 
 
 class Storyteller:
@@ -42,8 +42,8 @@ class Storyteller:
         if not self._listens:
             return
         match action:
-            case Notice(kind, text) if kind in TOLD:
-                self.tell(host, text)
+            case RoleChanged() | KeyRolled() | MasterLost() | Slept():
+                self.tell(host, sentence(action))
             case Send(session, message) if session.direction is not Direction.LOCAL:
                 self._message(host, session, message)
             case _:
