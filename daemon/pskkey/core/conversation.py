@@ -4,6 +4,7 @@ Every message has its case in every direction: it is taken, or answered with an 
 send anything at any time, so nothing here relies on the order of what came before.
 """
 
+from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core.actions import Action, Disconnect, Send
@@ -24,6 +25,7 @@ from pskkey.core.notices import (
 )
 from pskkey.core.rekey_requests import RekeyRequests, local_user, member
 from pskkey.core.settings import Settings
+from pskkey.core.transitions import Transition
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -37,7 +39,6 @@ from pskkey.model import (
     KeyResponse,
     KeyState,
     KeyWatch,
-    Member,
     Merge,
     Message,
     Process,
@@ -71,8 +72,6 @@ class Conversation:
         self._consumers = consumers
         self._out = out
         self._inbound: dict[Session, str] = {}
-        self.handed_over: tuple[Member, ...] = ()
-        """The member map that came with a HANDOVER to us, until the node has taken it."""
         self.settled: Group | None = None
         """The group as it was told together with the keys that we hold, so that its leases are leases of those."""
         self._settled_in: Session | None = None
@@ -90,11 +89,11 @@ class Conversation:
         """A session manager of this node is there."""
         self._consumers.attach(session, process)
 
-    def disconnected(self, session: Session, reason: str, now: float) -> None:
+    def disconnected(self, session: Session, reason: str, now: float) -> list[Transition]:
         """A session is over."""
         match session.direction:
             case Direction.OUTBOUND:
-                self._election.ended(session, "lost", reason, now)
+                return self._election.ended(session, "lost", reason, now)
             case Direction.INBOUND:
                 self._inbound.pop(session, None)
                 self._members.broke(session, reason, now)
@@ -102,6 +101,7 @@ class Conversation:
                 self._consumers.detach(session)
             case _:
                 assert_never(session.direction)
+        return []
 
     def closed(self, session: Session) -> None:
         """We have closed a session ourselves; nothing more is heard of it."""
@@ -116,15 +116,16 @@ class Conversation:
         self._members.heard(event.session, now)
         return True
 
-    def received(self, session: Session, message: Message, now: float) -> None:
+    def received(self, session: Session, message: Message, now: float) -> list[Transition]:
         """A message came. What still comes on a session that we have closed is nobody's."""
+        changes: list[Transition] = []
         match session.direction:
             case Direction.OUTBOUND:
                 if self._election.outbound.at(session):
-                    self._from_master(session, message, now)
+                    changes = self._from_master(session, message, now)
             case Direction.INBOUND:
                 if session in self._inbound:
-                    self._from_client(session, message, now)
+                    changes = self._from_client(session, message, now)
                     if any(isinstance(a, Disconnect) and a.session == session for a in self._out):
                         self._members.lost(session, "its session was closed")
             case Direction.LOCAL:
@@ -132,16 +133,17 @@ class Conversation:
                     self._from_consumer(session, message, now)
             case _:
                 assert_never(session.direction)
+        return changes
 
     # --- by who speaks ------------------------------------------------------------------------------------------
 
-    def _from_master(self, session: Session, message: Message, now: float) -> None:
+    def _from_master(self, session: Session, message: Message, now: float) -> list[Transition]:
         self._election.outbound.heard(session, now)
         match message:
             case Group(term=term) | Handover(term=term) | Merge(term=term) if self._leaps(session, term, 2 * TERM_LEAP):
-                self._election.ended(session, "protocol", f"it came with term {term}", now)
+                return self._election.ended(session, "protocol", f"it came with term {term}", now)
             case Group():
-                self._election.group_received(session, message, now)
+                return self._election.group_received(session, message, now)
             case KeyState():
                 group = self._election.group
                 if group is not None and self._election.master_session == session:
@@ -154,23 +156,25 @@ class Conversation:
             case Heartbeat():
                 self._election.outbound.answer(session, now)
             case Handover():
-                self.handed_over = message.members if session == self._settled_in else ()
                 self.fellows.are_led_on()
-                self._election.handed_over(session, message, now)
+                if session != self._settled_in:
+                    message = replace(message, members=())  # its leases are of keys that we do not hold
+                return self._election.handed_over(session, message, now)
             case Merge():
-                self._election.merge_answered(session, message, now)
+                return self._election.merge_answered(session, message, now)
             case ErrorMessage():
                 if message.code == "duplicate_id":
                     self.report_duplicate(message.message, now)
                 self._out.append(Disconnect(session))
-                self._election.ended(session, message.code, message.message, now)
+                return self._election.ended(session, message.code, message.message, now)
             case KeyRequest() | KeyResponse() | KeyWatch() | KeyAck() | KeyNew() | Join():
                 self._protocol_error(session, message)
-                self._election.ended(session, "protocol", "it broke the protocol", now)
+                return self._election.ended(session, "protocol", "it broke the protocol", now)
             case _:
                 assert_never(message)
+        return []
 
-    def _from_client(self, session: Session, message: Message, now: float) -> None:
+    def _from_client(self, session: Session, message: Message, now: float) -> list[Transition]:
         self._members.heard(session, now)
         is_master = self._election.role is Role.MASTER
         joined = self._members.has(session)
@@ -189,8 +193,9 @@ class Conversation:
                 self._out.append(Disconnect(session, ErrorMessage("duplicate_id", text)))
             case Merge() if is_master:
                 if not self._leaps(session, message.term):
-                    self._election.merge_asked(session, message, now)
+                    changes = self._election.merge_asked(session, message, now)
                     self._out.append(Disconnect(session))  # one question, one answer
+                    return changes
             case Join() | Merge():
                 text = f"{self._settings.me.name} is not the master now"
                 self._out.append(Disconnect(session, ErrorMessage(NOT_MASTER, text)))
@@ -206,6 +211,7 @@ class Conversation:
                 self._members.lost(session, "it broke the protocol")
             case _:
                 assert_never(message)
+        return []
 
     def _from_consumer(self, session: Session, message: Message, now: float) -> None:
         match message:

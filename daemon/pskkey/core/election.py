@@ -55,9 +55,10 @@ from pskkey.core.attempts import (
     successors,
 )
 from pskkey.core.events import Session
-from pskkey.core.merge import Rivals, Won, above_both, winner
+from pskkey.core.merge import Rivals, above_both, winner
 from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
+from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
 from pskkey.model import Advert, Group, Handover, Join, Member, Merge, Role
 
 NOT_MASTER = "not_master"
@@ -65,7 +66,7 @@ REFUSALS = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})  # a
 
 
 class Election:
-    """The state machine above. Methods append what must be done to `out`."""
+    """The state machine above. Methods append what must be done to `out`, and return what has changed."""
 
     def __init__(
         self,
@@ -91,10 +92,9 @@ class Election:
         self.term = 0
         self.group: Group | None = None
         """What the last master told of the group. Its leases are of keys that may still be on their way to us."""
-        self.yield_to: Handover | None = None
-        """Set when a master steps down in favour of another: what to tell its clients."""
-        self.won: list[Won] = []
-        """The merges that were won, until the node has taken them: roll above, and wait for those who come over."""
+        self._yields_to: Handover | None = None
+        """As a master that steps down in favour of another: what to tell its clients."""
+        self._transitions: list[Transition] = []
 
     # --- what the node reads ------------------------------------------------------------------------------------
 
@@ -126,17 +126,21 @@ class Election:
 
     # --- what happens to us -------------------------------------------------------------------------------------
 
-    def listen(self, now: float) -> None:
+    def listen(self, now: float) -> list[Transition]:
         """Start looking for a master, from nothing."""
+        self._listen(now)
+        return self._changes()
+
+    def _listen(self, now: float) -> None:
         self._takeover = None
         self._become(Role.LISTENING)
         window = self._timing.discovery_window
         self._listening = Listening(now + window, now + 5 * window)
 
-    def advert(self, advert: Advert, now: float) -> None:
+    def advert(self, advert: Advert, now: float) -> list[Transition]:
         """Another node's advert came, and `peers` knows of it."""
         if advert.role is not Role.MASTER or self._peers.is_held(advert.id, now):
-            return
+            return []
         link = self.outbound.link
         match self.role:
             case Role.LISTENING:
@@ -161,26 +165,28 @@ class Election:
                 pass  # our session says otherwise, and it is the truth; `meet_rivals` finds it among the peers
             case _:
                 assert_never(self.role)
+        return self._changes()
 
     def connected(self, session: Session, now: float) -> None:
         """Our outbound session is open: say why we came."""
         if self.outbound.opened(session, now):
             self._out.append(Send(session, self._make_merge() if self.role is Role.MASTER else self._make_join()))
 
-    def ended(self, session: Session, code: str, reason: str, now: float) -> None:
+    def ended(self, session: Session, code: str, reason: str, now: float) -> list[Transition]:
         """Our outbound session is over, never opened, or is of no more use; `code` is of an ERROR packet, or ours."""
         if self.outbound.at(session):
             self._link_failed(code, reason, now)
+        return self._changes()
 
-    def group_received(self, session: Session, group: Group, now: float) -> None:
+    def group_received(self, session: Session, group: Group, now: float) -> list[Transition]:
         """GROUP on our outbound session: we are welcome, or there is news. A lower term than seen is not followed."""
         link = self.outbound.at(session)
         if link is None or self.role is Role.MASTER:
-            return
+            return []
         if group.term < self.term or group.master != link.peer.id:
             self._out += [notices.Fenced(link.peer, group.term, self.term), Disconnect(session)]
             self._link_failed("fenced", f"it speaks for term {group.term}, and term {self.term} has been seen", now)
-            return
+            return self._changes()
         self.term = group.term
         self.group = group
         if link.phase is Phase.GREETING:
@@ -190,30 +196,33 @@ class Election:
             if self.role is not Role.CLIENT:  # else we have only come back through another connection
                 self._become(Role.CLIENT)
                 self._out.append(notices.MasterJoined(link.peer, group.term))
+        return self._changes()
 
-    def handed_over(self, session: Session, handover: Handover, now: float) -> None:
+    def handed_over(self, session: Session, handover: Handover, now: float) -> list[Transition]:
         """The master tells us who comes after it: perhaps we."""
         master = self.master
         if master is None or self.master_session != session or handover.term < self.term:
-            return
+            return []
         self.outbound.drop()
         # Its advert says master until it has told otherwise, or gone.
         self._peers.hold_down(master.id, now, self._timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
             # It is above our term, unless it was meant for another node with our id.
-            self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER)
-            return
-        self._takeover = Takeover((handover.master, *successors(self.group, handover.master.id)), 0)
-        self._try_successor(now)
+            self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
+        else:
+            self._takeover = Takeover((handover.master, *successors(self.group, handover.master.id)), 0)
+            self._try_successor(now)
+        return self._changes()
 
-    def step_down(self, heir: Member, now: float) -> None:
+    def step_down(self, heir: Member, now: float) -> list[Transition]:
         """As master, hand the part to a member of ours, and become a client of it."""
         self._out.append(notices.HandedOver(heir))
         self._peers.clear_hold_down(heir.id)
         self._yield(Handover(heir, self.term + 1), now)
+        return self._changes()
 
     def _yield(self, handover: Handover, now: float) -> None:
-        self.yield_to = handover
+        self._yields_to = handover
         self.outbound.drop()
         self._takeover = Takeover((handover.master,), 0, hands_over=True)
         self._try_successor(now)
@@ -224,7 +233,7 @@ class Election:
 
     # --- two masters --------------------------------------------------------------------------------------------
 
-    def merge_asked(self, session: Session, merge: Merge, now: float) -> None:
+    def merge_asked(self, session: Session, merge: Merge, now: float) -> list[Transition]:
         """Another master asks which of us shall stay. We alone decide, and tell it."""
         if self.outbound.link and self.outbound.link.peer.id == merge.master.id:
             self.outbound.drop()  # we asked it as well; only one of us may decide
@@ -233,17 +242,19 @@ class Election:
         term, epoch = above_both(mine, merge)
         self._out.append(Send(session, replace(mine, term=term, epoch=epoch, winner=stays)))
         self._settle(replace(merge, term=term, epoch=epoch, winner=stays), now)
+        return self._changes()
 
-    def merge_answered(self, session: Session, merge: Merge, now: float) -> None:
+    def merge_answered(self, session: Session, merge: Merge, now: float) -> list[Transition]:
         """The master that we asked has decided."""
         link = self.outbound.at(session)
         if link is None or self.role is not Role.MASTER:
-            return
+            return []
         if merge.master.id != link.peer.id or merge.winner not in (link.peer.id, self._settings.me.id):
             self._link_failed("protocol", "its answer to MERGE makes no sense", now)
-            return
-        self.outbound.drop()
-        self._settle(merge, now)
+        else:
+            self.outbound.drop()
+            self._settle(merge, now)
+        return self._changes()
 
     def _settle(self, merge: Merge, now: float) -> None:
         """Do what `merge`, the other master's, says: the winner, and the term and the epoch above both."""
@@ -251,7 +262,7 @@ class Election:
         self._out.append(notices.Merged(other, other if merge.winner == other.id else me))
         if merge.winner != other.id:
             self.term = max(self.term, merge.term) + 1
-            self.won.append(Won(merge.epoch, merge.members, merge.awaited))
+            self._transitions.append(MergeWon(merge))
             self._peers.hold_down(other.id, now, self._timing.rival_hold_max)  # its advert says master still
             return
         self.term = max(self.term, merge.term)
@@ -266,15 +277,15 @@ class Election:
 
     # --- time ---------------------------------------------------------------------------------------------------
 
-    def slept(self, seconds: float, now: float) -> None:
+    def slept(self, seconds: float, now: float) -> list[Transition]:
         """We did not run for so long that, as master, we must have been replaced; and while listening, all is old."""
         if self.role not in (Role.MASTER, Role.LISTENING):
-            return  # the session tells whether it is still there
+            return []  # the session tells whether it is still there
         self._out.append(notices.Slept(seconds, self.role))
         self.outbound.drop()
-        self.listen(now)
+        return self.listen(now)
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float) -> list[Transition]:
         """Do what the time has come for."""
         link = self.outbound.link
         if link is not None:
@@ -285,6 +296,7 @@ class Election:
             self._try_successor(now)
         elif self._listening:
             self._listen_on(self._listening, now)
+        return self._changes()
 
     def _listen_on(self, listening: Listening, now: float) -> None:
         if masters := self._peers.proven_masters(now):
@@ -314,12 +326,23 @@ class Election:
         if role is not self.role:
             was, self.role = self.role, role
             self._out.append(notices.RoleChanged(was, role, self.term))
+            if was is Role.MASTER:
+                self._transitions.append(SteppedDown(self._yields_to))
+                self._yields_to = None
+            if role in (Role.LISTENING, Role.JOINING):
+                self._transitions.append(WithoutMaster())
 
-    def _claim(self, term: int, why: notices.Claim) -> None:
+    def _changes(self) -> list[Transition]:
+        """Return what has changed since this was called last."""
+        changes, self._transitions = self._transitions, []
+        return changes
+
+    def _claim(self, term: int, why: notices.Claim, inherited: tuple[Member, ...] = ()) -> None:
         self.term = max(term, self.term)
         self._takeover = None
         self._become(Role.MASTER)
         self._out.append(notices.Elected(self.term, why))
+        self._transitions.append(Leading(inherited))
 
     def _join(self, peer: Member, timeout: float, now: float) -> None:
         self._interrupted = self._listening
@@ -361,7 +384,7 @@ class Election:
             self._try_successor(now)
             return
         interrupted = self._interrupted
-        self.listen(now)
+        self._listen(now)
         if interrupted and self._listening:
             interrupted.until = max(now, min(self._listening.until, interrupted.latest))
             self._listening = interrupted
@@ -380,7 +403,7 @@ class Election:
     def _try_successor(self, now: float) -> None:
         takeover = self._takeover
         if takeover is None or takeover.position >= len(takeover.order):
-            self.listen(now)
+            self._listen(now)
             return
         detour = self._detour(now)
         takeover.is_detour = detour is not None

@@ -14,10 +14,9 @@ from pskkey.core.admission import Admission, Joined
 from pskkey.core.events import Session
 from pskkey.core.grants import Grants
 from pskkey.core.keyring import Keyring
-from pskkey.core.merge import Won
 from pskkey.core.notices import BadJoin, DuplicateMember, MemberJoined, MemberLost, MemberRefused
 from pskkey.core.settings import Settings
-from pskkey.model import MAX_AWAITED, ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
+from pskkey.model import MAX_AWAITED, ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Merge
 
 ACKS_WITHIN = 2.0
 """Seconds from its JOIN in which a member that came without keys acknowledges one.
@@ -173,12 +172,12 @@ class Members:
         self._next_flush = now
         self._group_stale = True
 
-    def expect(self, won: Won, now: float) -> None:
-        """Wait for the members of another master, which sends them to us now."""
+    def expect(self, merge: Merge, now: float) -> None:
+        """Wait for the members of another master, which sends them to us now, as its `merge` says."""
         if not self._expected:
             self._before_merge = self.ids
-        self._expected += won.members
-        self._awaited |= set(won.awaited) - self.ids - {self._settings.me.id}
+        self._expected += merge.members
+        self._awaited |= set(merge.awaited) - self.ids - {self._settings.me.id}
         self._wait_for_them(now)
 
     def _wait_for_them(self, now: float) -> None:

@@ -5,7 +5,7 @@ to the higher and asks, and the asked one alone decides, so that there are not t
 be reached that way, it goes itself after a while.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from pskkey.core.held import latest
 from pskkey.core.peers import Peers
@@ -15,17 +15,6 @@ from pskkey.model import Advert, Merge
 
 HINTS_SPACING: Final = 10.0
 """Seconds between two attempts of a master to reach a rival of which there is no proof."""
-
-
-class Won(NamedTuple):
-    """A merge that this master has won: it rolls above `epoch`, and waits for the members of the other master.
-
-    The other master served so many `members`, itself included. It had lost the nodes in `awaited` a moment ago.
-    """
-
-    epoch: int
-    members: int
-    awaited: tuple[str, ...]
 
 
 def winner(mine: Merge, other: Merge, *, is_out_of_reach: bool) -> str:

@@ -49,6 +49,7 @@ from pskkey.core.notices import KeyRolled, SuiteChanged
 from pskkey.core.peers import Peers
 from pskkey.core.rekey_requests import OPERATOR
 from pskkey.core.settings import Settings
+from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
 from pskkey.model import (
     Advert,
     Group,
@@ -81,7 +82,6 @@ class Node:
         self.consumers = Consumers(settings.timing, self._out, saved.sent_with, saved.consumers)
         self.election = Election(settings, self.peers, self._out, self._join_message, self._merge_message)
         self._memory = Memory(saved, settings, self.election, self.keyring, self.members, self.consumers)
-        self._role = Role.LISTENING
         self._conversation = Conversation(
             settings, self.election, self.members, self.keyring, self.consumers, self._out
         )
@@ -103,8 +103,7 @@ class Node:
         late = 0.0 if self._due is None else now - self._due
         self._last_now = now
         if late > self._settings.timing.dead_after:
-            self.election.slept(late, now)
-            self._follow_role(now)
+            self._apply(self.election.slept(late, now), now)
         if self._conversation.takes_heartbeat(event, now):
             return []  # nothing follows from it before the next deadline
         if not self._stopping:
@@ -159,7 +158,7 @@ class Node:
                 self.keyring.restarted(now)
                 self.consumers.begin(now)
                 if self.election.role is Role.LISTENING:  # else a master was heard of before, and is being joined
-                    self.election.listen(now)
+                    self._apply(self.election.listen(now), now)
             case Timeout():
                 self._tick(now)
             case AdvertReceived(advert):
@@ -175,9 +174,9 @@ class Node:
             case Attached(session, process):
                 self._conversation.attached(session, process)
             case Disconnected(session, reason):
-                self._conversation.disconnected(session, reason, now)
+                self._apply(self._conversation.disconnected(session, reason, now), now)
             case Received(session, message):
-                self._conversation.received(session, message, now)
+                self._apply(self._conversation.received(session, message, now), now)
             case KeyGenerated(key):
                 if self.election.role is Role.MASTER:
                     self._install_fresh(key, now)
@@ -201,13 +200,13 @@ class Node:
             self._freshness.note(advert.challenge, now)
         if advert.id != self._settings.me.id:
             self.peers.learn(advert, now, is_proof=is_proof)
-            self.election.advert(advert, now)
+            self._apply(self.election.advert(advert, now), now)
         elif is_proof:  # else it may be an old one of our own
             self._conversation.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
 
     def _tick(self, now: float) -> None:
         self.consumers.tick(now)
-        self.election.tick(now)
+        self._apply(self.election.tick(now), now)
         if self.election.role is Role.MASTER:
             self.keyring.lead_tick(now)
         else:
@@ -227,10 +226,49 @@ class Node:
         self.members.me_changed(now)
         self.election.outbound.beat(now)
 
+    # --- what the election has decided --------------------------------------------------------------------------
+
+    def _apply(self, transitions: list[Transition], now: float) -> None:
+        for transition in transitions:
+            match transition:
+                case Leading(inherited):
+                    self._become_master(inherited, now)
+                case SteppedDown(handover):
+                    self._step_down(handover, now)
+                case WithoutMaster():
+                    self._conversation.fellows.left(now)
+                case MergeWon(merge):
+                    self.members.expect(merge, now)
+                    self.keyring.roll(merge.epoch)
+                case _:
+                    assert_never(transition)
+
+    def _become_master(self, inherited: tuple[Member, ...], now: float) -> None:
+        """Do all that changes by it. `inherited` is the member map of the master that handed over to us, if one did."""
+        group, settled = self.election.group, self._conversation.settled
+        last = leases_of(inherited or (settled.members if settled else ())) or self._memory.members
+        if self.keyring.is_apart:
+            last = ()  # those are the leases of the other half, for another key
+        state = self.keyring.state()
+        self.keyring.lead(now)
+        told = inherited or (group.members if group else ())
+        awaited = {m.id for m in told} or {node for node, _ in self._memory.members}
+        if group is not None and not inherited:
+            awaited.discard(group.master)
+        awaited |= self._conversation.fellows.missing(now)  # the last master's group was not whole yet either
+        self.members.found(self.election.term, last, awaited, state, now)
+
+    def _step_down(self, handover: Handover | None, now: float) -> None:
+        """Do all that changes when we are the master no more; `handover` is what the members are told."""
+        self.keyring.follow(self.members.my_key_state(), now)
+        fellows = self.members.fellows
+        self._conversation.fellows.are(fellows, fellows, None, now)
+        self.election.group = self._conversation.settled = self.members.group()
+        self.members.dissolve(handover)
+
     # --- bringing the parts into line ---------------------------------------------------------------------------
 
     def _reconcile(self, now: float) -> None:
-        self._follow_role(now)
         if self.election.role is Role.MASTER:
             self._lead(now)
         else:
@@ -273,39 +311,8 @@ class Node:
         answer_due = self._freshness.answer_due()
         return self._next_beacon if answer_due is None else min(self._next_beacon, answer_due)
 
-    def _follow_role(self, now: float) -> None:
-        was, self._role = self._role, self.election.role
-        if was is not Role.MASTER and self._role is Role.MASTER:
-            group, settled = self.election.group, self._conversation.settled
-            members = self._conversation.handed_over or (settled.members if settled else ())
-            last = leases_of(members) or self._memory.members
-            if self.keyring.is_apart:
-                last = ()  # those are the leases of the other half, for another key
-            state = self.keyring.state()
-            self.keyring.lead(now)
-            told = self._conversation.handed_over or (group.members if group else ())
-            awaited = {m.id for m in told} or {node for node, _ in self._memory.members}
-            if group is not None and not self._conversation.handed_over:
-                awaited.discard(group.master)
-            awaited |= self._conversation.fellows.missing(now)  # the last master's group was not whole yet either
-            self.members.found(self.election.term, last, awaited, state, now)
-        elif was is Role.MASTER and self._role is not Role.MASTER:
-            self.keyring.follow(self.members.my_key_state(), now)
-            fellows = self.members.fellows
-            self._conversation.fellows.are(fellows, fellows, None, now)
-            self.election.group = self._conversation.settled = self.members.group()
-            self.members.dissolve(self.election.yield_to)
-            self.election.yield_to = None
-        if was is not self._role and self._role not in (Role.CLIENT, Role.MASTER):
-            self._conversation.fellows.left(now)
-        self._conversation.handed_over = ()
-
     def _lead(self, now: float) -> None:
         election, keyring, members = self.election, self.keyring, self.members
-        while election.won:
-            won = election.won.pop(0)
-            members.expect(won, now)
-            keyring.roll(won.epoch)
         if self.consumers.sends:
             members.lease_to_me()
         self._conversation.request_for_senders(now)
@@ -324,7 +331,6 @@ class Node:
         better = members.better_than_me(now, self.peers.is_out_of_reach) if keyring.next is None else None
         if better is not None:
             self._switch_over(better.id, now)
-            self._follow_role(now)
 
     def _suite_changed(self) -> bool:
         """Whether the key in use is of another suite than is configured; once for each suite that is configured."""
@@ -379,7 +385,7 @@ class Node:
         """As master, hand over to a member; whoever is not master, or has no such member, lets it be."""
         member = self.members.heir(heir) if self.election.role is Role.MASTER else None
         if member is not None:
-            self.election.step_down(member, now)
+            self._apply(self.election.step_down(member, now), now)
 
     def _stop(self) -> None:
         self._stopping = True
