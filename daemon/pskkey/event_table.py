@@ -226,7 +226,9 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "This node did not run for so long that it was surely replaced",
         counted="Times that this node did not run for too long.",
         sentences={
-            notices.Slept: "asleep for {seconds:.1f} s as {was}: listening first, there may be another master by now"
+            notices.Slept: (
+                "asleep for {seconds:.1f} s as {was}: listening first, for there may be another master by now"
+            ),
         },
     ),
     NodeEvent.DUPLICATE_ID: Entry(

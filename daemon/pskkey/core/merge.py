@@ -5,6 +5,7 @@ to the higher and asks, and the asked one alone decides, so that there are not t
 be reached that way, it goes itself after a while.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from pskkey.core.held import latest
@@ -36,13 +37,20 @@ def above_both(mine: Merge, other: Merge) -> tuple[int, int]:
     return max(mine.term, other.term), latest((mine.epoch, other.epoch))
 
 
+@dataclass(slots=True)
+class _Rival:
+    """When a rival was met, and when it was asked last."""
+
+    since: float
+    asked: float = float("-inf")
+
+
 class Rivals:
-    """The other masters that a master knows of, and since when."""
+    """The other masters that a master knows of."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._since: dict[str, float] = {}
-        self._asked: dict[str, float] = {}
+        self._rivals: dict[str, _Rival] = {}
         self._hint_asked_at = float("-inf")
 
     def to_ask(self, peers: Peers, members: frozenset[str], now: float) -> Advert | None:
@@ -52,20 +60,19 @@ class Rivals:
         after a while only, and one every HINTS_SPACING: it may be an old advert of a dead master. But where multicast
         passes one way only, there is never a proof.
         """
-        known = [i for i in self._since.keys() | self._asked.keys() if peers.claim_of(i, now) and i not in members]
-        self._since = {i: self._since[i] for i in known if i in self._since}
-        self._asked = {i: self._asked[i] for i in known if i in self._asked}
+        self._rivals = {i: r for i, r in self._rivals.items() if peers.claim_of(i, now) and i not in members}
+        adverts = {a.id: a for a in peers.claims(now) if a.id not in members}
+        for node in adverts:
+            self._rivals.setdefault(node, _Rival(now))
         own_turn_after = self._settings.timing.join_timeout + self._settings.timing.dead_after
-        rivals = [(not peers.is_proven(a.id, now), a) for a in peers.claims(now) if a.id not in members]
-        for is_hint, rival in sorted(rivals, key=lambda r: (r[0], self._asked.get(r[1].id, float("-inf")))):
-            since = self._since.setdefault(rival.id, now)
-            is_higher = candidate_order(rival) < candidate_order(self._settings.me)
-            is_its_turn = now - since > own_turn_after
+        for node in sorted(adverts, key=lambda i: (not peers.is_proven(i, now), self._rivals[i].asked)):
+            rival, is_hint = self._rivals[node], not peers.is_proven(node, now)
+            is_its_turn = now - rival.since > own_turn_after
             if is_hint and (not is_its_turn or now < self._hint_asked_at + HINTS_SPACING):
                 continue
-            if is_higher or is_its_turn:
-                self._asked[rival.id] = now
+            if is_its_turn or candidate_order(adverts[node]) < candidate_order(self._settings.me):
+                rival.asked = now
                 if is_hint:
                     self._hint_asked_at = now
-                return rival
+                return adverts[node]
         return None

@@ -13,7 +13,7 @@ There are nodes that everybody hears and nobody can connect to: behind a firewal
 in. They can be members. A master hands over to such a node less and less often.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pskkey.core.freshness import PROVEN_FOR
@@ -44,6 +44,27 @@ waited the longest claim at once. Somebody who invents better candidates cannot 
 
 
 @dataclass(slots=True)
+class Backoff:
+    """How long to leave a peer alone after a failure: twice as long each time."""
+
+    until: float = float("-inf")
+    length: float = 0.0
+
+    def failed(self, now: float, first: float, longest: float) -> None:
+        """Begin anew at `now`: with `first` seconds, or with twice the last ones, but with `longest` at most."""
+        self.length = min(self.length * 2 or first, longest)
+        self.until = now + self.length
+
+    def end(self) -> None:
+        """Let it be over, but remember the length."""
+        self.until = float("-inf")
+
+    def is_on(self, now: float) -> bool:
+        """Whether the peer is left alone."""
+        return now < self.until
+
+
+@dataclass(slots=True)
 class _Peer:
     """What is known of one node."""
 
@@ -51,12 +72,10 @@ class _Peer:
     heard_at: float = 0.0
     proven_until: float = float("-inf")
     listening_since: float | None = None
-    held_until: float = float("-inf")
-    hold_length: float = 0.0
+    hold_down: Backoff = field(default_factory=Backoff)
     hold_term: int = 0
     has_refused_us: bool = False
-    out_of_reach_until: float = float("-inf")
-    out_of_reach_length: float = OUT_OF_REACH_MIN / 2
+    out_of_reach: Backoff = field(default_factory=Backoff)
 
 
 class Peers:
@@ -80,7 +99,7 @@ class Peers:
         if advert.role is Role.MASTER and is_proof:
             peer.proven_until = now + PROVEN_FOR
             if advert.term > peer.hold_term:
-                peer.held_until = float("-inf")
+                peer.hold_down.end()
         peer.advert, peer.heard_at = advert, now
         if advert.role is not Role.LISTENING:
             peer.listening_since = None
@@ -162,8 +181,7 @@ class Peers:
     def hold_down(self, node_id: str, now: float, longest: float, *, refused: bool = False) -> None:
         """Leave a node alone for a while, `longest` seconds at most: it could not be joined, or has `refused` us."""
         peer = self._peer(node_id)
-        peer.hold_length = min(peer.hold_length * 2 or self._timing.hold_down_min, longest)
-        peer.held_until = now + peer.hold_length
+        peer.hold_down.failed(now, self._timing.hold_down_min, longest)
         peer.hold_term = peer.advert.term if peer.advert else 0
         peer.has_refused_us = refused
         if refused:  # in a session, so it is there
@@ -172,34 +190,32 @@ class Peers:
     def clear_hold_down(self, node_id: str) -> None:
         """Forget the failures of a node that was joined after all, or is to be joined in any case."""
         if (peer := self._peers.get(node_id)) is not None:
-            peer.held_until, peer.hold_length, peer.has_refused_us = float("-inf"), 0.0, False
+            peer.hold_down, peer.has_refused_us = Backoff(), False
 
     def is_held(self, node_id: str, now: float) -> bool:
         """Return whether a node is in hold-down."""
         peer = self._peers.get(node_id)
-        return peer is not None and now < peer.held_until
+        return peer is not None and peer.hold_down.is_on(now)
 
     def next_release(self, now: float) -> float | None:
         """Return when the next hold-down of a node that claims to be master ends."""
-        ends = [peer.held_until for node_id in self._masters if (peer := self._peers.get(node_id)) is not None]
+        ends = [peer.hold_down.until for node_id in self._masters if (peer := self._peers.get(node_id)) is not None]
         return min((end for end in ends if end > now), default=None)
 
     def joined(self, node_id: str) -> None:
         """We have joined a node: it can be connected to."""
         self.clear_hold_down(node_id)
         if (peer := self._peers.get(node_id)) is not None:
-            peer.out_of_reach_until, peer.out_of_reach_length = float("-inf"), OUT_OF_REACH_MIN / 2
+            peer.out_of_reach = Backoff()
 
     def handover_failed(self, node_id: str, now: float) -> None:
         """We have handed over to a node, and cannot connect to it."""
-        peer = self._peer(node_id)
-        peer.out_of_reach_length = min(2 * peer.out_of_reach_length, OUT_OF_REACH_MAX)
-        peer.out_of_reach_until = now + peer.out_of_reach_length
+        self._peer(node_id).out_of_reach.failed(now, OUT_OF_REACH_MIN, OUT_OF_REACH_MAX)
 
     def is_out_of_reach(self, node_id: str, now: float) -> bool:
         """Return whether we do not hand over to a node for now."""
         peer = self._peers.get(node_id)
-        return peer is not None and now < peer.out_of_reach_until
+        return peer is not None and peer.out_of_reach.is_on(now)
 
     # ------------------------------------------------------------------------------------------------------------
 
