@@ -10,7 +10,7 @@ from typing import Any
 from pskkey.adapters.control_socket import Command, CommandRefused, InvalidParameter
 from pskkey.core.events import Event, RekeyRequested, SwitchoverRequested
 from pskkey.core.node import Node
-from pskkey.model import KeyNewReason, Member, Role
+from pskkey.model import Group, KeyNewReason, Member, Role
 
 
 class Commands:
@@ -28,7 +28,7 @@ class Commands:
         """Roll to a fresh key; a client asks its master to."""
         for name in parameters:
             raise InvalidParameter(name)
-        if self._node.election.master is None:
+        if self._node.view().master is None:
             raise CommandRefused("NotPossible", {"reason": "there is no master yet that could roll the key"})
         self._emit(RekeyRequested(KeyNewReason.OPERATOR))
         return {}
@@ -38,10 +38,10 @@ class Commands:
         wanted = parameters.get("node")
         if not parameters.keys() <= {"node"} or not isinstance(wanted, str | None):
             raise InvalidParameter("node")
-        election, members = self._node.election, self._node.members
-        if election.role is not Role.MASTER:
-            raise CommandRefused("NotPossible", {"reason": self._who_can(election.master, wanted)})
-        heir = members.heir() if wanted is None else self._find(wanted)
+        view, group = self._node.view(), self._node.group()
+        if view.role is not Role.MASTER or group is None:
+            raise CommandRefused("NotPossible", {"reason": self._who_can(view.master, wanted)})
+        heir = _next_in_line(group) if wanted is None else _find(group, wanted)
         if heir is None:
             raise CommandRefused("NotPossible", {"reason": "no other member is eligible to be master"})
         if not heir.eligible:
@@ -56,13 +56,16 @@ class Commands:
         at = f" at {master.addresses[0]}" if master.addresses else ""
         return f"only the master can hand over, and that is {master.name} ({master.id[:8]}){at}: run `{command}` there"
 
-    def _find(self, wanted: str) -> Member:
-        group = self._node.members.group()
-        found = [
-            m
-            for m in group.members
-            if m.id != group.master and (m.name == wanted or (wanted and m.id.startswith(wanted)))
-        ]
-        if len(found) != 1:
-            raise CommandRefused("NoSuchNode", {"node": wanted})
-        return found[0]
+
+def _next_in_line(group: Group) -> Member | None:
+    """Return the first member of the succession, None when nobody else may be the master."""
+    return next((m for m in group.members if m.id in group.succession[:1] and m.id != group.master), None)
+
+
+def _find(group: Group, wanted: str) -> Member:
+    found = [
+        m for m in group.members if m.id != group.master and (m.name == wanted or (wanted and m.id.startswith(wanted)))
+    ]
+    if len(found) != 1:
+        raise CommandRefused("NoSuchNode", {"node": wanted})
+    return found[0]

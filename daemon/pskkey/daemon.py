@@ -288,13 +288,13 @@ class Daemon:
         self._journal.tell(event, str(asked), asked.fields)
 
     def _always_told(self) -> Fields:
-        election, current = self._node.election, self._node.keyring.current
+        view = self._node.view()
         return {
             "group": self._settings.group,
             "node": self._settings.me.id,
-            "role": election.role,
-            "term": election.term,
-            "epoch": current.epoch if current else None,
+            "role": view.role,
+            "term": view.term,
+            "epoch": view.current.epoch if view.current else None,
         }
 
     def _handled(self) -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pskkey.core.held import HeldEntry
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings
 from pskkey.counters import DatedCounter
 from pskkey.errors import without_keys
-from pskkey.model import Group, Member, Role, Turn
+from pskkey.model import Group, Member, Role
 
 SCHEMA = 1
 
@@ -27,15 +26,13 @@ def status(
     `warnings` are sentences about what is wrong now. `identities` are the PSK identities of nodes that we know, by id.
     `loop_away` is the longest turn (seconds) of the event loop lately.
     """
-    election = node.election
-    group = node.group()
+    view, group = node.view(), node.group()
     members = group.members if group else ()
-    current = node.keyring.current
     return {
         "schema": SCHEMA,
         "group": settings.group,
-        "role": str(election.role),
-        "term": election.term,
+        "role": str(view.role),
+        "term": view.term,
         "node": {
             "id": settings.me.id,
             "name": settings.me.name,
@@ -43,16 +40,16 @@ def status(
             "eligible": settings.me.eligible,
             "version": settings.version,
         },
-        "master": None if election.master is None else _master(election.master),
+        "master": None if view.master is None else _master(view.master),
         "keys": [
             {
-                "epoch": entry.epoch,
-                "suite": entry.key.suite.name,
-                "fingerprint": entry.key.fingerprint,
-                "state": str(_turn(entry, current)),
-                "age_s": round(now - entry.since, 1),
+                "epoch": held.epoch,
+                "suite": held.key.suite.name,
+                "fingerprint": held.key.fingerprint,
+                "state": str(held.turn),
+                "age_s": round(now - held.since, 1),
             }
-            for entry in node.keyring.entries
+            for held in view.keys
         ],
         "requests": [
             {"reason": reason.name.lower(), "due_s": round(max(0.0, due - now), 1)}
@@ -64,10 +61,10 @@ def status(
             {
                 "pid": c.process.pid,
                 "uid": c.process.uid,
-                "sender": c is node.consumers.sender,
+                "sender": c.sends,
                 "acked_epoch": c.acked_epoch,
             }
-            for c in node.consumers.all
+            for c in view.consumers
             if c.watches
         ],
         "counters": dict(sorted(counters.items())),
@@ -79,25 +76,16 @@ def status(
 
 def sentence(node: Node) -> str:
     """Return the status in one line, as `systemctl status` shows it."""
-    election = node.election
-    current = node.keyring.current
-    key = f"key epoch {current.epoch}" if current else "no key yet"
-    master = election.master
-    match election.role:
+    view = node.view()
+    key = f"key epoch {view.current.epoch}" if view.current else "no key yet"
+    match view.role:
         case Role.MASTER:
-            count = node.members.count
-            return f"Master of {count} node{'s' if count != 1 else ''}, term {election.term}, {key}"
-        case Role.CLIENT if master is not None:
-            return f"Client of {master.name}, term {election.term}, {key}"
+            count = view.member_count
+            return f"Master of {count} node{'s' if count != 1 else ''}, term {view.term}, {key}"
+        case Role.CLIENT if view.master is not None:
+            return f"Client of {view.master.name}, term {view.term}, {key}"
         case _:
-            return f"{str(election.role).capitalize()}, {key}"
-
-
-def _turn(entry: HeldEntry, current: HeldEntry | None) -> Turn:
-    """In the loser's half of a merge the master's current key is not ours yet: only one is sent with."""
-    if entry is current:
-        return Turn.CURRENT
-    return Turn.PREVIOUS if entry.turn is Turn.CURRENT else entry.turn
+            return f"{str(view.role).capitalize()}, {key}"
 
 
 def _master(master: Member) -> dict[str, Any]:

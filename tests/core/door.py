@@ -18,6 +18,7 @@ from pskkey.core.events import (
 )
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
+from pskkey.core.view import NodeView
 from pskkey.model import Advert, Group, HeldKey, Join, KeyEntry, KeyState, Member, Message, Role, SavedState
 from tests.core.keys import key
 
@@ -60,9 +61,21 @@ class Door:
         mine = member(me, eligible=eligible, priority=priority, sender_id=sender_id)
         settings = Settings("g", mine, instance, "t", nonce, max_members=max_members, preempt=preempt, timing=Timing())
         self.node = Node(settings, saved)
+        self._me = me
         self.now = 100.0
         self.keys = 0
         self.log: list[Action] = []
+
+    @property
+    def view(self) -> NodeView:
+        """What can be seen of the node."""
+        return self.node.view()
+
+    @property
+    def members(self) -> set[str]:
+        """The ids of the members that the node knows of, without its own."""
+        group = self.node.group()
+        return {m.id for m in group.members} - {self._me} if group else set()
 
     def give(self, event: Event) -> list[Action]:
         """Handle an event, and generate a key at once when one is asked for, as the driver does."""
@@ -126,7 +139,7 @@ class Door:
     def become_master(self) -> "Door":
         """Wait until nobody else came forward."""
         self.wait(1.5)
-        assert self.node.election.role is Role.MASTER
+        assert self.view.role is Role.MASTER
         return self
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pskkey.core.actions import Connect
 from pskkey.core.events import Direction, Disconnected, Session
 from pskkey.core.keyring import Keyring
+from pskkey.core.view import NodeView
 from pskkey.model import HeldKey, Join, KeyAck, KeyEntry, KeyState, Role
 from tests.core.door import Door, join, one
 from tests.core.keys import key
@@ -17,8 +18,8 @@ def state(*entries: KeyEntry, sender_id: int = 3) -> KeyState:
     return KeyState(sender_id, frozenset({sender_id}), entries)
 
 
-def sending(ring: Keyring) -> int | None:
-    """Return the epoch that a ring's node sends with."""
+def sending(ring: Keyring | NodeView) -> int | None:
+    """Return the epoch that a node sends with."""
     return None if ring.current is None else ring.current.epoch
 
 
@@ -39,5 +40,5 @@ def taken_over(max_members: int = 1024) -> Door:
     session = door.become_client(HIGH)
     retry = one(Connect, door.give(Disconnected(session, "reset")))
     door.give(Disconnected(retry.session, "refused"))
-    assert door.node.election.role is Role.MASTER
+    assert door.view.role is Role.MASTER
     return door

@@ -15,7 +15,7 @@ LONG_DEAD = ("0000000a", "0000000b")
 
 def role(door: Door) -> Role:
     """Return the role of the node."""
-    return door.node.election.role
+    return door.view.role
 
 
 def challenge_of(door: Door) -> str:

@@ -24,7 +24,7 @@ LOW, HIGH = "11111111", "99999999"
 
 
 def role(door: Door) -> Role:
-    return door.node.election.role
+    return door.view.role
 
 
 # --- listening --------------------------------------------------------------------------------------------------
@@ -37,7 +37,7 @@ def test_alone_it_becomes_master_after_the_discovery_window_with_a_fresh_key() -
     assert role(door) is Role.LISTENING
     actions = door.wait(0.02)
     assert role(door) is Role.MASTER
-    assert door.node.election.term == 1
+    assert door.view.term == 1
     assert one(GenerateKey, actions)
     assert advertised(actions)[-1] is Role.MASTER
 
@@ -122,7 +122,7 @@ def test_joining_says_who_we_are_and_group_makes_us_a_client() -> None:
     assert [(j.group, j.member.id, j.held) for j in said] == [("g", ME, ())]
     door.receive(connect.session, Group(4, LOW, (member(LOW), member(ME)), (ME,)))
     assert role(door) is Role.CLIENT
-    assert door.node.election.term == 4
+    assert door.view.term == 4
 
 
 def test_a_failed_join_holds_down_longer_each_time_but_is_tried_again_for_ever() -> None:
@@ -196,9 +196,9 @@ def test_the_first_in_the_succession_takes_over_with_the_same_key_and_a_higher_t
     retry = one(Connect, door.give(Disconnected(session, "reset")))
     actions = door.give(Disconnected(retry.session, "refused"))
     assert role(door) is Role.MASTER
-    assert door.node.election.term == 8
+    assert door.view.term == 8
     assert not of(GenerateKey, actions)
-    current = door.node.keyring.current
+    current = door.view.current
     assert current is not None
     assert current.key == key(901)
 
@@ -236,7 +236,7 @@ def test_a_lower_term_is_not_followed() -> None:
     session = door.become_client(term=9)
     actions = door.receive(session, Group(8, LOW, (member(LOW), member(ME)), (ME,)))
     assert of(Fenced, actions)
-    assert door.node.election.term == 9
+    assert door.view.term == 9
 
 
 def test_a_handover_to_us_makes_us_master_and_one_to_another_sends_us_there() -> None:
@@ -244,7 +244,7 @@ def test_a_handover_to_us_makes_us_master_and_one_to_another_sends_us_there() ->
     session = door.become_client(HIGH)
     door.receive(session, Handover(member(ME), 2, (member(LOW, sender_id=0), member(ME, sender_id=1))))
     assert role(door) is Role.MASTER
-    assert door.node.election.term == 2
+    assert door.view.term == 2
 
     other = Door().start()
     session = other.become_client(HIGH)
@@ -255,6 +255,6 @@ def test_a_handover_to_us_makes_us_master_and_one_to_another_sends_us_there() ->
 def test_a_client_acknowledges_a_new_epoch_once() -> None:
     door = Door().start()
     session = door.become_client()
-    state = KeyState(1, frozenset({0, 1}), door.node.keyring.wire_entries())
+    state = KeyState(1, frozenset({0, 1}), door.node.key_state().entries)
     assert sent(KeyAck, door.log) == [KeyAck(1)]
     assert not sent(KeyAck, door.receive(session, state))

@@ -62,11 +62,11 @@ def test_a_new_key_waits_for_the_session_manager_that_acknowledges() -> None:
     door.receive(LOCAL, KeyWatch(will_send=True, memory=10), KeyAck(1))
     door.wait(2.0)
     door.receive(LOCAL, KeyNew(KeyNewReason.OPERATOR))
-    assert door.node.keyring.next is not None
+    assert door.view.next is not None
     door.wait(4.9)
-    assert door.node.keyring.next is not None
+    assert door.view.next is not None
     door.receive(LOCAL, KeyAck(2))
-    current = door.node.keyring.current
+    current = door.view.current
     assert current is not None
     assert current.epoch == 2
 
@@ -78,13 +78,13 @@ def test_a_session_manager_so_slow_that_its_first_word_is_of_a_key_that_has_gone
     door.wait(1.2)
     door.give(RekeyRequested(KeyNewReason.OPERATOR))
     door.wait(11.0)
-    assert sorted(door.node.keyring.live_epochs) == [2]
+    assert sorted(e.epoch for e in door.view.keys) == [2]
     door.receive(LOCAL, KeyAck(1))
     door.give(RekeyRequested(KeyNewReason.OPERATOR))
     door.wait(1.0)
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
     door.receive(LOCAL, KeyAck(3))
-    assert sending(door.node.keyring) == 3
+    assert sending(door.view) == 3
 
 
 @pytest.mark.parametrize("comes", [False, True])
@@ -114,8 +114,8 @@ def test_it_gives_them_time_also_when_it_becomes_master_at_once() -> None:
     door.receive(session, state(entry(1, 901, send=True), entry(2, 902), sender_id=1))
     retry = one(Connect, door.give(Disconnected(session, "reset")))
     door.give(Disconnected(retry.session, "refused"))
-    assert door.node.election.role is Role.MASTER
+    assert door.view.role is Role.MASTER
     door.wait(0.4)
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     door.wait(0.2)
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2

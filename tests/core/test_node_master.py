@@ -24,7 +24,7 @@ LOW, HIGH = "11111111", "99999999"
 
 
 def role(door: Door) -> Role:
-    return door.node.election.role
+    return door.view.role
 
 
 def test_a_joiner_is_told_the_group_and_then_the_keys() -> None:
@@ -49,7 +49,7 @@ def test_a_joiner_with_a_foreign_key_makes_a_new_one_above_both() -> None:
     door = Door().start().become_master()
     door.accept(1, join(LOW, held=(HeldKey(17, "ffffffffffffffff", send=True),)))
     door.wait(1.0)
-    coming = door.node.keyring.next
+    coming = door.view.next
     assert coming is not None
     assert coming.epoch == 18
 
@@ -124,9 +124,9 @@ def test_the_asked_master_decides_and_rolls_when_it_stays() -> None:
     actions = door.accept(2, question)
     answer = sent(Merge, actions)[0]
     assert (answer.winner, answer.term, answer.epoch) == (ME, 5, 8)
-    assert door.node.election.term == 6
+    assert door.view.term == 6
     door.wait(1.0)
-    assert [e.epoch for e in door.node.keyring.entries][-1] == 9
+    assert [e.epoch for e in door.view.keys][-1] == 9
 
 
 def test_the_asked_master_yields_to_the_larger_side_and_sends_its_clients_there() -> None:
@@ -229,6 +229,6 @@ def test_a_newcomer_that_acknowledges_nothing_puts_off_no_key_for_long() -> None
             door.give(RekeyRequested(KeyNewReason.OPERATOR))
         door.wait(0.1)
         door.receive(Session(Direction.INBOUND, 1), Heartbeat())
-    current = door.node.keyring.current
+    current = door.view.current
     assert current is not None
     assert current.epoch == 2

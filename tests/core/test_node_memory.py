@@ -71,7 +71,7 @@ def test_a_key_that_its_sender_had_to_drop_is_not_sent_with_again(is_restarted: 
     door.receive(session, KeyState(1, frozenset({0, 1}), (entry(1, 901), entry(2, 902, send=True))))
     back = KeyState(1, frozenset({0, 1}), (entry(1, 901, send=True), entry(2, 902)))
     told = sent(KeyState, door.receive(session, back))
-    current = door.node.keyring.current
+    current = door.view.current
     assert current is not None
     if current.key == key(901):
         assert not may_send(told)

@@ -44,7 +44,7 @@ def mid_rekey() -> tuple[Door, Session]:
 def take_over(door: Door, session: Session) -> Door:
     retry = one(Connect, door.give(Disconnected(session, "reset")))
     door.give(Disconnected(retry.session, "refused"))
-    assert door.node.election.role is Role.MASTER
+    assert door.view.role is Role.MASTER
     return door
 
 
@@ -57,12 +57,12 @@ def rejoin(door: Door, number: int, node: str, lease: int) -> KeyState:
 
 def test_a_successor_does_not_send_with_a_key_that_its_members_may_not_have() -> None:
     door = take_over(*mid_rekey())
-    current = door.node.keyring.current
+    current = door.view.current
     assert current is not None
     assert current.epoch == 1
     rejoin(door, 1, HIGH, 2)
     door.receive(Session(Direction.INBOUND, 1), KeyAck(2))
-    current = door.node.keyring.current
+    current = door.view.current
     assert current is not None
     assert current.epoch == 2, "now it is known that all have it"
 
@@ -120,8 +120,8 @@ def test_a_wish_for_a_new_key_outlives_the_master_that_it_was_for() -> None:
     door.receive(LOCAL, KeyNew(KeyNewReason.SEQUENCE_HIGH_WATER))
     retry = of(Connect, door.log)[-1]
     door.give(Disconnected(retry.session, "refused"))
-    assert door.node.election.role is Role.MASTER
-    assert door.node.keyring.next is not None
+    assert door.view.role is Role.MASTER
+    assert door.view.next is not None
 
 
 def test_before_taking_over_a_newer_master_that_is_known_is_joined() -> None:
@@ -148,18 +148,18 @@ def test_only_one_of_two_masters_that_asked_each_other_decides() -> None:
     asked = one(Connect, door.hear(advert(LOW, Role.MASTER)))
     door.give(Connected(asked.session))
     answer = sent(Merge, door.accept(2, Merge(member(LOW), 1, 1, 1)))
-    assert [m.winner for m in answer] == [door.node.election.master.id if door.node.election.master else None]
+    assert [m.winner for m in answer] == [door.view.master.id if door.view.master else None]
     door.receive(asked.session, Merge(member(LOW), 1, 3, 1, winner=LOW))
-    assert door.node.election.role is Role.MASTER, "what it decided on our question does not count any more"
+    assert door.view.role is Role.MASTER, "what it decided on our question does not count any more"
 
 
 def test_a_merge_with_ourselves_is_refused() -> None:
     door = Door().start().become_master()
-    me = door.node.election.master
+    me = door.view.master
     assert me is not None
-    before = door.node.election.term
+    before = door.view.term
     assert refusal(door.accept(1, Merge(me, before, 5, 5))) == "duplicate_id"
-    assert door.node.election.term == before
+    assert door.view.term == before
 
 
 def test_what_is_handed_to_another_node_with_our_id_gives_us_no_term_that_was_led_already() -> None:
@@ -167,8 +167,8 @@ def test_what_is_handed_to_another_node_with_our_id_gives_us_no_term_that_was_le
     door = Door().start()
     session = door.become_client(HIGH, term=2)
     door.receive(session, Handover(replace(member(ME), addresses=("10.0.0.77",)), 2))
-    assert door.node.election.role is Role.MASTER
-    assert door.node.election.term == 3
+    assert door.view.role is Role.MASTER
+    assert door.view.term == 3
 
 
 @pytest.mark.parametrize("code", ["group_full", "busy"])
@@ -182,32 +182,32 @@ def test_who_was_refused_does_not_found_a_group_beside_the_one_that_refused_it(c
         while len(of(Connect, door.log)) == tries:
             door.wait(0.5)
             door.hear(advert(LOW, Role.MASTER))  # its beacon
-            assert door.node.election.role is not Role.MASTER
+            assert door.view.role is not Role.MASTER
         session = of(Connect, door.log)[-1].session
 
 
 def test_a_group_follows_its_master_as_far_as_one_join_can_take_it() -> None:
     door = Door().start().become_master()
-    farthest = door.node.election.term + 2**20
+    farthest = door.view.term + 2**20
     assert refusal(door.accept(1, join(HIGH, term=farthest + 1))) == "protocol"
     assert refusal(door.accept(2, join(HIGH, term=farthest))) is None
-    term = door.node.election.term
+    term = door.view.term
     assert term == farthest + 1
     client = Door().start()
     session = client.become_client(HIGH)
     client.receive(session, Group(term, LOW, (member(LOW), member(ME)), (ME,)))
     client.wait(0.5)
-    assert (client.node.election.role, client.node.election.term) == (Role.CLIENT, term)
+    assert (client.node.view().role, client.node.view().term) == (Role.CLIENT, term)
     newcomer = Door().start()
     newcomer.become_client(term=term)
-    assert (newcomer.node.election.role, newcomer.node.election.term) == (Role.CLIENT, term)
+    assert (newcomer.node.view().role, newcomer.node.view().term) == (Role.CLIENT, term)
 
 
 def test_joins_that_fail_again_and_again_do_not_put_off_the_claim_for_ever() -> None:
     door = Door().start()
     started = door.now
     term = 0
-    while door.node.election.role is not Role.MASTER and door.now < started + 60.0:
+    while door.view.role is not Role.MASTER and door.now < started + 60.0:
         term += 1  # each claim of a higher term ends the hold-down
         for connect in of(Connect, door.hear(advert((LOW, "22222222")[term % 2], Role.MASTER, term=term))):
             door.give(Disconnected(connect.session, "refused"))
@@ -221,7 +221,7 @@ def test_a_term_out_of_reach_is_refused_and_ours_can_still_be_told(kind: type) -
     far = 2**53 - 1
     said = join(LOW, term=far) if kind is Join else Merge(member(LOW), far, 9, 1)
     assert refusal(door.accept(1, said)) == "protocol"
-    assert door.node.election.term == 1
+    assert door.view.term == 1
     group = door.node.group()
     assert group is not None
     assert encode(group)
@@ -241,7 +241,7 @@ def test_a_listener_that_slept_does_not_claim_by_what_it_knew_before() -> None:
     door.now += 30.0
     actions = door.give(Timeout())
     assert of(Slept, actions)
-    assert door.node.election.role is Role.LISTENING
+    assert door.view.role is Role.LISTENING
 
 
 def test_our_id_elsewhere_is_reported_once_a_minute_at_most() -> None:

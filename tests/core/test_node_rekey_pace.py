@@ -165,7 +165,7 @@ def test_a_client_sends_its_master_no_more_than_its_users_may_ask() -> None:
         door.receive(session, Heartbeat())
         it.wait(0.2)
     assert len(sent(KeyNew, door.log)) <= 12.0 / 2.0 + 1, "one request, sent again every 2 s while there is no new key"
-    assert door.node.election.master_session == session
+    assert door.view.master_session == session
 
 
 def test_there_is_room_for_so_many_requesters_and_none_starves_the_others() -> None:

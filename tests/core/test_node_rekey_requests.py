@@ -27,12 +27,12 @@ def reasons(door: Door) -> list[KeyNewReason]:
 
 def comes_to_high(door: Door, *entries: KeyEntry) -> Session:
     """Let a client learn that HIGH is master now, and come to it."""
-    session = door.node.election.master_session
+    session = door.view.master_session
     assert session is not None
     new = one(Connect, door.receive(session, Handover(member(HIGH), 2)))
     door.give(Connected(new.session))
     door.receive(new.session, Group(2, HIGH, (member(HIGH), member(ME)), (ME,)), state(*entries))
-    assert door.node.election.role is Role.CLIENT
+    assert door.view.role is Role.CLIENT
     return new.session
 
 
@@ -71,7 +71,7 @@ def test_who_takes_over_makes_the_key_that_it_had_asked_for() -> None:
     ask(door, KeyNewReason.OPERATOR)
     retry = one(Connect, door.give(Disconnected(session, "reset")))
     door.give(Disconnected(retry.session, "refused"))
-    assert door.node.election.role is Role.MASTER
+    assert door.view.role is Role.MASTER
     assert door.keys == 1
     door.wait(20.0)
     assert door.keys == 1

@@ -53,7 +53,7 @@ def test_the_session_manager_of_a_restarted_client_goes_on_at_once() -> None:
     door, _ = client()
     before = door.node.key_state()
     again = door.restarted()
-    assert again.node.election.role is Role.LISTENING
+    assert again.node.view().role is Role.LISTENING
     assert attach(again, LOCAL, MANAGER) == [before]
     assert before.sender_id is not None
     assert before.entries[0].send
@@ -81,7 +81,7 @@ def test_what_another_node_or_another_group_saved_is_not_used() -> None:
     saved = door.node.saved_state()
     for foreign in (replace(saved, node="99999999"), replace(saved, group="other")):
         again = door.restarted(foreign, instance="i9").start()
-        assert again.node.keyring.entries == ()
+        assert again.node.view().keys == ()
         assert again.node.saved_state().instance == "i9"
 
 
@@ -112,7 +112,7 @@ def test_a_lone_master_that_was_restarted_serves_the_same_key_under_a_higher_ter
     again.become_master()
     again.wait(3.0)
     assert again.node.key_state() == before
-    assert again.node.election.term > door.node.election.term
+    assert again.node.view().term > door.view.term
 
 
 def test_ids_that_others_had_are_not_given_to_newcomers_under_the_same_key() -> None:
@@ -153,10 +153,10 @@ def test_a_key_is_retired_in_time_also_when_the_clock_says_that_its_turn_is_yet_
     door.give(Attached(LOCAL, MANAGER))
     door.receive(LOCAL, KeyWatch(will_send=False), KeyNew(KeyNewReason.OPERATOR))
     door.wait(0.5)
-    assert [e.turn.value for e in door.node.keyring.entries] == ["previous", "current"]
+    assert [e.turn.value for e in door.view.keys] == ["previous", "current"]
     again = door.restarted(now=1.0)
     again.wait(11.0)
-    assert [e.turn.value for e in again.node.keyring.entries] == ["current"]
+    assert [e.turn.value for e in again.node.view().keys] == ["current"]
 
 
 def test_nothing_of_it_is_saved_before_it_is_so() -> None:
@@ -187,7 +187,7 @@ def test_a_node_that_begins_with_a_key_long_overdue_was_not_asleep() -> None:
     door.receive(LOCAL, KeyWatch(will_send=False), KeyNew(KeyNewReason.OPERATOR))
     door.wait(0.5)
     again = door.restarted(now=door.now + 60.0)
-    assert again.node.keyring.entries[0].turn is Turn.PREVIOUS
+    assert again.node.view().keys[0].turn is Turn.PREVIOUS
     again.now += 0.5
     actions = again.hear(advert("11111111", Role.MASTER, term=5))
     assert not of(Slept, actions + again.wait(0.5))

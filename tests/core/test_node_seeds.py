@@ -47,18 +47,18 @@ def merged(others: int, *awaited: str) -> Door:
     answer = sent(Merge, door.accept(2, Merge(member(HIGH), 1, others, 1, awaited=awaited)))
     assert [m.winner for m in answer] == ["55555555"]
     door.wait(0.1)
-    assert door.node.keyring.next is not None
-    acked(door, 1, door.node.keyring.next.epoch)
+    assert door.view.next is not None
+    acked(door, 1, door.view.next.epoch)
     return door
 
 
 def test_the_merged_key_is_not_sent_with_before_the_other_half_has_come_over_and_has_it() -> None:
     door = merged(2)
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     for number, node in ((3, HIGH), (4, OTHER)):
         door.accept(number, sender(node, sends_with=1, key_number=801, lease=0))
         acked(door, number, 2)
-        assert sending(door.node.keyring) == (1 if number == 3 else 2)
+        assert sending(door.view) == (1 if number == 3 else 2)
 
 
 def test_winner_also_waits_for_a_node_that_the_yielding_master_had_just_lost() -> None:
@@ -66,10 +66,10 @@ def test_winner_also_waits_for_a_node_that_the_yielding_master_had_just_lost() -
     door = merged(1, OTHER, LOW)
     door.accept(3, sender(HIGH, sends_with=1, key_number=801, lease=0))
     acked(door, 3, 2)
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     door.accept(4, sender(OTHER, sends_with=1, key_number=801, lease=0))
     acked(door, 4, 2)
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
 
 
 def test_master_names_the_members_that_it_has_just_lost_when_it_asks_which_of_two_stays() -> None:
@@ -87,9 +87,9 @@ def test_who_does_not_come_over_is_not_waited_for_beyond_the_patience_with_a_tak
     for seconds in (1.0, 1.1):
         door.wait(seconds)
         door.receive(Session(Direction.INBOUND, 1), Heartbeat())
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     door.wait(0.3)
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
 
 
 def test_what_ones_own_half_still_sends_can_be_read_when_its_key_has_the_epoch_of_the_winners_previous_one() -> None:
@@ -112,7 +112,7 @@ def test_who_comes_over_while_a_key_is_on_its_way_may_send_with_that() -> None:
     assert [e.epoch for e in told[-1].entries if e.send] == [2]
     assert told[-1].sender_id == 2
     door.wait(1.2)
-    assert door.node.keyring.next is None, "and no second roll is needed for it"
+    assert door.view.next is None, "and no second roll is needed for it"
 
 
 def test_who_comes_over_goes_on_with_a_key_that_all_can_read_until_the_rest_of_its_half_is_there() -> None:
@@ -154,10 +154,10 @@ def test_a_newcomer_does_not_count_for_one_of_the_other_half() -> None:
     door = merged(1)
     door.accept(3, join(OTHER))
     acked(door, 3, 2)
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     door.accept(4, sender(HIGH, sends_with=1, key_number=801, lease=0))
     acked(door, 4, 2)
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
 
 
 def test_who_comes_to_lead_with_its_own_halfs_key_can_still_read_what_the_others_send() -> None:
@@ -208,11 +208,11 @@ def test_a_key_that_a_member_comes_over_with_is_kept_from_then_on() -> None:
     door.wait(1.5)
     door.accept(2, join(LOW))
     door.receive(Session(Direction.INBOUND, 2), KeyNew(KeyNewReason.OPERATOR), KeyAck(2))
-    assert [e.epoch for e in door.node.keyring.entries] == [1, 2]
+    assert [e.epoch for e in door.view.keys] == [1, 2]
     door.wait(8.0)
     door.accept(3, sender(HIGH, sends_with=1, key_number=1, lease=9))
     door.wait(5.0)
-    assert 1 in {e.epoch for e in door.node.keyring.entries}
+    assert 1 in {e.epoch for e in door.view.keys}
 
 
 # --- epochs that start over: the seeds of kind "wrap" ------------------------------------------------------------
@@ -299,10 +299,10 @@ def test_a_member_whose_connection_broke_is_waited_for_a_moment_before_a_key_is_
     door.give(RekeyRequested(KeyNewReason.OPERATOR))
     door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
     door.wait(0.6)
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     door.accept(2, join(LOW))
     acked(door, 2, 2)
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
 
 
 def test_who_is_handed_over_has_the_key_that_its_master_has_just_begun_to_send_with() -> None:
@@ -311,7 +311,7 @@ def test_who_is_handed_over_has_the_key_that_its_master_has_just_begun_to_send_w
     door.wait(1.2)
     door.give(RekeyRequested(KeyNewReason.OPERATOR))
     acked(door, 1, 2)
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
     told = [a.message for a in of(Send, door.give(SwitchoverRequested())) if a.session.direction is Direction.INBOUND]
     assert [type(message) for message in told] == [KeyState, Handover]
     assert isinstance(told[0], KeyState)
@@ -325,7 +325,7 @@ def test_a_member_that_is_gone_for_good_does_not_hold_up_a_key_for_long() -> Non
     door.give(RekeyRequested(KeyNewReason.OPERATOR))
     door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
     door.wait(1.0)
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
 
 
 def test_a_follower_keeps_a_previous_key_as_long_as_its_master_lists_it() -> None:

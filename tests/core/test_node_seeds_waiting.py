@@ -34,7 +34,7 @@ def beside_another_half(door: Door, *others: str) -> Session:
     assert new.peer == OTHER
     door.give(Connected(new.session))
     door.receive(new.session, group(2, OTHER, *others, ME), state(entry(1, 902, send=True)))
-    assert door.node.keyring.is_apart
+    assert door.view.is_apart
     return new.session
 
 
@@ -47,12 +47,12 @@ def test_who_takes_over_with_its_own_halfs_key_waits_for_the_rest_of_its_half(la
     session = beside_another_half(door, *last_group)
     retry = one(Connect, door.give(Disconnected(session, "reset")))
     door.give(Disconnected(retry.session, "refused"))
-    assert door.node.election.role is Role.MASTER
+    assert door.view.role is Role.MASTER
     door.give(RekeyRequested(KeyNewReason.OPERATOR))
     door.wait(2.1)
-    assert sending(door.node.keyring) == 1, "HIGH was with us and may come"
+    assert sending(door.view) == 1, "HIGH was with us and may come"
     door.wait(0.3)
-    assert sending(door.node.keyring) != 1
+    assert sending(door.view) != 1
 
 
 def test_a_key_that_another_made_can_be_read_when_a_newer_one_takes_its_place_and_one_of_our_own_is_gone() -> None:
@@ -85,12 +85,12 @@ def test_who_fell_silent_may_have_noticed_later_than_we_and_is_waited_for_as_lon
     door.wait(1.2)
     door.give(RekeyRequested(KeyNewReason.OPERATOR))
     door.wait(0.4)
-    assert not door.node.members.ids
+    assert not door.members
     door.wait(2.0)
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     door.accept(2, join(LOW))
     acked(door, 2, 2)
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
 
 
 def test_who_comes_back_with_a_key_that_is_on_its_way_does_not_put_it_off() -> None:
@@ -98,12 +98,12 @@ def test_who_comes_back_with_a_key_that_is_on_its_way_does_not_put_it_off() -> N
     door.wait(1.2)
     stranger = HeldKey(1, key(801).fingerprint, send=True)
     door.accept(1, join(LOW, held=(stranger,)))
-    coming = door.node.keyring.next
+    coming = door.view.next
     assert coming is not None
     door.wait(1.2)
     door.accept(2, join(LOW, held=(stranger, HeldKey(coming.epoch, coming.key.fingerprint, send=False))))
     door.wait(0.2)
-    assert door.node.keyring.next == coming
+    assert door.view.next == coming
 
 
 # --- halves that come over one by one: seeds 2910, 4347, 4705 ---------------------------------------------------
@@ -113,11 +113,11 @@ def test_the_key_of_ones_own_half_is_sent_with_until_all_of_it_have_come_over() 
     door = Door().start()
     session = beside_another_half(door)
     door.receive(session, state(*LATER))
-    assert sending(door.node.keyring) == 1, "HIGH is not here yet and cannot read the new one"
+    assert sending(door.view) == 1, "HIGH is not here yet and cannot read the new one"
     door.receive(session, group(2, OTHER, ME, HIGH, without_keys=HIGH), state(*LATER))
-    assert sending(door.node.keyring) == 1, "nor does it have it yet"
+    assert sending(door.view) == 1, "nor does it have it yet"
     door.receive(session, group(2, OTHER, ME, HIGH), state(*LATER))
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
 
 
 def test_who_does_not_come_over_is_not_missed_for_ever() -> None:
@@ -127,10 +127,10 @@ def test_who_does_not_come_over_is_not_missed_for_ever() -> None:
     for _ in range(2):
         door.wait(1.0)
         door.receive(session, state(*LATER))
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     door.wait(0.2)
-    assert sending(door.node.keyring) == 2, "2.3 s after LOW was lost"
-    assert door.node.keyring.entries[0].key == key(901), "the others may still send with it"
+    assert sending(door.view) == 2, "2.3 s after LOW was lost"
+    assert door.view.keys[0].key == key(901), "the others may still send with it"
 
 
 def test_a_master_that_hands_over_comes_along() -> None:
@@ -139,9 +139,9 @@ def test_a_master_that_hands_over_comes_along() -> None:
     new = one(Connect, door.receive(session, Handover(member(OTHER), 1)))
     door.give(Connected(new.session))
     door.receive(new.session, group(2, OTHER, ME), state(entry(1, 902, send=True)), state(*LATER))
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     door.receive(new.session, group(2, OTHER, ME, LOW), state(*LATER))
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
 
 
 @pytest.mark.parametrize("broke", [False, True])
@@ -161,9 +161,9 @@ def test_a_master_that_goes_to_another_waits_for_its_own_members(broke: bool) ->
     new = of(Connect, door.log)[-1]
     door.give(Connected(new.session))
     door.receive(new.session, group(2, LOW, ME), state(entry(1, 902, send=True)), state(*LATER))
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     door.receive(new.session, group(2, LOW, ME, HIGH), state(*LATER))
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
 
 
 def test_also_a_key_that_the_next_master_can_read_is_sent_with_until_all_of_ones_half_have_the_one_after_it() -> None:
@@ -176,9 +176,9 @@ def test_also_a_key_that_the_next_master_can_read_is_sent_with_until_all_of_ones
     door.give(Connected(session))
     later = state(entry(1, 901), entry(2, 903, send=True))
     door.receive(session, group(2, OTHER, ME), later)
-    assert sending(door.node.keyring) == 1
+    assert sending(door.view) == 1
     door.receive(session, group(2, OTHER, ME, HIGH), later)
-    assert sending(door.node.keyring) == 2
+    assert sending(door.view) == 2
 
 
 def test_everybody_is_told_when_a_joiner_has_the_keys() -> None:

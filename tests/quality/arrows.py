@@ -7,6 +7,8 @@ from typing import Final
 
 FOUNDATION: Final = frozenset({"errors", "model", "secret"})
 CORE_VALUES: Final = frozenset({"core.events", "core.actions"})
+CORE_DOOR: Final = CORE_VALUES | {"core.node", "core.notices", "core.settings", "core.view"}
+"""All of the core that others know of: the parts behind it are the node's own."""
 
 # A part is a directory or a module directly in daemon/pskkey. "" is the package's own __init__.
 MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
@@ -31,17 +33,18 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "api": FOUNDATION | {"adapters", "log_budget", "psk", "wire"},
     "counters": frozenset(),
     "own_interfaces": frozenset(),
-    "status": FOUNDATION | {"core", "counters"},
-    "driver": FOUNDATION | {"core"},
+    "status": FOUNDATION | CORE_DOOR | {"counters"},
+    "driver": FOUNDATION | CORE_DOOR,
     "program": frozenset(),
     "socket_access": frozenset(),
     "__main__": frozenset({"app", "program"}),
-    "commands": FOUNDATION | {"adapters", "core"},
+    "commands": FOUNDATION | CORE_DOOR | {"adapters"},
     "event_table": frozenset({"core.notices", "log_budget"}),
     "journal": frozenset({"core.notices", "event_table", "model"}),
     "reload": FOUNDATION | {"adapters", "config", "event_table", "journal", "psk"},
     "daemon": FOUNDATION
-    | {"", "adapters", "commands", "config", "core", "counters", "driver", "event_table", "journal", "logs"}
+    | CORE_DOOR
+    | {"", "adapters", "commands", "config", "counters", "driver", "event_table", "journal", "logs"}
     | {"own_interfaces", "psk", "reload", "status"},
     "app": FOUNDATION | {"", "adapters", "config", "daemon", "event_table", "journal", "log_budget", "logs"} | {"psk"},
     "tools": FOUNDATION
@@ -69,7 +72,12 @@ THREADS: Final = frozenset({"threading", "concurrent", "multiprocessing", "_thre
 
 
 def arrow_faults(path: str, source: str) -> Iterator[str]:
-    """Yield a sentence for each import that `path` (daemon/pskkey/...) may not have."""
+    """Yield a sentence for each import of ours that `path` may not have."""
+    if path.startswith("tests/") and not path.startswith("tests/core/"):
+        for name, attribute in _imports("", is_package=False, tree=ast.parse(source)):
+            target = _target(name, attribute) if name.startswith("pskkey.core") else ""
+            if target and not _covers(CORE_DOOR, target):
+                yield f"{path}: imports pskkey.{target}, which only the core and its own tests know"
     if not path.startswith("daemon/pskkey/"):
         return
     module = _module(path)

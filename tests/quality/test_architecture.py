@@ -64,6 +64,9 @@ def test_every_file_holds_to(rule: Rule) -> None:
         ("tools/demo.py", "from pskkey.app import main"),
         ("tools/demo.py", "if True:\n    from pskkey import driver"),
         ("driver.py", "from pskkey.adapters.mdns import Discovery"),
+        ("driver.py", "from pskkey.core.keyring import Keyring"),
+        ("status.py", "from pskkey.core import election"),
+        ("daemon.py", "from pskkey.core.members import Members"),
         ("app.py", "from pskkey.tools.demo import main"),
         ("__init__.py", "from pskkey.core.node import Node"),
         ("newcomer.py", "import os"),
@@ -95,6 +98,12 @@ def test_arrows_that_should_be_are_left_alone(path: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "path", "bad", "good"),
     [
+        (
+            arrow_faults,
+            "tests/x.py",
+            "from pskkey.core.keyring import Keyring",
+            "from pskkey.core.view import NodeView",
+        ),
         (length_faults, "tests/x.py", "pass\n" * (MAX_LINES + 1), "pass\n" * MAX_LINES),
         (docstring_faults, "tests/x.py", "import os", '"""What it is for."""\nimport os'),
         (skip_faults, "tests/x.py", "pytest.skip('not now')", "fmt.skip('not now')"),

@@ -90,38 +90,38 @@ class Watch:
         node = host.node
         if node is None:
             return
-        election, keyring = node.election, node.keyring
+        view = node.view()
         life, before = self._terms.get(host, (0, 0))
-        if life == host.incarnation and election.term < before:
-            raise Broken(f"{host.name}: term went down from {before} to {election.term}")
-        self._terms[host] = (host.incarnation, election.term)
-        if host.due is None and election.role is not Role.CLIENT:
-            raise Broken(f"{host.name} is {election.role} and waits for nothing: it gave up")
-        if keyring.current is not None:
-            self._first_in.setdefault((host, host.memory, keyring.current.epoch), election.term)
-        version = (host.incarnation, election.term, keyring.version)
+        if life == host.incarnation and view.term < before:
+            raise Broken(f"{host.name}: term went down from {before} to {view.term}")
+        self._terms[host] = (host.incarnation, view.term)
+        if host.due is None and view.role is not Role.CLIENT:
+            raise Broken(f"{host.name} is {view.role} and waits for nothing: it gave up")
+        if view.current is not None:
+            self._first_in.setdefault((host, host.memory, view.current.epoch), view.term)
+        version = (host.incarnation, view.term, view.keys_version)
         if self._versions.get(host) == version:
             return
         self._versions[host] = version
-        entries = keyring.entries
+        entries = view.keys
         if len(entries) > MAX_KEY_ENTRIES:
             raise Broken(f"{host.name} holds {len(entries)} keys")
         if sum(e.send for e in node.key_state().entries) > 1:
             raise Broken(f"{host.name} would send with two keys")
         if len({e.epoch for e in entries}) != len(entries):
             raise Broken(f"{host.name} has two keys of one epoch")
-        if election.role is Role.MASTER:
+        if view.role is Role.MASTER:
             self._check_epochs(host)
 
     def _check_epochs(self, host: Host) -> None:
         node = host.node
         assert node is not None
-        term = node.election.term
-        for entry in node.keyring.entries:
+        view = node.view()
+        term, current = view.term, view.current
+        for entry in view.keys:
             key = self._keys.setdefault((host, host.memory, term, entry.epoch), entry.key.fingerprint)
             if key != entry.key.fingerprint:
                 raise Broken(f"{host.name}: two keys are epoch {entry.epoch} of its term {term}")
-        current = node.keyring.current
         if current is not None:
             about = (host, host.incarnation, host, term)
             before = self._epochs.get(about, 0)
@@ -151,7 +151,7 @@ class Quiet:
 
 def check_keys_settled(world: World) -> None:
     """Everybody who has joined holds the same keys in the same turns."""
-    held = {h.name: h.node.keyring.held() for h in world.hosts if h.node is not None and h.node.election.master}
+    held = {h.name: h.node.view().held() for h in world.hosts if h.node is not None and h.node.view().master}
     if len(set(held.values())) > 1:
         raise Broken(f"the keys differ: {held}")
 
@@ -163,21 +163,21 @@ def check_converged(world: World, *, senders: set[Host] | None = None, keys_sett
     none left for some: those of nodes that have gone are in use for as long as the keys that they were used under.
     """
     alive = [h for h in world.hosts if h.node is not None]
-    masters = [h for h in alive if h.node and h.node.election.role is Role.MASTER]
+    masters = [h for h in alive if h.node and h.node.view().role is Role.MASTER]
     if not masters and not any(h.member.eligible for h in alive):
         return
     if len(masters) != 1:
         raise Broken(f"{len(masters)} masters: {', '.join(h.name for h in masters)}")
     master = masters[0]
     assert master.node is not None
-    clients = [h for h in alive if h.node and h.node.election.role is Role.CLIENT]
+    clients = [h for h in alive if h.node and h.node.view().role is Role.CLIENT]
     if (wanted := min(len(alive), master.max_members) - 1) != len(clients):
-        roles = ", ".join(f"{h.name} is {h.node.election.role}" for h in alive if h.node and h not in clients)
+        roles = ", ".join(f"{h.name} is {h.node.view().role}" for h in alive if h.node and h not in clients)
         raise Broken(f"{len(clients)} clients, not {wanted}: {roles}")
     for host in clients:
         _check_client(world, host, master)
-    ids = {m.id for m in master.node.members.group().members}
-    if ids != {h.member.id for h in (*clients, master)}:
+    group = master.node.group()
+    if group is None or {m.id for m in group.members} != {h.member.id for h in (*clients, master)}:
         raise Broken(f"{master.name} does not know exactly the live members")
     must = [h for h in (*clients, master) if senders is None or h in senders]
     _check_sender_ids(master, {h.member.id for h in must}, keys_settled=keys_settled)
@@ -207,9 +207,9 @@ def _check_client(world: World, host: Host, master: Host) -> None:
     assert leader is not None
     if world.master_of(host) is not master:
         raise Broken(f"{host.name} follows another master than {master.name}")
-    if node.election.term != leader.election.term:
-        raise Broken(f"{host.name} is in term {node.election.term}, not {leader.election.term}")
-    current, masters_own = node.keyring.current, leader.keyring.current
+    if node.view().term != leader.view().term:
+        raise Broken(f"{host.name} is in term {node.view().term}, not {leader.view().term}")
+    current, masters_own = node.view().current, leader.view().current
     if current is None or masters_own is None or current.key != masters_own.key:
         raise Broken(f"{host.name} sends with {current}, the master with {masters_own}")
     group, masters_group = node.group(), leader.group()
@@ -221,7 +221,8 @@ def _check_client(world: World, host: Host, master: Host) -> None:
 
 def _check_sender_ids(master: Host, must: set[str], *, keys_settled: bool) -> None:
     assert master.node is not None
-    group = master.node.members.group()
+    group = master.node.group()
+    assert group is not None
     ids = [m.sender_id for m in group.members if m.sender_id is not None]
     if len(set(ids)) != len(ids):
         raise Broken(f"sender ids are not unique: {sorted(ids)}")

@@ -73,7 +73,7 @@ def recorder(world: World, _traffic: Traffic, end: float) -> Host:
 
 def _roll(world: World) -> None:
     for host in world.hosts:
-        if host.node is not None and host.node.election.role is Role.MASTER:
+        if host.node is not None and host.node.view().role is Role.MASTER:
             world.handle(host, RekeyRequested(KeyNewReason.OPERATOR))
 
 

@@ -1,8 +1,10 @@
 """Why a session manager that has sent does not send now."""
 
-from pskkey.core.consumers import NOBODY
 from tests.sim.host import Host
 from tests.sim.managers import Managers, SessionManager
+
+NOBODY = 0
+"""Stands in the saved state for a memory that nobody will come back with."""
 
 UNEXPLAINED = "unexplained"
 """Of a sender that fell mute though its daemon lets it send."""
@@ -26,11 +28,11 @@ def _why_not_granted(host: Host) -> str:
     """Return why the present key is not to be sent with by a node that has a sender and remembers everything."""
     if (node := host.node) is None or (group := node.group()) is None:
         return "while its node has no group"
-    current = node.keyring.current
+    current = node.view().current
     if node.key_state().sender_id is None:
         leased = next((m.sender_id for m in group.members if m.id == host.member.id), None)
         return "while all sender ids are in use" if leased is None else "under a key that its lease is blocked in"
-    if current is None or not node.consumers.is_blocked(current.key):
+    if current is None or not node.view().sender_is_blocked:
         return UNEXPLAINED
-    dropped = (current.key.fingerprint, NOBODY) in node.consumers.sent_with()
+    dropped = (current.key.fingerprint, NOBODY) in node.saved_state().sent_with
     return "under a key that it has dropped" if dropped else "under a key that a process before it has sent with"

@@ -7,12 +7,12 @@ from functools import partial
 import pytest
 
 from pskkey.core.actions import Action, Advertise, Send, Stopped
-from pskkey.core.events import Disconnected, Event, RekeyRequested, StopRequested
-from pskkey.core.keyring import Keyring
+from pskkey.core.events import AdvertReceived, Disconnected, Event, RekeyRequested, StopRequested
 from pskkey.core.node import Node
-from pskkey.core.settings import Timing
+from pskkey.core.settings import Settings, Timing
+from pskkey.core.view import KeyView, NodeView
 from pskkey.mcast.session import GroupSession, Message
-from pskkey.model import Advert, Heartbeat, KeyEntry, KeyNewReason, KeyState, Role
+from pskkey.model import Advert, Heartbeat, KeyNewReason, KeyState, Role, SavedState, Turn
 from tests.sim.chaos import Outcome, run
 from tests.sim.host import Broken, Host
 from tests.sim.invariants import Quiet, Watch, check_converged, check_keys_settled, check_rest_is_whole
@@ -22,6 +22,17 @@ from tests.sim.traffic import Traffic
 from tests.sim.world import World
 
 
+class Liar(Node):
+    """Shows something else than it is."""
+
+    def __init__(self, settings: Settings, saved: SavedState | None = None) -> None:
+        super().__init__(settings, saved)
+        self.lie: Callable[[NodeView], NodeView] = lambda view: view
+
+    def view(self) -> NodeView:
+        return self.lie(super().view())
+
+
 class Stage:
     """A group of three, watched."""
 
@@ -29,7 +40,7 @@ class Stage:
         self,
         *,
         timing: Timing | None = None,
-        make_node: type[Node] = Node,
+        make_node: type[Liar] = Liar,
         make_session: Callable[[], GroupSession] | None = None,
         size: int = 3,
     ) -> None:
@@ -47,11 +58,15 @@ class Stage:
     def wait(self, seconds: float) -> None:
         self.world.run_until(self.world.now + seconds)
 
-    def master(self) -> tuple[Host, Node]:
-        return next((h, h.node) for h in self.world.hosts if h.node and h.node.election.role is Role.MASTER)
+    def master(self) -> tuple[Host, Liar]:
+        return self._first(Role.MASTER)
 
-    def client(self) -> tuple[Host, Node]:
-        return next((h, h.node) for h in self.world.hosts if h.node and h.node.election.role is Role.CLIENT)
+    def client(self) -> tuple[Host, Liar]:
+        return self._first(Role.CLIENT)
+
+    def _first(self, role: Role) -> tuple[Host, Liar]:
+        nodes = ((host, host.node) for host in self.world.hosts if isinstance(host.node, Liar))
+        return next((host, node) for host, node in nodes if node.view().role is role)
 
     def roll(self) -> None:
         self.world.handle(self.master()[0], RekeyRequested(KeyNewReason.OPERATOR))
@@ -60,18 +75,15 @@ class Stage:
 
 def test_a_term_that_falls() -> None:
     stage = Stage()
-    stage.client()[1].election.term -= 1
+    stage.client()[1].lie = lambda view: replace(view, term=view.term - 1)
     with pytest.raises(Broken, match="term went down"):
         stage.wait(1.0)
 
 
 def test_two_keys_of_one_term_and_epoch() -> None:
     stage = Stage()
-    node = stage.master()[1]
-    node.keyring = Keyring(Timing())
-    node.keyring.lead(0.0)
-    node.keyring.install_fresh(stage.world.fresh_key(), 0.0)
-    node.keyring.version = 99
+    another = KeyView(1, stage.world.fresh_key(), Turn.CURRENT, 0.0)
+    stage.master()[1].lie = lambda view: replace(view, keys=(another,), keys_version=99)
     with pytest.raises(Broken, match="two keys are epoch 1"):
         stage.wait(1.0)
 
@@ -80,11 +92,8 @@ def test_an_epoch_that_falls() -> None:
     stage = Stage()
     stage.roll()
     node = stage.master()[1]
-    first = next(e for e in node.keyring.entries if e.epoch == 1)
-    node.keyring = Keyring(Timing())
-    node.keyring.lead(0.0)
-    node.keyring.install_fresh(first.key, 0.0)
-    node.keyring.version = 99
+    first = next(replace(key, turn=Turn.CURRENT) for key in node.view().keys if key.epoch == 1)
+    node.lie = lambda view: replace(view, keys=(first,), keys_version=99)
     with pytest.raises(Broken, match="epoch went down from 2 to 1"):
         stage.wait(1.0)
 
@@ -175,9 +184,8 @@ def test_a_group_that_is_not_quiet() -> None:
 def test_keys_that_do_not_settle() -> None:
     stage = Stage()
     check_keys_settled(stage.world)
-    ring = stage.client()[1].keyring
-    entries = (*ring.wire_entries(), KeyEntry(2, stage.world.fresh_key(), send=False))
-    ring.adopt(KeyState(None, frozenset(), entries), 0.0)
+    another = KeyView(2, stage.world.fresh_key(), Turn.NEXT, 0.0)
+    stage.client()[1].lie = lambda view: replace(view, keys=(*view.keys, another))
     with pytest.raises(Broken, match="the keys differ"):
         check_keys_settled(stage.world)
 
@@ -206,14 +214,13 @@ def test_tables_that_grow() -> None:
     _, node = stage.master()
     check_tables(stage.world, 3)
     for number in range(400):
-        node.peers.learn(
-            Advert("sim", f"{number:032x}", "n", 1, True, Role.CLIENT, 1, 1, ("10.1.1.1",), 1), 0.0, is_proof=False
-        )
+        advert = Advert("sim", f"{number:032x}", "n", 1, True, Role.CLIENT, 1, 1, ("10.1.1.1",), 1)
+        node.handle(AdvertReceived(advert), stage.world.now)
     with pytest.raises(Broken, match="objects"):
         check_tables(stage.world, 3)
 
 
-class Leaky(Node):
+class Leaky(Liar):
     """Sends on sessions that are over."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
@@ -228,7 +235,7 @@ def test_what_is_sent_on_a_closed_session() -> None:
         stage.wait(1.0)
 
 
-class Restless(Node):
+class Restless(Liar):
     """Does not know when to stop."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
@@ -246,7 +253,7 @@ def test_what_is_done_after_the_end() -> None:
         stage.world.handle(stage.master()[0], StopRequested())
 
 
-class Spinning(Node):
+class Spinning(Liar):
     """Wants to be called again at once, for ever."""
 
     def next_deadline(self) -> float | None:

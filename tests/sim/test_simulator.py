@@ -27,7 +27,7 @@ def group(size: int, seed: int = 1, *, timing: Timing | None = None) -> World:
 
 
 def masters(world: World) -> list[Host]:
-    return [h for h in world.hosts if h.node and h.node.election.role is Role.MASTER]
+    return [h for h in world.hosts if h.node and h.node.view().role is Role.MASTER]
 
 
 def test_the_same_seed_gives_the_same_run_and_another_gives_another() -> None:
@@ -58,28 +58,28 @@ def test_a_dead_master_is_replaced_within_half_a_second_and_the_key_stays() -> N
     world = group(5)
     before = masters(world)[0]
     assert before.node is not None
-    held = before.node.keyring.held()
+    held = before.node.view().held()
     world.crash(before)
     world.run_until(world.now + 0.5)
     check_converged(world)
     after = masters(world)[0]
     assert after is not before
     assert after.node is not None
-    assert after.node.keyring.held() == held
+    assert after.node.view().held() == held
 
 
 def test_a_switchover_is_over_within_a_fifth_of_a_second_and_the_key_stays() -> None:
     world = group(5)
     before = masters(world)[0]
     assert before.node is not None
-    held = before.node.keyring.held()
+    held = before.node.view().held()
     world.handle(before, SwitchoverRequested())
     world.run_until(world.now + 0.2)
     check_converged(world)
     after = masters(world)[0]
     assert after is not before
     assert after.node is not None
-    assert after.node.keyring.held() == held
+    assert after.node.view().held() == held
 
 
 def test_a_cut_cable_of_the_master_is_noticed_within_two_and_a_half_seconds() -> None:
@@ -88,8 +88,8 @@ def test_a_cut_cable_of_the_master_is_noticed_within_two_and_a_half_seconds() ->
     world.reach.split([lost])
     world.run_until(world.now + 2.5)
     others = [h for h in world.hosts if h is not lost]
-    assert sum(h.node is not None and h.node.election.role is Role.MASTER for h in others) == 1
-    assert sum(h.node is not None and h.node.election.role is Role.CLIENT for h in others) == 3
+    assert sum(h.node is not None and h.node.view().role is Role.MASTER for h in others) == 1
+    assert sum(h.node is not None and h.node.view().role is Role.CLIENT for h in others) == 3
 
 
 def test_a_split_heals_to_one_master_and_one_fresh_key_within_five_seconds() -> None:
@@ -131,7 +131,7 @@ def test_a_paused_master_wakes_as_a_client_of_the_new_one() -> None:
     world.wake(sleeper)
     world.run_until(world.now + 2.0)
     assert sleeper.node is not None
-    assert sleeper.node.election.role is Role.CLIENT
+    assert sleeper.node.view().role is Role.CLIENT
     check_converged(world)
 
 
@@ -143,7 +143,7 @@ def test_a_new_key_is_active_everywhere_within_half_a_second_also_after_a_takeov
         check_converged(world)
         master = masters(world)[0].node
         assert master is not None
-        assert master.keyring.next is None, "somebody's acknowledgement is missing"
+        assert master.view().next is None, "somebody's acknowledgement is missing"
         world.crash(masters(world)[0])
         world.run_until(world.now + 1.5)
 

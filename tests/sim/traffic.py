@@ -168,14 +168,14 @@ class Traffic:
         """
         node, sends = receiver.host.node, sender.host.node
         masters = [self._world.master_of(host) for host in (sender.host, receiver.host)]
-        if sends is not None and sends.keyring.is_apart and masters[0] is not masters[1]:
+        if sends is not None and sends.view().is_apart and masters[0] is not masters[1]:
             return True
-        if node is not None and node.keyring.is_apart:
+        if node is not None and node.view().is_apart:
             return True  # it has come over more than once within seconds, and keeps one key of what it came from
         if node is None or len(receiver.knows) < MAX_KEY_ENTRIES:
             return False
         master = self._world.master_of(receiver.host)
-        current = None if master is None or master.node is None else master.node.keyring.current
+        current = None if master is None or master.node is None else master.node.view().current
         return current is None or current.key.fingerprint != key
 
     def _told(self, host: Host, action: Action) -> None:
@@ -204,7 +204,7 @@ class Traffic:
             self._look_whether_alone(host)
             if master is None or host.node is None:
                 continue
-            about: tuple[object, ...] = (master, master.incarnation, host.node.election.term, world.reach.side(host))
+            about: tuple[object, ...] = (master, master.incarnation, host.node.view().term, world.reach.side(host))
             groups.setdefault(about, []).extend(
                 m for m in managers if m.told_by == host.incarnation or self._is_back_soon(m)
             )
@@ -247,7 +247,7 @@ class Traffic:
         pair = (one, one.host.incarnation, other, other.host.incarnation, *about)
         if one.lag or other.lag:
             # Keys that roll faster than one installs them leave it behind; three are the most that the others hold.
-            newest = one.host.node.keyring.newest if one.host.node else None
+            newest = one.host.node.view().newest if one.host.node else None
             pair += (newest and newest.key.fingerprint,)
         since = fellows[pair] = self._fellows.get(pair, self._world.now)
         if self._world.now - since >= self._settled_after(one, other) and self.strict:
@@ -276,8 +276,8 @@ class Traffic:
         """Tell whether a master has what they send with: what is only left over may be dropped at any time."""
         if not isinstance(master, Host) or master.node is None:
             return False
-        has = {e.key.fingerprint for e in master.node.keyring.entries}
-        current = master.node.keyring.current
+        has = {e.key.fingerprint for e in master.node.view().keys}
+        current = master.node.view().current
         if current is None or any(current.key.fingerprint not in m.knows for m in managers):
             return False
         return all(m.sends is None or m.sends[0] in has for m in managers)
@@ -298,7 +298,7 @@ class Traffic:
         master = self._world.master_of(host)
         if host.node is None or host.paused or master is None or master.node is None or master.paused:
             return None
-        is_one = master.node.election.role is Role.MASTER and master.node.election.term == host.node.election.term
+        is_one = master.node.view().role is Role.MASTER and master.node.view().term == host.node.view().term
         return master if is_one and self._world.reach.side(master) == self._world.reach.side(host) else None
 
     def _forget(self, manager: SessionManager) -> None:
@@ -335,7 +335,7 @@ class Traffic:
             if sum(m.sends is not None for m in senders) != 1 and host.node.key_state().sender_id is not None:
                 raise Broken(f"{host.name}: {sum(m.sends is not None for m in senders)} of its processes send")
             sending = next((m for m in senders if m.sends is not None), None)
-            current = host.node.keyring.current
+            current = host.node.view().current
             if sending is None or sending.sends is None or current is None:
                 raise Broken(f"{host.name} is mute")
             if sending.sends[0] != current.key.fingerprint:

@@ -176,9 +176,9 @@ class World:
         """Return the host that a node's session with its master leads to, itself if it is master."""
         if host.node is None:
             return None
-        if host.node.election.role is Role.MASTER:
+        if host.node.view().role is Role.MASTER:
             return host
-        session = host.node.election.master_session
+        session = host.node.view().master_session
         stream = None if session is None else host.streams.get(session)
         return None if stream is None else stream.other(host)
 

@@ -73,7 +73,7 @@ async def test_time_of_the_group_goes_on_before_the_queue_is_empty() -> None:
     driver, node = started(door)
     for _ in range(FLOOD):
         driver.emit(Received(LOCAL, Heartbeat()))
-    await each_turn_until(lambda: node.election.role is Role.MASTER)
+    await each_turn_until(lambda: node.view().role is Role.MASTER)
     assert 0 < door.sent < FLOOD
     driver.close()
 

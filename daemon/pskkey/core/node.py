@@ -40,6 +40,7 @@ from pskkey.core.events import (
     Timeout,
 )
 from pskkey.core.freshness import Freshness
+from pskkey.core.held import HeldEntry
 from pskkey.core.key_notices import KeyNotices
 from pskkey.core.keyring import Keyring
 from pskkey.core.leases import leases_of
@@ -50,6 +51,7 @@ from pskkey.core.peers import Peers
 from pskkey.core.rekey_requests import OPERATOR
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
+from pskkey.core.view import ConsumerView, KeyView, NodeView
 from pskkey.model import (
     Advert,
     Group,
@@ -65,6 +67,7 @@ from pskkey.model import (
     Role,
     SavedState,
     Suite,
+    Turn,
 )
 
 
@@ -76,14 +79,14 @@ class Node:
         saved = begin_with(saved, settings)
         self._settings = settings
         self._out: list[Action] = []
-        self.peers = Peers(settings.timing)
-        self.keyring = Keyring(settings.timing, saved.ring)
-        self.members = Members(settings, self.keyring, self._out)
-        self.consumers = Consumers(settings.timing, self._out, saved.sent_with, saved.consumers)
-        self.election = Election(settings, self.peers, self._out, self._join_message, self._merge_message)
-        self._memory = Memory(saved, settings, self.election, self.keyring, self.members, self.consumers)
+        self._peers = Peers(settings.timing)
+        self._keyring = Keyring(settings.timing, saved.ring)
+        self._members = Members(settings, self._keyring, self._out)
+        self._consumers = Consumers(settings.timing, self._out, saved.sent_with, saved.consumers)
+        self._election = Election(settings, self._peers, self._out, self._join_message, self._merge_message)
+        self._memory = Memory(saved, settings, self._election, self._keyring, self._members, self._consumers)
         self._conversation = Conversation(
-            settings, self.election, self.members, self.keyring, self.consumers, self._out
+            settings, self._election, self._members, self._keyring, self._consumers, self._out
         )
         self._acked = ""
         self._joined_as: Join | None = None
@@ -95,6 +98,7 @@ class Node:
         self._last_now = float("-inf")
         self._due: float | None = None
         self._stopping = False
+        self._view: NodeView | None = None
 
     # --- the door -----------------------------------------------------------------------------------------------
 
@@ -103,9 +107,10 @@ class Node:
         late = 0.0 if self._due is None else now - self._due
         self._last_now = now
         if late > self._settings.timing.dead_after:
-            self._apply(self.election.slept(late, now), now)
+            self._apply(self._election.slept(late, now), now)
         if self._conversation.takes_heartbeat(event, now):
-            return []  # nothing follows from it before the next deadline
+            return []  # nothing follows from it before the next deadline, and nothing of it can be seen
+        self._view = None
         if not self._stopping:
             self._dispatch(event, now)
         if not self._stopping:
@@ -124,15 +129,21 @@ class Node:
         return self._due
 
     def _next_deadline(self) -> float | None:
-        times = [self.election.next_deadline(self._last_now), self.consumers.next_deadline()]
+        times = [self._election.next_deadline(self._last_now), self._consumers.next_deadline()]
         times.append(self._conversation.requests.next_deadline(self._last_now))
-        if self.election.role is Role.MASTER:
-            times += [self.members.next_deadline(), self.keyring.lead_deadline(), self._next_announcement()]
+        if self._election.role is Role.MASTER:
+            times += [self._members.next_deadline(), self._keyring.lead_deadline(), self._next_announcement()]
         else:
-            times.append(self.keyring.follow_deadline())
-        if self.election.role is Role.LISTENING:
+            times.append(self._keyring.follow_deadline())
+        if self._election.role is Role.LISTENING:
             times.append(self._freshness.renews_at)
         return min((t for t in times if t is not None), default=None)
+
+    def view(self) -> NodeView:
+        """Return what can be seen of the node."""
+        if self._view is None:
+            self._view = self._look()
+        return self._view
 
     def saved_state(self) -> SavedState:
         """Return what the next process of this node must know."""
@@ -140,7 +151,7 @@ class Node:
 
     def key_state(self) -> KeyState:
         """Return the key state as session managers of this node may have it."""
-        return self.members.my_key_state() if self.election.role is Role.MASTER else self.keyring.state()
+        return self._members.my_key_state() if self._election.role is Role.MASTER else self._keyring.state()
 
     def pending_requests(self) -> list[tuple[KeyNewReason, float]]:
         """Return why a new key was asked for, and when that is due, for each request that no key has served."""
@@ -148,27 +159,44 @@ class Node:
 
     def group(self) -> Group | None:
         """Return the group as it is, as master, or as the master last told it."""
-        return self.members.group() if self.election.role is Role.MASTER else self.election.group
+        return self._members.group() if self._election.role is Role.MASTER else self._election.group
+
+    def _look(self) -> NodeView:
+        election, current, sender = self._election, self._keyring.current, self._consumers.sender
+        return NodeView(
+            role=election.role,
+            term=election.term,
+            master=election.master,
+            master_session=election.master_session,
+            member_count=self._members.count if election.role is Role.MASTER else 1,
+            keys=tuple(KeyView(e.epoch, e.key, _turn(e, current), e.since) for e in self._keyring.entries),
+            keys_version=self._keyring.version,
+            is_apart=self._keyring.is_apart,
+            consumers=tuple(
+                ConsumerView(c.process, c.watches, c is sender, c.acked_epoch) for c in self._consumers.all
+            ),
+            sender_is_blocked=current is not None and self._consumers.is_blocked(current.key),
+        )
 
     # --- what happened ------------------------------------------------------------------------------------------
 
     def _dispatch(self, event: Event, now: float) -> None:
         match event:
             case Started():
-                self.keyring.restarted(now)
-                self.consumers.begin(now)
-                if self.election.role is Role.LISTENING:  # else a master was heard of before, and is being joined
-                    self._apply(self.election.listen(now), now)
+                self._keyring.restarted(now)
+                self._consumers.begin(now)
+                if self._election.role is Role.LISTENING:  # else a master was heard of before, and is being joined
+                    self._apply(self._election.listen(now), now)
             case Timeout():
                 self._tick(now)
             case AdvertReceived(advert):
                 self._hear(advert, now)
             case PskChanged():
-                self.peers.forget_adverts()
+                self._peers.forget_adverts()
                 self._advertised = None
             case Connected(session):
                 self._acked = ""  # whoever is at its other end was not told yet
-                self.election.connected(session, now)
+                self._election.connected(session, now)
             case Accepted(session, address):
                 self._conversation.accepted(session, address)
             case Attached(session, process):
@@ -178,7 +206,7 @@ class Node:
             case Received(session, message):
                 self._apply(self._conversation.received(session, message, now), now)
             case KeyGenerated(key):
-                if self.election.role is Role.MASTER:
+                if self._election.role is Role.MASTER:
                     self._install_fresh(key, now)
             case AddressesChanged(addresses):
                 if addresses != self._settings.me.addresses:
@@ -199,18 +227,18 @@ class Node:
         if advert.challenge:
             self._freshness.note(advert.challenge, now)
         if advert.id != self._settings.me.id:
-            self.peers.learn(advert, now, is_proof=is_proof)
-            self._apply(self.election.advert(advert, now), now)
+            self._peers.learn(advert, now, is_proof=is_proof)
+            self._apply(self._election.advert(advert, now), now)
         elif is_proof:  # else it may be an old one of our own
             self._conversation.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
 
     def _tick(self, now: float) -> None:
-        self.consumers.tick(now)
-        self._apply(self.election.tick(now), now)
-        if self.election.role is Role.MASTER:
-            self.keyring.lead_tick(now)
+        self._consumers.tick(now)
+        self._apply(self._election.tick(now), now)
+        if self._election.role is Role.MASTER:
+            self._keyring.lead_tick(now)
         else:
-            self.keyring.follow_tick(now)
+            self._keyring.follow_tick(now)
 
     def _change_settings(self, changed: SettingsChanged, now: float) -> None:
         self._settings.change(
@@ -223,8 +251,8 @@ class Node:
 
     def _change_me(self, me: Member, now: float) -> None:
         self._settings.me = me
-        self.members.me_changed(now)
-        self.election.outbound.beat(now)
+        self._members.me_changed(now)
+        self._election.outbound.beat(now)
 
     # --- what the election has decided --------------------------------------------------------------------------
 
@@ -238,53 +266,53 @@ class Node:
                 case WithoutMaster():
                     self._conversation.fellows.left(now)
                 case MergeWon(merge):
-                    self.members.expect(merge, now)
-                    self.keyring.roll(merge.epoch)
+                    self._members.expect(merge, now)
+                    self._keyring.roll(merge.epoch)
                 case _:
                     assert_never(transition)
 
     def _become_master(self, inherited: tuple[Member, ...], now: float) -> None:
         """Do all that changes by it. `inherited` is the member map of the master that handed over to us, if one did."""
-        group, settled = self.election.group, self._conversation.settled
+        group, settled = self._election.group, self._conversation.settled
         last = leases_of(inherited or (settled.members if settled else ())) or self._memory.members
-        if self.keyring.is_apart:
+        if self._keyring.is_apart:
             last = ()  # those are the leases of the other half, for another key
-        state = self.keyring.state()
-        self.keyring.lead(now)
+        state = self._keyring.state()
+        self._keyring.lead(now)
         told = inherited or (group.members if group else ())
         awaited = {m.id for m in told} or {node for node, _ in self._memory.members}
         if group is not None and not inherited:
             awaited.discard(group.master)
         awaited |= self._conversation.fellows.missing(now)  # the last master's group was not whole yet either
-        self.members.found(self.election.term, last, awaited, state, now)
+        self._members.found(self._election.term, last, awaited, state, now)
 
     def _step_down(self, handover: Handover | None, now: float) -> None:
         """Do all that changes when we are the master no more; `handover` is what the members are told."""
-        self.keyring.follow(self.members.my_key_state(), now)
-        fellows = self.members.fellows
+        self._keyring.follow(self._members.my_key_state(), now)
+        fellows = self._members.fellows
         self._conversation.fellows.are(fellows, fellows, None, now)
-        self.election.group = self._conversation.settled = self.members.group()
-        self.members.dissolve(handover)
+        self._election.group = self._conversation.settled = self._members.group()
+        self._members.dissolve(handover)
 
     # --- bringing the parts into line ---------------------------------------------------------------------------
 
     def _reconcile(self, now: float) -> None:
-        if self.election.role is Role.MASTER:
+        if self._election.role is Role.MASTER:
             self._lead(now)
         else:
             self._follow(now)
-        self._notices.sending_with(self.keyring.current)
-        self.consumers.deliver(self.key_state(), now)
+        self._notices.sending_with(self._keyring.current)
+        self._consumers.deliver(self.key_state(), now)
         self._advertise(now)
 
     def _install_fresh(self, key: Key, now: float) -> None:
-        if self.keyring.install_fresh(key, now):
-            self.election.term += 1  # epochs start over, so the term must rise
-        if (coming := self.keyring.next) is not None:
+        if self._keyring.install_fresh(key, now):
+            self._election.term += 1  # epochs start over, so the term must rise
+        if (coming := self._keyring.next) is not None:
             self._out.append(KeyRolled(coming.epoch, coming.key.fingerprint))
 
     def _advertise(self, now: float) -> None:
-        role, me = self.election.role, self._settings.me
+        role, me = self._election.role, self._settings.me
         advert = Advert(
             group=self._settings.group,
             id=me.id,
@@ -292,8 +320,8 @@ class Node:
             priority=me.priority,
             eligible=me.eligible,
             role=role,
-            term=self.election.term,
-            members=self.members.published,
+            term=self._election.term,
+            members=self._members.published,
             addresses=me.addresses,
             port=me.port,
             challenge=self._freshness.challenge(now) if role in (Role.LISTENING, Role.MASTER) else "",
@@ -312,8 +340,8 @@ class Node:
         return self._next_beacon if answer_due is None else min(self._next_beacon, answer_due)
 
     def _lead(self, now: float) -> None:
-        election, keyring, members = self.election, self.keyring, self.members
-        if self.consumers.sends:
+        election, keyring, members = self._election, self._keyring, self._members
+        if self._consumers.sends:
             members.lease_to_me()
         self._conversation.request_for_senders(now)
         requests = self._conversation.requests
@@ -322,19 +350,19 @@ class Node:
             keyring.roll()
         election.meet_rivals(members.ids, now)
         coming = keyring.next
-        if coming and members.all_acknowledged(coming.epoch, now) and self.consumers.all_acknowledged(coming, now):
+        if coming and members.all_acknowledged(coming.epoch, now) and self._consumers.all_acknowledged(coming, now):
             keyring.activate(now)
         if keyring.wants_key(now):
             self._out.append(GenerateKey())
         members.set_term(election.term)
         members.tick(now)
-        better = members.better_than_me(now, self.peers.is_out_of_reach) if keyring.next is None else None
+        better = members.better_than_me(now, self._peers.is_out_of_reach) if keyring.next is None else None
         if better is not None:
             self._switch_over(better.id, now)
 
     def _suite_changed(self) -> bool:
         """Whether the key in use is of another suite than is configured; once for each suite that is configured."""
-        current, configured = self.keyring.current, self._settings.suite
+        current, configured = self._keyring.current, self._settings.suite
         if current is None or configured in (None, current.key.suite, self._rolled_for_suite):
             return False
         self._rolled_for_suite = configured
@@ -343,18 +371,18 @@ class Node:
 
     def _follow(self, now: float) -> None:
         self._rolled_for_suite = None
-        session = self.election.master_session
+        session = self._election.master_session
         if session is None:
             self._acked = ""
             self._conversation.requests.master_lost()
             return
-        self._notices.leased(self._settings.me.sender_id, self.keyring.state().sender_id)
-        newest = self.keyring.newest
-        if newest and newest.key.fingerprint != self._acked and self.consumers.all_acknowledged(newest, now):
+        self._notices.leased(self._settings.me.sender_id, self._keyring.state().sender_id)
+        newest = self._keyring.newest
+        if newest and newest.key.fingerprint != self._acked and self._consumers.all_acknowledged(newest, now):
             self._acked = newest.key.fingerprint
             self._out.append(Send(session, KeyAck(newest.epoch)))
         said = self._joined_as
-        if said is not None and (said.sender, said.member) != (self.consumers.sends, self._settings.me):
+        if said is not None and (said.sender, said.member) != (self._consumers.sends, self._settings.me):
             self._out.append(Send(session, self._join_message()))
         self._conversation.request_for_senders(now)
         self._out.extend(Send(session, KeyNew(reason)) for reason in self._conversation.requests.to_send(now))
@@ -367,32 +395,39 @@ class Node:
             group=settings.group,
             member=settings.me,
             instance=settings.instance,
-            term=self.election.term,
-            held=self.keyring.held(),
-            sender=self.consumers.sends,
+            term=self._election.term,
+            held=self._keyring.held(),
+            sender=self._consumers.sends,
             lease=self.key_state().sender_id,
             version=settings.version,
         )
         return self._joined_as
 
     def _merge_message(self) -> Merge:
-        newest = self.keyring.newest
+        newest = self._keyring.newest
         epoch = newest.epoch if newest else 0
-        members = self.members
-        return Merge(self._settings.me, self.election.term, members.count, epoch, awaited=members.awaited)
+        members = self._members
+        return Merge(self._settings.me, self._election.term, members.count, epoch, awaited=members.awaited)
 
     def _switch_over(self, heir: str | None, now: float) -> None:
         """As master, hand over to a member; whoever is not master, or has no such member, lets it be."""
-        member = self.members.heir(heir) if self.election.role is Role.MASTER else None
+        member = self._members.heir(heir) if self._election.role is Role.MASTER else None
         if member is not None:
-            self._apply(self.election.step_down(member, now), now)
+            self._apply(self._election.step_down(member, now), now)
 
     def _stop(self) -> None:
         self._stopping = True
-        if self.election.role is Role.MASTER:
-            group = self.members.group()
+        if self._election.role is Role.MASTER:
+            group = self._members.group()
             heirs = [m for m in group.members if m.id in group.succession[:1]]
-            self.members.dissolve(Handover(heirs[0], self.election.term + 1) if heirs else None)
-        elif (session := self.election.master_session) is not None:
+            self._members.dissolve(Handover(heirs[0], self._election.term + 1) if heirs else None)
+        elif (session := self._election.master_session) is not None:
             self._out.append(Disconnect(session))
         self._out.append(Stopped())
+
+
+def _turn(entry: HeldEntry, current: HeldEntry | None) -> Turn:
+    """In the loser's half of a merge the master's current key is not ours yet: only one is sent with."""
+    if entry is current:
+        return Turn.CURRENT
+    return Turn.PREVIOUS if entry.turn is Turn.CURRENT else entry.turn

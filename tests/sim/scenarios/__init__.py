@@ -33,7 +33,7 @@ class Stage:
 
     def master(self) -> Host:
         """Return the master."""
-        return next(h for h in self.world.hosts if h.node and h.node.election.role is Role.MASTER)
+        return next(h for h in self.world.hosts if h.node and h.node.view().role is Role.MASTER)
 
     def wait(self, seconds: float) -> None:
         """Let the time pass."""

@@ -29,7 +29,7 @@ class Storyteller:
         self._listens = True
         for host in self._world.hosts:
             if host.node is not None:
-                self.tell(host, f"{host.node.election.role}, term {host.node.election.term}, {self._ring(host)}")
+                self.tell(host, f"{host.node.view().role}, term {host.node.view().term}, {self._ring(host)}")
                 self._keys[host] = self._ring(host)
 
     def tell(self, host: Host, text: str) -> None:

@@ -1,0 +1,68 @@
+"""What can be seen of a node from outside: frozen, so that nobody changes the node by it."""
+
+from dataclasses import dataclass
+
+from pskkey.core.events import Session
+from pskkey.model import HeldKey, Key, Member, Process, Role, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """A key that the node holds, `since` when in its turn (seconds, the node's clock). One at most is sent with."""
+
+    epoch: int
+    key: Key
+    turn: Turn
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerView:
+    """A local session. `sends`: its process is the one that may send."""
+
+    process: Process
+    watches: bool
+    sends: bool
+    acked_epoch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node at one moment."""
+
+    role: Role
+    term: int
+    master: Member | None
+    """The master that it is a member of, or is."""
+    master_session: Session | None
+    """The session with the master, once that has welcomed it."""
+    member_count: int
+    """As master: the nodes that it serves, itself included. Else 1."""
+    keys: tuple[KeyView, ...]
+    """The oldest first."""
+    keys_version: int
+    """Rises with every change of the keys, their turns, or the sender ids."""
+    is_apart: bool
+    """Whether it still sends with a key that its master did not give it."""
+    consumers: tuple[ConsumerView, ...]
+    sender_is_blocked: bool
+    """Whether the local session manager that sends must wait for another key than the current one."""
+
+    @property
+    def current(self) -> KeyView | None:
+        """The key to send with."""
+        return next((key for key in self.keys if key.turn is Turn.CURRENT), None)
+
+    @property
+    def next(self) -> KeyView | None:
+        """The key that is being distributed."""
+        return next((key for key in self.keys if key.turn is Turn.NEXT), None)
+
+    @property
+    def newest(self) -> KeyView | None:
+        """The key whose turn comes last."""
+        return self.keys[-1] if self.keys else None
+
+    def held(self) -> tuple[HeldKey, ...]:
+        """Return what JOIN says of the keys."""
+        return tuple(HeldKey(key.epoch, key.key.fingerprint, send=key.turn is Turn.CURRENT) for key in self.keys)
