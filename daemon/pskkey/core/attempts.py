@@ -1,6 +1,6 @@
-"""What a node is in the middle of, and until when: listening, an outbound session, a walk along the succession."""
+"""What a node is in the middle of, and until when: listening, or an outbound session."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 from pskkey.core.actions import Action, Connect, Disconnect, Send
 from pskkey.core.events import Direction, Session
 from pskkey.core.settings import Timing
-from pskkey.model import Advert, Group, Heartbeat, Member
+from pskkey.model import Advert, Heartbeat, Member
 
 UNANSWERED_AFTER: Final = 1.5
 """Heartbeat intervals after which ours goes out though the peer's, which it would have answered, has not come."""
@@ -124,9 +124,6 @@ class Outbound:
 HINTS_FOR: Final = 0.3
 """Seconds for which a candidate tries to join those that only hints call master, before it claims."""
 
-MAX_DETOURS: Final = 2
-"""Members that are asked out of turn in one takeover, because an advert calls them master of a newer term."""
-
 
 @dataclass(slots=True)
 class Listening:
@@ -140,31 +137,6 @@ class Listening:
     until: float
     latest: float
     claim_at: float | None = None
-
-
-@dataclass(slots=True)
-class Takeover:
-    """The walk along the succession, `order`, after a master was lost (position -1: the lost one, once more).
-
-    `hands_over`: we were the master, and have made way for the first of them. `detours`: the members that were asked
-    out of turn; `is_detour`: one is being asked now. The walk goes on afterwards as if nothing had been.
-    """
-
-    order: tuple[Member, ...]
-    position: int
-    hands_over: bool = False
-    patience_until: float = 0.0
-    retry_at: float | None = None
-    detours: set[str] = field(default_factory=set)
-    is_detour: bool = False
-
-
-def successors(group: Group | None, without: str) -> tuple[Member, ...]:
-    """Return the members in the order of the succession that `group` told, but for the node `without`."""
-    if group is None:
-        return ()
-    by_id = {m.id: m for m in group.members}
-    return tuple(by_id[i] for i in group.succession if i in by_id and i != without)
 
 
 def as_member(advert: Advert) -> Member:

@@ -46,18 +46,16 @@ from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.attempts import (
     BACKED_UP_AFTER,
     HINTS_FOR,
-    MAX_DETOURS,
     Listening,
     Outbound,
     Phase,
-    Takeover,
     as_member,
-    successors,
 )
 from pskkey.core.events import Session
 from pskkey.core.merge import Rivals, above_both, winner
 from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
+from pskkey.core.takeover import Takeover, successors
 from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
 from pskkey.model import Advert, Group, Handover, Join, Member, Merge, Role
 
@@ -150,7 +148,8 @@ class Election:
                     self._listen_on(self._listening, now)
             case Role.JOINING if self._takeover:
                 is_busy = self._takeover.is_detour or (link is not None and link.phase is Phase.GREETING)
-                if not is_busy and self._detour(now) is not None:
+                asked = link.peer if link else None
+                if not is_busy and self._takeover.detour(self._peers.claims(now), self.term, asked) is not None:
                     self.outbound.drop()
                     self._takeover.position = max(self._takeover.position, 0)
                     self._try_successor(now)
@@ -364,8 +363,7 @@ class Election:
             self._try_successor(now)
             return
         if takeover and takeover.position >= 0 and code == NOT_MASTER:
-            if now < takeover.patience_until:
-                takeover.retry_at = now + self._timing.takeover_retry
+            if takeover.asks_again(self._timing, now):
                 return
             # Alive, and for so long no master: it still has one, whom we cannot reach. The succession is not for us.
             takeover = self._takeover = None
@@ -391,31 +389,12 @@ class Election:
         if self._listening:
             self._listen_on(self._listening, now)
 
-    def _detour(self, now: float) -> Member | None:
-        """Return the member that is to be asked out of turn: an advert calls it master of a newer term."""
-        takeover = self._takeover
-        if takeover is None or len(takeover.detours) >= MAX_DETOURS:
-            return None
-        link = self.outbound.link
-        left = {m.id: m for m in takeover.order if m.id not in takeover.detours and not (link and link.peer.id == m.id)}
-        return next((left[a.id] for a in self._peers.claims(now) if a.term > self.term and a.id in left), None)
-
     def _try_successor(self, now: float) -> None:
         takeover = self._takeover
-        if takeover is None or takeover.position >= len(takeover.order):
+        peer = takeover.next(self._peers.claims(now), self.term, self._timing, now) if takeover else None
+        if peer is None:
             self._listen(now)
-            return
-        detour = self._detour(now)
-        takeover.is_detour = detour is not None
-        if detour is not None:
-            takeover.detours.add(detour.id)
-            self._join(detour, self._timing.successor_timeout, now)
-            return
-        successor = takeover.order[takeover.position]
-        if successor.id == self._settings.me.id:
+        elif peer.id == self._settings.me.id:
             self._claim(self.term + 1, notices.Claim.SUCCESSION)
-            return
-        if takeover.retry_at is None:
-            takeover.patience_until = now + self._timing.takeover_patience
-        takeover.retry_at = None
-        self._join(successor, self._timing.successor_timeout, now)
+        else:
+            self._join(peer, self._timing.successor_timeout, now)

@@ -17,30 +17,13 @@ who sent with what are whole, and it has to find its group again.
 from dataclasses import replace
 from typing import assert_never
 
+from pskkey.core import events
 from pskkey.core.actions import Action, Advertise, Disconnect, GenerateKey, Send, Stopped
 from pskkey.core.consumers import Consumers
 from pskkey.core.conversation import Conversation
 from pskkey.core.election import Election
-from pskkey.core.events import (
-    Accepted,
-    AddressesChanged,
-    AdvertReceived,
-    Attached,
-    Connected,
-    Disconnected,
-    Event,
-    KeyGenerated,
-    PskChanged,
-    Received,
-    RekeyRequested,
-    SettingsChanged,
-    Started,
-    StopRequested,
-    SwitchoverRequested,
-    Timeout,
-)
+from pskkey.core.events import Event
 from pskkey.core.freshness import Freshness
-from pskkey.core.held import HeldEntry
 from pskkey.core.key_notices import KeyNotices
 from pskkey.core.keyring import Keyring
 from pskkey.core.leases import leases_of
@@ -51,7 +34,7 @@ from pskkey.core.peers import Peers
 from pskkey.core.rekey_requests import OPERATOR
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
-from pskkey.core.view import ConsumerView, KeyView, NodeView
+from pskkey.core.view import NodeView, view_of
 from pskkey.model import (
     Advert,
     Group,
@@ -67,7 +50,6 @@ from pskkey.model import (
     Role,
     SavedState,
     Suite,
-    Turn,
 )
 
 
@@ -125,7 +107,7 @@ class Node:
         return actions
 
     def next_deadline(self) -> float | None:
-        """Return when `handle(Timeout(), ...)` must be called at the latest; None: nothing is due."""
+        """Return when `handle(events.Timeout(), ...)` must be called at the latest; None: nothing is due."""
         return self._due
 
     def _next_deadline(self) -> float | None:
@@ -142,7 +124,7 @@ class Node:
     def view(self) -> NodeView:
         """Return what can be seen of the node."""
         if self._view is None:
-            self._view = self._look()
+            self._view = view_of(self._election, self._keyring, self._members, self._consumers)
         return self._view
 
     def saved_state(self) -> SavedState:
@@ -161,63 +143,46 @@ class Node:
         """Return the group as it is, as master, or as the master last told it."""
         return self._members.group() if self._election.role is Role.MASTER else self._election.group
 
-    def _look(self) -> NodeView:
-        election, current, sender = self._election, self._keyring.current, self._consumers.sender
-        return NodeView(
-            role=election.role,
-            term=election.term,
-            master=election.master,
-            master_session=election.master_session,
-            member_count=self._members.count if election.role is Role.MASTER else 1,
-            keys=tuple(KeyView(e.epoch, e.key, _turn(e, current), e.since) for e in self._keyring.entries),
-            keys_version=self._keyring.version,
-            is_apart=self._keyring.is_apart,
-            consumers=tuple(
-                ConsumerView(c.process, c.watches, c is sender, c.acked_epoch) for c in self._consumers.all
-            ),
-            sender_is_blocked=current is not None and self._consumers.is_blocked(current.key),
-        )
-
     # --- what happened ------------------------------------------------------------------------------------------
 
     def _dispatch(self, event: Event, now: float) -> None:
         match event:
-            case Started():
+            case events.Started():
                 self._keyring.restarted(now)
                 self._consumers.begin(now)
                 if self._election.role is Role.LISTENING:  # else a master was heard of before, and is being joined
                     self._apply(self._election.listen(now), now)
-            case Timeout():
+            case events.Timeout():
                 self._tick(now)
-            case AdvertReceived(advert):
+            case events.AdvertReceived(advert):
                 self._hear(advert, now)
-            case PskChanged():
+            case events.PskChanged():
                 self._peers.forget_adverts()
                 self._advertised = None
-            case Connected(session):
+            case events.Connected(session):
                 self._acked = ""  # whoever is at its other end was not told yet
                 self._election.connected(session, now)
-            case Accepted(session, address):
+            case events.Accepted(session, address):
                 self._conversation.accepted(session, address)
-            case Attached(session, process):
+            case events.Attached(session, process):
                 self._conversation.attached(session, process)
-            case Disconnected(session, reason):
+            case events.Disconnected(session, reason):
                 self._apply(self._conversation.disconnected(session, reason, now), now)
-            case Received(session, message):
+            case events.Received(session, message):
                 self._apply(self._conversation.received(session, message, now), now)
-            case KeyGenerated(key):
+            case events.KeyGenerated(key):
                 if self._election.role is Role.MASTER:
                     self._install_fresh(key, now)
-            case AddressesChanged(addresses):
+            case events.AddressesChanged(addresses):
                 if addresses != self._settings.me.addresses:
                     self._change_me(replace(self._settings.me, addresses=addresses), now)
-            case SettingsChanged():
+            case events.SettingsChanged():
                 self._change_settings(event, now)
-            case RekeyRequested(reason):
+            case events.RekeyRequested(reason):
                 self._conversation.ask_for_new_key(OPERATOR, reason, now)
-            case SwitchoverRequested(heir):
+            case events.SwitchoverRequested(heir):
                 self._switch_over(heir, now)
-            case StopRequested():
+            case events.StopRequested():
                 self._stop()
             case _:
                 assert_never(event)
@@ -240,7 +205,7 @@ class Node:
         else:
             self._keyring.follow_tick(now)
 
-    def _change_settings(self, changed: SettingsChanged, now: float) -> None:
+    def _change_settings(self, changed: events.SettingsChanged, now: float) -> None:
         self._settings.change(
             changed.max_members, changed.members_per_address, changed.preempt, changed.timing, changed.suite
         )
@@ -424,10 +389,3 @@ class Node:
         elif (session := self._election.master_session) is not None:
             self._out.append(Disconnect(session))
         self._out.append(Stopped())
-
-
-def _turn(entry: HeldEntry, current: HeldEntry | None) -> Turn:
-    """In the loser's half of a merge the master's current key is not ours yet: only one is sent with."""
-    if entry is current:
-        return Turn.CURRENT
-    return Turn.PREVIOUS if entry.turn is Turn.CURRENT else entry.turn

@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 
+from pskkey.core.consumers import Consumers
+from pskkey.core.election import Election
 from pskkey.core.events import Session
+from pskkey.core.held import HeldEntry
+from pskkey.core.keyring import Keyring
+from pskkey.core.members import Members
 from pskkey.model import HeldKey, Key, Member, Process, Role, Turn
 
 
@@ -66,3 +71,27 @@ class NodeView:
     def held(self) -> tuple[HeldKey, ...]:
         """Return what JOIN says of the keys."""
         return tuple(HeldKey(key.epoch, key.key.fingerprint, send=key.turn is Turn.CURRENT) for key in self.keys)
+
+
+def view_of(election: Election, keyring: Keyring, members: Members, consumers: Consumers) -> NodeView:
+    """Return the view of a node that these are the parts of."""
+    current, sender = keyring.current, consumers.sender
+    return NodeView(
+        role=election.role,
+        term=election.term,
+        master=election.master,
+        master_session=election.master_session,
+        member_count=members.count if election.role is Role.MASTER else 1,
+        keys=tuple(KeyView(e.epoch, e.key, _turn(e, current), e.since) for e in keyring.entries),
+        keys_version=keyring.version,
+        is_apart=keyring.is_apart,
+        consumers=tuple(ConsumerView(c.process, c.watches, c is sender, c.acked_epoch) for c in consumers.all),
+        sender_is_blocked=current is not None and consumers.is_blocked(current.key),
+    )
+
+
+def _turn(entry: HeldEntry, current: HeldEntry | None) -> Turn:
+    """In the loser's half of a merge the master's current key is not ours yet: only one is sent with."""
+    if entry is current:
+        return Turn.CURRENT
+    return Turn.PREVIOUS if entry.turn is Turn.CURRENT else entry.turn
