@@ -57,9 +57,10 @@ class Door:
         me: str = ME,
         nonce: str = "n",
         saved: SavedState | None = None,
+        timing: Timing | None = None,
     ) -> None:
         mine = member(me, eligible=eligible, priority=priority, sender_id=sender_id)
-        settings = Settings("g", mine, instance, "t", nonce, max_members=max_members, preempt=preempt, timing=Timing())
+        settings = Settings("g", mine, instance, "t", nonce, max_members, preempt=preempt, timing=timing or Timing())
         self.node = Node(settings, saved)
         self._me = me
         self.now = 100.0

@@ -1,6 +1,8 @@
-"""Distinct keys for tests, from a number; what they hold is of no meaning."""
+"""Distinct keys for tests, from a number; what they hold is of no meaning. And the rings that hold them."""
 
-from pskkey.model import Key, KeyEntry, Suite
+from pskkey.core.keyring import Keyring
+from pskkey.core.settings import Settings, Timing
+from pskkey.model import Key, KeyEntry, Member, Suite
 from pskkey.secret import Secret
 
 
@@ -13,3 +15,9 @@ def key(number: int) -> Key:
 def entry(epoch: int, number: int, *, send: bool = False) -> KeyEntry:
     """Return key `number` under `epoch`."""
     return KeyEntry(epoch, key(number), send)
+
+
+def empty_ring(timing: Timing | None = None) -> Keyring:
+    """Return a keyring that holds nothing."""
+    me = Member("0badcafe", "n", (), 1, 100, eligible=True)
+    return Keyring(Settings("g", me, "i", "t", "n", timing=timing or Timing()))

@@ -8,7 +8,7 @@ import pytest
 from pskkey.core.keyring import Keyring
 from pskkey.core.settings import Timing
 from pskkey.model import MAX_EPOCH, KeyState
-from tests.core.keys import entry, key
+from tests.core.keys import empty_ring, entry, key
 
 TIMING = Timing(activation_deadline=5.0, retire_after=10.0, rekey_spacing=1.0)
 
@@ -20,7 +20,7 @@ def turns(ring: Keyring) -> list[tuple[int, str, bool]]:
 
 def leading(number: int = 1, timing: Timing = TIMING) -> Keyring:
     """Return the ring of a fresh group's master."""
-    ring = Keyring(timing)
+    ring = empty_ring(timing)
     ring.lead(0.0)
     assert ring.wants_key(0.0)
     ring.install_fresh(key(number), 0.0)
@@ -66,7 +66,7 @@ def test_a_key_is_unused_while_its_maker_distributes_it() -> None:
     ring.roll()
     ring.install_fresh(key(2), 2.0)
     assert unused(ring) == [2]
-    follower = Keyring(TIMING)
+    follower = empty_ring(TIMING)
     follower.adopt(following(*ring.wire_entries()), 2.0)
     assert unused(follower) == [2]
     ring.activate(3.0)
@@ -76,7 +76,7 @@ def test_a_key_is_unused_while_its_maker_distributes_it() -> None:
 
 
 def test_a_key_that_a_successor_finds_on_its_way_may_have_been_sent_with_by_its_maker() -> None:
-    ring = Keyring(TIMING)
+    ring = empty_ring(TIMING)
     ring.adopt(following(entry(1, 1, send=True), replace(entry(2, 2), unused=True)), 0.0)
     assert unused(ring) == [2]
     ring.lead(1.0)
@@ -84,7 +84,7 @@ def test_a_key_that_a_successor_finds_on_its_way_may_have_been_sent_with_by_its_
 
 
 def test_a_key_that_another_half_sends_with_is_not_unused_though_its_turn_is_to_come_here() -> None:
-    ring = Keyring(TIMING)
+    ring = empty_ring(TIMING)
     ring.adopt(following(entry(1, 1, send=True)), 0.0)
     ring.adopt(following(entry(7, 7, send=True)), 1.0)
     assert [(e.epoch, e.send) for e in ring.wire_entries()] == [(1, True), (7, False)]
@@ -123,7 +123,7 @@ def test_rekeys_coalesce_to_one_a_second_and_never_hold_four_keys() -> None:
 def test_the_interval_rolls_by_itself_up_to_a_tenth_earlier_by_chance() -> None:
     dues = set()
     for chance in range(0, 256, 5):
-        ring = Keyring(Timing(rekey_interval=60.0))
+        ring = empty_ring(Timing(rekey_interval=60.0))
         ring.lead(0.0)
         ring.install_fresh(replace(key(1), server_random=bytes([chance]) * 32), 0.0)
         due = ring.lead_deadline()
@@ -138,7 +138,7 @@ def test_the_interval_rolls_by_itself_up_to_a_tenth_earlier_by_chance() -> None:
 
 
 def test_epochs_start_over_after_the_last_one_and_say_so() -> None:
-    ring = Keyring(TIMING)
+    ring = empty_ring(TIMING)
     ring.adopt(following(entry(MAX_EPOCH, 1, send=True)), 0.0)
     ring.lead(1.0)
     ring.roll()
@@ -161,14 +161,14 @@ def test_a_roll_above_a_foreign_epoch_goes_above_it_even_with_a_key_under_way() 
 
 
 def test_a_follower_gives_each_key_its_turn_by_its_place() -> None:
-    ring = Keyring(TIMING)
+    ring = empty_ring(TIMING)
     ring.adopt(following(entry(9, 1), entry(4, 2, send=True), entry(10, 3)), 0.0)
     assert turns(ring) == [(9, "previous", False), (4, "current", True), (10, "next", False)]
     assert [e.epoch for e in ring.wire_entries()] == [9, 4, 10]
 
 
 def test_a_follower_from_another_half_sends_with_its_own_key_and_id_until_a_newer_one_is_active() -> None:
-    ring = Keyring(TIMING)
+    ring = empty_ring(TIMING)
     ring.adopt(following(entry(5, 1, send=True), sender_id=3), 0.0)
     ring.adopt(following(entry(5, 2, send=True), sender_id=8), 10.0)
     assert ring.current is not None
@@ -183,7 +183,7 @@ def test_a_follower_from_another_half_sends_with_its_own_key_and_id_until_a_newe
 
 
 def test_a_foreign_key_that_nobody_supersedes_is_given_up_in_the_end() -> None:
-    ring = Keyring(TIMING)
+    ring = empty_ring(TIMING)
     ring.adopt(following(entry(5, 1, send=True)), 0.0)
     ring.adopt(following(entry(7, 2, send=True)), 1.0)
     assert ring.current is not None
@@ -197,7 +197,7 @@ def test_a_foreign_key_that_nobody_supersedes_is_given_up_in_the_end() -> None:
 
 
 def test_a_follower_that_comes_to_lead_serves_what_it_held() -> None:
-    ring = Keyring(TIMING)
+    ring = empty_ring(TIMING)
     ring.adopt(following(entry(4, 1), entry(5, 2, send=True), entry(6, 3)), 0.0)
     ring.lead(100.0)
     assert turns(ring) == [(4, "previous", False), (5, "current", True), (6, "next", False)]
@@ -208,7 +208,7 @@ def test_a_follower_that_comes_to_lead_serves_what_it_held() -> None:
 
 @pytest.mark.parametrize("own_epoch", [4, 5, 6])
 def test_leading_with_ones_own_half_key_still_in_use_keeps_it(own_epoch: int) -> None:
-    ring = Keyring(TIMING)
+    ring = empty_ring(TIMING)
     ring.adopt(following(entry(own_epoch, 1, send=True)), 0.0)
     ring.adopt(following(entry(5, 2, send=True)), 1.0)
     ring.lead(2.0)
@@ -218,7 +218,7 @@ def test_leading_with_ones_own_half_key_still_in_use_keeps_it(own_epoch: int) ->
 
 
 def test_who_goes_on_to_a_third_group_sends_with_the_key_of_the_second_one() -> None:
-    ring = Keyring(TIMING)
+    ring = empty_ring(TIMING)
     ring.adopt(following(entry(1, 1, send=True), sender_id=3), 0.0)
     ring.adopt(following(entry(1, 1), entry(2, 2, send=True), sender_id=4), 5.0, misses_until=7.0)
     assert ring.current is not None
@@ -230,7 +230,7 @@ def test_who_goes_on_to_a_third_group_sends_with_the_key_of_the_second_one() -> 
 
 
 def test_a_master_gives_out_no_epoch_that_a_former_master_has_given_out() -> None:
-    ring = Keyring(TIMING)
+    ring = empty_ring(TIMING)
     ring.adopt(following(entry(5, 1, send=True), entry(6, 2)), 0.0)
     ring.adopt(following(entry(5, 1, send=True)), 1.0)
     ring.lead(2.0)

@@ -7,6 +7,7 @@ import pytest
 from pskkey.core.actions import Connect, Disconnect, GenerateKey
 from pskkey.core.events import Connected, Disconnected, Started
 from pskkey.core.notices import Fenced, JoinFailed, MasterLost
+from pskkey.core.settings import Timing
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -217,18 +218,25 @@ def test_the_second_in_the_succession_joins_the_first_and_asks_again_while_it_is
     assert role(door) is Role.MASTER, "the first is dead as well: it is our turn"
 
 
-def test_when_the_first_of_the_succession_still_has_a_master_we_listen_again() -> None:
-    door = Door(eligible=False).start()
+@pytest.mark.parametrize(
+    ("timing", "at_least", "at_most"),
+    [(Timing(), 2.3, 3.0), (Timing(heartbeat_interval=5.0, dead_after=15.0), 20.3, 21.0)],
+    ids=["by default", "slow heartbeats"],
+)
+def test_when_the_first_of_the_succession_still_has_a_master_we_listen_again(
+    timing: Timing, at_least: float, at_most: float
+) -> None:
+    """It may notice the death a whole heartbeat after us."""
+    door = Door(eligible=False, timing=timing).start()
     session = door.become_client("22222222")
     door.give(Disconnected(session, "reset"))
     door.give(Disconnected(of(Connect, door.log)[-1].session, "no answer"))
-    for _ in range(100):
+    began = door.now
+    while role(door) is not Role.LISTENING and door.now < began + 60.0:
         door.give(Connected(of(Connect, door.log)[-1].session))
         door.receive(of(Connect, door.log)[-1].session, ErrorMessage("not_master", "I have one"))
-        if role(door) is Role.LISTENING:
-            break
         door.wait(0.06)
-    assert role(door) is Role.LISTENING
+    assert at_least < door.now - began < at_most
 
 
 def test_a_lower_term_is_not_followed() -> None:

@@ -13,7 +13,6 @@ from pskkey.core.events import (
 )
 from pskkey.core.held import is_above, latest
 from pskkey.core.keyring import Keyring
-from pskkey.core.settings import Timing
 from pskkey.model import (
     MAX_EPOCH,
     Handover,
@@ -27,7 +26,7 @@ from pskkey.model import (
     Process,
 )
 from tests.core.door import Door, join, member, of, sent
-from tests.core.keys import entry, key
+from tests.core.keys import empty_ring, entry, key
 from tests.core.situations import HIGH, LOW, OTHER, acked, sender, sending, state, taken_over
 
 LOCAL = Session(Direction.LOCAL, 1)
@@ -93,7 +92,7 @@ def test_who_does_not_come_over_is_not_waited_for_beyond_the_patience_with_a_tak
 
 
 def test_what_ones_own_half_still_sends_can_be_read_when_its_key_has_the_epoch_of_the_winners_previous_one() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(1, 901, send=True)), 0.0)
     ring.adopt(state(entry(1, 902, send=True), entry(2, 903)), 1.0)
     ring.adopt(state(entry(1, 902), entry(2, 903, send=True)), 1.2)
@@ -116,7 +115,7 @@ def test_who_comes_over_while_a_key_is_on_its_way_may_send_with_that() -> None:
 
 
 def test_who_comes_over_goes_on_with_a_key_that_all_can_read_until_the_rest_of_its_half_is_there() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(1, 901, send=True), sender_id=4), 0.0)
     ring.adopt(state(entry(1, 901), entry(2, 902, send=True), sender_id=7), 1.0)
     assert sending(ring) == 1
@@ -130,7 +129,7 @@ def test_who_comes_over_goes_on_with_a_key_that_all_can_read_until_the_rest_of_i
 
 
 def test_a_key_that_the_masters_group_cannot_read_any_more_is_not_sent_with_any_longer() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(1, 901, send=True)), 0.0)
     ring.adopt(state(entry(1, 901), entry(2, 902, send=True)), 1.0)
     ring.adopt(state(entry(2, 902, send=True)), 1.1)
@@ -138,7 +137,7 @@ def test_a_key_that_the_masters_group_cannot_read_any_more_is_not_sent_with_any_
 
 
 def test_a_key_that_had_to_stand_back_for_our_own_halfs_is_there_when_that_is_given_up() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(2, 901, send=True)), 0.0)
     ring.adopt(state(entry(2, 902, send=True)), 1.0)
     assert ring.current is not None
@@ -161,7 +160,7 @@ def test_a_newcomer_does_not_count_for_one_of_the_other_half() -> None:
 
 
 def test_who_comes_to_lead_with_its_own_halfs_key_can_still_read_what_the_others_send() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(1, 901, send=True)), 0.0)
     ring.adopt(state(entry(2, 902, send=True), entry(3, 903)), 1.0)
     ring.lead(1.5)
@@ -172,7 +171,7 @@ def test_who_comes_to_lead_with_its_own_halfs_key_can_still_read_what_the_others
 
 
 def test_keys_that_will_not_supersede_ones_own_halfs_do_not_keep_it_in_use() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(9, 901, send=True)), 0.0)
     ring.adopt(state(entry(2, 902, send=True)), 1.0)
     for n in range(5):  # somebody asks for keys again and again, and the master does not know of ours
@@ -187,7 +186,7 @@ def test_keys_that_will_not_supersede_ones_own_halfs_do_not_keep_it_in_use() -> 
 
 
 def test_a_key_is_kept_for_its_time_while_there_is_room_though_two_have_followed_it() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.lead(0.0)
     for number in range(3):
         ring.roll()
@@ -237,7 +236,7 @@ def test_an_epoch_is_later_by_the_shorter_way_round(epoch: int, other: int, is_l
 
 def late(epoch: int) -> Keyring:
     """Return the ring of a master that sends with this epoch."""
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(epoch, 901, send=True)), 0.0)
     ring.lead(0.0)
     return ring
@@ -329,7 +328,7 @@ def test_a_member_that_is_gone_for_good_does_not_hold_up_a_key_for_long() -> Non
 
 
 def test_a_follower_keeps_a_previous_key_as_long_as_its_master_lists_it() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     listed = state(entry(1, 901), entry(2, 902, send=True))
     ring.adopt(listed, 0.0)
     ring.adopt(listed, 8.0)

@@ -6,11 +6,9 @@ import pytest
 
 from pskkey.core.actions import Connect
 from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
-from pskkey.core.keyring import Keyring
-from pskkey.core.settings import Timing
 from pskkey.model import Group, Handover, HeldKey, KeyNewReason, Merge, Role
 from tests.core.door import ME, Door, advert, join, member, of, one, sent
-from tests.core.keys import entry, key
+from tests.core.keys import empty_ring, entry, key
 from tests.core.situations import HIGH, LOW, OTHER, acked, sending, state
 
 LATER = (entry(1, 902), entry(2, 903, send=True))
@@ -56,7 +54,7 @@ def test_who_takes_over_with_its_own_halfs_key_waits_for_the_rest_of_its_half(la
 
 
 def test_a_key_that_another_made_can_be_read_when_a_newer_one_takes_its_place_and_one_of_our_own_is_gone() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(1, 901, send=True), entry(2, 902)), 0.0)
     ring.lead(1.0)
     ring.install_fresh(key(903), 2.0)
@@ -67,7 +65,7 @@ def test_a_key_that_another_made_can_be_read_when_a_newer_one_takes_its_place_an
 
 
 def test_of_two_keys_of_one_epoch_a_new_master_has_that_of_its_group() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(1, 901, send=True)), 0.0)
     ring.adopt(state(entry(1, 902, send=True), entry(2, 903)), 1.0)
     ring.adopt(state(*LATER), 1.2)
@@ -194,7 +192,7 @@ def test_everybody_is_told_when_a_joiner_has_the_keys() -> None:
 
 
 def test_who_comes_back_to_its_own_key_from_a_group_with_another_can_still_read_what_that_one_sends() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(1, 901, send=True)), 0.0)
     ring.adopt(state(entry(2, 902, send=True)), 1.0)
     assert sending(ring) == 1
@@ -206,7 +204,7 @@ def test_who_comes_back_to_its_own_key_from_a_group_with_another_can_still_read_
 
 
 def test_a_key_of_ones_own_half_that_is_only_read_makes_way_for_one_in_use_of_its_epoch() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(1, 901, send=True)), 0.0)
     ring.adopt(state(entry(1, 902, send=True)), 1.0)
     ring.adopt(state(entry(2, 903, send=True)), 2.0)
@@ -216,7 +214,7 @@ def test_a_key_of_ones_own_half_that_is_only_read_makes_way_for_one_in_use_of_it
 
 
 def test_what_superseded_ones_own_halfs_key_at_one_master_does_not_at_the_next() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(1, 901, send=True)), 0.0)
     ring.adopt(state(entry(1, 902, send=True)), 1.0, 3.0)
     ring.adopt(state(entry(2, 903, send=True)), 1.5, 3.0)
@@ -227,7 +225,7 @@ def test_what_superseded_ones_own_halfs_key_at_one_master_does_not_at_the_next()
 
 
 def test_an_epoch_is_not_given_out_twice_however_far_others_are_ahead() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.lead(0.0)
     given = []
     for n, above in enumerate((0, 0, 30_000, 60_000, 65_533)):  # the last two look like those of before a wrap
@@ -239,7 +237,7 @@ def test_an_epoch_is_not_given_out_twice_however_far_others_are_ahead() -> None:
 
 
 def test_a_master_that_rolls_above_ones_own_halfs_key_late_is_still_waited_for() -> None:
-    ring = Keyring(Timing())
+    ring = empty_ring()
     ring.adopt(state(entry(1, 901, send=True)), 0.0)
     ring.adopt(state(entry(1, 902, send=True)), 1.0)
     ring.adopt(state(entry(1, 902, send=True), entry(2, 903)), 6.0)

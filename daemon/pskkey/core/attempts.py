@@ -7,7 +7,7 @@ from typing import Final
 
 from pskkey.core.actions import Action, Connect, Disconnect, Send
 from pskkey.core.events import Direction, Session
-from pskkey.core.settings import Timing
+from pskkey.core.settings import Settings
 from pskkey.model import Advert, Heartbeat, Member
 
 UNANSWERED_AFTER: Final = 1.5
@@ -40,8 +40,8 @@ class Link:
 class Outbound:
     """Opens, watches and ends the one outbound session; what came of it is for the election to judge."""
 
-    def __init__(self, timing: Timing, out: list[Action]) -> None:
-        self._timing = timing
+    def __init__(self, settings: Settings, out: list[Action]) -> None:
+        self._settings = settings
         self._out = out
         self._numbers = count(1)
         self.link: Link | None = None
@@ -63,27 +63,27 @@ class Outbound:
         if link is None:
             return False
         link.phase = Phase.GREETING
-        link.deadline = now + self._timing.join_timeout
+        link.deadline = now + self._settings.timing.join_timeout
         return True
 
     def welcomed(self, link: Link, now: float) -> None:
         """The peer took us in: from now on it must be heard, and hears us."""
         link.phase = Phase.JOINED
-        link.deadline = now + self._timing.dead_after
-        link.next_heartbeat = now + UNANSWERED_AFTER * self._timing.heartbeat_interval
+        link.deadline = now + self._settings.timing.dead_after
+        link.next_heartbeat = now + UNANSWERED_AFTER * self._settings.timing.heartbeat_interval
 
     def heard(self, session: Session, now: float) -> None:
         """Any message at all came from the peer: it lives."""
         link = self.at(session)
         if link is not None and link.phase is Phase.JOINED:
-            link.deadline = now + self._timing.dead_after
+            link.deadline = now + self._settings.timing.dead_after
 
     def answer(self, session: Session, now: float) -> None:
         """A heartbeat came, so ours goes out with it: each end wakes up once for the two of them.
 
         However often it comes, ours goes out at most twice in an interval.
         """
-        link, interval = self.at(session), self._timing.heartbeat_interval
+        link, interval = self.at(session), self._settings.timing.heartbeat_interval
         if link is not None and link.phase is Phase.JOINED and now >= link.next_heartbeat - interval:
             self._beat(link, now)
 
@@ -117,7 +117,7 @@ class Outbound:
         return None
 
     def _beat(self, link: Link, now: float) -> None:
-        link.next_heartbeat = now + UNANSWERED_AFTER * self._timing.heartbeat_interval
+        link.next_heartbeat = now + UNANSWERED_AFTER * self._settings.timing.heartbeat_interval
         self._out.append(Send(link.session, Heartbeat()))
 
 

@@ -21,7 +21,7 @@ from pskkey.core.actions import Action, Send
 from pskkey.core.events import Session
 from pskkey.core.held import HeldEntry
 from pskkey.core.notices import SecondSender
-from pskkey.core.settings import Timing
+from pskkey.core.settings import Settings
 from pskkey.model import Key, KeyState, Process, SavedConsumer, Turn
 
 NOBODY = 0
@@ -58,12 +58,12 @@ class Consumers:
 
     def __init__(
         self,
-        timing: Timing,
+        settings: Settings,
         out: list[Action],
         sent_with: Iterable[tuple[str, int]] = (),
         awaited: Iterable[SavedConsumer] = (),
     ) -> None:
-        self._timing = timing
+        self._settings = settings
         self._out = out
         self._consumers: dict[Session, Consumer] = {}
         self._sent_with = dict(sent_with)
@@ -143,7 +143,7 @@ class Consumers:
 
     def begin(self, now: float) -> None:
         """The daemon starts."""
-        self._return_until = now + self._timing.consumers_return
+        self._return_until = now + self._settings.timing.consumers_return
 
     def tick(self, now: float) -> None:
         """Give up waiting when patience is over: whoever has not come back does not count any more."""
@@ -206,7 +206,7 @@ class Consumers:
             return
         self._delivered = state
         if self._arrive_until == inf:
-            self._arrive_until = now + self._timing.consumers_arrive
+            self._arrive_until = now + self._settings.timing.consumers_arrive
         sender = self.sender
         key = next((e.key for e in state.entries if e.send), None)
         may_send = key is not None and state.sender_id is not None and not self.is_blocked(key)

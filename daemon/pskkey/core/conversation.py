@@ -75,9 +75,9 @@ class Conversation:
         self.settled: Group | None = None
         """The group as it was told together with the keys that we hold, so that its leases are leases of those."""
         self._settled_in: Session | None = None
-        self.requests = RekeyRequests(settings.timing, keyring)
+        self.requests = RekeyRequests(settings, keyring)
         self._duplicate_told = float("-inf")
-        self.fellows = Fellows(settings.timing)
+        self.fellows = Fellows(settings)
 
     # --- sessions -----------------------------------------------------------------------------------------------
 

@@ -75,14 +75,13 @@ class Election:
         make_merge: Callable[[], Merge],
     ) -> None:
         self._settings = settings
-        self._timing = settings.timing
         self._peers = peers
         self._rivals = Rivals(settings)
         self._out = out
         self._make_join = make_join
         self._make_merge = make_merge
         # What we are in the middle of: at most one outbound session; beside it, at most one of the other two.
-        self.outbound = Outbound(settings.timing, out)
+        self.outbound = Outbound(settings, out)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
         self._interrupted: Listening | None = None
@@ -132,7 +131,7 @@ class Election:
     def _listen(self, now: float) -> None:
         self._takeover = None
         self._become(Role.LISTENING)
-        window = self._timing.discovery_window
+        window = self._settings.timing.discovery_window
         self._listening = Listening(now + window, now + 5 * window)
 
     def advert(self, advert: Advert, now: float) -> list[Transition]:
@@ -143,7 +142,7 @@ class Election:
         match self.role:
             case Role.LISTENING:
                 if self._peers.is_proven(advert.id, now):
-                    self._join(as_member(advert), self._timing.join_timeout, now)
+                    self._join(as_member(advert), self._settings.timing.join_timeout, now)
                 elif self._listening:
                     self._listen_on(self._listening, now)
             case Role.JOINING if self._takeover:
@@ -159,7 +158,7 @@ class Election:
                 if is_hint and self._peers.is_proven(advert.id, now):
                     self.outbound.drop()
                     self._listening = self._interrupted
-                    self._join(as_member(advert), self._timing.join_timeout, now)
+                    self._join(as_member(advert), self._settings.timing.join_timeout, now)
             case Role.CLIENT | Role.MASTER:
                 pass  # our session says otherwise, and it is the truth; `meet_rivals` finds it among the peers
             case _:
@@ -204,7 +203,7 @@ class Election:
             return []
         self.outbound.drop()
         # Its advert says master until it has told otherwise, or gone.
-        self._peers.hold_down(master.id, now, self._timing.rival_hold_max)
+        self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
             # It is above our term, unless it was meant for another node with our id.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
@@ -262,7 +261,7 @@ class Election:
         if merge.winner != other.id:
             self.term = max(self.term, merge.term) + 1
             self._transitions.append(MergeWon(merge))
-            self._peers.hold_down(other.id, now, self._timing.rival_hold_max)  # its advert says master still
+            self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its advert says master still
             return
         self.term = max(self.term, merge.term)
         self._yield(Handover(other, self.term), now)
@@ -272,7 +271,7 @@ class Election:
         if self.outbound.link is None and (rival := self._rivals.to_ask(self._peers, members, now)):
             if self._peers.is_proven(rival.id, now):
                 self._out.append(notices.TwoMasters(rival))
-            self.outbound.open(as_member(rival), self._timing.join_timeout, now)
+            self.outbound.open(as_member(rival), self._settings.timing.join_timeout, now)
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -299,13 +298,13 @@ class Election:
 
     def _listen_on(self, listening: Listening, now: float) -> None:
         if masters := self._peers.proven_masters(now):
-            self._join(as_member(masters[0]), self._timing.join_timeout, now)
+            self._join(as_member(masters[0]), self._settings.timing.join_timeout, now)
             return
         if listening.claim_at is None and now < listening.until:
             return
         hints = self._peers.claims(now)
         if not self._settings.me.eligible or self._peers.was_refused(now):
-            listening.until, listening.claim_at = now + self._timing.discovery_window, None
+            listening.until, listening.claim_at = now + self._settings.timing.discovery_window, None
             if hints:
                 self._join(as_member(hints[0]), HINTS_FOR, now)
             return
@@ -355,7 +354,7 @@ class Election:
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))
             self._takeover = Takeover(successors(self.group, link.peer.id), -1)
-            self._join(link.peer, self._timing.reconnect_timeout, now)
+            self._join(link.peer, self._settings.timing.reconnect_timeout, now)
             return
         takeover = self._takeover
         if takeover and takeover.is_detour and code not in REFUSALS:
@@ -363,7 +362,7 @@ class Election:
             self._try_successor(now)
             return
         if takeover and takeover.position >= 0 and code == NOT_MASTER:
-            if takeover.asks_again(self._timing, now):
+            if takeover.asks_again(self._settings.timing, now):
                 return
             # Alive, and for so long no master: it still has one, whom we cannot reach. The succession is not for us.
             takeover = self._takeover = None
@@ -372,9 +371,9 @@ class Election:
         if code == NOT_MASTER:
             self._peers.is_not_master(link.peer.id)
         if self.role is Role.MASTER:
-            self._peers.hold_down(link.peer.id, now, self._timing.rival_hold_max)
+            self._peers.hold_down(link.peer.id, now, self._settings.timing.rival_hold_max)
             return
-        self._peers.hold_down(link.peer.id, now, self._timing.hold_down_max, refused=code in REFUSALS)
+        self._peers.hold_down(link.peer.id, now, self._settings.timing.hold_down_max, refused=code in REFUSALS)
         if takeover and takeover.hands_over and link.phase is Phase.CONNECTING:
             self._peers.handover_failed(link.peer.id, now)
         if takeover and code not in REFUSALS:  # whoever refuses us is the master, so nobody else is to take over
@@ -391,10 +390,10 @@ class Election:
 
     def _try_successor(self, now: float) -> None:
         takeover = self._takeover
-        peer = takeover.next(self._peers.claims(now), self.term, self._timing, now) if takeover else None
+        peer = takeover.next(self._peers.claims(now), self.term, self._settings.timing, now) if takeover else None
         if peer is None:
             self._listen(now)
         elif peer.id == self._settings.me.id:
             self._claim(self.term + 1, notices.Claim.SUCCESSION)
         else:
-            self._join(peer, self._timing.successor_timeout, now)
+            self._join(peer, self._settings.timing.successor_timeout, now)

@@ -5,14 +5,14 @@ master of whom to wait for, if their own has died; but each of them was told who
 with the key of their half until they are here as well and have the keys, or are not to be expected any more.
 """
 
-from pskkey.core.settings import Timing
+from pskkey.core.settings import Settings
 
 
 class Fellows:
     """The members of our group by their ids, and those whom we miss, each until when."""
 
-    def __init__(self, timing: Timing) -> None:
-        self._timing = timing
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._here: frozenset[str] = frozenset()
         self._missing: dict[str, float] = {}
         self._master: str | None = None
@@ -33,7 +33,7 @@ class Fellows:
         Those `able` have the master's keys.
         """
         if self._left_at is not None:
-            until = self._left_at + self._timing.comes_within
+            until = self._left_at + self._settings.timing.comes_within
             self._missing |= dict.fromkeys(self._here, until)
             self._left_at = None
         self._missing = {i: until for i, until in self._missing.items() if i not in able and now < until}

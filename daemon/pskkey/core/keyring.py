@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 from pskkey.core.held import HeldEntry, beside, by_place, is_above, latest
 from pskkey.core.own_half import OwnHalf
-from pskkey.core.settings import Timing
+from pskkey.core.settings import Settings
 from pskkey.model import (
     MAX_EPOCH,
     MAX_KEY_ENTRIES,
@@ -41,10 +41,10 @@ _NOTHING = SavedRing()
 class Keyring:
     """Up to three keys. `version` rises with every change of what a consumer would see."""
 
-    def __init__(self, timing: Timing, saved: SavedRing = _NOTHING) -> None:
-        self._timing = timing
+    def __init__(self, settings: Settings, saved: SavedRing = _NOTHING) -> None:
+        self._settings = settings
         self._held = [HeldEntry.of(key) for key in saved.keys]
-        self._half = OwnHalf(timing, saved)
+        self._half = OwnHalf(settings, saved)
         self._lease = saved.lease
         self._wanted = False
         self._generating = False
@@ -206,7 +206,7 @@ class Keyring:
 
     def lead_tick(self, now: float) -> None:
         """Turn the pages whose time has come, as master."""
-        timing = self._timing
+        timing = self._settings.timing
         coming = self.next
         if coming is not None and now >= coming.since + timing.activation_deadline:
             self.activate(now)
@@ -222,7 +222,7 @@ class Keyring:
 
     def lead_deadline(self) -> float | None:
         """Return when `lead_tick` or `wants_key` has something to do."""
-        timing = self._timing
+        timing = self._settings.timing
         times: list[float] = []
         for entry in self._held:
             if entry.turn is Turn.NEXT:
@@ -236,11 +236,11 @@ class Keyring:
         return min(times, default=None)
 
     def _earliest_roll(self) -> float:
-        return self._last_roll + self._timing.rekey_spacing
+        return self._last_roll + self._settings.timing.rekey_spacing
 
     def _retire(self, now: float) -> None:
         for entry in [e for e in self._held if e.turn is Turn.PREVIOUS]:
-            if now >= entry.since + self._timing.retire_after:
+            if now >= entry.since + self._settings.timing.retire_after:
                 self._drop(entry)
                 self.version += 1
 
@@ -269,7 +269,7 @@ class Keyring:
         self._wanted = self._generating = False
         for entry in self._held:
             if entry.turn is Turn.PREVIOUS:
-                entry.since = max(entry.since, now - self._timing.retire_after)
+                entry.since = max(entry.since, now - self._settings.timing.retire_after)
 
     def adopt(self, state: KeyState, now: float, misses_until: float = float("-inf")) -> None:
         """Take the master's key state, keeping our own half's key in use while theirs is not newer yet.
@@ -298,7 +298,7 @@ class Keyring:
 
     def follow_deadline(self) -> float | None:
         """Return when `follow_tick` has something to do."""
-        times = [e.since + self._timing.retire_after for e in self._held if e.turn is Turn.PREVIOUS]
+        times = [e.since + self._settings.timing.retire_after for e in self._held if e.turn is Turn.PREVIOUS]
         if (until := self._half.deadline()) is not None:
             times.append(until)
         return min(times, default=None)

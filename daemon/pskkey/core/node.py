@@ -61,10 +61,10 @@ class Node:
         saved = begin_with(saved, settings)
         self._settings = settings
         self._out: list[Action] = []
-        self._peers = Peers(settings.timing)
-        self._keyring = Keyring(settings.timing, saved.ring)
+        self._peers = Peers(settings)
+        self._keyring = Keyring(settings, saved.ring)
         self._members = Members(settings, self._keyring, self._out)
-        self._consumers = Consumers(settings.timing, self._out, saved.sent_with, saved.consumers)
+        self._consumers = Consumers(settings, self._out, saved.sent_with, saved.consumers)
         self._election = Election(settings, self._peers, self._out, self._join_message, self._merge_message)
         self._memory = Memory(saved, settings, self._election, self._keyring, self._members, self._consumers)
         self._conversation = Conversation(

@@ -10,15 +10,15 @@ is news to us, and so to the rest of our half, which is on its way.
 """
 
 from pskkey.core.held import HeldEntry, is_above, latest
-from pskkey.core.settings import Timing
+from pskkey.core.settings import Settings
 from pskkey.model import SavedLease, SavedRing, Turn
 
 
 class OwnHalf:
     """At most one key, `entry`, in use (current) or kept for reception (previous), and the `lease` of its time."""
 
-    def __init__(self, timing: Timing, saved: SavedRing) -> None:
-        self._timing = timing
+    def __init__(self, settings: Settings, saved: SavedRing) -> None:
+        self._settings = settings
         self.entry = HeldEntry.of(saved.own) if saved.own else None
         self.lease = saved.own_lease
         self.until_above = saved.own_until_above
@@ -110,7 +110,7 @@ class OwnHalf:
 
     def deadline(self) -> float | None:
         """Return when `tick` has something to do."""
-        own, timing = self.entry, self._timing
+        own, timing = self.entry, self._settings.timing
         if own is None:
             return None
         if own.turn is not Turn.CURRENT:

@@ -18,7 +18,7 @@ from typing import Final
 
 from pskkey.core.freshness import PROVEN_FOR
 from pskkey.core.rank import Candidate, candidate_order, merge_order
-from pskkey.core.settings import Timing
+from pskkey.core.settings import Settings
 from pskkey.model import Advert, Role
 
 OUT_OF_REACH_MIN: Final = 60.0
@@ -81,8 +81,8 @@ class _Peer:
 class Peers:
     """The table of the other nodes, by id."""
 
-    def __init__(self, timing: Timing) -> None:
-        self._timing = timing
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._peers: dict[str, _Peer] = {}
         """The one that was heard the longest ago comes first."""
         self._masters: dict[str, Advert] = {}
@@ -160,7 +160,7 @@ class Peers:
         Every better candidate has time to claim before, and no two claim at the same moment: a node that began to
         listen a little later than we claims a little later too. One that claims to be master, without a proof, is none.
         """
-        mine, step = candidate_order(me), self._timing.claim_step
+        mine, step = candidate_order(me), self._settings.timing.claim_step
         better = [
             peer
             for node_id, peer in self._peers.items()
@@ -171,7 +171,7 @@ class Peers:
             return now + MAX_COURTESY * step * (1 + int(me.id[:4], 16) / 0x10000)
         at = now + len(better) * step
         for since in sorted(peer.listening_since for peer in better if peer.listening_since is not None):
-            theirs = since + self._timing.discovery_window
+            theirs = since + self._settings.timing.discovery_window
             if at - step < theirs < at + step:
                 at = theirs + step
         return at
@@ -181,7 +181,7 @@ class Peers:
     def hold_down(self, node_id: str, now: float, longest: float, *, refused: bool = False) -> None:
         """Leave a node alone for a while, `longest` seconds at most: it could not be joined, or has `refused` us."""
         peer = self._peer(node_id)
-        peer.hold_down.failed(now, self._timing.hold_down_min, longest)
+        peer.hold_down.failed(now, self._settings.timing.hold_down_min, longest)
         peer.hold_term = peer.advert.term if peer.advert else 0
         peer.has_refused_us = refused
         if refused:  # in a session, so it is there

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from math import inf
 
 from pskkey.core.keyring import Keyring
-from pskkey.core.settings import Timing
+from pskkey.core.settings import Settings
 from pskkey.model import KeyNewReason
 
 FIRST_PAUSE = 1.0
@@ -83,8 +83,8 @@ class _Request:
 class RekeyRequests:
     """The open requests of a node, and the pace of its requesters."""
 
-    def __init__(self, timing: Timing, keyring: Keyring) -> None:
-        self._timing = timing
+    def __init__(self, settings: Settings, keyring: Keyring) -> None:
+        self._settings = settings
         self._keyring = keyring
         self._open: dict[str, _Request] = {}
         self._paces: dict[str, _Pace] = {}
@@ -115,7 +115,7 @@ class RekeyRequests:
         self._close_served()
         sending = [request for request in self._due(now) if now >= request.next_sending]
         for request in sending:
-            request.next_sending = now + self._timing.request_interval
+            request.next_sending = now + self._settings.timing.request_interval
         return list(dict.fromkeys(request.reason for request in sending))
 
     def master_lost(self) -> None:

@@ -1,6 +1,6 @@
 """What the operator decided about a node, as the core takes it. All times are in seconds."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from pskkey.model import Member, Suite
@@ -9,12 +9,9 @@ MEMBERS_PER_ADDRESS: Final = 64
 """Nodes from one address that have a place or a sender id, unless configured: as many as there may be connections."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Timing:
-    """How long things may take (DESIGN of the election and of the key state).
-
-    A node has one object of these, in its settings, and changes the times in it while it runs.
-    """
+    """How long things may take. What depends on other times is derived from them."""
 
     discovery_window: float = 1.0
     claim_step: float = 0.3
@@ -24,7 +21,6 @@ class Timing:
     successor_timeout: float = 0.5
     join_timeout: float = 2.0
     takeover_retry: float = 0.05
-    takeover_patience: float = 2.5
     hold_down_min: float = 1.0
     hold_down_max: float = 60.0
     rival_hold_max: float = 2.0
@@ -43,6 +39,14 @@ class Timing:
     def comes_within(self) -> float:
         """How long after the first of a group has lost its master the last one may be on its way to the next."""
         return self.dead_after + self.heartbeat_interval + self.reconnect_timeout
+
+    @property
+    def takeover_patience(self) -> float:
+        """How long a successor that is alive and no master yet is asked again: until it must have lost its master too.
+
+        Then it needs one attempt to reach those before it in the succession.
+        """
+        return self.comes_within + self.successor_timeout
 
 
 @dataclass(slots=True)
@@ -66,14 +70,9 @@ class Settings:
     timing: Timing = field(default_factory=Timing)
     suite: Suite | None = None
 
-    def __post_init__(self) -> None:
-        self.timing = replace(self.timing)
-
     def change(
         self, max_members: int, members_per_address: int, preempt: bool, timing: Timing, suite: Suite | None
     ) -> None:
         """Take this from now on."""
         self.max_members, self.members_per_address = max_members, members_per_address
-        self.preempt, self.suite = preempt, suite
-        for time in fields(Timing):
-            setattr(self.timing, time.name, getattr(timing, time.name))
+        self.preempt, self.timing, self.suite = preempt, timing, suite
