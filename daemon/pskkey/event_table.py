@@ -13,6 +13,7 @@ from typing import Final
 from pskkey.core import notices
 from pskkey.core.notices import Notice
 from pskkey.log_budget import Cause
+from pskkey.model import KeyNewReason
 
 
 class NodeEvent(StrEnum):
@@ -156,9 +157,9 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         fields="peer",
         counted="Times that a new key was asked for.",
         sentences={
-            notices.KeyRequested: "rolling to a new key: {reason.name}",
+            notices.KeyRequested: "rolling to a new key: {reason}",
             notices.KeyRequestPostponed: (
-                "{requester} asks for a new key ({reason.name}) often: postponed by {seconds:.0f} s"
+                "{requester} asks for a new key ({reason}) often: postponed by {seconds:.0f} s"
             ),
             notices.ForeignKeyMet: "{peer.name} comes with another group's key, epoch {foreign}: rolling above both",
             notices.SuiteChanged: (
@@ -367,7 +368,12 @@ EVENT_OF: Final[Mapping[type[Notice], NodeEvent]] = {
 """The event that a notice reports."""
 
 
+def _said(value: object) -> object:
+    """Return what stands in a sentence for a value: for a reason its name, as in the status."""
+    return value.name.lower() if isinstance(value, KeyNewReason) else value
+
+
 def sentence(notice: Notice) -> str:
     """Return what is logged of a notice."""
-    attributes = {one.name: getattr(notice, one.name) for one in fields(notice)}
+    attributes = {one.name: _said(getattr(notice, one.name)) for one in fields(notice)}
     return EVENTS[EVENT_OF[type(notice)]].sentences[type(notice)].format_map(attributes)

@@ -39,7 +39,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "socket_access": frozenset(),
     "__main__": frozenset({"app", "program"}),
     "commands": FOUNDATION | CORE_DOOR | {"adapters"},
-    "event_table": frozenset({"core.notices", "log_budget"}),
+    "event_table": frozenset({"core.notices", "log_budget", "model"}),
     "journal": frozenset({"core.notices", "event_table", "model"}),
     "reload": FOUNDATION | {"adapters", "config", "event_table", "journal", "psk"},
     "daemon": FOUNDATION
