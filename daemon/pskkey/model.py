@@ -18,8 +18,6 @@ MAX_KEY_ENTRIES = 3
 SENDER_IDS = 256
 MAX_ANSWERS = 12
 """Challenges that one advert answers: as many as fit into one pair of its TXT record."""
-MAX_AWAITED = 64
-"""Nodes that MERGE names as awaited at most. The winner does not wait for the others."""
 
 
 class Suite(IntEnum):
@@ -202,9 +200,11 @@ class HeldKey:
 class Join:
     """JOIN: let me be a member. Sent again in a session when what it says has changed.
 
-    `instance` names one continuous memory of the sender: a restart that lost its keys has a new one. `held` lets the
-    master see a joiner that comes from another half of a split. `sender`: a session manager that sends is attached.
-    `lease`: the sender id that was granted to the node, and may have been sent with under the key that it sends with.
+    `instance` names one continuous memory of the sender: a restart that lost its keys has a new one. `held` are the
+    keys that it holds, so a master knows a joiner that comes from another part of a split. `group_size`: the number of
+    nodes, itself included, that were in its group a moment ago and may join as well. `sender`: a session manager that
+    sends is attached. `lease`: the sender id that was granted to the node, and may have been sent with under the key
+    that it sends with.
     """
 
     group: str
@@ -215,6 +215,7 @@ class Join:
     sender: bool
     lease: int | None
     version: str
+    group_size: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,8 @@ class Merge:
 
     `term`, `members` (served, the master itself included) and `epoch` (highest known) are the sender's; `winner` is
     None in the question. In the answer `term` and `epoch` are the highest of both sides: the winner goes above them.
-    `awaited` are nodes that the sender served a moment ago (at most MAX_AWAITED): they may join the winner too.
+    `key` is the fingerprint of the key that the sender sends with, None if it has none. `awaited`: the number of nodes
+    that the sender served a moment ago and does not serve now; they may join the winner too.
     """
 
     master: Member
@@ -246,7 +248,8 @@ class Merge:
     members: int
     epoch: int
     winner: str | None = None
-    awaited: tuple[str, ...] = ()
+    key: str | None = None
+    awaited: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,13 +311,12 @@ class SavedLease:
 
 @dataclass(frozen=True, slots=True)
 class SavedRing:
-    """A key ring. What begins with `own` is that of a node that came over from the other half of a split."""
+    """A key ring. `former` is the key that the node came to its master with, with the lease that belongs to it."""
 
     keys: tuple[SavedKey, ...] = ()
     lease: SavedLease = SavedLease()
-    own: SavedKey | None = None
-    own_lease: SavedLease = SavedLease()
-    own_until_above: int = 0
+    former: SavedKey | None = None
+    former_lease: SavedLease | None = None
 
 
 @dataclass(frozen=True, slots=True)

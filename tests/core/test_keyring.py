@@ -3,8 +3,6 @@
 from dataclasses import replace
 from itertools import pairwise
 
-import pytest
-
 from pskkey.core.keyring import Keyring
 from pskkey.core.settings import Timing
 from pskkey.model import MAX_EPOCH, KeyState
@@ -80,14 +78,6 @@ def test_a_key_that_a_successor_finds_on_its_way_may_have_been_sent_with_by_its_
     ring.adopt(following(entry(1, 1, send=True), replace(entry(2, 2), unused=True)), 0.0)
     assert unused(ring) == [2]
     ring.lead(1.0)
-    assert unused(ring) == []
-
-
-def test_a_key_that_another_half_sends_with_is_not_unused_though_its_turn_is_to_come_here() -> None:
-    ring = empty_ring(TIMING)
-    ring.adopt(following(entry(1, 1, send=True)), 0.0)
-    ring.adopt(following(entry(7, 7, send=True)), 1.0)
-    assert [(e.epoch, e.send) for e in ring.wire_entries()] == [(1, True), (7, False)]
     assert unused(ring) == []
 
 
@@ -167,35 +157,6 @@ def test_a_follower_gives_each_key_its_turn_by_its_place() -> None:
     assert [e.epoch for e in ring.wire_entries()] == [9, 4, 10]
 
 
-def test_a_follower_from_another_half_sends_with_its_own_key_and_id_until_a_newer_one_is_active() -> None:
-    ring = empty_ring(TIMING)
-    ring.adopt(following(entry(5, 1, send=True), sender_id=3), 0.0)
-    ring.adopt(following(entry(5, 2, send=True), sender_id=8), 10.0)
-    assert ring.current is not None
-    assert ring.current.key == key(1)
-    assert ring.state().sender_id == 3, "under the old key another id may be somebody else's"
-    ring.adopt(following(entry(5, 2, send=True), entry(6, 3), sender_id=8), 10.1)
-    assert turns(ring) == [(5, "current", True), (6, "next", False)]
-    assert ring.current.key == key(1)
-    ring.adopt(following(entry(5, 2), entry(6, 3, send=True), sender_id=8), 10.2)
-    assert ring.current.key == key(3)
-    assert ring.state().sender_id == 8
-
-
-def test_a_foreign_key_that_nobody_supersedes_is_given_up_in_the_end() -> None:
-    ring = empty_ring(TIMING)
-    ring.adopt(following(entry(5, 1, send=True)), 0.0)
-    ring.adopt(following(entry(7, 2, send=True)), 1.0)
-    assert ring.current is not None
-    assert ring.current.epoch == 5
-    deadline = ring.follow_deadline()
-    assert deadline is not None
-    ring.follow_tick(deadline)
-    assert turns(ring) == [(5, "previous", False), (7, "current", True)], "others of our half give up a moment later"
-    ring.follow_tick(deadline + TIMING.retire_after)
-    assert turns(ring) == [(7, "current", True)]
-
-
 def test_a_follower_that_comes_to_lead_serves_what_it_held() -> None:
     ring = empty_ring(TIMING)
     ring.adopt(following(entry(4, 1), entry(5, 2, send=True), entry(6, 3)), 0.0)
@@ -204,29 +165,6 @@ def test_a_follower_that_comes_to_lead_serves_what_it_held() -> None:
     assert not ring.wants_key(100.0), "failover does not change the key"
     ring.lead_tick(104.0)
     assert turns(ring)[-1] == (6, "next", False), "a key under way gets its deadline anew"
-
-
-@pytest.mark.parametrize("own_epoch", [4, 5, 6])
-def test_leading_with_ones_own_half_key_still_in_use_keeps_it(own_epoch: int) -> None:
-    ring = empty_ring(TIMING)
-    ring.adopt(following(entry(own_epoch, 1, send=True)), 0.0)
-    ring.adopt(following(entry(5, 2, send=True)), 1.0)
-    ring.lead(2.0)
-    assert ring.current is not None
-    assert ring.current.key == key(1)
-    assert len({e.epoch for e in ring.entries}) == len(ring.entries)
-
-
-def test_who_goes_on_to_a_third_group_sends_with_the_key_of_the_second_one() -> None:
-    ring = empty_ring(TIMING)
-    ring.adopt(following(entry(1, 1, send=True), sender_id=3), 0.0)
-    ring.adopt(following(entry(1, 1), entry(2, 2, send=True), sender_id=4), 5.0, misses_until=7.0)
-    assert ring.current is not None
-    assert ring.current.key == key(1), "for a moment, as all there can read it"
-    ring.adopt(following(entry(1, 3, send=True), sender_id=5), 5.5, misses_until=7.5)
-    assert ring.current.key == key(2), "what those that come along send with"
-    assert ring.state().sender_id == 4
-    assert [e.key for e in ring.entries] == [key(2), key(3)]
 
 
 def test_a_master_gives_out_no_epoch_that_a_former_master_has_given_out() -> None:

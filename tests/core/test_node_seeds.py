@@ -16,7 +16,7 @@ from pskkey.core.keyring import Keyring
 from pskkey.model import (
     MAX_EPOCH,
     Handover,
-    Heartbeat,
+    HeldKey,
     KeyAck,
     KeyNew,
     KeyNewReason,
@@ -27,7 +27,7 @@ from pskkey.model import (
 )
 from tests.core.door import Door, join, member, of, sent
 from tests.core.keys import empty_ring, entry, key
-from tests.core.situations import HIGH, LOW, OTHER, acked, sender, sending, state, taken_over
+from tests.core.situations import HIGH, LOW, acked, sender, sending, state, taken_over
 
 LOCAL = Session(Direction.LOCAL, 1)
 
@@ -35,69 +35,14 @@ LOCAL = Session(Direction.LOCAL, 1)
 # --- merges: seeds 26, 57, 32, 28 -------------------------------------------------------------------------------
 
 
-def merged(others: int, *awaited: str) -> Door:
-    """Return a master, with the member LOW, that has just won a merge with another one.
-
-    That one had `others` members, itself included, and waits for those `awaited`.
-    """
+def test_master_counts_the_members_that_it_has_just_lost_when_it_asks_which_of_two_stays() -> None:
     door = Door(priority=200).start().become_master()
     door.accept(1, join(LOW))
-    door.wait(1.2)
-    answer = sent(Merge, door.accept(2, Merge(member(HIGH), 1, others, 1, awaited=awaited)))
-    assert [m.winner for m in answer] == ["55555555"]
-    door.wait(0.1)
-    assert door.view.next is not None
-    acked(door, 1, door.view.next.epoch)
-    return door
-
-
-def test_the_merged_key_is_not_sent_with_before_the_other_half_has_come_over_and_has_it() -> None:
-    door = merged(2)
-    assert sending(door.view) == 1
-    for number, node in ((3, HIGH), (4, OTHER)):
-        door.accept(number, sender(node, sends_with=1, key_number=801, lease=0))
-        acked(door, number, 2)
-        assert sending(door.view) == (1 if number == 3 else 2)
-
-
-def test_winner_also_waits_for_a_node_that_the_yielding_master_had_just_lost() -> None:
-    """Seed 7279: cut off from the yielding master before the merge, it came to the winner a moment after it."""
-    door = merged(1, OTHER, LOW)
-    door.accept(3, sender(HIGH, sends_with=1, key_number=801, lease=0))
-    acked(door, 3, 2)
-    assert sending(door.view) == 1
-    door.accept(4, sender(OTHER, sends_with=1, key_number=801, lease=0))
-    acked(door, 4, 2)
-    assert sending(door.view) == 2
-
-
-def test_master_names_the_members_that_it_has_just_lost_when_it_asks_which_of_two_stays() -> None:
-    door = Door(priority=200).start().become_master()
-    door.accept(1, join(LOW))
-    assert sent(Merge, door.accept(2, Merge(member(HIGH), 1, 1, 1)))[0].awaited == ()
+    assert sent(Merge, door.accept(2, Merge(member(HIGH), 1, 1, 1)))[0].awaited == 0
     door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
-    assert sent(Merge, door.accept(3, Merge(member(HIGH), 1, 1, 1)))[0].awaited == (LOW,)
+    assert sent(Merge, door.accept(3, Merge(member(HIGH), 1, 1, 1)))[0].awaited == 1
     door.wait(3.0)
-    assert sent(Merge, door.accept(4, Merge(member(HIGH), 1, 1, 1)))[0].awaited == ()
-
-
-def test_who_does_not_come_over_is_not_waited_for_beyond_the_patience_with_a_takeover() -> None:
-    door = merged(1)
-    for seconds in (1.0, 1.1):
-        door.wait(seconds)
-        door.receive(Session(Direction.INBOUND, 1), Heartbeat())
-    assert sending(door.view) == 1
-    door.wait(0.3)
-    assert sending(door.view) == 2
-
-
-def test_what_ones_own_half_still_sends_can_be_read_when_its_key_has_the_epoch_of_the_winners_previous_one() -> None:
-    ring = empty_ring()
-    ring.adopt(state(entry(1, 901, send=True)), 0.0)
-    ring.adopt(state(entry(1, 902, send=True), entry(2, 903)), 1.0)
-    ring.adopt(state(entry(1, 902), entry(2, 903, send=True)), 1.2)
-    assert [(e.epoch, e.key == key(901)) for e in ring.entries] == [(1, True), (2, False)]
-    assert sending(ring) == 2
+    assert sent(Merge, door.accept(4, Merge(member(HIGH), 1, 1, 1)))[0].awaited == 0
 
 
 def test_who_comes_over_while_a_key_is_on_its_way_may_send_with_that() -> None:
@@ -114,74 +59,6 @@ def test_who_comes_over_while_a_key_is_on_its_way_may_send_with_that() -> None:
     assert door.view.next is None, "and no second roll is needed for it"
 
 
-def test_who_comes_over_goes_on_with_a_key_that_all_can_read_until_the_rest_of_its_half_is_there() -> None:
-    ring = empty_ring()
-    ring.adopt(state(entry(1, 901, send=True), sender_id=4), 0.0)
-    ring.adopt(state(entry(1, 901), entry(2, 902, send=True), sender_id=7), 1.0)
-    assert sending(ring) == 1
-    assert ring.state().sender_id == 4
-    ring.follow_tick(2.4)
-    assert sending(ring) == 1
-    ring.follow_tick(2.5)
-    assert sending(ring) == 2
-    assert ring.state().sender_id == 7
-    assert [e.epoch for e in ring.entries] == [1, 2]
-
-
-def test_a_key_that_the_masters_group_cannot_read_any_more_is_not_sent_with_any_longer() -> None:
-    ring = empty_ring()
-    ring.adopt(state(entry(1, 901, send=True)), 0.0)
-    ring.adopt(state(entry(1, 901), entry(2, 902, send=True)), 1.0)
-    ring.adopt(state(entry(2, 902, send=True)), 1.1)
-    assert sending(ring) == 2
-
-
-def test_a_key_that_had_to_stand_back_for_our_own_halfs_is_there_when_that_is_given_up() -> None:
-    ring = empty_ring()
-    ring.adopt(state(entry(2, 901, send=True)), 0.0)
-    ring.adopt(state(entry(2, 902, send=True)), 1.0)
-    assert ring.current is not None
-    assert ring.current.key == key(901)
-    deadline = ring.follow_deadline()
-    assert deadline is not None
-    ring.follow_tick(deadline)
-    assert ring.current is not None
-    assert ring.current.key == key(902), "not mute for ever"
-
-
-def test_a_newcomer_does_not_count_for_one_of_the_other_half() -> None:
-    door = merged(1)
-    door.accept(3, join(OTHER))
-    acked(door, 3, 2)
-    assert sending(door.view) == 1
-    door.accept(4, sender(HIGH, sends_with=1, key_number=801, lease=0))
-    acked(door, 4, 2)
-    assert sending(door.view) == 2
-
-
-def test_who_comes_to_lead_with_its_own_halfs_key_can_still_read_what_the_others_send() -> None:
-    ring = empty_ring()
-    ring.adopt(state(entry(1, 901, send=True)), 0.0)
-    ring.adopt(state(entry(2, 902, send=True), entry(3, 903)), 1.0)
-    ring.lead(1.5)
-    assert sending(ring) == 1
-    assert {e.epoch for e in ring.entries} == {1, 2, 3}
-    ring.install_fresh(key(904), 3.0)
-    assert {e.epoch for e in ring.entries} == {1, 2, 4}, "nobody may send with 3 yet"
-
-
-def test_keys_that_will_not_supersede_ones_own_halfs_do_not_keep_it_in_use() -> None:
-    ring = empty_ring()
-    ring.adopt(state(entry(9, 901, send=True)), 0.0)
-    ring.adopt(state(entry(2, 902, send=True)), 1.0)
-    for n in range(5):  # somebody asks for keys again and again, and the master does not know of ours
-        now = 3.0 + 2.0 * n
-        ring.follow_tick(now)
-        ring.adopt(state(entry(2 + n, 902 + n, send=True), entry(3 + n, 903 + n)), now)
-        ring.adopt(state(entry(2 + n, 902 + n), entry(3 + n, 903 + n, send=True)), now + 0.1)
-    assert sending(ring) == 7
-
-
 # --- rolling soon after one another: seeds 2, 67 ----------------------------------------------------------------
 
 
@@ -194,7 +71,7 @@ def test_a_key_is_kept_for_its_time_while_there_is_room_though_two_have_followed
         ring.install_fresh(key(number), 2.0 * number)
         ring.activate(2.0 * number + 0.1)
     assert [e.epoch for e in ring.entries] == [1, 2, 3]
-    ring.keep(1, 5.0)
+    ring.keep(HeldKey(1, key(0).fingerprint, send=True), 5.0)
     ring.roll()
     assert ring.wants_key(6.0)
     ring.install_fresh(key(4), 6.0)
@@ -261,15 +138,6 @@ def test_the_term_rises_also_when_epochs_start_over_above_another_halfs() -> Non
     assert ring.wants_key(1.0)
     assert ring.install_fresh(key(902), 1.0), "from 60,006 it is a shorter way to 1 and on"
     assert [e.epoch for e in ring.entries] == [60_006, 2]
-
-
-def test_a_half_with_a_late_epoch_follows_when_epochs_have_started_over() -> None:
-    ring = late(MAX_EPOCH)
-    ring.follow(ring.state(), 1.0)
-    ring.adopt(state(entry(3, 902, send=True), entry(4, 903)), 1.0)
-    assert sending(ring) == MAX_EPOCH
-    ring.adopt(state(entry(3, 902), entry(4, 903, send=True)), 1.2)
-    assert sending(ring) == 4
 
 
 def test_an_acknowledgement_is_of_a_key_and_not_of_the_next_one_with_its_epoch() -> None:

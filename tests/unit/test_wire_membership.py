@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.wire_messages import accepts_or_bad_packet, error_messages, joins, member, merges, refused
 
-from pskkey.model import MAX_AWAITED, ErrorMessage, HeldKey, Join, Member, Merge
+from pskkey.model import ErrorMessage, HeldKey, Join, Member, Merge
 from pskkey.wire import membership
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -35,8 +35,9 @@ JOIN = {
     "sender": False,
     "lease": 4,
     "version": "0.1.0",
+    "group_size": 5,
 }
-MERGE = {"master": MEMBER, "term": 3, "members": 12, "epoch": 7, "winner": None, "awaited": [ID]}
+MERGE = {"master": MEMBER, "term": 3, "members": 12, "epoch": 7, "winner": None, "key": FINGERPRINT, "awaited": 2}
 ERROR = {"code": "not_master", "message": "I am not the master: ask 10.0.0.2."}
 
 MEMBER_VALUE = Member(ID, "pump-3", ("10.0.0.1", "fe80::1"), 11111, 100, eligible=True, sender_id=4)
@@ -71,10 +72,11 @@ def test_golden_json() -> None:
         sender=False,
         lease=4,
         version="0.1.0",
+        group_size=5,
     )
     assert json.loads(membership.encode_join(join)) == JOIN
     assert membership.decode_join_untrusted(json.dumps(JOIN).encode()) == join
-    merge = Merge(MEMBER_VALUE, 3, 12, 7, awaited=(ID,))
+    merge = Merge(MEMBER_VALUE, 3, 12, 7, key=FINGERPRINT, awaited=2)
     assert json.loads(membership.encode_merge(merge)) == MERGE
     assert membership.decode_merge_untrusted(json.dumps(MERGE).encode()) == merge
     error = ErrorMessage("not_master", "I am not the master: ask 10.0.0.2.")
@@ -111,6 +113,7 @@ BOUNDS: dict[str, list[object]] = {
     "term": TERM_BOUNDS,
     "sender": FLAG_BOUNDS,
     "lease": [-1, 256, "4", 4.0, True, ...],
+    "group_size": [0, 8193, "4", 4.0, True, None, ...],
     "held": [None, {}, "", [[]], [1], [None], ...],
     "held.0.epoch": [0, 65536, -1, "7", 7.0, True, None, ...],
     "held.0.fingerprint": ["", "0" * 15, "0" * 17, "0" * 15 + "G", "0" * 15 + "A", "0" * 16 + "\n", 1, ...],
@@ -177,6 +180,13 @@ def test_join_lists_at_most_three_keys() -> None:
         ("winner", "x"),
         ("winner", 1),
         ("winner", ...),
+        ("key", "0" * 15),
+        ("key", 1),
+        ("key", ...),
+        ("awaited", -1),
+        ("awaited", 4097),
+        ("awaited", [ID]),
+        ("awaited", ...),
         ("master", None),
         ("master.id", "x"),
         ("extra", 1),
@@ -234,7 +244,7 @@ def test_the_largest_of_each_fits_its_limit() -> None:
     big = Member("f" * 32, wide, ("2001:db8:1111:2222:3333:4444:5555:6666",) * 8, 65535, 255, True, 255, 65535)
     held = (HeldKey(65535, FINGERPRINT, send=True),) * 3
     join = membership.encode_join(Join(wide, big, wide, 2**53 - 1, held, sender=False, lease=None, version=wide))
-    merge = membership.encode_merge(Merge(big, 2**53 - 1, 4096, 65535, "f" * 32, ("f" * 32,) * MAX_AWAITED))
+    merge = membership.encode_merge(Merge(big, 2**53 - 1, 4096, 65535, "f" * 32, FINGERPRINT, 4096))
     error = membership.encode_error(ErrorMessage("a" * 64, "\U0001f511" * 1024))
     quoted = membership.encode_error(ErrorMessage("a" * 64, '"' * 1024))
     assert max(len(join), len(merge), len(error), len(quoted)) <= membership.MAX_SIZE

@@ -32,8 +32,7 @@ rings = st.builds(
     st.lists(saved_keys, max_size=3).map(tuple),
     leases,
     st.none() | saved_keys,
-    leases,
-    st.integers(0, 65535),
+    st.none() | leases,
 )
 memories = st.integers(0, 2**64 - 1)
 fingerprints = st.binary(min_size=8, max_size=8).map(bytes.hex)
@@ -59,7 +58,6 @@ FULL = SavedState(
         SavedLease(255, frozenset(range(256))),
         SavedKey(7, Key(Secret(bytes(64)), bytes(32), bytes(32)), Turn.CURRENT, 1.5),
         SavedLease(255, frozenset(range(256))),
-        65535,
     ),
     tuple((f"{number:032x}", number % 256 or None) for number in range(4096)),
     tuple((f"{number:016x}", 2**64 - 1) for number in range(64)),

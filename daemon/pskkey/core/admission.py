@@ -17,18 +17,23 @@ from dataclasses import dataclass
 
 from pskkey.core.events import Session
 from pskkey.core.settings import Settings
-from pskkey.model import ErrorMessage, Join, Member
+from pskkey.model import ErrorMessage, HeldKey, Join, Member
 
 
 @dataclass(slots=True)
 class Joined:
-    """A member with its session. Times in seconds: when it joined, and when it is taken for dead."""
+    """A member with its session. Times in seconds: when it joined, and when it is taken for dead.
+
+    `former`: the key that it came with and goes on sending with, until `former_until` at the latest.
+    """
 
     session: Session
     member: Member
     join: Join
     since: float
     deadline: float
+    former: HeldKey | None = None
+    former_until: float = 0.0
 
 
 class Admission:

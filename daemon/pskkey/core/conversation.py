@@ -11,9 +11,10 @@ from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.consumers import Consumers
 from pskkey.core.election import NOT_MASTER, Election
 from pskkey.core.events import Direction, Event, Received, Session
-from pskkey.core.fellows import Fellows
-from pskkey.core.held import latest
+from pskkey.core.former_keys import former_key, is_same
+from pskkey.core.held import is_above, latest
 from pskkey.core.keyring import Keyring
+from pskkey.core.known_group import KnownGroup
 from pskkey.core.members import Members
 from pskkey.core.notices import (
     ForeignKeyMet,
@@ -60,6 +61,7 @@ class Conversation:
         self,
         settings: Settings,
         election: Election,
+        known: KnownGroup,
         members: Members,
         keyring: Keyring,
         consumers: Consumers,
@@ -67,17 +69,14 @@ class Conversation:
     ) -> None:
         self._settings = settings
         self._election = election
+        self._known = known
         self._members = members
         self._keyring = keyring
         self._consumers = consumers
         self._out = out
         self._inbound: dict[Session, str] = {}
-        self.settled: Group | None = None
-        """The group as it was told together with the keys that we hold, so that its leases are leases of those."""
-        self._settled_in: Session | None = None
         self.requests = RekeyRequests(settings, keyring)
         self._duplicate_told = float("-inf")
-        self.fellows = Fellows(settings)
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
@@ -145,21 +144,14 @@ class Conversation:
             case Group():
                 return self._election.group_received(session, message, now)
             case KeyState():
-                group = self._election.group
-                if group is not None and self._election.master_session == session:
-                    if group is not self.settled:
-                        ids = frozenset(m.id for m in group.members)
-                        able = frozenset(m.id for m in group.members if m.acked_epoch is not None)
-                        self.fellows.are(ids, able | {self._settings.me.id}, group.master, now)
-                    self._keyring.adopt(message, now, self.fellows.missed_until())
-                    self.settled, self._settled_in = group, session
+                if self._election.master_session == session:
+                    self._keyring.adopt(message, now)
+                    self._known.settle(session, now)
             case Heartbeat():
                 self._election.outbound.answer(session, now)
             case Handover():
-                self.fellows.are_led_on()
-                if session != self._settled_in:
-                    message = replace(message, members=())  # its leases are of keys that we do not hold
-                return self._election.handed_over(session, message, now)
+                trusted = replace(message, members=self._known.trusted(session, message.members))
+                return self._election.handed_over(session, trusted, now)
             case Merge():
                 return self._election.merge_answered(session, message, now)
             case ErrorMessage():
@@ -260,13 +252,16 @@ class Conversation:
             self.requests.ask(member(node, reason), reason, now)
 
     def _meet_foreign_keys(self, join: Join) -> None:
-        mine = {(e.epoch, e.key.fingerprint) for e in self._keyring.entries}
-        foreign = [held for held in join.held if (held.epoch, held.fingerprint) not in mine]
-        for held in foreign:
-            if held.send:
-                self._out.append(ForeignKeyMet(join.member, held.epoch))
-                self._keyring.roll(above=latest(h.epoch for h in foreign))  # a key of ours on its way stays on it
-                return
+        """Roll above the keys of a joiner that sends with another one than ours, unless we are above them."""
+        keyring = self._keyring
+        newest, former = keyring.next or keyring.current, former_key(join.held, keyring.current)
+        if former is None or is_same(former, newest):
+            return
+        foreign = [held for held in join.held if not any(is_same(held, entry) for entry in keyring.entries)]
+        above = latest([former.epoch, *(held.epoch for held in foreign)])
+        if newest is None or not is_above(newest.epoch, above):
+            self._out.append(ForeignKeyMet(join.member, former.epoch))
+            keyring.roll(above)
 
     def _answer_key_request(self, session: Session) -> None:
         current = self._keyring.current

@@ -52,6 +52,7 @@ from pskkey.core.attempts import (
     as_member,
 )
 from pskkey.core.events import Session
+from pskkey.core.known_group import KnownGroup
 from pskkey.core.merge import Rivals, above_both, winner
 from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
@@ -70,6 +71,7 @@ class Election:
         self,
         settings: Settings,
         peers: Peers,
+        known: KnownGroup,
         out: list[Action],
         make_join: Callable[[], Join],
         make_merge: Callable[[], Merge],
@@ -77,6 +79,7 @@ class Election:
         self._settings = settings
         self._peers = peers
         self._rivals = Rivals(settings)
+        self._known = known
         self._out = out
         self._make_join = make_join
         self._make_merge = make_merge
@@ -87,8 +90,6 @@ class Election:
         self._interrupted: Listening | None = None
         self.role = Role.LISTENING
         self.term = 0
-        self.group: Group | None = None
-        """What the last master told of the group. Its leases are of keys that may still be on their way to us."""
         self._yields_to: Handover | None = None
         """As a master that steps down in favour of another: what to tell its clients."""
         self._transitions: list[Transition] = []
@@ -186,7 +187,7 @@ class Election:
             self._link_failed("fenced", f"it speaks for term {group.term}, and term {self.term} has been seen", now)
             return self._changes()
         self.term = group.term
-        self.group = group
+        self._known.received(group)
         if link.phase is Phase.GREETING:
             self.outbound.welcomed(link, now)
             self._peers.joined(link.peer.id)
@@ -208,7 +209,7 @@ class Election:
             # It is above our term, unless it was meant for another node with our id.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
-            self._takeover = Takeover((handover.master, *successors(self.group, handover.master.id)), 0)
+            self._takeover = Takeover((handover.master, *successors(self._known.latest, handover.master.id)), 0)
             self._try_successor(now)
         return self._changes()
 
@@ -353,7 +354,7 @@ class Election:
             return
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))
-            self._takeover = Takeover(successors(self.group, link.peer.id), -1)
+            self._takeover = Takeover(successors(self._known.latest, link.peer.id), -1)
             self._join(link.peer, self._settings.timing.reconnect_timeout, now)
             return
         takeover = self._takeover

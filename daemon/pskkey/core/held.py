@@ -45,16 +45,24 @@ class HeldEntry:
         return any(e.epoch == self.epoch and e.key == self.key for e in entries)
 
 
-def by_place(entries: tuple[KeyEntry, ...], held: list[HeldEntry], now: float) -> list[HeldEntry]:
+def by_place(
+    entries: tuple[KeyEntry, ...], held: list[HeldEntry], now: float, goes_on_with: HeldEntry | None
+) -> list[HeldEntry]:
     """Give each key its turn by its place: what stands before the one to send with was, what stands after comes.
 
-    Not by its epoch: after a merge or a wrap the older key may have the higher number. One key is to send with and one
-    comes after it, the newest: a ring never holds more, whatever a master tells.
+    Not by its epoch: after a merge or a wrap the older key may have the higher number. `goes_on_with` is the key that
+    is sent with although the master does not say so. It need not be listed; then all that is listed comes after it.
+    Else one key at most comes after the one to send with, the newest: a ring never holds more, whatever a master lists.
     """
+
+    def is_sent_with(entry: KeyEntry) -> bool:
+        return entry.send if goes_on_with is None else goes_on_with.is_among([entry])
+
     adopted = []
-    turn = Turn.PREVIOUS if any(e.send for e in entries) else Turn.NEXT
+    turn = Turn.PREVIOUS if any(is_sent_with(e) for e in entries) else Turn.NEXT
+    most = 1 if goes_on_with is None or turn is Turn.PREVIOUS else MAX_KEY_ENTRIES - 1
     for entry in entries:
-        if entry.send:
+        if is_sent_with(entry):
             turn = Turn.CURRENT
         old = next((e for e in held if e.epoch == entry.epoch and e.key == entry.key), None)
         # A previous key is kept as long as the master lists it: only that one knows whether somebody sends with it.
@@ -63,14 +71,14 @@ def by_place(entries: tuple[KeyEntry, ...], held: list[HeldEntry], now: float) -
         adopted.append(HeldEntry(entry.epoch, entry.key, turn, since, entry.unused and turn is Turn.NEXT))
         if turn is Turn.CURRENT:
             turn = Turn.NEXT
-    newest = {e.turn: e for e in adopted}
-    return [e for e in adopted if e.turn is Turn.PREVIOUS or e is newest[e.turn]]
+    coming = [e for e in adopted if e.turn is Turn.NEXT][-most:]
+    return [e for e in adopted if e.turn is not Turn.NEXT or e in coming]
 
 
 def beside(own: HeldEntry, held: list[HeldEntry]) -> tuple[HeldEntry, ...]:
-    """Return the keys of a ring together with the key of our own half, as many as a ring may hold, oldest first.
+    """Return the keys of a ring together with one that its master does not list, as many as it may hold, oldest first.
 
-    Under one epoch only one key can be used: that is our own half's, which we could read until now.
+    Under one epoch only one key can be used: that is our own, which we could read until now.
     """
     others = [e for e in held if e.epoch != own.epoch]
     before = [e for e in others if e.turn is Turn.PREVIOUS]

@@ -8,9 +8,9 @@ A key is first made known to everybody for reception only (*next*). When all who
 (*previous*) for `retire_after`, until what was sent with it has arrived; then it is wiped. So at every moment every
 member can read what any member sends, and there are never more than three keys.
 
-The master leads: it alone starts a rekey and turns its pages. A client follows: it adopts the master's state as it
-comes. One thing a follower does by itself: when it comes from the other half of a split, it goes on sending with the
-key of its own half for a while (`own_half`).
+The master leads: it alone starts a rekey and decides when a key takes its turn. A client follows: it adopts the
+master's state as it comes. A state without a key to send with lets a client that came with another key go on sending
+with that, its *former* key, under its lease of then (`former_keys`). What it sent with last it keeps for reception.
 
 Epochs rise by one. After 65535 the count starts over at 1 and the term rises, so (term, epoch) always rises.
 """
@@ -18,7 +18,6 @@ Epochs rise by one. After 65535 the count starts over at 1 and the term rises, s
 from collections.abc import Iterable
 
 from pskkey.core.held import HeldEntry, beside, by_place, is_above, latest
-from pskkey.core.own_half import OwnHalf
 from pskkey.core.settings import Settings
 from pskkey.model import (
     MAX_EPOCH,
@@ -44,8 +43,11 @@ class Keyring:
     def __init__(self, settings: Settings, saved: SavedRing = _NOTHING) -> None:
         self._settings = settings
         self._held = [HeldEntry.of(key) for key in saved.keys]
-        self._half = OwnHalf(settings, saved)
         self._lease = saved.lease
+        self._former = HeldEntry.of(saved.former) if saved.former else None
+        """A key that the master does not list: current if it is our former key, previous if it is only kept."""
+        self._former_lease = saved.former_lease
+        """Our lease under the key that we send with, while that is a former key."""
         self._wanted = False
         self._generating = False
         self._roll_above = 0
@@ -59,17 +61,18 @@ class Keyring:
     @property
     def entries(self) -> tuple[HeldEntry, ...]:
         """Return the keys held, oldest first."""
-        return tuple(self._held) if self._half.entry is None else beside(self._half.entry, self._held)
+        return tuple(self._held) if self._former is None else beside(self._former, self._held)
 
     @property
     def current(self) -> HeldEntry | None:
         """Return the key to send with."""
-        return self._half.in_use or self._by_turn(Turn.CURRENT)
+        former = self._former
+        return former if former and former.turn is Turn.CURRENT else self._by_turn(Turn.CURRENT)
 
     @property
-    def is_apart(self) -> bool:
-        """Tell whether we still send with the key of our own half, which the master did not give us."""
-        return self._half.in_use is not None
+    def sends_former_key(self) -> bool:
+        """Tell whether we send with the key that we came to our master with."""
+        return self._former_lease is not None
 
     @property
     def next(self) -> HeldEntry | None:
@@ -97,13 +100,13 @@ class Keyring:
         return tuple(KeyEntry(e.epoch, e.key, send=e is current, unused=e.unused) for e in self.entries)
 
     def state(self) -> KeyState:
-        """Return, as a follower, what session managers may have: with our own half's key goes our own half's lease.
+        """Return, as a follower, what session managers may have: with a former key goes the lease of then.
 
-        Another sender id under the old key could be one that somebody else has sent with.
+        Another sender id under that key could be one that somebody else has sent with.
         """
-        lease, own = self._lease, self._half.lease
-        if self.is_apart:
-            lease = SavedLease(own.sender_id, lease.senders | own.senders)
+        lease, former = self._lease, self._former_lease
+        if former is not None:
+            lease = SavedLease(former.sender_id, lease.senders | former.senders)
         return KeyState(lease.sender_id, lease.senders, self.wire_entries())
 
     def saved(self, told: KeyState | None) -> SavedRing:
@@ -112,16 +115,16 @@ class Keyring:
         `told` is, while we lead, what our own session managers were told.
         """
         lease = self._lease if told is None else SavedLease(told.sender_id, told.senders)
-        half = self._half
-        own = half.entry.saved() if half.entry else None
-        return SavedRing(tuple(e.saved() for e in self._held), lease, own, half.lease, half.until_above)
+        former = self._former.saved() if self._former else None
+        return SavedRing(tuple(e.saved() for e in self._held), lease, former, self._former_lease)
 
     def restarted(self, now: float) -> None:
         """Begin at `now` with what was saved; nothing can have had its turn since later than that."""
-        for entry in (*self._held, *filter(None, [self._half.entry])):
+        for entry in self._all():
             entry.since = min(entry.since, now)
-        if (own := self._half.in_use) is not None:
-            own.since = now  # its own half may be away just as long as we were
+
+    def _all(self) -> list[HeldEntry]:
+        return self._held if self._former is None else [*self._held, self._former]
 
     def _by_turn(self, turn: Turn) -> HeldEntry | None:
         return next((e for e in self._held if e.turn is turn), None)
@@ -130,23 +133,24 @@ class Keyring:
 
     def lead(self, now: float) -> None:
         """Become the master's keyring: what was held is served on; a key under way gets its deadline anew."""
-        own, self._half.entry = self._half.entry, None
-        if own is not None and own.turn is Turn.CURRENT:
-            # We come to lead while our half's own key was still in use: it simply stays the current one. The newest of
-            # the other half's keys are kept for those who still send with them; they cannot be ours to send with. The
-            # first to go is one that was still on its way, for nobody may have come to send with it.
-            theirs = [e for e in self._held if e.epoch != own.epoch][1 - MAX_KEY_ENTRIES :]
+        current, former, self._former = self.current, self._former, None
+        if current is not None and self.sends_former_key:
+            # It is the current key of those whom we lead now. The newest of the last master's keys are kept for those
+            # who still send with them; they are not ours to send with. The first to go is one that was still on its
+            # way, for nobody may have come to send with it.
+            theirs = [e for e in self._held if e.epoch != current.epoch][1 - MAX_KEY_ENTRIES :]
             for entry in theirs:
                 entry.since = now - (1.0 if entry.turn is Turn.NEXT else 0.0)
                 entry.turn = Turn.PREVIOUS
-            self._held = [*theirs, own]
+            self._held = [*theirs, current]
             self._roll_above = latest((self._roll_above, *(e.epoch for e in self._held)))
+            self._former_lease = None
             self.version += 1
-        elif own is not None and not any(e.epoch == own.epoch for e in self._held):
-            self._held = list(beside(own, self._held))
-        elif own is not None:
-            own.key.pms.wipe()  # of an epoch there is one key: that of those whom we lead now
+        elif former is not None and any(e.epoch == former.epoch for e in self._held):
+            former.key.pms.wipe()  # of an epoch there is one key: that of those whom we lead now
             self.version += 1
+        elif former is not None:
+            self._held = list(beside(former, self._held))
         if (coming := self.next) is not None:
             coming.since = now
             coming.unused = False  # its maker may have come to send with it
@@ -198,10 +202,10 @@ class Keyring:
         coming.turn, coming.since, coming.unused = Turn.CURRENT, now, False
         self.version += 1
 
-    def keep(self, epoch: int, now: float) -> None:
+    def keep(self, key: HeldKey, now: float) -> None:
         """Let a key of which the turn is over be kept as if it had just ended: a member still sends with it."""
         for entry in self._held:
-            if entry.epoch == epoch and entry.turn is Turn.PREVIOUS:
+            if entry.key.fingerprint == key.fingerprint and entry.turn is Turn.PREVIOUS:
                 entry.since = now
 
     def lead_tick(self, now: float) -> None:
@@ -271,34 +275,49 @@ class Keyring:
             if entry.turn is Turn.PREVIOUS:
                 entry.since = max(entry.since, now - self._settings.timing.retire_after)
 
-    def adopt(self, state: KeyState, now: float, misses_until: float = float("-inf")) -> None:
-        """Take the master's key state, keeping our own half's key in use while theirs is not newer yet.
-
-        `misses_until`: until then the rest of our own half may be on its way, and cannot read the newer one.
-        """
-        before = self.state()
-        known = [*self._held, *filter(None, [self._half.entry])]
-        adopted = by_place(state.entries, known, now)
-        self._half.meet(self._held, adopted, self._lease, misses_until, now)
-        self._held = adopted
-        self._see(e.epoch for e in adopted)
+    def adopt(self, state: KeyState, now: float) -> None:
+        """Take the master's key state. Without a key to send with, we go on sending with the one that we have."""
+        before, known, current = self.state(), self._all(), self.current
+        goes_on = current is not None and not any(entry.send for entry in state.entries)
+        self._held = by_place(state.entries, known, now, current if goes_on else None)
+        self._see(e.epoch for e in self._held)
+        if goes_on and self._former_lease is None:
+            self._former_lease = self._lease
+        elif not goes_on:
+            self._former_lease = None
         self._lease = SavedLease(state.sender_id, state.senders)
-        kept = [e.key.pms for e in (*self._held, *filter(None, [self._half.entry]))]
+        self._former = self._left_over(current, goes_on=goes_on, now=now)
+        kept = [e.key.pms for e in self._all()]
         for entry in known:
             if entry.key.pms not in kept:
                 entry.key.pms.wipe()
         if self.state() != before:
             self.version += 1
 
+    def _left_over(self, current: HeldEntry | None, *, goes_on: bool, now: float) -> HeldEntry | None:
+        """Return the key beside those that the master lists: the one that we send with, or have sent with last."""
+        if current is None or current.is_among(self._held):
+            former = self._former
+            return None if former is None or former is current or self._stands_in_the_way(former) else former
+        if goes_on:
+            return HeldEntry(current.epoch, current.key, Turn.CURRENT, now)
+        former = HeldEntry(current.epoch, current.key, Turn.PREVIOUS, now)
+        return None if self._stands_in_the_way(former) else former
+
+    def _stands_in_the_way(self, former: HeldEntry) -> bool:
+        """Tell whether a key in use needs the epoch of one that is only kept, or is that key."""
+        return any(e.epoch == former.epoch and (e.turn is not Turn.PREVIOUS or e.key == former.key) for e in self._held)
+
     def follow_tick(self, now: float) -> None:
-        """As a follower, give up our own half's key when the master never superseded it, and retire what was kept."""
-        if self._half.tick(self._held, now):
+        """As a follower, retire what was kept."""
+        former = self._former
+        if former and former.turn is Turn.PREVIOUS and now >= former.since + self._settings.timing.retire_after:
+            self._former = None
+            former.key.pms.wipe()
             self.version += 1
         self._retire(now)
 
     def follow_deadline(self) -> float | None:
         """Return when `follow_tick` has something to do."""
-        times = [e.since + self._settings.timing.retire_after for e in self._held if e.turn is Turn.PREVIOUS]
-        if (until := self._half.deadline()) is not None:
-            times.append(until)
-        return min(times, default=None)
+        kept = [e for e in self._all() if e.turn is Turn.PREVIOUS]
+        return min((e.since + self._settings.timing.retire_after for e in kept), default=None)

@@ -11,12 +11,14 @@ from dataclasses import replace
 from pskkey.core import rank
 from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.admission import Admission, Joined
+from pskkey.core.arrivals import Arrivals
 from pskkey.core.events import Session
+from pskkey.core.former_keys import former_key, leave_former_keys
 from pskkey.core.grants import Grants
 from pskkey.core.keyring import Keyring
 from pskkey.core.notices import BadJoin, DuplicateMember, MemberJoined, MemberLost, MemberRefused
 from pskkey.core.settings import Settings
-from pskkey.model import MAX_AWAITED, ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Merge
+from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Merge
 
 ACKS_WITHIN = 2.0
 """Seconds from its JOIN in which a member that came without keys acknowledges one.
@@ -49,10 +51,7 @@ class Members:
         self._keys_version = -1
         self._next_heartbeat = 0.0
         self._next_flush = 0.0
-        self._awaited: set[str] = set()
-        self._expected = 0
-        self._before_merge: frozenset[str] = frozenset()
-        self._awaited_until = 0.0
+        self._arrivals = Arrivals()
         self._told_epoch = 0
         self.told: Group | None = None
         """The group as everybody was told of it at the last flush."""
@@ -69,14 +68,9 @@ class Members:
         return self._ids
 
     @property
-    def fellows(self) -> frozenset[str]:
-        """Return the ids of the group, the master's among them, with those who are to come."""
-        return self.ids | self._awaited | {self._settings.me.id}
-
-    @property
-    def awaited(self) -> tuple[str, ...]:
-        """Return the ids of nodes that were members a moment ago and may join again: at most MAX_AWAITED."""
-        return tuple(sorted(self._awaited)[:MAX_AWAITED])
+    def awaited(self) -> frozenset[str]:
+        """Return the ids of nodes that were members a moment ago, of ours or of the last master, and may join again."""
+        return self._arrivals.ids
 
     @property
     def count(self) -> int:
@@ -134,13 +128,8 @@ class Members:
         return self._grants.leases.waiting(self.ids | {self._settings.me.id}, self._epoch())
 
     def all_acknowledged(self, epoch: int, now: float) -> bool:
-        """Tell whether every member has `epoch` installed, those who are to come over included.
-
-        After a takeover those of the last master's group have not come yet, after a merge those of the other half; and
-        they send and receive all the same.
-        """
-        arrived = {j.member.id for j in self._joined.values() if j.join.held} - self._before_merge
-        if now < self._awaited_until and (self._awaited or len(arrived) < self._expected):
+        """Tell whether every member has `epoch` installed, and nobody is on its way who has not."""
+        if not self._arrivals.are_over(self._joined.values(), now):
             return False
         newcomer_since = now - ACKS_WITHIN
         waited_for = [
@@ -153,7 +142,7 @@ class Members:
     # --- becoming and ceasing to be the master ------------------------------------------------------------------
 
     def found(
-        self, term: int, last: Iterable[tuple[str, int | None]], awaited: set[str], state: KeyState, now: float
+        self, term: int, last: Iterable[tuple[str, int | None]], awaited: frozenset[str], state: KeyState, now: float
     ) -> None:
         """Begin as master of `term`, with the leases that go with the current key: those of `last`, and our own.
 
@@ -163,9 +152,9 @@ class Members:
         Our own is what `state` grants us, not what the member map says: that may be an id that waits for a new epoch.
         """
         self._term = term
-        self._awaited = awaited - {self._settings.me.id}
-        self._expected = 0
-        self._wait_for_them(now)
+        self._arrivals = Arrivals()
+        for node in awaited:
+            self._arrivals.expect(node, now + self._settings.timing.comes_within)
         self._grants = Grants(self._settings, self._keyring, self.group, self._out)
         self._grants.inherit(dict(last), state)
         self._next_heartbeat = now
@@ -174,14 +163,12 @@ class Members:
 
     def expect(self, merge: Merge, now: float) -> None:
         """Wait for the members of another master, which sends them to us now, as its `merge` says."""
-        if not self._expected:
-            self._before_merge = self.ids
-        self._expected += merge.members
-        self._awaited |= set(merge.awaited) - self.ids - {self._settings.me.id}
-        self._wait_for_them(now)
+        if merge.key is not None:
+            self._expect_from(merge.key, merge.members + merge.awaited, now)
 
-    def _wait_for_them(self, now: float) -> None:
-        self._awaited_until = now + self._settings.timing.comes_within
+    def _expect_from(self, key: str, size: int, now: float) -> None:
+        before = frozenset(j.member.id for j in self._joined.values() if j.former is None)
+        self._arrivals.expect_from(key, size, before, now + self._settings.timing.comes_within)
 
     def lease_to_me(self) -> None:
         """Lease an id to the master itself, which sends too."""
@@ -196,7 +183,7 @@ class Members:
             else:
                 if self._keys_version != self._keyring.version:
                     # Nobody may come over without the key that we have begun to send with.
-                    self._out.append(Send(joined.session, self._key_state(joined.member.id)))
+                    self._out.append(Send(joined.session, self._key_state_for(joined)))
                 is_successor = joined.member.id == handover.master.id
                 members = self.group().members if is_successor else ()
                 self._out.append(Send(joined.session, replace(handover, members=members)))
@@ -221,7 +208,7 @@ class Members:
     def refuses(self, session: Session, join: Join, address: str, now: float) -> bool:
         """Tell whether a joiner is refused, after telling it why."""
         leased = self._grants.leases.nodes
-        refusal = self._admission.refusal(session, join, address, self._joined, self._awaited, leased, now)
+        refusal = self._admission.refusal(session, join, address, self._joined, self.awaited, leased, now)
         if refusal is None:
             return False
         notices: dict[str, _Refusal] = {"duplicate_id": DuplicateMember, "protocol": BadJoin}
@@ -236,26 +223,30 @@ class Members:
             del self._joined[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
-        self._admission.admit(join.member.id, address, self.ids | self._awaited | self._grants.leases.nodes)
+        self._admission.admit(join.member.id, address, self.ids | self.awaited | self._grants.leases.nodes)
         self._grants.to_joiner(join)
-        for held in join.held:
-            if held.send:
-                self._keyring.keep(held.epoch, now)
-        said_before = self._joined.get(session)
-        member, since = replace(join.member, acked_epoch=None), now
-        if said_before is not None:
-            member, since = replace(member, acked_epoch=said_before.member.acked_epoch), said_before.since
-        deadline = now + self._settings.timing.dead_after
-        self._joined[session] = Joined(session, member, join, since, deadline)
+        timing = self._settings.timing
+        deadline = now + timing.dead_after
+        if is_new:
+            former = former_key(join.held, self._keyring.current)
+            if former is not None:
+                self._expect_from(former.fingerprint, join.group_size, now)
+            until = now + timing.comes_within + timing.activation_deadline
+            member = replace(join.member, acked_epoch=None)
+            self._joined[session] = Joined(session, member, join, now, deadline, former, until)
+        else:
+            joined = self._joined[session]
+            joined.member = replace(join.member, acked_epoch=joined.member.acked_epoch)
+            joined.join, joined.deadline = join, deadline
         self._ids = None
         self._silent_at = min(self._silent_at, deadline)
-        self._awaited.discard(member.id)
+        self._arrivals.came(join.member.id)
         self._group_stale = True
         if is_new:
             if not any(old.join.instance == join.instance for old in olds):  # else it was here all the time
                 self._out.append(MemberJoined(join.member, address))
             self._out.append(Send(session, self.group()))
-            self._out.append(Send(session, self._key_state(join.member.id)))
+            self._out.append(Send(session, self._key_state_for(self._joined[session])))
 
     def heard(self, session: Session, now: float) -> None:
         """Any message came from a member: it lives."""
@@ -281,8 +272,7 @@ class Members:
             return
         self._ids = None
         if back_by is not None:
-            self._awaited.add(joined.member.id)
-            self._awaited_until = max(self._awaited_until, back_by)
+            self._arrivals.expect(joined.member.id, back_by)
         self._group_stale = True
         self._grants.forget(joined.member.id)
         self._out.append(MemberLost(joined.member, reason))
@@ -292,8 +282,9 @@ class Members:
     def next_deadline(self) -> float:
         """Return when `tick` must be called next; never later than a heartbeat, so that a master notices its sleep."""
         times = [self._next_heartbeat, self._silent_at]
-        if self._awaited or self._expected:
-            times.append(self._awaited_until)
+        times += [j.former_until for j in self._joined.values() if j.former is not None]
+        if (arrived_by := self._arrivals.next_deadline()) is not None:
+            times.append(arrived_by)
         if self._group_stale or self._keys_version != self._keyring.version:
             times.append(self._next_flush)
         return min(times)
@@ -306,9 +297,7 @@ class Members:
                 self._out.append(Disconnect(joined.session))
                 self.lost(joined.session, "it fell silent", now + timing.comes_within)
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
-        if now >= self._awaited_until:
-            self._awaited.clear()
-            self._expected = 0
+        self._leave_former_keys(now)
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + timing.heartbeat_interval
             self._out.extend(Send(session, Heartbeat()) for session in self._joined)
@@ -331,12 +320,23 @@ class Members:
             if self._group_stale:
                 self._out.append(Send(joined.session, group))
             # A new member is a new sender id, so the bitmap in KEY_STATE changes with GROUP.
-            self._out.append(Send(joined.session, self._key_state(joined.member.id)))
+            self._out.append(Send(joined.session, self._key_state_for(joined)))
         self.told = group
         self._group_stale = False
         self._keys_version = self._keyring.version
         self._next_flush = now + self._settings.timing.group_interval
         self.published = self.count
+
+    def _leave_former_keys(self, now: float) -> None:
+        current, joined = self._keyring.current, self._joined.values()
+        all_are_here = self._arrivals.are_over(joined, now)
+        formers = [j.former for j in joined if j.former is not None]
+        for former in formers:
+            self._keyring.keep(former, now)
+        if current is None or not formers:
+            return
+        if leave_former_keys(joined, current, self._keyring.next, all_are_here=all_are_here, now=now):
+            self._keys_version = -1
 
     def _epoch(self) -> int:
         current = self._keyring.current
@@ -346,6 +346,13 @@ class Members:
         blocked = self._grants.leases.is_blocked(node, self._epoch())
         sender_id = None if blocked else self._grants.leases.sender_id(node)
         return KeyState(sender_id, self._grants.leases.in_use(), self._keyring.wire_entries())
+
+    def _key_state_for(self, joined: Joined) -> KeyState:
+        """Return the key state of a member. Without a key to send with it goes on with the one that it came with."""
+        state = self._key_state(joined.member.id)
+        if joined.former is None:
+            return state
+        return replace(state, entries=tuple(replace(entry, send=False) for entry in state.entries))
 
     def _with_lease(self, member: Member) -> Member:
         return replace(member, sender_id=self._grants.leases.sender_id(member.id))

@@ -26,11 +26,12 @@ from pskkey.core.events import Event
 from pskkey.core.freshness import Freshness
 from pskkey.core.key_notices import KeyNotices
 from pskkey.core.keyring import Keyring
+from pskkey.core.known_group import KnownGroup
 from pskkey.core.leases import leases_of
 from pskkey.core.members import Members
-from pskkey.core.memory import Memory, begin_with
 from pskkey.core.notices import KeyRolled, SuiteChanged
 from pskkey.core.peers import Peers
+from pskkey.core.persistence import begin_with, saved_by
 from pskkey.core.rekey_requests import OPERATOR
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
@@ -65,10 +66,11 @@ class Node:
         self._keyring = Keyring(settings, saved.ring)
         self._members = Members(settings, self._keyring, self._out)
         self._consumers = Consumers(settings, self._out, saved.sent_with, saved.consumers)
-        self._election = Election(settings, self._peers, self._out, self._join_message, self._merge_message)
-        self._memory = Memory(saved, settings, self._election, self._keyring, self._members, self._consumers)
+        self._known = known = KnownGroup(settings, saved.members)
+        self._election = Election(settings, self._peers, known, self._out, self._join_message, self._merge_message)
+        self._election.term = saved.term
         self._conversation = Conversation(
-            settings, self._election, self._members, self._keyring, self._consumers, self._out
+            settings, self._election, known, self._members, self._keyring, self._consumers, self._out
         )
         self._acked = ""
         self._joined_as: Join | None = None
@@ -129,7 +131,9 @@ class Node:
 
     def saved_state(self) -> SavedState:
         """Return what the next process of this node must know."""
-        return self._memory.state(self._conversation.settled)
+        told = self._members.my_key_state() if self._election.role is Role.MASTER else None
+        settings, ring = self._settings, self._keyring.saved(told)
+        return saved_by(settings, self._election.term, ring, self._known, self._consumers)
 
     def key_state(self) -> KeyState:
         """Return the key state as session managers of this node may have it."""
@@ -141,7 +145,7 @@ class Node:
 
     def group(self) -> Group | None:
         """Return the group as it is, as master, or as the master last told it."""
-        return self._members.group() if self._election.role is Role.MASTER else self._election.group
+        return self._members.group() if self._election.role is Role.MASTER else self._known.latest
 
     # --- what happened ------------------------------------------------------------------------------------------
 
@@ -229,7 +233,7 @@ class Node:
                 case SteppedDown(handover):
                     self._step_down(handover, now)
                 case WithoutMaster():
-                    self._conversation.fellows.left(now)
+                    self._known.without_master(now)
                 case MergeWon(merge):
                     self._members.expect(merge, now)
                     self._keyring.roll(merge.epoch)
@@ -238,25 +242,17 @@ class Node:
 
     def _become_master(self, inherited: tuple[Member, ...], now: float) -> None:
         """Do all that changes by it. `inherited` is the member map of the master that handed over to us, if one did."""
-        group, settled = self._election.group, self._conversation.settled
-        last = leases_of(inherited or (settled.members if settled else ())) or self._memory.members
-        if self._keyring.is_apart:
-            last = ()  # those are the leases of the other half, for another key
+        # With a former key we lead those whom we came with: the leases that we know are for another key.
+        leases = () if self._keyring.sends_former_key else leases_of(inherited) or self._known.leases
+        awaited = self._known.expected(now) | {m.id for m in inherited if m.id != self._settings.me.id}
         state = self._keyring.state()
         self._keyring.lead(now)
-        told = inherited or (group.members if group else ())
-        awaited = {m.id for m in told} or {node for node, _ in self._memory.members}
-        if group is not None and not inherited:
-            awaited.discard(group.master)
-        awaited |= self._conversation.fellows.missing(now)  # the last master's group was not whole yet either
-        self._members.found(self._election.term, last, awaited, state, now)
+        self._members.found(self._election.term, leases, awaited, state, now)
 
     def _step_down(self, handover: Handover | None, now: float) -> None:
         """Do all that changes when we are the master no more; `handover` is what the members are told."""
         self._keyring.follow(self._members.my_key_state(), now)
-        fellows = self._members.fellows
-        self._conversation.fellows.are(fellows, fellows, None, now)
-        self._election.group = self._conversation.settled = self._members.group()
+        self._known.led(self._members.group(), self._members.awaited, now)
         self._members.dissolve(handover)
 
     # --- bringing the parts into line ---------------------------------------------------------------------------
@@ -321,6 +317,7 @@ class Node:
             self._out.append(GenerateKey())
         members.set_term(election.term)
         members.tick(now)
+        self._known.lead(members.told)
         better = members.better_than_me(now, self._peers.is_out_of_reach) if keyring.next is None else None
         if better is not None:
             self._switch_over(better.id, now)
@@ -362,6 +359,7 @@ class Node:
             instance=settings.instance,
             term=self._election.term,
             held=self._keyring.held(),
+            group_size=len(self._known.expected(self._last_now)) + 1,
             sender=self._consumers.sends,
             lease=self.key_state().sender_id,
             version=settings.version,
@@ -369,10 +367,15 @@ class Node:
         return self._joined_as
 
     def _merge_message(self) -> Merge:
-        newest = self._keyring.newest
-        epoch = newest.epoch if newest else 0
-        members = self._members
-        return Merge(self._settings.me, self._election.term, members.count, epoch, awaited=members.awaited)
+        newest, current, members = self._keyring.newest, self._keyring.current, self._members
+        return Merge(
+            self._settings.me,
+            self._election.term,
+            members.count,
+            epoch=newest.epoch if newest else 0,
+            key=current.key.fingerprint if current else None,
+            awaited=len(members.awaited),
+        )
 
     def _switch_over(self, heir: str | None, now: float) -> None:
         """As master, hand over to a member; whoever is not master, or has no such member, lets it be."""

@@ -47,8 +47,8 @@ class NodeView:
     """The oldest first."""
     keys_version: int
     """Rises with every change of the keys, their turns, or the sender ids."""
-    is_apart: bool
-    """Whether it still sends with a key that its master did not give it."""
+    sends_former_key: bool
+    """Whether it still sends with the key that it came to its master with."""
     consumers: tuple[ConsumerView, ...]
     sender_is_blocked: bool
     """Whether the local session manager that sends must wait for another key than the current one."""
@@ -84,14 +84,14 @@ def view_of(election: Election, keyring: Keyring, members: Members, consumers: C
         member_count=members.count if election.role is Role.MASTER else 1,
         keys=tuple(KeyView(e.epoch, e.key, _turn(e, current), e.since) for e in keyring.entries),
         keys_version=keyring.version,
-        is_apart=keyring.is_apart,
+        sends_former_key=keyring.sends_former_key,
         consumers=tuple(ConsumerView(c.process, c.watches, c is sender, c.acked_epoch) for c in consumers.all),
         sender_is_blocked=current is not None and consumers.is_blocked(current.key),
     )
 
 
 def _turn(entry: HeldEntry, current: HeldEntry | None) -> Turn:
-    """In the loser's half of a merge the master's current key is not ours yet: only one is sent with."""
+    """Beside a former key the master's keys are not ours to send with yet: only one is sent with."""
     if entry is current:
         return Turn.CURRENT
     return Turn.PREVIOUS if entry.turn is Turn.CURRENT else entry.turn

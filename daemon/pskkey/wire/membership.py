@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, FailFast, Field, StringConstraints
 
-from pskkey.model import MAX_AWAITED, MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join, Merge
+from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join, Merge
 from pskkey.wire.fields import MAX_MEMBERS, Epoch, MemberFields, NodeId, Packet, SenderId, Term, Text, check_printable
 
 MAX_SIZE: Final = 8192
@@ -17,9 +17,12 @@ MAX_SIZE: Final = 8192
 MAX_ERROR_TEXT: Final = 1024
 
 
+Fingerprint = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{16}\z")]
+
+
 class _HeldKeyFields(Packet):
     epoch: Epoch
-    fingerprint: Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{16}\z")]
+    fingerprint: Fingerprint
     send: bool
 
 
@@ -29,6 +32,7 @@ class _JoinFields(Packet):
     instance: Text
     term: Term
     held: Annotated[tuple[_HeldKeyFields, ...], Field(strict=False, max_length=MAX_KEY_ENTRIES), FailFast()]
+    group_size: Annotated[int, Field(ge=1, le=2 * MAX_MEMBERS)]
     sender: bool
     lease: SenderId | None
     version: Text
@@ -40,7 +44,8 @@ class _MergeFields(Packet):
     members: Annotated[int, Field(ge=0, le=MAX_MEMBERS)]
     epoch: Annotated[int, Field(ge=0, le=MAX_EPOCH)]
     winner: NodeId | None
-    awaited: Annotated[tuple[NodeId, ...], Field(strict=False, max_length=MAX_AWAITED), FailFast()]
+    key: Fingerprint | None
+    awaited: Annotated[int, Field(ge=0, le=MAX_MEMBERS)]
 
 
 class _ErrorFields(Packet):
@@ -62,6 +67,7 @@ def decode_join_untrusted(payload: bytes) -> Join:
         instance=fields.instance,
         term=fields.term,
         held=tuple(HeldKey(key.epoch, key.fingerprint, key.send) for key in fields.held),
+        group_size=fields.group_size,
         sender=fields.sender,
         lease=fields.lease,
         version=fields.version,
@@ -82,6 +88,7 @@ def decode_merge_untrusted(payload: bytes) -> Merge:
         members=fields.members,
         epoch=fields.epoch,
         winner=fields.winner,
+        key=fields.key,
         awaited=fields.awaited,
     )
 

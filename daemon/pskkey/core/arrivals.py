@@ -1,0 +1,67 @@
+"""The nodes that are on their way to this master, and until when it waits for them.
+
+A new key is not sent with, and no member leaves the key that it came with, while somebody is on its way who could not
+read what is sent then. There are two kinds of them:
+
+- Nodes known by their ids: the members of the last master after a takeover, and members whose session has broken.
+- Nodes known by their number: those that send with another key, as MERGE of their master or the first JOIN of one of
+  them says (`Origin`).
+
+Nobody is waited for longer than the time that its coming may take. Then it is taken for dead.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pskkey.core.admission import Joined
+
+
+@dataclass(slots=True)
+class _Origin:
+    """The nodes that send with one key: how many, who was here before they came, and until when they may come."""
+
+    size: int
+    before: frozenset[str]
+    until: float
+
+
+class Arrivals:
+    """Whom a master waits for. Times are in seconds."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, float] = {}
+        self._origins: dict[str, _Origin] = {}
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of the nodes that are known by them."""
+        return frozenset(self._nodes)
+
+    def expect(self, node: str, until: float) -> None:
+        """Wait for a node that is a member no more, or not yet."""
+        self._nodes[node] = until
+
+    def expect_from(self, key: str, size: int, before: frozenset[str], until: float) -> None:
+        """Wait for `size` nodes that hold `key` (its fingerprint), beside those that were here `before`."""
+        origin = self._origins.setdefault(key, _Origin(size, before, until))
+        origin.size = max(origin.size, size)
+
+    def came(self, node: str) -> None:
+        """A node has joined."""
+        self._nodes.pop(node, None)
+
+    def are_over(self, joined: Iterable[Joined], now: float) -> bool:
+        """Tell whether nobody is on its way any more, when these have `joined`."""
+        self._nodes = {node: until for node, until in self._nodes.items() if now < until}
+        if self._origins:
+            held = [(j.member.id, {key.fingerprint for key in j.join.held}) for j in joined]
+            self._origins = {
+                key: origin
+                for key, origin in self._origins.items()
+                if now < origin.until and sum(key in h and i not in origin.before for i, h in held) < origin.size
+            }
+        return not self._nodes and not self._origins
+
+    def next_deadline(self) -> float | None:
+        """Return when somebody is waited for no longer."""
+        return min([*self._nodes.values(), *(o.until for o in self._origins.values())], default=None)
