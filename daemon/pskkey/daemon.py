@@ -164,7 +164,7 @@ class Daemon:
                 advertise=self._discovery.advertise,
                 notice=self._notice,
                 save=self._store.save if self._store else None,
-                random_key=lambda: random_key(self._config.key.suite),
+                random_key=random_key,
                 handled=self._handled,
             )
         )

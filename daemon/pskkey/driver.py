@@ -17,7 +17,7 @@ from pskkey.core.actions import Action, Advertise, Connect, Disconnect, Generate
 from pskkey.core.events import Direction, Event, KeyGenerated, Session, Timeout
 from pskkey.core.node import Node
 from pskkey.core.notices import Notice
-from pskkey.model import Advert, ErrorMessage, Key, Message, SavedState
+from pskkey.model import Advert, ErrorMessage, Key, Message, SavedState, Suite
 
 TURN_BUDGET: Final = 0.01
 """Seconds of each turn of the event loop in which events are handled; the event that is being handled is finished."""
@@ -50,7 +50,7 @@ class Outlets:
     notice: Callable[[Notice], None]
     save: Callable[[SavedState], None] | None
     """Keeps what the next process must know; None: there is nowhere to."""
-    random_key: Callable[[], Key]
+    random_key: Callable[[Suite], Key]
     handled: Callable[[], None]
     """Called after each turn in which events were handled."""
 
@@ -157,8 +157,8 @@ class Driver:
                 self._door(session, outlets).disconnect(session, error)
             case Advertise(advert):
                 outlets.advertise(advert)
-            case GenerateKey():
-                self._queue.append(KeyGenerated(outlets.random_key()))
+            case GenerateKey(suite):
+                self._queue.append(KeyGenerated(outlets.random_key(suite)))
             case Notice():
                 outlets.notice(action)
             case Stopped():

@@ -81,9 +81,9 @@ class Door:
     def give(self, event: Event) -> list[Action]:
         """Handle an event, and generate a key at once when one is asked for, as the driver does."""
         actions = list(self.node.handle(event, self.now))
-        if any(isinstance(a, GenerateKey) for a in actions):
+        for asked in of(GenerateKey, actions):
             self.keys += 1
-            actions += self.node.handle(KeyGenerated(key(self.keys)), self.now)
+            actions += self.node.handle(KeyGenerated(replace(key(self.keys), suite=asked.suite)), self.now)
         self.log += actions
         return actions
 

@@ -2,7 +2,7 @@
 
 from pskkey.core.keyring import Keyring
 from pskkey.core.settings import Settings, Timing
-from pskkey.model import Key, KeyEntry, Member, Suite
+from pskkey.model import Key, KeyEntry, Member, SavedRing, Suite
 from pskkey.secret import Secret
 
 
@@ -17,7 +17,7 @@ def entry(epoch: int, number: int, *, send: bool = False) -> KeyEntry:
     return KeyEntry(epoch, key(number), send)
 
 
-def empty_ring(timing: Timing | None = None) -> Keyring:
-    """Return a keyring that holds nothing."""
+def empty_ring(timing: Timing | None = None, saved: SavedRing | None = None) -> Keyring:
+    """Return a keyring that holds nothing, or what was saved."""
     me = Member("0badcafe", "n", (), 1, 100, eligible=True)
-    return Keyring(Settings("g", me, "i", "t", "n", timing=timing or Timing()))
+    return Keyring(Settings("g", me, "i", "t", "n", timing=timing or Timing()), saved or SavedRing())

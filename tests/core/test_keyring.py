@@ -1,7 +1,6 @@
 """A key is known to all before it is sent with, and kept until all that was sent with it has arrived."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 from pskkey.core.keyring import Keyring
 from pskkey.core.settings import Timing
@@ -20,7 +19,6 @@ def leading(number: int = 1, timing: Timing = TIMING) -> Keyring:
     """Return the ring of a fresh group's master."""
     ring = empty_ring(timing)
     ring.lead(0.0)
-    assert ring.wants_key(0.0)
     ring.install_fresh(key(number), 0.0)
     return ring
 
@@ -33,14 +31,10 @@ def following(*entries: object, sender_id: int = 3) -> KeyState:
 def test_the_first_key_of_a_group_is_sent_with_at_once() -> None:
     ring = leading()
     assert turns(ring) == [(1, "current", True)]
-    assert not ring.wants_key(100.0)
 
 
 def test_a_new_key_is_received_first_then_sent_with_and_the_old_one_leaves_last() -> None:
     ring = leading()
-    ring.roll()
-    assert ring.wants_key(2.0)
-    assert not ring.wants_key(2.0), "one request makes one key"
     ring.install_fresh(key(2), 2.0)
     assert turns(ring) == [(1, "current", True), (2, "next", False)]
     ring.activate(3.0)
@@ -61,7 +55,6 @@ def unused(ring: Keyring) -> list[int]:
 def test_a_key_is_unused_while_its_maker_distributes_it() -> None:
     ring = leading()
     assert unused(ring) == [], "the first key is sent with at once"
-    ring.roll()
     ring.install_fresh(key(2), 2.0)
     assert unused(ring) == [2]
     follower = empty_ring(TIMING)
@@ -83,8 +76,6 @@ def test_a_key_that_a_successor_finds_on_its_way_may_have_been_sent_with_by_its_
 
 def test_without_acknowledgements_the_deadline_activates() -> None:
     ring = leading()
-    ring.roll()
-    ring.wants_key(2.0)
     ring.install_fresh(key(2), 2.0)
     assert ring.lead_deadline() == 7.0
     ring.lead_tick(6.99)
@@ -93,61 +84,14 @@ def test_without_acknowledgements_the_deadline_activates() -> None:
     assert turns(ring)[1] == (2, "current", True)
 
 
-def test_rekeys_coalesce_to_one_a_second_and_never_hold_four_keys() -> None:
-    ring = leading()
-    made = []
-    number, now = 1, 0.0
-    while now < 20.0:
-        ring.roll()
-        if ring.wants_key(now):
-            number += 1
-            made.append(now)
-            ring.install_fresh(key(number), now)
-            ring.activate(now + 0.01)
-        assert len(ring.entries) <= 3
-        now = round(now + 0.1, 1)
-    assert 18 <= len(made) <= 20
-    assert all(b - a >= 1.0 for a, b in pairwise(made))
-
-
-def test_the_interval_rolls_by_itself_up_to_a_tenth_earlier_by_chance() -> None:
-    dues = set()
-    for chance in range(0, 256, 5):
-        ring = empty_ring(Timing(rekey_interval=60.0))
-        ring.lead(0.0)
-        ring.install_fresh(replace(key(1), server_random=bytes([chance]) * 32), 0.0)
-        due = ring.lead_deadline()
-        assert due is not None
-        assert 54.0 <= due <= 60.0
-        dues.add(due)
-        ring.lead_tick(due - 0.1)
-        assert not ring.wants_key(due - 0.1)
-        ring.lead_tick(due)
-        assert ring.wants_key(due)
-    assert len(dues) > 50
-
-
 def test_epochs_start_over_after_the_last_one_and_say_so() -> None:
     ring = empty_ring(TIMING)
     ring.adopt(following(entry(MAX_EPOCH, 1, send=True)), 0.0)
     ring.lead(1.0)
-    ring.roll()
-    assert ring.wants_key(1.0)
     assert ring.install_fresh(key(2), 1.0), "the caller must raise the term"
     assert turns(ring) == [(MAX_EPOCH, "current", True), (1, "next", False)]
     ring.activate(2.0)
     assert turns(ring) == [(MAX_EPOCH, "previous", False), (1, "current", True)]
-
-
-def test_a_roll_above_a_foreign_epoch_goes_above_it_even_with_a_key_under_way() -> None:
-    ring = leading()
-    ring.roll()
-    ring.wants_key(2.0)
-    ring.install_fresh(key(2), 2.0)
-    ring.roll(above=9)
-    assert ring.wants_key(4.0)
-    ring.install_fresh(key(3), 4.0)
-    assert turns(ring) == [(1, "current", True), (10, "next", False)]
 
 
 def test_a_follower_gives_each_key_its_turn_by_its_place() -> None:
@@ -162,7 +106,6 @@ def test_a_follower_that_comes_to_lead_serves_what_it_held() -> None:
     ring.adopt(following(entry(4, 1), entry(5, 2, send=True), entry(6, 3)), 0.0)
     ring.lead(100.0)
     assert turns(ring) == [(4, "previous", False), (5, "current", True), (6, "next", False)]
-    assert not ring.wants_key(100.0), "failover does not change the key"
     ring.lead_tick(104.0)
     assert turns(ring)[-1] == (6, "next", False), "a key under way gets its deadline anew"
 
@@ -172,7 +115,5 @@ def test_a_master_gives_out_no_epoch_that_a_former_master_has_given_out() -> Non
     ring.adopt(following(entry(5, 1, send=True), entry(6, 2)), 0.0)
     ring.adopt(following(entry(5, 1, send=True)), 1.0)
     ring.lead(2.0)
-    ring.roll()
-    assert ring.wants_key(2.0)
     ring.install_fresh(key(3), 2.0)
     assert [e.epoch for e in ring.entries] == [5, 7], "some may hold the key of epoch 6 still"

@@ -66,14 +66,10 @@ def test_a_key_is_kept_for_its_time_while_there_is_room_though_two_have_followed
     ring = empty_ring()
     ring.lead(0.0)
     for number in range(3):
-        ring.roll()
-        assert ring.wants_key(2.0 * number)
         ring.install_fresh(key(number), 2.0 * number)
         ring.activate(2.0 * number + 0.1)
     assert [e.epoch for e in ring.entries] == [1, 2, 3]
     ring.keep(HeldKey(1, key(0).fingerprint, send=True), 5.0)
-    ring.roll()
-    assert ring.wants_key(6.0)
     ring.install_fresh(key(4), 6.0)
     assert [e.epoch for e in ring.entries] == [1, 3, 4], "of the two, that which nobody sends with"
 
@@ -121,22 +117,14 @@ def late(epoch: int) -> Keyring:
 
 def test_a_key_that_takes_the_place_of_one_on_its_way_has_another_epoch_also_after_the_last() -> None:
     ring = late(MAX_EPOCH)
-    ring.roll()
-    assert ring.wants_key(1.0)
     assert ring.install_fresh(key(902), 1.0), "the term rises"
-    ring.roll(above=MAX_EPOCH - 9)
-    assert not ring.wants_key(3.0), "above that is the one on its way already"
-    ring.roll(above=1)
-    assert ring.wants_key(3.0)
-    ring.install_fresh(key(903), 3.0)
+    ring.install_fresh(key(903), 3.0, above=1)
     assert [e.epoch for e in ring.entries] == [MAX_EPOCH, 2], "some have acknowledged the other one as epoch 1"
 
 
 def test_the_term_rises_also_when_epochs_start_over_above_another_halfs() -> None:
     ring = late(60_006)
-    ring.roll(above=1)
-    assert ring.wants_key(1.0)
-    assert ring.install_fresh(key(902), 1.0), "from 60,006 it is a shorter way to 1 and on"
+    assert ring.install_fresh(key(902), 1.0, above=1), "from 60,006 it is a shorter way to 1 and on"
     assert [e.epoch for e in ring.entries] == [60_006, 2]
 
 

@@ -104,8 +104,7 @@ def test_an_epoch_is_not_given_out_twice_however_far_others_are_ahead() -> None:
     ring.lead(0.0)
     given = []
     for n, above in enumerate((0, 0, 30_000, 60_000, 65_533)):  # the last two look like those of before a wrap
-        ring.roll(above)
-        ring.install_fresh(key(900 + n), 2.0 * n)
+        ring.install_fresh(key(900 + n), 2.0 * n, above)
         assert ring.newest is not None
         given.append(ring.newest.epoch)
     assert given == [1, 2, 30_001, 3, 4]

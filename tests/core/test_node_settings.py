@@ -56,7 +56,9 @@ def test_another_suite_rolls_the_key_once() -> None:
     actions = door.give(replace(CHANGED, suite=Suite.WDM_WITH_NULL_SHA256))
     assert of(SuiteChanged, actions)[0].configured is Suite.WDM_WITH_NULL_SHA256
     actions += door.wait(20.0)
-    assert len(of(SuiteChanged, actions)) == 1, "also if what makes keys does not know of it"
+    assert len(of(SuiteChanged, actions)) == 1
+    assert door.view.current is not None
+    assert door.view.current.key.suite is Suite.WDM_WITH_NULL_SHA256
 
 
 def test_another_suite_waits_for_a_key_on_its_way_which_may_be_of_the_former() -> None:

@@ -248,8 +248,8 @@ class World:
                 self.streams.close(host, session, "connection closed")
             case Advertise(advert):
                 self.adverts.say(host, advert)
-            case GenerateKey():
-                self.at(self.now, partial(self._give_key, host, host.incarnation))
+            case GenerateKey(suite):
+                self.at(self.now, partial(self._give_key, host, host.incarnation, suite))
             case Notice():
                 self.note(host, f"{EVENT_OF[type(action)]}: {sentence(action)}")
             case Stopped():
@@ -257,15 +257,15 @@ class World:
                 host.said = None
                 self._end(host)
 
-    def _give_key(self, host: Host, incarnation: int) -> None:
+    def _give_key(self, host: Host, incarnation: int, suite: Suite) -> None:
         if host.incarnation == incarnation:
-            self.handle(host, KeyGenerated(self.fresh_key()))
+            self.handle(host, KeyGenerated(self.fresh_key(suite)))
 
-    def fresh_key(self) -> Key:
+    def fresh_key(self, suite: Suite = Suite.PSK_CHACHA20_POLY1305) -> Key:
         """Return a key that was never there before; its name goes into `keys`."""
         number = next(self._numbers)
         pms = b"\xfe\xfd" + number.to_bytes(46, "big") + bytes(16)
-        key = Key(Secret(pms), bytes(32), number.to_bytes(32, "big"), Suite.PSK_CHACHA20_POLY1305)
+        key = Key(Secret(pms), bytes(32), number.to_bytes(32, "big"), suite)
         self.keys[key.fingerprint] = f"K{number}"
         return key
 

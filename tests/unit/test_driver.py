@@ -11,7 +11,7 @@ from pskkey.core.events import Attached, Direction, Received, Session, Started
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
 from pskkey.driver import QUEUE_ROOM, Driver, Outlets
-from pskkey.model import ErrorMessage, Heartbeat, Member, Message, Process, Role, Suite
+from pskkey.model import ErrorMessage, Heartbeat, Member, Message, Process, Role
 
 LOCAL = Session(Direction.LOCAL, 1)
 FLOOD = 20000
@@ -48,7 +48,7 @@ def started(door: Counted, handled: Callable[[], None] = lambda: None) -> tuple[
             advertise=lambda _: None,
             notice=lambda _: None,
             save=None,
-            random_key=lambda: random_key(Suite.PSK_CHACHA20_POLY1305),
+            random_key=random_key,
             handled=handled,
         )
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pskkey.core.events import Session
 from pskkey.core.notices import Notice
-from pskkey.model import Advert, ErrorMessage, Message
+from pskkey.model import Advert, ErrorMessage, Message, Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,9 @@ class Advertise:
 
 @dataclass(frozen=True, slots=True)
 class GenerateKey:
-    """Make a fresh random key; answered by `events.KeyGenerated`."""
+    """Make a fresh random key of this suite; answered by `events.KeyGenerated`."""
+
+    suite: Suite
 
 
 @dataclass(frozen=True, slots=True)

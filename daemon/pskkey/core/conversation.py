@@ -24,6 +24,7 @@ from pskkey.core.notices import (
     TermLeap,
     UnexpectedMessage,
 )
+from pskkey.core.rekey import Rekey
 from pskkey.core.rekey_requests import RekeyRequests, local_user, member
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import Transition
@@ -65,6 +66,8 @@ class Conversation:
         members: Members,
         keyring: Keyring,
         consumers: Consumers,
+        requests: RekeyRequests,
+        rekey: Rekey,
         out: list[Action],
     ) -> None:
         self._settings = settings
@@ -73,16 +76,16 @@ class Conversation:
         self._members = members
         self._keyring = keyring
         self._consumers = consumers
+        self._requests = requests
+        self._rekey = rekey
         self._out = out
-        self._inbound: dict[Session, str] = {}
-        self.requests = RekeyRequests(settings, keyring)
         self._duplicate_told = float("-inf")
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
     def accepted(self, session: Session, address: str) -> None:
         """A key client's session is open."""
-        self._inbound[session] = address
+        self._members.opened(session, address)
 
     def attached(self, session: Session, process: Process) -> None:
         """A session manager of this node is there."""
@@ -94,17 +97,12 @@ class Conversation:
             case Direction.OUTBOUND:
                 return self._election.ended(session, "lost", reason, now)
             case Direction.INBOUND:
-                self._inbound.pop(session, None)
                 self._members.broke(session, reason, now)
             case Direction.LOCAL:
                 self._consumers.detach(session)
             case _:
                 assert_never(session.direction)
         return []
-
-    def closed(self, session: Session) -> None:
-        """We have closed a session ourselves; nothing more is heard of it."""
-        self._inbound.pop(session, None)
 
     def takes_heartbeat(self, event: Event, now: float) -> bool:
         """Take a heartbeat of a member of ours, which tells a master only that it lives; return whether it was one."""
@@ -117,22 +115,19 @@ class Conversation:
 
     def received(self, session: Session, message: Message, now: float) -> list[Transition]:
         """A message came. What still comes on a session that we have closed is nobody's."""
-        changes: list[Transition] = []
         match session.direction:
             case Direction.OUTBOUND:
                 if self._election.outbound.at(session):
-                    changes = self._from_master(session, message, now)
+                    return self._from_master(session, message, now)
             case Direction.INBOUND:
-                if session in self._inbound:
-                    changes = self._from_client(session, message, now)
-                    if any(isinstance(a, Disconnect) and a.session == session for a in self._out):
-                        self._members.lost(session, "its session was closed")
+                if (address := self._members.address_of(session)) is not None:
+                    return self._from_client(session, address, message, now)
             case Direction.LOCAL:
                 if self._consumers.has(session):
                     self._from_consumer(session, message, now)
             case _:
                 assert_never(session.direction)
-        return changes
+        return []
 
     # --- by who speaks ------------------------------------------------------------------------------------------
 
@@ -157,7 +152,7 @@ class Conversation:
             case ErrorMessage():
                 if message.code == "duplicate_id":
                     self.report_duplicate(message.message, now)
-                self._out.append(Disconnect(session))
+                self._close(session)
                 return self._election.ended(session, message.code, message.message, now)
             case KeyRequest() | KeyResponse() | KeyWatch() | KeyAck() | KeyNew() | Join():
                 self._protocol_error(session, message)
@@ -166,7 +161,7 @@ class Conversation:
                 assert_never(message)
         return []
 
-    def _from_client(self, session: Session, message: Message, now: float) -> list[Transition]:
+    def _from_client(self, session: Session, address: str, message: Message, now: float) -> list[Transition]:
         self._members.heard(session, now)
         is_master = self._election.role is Role.MASTER
         joined = self._members.has(session)
@@ -174,7 +169,6 @@ class Conversation:
             case KeyRequest():
                 self._answer_key_request(session)
             case Join() if is_master:
-                address = self._inbound[session]
                 if not self._leaps(session, message.term) and not self._members.refuses(session, message, address, now):
                     self._election.term_met(message.term)
                     self._members.set_term(self._election.term)
@@ -182,25 +176,23 @@ class Conversation:
                     self._meet_foreign_keys(message)
             case Merge() if is_master and message.master.id == self._settings.me.id:
                 text = "this is ourselves, or a node with our id"
-                self._out.append(Disconnect(session, ErrorMessage("duplicate_id", text)))
+                self._close(session, ErrorMessage("duplicate_id", text))
             case Merge() if is_master:
                 if not self._leaps(session, message.term):
                     changes = self._election.merge_asked(session, message, now)
-                    self._out.append(Disconnect(session))  # one question, one answer
+                    self._close(session)  # one question, one answer
                     return changes
             case Join() | Merge():
                 text = f"{self._settings.me.name} is not the master now"
-                self._out.append(Disconnect(session, ErrorMessage(NOT_MASTER, text)))
+                self._close(session, ErrorMessage(NOT_MASTER, text))
             case KeyAck() if joined:
                 self._members.acknowledge(session, message)
             case KeyNew(reason) if joined:
                 self.ask_for_new_key(member(self._members.id_of(session), reason), reason, now)
             case ErrorMessage():
-                self._out.append(Disconnect(session))
-                self._members.lost(session, message.message)
+                self._members.close(session, why=message.message)
             case Heartbeat() | KeyAck() | KeyNew() | KeyResponse() | KeyState() | KeyWatch() | Group() | Handover():
                 self._protocol_error(session, message)
-                self._members.lost(session, "it broke the protocol")
             case _:
                 assert_never(message)
         return []
@@ -220,11 +212,9 @@ class Conversation:
             case Heartbeat():
                 self._out.append(Send(session, Heartbeat()))
             case ErrorMessage():
-                self._out.append(Disconnect(session))
-                self._consumers.detach(session)
+                self._close(session)
             case KeyResponse() | KeyState() | Join() | Group() | Merge() | Handover():
                 self._protocol_error(session, message)
-                self._consumers.detach(session)
             case _:
                 assert_never(message)
 
@@ -232,7 +222,7 @@ class Conversation:
 
     def ask_for_new_key(self, requester: str, reason: KeyNewReason, now: float) -> None:
         """A fresh key is requested: as master we rekey, else the master is asked to, as soon as there is one."""
-        due = self.requests.ask(requester, reason, now)
+        due = self._requests.ask(requester, reason, now)
         if due is None:
             return
         if due > now:
@@ -247,9 +237,9 @@ class Conversation:
             return
         reason = KeyNewReason.SENDER_RESTARTED
         if sender is not None and self._consumers.is_blocked(current.key):
-            self.requests.ask(local_user(sender.process.uid), reason, now)
+            self._requests.ask(local_user(sender.process.uid), reason, now)
         for node in self._members.waiting if self._election.role is Role.MASTER else ():
-            self.requests.ask(member(node, reason), reason, now)
+            self._requests.ask(member(node, reason), reason, now)
 
     def _meet_foreign_keys(self, join: Join) -> None:
         """Roll above the keys of a joiner that sends with another one than ours, unless we are above them."""
@@ -261,21 +251,19 @@ class Conversation:
         above = latest([former.epoch, *(held.epoch for held in foreign)])
         if newest is None or not is_above(newest.epoch, above):
             self._out.append(ForeignKeyMet(join.member, former.epoch))
-            keyring.roll(above)
+            self._rekey.go_above(above)
 
     def _answer_key_request(self, session: Session) -> None:
         current = self._keyring.current
         if current is not None:
             self._out.append(Send(session, KeyResponse(current.key)))
             return
-        self._out.append(Disconnect(session, ErrorMessage("no_key", "this node holds no key yet; try again shortly")))
-        self._consumers.detach(session)
+        self._close(session, ErrorMessage("no_key", "this node holds no key yet; try again shortly"))
 
     def _protocol_error(self, session: Session, message: Message) -> None:
         name = type(message).__name__
         self._out.append(UnexpectedMessage(name))
-        error = ErrorMessage("protocol", f"{name} is not expected here")
-        self._out.append(Disconnect(session, error))
+        self._close(session, ErrorMessage("protocol", f"{name} is not expected here"), "it broke the protocol")
 
     def _leaps(self, session: Session, term: int, leap: int = TERM_LEAP) -> bool:
         """Refuse a term that nobody can have come to by elections: adopting it would use up the terms there are."""
@@ -283,8 +271,21 @@ class Conversation:
             return False
         text = f"term {term} is further ahead of {self._election.term} than elections lead"
         self._out.append(TermLeap(term, self._election.term))
-        self._out.append(Disconnect(session, ErrorMessage("protocol", text)))
+        self._close(session, ErrorMessage("protocol", text))
         return True
+
+    def _close(self, session: Session, error: ErrorMessage | None = None, why: str = "its session was closed") -> None:
+        """Close a session, after sending `error`; of a member's the operator is told `why`."""
+        match session.direction:
+            case Direction.OUTBOUND:
+                self._out.append(Disconnect(session, error))  # the caller reports its end to the election
+            case Direction.INBOUND:
+                self._members.close(session, error, why)
+            case Direction.LOCAL:
+                self._out.append(Disconnect(session, error))
+                self._consumers.detach(session)
+            case _:
+                assert_never(session.direction)
 
     def report_duplicate(self, other: str, now: float) -> None:
         """Tell the operator that two nodes have our id; not for each advert anew."""

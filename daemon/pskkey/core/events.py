@@ -116,7 +116,7 @@ class SettingsChanged:
     max_members: int
     preempt: bool
     timing: Timing
-    suite: Suite | None = None
+    suite: Suite = Suite.PSK_CHACHA20_POLY1305
     members_per_address: int = MEMBERS_PER_ADDRESS
 
 

@@ -17,7 +17,7 @@ Epochs rise by one. After 65535 the count starts over at 1 and the term rises, s
 
 from collections.abc import Iterable
 
-from pskkey.core.held import HeldEntry, beside, by_place, is_above, latest
+from pskkey.core.held import HeldEntry, beside, by_place, latest
 from pskkey.core.settings import Settings
 from pskkey.model import (
     MAX_EPOCH,
@@ -48,12 +48,8 @@ class Keyring:
         """A key that the master does not list: current if it is our former key, previous if it is only kept."""
         self._former_lease = saved.former_lease
         """Our lease under the key that we send with, while that is a former key."""
-        self._wanted = False
-        self._generating = False
-        self._roll_above = 0
         self._seen: tuple[int, ...] = ()
         """The epochs of the keys that came last, from us or from a master."""
-        self._last_roll = float("-inf")
         self.version = 0
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -143,7 +139,6 @@ class Keyring:
                 entry.since = now - (1.0 if entry.turn is Turn.NEXT else 0.0)
                 entry.turn = Turn.PREVIOUS
             self._held = [*theirs, current]
-            self._roll_above = latest((self._roll_above, *(e.epoch for e in self._held)))
             self._former_lease = None
             self.version += 1
         elif former is not None and any(e.epoch == former.epoch for e in self._held):
@@ -154,26 +149,12 @@ class Keyring:
         if (coming := self.next) is not None:
             coming.since = now
             coming.unused = False  # its maker may have come to send with it
-        self._wanted = self._wanted or self.current is None
-        self._generating = False
 
-    def roll(self, above: int = 0) -> None:
-        """Ask for a fresh key, with an epoch above `above`. Requests that come while one is under way are one."""
-        self._roll_above = latest((self._roll_above, above))
-        coming = self.next
-        if coming is None or not is_above(coming.epoch, self._roll_above):
-            self._wanted = True
+    def install_fresh(self, key: Key, now: float, above: int = 0) -> bool:
+        """Take a generated key: as current if it is the group's first, else as next.
 
-    def wants_key(self, now: float) -> bool:
-        """Tell, once, that a fresh key must be generated now."""
-        if not self._wanted or self._generating or now < self._earliest_roll():
-            return False
-        self._generating = True
-        return True
-
-    def install_fresh(self, key: Key, now: float) -> bool:
-        """Take the generated key: as current if it is the group's first, else as next. True: epochs wrapped."""
-        self._wanted = self._generating = False
+        Its epoch is above those of all keys that are held, and `above`. Return whether the epochs began anew with it.
+        """
         # Also those of keys that were replaced before their turn: some members have acknowledged them already.
         taken = {*self.live_epochs, *self._seen}
         if (replaced := self.next) is not None:
@@ -181,12 +162,10 @@ class Keyring:
         while len(self._held) >= MAX_KEY_ENTRIES:
             self._drop(min((e for e in self._held if e.turn is Turn.PREVIOUS), key=lambda e: e.since))
         before = self.newest.epoch if self.newest else 0
-        epoch = latest((before, self._roll_above)) % MAX_EPOCH + 1
+        epoch = latest((*self.live_epochs, above)) % MAX_EPOCH + 1
         while epoch in taken:
             epoch = epoch % MAX_EPOCH + 1
         self._see([epoch])
-        self._roll_above = 0
-        self._last_roll = now
         turn = Turn.CURRENT if self.current is None else Turn.NEXT
         self._held.append(HeldEntry(epoch, key, turn, now, unused=turn is Turn.NEXT))
         self.version += 1
@@ -215,17 +194,9 @@ class Keyring:
         if coming is not None and now >= coming.since + timing.activation_deadline:
             self.activate(now)
         self._retire(now)
-        current = self._by_turn(Turn.CURRENT)
-        if (
-            timing.rekey_interval
-            and current
-            and self.next is None
-            and now >= current.grows_old_at(timing.rekey_interval)
-        ):
-            self._wanted = True
 
     def lead_deadline(self) -> float | None:
-        """Return when `lead_tick` or `wants_key` has something to do."""
+        """Return when `lead_tick` has something to do."""
         timing = self._settings.timing
         times: list[float] = []
         for entry in self._held:
@@ -233,14 +204,7 @@ class Keyring:
                 times.append(entry.since + timing.activation_deadline)
             elif entry.turn is Turn.PREVIOUS:
                 times.append(entry.since + timing.retire_after)
-            elif timing.rekey_interval and self.next is None:
-                times.append(entry.grows_old_at(timing.rekey_interval))
-        if self._wanted and not self._generating:
-            times.append(self._earliest_roll())
         return min(times, default=None)
-
-    def _earliest_roll(self) -> float:
-        return self._last_roll + self._settings.timing.rekey_spacing
 
     def _retire(self, now: float) -> None:
         for entry in [e for e in self._held if e.turn is Turn.PREVIOUS]:
@@ -270,7 +234,6 @@ class Keyring:
     def follow(self, state: KeyState, now: float) -> None:
         """Cease to lead: `state` is what we told our own session managers until now, and still holds for them."""
         self._lease = SavedLease(state.sender_id, state.senders)
-        self._wanted = self._generating = False
         for entry in self._held:
             if entry.turn is Turn.PREVIOUS:
                 entry.since = max(entry.since, now - self._settings.timing.retire_after)

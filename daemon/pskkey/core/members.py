@@ -39,6 +39,8 @@ class Members:
         self._settings = settings
         self._keyring = keyring
         self._out = out
+        self._open: dict[Session, str] = {}
+        """The open sessions of clients, joined or not, with their addresses."""
         self._joined: dict[Session, Joined] = {}
         self._admission = Admission(settings)
         self._ids: frozenset[str] | None = None
@@ -97,6 +99,14 @@ class Members:
             m for m in there if rank.candidate_order(m) < rank.candidate_order(me) and not is_out_of_reach(m.id, now)
         ]
         return min(better, key=rank.candidate_order, default=None)
+
+    def opened(self, session: Session, address: str) -> None:
+        """A client opened a session from `address`."""
+        self._open[session] = address
+
+    def address_of(self, session: Session) -> str | None:
+        """Return the address of an open session, None if it is not open any more."""
+        return self._open.get(session)
 
     def has(self, session: Session) -> bool:
         """Tell whether a session has joined."""
@@ -178,6 +188,7 @@ class Members:
         """Cease to be the master: send everybody to the new one, or away."""
         away = ErrorMessage("not_master", f"{self._settings.me.name} is not the master any more")
         for joined in self._joined.values():
+            del self._open[joined.session]
             if handover is None:
                 self._out.append(Disconnect(joined.session, away))
             else:
@@ -213,14 +224,14 @@ class Members:
             return False
         notices: dict[str, _Refusal] = {"duplicate_id": DuplicateMember, "protocol": BadJoin}
         self._out.append(notices.get(refusal.code, MemberRefused)(join.member, address, refusal.message))
-        self._out.append(Disconnect(session, refusal))
+        self.close(session, refusal)
         return True
 
     def join(self, session: Session, join: Join, address: str, now: float) -> None:
         """Welcome a member that was not refused, or take its update."""
         olds = [j for j in self._joined.values() if j.member.id == join.member.id and j.session != session]
         for old in olds:
-            del self._joined[old.session]
+            del self._joined[old.session], self._open[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
         self._admission.admit(join.member.id, address, self.ids | self.awaited | self._grants.leases.nodes)
@@ -261,11 +272,24 @@ class Members:
             joined.member = replace(joined.member, acked_epoch=ack.epoch)
 
     def broke(self, session: Session, reason: str, now: float) -> None:
-        """The connection of a member broke, and its node knows that as well: it may be back in a moment."""
+        """A connection broke, and its node knows that as well: a member may be back in a moment."""
         timing = self._settings.timing
-        self.lost(session, reason, now + timing.reconnect_timeout + timing.successor_timeout)
+        self._open.pop(session, None)
+        self._lost(session, reason, now + timing.reconnect_timeout + timing.successor_timeout)
 
-    def lost(self, session: Session, reason: str, back_by: float | None = None) -> None:
+    def close(
+        self,
+        session: Session,
+        error: ErrorMessage | None = None,
+        why: str = "its session was closed",
+        back_by: float | None = None,
+    ) -> None:
+        """Close a client's session, after sending `error`. What still comes on it is ignored."""
+        if self._open.pop(session, None) is not None:
+            self._out.append(Disconnect(session, error))
+            self._lost(session, why, back_by)
+
+    def _lost(self, session: Session, reason: str, back_by: float | None = None) -> None:
         """A member's session is over; its node may be back until `back_by`."""
         joined = self._joined.pop(session, None)
         if joined is None:
@@ -294,8 +318,7 @@ class Members:
         timing = self._settings.timing
         if now >= self._silent_at:
             for joined in [j for j in self._joined.values() if now >= j.deadline]:
-                self._out.append(Disconnect(joined.session))
-                self.lost(joined.session, "it fell silent", now + timing.comes_within)
+                self.close(joined.session, None, "it fell silent", now + timing.comes_within)
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
         self._leave_former_keys(now)
         if now >= self._next_heartbeat:

@@ -32,7 +32,8 @@ from pskkey.core.members import Members
 from pskkey.core.notices import KeyRolled, SuiteChanged
 from pskkey.core.peers import Peers
 from pskkey.core.persistence import begin_with, saved_by
-from pskkey.core.rekey_requests import OPERATOR
+from pskkey.core.rekey import Reason, Rekey
+from pskkey.core.rekey_requests import OPERATOR, RekeyRequests
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
 from pskkey.core.view import NodeView, view_of
@@ -50,7 +51,6 @@ from pskkey.model import (
     Merge,
     Role,
     SavedState,
-    Suite,
 )
 
 
@@ -69,8 +69,10 @@ class Node:
         self._known = known = KnownGroup(settings, saved.members)
         self._election = Election(settings, self._peers, known, self._out, self._join_message, self._merge_message)
         self._election.term = saved.term
+        self._requests = requests = RekeyRequests(settings, self._keyring)
+        self._rekey = rekey = Rekey(settings, self._keyring, requests)
         self._conversation = Conversation(
-            settings, self._election, known, self._members, self._keyring, self._consumers, self._out
+            settings, self._election, known, self._members, self._keyring, self._consumers, requests, rekey, self._out
         )
         self._acked = ""
         self._joined_as: Join | None = None
@@ -78,7 +80,6 @@ class Node:
         self._advertised: Advert | None = None
         self._next_beacon = 0.0
         self._notices = KeyNotices(self._out)
-        self._rolled_for_suite: Suite | None = None
         self._last_now = float("-inf")
         self._due: float | None = None
         self._stopping = False
@@ -103,9 +104,6 @@ class Node:
         self._due = None if (deadline := self._next_deadline()) is None else max(deadline, now)
         actions = list(self._out)
         self._out.clear()
-        for action in actions:
-            if isinstance(action, Disconnect):
-                self._conversation.closed(action.session)
         return actions
 
     def next_deadline(self) -> float | None:
@@ -114,9 +112,10 @@ class Node:
 
     def _next_deadline(self) -> float | None:
         times = [self._election.next_deadline(self._last_now), self._consumers.next_deadline()]
-        times.append(self._conversation.requests.next_deadline(self._last_now))
+        times.append(self._requests.next_deadline(self._last_now))
         if self._election.role is Role.MASTER:
             times += [self._members.next_deadline(), self._keyring.lead_deadline(), self._next_announcement()]
+            times.append(self._rekey.next_deadline(self._last_now))
         else:
             times.append(self._keyring.follow_deadline())
         if self._election.role is Role.LISTENING:
@@ -141,7 +140,7 @@ class Node:
 
     def pending_requests(self) -> list[tuple[KeyNewReason, float]]:
         """Return why a new key was asked for, and when that is due, for each request that no key has served."""
-        return self._conversation.requests.pending()
+        return self._requests.pending()
 
     def group(self) -> Group | None:
         """Return the group as it is, as master, or as the master last told it."""
@@ -236,7 +235,7 @@ class Node:
                     self._known.without_master(now)
                 case MergeWon(merge):
                     self._members.expect(merge, now)
-                    self._keyring.roll(merge.epoch)
+                    self._rekey.go_above(merge.epoch)
                 case _:
                     assert_never(transition)
 
@@ -247,6 +246,7 @@ class Node:
         awaited = self._known.expected(now) | {m.id for m in inherited if m.id != self._settings.me.id}
         state = self._keyring.state()
         self._keyring.lead(now)
+        self._rekey.begin()
         self._members.found(self._election.term, leases, awaited, state, now)
 
     def _step_down(self, handover: Handover | None, now: float) -> None:
@@ -267,7 +267,7 @@ class Node:
         self._advertise(now)
 
     def _install_fresh(self, key: Key, now: float) -> None:
-        if self._keyring.install_fresh(key, now):
+        if self._rekey.install(key, now):
             self._election.term += 1  # epochs start over, so the term must rise
         if (coming := self._keyring.next) is not None:
             self._out.append(KeyRolled(coming.epoch, coming.key.fingerprint))
@@ -305,16 +305,14 @@ class Node:
         if self._consumers.sends:
             members.lease_to_me()
         self._conversation.request_for_senders(now)
-        requests = self._conversation.requests
-        # Not while a key is on its way: that one may still be of the former suite.
-        if (not keyring.next and self._suite_changed()) or requests.must_roll(now):
-            keyring.roll()
         election.meet_rivals(members.ids, now)
         coming = keyring.next
         if coming and members.all_acknowledged(coming.epoch, now) and self._consumers.all_acknowledged(coming, now):
             keyring.activate(now)
-        if keyring.wants_key(now):
-            self._out.append(GenerateKey())
+        if reasons := self._rekey.starts(now):
+            if Reason.SUITE in reasons and keyring.current is not None:
+                self._out.append(SuiteChanged(keyring.current.key.suite, self._settings.suite))
+            self._out.append(GenerateKey(self._settings.suite))
         members.set_term(election.term)
         members.tick(now)
         self._known.lead(members.told)
@@ -322,21 +320,11 @@ class Node:
         if better is not None:
             self._switch_over(better.id, now)
 
-    def _suite_changed(self) -> bool:
-        """Whether the key in use is of another suite than is configured; once for each suite that is configured."""
-        current, configured = self._keyring.current, self._settings.suite
-        if current is None or configured in (None, current.key.suite, self._rolled_for_suite):
-            return False
-        self._rolled_for_suite = configured
-        self._out.append(SuiteChanged(current.key.suite, configured))
-        return True
-
     def _follow(self, now: float) -> None:
-        self._rolled_for_suite = None
         session = self._election.master_session
         if session is None:
             self._acked = ""
-            self._conversation.requests.master_lost()
+            self._requests.master_lost()
             return
         self._notices.leased(self._settings.me.sender_id, self._keyring.state().sender_id)
         newest = self._keyring.newest
@@ -347,7 +335,7 @@ class Node:
         if said is not None and (said.sender, said.member) != (self._consumers.sends, self._settings.me):
             self._out.append(Send(session, self._join_message()))
         self._conversation.request_for_senders(now)
-        self._out.extend(Send(session, KeyNew(reason)) for reason in self._conversation.requests.to_send(now))
+        self._out.extend(Send(session, KeyNew(reason)) for reason in self._requests.to_send(now))
 
     # --- what we say --------------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ class Settings:
     `instance` is random; a node that starts with what was saved takes that of the saved memory. `nonce` is random too,
     1 to 10 characters, and another one in each process: its challenges begin with it. The others change while
     the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so they are read here each time and kept
-    nowhere else; `me.sender_id` is the configured wish for one, and `suite` that for the group's key (None: no wish).
+    nowhere else; `me.sender_id` is the configured wish for one, and `suite` that of the keys that it makes as master.
     """
 
     group: str
@@ -68,11 +68,9 @@ class Settings:
     members_per_address: int = MEMBERS_PER_ADDRESS
     preempt: bool = False
     timing: Timing = field(default_factory=Timing)
-    suite: Suite | None = None
+    suite: Suite = Suite.PSK_CHACHA20_POLY1305
 
-    def change(
-        self, max_members: int, members_per_address: int, preempt: bool, timing: Timing, suite: Suite | None
-    ) -> None:
+    def change(self, max_members: int, members_per_address: int, preempt: bool, timing: Timing, suite: Suite) -> None:
         """Take this from now on."""
         self.max_members, self.members_per_address = max_members, members_per_address
         self.preempt, self.timing, self.suite = preempt, timing, suite

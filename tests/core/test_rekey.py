@@ -1,0 +1,124 @@
+"""Why and when a master makes a new key: `core/rekey.py`."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+from pskkey.core.keyring import Keyring
+from pskkey.core.rekey import Reason, Rekey
+from pskkey.core.rekey_requests import RekeyRequests, local_user
+from pskkey.core.settings import Settings, Timing
+from pskkey.model import MAX_EPOCH, KeyNewReason, Member, Suite
+from tests.core.keys import entry, key
+from tests.core.situations import state
+
+
+class Master:
+    """The key ring of a master with what makes its keys."""
+
+    def __init__(self, timing: Timing | None = None, epoch: int = 0) -> None:
+        me = Member("0badcafe", "n", (), 1, 100, eligible=True)
+        self.settings = Settings("g", me, "i", "t", "n", timing=timing or Timing())
+        self.ring = Keyring(self.settings)
+        if epoch:
+            self.ring.adopt(state(entry(epoch, 900, send=True)), 0.0)
+        self.ring.lead(0.0)
+        self.requests = RekeyRequests(self.settings, self.ring)
+        self.rekey = Rekey(self.settings, self.ring, self.requests)
+        self.made = 0
+
+    def step(self, now: float, *, activate: bool = True) -> set[Reason]:
+        """Make a key if one is due; return why."""
+        reasons = self.rekey.starts(now)
+        if reasons:
+            assert not self.rekey.starts(now), "one reason makes one key"
+            self.made += 1
+            self.rekey.install(replace(key(self.made), suite=self.settings.suite), now)
+            if activate:
+                self.ring.activate(now)
+        return reasons
+
+
+def test_first_key_is_made_at_once_and_no_other() -> None:
+    master = Master()
+    assert master.step(0.0) == {Reason.FIRST}
+    assert not master.step(100.0)
+    assert master.rekey.next_deadline(100.0) is None
+
+
+def test_requests_of_one_second_make_one_key() -> None:
+    master = Master()
+    master.step(0.0)
+    made, now = [], 0.0
+    while now < 20.0:
+        for user in range(200):
+            master.requests.ask(local_user(user), KeyNewReason.OPERATOR, now)
+        if master.step(now):
+            made.append(now)
+        assert len(master.ring.entries) <= 3
+        now = round(now + 0.1, 1)
+    assert made
+    assert all(b - a >= 1.0 for a, b in pairwise(made))
+
+
+def test_interval_makes_a_key_up_to_a_tenth_earlier_by_chance() -> None:
+    dues = set()
+    for chance in range(0, 256, 5):
+        master = Master(Timing(rekey_interval=60.0))
+        assert master.rekey.starts(0.0)
+        master.rekey.install(replace(key(1), server_random=bytes([chance]) * 32), 0.0)
+        due = master.rekey.next_deadline(0.0)
+        assert due is not None
+        assert 54.0 <= due <= 60.0
+        dues.add(due)
+        assert not master.step(due - 0.1)
+        assert master.step(due) == {Reason.INTERVAL}
+    assert len(dues) > 50
+
+
+def test_key_goes_above_a_foreign_epoch_also_while_one_is_on_its_way() -> None:
+    master = Master()
+    master.step(0.0)
+    master.rekey.go_above(1)
+    assert master.step(2.0, activate=False) == {Reason.ABOVE}
+    master.rekey.go_above(1)
+    assert not master.step(4.0, activate=False), "the one on its way is above"
+    master.rekey.go_above(9)
+    master.rekey.go_above(3)
+    assert master.step(6.0, activate=False) == {Reason.ABOVE}
+    assert [e.epoch for e in master.ring.entries] == [1, 10]
+
+
+def test_epoch_above_a_foreign_one_counts_round_the_end() -> None:
+    master = Master(epoch=MAX_EPOCH)
+    master.rekey.go_above(MAX_EPOCH - 9)
+    assert not master.step(1.0)
+    master.rekey.go_above(1)
+    assert master.step(1.0) == {Reason.ABOVE}
+    assert [e.epoch for e in master.ring.entries] == [MAX_EPOCH, 2]
+
+
+def test_another_suite_makes_one_key_of_that_suite() -> None:
+    master = Master()
+    master.step(0.0)
+    master.settings.suite = Suite.WDM_WITH_NULL_SHA256
+    assert master.step(2.0) == {Reason.SUITE}
+    assert not master.step(30.0)
+
+
+def test_interval_and_suite_wait_while_a_key_is_on_its_way() -> None:
+    master = Master(Timing(rekey_interval=60.0))
+    master.step(0.0)
+    master.rekey.go_above(1)
+    master.step(2.0, activate=False)
+    master.settings.suite = Suite.WDM_WITH_NULL_SHA256
+    assert not master.step(90.0)
+    master.ring.activate(90.0)
+    assert master.step(90.0) == {Reason.SUITE}
+
+
+def test_what_was_foreign_to_an_earlier_time_as_master_is_forgotten() -> None:
+    master = Master()
+    master.step(0.0)
+    master.rekey.go_above(7)
+    master.rekey.begin()
+    assert not master.step(2.0)
