@@ -1,4 +1,4 @@
-"""The election: what a node is in its group, and every way in which that changes.
+"""The election: what a node is in its group, and every way in which that changes (`role_table` shows all at once).
 
 Theory of operation
 ===================

@@ -1,0 +1,90 @@
+"""The roles of a node and what each event makes of them: the election at one glance, and a test of each cell.
+
+`election` has the rules behind it. A cell is the role that follows, `Ignored` with the reason, or `Refused` with the
+code of the ERROR that the sender gets. Where the outcome depends on more than the role, the event says on what.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from pskkey.model import Role
+
+
+class Trigger(StrEnum):
+    """What may happen to a node in any role."""
+
+    MASTER_PROVEN = "an advert proves that its node is master"
+    MASTER_HINTED = "an advert says that its node is master, without proof"
+    TIME_OVER = "what the node does has taken its time, and no better candidate and no successor is known"
+    WELCOMED = "GROUP comes on the outbound session"
+    FENCED = "GROUP of a lower term comes on the outbound session"
+    SESSION_ENDED = "the outbound session ends, and the node is not next in a succession"
+    REFUSED = "the peer of the outbound session answers that it is not the master"
+    HANDED_OVER = "HANDOVER names this node"
+    SENT_ON = "HANDOVER names another node"
+    JOIN = "a client says JOIN"
+    MERGE_WON = "a client says MERGE, and this node stays master"
+    MERGE_LOST = "a client says MERGE, and the other one stays master"
+    ANSWER_WON = "MERGE on the outbound session says that this node stays master"
+    ANSWER_LOST = "MERGE on the outbound session says that the peer stays master"
+    SLEPT = "the node did not run for longer than `dead_after`"
+    SWITCHOVER = "the operator asks the node to hand over to a member"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Nothing follows, because `why`."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The session is closed with an ERROR of this code."""
+
+    code: str
+
+
+type Cell = Role | Ignored | Refused
+
+_NO_SESSION: Final = Ignored("there is no outbound session")
+_NOT_JOINED: Final = Ignored("only a master that has welcomed us may say so")
+_ONE_AT_A_TIME: Final = Ignored("one attempt at a time; a proof ends only an attempt that a hint began")
+_SESSION_IS_TRUTH: Final = Ignored("the session with our master is better evidence than an advert")
+_FOR_MERGE_ONLY: Final = Ignored("the outbound session of a master is for MERGE only")
+_NO_QUESTION: Final = Ignored("only a master has asked")
+_NOT_LEADING: Final = Ignored("only a master hands over")
+_NOT_MASTER: Final = Refused("not_master")
+
+TABLE: Final[dict[Trigger, dict[Role, Cell]]] = {
+    trigger: dict(zip((Role.LISTENING, Role.JOINING, Role.CLIENT, Role.MASTER), cells, strict=True))
+    for trigger, cells in {
+        Trigger.MASTER_PROVEN: (Role.JOINING, _ONE_AT_A_TIME, _SESSION_IS_TRUTH, Role.MASTER),
+        Trigger.MASTER_HINTED: (
+            Ignored("it may be an old advert: it is tried when the window is over"),
+            _ONE_AT_A_TIME,
+            _SESSION_IS_TRUTH,
+            Ignored("it may be an old advert: its node is asked after a while"),
+        ),
+        Trigger.TIME_OVER: (Role.MASTER, Role.LISTENING, Role.JOINING, Role.MASTER),
+        Trigger.WELCOMED: (_NO_SESSION, Role.CLIENT, Role.CLIENT, _FOR_MERGE_ONLY),
+        Trigger.FENCED: (_NO_SESSION, Role.LISTENING, Role.JOINING, _FOR_MERGE_ONLY),
+        Trigger.SESSION_ENDED: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
+        Trigger.REFUSED: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
+        Trigger.HANDED_OVER: (_NO_SESSION, _NOT_JOINED, Role.MASTER, _FOR_MERGE_ONLY),
+        Trigger.SENT_ON: (_NO_SESSION, _NOT_JOINED, Role.JOINING, _FOR_MERGE_ONLY),
+        Trigger.JOIN: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
+        Trigger.MERGE_WON: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
+        Trigger.MERGE_LOST: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.JOINING),
+        Trigger.ANSWER_WON: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.MASTER),
+        Trigger.ANSWER_LOST: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.JOINING),
+        Trigger.SLEPT: (
+            Role.LISTENING,
+            Ignored("the session shows whether its peer is still there"),
+            Ignored("the session shows whether the master is still there"),
+            Role.LISTENING,
+        ),
+        Trigger.SWITCHOVER: (_NOT_LEADING, _NOT_LEADING, _NOT_LEADING, Role.JOINING),
+    }.items()
+}
