@@ -57,34 +57,34 @@ _NO_QUESTION: Final = Ignored("only a master has asked")
 _NOT_LEADING: Final = Ignored("only a master hands over")
 _NOT_MASTER: Final = Refused("not_master")
 
-TABLE: Final[dict[Trigger, dict[Role, Cell]]] = {
-    trigger: dict(zip((Role.LISTENING, Role.JOINING, Role.CLIENT, Role.MASTER), cells, strict=True))
-    for trigger, cells in {
-        Trigger.MASTER_PROVEN: (Role.JOINING, _ONE_AT_A_TIME, _SESSION_IS_TRUTH, Role.MASTER),
-        Trigger.MASTER_HINTED: (
-            Ignored("it may be an old advert: it is tried when the window is over"),
-            _ONE_AT_A_TIME,
-            _SESSION_IS_TRUTH,
-            Ignored("it may be an old advert: its node is asked after a while"),
-        ),
-        Trigger.TIME_OVER: (Role.MASTER, Role.LISTENING, Role.JOINING, Role.MASTER),
-        Trigger.WELCOMED: (_NO_SESSION, Role.CLIENT, Role.CLIENT, _FOR_MERGE_ONLY),
-        Trigger.FENCED: (_NO_SESSION, Role.LISTENING, Role.JOINING, _FOR_MERGE_ONLY),
-        Trigger.SESSION_ENDED: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
-        Trigger.REFUSED: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
-        Trigger.HANDED_OVER: (_NO_SESSION, _NOT_JOINED, Role.MASTER, _FOR_MERGE_ONLY),
-        Trigger.SENT_ON: (_NO_SESSION, _NOT_JOINED, Role.JOINING, _FOR_MERGE_ONLY),
-        Trigger.JOIN: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
-        Trigger.MERGE_WON: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
-        Trigger.MERGE_LOST: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.JOINING),
-        Trigger.ANSWER_WON: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.MASTER),
-        Trigger.ANSWER_LOST: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.JOINING),
-        Trigger.SLEPT: (
-            Role.LISTENING,
-            Ignored("the session shows whether its peer is still there"),
-            Ignored("the session shows whether the master is still there"),
-            Role.LISTENING,
-        ),
-        Trigger.SWITCHOVER: (_NOT_LEADING, _NOT_LEADING, _NOT_LEADING, Role.JOINING),
-    }.items()
+_ROLES: Final = (Role.LISTENING, Role.JOINING, Role.CLIENT, Role.MASTER)
+_CELLS: Final[dict[Trigger, tuple[Cell, Cell, Cell, Cell]]] = {
+    Trigger.MASTER_PROVEN: (Role.JOINING, _ONE_AT_A_TIME, _SESSION_IS_TRUTH, Role.MASTER),
+    Trigger.MASTER_HINTED: (
+        Ignored("it may be an old advert: it is tried when the window is over"),
+        _ONE_AT_A_TIME,
+        _SESSION_IS_TRUTH,
+        Ignored("it may be an old advert: its node is asked after a while"),
+    ),
+    Trigger.TIME_OVER: (Role.MASTER, Role.LISTENING, Role.JOINING, Role.MASTER),
+    Trigger.WELCOMED: (_NO_SESSION, Role.CLIENT, Role.CLIENT, _FOR_MERGE_ONLY),
+    Trigger.FENCED: (_NO_SESSION, Role.LISTENING, Role.JOINING, _FOR_MERGE_ONLY),
+    Trigger.SESSION_ENDED: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
+    Trigger.REFUSED: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
+    Trigger.HANDED_OVER: (_NO_SESSION, _NOT_JOINED, Role.MASTER, _FOR_MERGE_ONLY),
+    Trigger.SENT_ON: (_NO_SESSION, _NOT_JOINED, Role.JOINING, _FOR_MERGE_ONLY),
+    Trigger.JOIN: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
+    Trigger.MERGE_WON: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
+    Trigger.MERGE_LOST: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.JOINING),
+    Trigger.ANSWER_WON: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.MASTER),
+    Trigger.ANSWER_LOST: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.JOINING),
+    Trigger.SLEPT: (
+        Role.LISTENING,
+        Ignored("the session shows whether its peer is still there"),
+        Ignored("the session shows whether the master is still there"),
+        Role.LISTENING,
+    ),
+    Trigger.SWITCHOVER: (_NOT_LEADING, _NOT_LEADING, _NOT_LEADING, Role.JOINING),
 }
+TABLE: Final = {trigger: dict(zip(_ROLES, cells, strict=True)) for trigger, cells in _CELLS.items()}
+"""The cell of each trigger and role."""
