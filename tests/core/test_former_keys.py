@@ -244,6 +244,20 @@ def test_former_key_may_be_one_that_the_master_lists() -> None:
     assert ring.state().sender_id == 8
 
 
+def test_both_keys_after_a_former_one_that_the_master_lists_can_be_read() -> None:
+    ring = empty_ring()
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(1, 901), entry(2, 902), entry(3, 903)), 1.0)
+    assert keys(ring) == [(901, True), (902, False), (903, False)]
+
+
+def test_key_that_is_only_kept_makes_way_where_three_are_in_use() -> None:
+    ring = came_with_901(entry(2, 902, send=True))
+    assert keys(ring) == [(901, False), (902, True)]
+    ring.adopt(state(entry(2, 902), entry(3, 903), entry(4, 904)), 11.0)
+    assert keys(ring) == [(902, True), (903, False), (904, False)]
+
+
 def test_third_group_is_come_to_with_the_same_key() -> None:
     ring = came_with_901(entry(2, 902))
     ring.adopt(state(entry(5, 905), sender_id=9), 11.0)

@@ -170,8 +170,6 @@ class Traffic:
         masters = [self._world.master_of(host) for host in (sender.host, receiver.host)]
         if sends is not None and sends.view().sends_former_key and masters[0] is not masters[1]:
             return True
-        if node is not None and node.view().sends_former_key:
-            return True  # it has come over more than once within seconds, and keeps one key of what it came from
         if node is None or len(receiver.knows) < MAX_KEY_ENTRIES:
             return False
         master = self._world.master_of(receiver.host)

@@ -52,7 +52,7 @@ def by_place(
 
     Not by its epoch: after a merge or a wrap the older key may have the higher number. `goes_on_with` is the key that
     is sent with although the master does not say so. It need not be listed; then all that is listed comes after it.
-    Else one key at most comes after the one to send with, the newest: a ring never holds more, whatever a master lists.
+    Otherwise one key at most comes after the one to send with, the newest, whatever a master lists.
     """
 
     def is_sent_with(entry: KeyEntry) -> bool:
@@ -60,7 +60,7 @@ def by_place(
 
     adopted = []
     turn = Turn.PREVIOUS if any(is_sent_with(e) for e in entries) else Turn.NEXT
-    most = 1 if goes_on_with is None or turn is Turn.PREVIOUS else MAX_KEY_ENTRIES - 1
+    most = 1 if goes_on_with is None else MAX_KEY_ENTRIES - 1
     for entry in entries:
         if is_sent_with(entry):
             turn = Turn.CURRENT

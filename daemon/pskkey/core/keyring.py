@@ -268,8 +268,9 @@ class Keyring:
         return None if self._stands_in_the_way(former) else former
 
     def _stands_in_the_way(self, former: HeldEntry) -> bool:
-        """Tell whether a key in use needs the epoch of one that is only kept, or is that key."""
-        return any(e.epoch == former.epoch and (e.turn is not Turn.PREVIOUS or e.key == former.key) for e in self._held)
+        """Tell whether keys in use need the epoch or the place of one that is only kept, or it is listed itself."""
+        needed = [e for e in self._held if e.turn is not Turn.PREVIOUS or e.key == former.key]
+        return len(needed) == MAX_KEY_ENTRIES or any(e.epoch == former.epoch for e in needed)
 
     def follow_tick(self, now: float) -> None:
         """As a follower, retire what was kept."""
