@@ -7,20 +7,24 @@ from functools import partial
 from tests.sim.faults import Faults
 from tests.sim.host import Broken, Host
 from tests.sim.invariants import (
-    CONVERGES_WITHIN,
-    HOLD_DOWN,
-    KEYS_SETTLE_WITHIN,
-    TWIN_AWAITED,
+    Calm,
     Quiet,
     Watch,
     check_converged,
     check_keys_settled,
     check_rest_is_whole,
+    check_suite,
 )
 from tests.sim.kinds import KINDS, Kind
+from tests.sim.managers import LONGEST_LAG
+from tests.sim.operators import Operators
 from tests.sim.tables import check_tables
 from tests.sim.traffic import Traffic
+from tests.sim.variation import draw
 from tests.sim.world import World
+
+CALM = 1.0
+"""Seconds without a change after which everything that was sent has arrived."""
 
 SIZES = (5, 5, 5, 6, 6, 7, 8, 8, 9, 10, 11, 12, 14, 16, 20)
 
@@ -33,15 +37,16 @@ LARGE = (250, 260)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `error` is None if every invariant held.
+    """How a run ended: `error` is None if every guarantee held.
 
-    `mute`: how often senders fell mute, by reason; `excused`: how often a datagram need not be readable, by reason;
-    `delivered`: how often a real datagram was delivered.
+    `is_varied`: some settings were others than the defaults; `mute`: how often senders fell mute, by reason;
+    `excused`: how often a datagram need not be readable, by reason; `delivered`: how often a real one was delivered.
     """
 
     seed: int
     nodes: int
     kind: str
+    is_varied: bool
     error: str | None
     transcript: tuple[str, ...]
     mute: Counter[str] = field(default_factory=Counter)
@@ -52,18 +57,21 @@ class Outcome:
 class Run:
     """One seed's world, from its making to its judgement."""
 
-    def __init__(self, seed: int, nodes: int | None, kind: Kind | None) -> None:
+    def __init__(self, seed: int, nodes: int | None, kind: Kind | None, *, always_varied: bool) -> None:
         self.world = world = World(seed)
         rng = world.random
         self.kind = kind or rng.choices(KINDS, [k.weight for k in KINDS])[0]
         self.size = nodes or rng.choice(SIZES)
         if nodes is None and seed % LARGE_EVERY == 0 and seed > 0:
             self.size = rng.choice(LARGE)
+        self.variation = draw(seed, always=always_varied)
+        self.operators = Operators(world, self.variation)
         world.conditions.delay = (0.0003, rng.choice((0.002, 0.01, 0.05)))
         world.conditions.advert_loss = rng.choice((0.0, 0.1, 0.4))
         world.conditions.advert_twice = world.conditions.advert_late = rng.choice((0.0, 0.3))
         self._populate()
         Watch(world)
+        self.calm = Calm(world)
         self.traffic = Traffic(world)
         self.hosts = list(world.hosts)
         if self.kind.has_twins:
@@ -85,15 +93,16 @@ class Run:
             )
             host.clock_ahead = rng.uniform(0.0, 100_000.0)
             host.clock_rate = 1.0 + rng.uniform(-2e-4, 2e-4)
+            self.operators.configure(host)
 
     def go(self) -> None:
         """Run to the end. Raises Broken."""
-        world, rng = self.world, self.world.random
+        world, rng, bounds = self.world, self.world.random, self.world.bounds
         at_once = rng.random() < 0.4
         for host in self.hosts:
             world.at(0.0 if at_once else rng.uniform(0, 3), partial(self._start_first, host))
         stranger = self.kind.stranger(world, self.traffic, self.end) if self.kind.stranger else None
-        faults = Faults(world, self.traffic.managers, self.hosts, self.end)
+        faults = Faults(world, self.traffic.managers, self.hosts, self.end, self.operators.faults)
         when = rng.expovariate(0.7)
         while when < self.end:
             world.at(when, faults.strike)
@@ -102,22 +111,37 @@ class Run:
         if stranger is not None:
             world.power_off(stranger)
         faults.mend(start_again=lambda _host: rng.random() < 0.5)
-        world.run_until(self.end + CONVERGES_WITHIN + (TWIN_AWAITED if self.kind.has_twins else 0.0))
+        world.run_until(self.end + bounds.converges_within + (bounds.twin_is_awaited if self.kind.has_twins else 0.0))
         if self.kind.has_twins:
             twins = self.hosts[-2:]
             check_rest_is_whole(world, twins)
             self._part(rng.choice(twins))
-            world.run_until(world.now + CONVERGES_WITHIN + HOLD_DOWN)
+            world.run_until(world.now + bounds.converges_within + bounds.refused_for)
+        self._wait_between_rekeys()
         self._check(world, keys_settled=False)
         self.traffic.strict = True
-        world.run_until(world.now + KEYS_SETTLE_WITHIN)
+        world.run_until(world.now + bounds.keys_settle_within)
+        self._wait_between_rekeys()
         self._check(world)
         check_keys_settled(world)
+        check_suite(world)
         Quiet(world)
         world.run_until(world.now + (60.0 if world.random.random() < 0.05 else 5.0))
+        self._wait_between_rekeys()
         self._check(world)
         self.traffic.check_flows()
         check_tables(world, self.traffic.managers.started)
+
+    def _wait_between_rekeys(self) -> None:
+        """Where keys are renewed periodically: until the slowest has installed the last one, before the next comes."""
+        world, calm = self.world, self.calm
+        if not self.variation.rekeys_periodically:
+            return
+        latest = world.now + 2 * self.world.bounds.slowest.rekey_interval
+        while world.now < latest and (
+            world.now - calm.turned_at < LONGEST_LAG + CALM or world.now - calm.changed_at < CALM
+        ):
+            world.run_until(world.now + CALM / 4)
 
     def _part(self, twin: Host) -> None:
         if twin.node is not None:
@@ -133,9 +157,9 @@ class Run:
             self.world.start(host)
 
 
-def run(seed: int, nodes: int | None = None, kind: Kind | None = None) -> Outcome:
-    """Put a random group through random faults, and say what did not hold."""
-    one = Run(seed, nodes, kind)
+def run(seed: int, nodes: int | None = None, kind: Kind | None = None, *, always_varied: bool = False) -> Outcome:
+    """Put a random group through random faults, and return which guarantee did not hold."""
+    one = Run(seed, nodes, kind, always_varied=always_varied)
     error = None
     try:
         one.go()
@@ -143,4 +167,4 @@ def run(seed: int, nodes: int | None = None, kind: Kind | None = None) -> Outcom
         error = str(broken)
     traffic = one.traffic
     told = tuple(one.world.transcript), traffic.mute, traffic.excused, traffic.datagrams.delivered
-    return Outcome(seed, one.size, one.kind.name, error, *told)
+    return Outcome(seed, one.size, one.kind.name, not one.variation.is_default, error, *told)

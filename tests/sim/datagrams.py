@@ -94,15 +94,15 @@ class Datagrams:
     def _send(self, manager: SessionManager, session: GroupSession) -> None:
         if manager.sends is None:
             return
-        key, sender_id = manager.sends
+        name, (key, sender_id) = manager.host.name, manager.sends
         plaintext = b"datagram %d" % next(self._numbers)
         try:
             record = session.send(plaintext)
         except CannotSend as why:
-            raise Broken(f"{manager.host.name} is to send with key {self._name(key)} and cannot: {why}") from None
+            raise Broken(f"{name} is to send with key {self._name(key)} and cannot: {why}") from None
         number = record[3:11]
         if (key, number) in self._sent and self._vouches_for(manager, key):
-            raise Broken(f"{manager.host.name} sends two records with key {self._name(key)} and number {number.hex()}")
+            raise Broken(f"{name} sends two records with key {self._name(key)} and number {number.hex()}")
         self._sent.add((key, number))
         datagram = Datagram(manager, key, sender_id, plaintext, record)
         for _ in range(2 if self._random.random() < REPEATED else 1):
@@ -120,7 +120,8 @@ class Datagrams:
                 raise Broken(self._what_is_wrong(datagram, receiver, message))
             if message is not None:
                 if message.plaintext != datagram.plaintext or message.sender_id != datagram.sender_id:
-                    raise Broken(f"{receiver.host.name} delivers {message}, which {sender.host.name} has not sent")
+                    seen = f"{receiver.host.name} delivers {message}, which {sender.host.name} has not sent"
+                    raise Broken(seen)
                 datagram.delivered.add(receiver)
                 self.delivered += 1
 

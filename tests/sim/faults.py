@@ -7,7 +7,6 @@ from functools import partial
 from pskkey.core.events import (
     AddressesChanged,
     RekeyRequested,
-    SettingsChanged,
     StopRequested,
     SwitchoverRequested,
     Timeout,
@@ -15,15 +14,21 @@ from pskkey.core.events import (
 from pskkey.model import KeyNewReason
 from tests.sim.host import Host
 from tests.sim.managers import Managers
+from tests.sim.operators import settings_changed
 from tests.sim.world import World
 
 type Fault = Callable[[Host], None]
 
 
 class Faults:
-    """Lets one thing go wrong at a time, each time with a host that was drawn. `end`: when all must be over."""
+    """Lets one thing go wrong at a time, each time with a host that was drawn.
 
-    def __init__(self, world: World, managers: Managers, hosts: list[Host], end: float) -> None:
+    `end`: when all must be over; `others`: what can go wrong beside the faults that are here.
+    """
+
+    def __init__(
+        self, world: World, managers: Managers, hosts: list[Host], end: float, others: tuple[Fault, ...] = ()
+    ) -> None:
         self._world = world
         self._managers = managers
         self._hosts = hosts
@@ -41,7 +46,7 @@ class Faults:
         )
         rare += (self.three_ways, self.replay, self.ring_early, self.break_before_keys)
         rare += (self.overlapping_manager, self.reconnect_manager, self.sequence_high_water, self.heal)
-        self._kinds = (*common, *common, *rare)
+        self._kinds = (*common, *common, *rare, *others)
 
     def strike(self) -> None:
         """Let something go wrong; now and then a key has just begun to roll."""
@@ -211,10 +216,7 @@ class Faults:
         if what == "address":
             self._world.handle(host, AddressesChanged(member.addresses))
         else:
-            change = SettingsChanged(
-                member.name, member.priority, member.eligible, host.max_members, preempt=False, timing=host.timing
-            )
-            self._world.handle(host, change)
+            self._world.handle(host, settings_changed(host))
 
     # ------------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pskkey.core.actions import Action
 from pskkey.core.events import Event, Session
 from pskkey.core.node import Node
 from pskkey.core.settings import Timing
-from pskkey.model import Advert, Member, SavedState
+from pskkey.model import Advert, Member, SavedState, Suite
 from pskkey.wire.packet import PacketReader
 
 
@@ -64,6 +64,11 @@ class Host:
     member: Member
     timing: Timing
     max_members: int = 1024
+    preempt: bool = False
+    suite: Suite | None = None
+    """The suite that its operator wants; None: no wish."""
+    unreachable: set[str] = field(default_factory=set)
+    """Of its addresses: those at which nobody reaches it."""
     node: Node | None = None
     stranger: Mind | None = None
     saved: SavedState | None = None
@@ -96,6 +101,10 @@ class Host:
     def lives(self) -> bool:
         """Tell whether something runs on it and is not held up."""
         return (self.node is not None or self.stranger is not None) and not self.paused
+
+    def is_reached_at(self, address: str) -> bool:
+        """Tell whether what is sent to `address` comes to this host, where the network lets it."""
+        return address in self.member.addresses and address not in self.unreachable
 
     def clock(self, now: float) -> float:
         """Return what its clock shows at virtual time `now`."""

@@ -3,23 +3,12 @@
 from pskkey.core.actions import Action, Connect, Disconnect, Send
 from pskkey.core.events import Accepted, Attached, Disconnected, Event, Session
 from pskkey.core.notices import KeyRolled, Merged, RoleChanged
-from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, SENDER_IDS, Role
+from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, SENDER_IDS, Role, Turn
 from tests.sim.host import Broken, Host
 from tests.sim.world import World
 
-CONVERGES_WITHIN = 12.0
-"""Seconds of a connected, fault-free network after which a group must be one: the patience with a successor, a
-discovery window, the claims of the candidates, the hold-downs of a rival and of a lost master, and a merge."""
-
-TWIN_AWAITED = 5.0
-"""Seconds more where two nodes have one id: a master that merges waits in vain for the one that it refuses, up to the
-activation deadline."""
-
-KEYS_SETTLE_WITHIN = 12.0
-"""Seconds after that in which the last old key is retired everywhere (`retire_after` and a roll)."""
-
-HOLD_DOWN = 62.0
-"""Seconds for which whoever was refused leaves the master alone at most, and a join."""
+EARLIEST_REKEY = 0.89
+"""The share of the rekey interval after which the next key may come: a tenth earlier by chance, and by its clock."""
 
 STEPS_A_SECOND = 400
 """How often a node may be called in one virtual second at most, for each host that there is: it waits, not spins."""
@@ -133,26 +122,72 @@ class Watch:
         return before > MAX_EPOCH // 2 and term > self._first_in[host, host.memory, before]
 
 
-class Quiet:
-    """From its making on: nobody changes its role and no key rolls."""
+class Calm:
+    """Knows for how long no node has changed what it sends with or distributes, and when any key was changed last."""
 
     def __init__(self, world: World) -> None:
+        self._world = world
+        self._in_use: dict[Host, tuple[object, ...]] = {}
+        self._versions: dict[Host, int] = {}
+        self.turned_at = self.changed_at = world.now
+        world.after_step.append(self._step)
+
+    def _step(self, host: Host) -> None:
+        if host.node is None:
+            return
+        view = host.node.view()
+        if self._versions.get(host) == view.keys_version:
+            return
+        self._versions[host] = view.keys_version
+        self.changed_at = self._world.now
+        in_use = tuple((key.epoch, key.turn) for key in (view.current, view.next) if key is not None)
+        if self._in_use.get(host) != in_use:
+            self._in_use[host] = in_use
+            self.turned_at = self._world.now
+
+
+class Quiet:
+    """From its making on: nobody changes its role and no key rolls, but by the master's `rekey_interval`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rekeyed_at = float("-inf")
         world.actions.append(self._action)
 
     def _action(self, host: Host, action: Action) -> None:
         match action:
             case RoleChanged(was, role) if {was, role} <= {Role.LISTENING, Role.JOINING}:
                 pass  # whom a full group has refused goes on asking
+            case KeyRolled() if host.timing.rekey_interval and self._is_time(host.timing.rekey_interval):
+                self._rekeyed_at = self._world.now
             case RoleChanged() | KeyRolled() | Merged():
                 raise Broken(f"{host.name} is not quiet: {action}")
             case _:
                 pass
 
+    def _is_time(self, interval: float) -> bool:
+        return self._world.now - self._rekeyed_at >= interval * EARLIEST_REKEY
+
+
+def check_suite(world: World) -> None:
+    """The key in use is of the suite that the master is configured with."""
+    for host in world.hosts:
+        view = host.node.view() if host.node is not None else None
+        if view is None or view.role is not Role.MASTER or host.suite is None or view.current is None:
+            continue
+        if view.current.key.suite is not host.suite:
+            raise Broken(f"{host.name} is configured for {host.suite.name}, and has {view.current.key.suite.name}")
+
 
 def check_keys_settled(world: World) -> None:
-    """Everybody who has joined holds the same keys in the same turns."""
-    held = {h.name: h.node.view().held() for h in world.hosts if h.node is not None and h.node.view().master}
-    if len(set(held.values())) > 1:
+    """All members hold the same keys in the same turns, the former ones as far as they retire alike."""
+    views = {h.name: h.node.view() for h in world.hosts if h.node is not None and h.node.view().master}
+    ignored = None if world.bounds.retires_alike else Turn.PREVIOUS
+    held = {
+        name: [(k.epoch, k.key.fingerprint, k.turn) for k in v.keys if k.turn is not ignored]
+        for name, v in views.items()
+    }
+    if len({tuple(keys) for keys in held.values()}) > 1:
         raise Broken(f"the keys differ: {held}")
 
 

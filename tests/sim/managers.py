@@ -17,6 +17,9 @@ from pskkey.wire.packet import encode
 from tests.sim.host import Host
 from tests.sim.world import World
 
+LONGEST_LAG = 8.0
+"""Seconds that the slowest session manager takes to install a key."""
+
 COME_BACK_WITHIN = 0.4
 """Seconds after the start of a daemon in which those who outlived its last process have connected again."""
 
@@ -145,7 +148,7 @@ class Managers:
         if what < 0.80:
             return [{"will_send": False}]
         if what < 0.85:
-            return [{"will_send": True, "lag": random.uniform(0.1, 8.0)}]
+            return [{"will_send": True, "lag": random.uniform(0.1, LONGEST_LAG)}]
         if what < 0.90:
             return [{"will_send": True, "acknowledges": False}]
         if what < 0.95:

@@ -6,6 +6,7 @@ power, nobody says anything. What goes through is the real encoding.
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from pskkey.core.actions import Connect
@@ -20,9 +21,30 @@ from tests.sim.schedule import Schedule
 REFUSED = "connection refused"
 RETRY_CONNECT = 0.1
 """Seconds after which a SYN without an answer is sent again."""
+STAGGER = 0.1
+"""Seconds after which the next address of a peer is tried beside the one before, as the key client does."""
 RETRANSMIT = 0.2
 """Seconds after which what was not acknowledged is sent again."""
 HEARTBEAT = encode(Heartbeat())
+
+
+@dataclass(eq=False)
+class _Dial:
+    """An attempt of a host to connect: which addresses it has not tried yet, and how it ended."""
+
+    host: Host
+    incarnation: int
+    action: Connect
+    waiting: list[str]
+    gives_up: float
+    refused: int = 0
+    is_open: bool = False
+    has_failed: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been answered, or its process is gone."""
+        return self.is_open or self.has_failed or self.host.incarnation != self.incarnation
 
 
 class Streams:
@@ -49,33 +71,55 @@ class Streams:
     # --- what a host does ---------------------------------------------------------------------------------------
 
     def connect(self, host: Host, action: Connect) -> None:
-        """Try to open a stream to the first host that has the address."""
-        target = next((h for h in self._hosts if h.member.addresses == action.addresses), None)
-        session, incarnation = action.session, host.incarnation
-        gives_up = self._schedule.now + action.timeout
+        """Try the addresses one after the other, each beside those that have not failed yet, until one answers."""
+        dial = _Dial(host, host.incarnation, action, list(action.addresses), self._schedule.now + action.timeout)
+        if action.addresses:
+            self._try_next(dial)
+        else:
+            self._schedule.at(self._schedule.now, partial(self._failed, dial, "the peer has no address"))
 
-        def fail(reason: str) -> None:
-            if host.incarnation == incarnation:
-                self._give(host, Disconnected(session, reason))
-
-        def attempt() -> None:
-            if host.incarnation != incarnation:
-                return
-            now = self._schedule.now
-            if target is not None and self._reach.both_ways(host, target):
-                if target.mind is None and not target.off:
-                    self._schedule.at(now + self._delay(), partial(fail, REFUSED))
-                    return
-                if target.lives:
-                    self._open(host, session, target)
-                    return
-            if now + RETRY_CONNECT >= gives_up:
-                self._schedule.at(gives_up, partial(fail, "no answer"))
-            else:
-                self._schedule.at(now + RETRY_CONNECT, attempt)
-
+    def _try_next(self, dial: _Dial) -> None:
+        if dial.is_over or not dial.waiting:
+            return
+        address = dial.waiting.pop(0)
         # TCP and TLS take two round trips before the server knows of a session.
-        self._schedule.at(self._schedule.now + sum(self._delay() for _ in range(4)), attempt)
+        self._schedule.at(self._schedule.now + sum(self._delay() for _ in range(4)), partial(self._try, dial, address))
+        if dial.waiting:
+            self._schedule.at(self._schedule.now + STAGGER, partial(self._try_next_but, dial, len(dial.waiting)))
+
+    def _try_next_but(self, dial: _Dial, waiting: int) -> None:
+        if len(dial.waiting) == waiting:  # else an attempt failed, and the next one began at once
+            self._try_next(dial)
+
+    def _try(self, dial: _Dial, address: str) -> None:
+        if dial.is_over:
+            return
+        host, now = dial.host, self._schedule.now
+        target = next((h for h in self._hosts if h.is_reached_at(address)), None)
+        if target is not None and self._reach.both_ways(host, target):
+            if target.mind is None and not target.off:
+                self._schedule.at(now + self._delay(), partial(self._refused, dial))
+                return
+            if target.lives:
+                dial.is_open = True
+                self._open(host, dial.action.session, target)
+                return
+        if now + RETRY_CONNECT >= dial.gives_up:
+            self._schedule.at(dial.gives_up, partial(self._failed, dial, "no answer"))
+        else:
+            self._schedule.at(now + RETRY_CONNECT, partial(self._try, dial, address))
+
+    def _refused(self, dial: _Dial) -> None:
+        dial.refused += 1
+        if dial.refused == len(dial.action.addresses):
+            self._failed(dial, REFUSED)
+        else:
+            self._try_next(dial)
+
+    def _failed(self, dial: _Dial, reason: str) -> None:
+        if not dial.is_over:
+            dial.has_failed = True
+            self._give(dial.host, Disconnected(dial.action.session, reason))
 
     def send(self, host: Host, session: Session, message: Message) -> None:
         """Send on a stream, if it is still there."""

@@ -12,10 +12,17 @@ from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
 from pskkey.core.view import KeyView, NodeView
 from pskkey.mcast.session import GroupSession, Message
-from pskkey.model import Advert, Heartbeat, KeyNewReason, KeyState, Role, SavedState, Turn
+from pskkey.model import Advert, Heartbeat, KeyNewReason, KeyState, Role, SavedState, Suite, Turn
 from tests.sim.chaos import Outcome, run
 from tests.sim.host import Broken, Host
-from tests.sim.invariants import Quiet, Watch, check_converged, check_keys_settled, check_rest_is_whole
+from tests.sim.invariants import (
+    Quiet,
+    Watch,
+    check_converged,
+    check_keys_settled,
+    check_rest_is_whole,
+    check_suite,
+)
 from tests.sim.kinds import KINDS
 from tests.sim.tables import check_tables
 from tests.sim.traffic import Traffic
@@ -179,6 +186,22 @@ def test_a_group_that_is_not_quiet() -> None:
     stage.wait(30.0)
     with pytest.raises(Broken, match="not quiet"):
         stage.roll()
+
+
+def test_a_key_that_is_renewed_before_its_time() -> None:
+    stage = Stage(timing=Timing(rekey_interval=30.0))
+    Quiet(stage.world)
+    stage.wait(70.0)
+    with pytest.raises(Broken, match="not quiet"):
+        stage.roll()
+
+
+def test_a_key_of_another_suite_than_the_master_is_configured_for() -> None:
+    stage = Stage()
+    check_suite(stage.world)
+    stage.master()[0].suite = Suite.WDM_WITH_NULL_SHA256  # its node does not learn of it
+    with pytest.raises(Broken, match="configured for WDM_WITH_NULL_SHA256"):
+        check_suite(stage.world)
 
 
 def test_keys_that_do_not_settle() -> None:

@@ -11,8 +11,8 @@ one of the two and not the other. So a key is neither sent with too early nor dr
 waited for until the activation deadline, as is everybody. Excused, and counted, is a receiver that has no room for a
 key among its three, or holds another one of its epoch.
 
-Members of one master, undisturbed for `SETTLED_AFTER`, must be linked. And a sender falls mute only for a reason: its
-daemon was told of a restart, or of a lease that is not its own any more.
+Members of one master, undisturbed for `Bounds.reads_within`, must be linked. And a sender falls mute only for one of
+the reasons in `mute`.
 
 That who has the key of a datagram gets what is in it, `datagrams` claims of real ones.
 """
@@ -30,15 +30,6 @@ from tests.sim.world import World
 
 LOOK_EVERY = 0.25
 """Seconds between two looks for pairs that have become fellow members; what they can read is looked at always."""
-
-HEARD_WITHIN = 2.0
-"""Seconds after a cut in which those whom it parted have noticed, though it may have been mended since."""
-
-PARTED_AFTER = 1.5
-"""Seconds without a master, or with different ones, after which two are fellow members no more."""
-
-SETTLED_AFTER = 2.5
-"""Seconds that two nodes must have been undisturbed members of one master before they must be linked."""
 
 
 class Traffic:
@@ -112,12 +103,17 @@ class Traffic:
         if first != manager.process and sends[0] not in self.foreign and manager.host not in self.twins:
             raise Broken(
                 f"{manager.host.name}: process {manager.process.pid} sends as {sends[1]} with key "
-                f"{self._name(sends[0])}, and so did process {first.pid}: sequence numbers repeat"
+                f"{self._name(sends[0])}, and so did process {first.pid}: sequence numbers repeat",
             )
 
     def _vouches_for(self, sender: SessionManager, key: str) -> bool:
         """Twins send under one lease, and so with the same numbers; nonsense may give anybody any lease."""
         return self.strict and key not in self.foreign and sender.host not in self.twins
+
+    @property
+    def _keeps_datagrams(self) -> bool:
+        """Whether a datagram has to be readable: no nonsense is talked, and the timings of the group allow it."""
+        return self.strict and self._world.bounds.keeps_datagrams
 
     def _falls_mute(self, manager: SessionManager) -> None:
         reason = why_mute(manager, self.managers)
@@ -131,7 +127,7 @@ class Traffic:
         since = max(now - FLIGHT, self._links[sender][receiver])
         used += [key for key, when in self._stopped.get(sender, {}).items() if when > since]
         for key in used:
-            if key in receiver.knows or not self.strict or self._was_too_slow(receiver, key, now):
+            if key in receiver.knows or not self._keeps_datagrams or self._was_too_slow(receiver, key, now):
                 continue
             if self._is_ambiguous(receiver, key):
                 self.excused["with another key of that epoch"] += 1
@@ -141,7 +137,7 @@ class Traffic:
                 held = ", ".join(sorted(self._name(k) for k in receiver.knows)) or "none"
                 raise Broken(
                     f"{sender.host.name} sends with key {self._name(key)}, which its fellow member "
-                    f"{receiver.host.name} cannot read (it has {held})"
+                    f"{receiver.host.name} cannot read (it has {held})",
                 )
 
     def _was_too_slow(self, receiver: SessionManager, key: str, now: float) -> bool:
@@ -152,7 +148,7 @@ class Traffic:
             return True  # its master has not distributed the key to it
         if not receiver.lag or receiver.awaited_since is None or receiver.awaited_since > distributed:
             return bool(receiver.lag)
-        return now - distributed >= receiver.host.timing.activation_deadline * 0.99
+        return now - distributed >= self._world.bounds.fastest.activation_deadline * 0.99
 
     def _is_ambiguous(self, receiver: SessionManager, key: str) -> bool:
         """A record names its key by the epoch: of two keys of one epoch, from two halves, one makes way for good."""
@@ -239,7 +235,7 @@ class Traffic:
         fellows: dict[tuple[object, ...], float],
     ) -> None:
         if self._reads(one, other) and self._reads(other, one) and self._are_of(about[0], one, other):
-            if self._world.now - self._reach_changed_at >= HEARD_WITHIN:
+            if self._world.now - self._reach_changed_at >= self._world.bounds.cut_is_noticed_within:
                 self._links[one][other] = self._links.setdefault(other, {})[one] = self._world.now
             return
         pair = (one, one.host.incarnation, other, other.host.incarnation, *about)
@@ -248,13 +244,13 @@ class Traffic:
             newest = one.host.node.view().newest if one.host.node else None
             pair += (newest and newest.key.fingerprint,)
         since = fellows[pair] = self._fellows.get(pair, self._world.now)
-        if self._world.now - since >= self._settled_after(one, other) and self.strict:
+        if self._world.now - since >= self._world.bounds.reads_within + one.lag + other.lag and self._keeps_datagrams:
             raise Broken(f"{one.host.name} and {other.host.name} follow one master and cannot read each other")
 
     def _look_whether_alone(self, host: Host) -> None:
         if host.node is None or self._world.master_of(host) is not None:
             self._alone.pop(host, None)
-        elif self._world.now - self._alone.setdefault(host, self._world.now) >= PARTED_AFTER:
+        elif self._world.now - self._alone.setdefault(host, self._world.now) >= self._world.bounds.parted_after:
             self._host_disturbed(host)
 
     def _part(self) -> None:
@@ -266,7 +262,7 @@ class Traffic:
                 masters = {master_of[one.host], master_of[other.host]}
                 if len(masters) == 2 and None not in masters:
                     since = parted[one, other] = self._parted.get((one, other), self._world.now)
-                    if self._world.now - since >= PARTED_AFTER:
+                    if self._world.now - since >= self._world.bounds.parted_after:
                         del others[other]
         self._parted = parted
 
@@ -282,14 +278,6 @@ class Traffic:
 
     def _reads(self, receiver: SessionManager, sender: SessionManager) -> bool:
         return sender.sends is None or sender.sends[0] in receiver.knows
-
-    def _settled_after(self, one: SessionManager, other: SessionManager) -> float:
-        """A key of one's own half, from before a merge, may stay in use until it is superseded or given up.
-
-        It can stand in the way of the other half's key of the same epoch.
-        """
-        timing = one.host.timing
-        return SETTLED_AFTER + timing.activation_deadline + 2 * timing.rekey_spacing + one.lag + other.lag
 
     def _master(self, host: Host) -> Host | None:
         """Return the master of a host, if both are awake and reach each other, and it is so in both their eyes."""

@@ -19,6 +19,7 @@ from pskkey.event_table import EVENT_OF, sentence
 from pskkey.model import Key, Member, Role, Suite
 from pskkey.secret import Secret
 from tests.sim.adverts import Adverts
+from tests.sim.bounds import Bounds
 from tests.sim.host import Broken, Conditions, Host, Mind
 from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
@@ -33,6 +34,8 @@ class World:
         self.random = self.schedule.random
         self.at = self.schedule.at
         self.conditions = conditions or Conditions()
+        self.bounds = Bounds()
+        """Of the timings that its nodes have."""
         self.hosts: list[Host] = []
         self.reach = Reach(self.hosts)
         shared = (self.schedule, self.hosts, self.reach, self.conditions, self.handle)
@@ -112,7 +115,9 @@ class World:
             "sim",
             f"{host.name}-{host.incarnation}-",
             max_members=host.max_members,
+            preempt=host.preempt,
             timing=host.timing,
+            suite=host.suite,
         )
         host.node = self.make_node(settings, host.saved)
         host.saved = None

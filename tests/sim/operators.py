@@ -1,0 +1,123 @@
+"""The operators of a group and its networks: what they choose for a node, and what they change while it runs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pskkey.core.events import AddressesChanged, SettingsChanged
+from tests.sim.host import Host
+from tests.sim.variation import Variation
+from tests.sim.world import World
+
+OFTEN = 3
+"""How often each change stands among the faults."""
+
+
+def settings_changed(host: Host) -> SettingsChanged:
+    """Return the event of a configuration that is as the host now has it."""
+    member = host.member
+    return SettingsChanged(
+        member.name,
+        member.priority,
+        member.eligible,
+        host.max_members,
+        preempt=host.preempt,
+        timing=host.timing,
+        suite=host.suite,
+    )
+
+
+class Operators:
+    """Configures the hosts by the choices of a variation. Each method that changes a running one is a fault."""
+
+    def __init__(self, world: World, variation: Variation) -> None:
+        self._world = world
+        self._variation = variation
+        self._added = 0
+        world.bounds = variation.bounds
+
+    @property
+    def faults(self) -> tuple[Callable[[Host], None], ...]:
+        """What they change while a node runs: about a quarter of all faults, where there is a choice."""
+        variation = self._variation
+        if not variation.changes:
+            return ()
+        faults = [self.change_addresses, self.change_reachability]
+        if len(variation.timings) > 1:
+            faults += [self.change_timing] * 2
+        if len(variation.preempts) > 1:
+            faults.append(self.change_preemption)
+        if len(variation.suites) > 1:
+            faults.append(self.change_suite)
+        return tuple(faults * OFTEN)
+
+    def configure(self, host: Host) -> None:
+        """Choose for a host that has not started yet."""
+        if self._variation.is_default:
+            return
+        rng, variation = self._world.random, self._variation
+        host.timing = rng.choice(variation.timings)
+        host.preempt = rng.choice(variation.preempts)
+        host.suite = rng.choice(variation.suites)
+        for _ in range(rng.randrange(variation.most_addresses)):
+            self._add_address(host)
+            if rng.random() < 0.5:
+                host.unreachable.add(rng.choice(host.member.addresses))
+                self._leave_one(host)
+
+    # --- changes ------------------------------------------------------------------------------------------------
+
+    def change_timing(self, host: Host) -> None:
+        """Let an operator set other timings."""
+        host.timing = self._world.random.choice(self._variation.timings)
+        self._changed(host, "other timings")
+
+    def change_preemption(self, host: Host) -> None:
+        """Let an operator turn preemption on or off."""
+        host.preempt = self._world.random.choice(self._variation.preempts)
+        self._changed(host, f"preempt = {host.preempt}")
+
+    def change_suite(self, host: Host) -> None:
+        """Let an operator want another suite."""
+        host.suite = self._world.random.choice(self._variation.suites)
+        self._changed(host, "no suite configured" if host.suite is None else f"suite = {host.suite.name}")
+
+    def change_addresses(self, host: Host) -> None:
+        """Let an address come or go, and the node learn of it."""
+        rng, addresses = self._world.random, host.member.addresses
+        if len(addresses) > 1 and rng.random() < 0.5:
+            gone = rng.choice(addresses)
+            host.member = replace(host.member, addresses=tuple(a for a in addresses if a != gone))
+            self._leave_one(host)
+        else:
+            self._add_address(host)
+        self._world.note(host, f"has the addresses {' '.join(host.member.addresses)}")
+        self._world.handle(host, AddressesChanged(host.member.addresses))
+
+    def change_reachability(self, host: Host) -> None:
+        """Let an address not be reached any more, or all of them again, and nobody learn of it."""
+        if host.unreachable:
+            host.unreachable.clear()
+            self._world.note(host, "is reached at all its addresses")
+        else:
+            host.unreachable.add(self._world.random.choice(host.member.addresses))
+            self._leave_one(host)
+            self._world.note(host, f"is not reached at {' '.join(sorted(host.unreachable)) or 'no address'}")
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _changed(self, host: Host, what: str) -> None:
+        self._world.note(host, f"has {what}")
+        self._world.handle(host, settings_changed(host))
+
+    def _add_address(self, host: Host) -> None:
+        """Put a new address anywhere among those of a host: the first is the one that others try first."""
+        self._added += 1
+        addresses = list(host.member.addresses)
+        addresses.insert(self._world.random.randrange(len(addresses) + 1), f"fd00::{self._added:x}")
+        host.member = replace(host.member, addresses=tuple(addresses))
+
+    def _leave_one(self, host: Host) -> None:
+        """Let a host be reached at one address at least: without any it is isolated, which is another fault."""
+        host.unreachable &= set(host.member.addresses)
+        if host.unreachable == set(host.member.addresses):
+            host.unreachable.discard(self._world.random.choice(host.member.addresses))

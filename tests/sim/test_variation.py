@@ -1,0 +1,168 @@
+"""What the chaos varies is what an operator may configure, in the share of the runs that it shall, and repeats."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from pskkey.config import ElectionTable, KeyTable
+from pskkey.core.events import SettingsChanged
+from pskkey.core.settings import Timing
+from pskkey.model import Role, Suite
+from tests.sim.bounds import Bounds
+from tests.sim.chaos import run
+from tests.sim.host import Host
+from tests.sim.invariants import Calm, check_converged, check_keys_settled, check_suite
+from tests.sim.operators import settings_changed
+from tests.sim.traffic import Traffic
+from tests.sim.variation import DEFAULT_SHARE, HASTY_SHARE, Variation, draw
+from tests.sim.world import World
+
+SEEDS = range(2000)
+
+
+def test_most_seeds_keep_the_defaults() -> None:
+    share = sum(draw(seed).is_default for seed in SEEDS) / len(SEEDS)
+    assert share == pytest.approx(DEFAULT_SHARE, abs=0.05)
+    assert draw(SEEDS[0], always=True) != Variation()
+
+
+def test_what_is_varied_may_be_configured() -> None:
+    timings = {timing for seed in SEEDS for timing in draw(seed, always=True).timings}
+    for timing in timings:
+        set_by_operators = asdict(timing)
+        for table in (ElectionTable, KeyTable):
+            table.model_validate(
+                {name: value for name, value in set_by_operators.items() if name in table.model_fields}
+            )
+    fixed = [name for name in asdict(Timing()) if name not in {*ElectionTable.model_fields, *KeyTable.model_fields}]
+    assert {tuple(asdict(timing)[name] for name in fixed) for timing in timings} == {
+        tuple(asdict(Timing())[name] for name in fixed)
+    }
+    assert len(timings) > len(SEEDS) / 2
+
+
+def test_each_node_hears_every_other_one_twice_before_it_gives_it_up() -> None:
+    for seed in SEEDS:
+        timings = draw(seed, always=True).timings
+        assert 2 * max(t.heartbeat_interval for t in timings) <= min(t.dead_after for t in timings)
+
+
+def test_most_variations_have_to_keep_every_datagram() -> None:
+    keeping = sum(draw(seed, always=True).bounds.keeps_datagrams for seed in SEEDS) / len(SEEDS)
+    assert 1 - HASTY_SHARE < keeping < 1
+
+
+def test_the_bounds_of_the_defaults_are_those_that_architecture_tells() -> None:
+    bounds = Bounds()
+    assert bounds.converges_within == pytest.approx(12.0)
+    assert bounds.twin_is_awaited == 5.0
+    assert bounds.refused_for == 62.0
+    assert bounds.keys_settle_within == 12.0
+    assert bounds.reads_within == 9.5
+    assert bounds.keeps_datagrams
+
+
+def test_the_slowest_node_sets_the_bounds_and_keys_must_last_at_the_fastest() -> None:
+    slow, fast = Timing(dead_after=5.0, heartbeat_interval=2.0), Timing(activation_deadline=2.0)
+    assert Bounds.of([slow]).converges_within > Bounds.of([Timing()]).converges_within
+    assert Bounds.of([slow, Timing()]).converges_within > Bounds.of([slow]).converges_within
+    assert Bounds.of([Timing()], preempts=True).converges_within > Bounds().converges_within
+    assert not Bounds.of([slow]).keeps_datagrams
+    assert not Bounds.of([fast, Timing()]).keeps_datagrams
+    assert not Bounds.of([Timing(retire_after=6.0)]).keeps_datagrams
+
+
+def test_a_varied_run_is_held_and_repeats() -> None:
+    seed = next(seed for seed in SEEDS if draw(seed).is_default)
+    first, again = (run(seed, nodes=5, always_varied=True) for _ in range(2))
+    assert first.error is None
+    assert first.is_varied
+    assert first.transcript == again.transcript
+    assert not run(seed, nodes=5).is_varied
+
+
+# --- the world of a varied run --------------------------------------------------------------------------------------
+
+
+def group(size: int = 3, timing: Timing | None = None) -> World:
+    world = World(1)
+    Traffic(world, calm=True)
+    for _ in range(size):
+        world.add(timing=timing)
+    return world
+
+
+def master(world: World) -> Host:
+    return next(h for h in world.hosts if h.node is not None and h.node.view().role is Role.MASTER)
+
+
+def change(world: World, host: Host) -> None:
+    event = settings_changed(host)
+    assert isinstance(event, SettingsChanged)
+    world.handle(host, event)
+    world.run_until(world.now + 5.0)
+
+
+def start(world: World) -> None:
+    for host in world.hosts:
+        world.start(host)
+    world.run_until(world.now + 5.0)
+
+
+def test_a_node_is_joined_at_the_one_address_where_it_is_reached() -> None:
+    world = group()
+    for host in world.hosts:
+        first, second, third = (f"fd00::{host.name[1:]}:{n}" for n in range(3))
+        host.member = replace(host.member, addresses=(first, second, third))
+        host.unreachable = {first, second}
+    start(world)
+    check_converged(world)
+
+
+def test_a_node_that_is_reached_at_none_of_its_addresses_is_not_joined() -> None:
+    world = group()
+    for host in world.hosts:
+        host.unreachable = set(host.member.addresses)
+    start(world)
+    assert all(h.node is not None and h.node.view().role is Role.MASTER for h in world.hosts)
+
+
+def test_a_group_takes_the_suite_of_its_master() -> None:
+    world = group()
+    for host in world.hosts:
+        host.suite = Suite.PSK_CHACHA20_POLY1305
+    start(world)
+    check_suite(world)
+    one = master(world)
+    one.suite = Suite.WDM_WITH_NULL_SHA256
+    change(world, one)
+    check_suite(world)
+    check_converged(world)
+    used = [h.node.view().current for h in world.hosts if h.node is not None]
+    assert [key and key.key.suite for key in used] == [one.suite] * len(world.hosts)
+
+
+def test_a_better_candidate_takes_over_when_preemption_is_turned_on() -> None:
+    world = group()
+    start(world)
+    one = master(world)
+    other = next(h for h in world.hosts if h is not one)
+    other.member = replace(other.member, priority=200)
+    change(world, other)
+    assert master(world) is one
+    one.preempt = True
+    change(world, one)
+    assert master(world) is other
+
+
+def test_a_group_that_renews_its_key_is_calm_in_between() -> None:
+    world = group(timing=Timing(rekey_interval=12.0))
+    calm = Calm(world)
+    start(world)
+    turns = set()
+    for _ in range(80):
+        world.run_until(world.now + 0.5)
+        turns.add(calm.turned_at)
+        if world.now - calm.changed_at > 1.0:
+            check_keys_settled(world)
+    assert len(turns) == 1 + 3

@@ -1,0 +1,119 @@
+"""What the operators of a run have configured: in DEFAULT_SHARE of the seeds nothing, so that all is as it is shipped.
+
+In the others each of these is varied by a chance of its own: the timings, `preempt`, the suite, the periodic rekey, and
+the number of addresses of a node. A value stands for a choice: each node takes one of them, so nodes disagree where
+there are several. What is drawn is within what the configuration allows and within the first condition of `bounds`.
+
+The chance is another one than the world's, so a run with the defaults is the same whatever can be varied beside it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from random import Random
+
+from pskkey.core.settings import Timing
+from pskkey.model import Suite
+from tests.sim.bounds import Bounds
+
+DEFAULT_SHARE = 0.6
+"""The share of the seeds that vary nothing."""
+
+HASTY_SHARE = 0.15
+"""The share of the varied timings that may be too short to keep every datagram."""
+
+DEAD_AFTER = (0.6, 1.0, 1.5, 1.5, 3.0, 5.0)
+HEARTBEATS = (2, 3, 3, 4)
+"""Heartbeats in `dead_after`."""
+DISCOVERY_WINDOWS = (0.2, 0.5, 1.0, 1.0, 2.0, 4.0)
+CLAIM_STEPS = (0.05, 0.1, 0.3, 0.3, 1.0)
+ACTIVATION_DEADLINES = (1.0, 2.0, 5.0, 5.0, 10.0, 20.0)
+RETIREMENTS = (2.0, 5.0, 10.0, 10.0, 25.0, 40.0)
+REKEY_INTERVALS = (12.0, 15.0, 20.0)
+"""Seconds, each the shortest so that all session managers, the slow ones too, have the same keys between two rekeys."""
+CHACHA, NULL = Suite.PSK_CHACHA20_POLY1305, Suite.WDM_WITH_NULL_SHA256
+SUITES: tuple[tuple[Suite, ...], ...] = ((NULL,), (CHACHA, NULL), (CHACHA, CHACHA, NULL))
+
+
+@dataclass(frozen=True)
+class Variation:
+    """The choices of a run. `changes`: operators and networks make other choices while it runs."""
+
+    timings: tuple[Timing, ...] = (Timing(),)
+    preempts: tuple[bool, ...] = (False,)
+    suites: tuple[Suite | None, ...] = (None,)
+    most_addresses: int = 1
+    changes: bool = False
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing is varied."""
+        return self == _DEFAULT
+
+    @property
+    def bounds(self) -> Bounds:
+        """The bounds that follow, whatever each node chooses and changes to."""
+        return Bounds.of(self.timings, preempts=any(self.preempts))
+
+    @property
+    def rekeys_periodically(self) -> bool:
+        """Whether a master may renew the key by itself."""
+        return any(timing.rekey_interval for timing in self.timings)
+
+
+_DEFAULT = Variation()
+
+
+def draw(seed: int, *, always: bool = False) -> Variation:
+    """Return what is varied in the run of a seed; `always`: something is, also where a seed would keep the defaults."""
+    rng = Random(f"variation of {seed}")
+    if rng.random() < DEFAULT_SHARE and not always:
+        return _DEFAULT
+    timings: tuple[Timing, ...] = (Timing(),)
+    if rng.random() < 0.7:
+        timings = _agreeable([_timing(rng) for _ in range(rng.choice((1, 1, 2, 3)))])
+        if rng.random() >= HASTY_SHARE:
+            timings = _patient(timings)
+    if rng.random() < 0.4:
+        interval = rng.choice(REKEY_INTERVALS)
+        timings = tuple(replace(timing, rekey_interval=interval) for timing in timings)
+    return Variation(
+        timings=timings,
+        preempts=rng.choice(((False,), (False,), (True,), (False, True))),
+        suites=rng.choice(SUITES) if rng.random() < 0.4 else (None,),
+        most_addresses=rng.choice((1, 1, 2, 3)),
+        changes=rng.random() < 0.5,
+    )
+
+
+def _timing(rng: Random) -> Timing:
+    dead_after = rng.choice(DEAD_AFTER)
+    return Timing(
+        discovery_window=rng.choice(DISCOVERY_WINDOWS),
+        claim_step=rng.choice(CLAIM_STEPS),
+        heartbeat_interval=dead_after / rng.choice(HEARTBEATS),
+        dead_after=dead_after,
+        activation_deadline=rng.choice(ACTIVATION_DEADLINES),
+        retire_after=rng.choice(RETIREMENTS),
+    )
+
+
+def _agreeable(timings: Iterable[Timing]) -> tuple[Timing, ...]:
+    """Let no node beat less often than twice in the shortest `dead_after`."""
+    there = tuple(timings)
+    longest = min(timing.dead_after for timing in there) / 2
+    return tuple(replace(timing, heartbeat_interval=min(timing.heartbeat_interval, longest)) for timing in there)
+
+
+def _patient(timings: tuple[Timing, ...]) -> tuple[Timing, ...]:
+    """Let the keys last for so long that no datagram is lost."""
+    patience = max(timing.takeover_patience for timing in timings)
+    deadlines = [_at_least(patience, timing.activation_deadline, ACTIVATION_DEADLINES) for timing in timings]
+    in_use = max(deadlines) + 2 * max(timing.rekey_spacing for timing in timings)
+    return tuple(
+        replace(timing, activation_deadline=deadline, retire_after=_at_least(in_use, timing.retire_after, RETIREMENTS))
+        for timing, deadline in zip(timings, deadlines, strict=True)
+    )
+
+
+def _at_least(least: float, drawn: float, choices: tuple[float, ...]) -> float:
+    return max(drawn, min(choice for choice in choices if choice >= least))
