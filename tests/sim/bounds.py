@@ -66,6 +66,14 @@ class Bounds:
         return seconds + NETWORK
 
     @property
+    def replaces_within(self) -> float:
+        """How long after the master of a quiet group has lost its power all are members of its successor.
+
+        Where the nodes agree: else some have lost patience before the successor has missed the master.
+        """
+        return self.slowest.comes_within + 2 * NETWORK
+
+    @property
     def agrees(self) -> bool:
         """Whether all nodes have the same timings."""
         return self.slowest == self.fastest

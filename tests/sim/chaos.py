@@ -12,6 +12,7 @@ from tests.sim.invariants import (
     Watch,
     check_converged,
     check_keys_settled,
+    check_replaced,
     check_rest_is_whole,
     check_suite,
 )
@@ -125,12 +126,14 @@ class Run:
         self._check(world)
         check_keys_settled(world)
         check_suite(world)
-        Quiet(world)
+        quiet = Quiet(world)
         world.run_until(world.now + (60.0 if world.random.random() < 0.05 else 5.0))
         self._wait_between_rekeys()
         self._check(world)
         self.traffic.check_flows()
         check_tables(world, self.traffic.managers.started)
+        quiet.is_over = True
+        self._lose_master()
 
     def _wait_between_rekeys(self) -> None:
         """Where keys are renewed periodically: until the slowest has installed the last one, before the next comes."""
@@ -142,6 +145,16 @@ class Run:
             world.now - calm.turned_at < LONGEST_LAG + CALM or world.now - calm.changed_at < CALM
         ):
             world.run_until(world.now + CALM / 4)
+
+    def _lose_master(self) -> None:
+        """Cut the power of the master. In a full group another node may take its place, after a hold-down."""
+        world, bounds = self.world, self.world.bounds
+        master = next((h for h in self.hosts if world.master_of(h) is h), None)
+        if master is None or self.kind.has_little_room or not bounds.agrees:
+            return
+        world.power_off(master)
+        world.run_until(world.now + bounds.replaces_within)
+        check_replaced(world)
 
     def _part(self, twin: Host) -> None:
         if twin.node is not None:

@@ -99,10 +99,10 @@ class Datagrams:
         try:
             record = session.send(plaintext)
         except CannotSend as why:
-            raise Broken(f"{name} is to send with key {self._name(key)} and cannot: {why}") from None
+            raise Broken("G11", f"{name} is to send with key {self._name(key)} and cannot: {why}") from None
         number = record[3:11]
         if (key, number) in self._sent and self._vouches_for(manager, key):
-            raise Broken(f"{name} sends two records with key {self._name(key)} and number {number.hex()}")
+            raise Broken("G1", f"{name} sends two records with key {self._name(key)} and number {number.hex()}")
         self._sent.add((key, number))
         datagram = Datagram(manager, key, sender_id, plaintext, record)
         for _ in range(2 if self._random.random() < REPEATED else 1):
@@ -117,11 +117,11 @@ class Datagrams:
             message = session.receive(datagram.record, self._world.now)
             is_due = receiver is not sender and datagram.key in receiver.knows and receiver not in datagram.delivered
             if is_claimed and is_due != (message is not None):
-                raise Broken(self._what_is_wrong(datagram, receiver, message))
+                raise Broken("G10", self._what_is_wrong(datagram, receiver, message))
             if message is not None:
                 if message.plaintext != datagram.plaintext or message.sender_id != datagram.sender_id:
                     seen = f"{receiver.host.name} delivers {message}, which {sender.host.name} has not sent"
-                    raise Broken(seen)
+                    raise Broken("G10", seen)
                 datagram.delivered.add(receiver)
                 self.delivered += 1
 

@@ -15,7 +15,10 @@ from pskkey.wire.packet import PacketReader
 
 
 class Broken(AssertionError):
-    """An invariant does not hold; the message says which and where."""
+    """A guarantee does not hold: its number in ARCHITECTURE.md ("G7"), and what was seen of which host."""
+
+    def __init__(self, guarantee: str, seen: str) -> None:
+        super().__init__(f"{guarantee}: {seen}")
 
 
 @dataclass

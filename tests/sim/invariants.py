@@ -54,7 +54,7 @@ class Watch:
         steps = steps + 1 if second == int(self._world.now) else 1
         self._steps[host] = (int(self._world.now), steps)
         if steps > STEPS_A_SECOND * (10 + len(self._world.hosts)):
-            raise Broken(f"{host.name} was called {steps} times within a second: it spins")
+            raise Broken("G7", f"{host.name} was called {steps} times within a second: it spins")
 
     def _action(self, host: Host, action: Action) -> None:
         if host.stranger is not None:
@@ -64,7 +64,7 @@ class Watch:
             case Connect(session):
                 sessions.add(session)
             case Send(session) if session not in sessions:
-                raise Broken(f"{host.name} sends {type(action.message).__name__} on {session}, which is not open")
+                raise Broken("G5", f"{host.name} sends {type(action.message).__name__} on {session}, which is not open")
             case Disconnect(session):
                 sessions.discard(session)
             case _:
@@ -82,10 +82,10 @@ class Watch:
         view = node.view()
         life, before = self._terms.get(host, (0, 0))
         if life == host.incarnation and view.term < before:
-            raise Broken(f"{host.name}: term went down from {before} to {view.term}")
+            raise Broken("G3", f"{host.name}: term went down from {before} to {view.term}")
         self._terms[host] = (host.incarnation, view.term)
         if host.due is None and view.role is not Role.CLIENT:
-            raise Broken(f"{host.name} is {view.role} and waits for nothing: it gave up")
+            raise Broken("G6", f"{host.name} is {view.role} and waits for nothing: it gave up")
         if view.current is not None:
             self._first_in.setdefault((host, host.memory, view.current.epoch), view.term)
         version = (host.incarnation, view.term, view.keys_version)
@@ -94,11 +94,11 @@ class Watch:
         self._versions[host] = version
         entries = view.keys
         if len(entries) > MAX_KEY_ENTRIES:
-            raise Broken(f"{host.name} holds {len(entries)} keys")
+            raise Broken("G2", f"{host.name} holds {len(entries)} keys")
         if sum(e.send for e in node.key_state().entries) > 1:
-            raise Broken(f"{host.name} would send with two keys")
+            raise Broken("G2", f"{host.name} would send with two keys")
         if len({e.epoch for e in entries}) != len(entries):
-            raise Broken(f"{host.name} has two keys of one epoch")
+            raise Broken("G2", f"{host.name} has two keys of one epoch")
         if view.role is Role.MASTER:
             self._check_epochs(host)
 
@@ -110,12 +110,12 @@ class Watch:
         for entry in view.keys:
             key = self._keys.setdefault((host, host.memory, term, entry.epoch), entry.key.fingerprint)
             if key != entry.key.fingerprint:
-                raise Broken(f"{host.name}: two keys are epoch {entry.epoch} of its term {term}")
+                raise Broken("G4", f"{host.name}: two keys are epoch {entry.epoch} of its term {term}")
         if current is not None:
             about = (host, host.incarnation, host, term)
             before = self._epochs.get(about, 0)
             if current.epoch < before and not self._has_wrapped(before, term, host):
-                raise Broken(f"{host.name}: epoch went down from {before} to {current.epoch} in {term}")
+                raise Broken("G4", f"{host.name}: epoch went down from {before} to {current.epoch} in {term}")
             self._epochs[about] = current.epoch
 
     def _has_wrapped(self, before: int, term: int, host: Host) -> bool:
@@ -152,16 +152,20 @@ class Quiet:
     def __init__(self, world: World) -> None:
         self._world = world
         self._rekeyed_at = float("-inf")
+        self.is_over = False
+        """Set when the quiet ends."""
         world.actions.append(self._action)
 
     def _action(self, host: Host, action: Action) -> None:
         match action:
+            case _ if self.is_over:
+                pass
             case RoleChanged(was, role) if {was, role} <= {Role.LISTENING, Role.JOINING}:
                 pass  # whom a full group has refused goes on asking
             case KeyRolled() if host.timing.rekey_interval and self._is_time(host.timing.rekey_interval):
                 self._rekeyed_at = self._world.now
             case RoleChanged() | KeyRolled() | Merged():
-                raise Broken(f"{host.name} is not quiet: {action}")
+                raise Broken("G18", f"{host.name} is not quiet: {action}")
             case _:
                 pass
 
@@ -176,7 +180,9 @@ def check_suite(world: World) -> None:
         if view is None or view.role is not Role.MASTER or host.suite is None or view.current is None:
             continue
         if view.current.key.suite is not host.suite:
-            raise Broken(f"{host.name} is configured for {host.suite.name}, and has {view.current.key.suite.name}")
+            raise Broken(
+                "G17", f"{host.name} is configured for {host.suite.name}, and has {view.current.key.suite.name}"
+            )
 
 
 def check_keys_settled(world: World) -> None:
@@ -188,7 +194,7 @@ def check_keys_settled(world: World) -> None:
         for name, v in views.items()
     }
     if len({tuple(keys) for keys in held.values()}) > 1:
-        raise Broken(f"the keys differ: {held}")
+        raise Broken("G16", f"the keys differ: {held}")
 
 
 def check_converged(world: World, *, senders: set[Host] | None = None, keys_settled: bool = True) -> None:
@@ -202,20 +208,30 @@ def check_converged(world: World, *, senders: set[Host] | None = None, keys_sett
     if not masters and not any(h.member.eligible for h in alive):
         return
     if len(masters) != 1:
-        raise Broken(f"{len(masters)} masters: {', '.join(h.name for h in masters)}")
+        raise Broken("G12", f"{len(masters)} masters: {', '.join(h.name for h in masters)}")
     master = masters[0]
     assert master.node is not None
     clients = [h for h in alive if h.node and h.node.view().role is Role.CLIENT]
     if (wanted := min(len(alive), master.max_members) - 1) != len(clients):
         roles = ", ".join(f"{h.name} is {h.node.view().role}" for h in alive if h.node and h not in clients)
-        raise Broken(f"{len(clients)} clients, not {wanted}: {roles}")
+        raise Broken("G12", f"{len(clients)} clients, not {wanted}: {roles}")
     for host in clients:
         _check_client(world, host, master)
     group = master.node.group()
     if group is None or {m.id for m in group.members} != {h.member.id for h in (*clients, master)}:
-        raise Broken(f"{master.name} does not know exactly the live members")
+        raise Broken("G13", f"{master.name} does not know exactly the live members")
     must = [h for h in (*clients, master) if senders is None or h in senders]
     _check_sender_ids(master, {h.member.id for h in must}, keys_settled=keys_settled)
+
+
+def check_replaced(world: World) -> None:
+    """The master of a quiet group is gone, and everybody is a member of its successor."""
+    alive = [h for h in world.hosts if h.node is not None]
+    masters = {h.name: world.master_of(h) for h in alive}
+    is_replaced = len(set(masters.values())) == 1 and set(masters.values()) <= set(alive)
+    if any(h.member.eligible for h in alive) and not is_replaced:
+        followed = ", ".join(f"{name} follows {m.name if m else 'none'}" for name, m in masters.items())
+        raise Broken("G20", f"the lost master was not replaced: {followed}")
 
 
 def check_rest_is_whole(world: World, twins: list[Host]) -> None:
@@ -229,7 +245,9 @@ def check_rest_is_whole(world: World, twins: list[Host]) -> None:
     masters = {m.name: m for h in others if (m := world.master_of(h)) is not None}
     alone = [h.name for h in others if world.master_of(h) is None]
     if alone or (len(masters) > 1 and not set(masters.values()) <= set(twins)):
-        raise Broken(f"beside two with one id: masters {', '.join(masters)}; without one {', '.join(alone) or 'none'}")
+        raise Broken(
+            "G15", f"beside two with one id: masters {', '.join(masters)}; without one {', '.join(alone) or 'none'}"
+        )
     for host in others:
         master = world.master_of(host)
         if master is not None and host is not master:
@@ -241,17 +259,17 @@ def _check_client(world: World, host: Host, master: Host) -> None:
     assert node is not None
     assert leader is not None
     if world.master_of(host) is not master:
-        raise Broken(f"{host.name} follows another master than {master.name}")
+        raise Broken("G12", f"{host.name} follows another master than {master.name}")
     if node.view().term != leader.view().term:
-        raise Broken(f"{host.name} is in term {node.view().term}, not {leader.view().term}")
+        raise Broken("G13", f"{host.name} is in term {node.view().term}, not {leader.view().term}")
     current, masters_own = node.view().current, leader.view().current
     if current is None or masters_own is None or current.key != masters_own.key:
-        raise Broken(f"{host.name} sends with {current}, the master with {masters_own}")
+        raise Broken("G13", f"{host.name} sends with {current}, the master with {masters_own}")
     group, masters_group = node.group(), leader.group()
     if group is None or masters_group is None:
-        raise Broken(f"{host.name} knows no group")
+        raise Broken("G13", f"{host.name} knows no group")
     if {(m.id, m.sender_id) for m in group.members} != {(m.id, m.sender_id) for m in masters_group.members}:
-        raise Broken(f"{host.name} does not know the members as the master does")
+        raise Broken("G13", f"{host.name} does not know the members as the master does")
 
 
 def _check_sender_ids(master: Host, must: set[str], *, keys_settled: bool) -> None:
@@ -260,8 +278,8 @@ def _check_sender_ids(master: Host, must: set[str], *, keys_settled: bool) -> No
     assert group is not None
     ids = [m.sender_id for m in group.members if m.sender_id is not None]
     if len(set(ids)) != len(ids):
-        raise Broken(f"sender ids are not unique: {sorted(ids)}")
+        raise Broken("G14", f"sender ids are not unique: {sorted(ids)}")
     without = [m.name for m in group.members if m.id in must and m.sender_id is None]
     none_left = len(master.node.key_state().senders) == SENDER_IDS and not keys_settled
     if without and not none_left and len(must) <= SENDER_IDS:
-        raise Broken(f"no sender id for {', '.join(without)}")
+        raise Broken("G14", f"no sender id for {', '.join(without)}")

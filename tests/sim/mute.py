@@ -7,7 +7,11 @@ NOBODY = 0
 """Stands in the saved state for a memory that nobody will come back with."""
 
 UNEXPLAINED = "unexplained"
-"""Of a sender that fell mute though its daemon lets it send."""
+"""Of a sender that fell mute though its daemon lets it send: a fault."""
+
+BY_NONSENSE = "under a master that has given it no key to send with"
+"""A member goes on for a while with the key that it came with, and then gives in (seed 6770 of 23 November). Every
+master of ours has a key, so this is a fault where no peer talks nonsense."""
 
 
 def why_mute(manager: SessionManager, managers: Managers) -> str:
@@ -32,7 +36,9 @@ def _why_not_granted(host: Host) -> str:
     if node.key_state().sender_id is None:
         leased = next((m.sender_id for m in group.members if m.id == host.member.id), None)
         return "while all sender ids are in use" if leased is None else "under a key that its lease is blocked in"
-    if current is None or not node.view().sender_is_blocked:
+    if current is None:
+        return BY_NONSENSE
+    if not node.view().sender_is_blocked:
         return UNEXPLAINED
     dropped = (current.key.fingerprint, NOBODY) in node.saved_state().sent_with
     return "under a key that it has dropped" if dropped else "under a key that a process before it has sent with"

@@ -34,4 +34,4 @@ def check_tables(world: World, processes: int) -> None:
     limit = OBJECTS_A_NODE + OBJECTS_A_PEER * (len(world.hosts) + processes)
     for host in world.hosts:
         if host.node is not None and (held := held_by(host)) > limit:
-            raise Broken(f"{host.name} holds {held} objects, more than {limit}")
+            raise Broken("G21", f"{host.name} holds {held} objects, more than {limit}")

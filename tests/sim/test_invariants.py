@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from pskkey.core.actions import Action, Advertise, Send, Stopped
-from pskkey.core.events import AdvertReceived, Disconnected, Event, RekeyRequested, StopRequested
+from pskkey.core.events import AdvertReceived, Direction, Disconnected, Event, RekeyRequested, StopRequested
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
 from pskkey.core.view import KeyView, NodeView
@@ -20,10 +20,12 @@ from tests.sim.invariants import (
     Watch,
     check_converged,
     check_keys_settled,
+    check_replaced,
     check_rest_is_whole,
     check_suite,
 )
 from tests.sim.kinds import KINDS
+from tests.sim.mute import BY_NONSENSE
 from tests.sim.tables import check_tables
 from tests.sim.traffic import Traffic
 from tests.sim.world import World
@@ -232,6 +234,41 @@ def test_it_counts_who_falls_mute_and_says_why() -> None:
     stage.traffic.check_flows()
 
 
+class Forgetful(Liar):
+    """Does not say any more which key to send with."""
+
+    is_forgetful = False
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        return [self._without_mark(action) for action in super().handle(event, now)]
+
+    def _without_mark(self, action: Action) -> Action:
+        match action:
+            case Send(session, KeyState() as state) if self.is_forgetful and session.direction is Direction.LOCAL:
+                return Send(session, replace(state, entries=tuple(replace(e, send=False) for e in state.entries)))
+            case _:
+                return action
+
+
+def test_a_sender_that_falls_mute_for_no_reason() -> None:
+    stage = Stage(make_node=Forgetful)
+    node = stage.client()[1]
+    assert isinstance(node, Forgetful)
+    node.is_forgetful = True
+    with pytest.raises(Broken, match="falls mute: unexplained"):
+        stage.roll()
+
+
+def test_a_sender_that_falls_mute_because_a_master_has_no_key_for_it() -> None:
+    stage = Stage(make_node=Forgetful)
+    node = stage.client()[1]
+    assert isinstance(node, Forgetful)
+    node.lie = lambda view: replace(view, keys=tuple(replace(key, turn=Turn.PREVIOUS) for key in view.keys))
+    node.is_forgetful = True
+    with pytest.raises(Broken, match=f"falls mute: {BY_NONSENSE}"):
+        stage.roll()
+
+
 def test_tables_that_grow() -> None:
     stage = Stage()
     _, node = stage.master()
@@ -296,6 +333,16 @@ def test_others_that_are_torn_apart_by_two_with_one_id() -> None:
     stage.wait(10.0)
     with pytest.raises(Broken, match="beside two with one id"):
         check_rest_is_whole(stage.world, hosts[:2])
+
+
+def test_a_master_that_is_not_replaced() -> None:
+    stage = Stage()
+    check_replaced(stage.world)
+    stage.world.power_off(stage.master()[0])
+    with pytest.raises(Broken, match="was not replaced"):
+        check_replaced(stage.world)
+    stage.wait(stage.world.bounds.replaces_within)
+    check_replaced(stage.world)
 
 
 def test_every_kind_of_run_is_held_and_repeats() -> None:

@@ -25,7 +25,7 @@ from pskkey.model import MAX_KEY_ENTRIES, Process, Role
 from tests.sim.datagrams import FLIGHT, Datagrams
 from tests.sim.host import Broken, Host
 from tests.sim.managers import COME_BACK_WITHIN, Managers, SessionManager
-from tests.sim.mute import why_mute
+from tests.sim.mute import BY_NONSENSE, UNEXPLAINED, why_mute
 from tests.sim.world import World
 
 LOOK_EVERY = 0.25
@@ -102,6 +102,7 @@ class Traffic:
         first = self._senders.setdefault(sends, manager.process)
         if first != manager.process and sends[0] not in self.foreign and manager.host not in self.twins:
             raise Broken(
+                "G1",
                 f"{manager.host.name}: process {manager.process.pid} sends as {sends[1]} with key "
                 f"{self._name(sends[0])}, and so did process {first.pid}: sequence numbers repeat",
             )
@@ -119,6 +120,8 @@ class Traffic:
         reason = why_mute(manager, self.managers)
         self.mute[reason] += 1
         self._world.note(manager.host, f"its session manager falls mute: {reason}")
+        if reason == UNEXPLAINED or (reason == BY_NONSENSE and self.strict):
+            raise Broken("G11", f"{manager.host.name}: its session manager falls mute: {reason}")
 
     def _check(self, sender: SessionManager, receiver: SessionManager, now: float) -> None:
         if sender.lag:
@@ -136,6 +139,7 @@ class Traffic:
             else:
                 held = ", ".join(sorted(self._name(k) for k in receiver.knows)) or "none"
                 raise Broken(
+                    "G8",
                     f"{sender.host.name} sends with key {self._name(key)}, which its fellow member "
                     f"{receiver.host.name} cannot read (it has {held})",
                 )
@@ -245,7 +249,7 @@ class Traffic:
             pair += (newest and newest.key.fingerprint,)
         since = fellows[pair] = self._fellows.get(pair, self._world.now)
         if self._world.now - since >= self._world.bounds.reads_within + one.lag + other.lag and self._keeps_datagrams:
-            raise Broken(f"{one.host.name} and {other.host.name} follow one master and cannot read each other")
+            raise Broken("G9", f"{one.host.name} and {other.host.name} follow one master and cannot read each other")
 
     def _look_whether_alone(self, host: Host) -> None:
         if host.node is None or self._world.master_of(host) is not None:
@@ -319,14 +323,16 @@ class Traffic:
             if host.node is None or not senders or self._master(host) is None:
                 continue
             if sum(m.sends is not None for m in senders) != 1 and host.node.key_state().sender_id is not None:
-                raise Broken(f"{host.name}: {sum(m.sends is not None for m in senders)} of its processes send")
+                raise Broken("G19", f"{host.name}: {sum(m.sends is not None for m in senders)} of its processes send")
             sending = next((m for m in senders if m.sends is not None), None)
             current = host.node.view().current
             if sending is None or sending.sends is None or current is None:
-                raise Broken(f"{host.name} is mute")
+                raise Broken("G19", f"{host.name} is mute")
             if sending.sends[0] != current.key.fingerprint:
-                raise Broken(f"{host.name} sends with {self._name(sending.sends[0])}")
+                raise Broken("G19", f"{host.name} sends with {self._name(sending.sends[0])}")
             for others in self.managers.on.values():
                 for other in others:
                     if self._master(other.host) is self._master(host) and not self._reads(other, sending):
-                        raise Broken(f"{other.host.name} cannot read {host.name} in a quiet group ({world.now:.3f})")
+                        raise Broken(
+                            "G19", f"{other.host.name} cannot read {host.name} in a quiet group ({world.now:.3f})"
+                        )

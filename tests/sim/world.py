@@ -208,7 +208,7 @@ class World:
                 told_of(host, action)
             if host.mind is not mind:
                 if isinstance(action, Stopped) and action is not actions[-1]:
-                    raise Broken(f"{host.name} wants {type(actions[-1]).__name__} after it has stopped")
+                    raise Broken("G5", f"{host.name} wants {type(actions[-1]).__name__} after it has stopped")
                 return
         if self.dies_before and self.dies_before.pop(host, None) is not None:
             self.crash(host)
