@@ -190,5 +190,6 @@ def test_a_follower_keeps_a_previous_key_as_long_as_its_master_lists_it() -> Non
     ring.adopt(listed, 8.0)
     ring.follow_tick(12.0)
     assert [e.epoch for e in ring.entries] == [1, 2]
-    ring.follow_tick(18.0)
+    assert ring.follow_deadline() is None
+    ring.adopt(state(entry(2, 902, send=True)), 18.0)
     assert [e.epoch for e in ring.entries] == [2]

@@ -101,14 +101,6 @@ class Bounds:
         more = max(0.0, slow.activation_deadline - Timing().activation_deadline)
         return slow.retire_after + 2 * slow.rekey_spacing + more
 
-    @property
-    def retires_alike(self) -> bool:
-        """Whether former keys are dropped everywhere at the same time, or all long before the next rekey.
-
-        A node drops a former key by its own `retire_after`, though its master may still have it.
-        """
-        return self.slowest.retire_after == self.fastest.retire_after or not self.slowest.rekey_interval
-
     # --- datagrams ----------------------------------------------------------------------------------------------
 
     @property

@@ -68,8 +68,8 @@ class Host:
     timing: Timing
     max_members: int = 1024
     preempt: bool = False
-    suite: Suite | None = None
-    """The suite that its operator wants; None: no wish."""
+    suite: Suite = Suite.PSK_CHACHA20_POLY1305
+    """The suite that its operator wants."""
     unreachable: set[str] = field(default_factory=set)
     """Of its addresses: those at which nobody reaches it."""
     node: Node | None = None

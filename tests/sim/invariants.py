@@ -3,7 +3,7 @@
 from pskkey.core.actions import Action, Connect, Disconnect, Send
 from pskkey.core.events import Accepted, Attached, Disconnected, Event, Session
 from pskkey.core.notices import KeyRolled, Merged, RoleChanged
-from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, SENDER_IDS, Role, Turn
+from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, SENDER_IDS, Role
 from tests.sim.host import Broken, Host
 from tests.sim.world import World
 
@@ -177,7 +177,7 @@ def check_suite(world: World) -> None:
     """The key in use is of the suite that the master is configured with."""
     for host in world.hosts:
         view = host.node.view() if host.node is not None else None
-        if view is None or view.role is not Role.MASTER or host.suite is None or view.current is None:
+        if view is None or view.role is not Role.MASTER or view.current is None:
             continue
         if view.current.key.suite is not host.suite:
             raise Broken(
@@ -186,13 +186,9 @@ def check_suite(world: World) -> None:
 
 
 def check_keys_settled(world: World) -> None:
-    """All members hold the same keys in the same turns, the former ones as far as they retire alike."""
+    """All members hold the same keys in the same turns."""
     views = {h.name: h.node.view() for h in world.hosts if h.node is not None and h.node.view().master}
-    ignored = None if world.bounds.retires_alike else Turn.PREVIOUS
-    held = {
-        name: [(k.epoch, k.key.fingerprint, k.turn) for k in v.keys if k.turn is not ignored]
-        for name, v in views.items()
-    }
+    held = {name: [(k.epoch, k.key.fingerprint, k.turn) for k in v.keys] for name, v in views.items()}
     if len({tuple(keys) for keys in held.values()}) > 1:
         raise Broken("G16", f"the keys differ: {held}")
 

@@ -79,7 +79,7 @@ class Operators:
     def change_suite(self, host: Host) -> None:
         """Let an operator want another suite."""
         host.suite = self._world.random.choice(self._variation.suites)
-        self._changed(host, "no suite configured" if host.suite is None else f"suite = {host.suite.name}")
+        self._changed(host, f"suite = {host.suite.name}")
 
     def change_addresses(self, host: Host) -> None:
         """Let an address come or go, and the node learn of it."""

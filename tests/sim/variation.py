@@ -40,7 +40,7 @@ class Variation:
 
     timings: tuple[Timing, ...] = (Timing(),)
     preempts: tuple[bool, ...] = (False,)
-    suites: tuple[Suite | None, ...] = (None,)
+    suites: tuple[Suite, ...] = (CHACHA,)
     most_addresses: int = 1
     changes: bool = False
 
@@ -79,7 +79,7 @@ def draw(seed: int, *, always: bool = False) -> Variation:
     return Variation(
         timings=timings,
         preempts=rng.choice(((False,), (False,), (True,), (False, True))),
-        suites=rng.choice(SUITES) if rng.random() < 0.4 else (None,),
+        suites=rng.choice(SUITES) if rng.random() < 0.4 else (CHACHA,),
         most_addresses=rng.choice((1, 1, 2, 3)),
         changes=rng.random() < 0.5,
     )

@@ -65,7 +65,7 @@ def by_place(
         if is_sent_with(entry):
             turn = Turn.CURRENT
         old = next((e for e in held if e.epoch == entry.epoch and e.key == entry.key), None)
-        # A previous key is kept as long as the master lists it: only that one knows whether somebody sends with it.
+        # A previous key begins its time anew: only the master knows whether somebody sends with it.
         is_over = old is None or old.turn is not turn or turn is Turn.PREVIOUS
         since = now if old is None or is_over else old.since
         adopted.append(HeldEntry(entry.epoch, entry.key, turn, since, entry.unused and turn is Turn.NEXT))

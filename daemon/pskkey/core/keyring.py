@@ -273,15 +273,16 @@ class Keyring:
         return len(needed) == MAX_KEY_ENTRIES or any(e.epoch == former.epoch for e in needed)
 
     def follow_tick(self, now: float) -> None:
-        """As a follower, retire what was kept."""
+        """As a follower, retire the key that we keep. Those that the master lists are retired by the master."""
         former = self._former
         if former and former.turn is Turn.PREVIOUS and now >= former.since + self._settings.timing.retire_after:
             self._former = None
             former.key.pms.wipe()
             self.version += 1
-        self._retire(now)
 
     def follow_deadline(self) -> float | None:
         """Return when `follow_tick` has something to do."""
-        kept = [e for e in self._all() if e.turn is Turn.PREVIOUS]
-        return min((e.since + self._settings.timing.retire_after for e in kept), default=None)
+        former = self._former
+        if former is None or former.turn is Turn.CURRENT:
+            return None
+        return former.since + self._settings.timing.retire_after
