@@ -201,10 +201,10 @@ class Join:
     """JOIN: let me be a member. Sent again in a session when what it says has changed.
 
     `instance` names one continuous memory of the sender: a restart that lost its keys has a new one. `held` are the
-    keys that it holds, so a master knows a joiner that comes from another part of a split. `group_size`: the number of
-    nodes, itself included, that were in its group a moment ago and may join as well. `sender`: a session manager that
-    sends is attached. `lease`: the sender id that was granted to the node, and may have been sent with under the key
-    that it sends with.
+    keys that it holds, so a master knows a joiner that comes from another part of a split. `others_follow`: nodes that
+    were in its group a moment ago are not members of this master yet, as far as it knows, and may come. `sender`: a
+    session manager that sends is attached. `lease`: the sender id that was granted to the node, and may have been sent
+    with under the key that it sends with.
     """
 
     group: str
@@ -215,7 +215,7 @@ class Join:
     sender: bool
     lease: int | None
     version: str
-    group_size: int = 1
+    others_follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

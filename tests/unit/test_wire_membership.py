@@ -35,7 +35,7 @@ JOIN = {
     "sender": False,
     "lease": 4,
     "version": "0.1.0",
-    "group_size": 5,
+    "others_follow": True,
 }
 MERGE = {"master": MEMBER, "term": 3, "members": 12, "epoch": 7, "winner": None, "key": FINGERPRINT, "awaited": 2}
 ERROR = {"code": "not_master", "message": "I am not the master: ask 10.0.0.2."}
@@ -72,7 +72,7 @@ def test_golden_json() -> None:
         sender=False,
         lease=4,
         version="0.1.0",
-        group_size=5,
+        others_follow=True,
     )
     assert json.loads(membership.encode_join(join)) == JOIN
     assert membership.decode_join_untrusted(json.dumps(JOIN).encode()) == join
@@ -113,7 +113,7 @@ BOUNDS: dict[str, list[object]] = {
     "term": TERM_BOUNDS,
     "sender": FLAG_BOUNDS,
     "lease": [-1, 256, "4", 4.0, True, ...],
-    "group_size": [0, 8193, "4", 4.0, True, None, ...],
+    "others_follow": FLAG_BOUNDS,
     "held": [None, {}, "", [[]], [1], [None], ...],
     "held.0.epoch": [0, 65536, -1, "7", 7.0, True, None, ...],
     "held.0.fingerprint": ["", "0" * 15, "0" * 17, "0" * 15 + "G", "0" * 15 + "A", "0" * 16 + "\n", 1, ...],

@@ -24,7 +24,8 @@ from pskkey.model import ErrorMessage, HeldKey, Join, Member
 class Joined:
     """A member with its session. Times in seconds: when it joined, and when it is taken for dead.
 
-    `former`: the key that it came with and goes on sending with, until `former_until` at the latest.
+    `former`: the key that it came with and goes on sending with, until `former_until` at the latest. `others_until`:
+    until then others that it came with may follow, None: nobody does.
     """
 
     session: Session
@@ -34,6 +35,7 @@ class Joined:
     deadline: float
     former: HeldKey | None = None
     former_until: float = 0.0
+    others_until: float | None = None
 
 
 class Admission:

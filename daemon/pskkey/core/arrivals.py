@@ -4,8 +4,8 @@ A new key is not sent with, and no member leaves the key that it came with, whil
 read what is sent then. There are two kinds of them:
 
 - Nodes known by their ids: the members of the last master after a takeover, and members whose session has broken.
-- Nodes known by their number: those that send with another key, as MERGE of their master or the first JOIN of one of
-  them says (`Origin`).
+- Nodes known by their number: those that send with the key of another master, as its MERGE says. Some of them may
+  read nothing but that key, and some of our members too.
 
 Nobody is waited for longer than the time that its coming may take. Then it is taken for dead.
 """
@@ -18,7 +18,7 @@ from pskkey.core.admission import Joined
 
 @dataclass(slots=True)
 class _Origin:
-    """The nodes that send with one key: how many, who was here before they came, and until when they may come."""
+    """The nodes of one master: how many, who was here before they came, and until when they may come."""
 
     size: int
     before: frozenset[str]
@@ -43,8 +43,7 @@ class Arrivals:
 
     def expect_from(self, key: str, size: int, before: frozenset[str], until: float) -> None:
         """Wait for `size` nodes that hold `key` (its fingerprint), beside those that were here `before`."""
-        origin = self._origins.setdefault(key, _Origin(size, before, until))
-        origin.size = max(origin.size, size)
+        self._origins[key] = _Origin(size, before, until)
 
     def came(self, node: str) -> None:
         """A node has joined."""

@@ -4,7 +4,8 @@ It goes on with the key that it came with (its *former* key), because the nodes 
 master gives it KEY_STATE without a key to send with, which means just that. It sends with the group's key when
 
 1. that key is above its own, so that no record of one is taken for a record of the other (the master rolls for it),
-2. nobody is on its way to the master any more, as far as that can be known (`arrivals`), and
+2. no member with a former key says that others follow which it came with (JOIN), nor is anybody else on its way to the
+   master (`arrivals`), as far as that can be known, and
 3. every member with a former key has acknowledged the group's key.
 
 Then all of them change in one step. Nobody waits for longer than `Joined.former_until`. Everybody can still receive
@@ -38,7 +39,10 @@ def leave_former_keys(
     senders = [(j, j.former) for j in joined if j.former is not None]
     # One that acknowledges the key after the current one has the current one as well.
     epochs = {current.epoch} if coming is None else {current.epoch, coming.epoch}
-    is_time = all_are_here and all(j.member.acked_epoch in epochs for j, _ in senders)
+    for member, _ in senders:
+        if member.others_until is not None and now >= member.others_until:
+            member.others_until = None
+    is_time = all_are_here and all(j.others_until is None and j.member.acked_epoch in epochs for j, _ in senders)
     has_left = False
     for member, former in senders:
         is_ours = is_same(former, current) or is_above(current.epoch, former.epoch)

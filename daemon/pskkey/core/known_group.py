@@ -1,9 +1,11 @@
 """The group as this node was told of it, and the nodes of it that may be on their way to the next master.
 
 When a master dies, or two parts of a split meet, the members of a part come to their next master one by one. Each of
-them knows who the others are. So it says in JOIN how many may come, and a member that becomes the master itself knows
-for whom to wait.
+them knows who the others are. So it says in JOIN whether others follow, and a member that becomes the master itself
+knows for whom to wait.
 """
+
+from math import inf
 
 from pskkey.core.events import Session
 from pskkey.core.leases import leases_of
@@ -28,7 +30,8 @@ class KnownGroup:
         self._present = frozenset(node for node, _ in leases)
         self._absent: dict[str, float] = {}
         """Nodes that have left the group, by id: the time (seconds) until which each of them may still come."""
-        self._without_master_since: float | None = None
+        self._without_master_since: float | None = inf
+        """None while we are in a group. At first a group may have been lost at any time."""
 
     def received(self, group: Group) -> None:
         """Take GROUP of our master."""
@@ -41,10 +44,11 @@ class KnownGroup:
             self._settled, self.leases = group, leases_of(group.members)
             self._replace(frozenset(m.id for m in group.members), group.master, now)
 
-    def lead(self, group: Group | None) -> None:
+    def lead(self, group: Group | None, now: float) -> None:
         """As master we have told `group` to everybody."""
         if group is not None and group is not self._settled:
             self._settled, self.leases = group, leases_of(group.members)
+            self._replace(frozenset(m.id for m in group.members), None, now)
 
     def led(self, group: Group, awaited: frozenset[str], now: float) -> None:
         """We are the master no more. `awaited` are the ids of nodes that had not come to us yet."""
@@ -59,18 +63,21 @@ class KnownGroup:
 
     def without_master(self, now: float) -> None:
         """We have no master any more. All but that one may come to the next one."""
-        self._without_master_since = now
-        self._present -= {self._master}
+        if self._without_master_since in (None, inf):
+            self._without_master_since = now
+            self._present -= {self._master}
 
     def expected(self, now: float) -> frozenset[str]:
-        """Return the ids of the nodes, other than ours, that may come to where we are or go."""
-        is_stale = self._without_master_since is not None and now >= self._comes_until(self._without_master_since)
-        absent = {node for node, until in self._absent.items() if now < until}
-        return (frozenset() if is_stale else self._present).union(absent) - {self._settings.me.id}
+        """Return the ids of the nodes that may come to where we are, or go."""
+        since = self._without_master_since
+        may_come = {node for node, until in self._absent.items() if now < until}
+        if since is not None and now < self._comes_until(since):
+            may_come |= self._present
+        return frozenset(may_come - {self._settings.me.id})
 
     def _replace(self, present: frozenset[str], master: str | None, now: float) -> None:
         """Let `present` be the ids of the group. Nodes of the former group may come for a while."""
-        left = now if self._without_master_since is None else self._without_master_since
+        left = min(now, self._without_master_since or now)
         self._absent |= dict.fromkeys(self._present - present, self._comes_until(left))
         self._absent = {i: until for i, until in self._absent.items() if i not in present and now < until}
         self._present, self._master, self._without_master_since = present, master, None

@@ -174,11 +174,8 @@ class Members:
     def expect(self, merge: Merge, now: float) -> None:
         """Wait for the members of another master, which sends them to us now, as its `merge` says."""
         if merge.key is not None:
-            self._expect_from(merge.key, merge.members + merge.awaited, now)
-
-    def _expect_from(self, key: str, size: int, now: float) -> None:
-        before = frozenset(j.member.id for j in self._joined.values() if j.former is None)
-        self._arrivals.expect_from(key, size, before, now + self._settings.timing.comes_within)
+            until = now + self._settings.timing.comes_within
+            self._arrivals.expect_from(merge.key, merge.members + merge.awaited, self.ids, until)
 
     def lease_to_me(self) -> None:
         """Lease an id to the master itself, which sends too."""
@@ -240,19 +237,21 @@ class Members:
         deadline = now + timing.dead_after
         if is_new:
             former = former_key(join.held, self._keyring.current)
-            if former is not None:
-                self._expect_from(former.fingerprint, join.group_size, now)
-            until = now + timing.comes_within + timing.activation_deadline
+            come_by = now + timing.comes_within
+            until, others_until = come_by + timing.activation_deadline, come_by if join.others_follow else None
             member = replace(join.member, acked_epoch=None)
-            self._joined[session] = Joined(session, member, join, now, deadline, former, until)
+            self._joined[session] = Joined(session, member, join, now, deadline, former, until, others_until)
+            self._group_stale = True
         else:
             joined = self._joined[session]
-            joined.member = replace(join.member, acked_epoch=joined.member.acked_epoch)
-            joined.join, joined.deadline = join, deadline
+            member = replace(join.member, acked_epoch=joined.member.acked_epoch)
+            self._group_stale |= member != joined.member or join.sender != joined.join.sender
+            joined.member, joined.join, joined.deadline = member, join, deadline
+            if not join.others_follow:
+                joined.others_until = None
         self._ids = None
         self._silent_at = min(self._silent_at, deadline)
         self._arrivals.came(join.member.id)
-        self._group_stale = True
         if is_new:
             if not any(old.join.instance == join.instance for old in olds):  # else it was here all the time
                 self._out.append(MemberJoined(join.member, address))
@@ -306,7 +305,8 @@ class Members:
     def next_deadline(self) -> float:
         """Return when `tick` must be called next; never later than a heartbeat, so that a master notices its sleep."""
         times = [self._next_heartbeat, self._silent_at]
-        times += [j.former_until for j in self._joined.values() if j.former is not None]
+        formers = (j for j in self._joined.values() if j.former is not None)
+        times += [j.former_until if j.others_until is None else j.others_until for j in formers]
         if (arrived_by := self._arrivals.next_deadline()) is not None:
             times.append(arrived_by)
         if self._group_stale or self._keys_version != self._keyring.version:

@@ -315,7 +315,7 @@ class Node:
             self._out.append(GenerateKey(self._settings.suite))
         members.set_term(election.term)
         members.tick(now)
-        self._known.lead(members.told)
+        self._known.lead(members.told, now)
         better = members.better_than_me(now, self._peers.is_out_of_reach) if keyring.next is None else None
         if better is not None:
             self._switch_over(better.id, now)
@@ -332,8 +332,12 @@ class Node:
             self._acked = newest.key.fingerprint
             self._out.append(Send(session, KeyAck(newest.epoch)))
         said = self._joined_as
-        if said is not None and (said.sender, said.member) != (self._consumers.sends, self._settings.me):
-            self._out.append(Send(session, self._join_message()))
+        if said is not None:
+            is_other = (said.sender, said.member) != (self._consumers.sends, self._settings.me)
+            # Without a former key it makes no difference to the master.
+            follows = said.others_follow and self._keyring.sends_former_key
+            if is_other or (follows and not self._known.expected(now)):
+                self._out.append(Send(session, self._join_message()))
         self._conversation.request_for_senders(now)
         self._out.extend(Send(session, KeyNew(reason)) for reason in self._requests.to_send(now))
 
@@ -347,7 +351,7 @@ class Node:
             instance=settings.instance,
             term=self._election.term,
             held=self._keyring.held(),
-            group_size=len(self._known.expected(self._last_now)) + 1,
+            others_follow=bool(self._known.expected(self._last_now)),
             sender=self._consumers.sends,
             lease=self.key_state().sender_id,
             version=settings.version,

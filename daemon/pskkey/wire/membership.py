@@ -32,7 +32,7 @@ class _JoinFields(Packet):
     instance: Text
     term: Term
     held: Annotated[tuple[_HeldKeyFields, ...], Field(strict=False, max_length=MAX_KEY_ENTRIES), FailFast()]
-    group_size: Annotated[int, Field(ge=1, le=2 * MAX_MEMBERS)]
+    others_follow: bool
     sender: bool
     lease: SenderId | None
     version: Text
@@ -67,7 +67,7 @@ def decode_join_untrusted(payload: bytes) -> Join:
         instance=fields.instance,
         term=fields.term,
         held=tuple(HeldKey(key.epoch, key.fingerprint, key.send) for key in fields.held),
-        group_size=fields.group_size,
+        others_follow=fields.others_follow,
         sender=fields.sender,
         lease=fields.lease,
         version=fields.version,

@@ -1,0 +1,213 @@
+"""A member that came to its master with another key: what it sends with, and what it says of others that follow."""
+
+import pytest
+
+from pskkey.core.actions import Connect
+from pskkey.core.events import Connected, Direction, Disconnected, Session
+from pskkey.core.keyring import Keyring
+from pskkey.model import Group, Handover, Join, KeyEntry, Merge, Role
+from tests.core.door import ME, Door, advert, join, member, of, one, sent
+from tests.core.keys import empty_ring, entry, key
+from tests.core.situations import HIGH, LOW, OTHER, state
+
+
+def group(term: int, master: str, *others: str) -> Group:
+    """Return a group of these nodes."""
+    ids = (master, *others)
+    return Group(term, master, tuple(member(i, sender_id=n) for n, i in enumerate(ids)), tuple(sorted(others)))
+
+
+def keys(ring: Keyring) -> list[tuple[int, bool]]:
+    """Return the keys of a ring, oldest first: the number of each, and whether it is sent with."""
+    return [(int.from_bytes(e.key.client_random), e is ring.current) for e in ring.entries]
+
+
+def came_with_901(*entries: KeyEntry) -> Keyring:
+    """Return the ring of a node that has sent with key 901, epoch 1, as sender 3, and came to a master with these."""
+    ring = empty_ring()
+    ring.adopt(state(entry(1, 901, send=True), sender_id=3), 0.0)
+    ring.adopt(state(*entries, sender_id=8), 10.0)
+    return ring
+
+
+def test_member_without_a_send_mark_goes_on_with_its_key_and_its_lease() -> None:
+    ring = came_with_901(entry(2, 902), entry(3, 903))
+    assert keys(ring) == [(901, True), (902, False), (903, False)]
+    assert ring.state().sender_id == 3, "under this key the other id may be somebody else's"
+    assert ring.state().senders == {3, 8}
+    assert ring.sends_former_key
+    ring.adopt(state(entry(2, 902), entry(3, 903, send=True), sender_id=8), 11.0)
+    assert keys(ring) == [(901, False), (902, False), (903, True)]
+    assert ring.state().sender_id == 8
+    assert not ring.sends_former_key
+    ring.follow_tick(21.0)
+    assert keys(ring)[-1] == (903, True)
+    assert (901, False) not in keys(ring), "it was kept for what was under way"
+
+
+def test_of_two_keys_of_one_epoch_the_one_that_is_sent_with_is_installed() -> None:
+    ring = came_with_901(entry(1, 902), entry(2, 903))
+    assert keys(ring) == [(901, True), (903, False)]
+    ring.adopt(state(entry(1, 902), entry(2, 903, send=True)), 11.0)
+    assert keys(ring) == [(901, False), (903, True)], "others of our group may still send with 901"
+    ring.adopt(state(entry(2, 903, send=True), entry(1, 904)), 12.0)
+    assert keys(ring) == [(903, True), (904, False)], "a key that is only kept makes way"
+
+
+def test_key_that_stood_back_is_there_when_the_former_one_is_left() -> None:
+    ring = came_with_901(entry(1, 902))
+    ring.adopt(state(entry(1, 902, send=True)), 11.0)
+    assert keys(ring) == [(902, True)]
+
+
+def test_former_key_may_be_one_that_the_master_lists() -> None:
+    ring = empty_ring()
+    ring.adopt(state(entry(1, 901, send=True), sender_id=3), 0.0)
+    ring.adopt(state(entry(1, 901), entry(2, 902), sender_id=8), 1.0)
+    assert keys(ring) == [(901, True), (902, False)]
+    assert ring.state().sender_id == 3
+    ring.adopt(state(entry(1, 901), entry(2, 902, send=True), sender_id=8), 2.0)
+    assert keys(ring) == [(901, False), (902, True)]
+    assert ring.state().sender_id == 8
+
+
+def test_both_keys_after_a_former_one_that_the_master_lists_can_be_read() -> None:
+    ring = empty_ring()
+    ring.adopt(state(entry(1, 901, send=True)), 0.0)
+    ring.adopt(state(entry(1, 901), entry(2, 902), entry(3, 903)), 1.0)
+    assert keys(ring) == [(901, True), (902, False), (903, False)]
+
+
+def test_key_that_is_only_kept_makes_way_where_three_are_in_use() -> None:
+    ring = came_with_901(entry(2, 902, send=True))
+    assert keys(ring) == [(901, False), (902, True)]
+    ring.adopt(state(entry(2, 902), entry(3, 903), entry(4, 904)), 11.0)
+    assert keys(ring) == [(902, True), (903, False), (904, False)]
+
+
+def test_third_group_is_come_to_with_the_same_key() -> None:
+    ring = came_with_901(entry(2, 902))
+    ring.adopt(state(entry(5, 905), sender_id=9), 11.0)
+    assert keys(ring) == [(901, True), (905, False)]
+    assert ring.state().sender_id == 3
+
+
+def test_newcomer_that_is_not_told_what_to_send_with_sends_nothing() -> None:
+    ring = empty_ring()
+    ring.adopt(state(entry(1, 901), entry(2, 902)), 0.0)
+    assert ring.current is None
+    assert not ring.sends_former_key
+
+
+@pytest.mark.parametrize("own_epoch", [4, 5, 6, 7])
+def test_member_that_becomes_master_leads_with_the_key_that_it_sends_with(own_epoch: int) -> None:
+    ring = empty_ring()
+    ring.adopt(state(entry(own_epoch, 901, send=True)), 0.0)
+    ring.adopt(state(entry(5, 902), entry(6, 903)), 1.0)
+    ring.lead(2.0)
+    assert ring.current is not None
+    assert ring.current.key == key(901)
+    assert not ring.sends_former_key
+    assert len({e.epoch for e in ring.entries}) == len(ring.entries)
+    ring.install_fresh(key(904), 3.0)
+    assert ring.newest is not None
+    assert ring.newest.epoch > max(own_epoch, 6)
+
+
+def test_of_two_keys_of_one_epoch_a_new_master_has_that_of_its_group() -> None:
+    ring = came_with_901(entry(1, 902), entry(2, 903))
+    ring.adopt(state(entry(1, 902), entry(2, 903, send=True)), 11.0)
+    ring.lead(11.1)
+    assert keys(ring) == [(902, False), (903, True)]
+
+
+def test_former_key_and_its_lease_outlive_the_process() -> None:
+    ring = came_with_901(entry(2, 902))
+    again = empty_ring(saved=ring.saved(None))
+    assert keys(again) == [(901, True), (902, False)]
+    assert again.state() == ring.state()
+    assert again.sends_former_key
+
+
+def joined(door: Door) -> Join:
+    """Return the last JOIN of a node."""
+    return sent(Join, door.log)[-1]
+
+
+def test_join_says_that_others_follow_until_all_are_there() -> None:
+    door = Door().start()
+    session = door.become_client(HIGH, OTHER)
+    one(Connect, door.give(Disconnected(session, "reset")))
+    door.wait(0.2)
+    door.hear(advert(OTHER, Role.MASTER, term=2))
+    new = of(Connect, door.log)[-1].session
+    door.give(Connected(new))
+    assert joined(door).others_follow
+    before = len(sent(Join, door.log))
+    door.receive(new, group(2, OTHER, ME), state(entry(2, 902)))
+    assert len(sent(Join, door.log)) == before
+    door.receive(new, group(2, OTHER, ME, HIGH), state(entry(2, 902)))
+    assert not joined(door).others_follow, "LOW was the master and is dead"
+
+
+def test_member_without_a_former_key_says_join_once() -> None:
+    door = Door().start()
+    session = door.become_client(HIGH, OTHER)
+    one(Connect, door.give(Disconnected(session, "reset")))
+    door.wait(0.2)
+    door.hear(advert(OTHER, Role.MASTER, term=2))
+    new = of(Connect, door.log)[-1].session
+    door.give(Connected(new))
+    before = len(sent(Join, door.log))
+    door.receive(new, group(2, OTHER, ME, HIGH), state(entry(1, 901, send=True)))
+    assert len(sent(Join, door.log)) == before
+
+
+def test_master_that_hands_over_follows() -> None:
+    door = Door().start()
+    session = door.become_client()
+    new = one(Connect, door.receive(session, Handover(member(OTHER), 1)))
+    door.give(Connected(new.session))
+    assert joined(door).others_follow
+    door.receive(new.session, group(2, OTHER, ME), state(entry(2, 902)))
+    assert joined(door).others_follow
+    door.receive(new.session, group(2, OTHER, ME, LOW), state(entry(2, 902)))
+    assert not joined(door).others_follow
+
+
+def test_those_follow_that_had_not_come_yet_when_the_next_master_was_lost_too() -> None:
+    door = Door().start()
+    session = door.become_client(HIGH, OTHER)
+    one(Connect, door.give(Disconnected(session, "reset")))
+    door.hear(advert(OTHER, Role.MASTER, term=2))
+    new = of(Connect, door.log)[-1].session
+    door.give(Connected(new))
+    door.receive(new, group(2, OTHER, ME), state(entry(1, 901, send=True)))
+    again = one(Connect, door.give(Disconnected(new, "reset")))
+    door.give(Connected(again.session))
+    assert joined(door).others_follow, "HIGH may come"
+
+
+def test_nobody_follows_a_node_long_after_its_group_has_fallen_apart() -> None:
+    door = Door(eligible=False).start()
+    door.give(Disconnected(door.become_client(HIGH), "reset"))
+    door.wait(30.0)
+    door.hear(advert(OTHER, Role.MASTER, term=2))
+    door.give(Connected(of(Connect, door.log)[-1].session))
+    assert not joined(door).others_follow
+
+
+def test_master_that_yields_counts_its_members_and_those_that_it_has_just_lost() -> None:
+    door = Door().start().become_master()
+    door.accept(1, join(HIGH))
+    door.accept(2, join(OTHER))
+    door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    door.wait(0.2)
+    door.hear(advert(LOW, Role.MASTER, members=5))
+    merge = of(Connect, door.log)[-1]
+    door.give(Connected(merge.session))
+    asked = sent(Merge, door.log)[-1]
+    assert (asked.members, asked.awaited, asked.key) == (2, 1, key(1).fingerprint)
+    door.receive(merge.session, Merge(member(LOW), 1, 5, 1, winner=LOW))
+    door.give(Connected(of(Connect, door.log)[-1].session))
+    assert joined(door).others_follow
