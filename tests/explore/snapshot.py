@@ -1,0 +1,225 @@
+"""Copies of a device, and the form by which two devices count as the same state.
+
+A copy is a pickle: here it costs a quarter of `copy.deepcopy`. A `Secret` refuses to be pickled, and rightly, so the
+pickler of this file, and no other, knows how to copy one. Values that cannot change (members, groups, adverts) are kept
+once in a table, and a pickle holds their number.
+
+The form has everything that can be reached from a device, without a name of any part of the core, so that a new
+attribute of the core is in it by itself. It leaves out:
+
+1. Absolute times. A float that is a time (at least EPOCH / 2) counts by its distance from the time of the last event,
+   in microseconds. So the same situation is one state whenever it comes about, which holds as far as the core knows
+   differences of times only.
+2. The order in which the entries of a dictionary or a set came. It can decide nothing but the order of the members in
+   GROUP, and which of two messages on two sessions is sent first.
+3. Which equal immutable values are one object.
+"""
+
+import copyreg
+import hashlib
+import io
+import pickle
+from collections.abc import Callable, Hashable
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from itertools import count
+from operator import itemgetter
+from types import FunctionType, MethodType
+from typing import Any, Final
+
+from pskkey.core.events import Direction, Session
+from pskkey.core.settings import Timing
+from pskkey.model import (
+    Advert,
+    Group,
+    Handover,
+    HeldKey,
+    Join,
+    Key,
+    KeyEntry,
+    KeyState,
+    Member,
+    Merge,
+    Process,
+    Role,
+    SavedKey,
+    Suite,
+    Turn,
+)
+from pskkey.secret import Secret
+
+EPOCH: Final = float(1 << 20)
+"""When every clock begins, seconds: far above every duration, and a power of two, so that sums stay exact for long."""
+
+MICROSECONDS: Final = 1_000_000
+
+_KEPT_ONCE: Final = (Member, Group, Advert, Join, Merge, Handover, HeldKey, Timing)
+
+_values: list[Any] = []
+_numbers: dict[Hashable, int] = {}
+
+
+def number_of(value: Hashable) -> int:
+    """Return the number of an immutable value."""
+    number = _numbers.get(value)
+    if number is None:
+        number = _numbers[value] = len(_values)
+        _values.append(value)
+    return number
+
+
+def value_of(number: int) -> Any:
+    """Return the value with that number."""
+    return _values[number]
+
+
+def _reduce_kept(value: Hashable) -> tuple[Callable[..., Any], tuple[int]]:
+    return value_of, (number_of(value),)
+
+
+def _secret(value: bytes) -> Secret:
+    return Secret(value)
+
+
+def _key(secret: Secret, server_random: bytes, client_random: bytes, suite: Any, fingerprint: str) -> Key:
+    """Return a copy of a key, which may be wiped: its fingerprint is that of the key as it was made."""
+    key = object.__new__(Key)
+    names = ("pms", "server_random", "client_random", "suite", "fingerprint")
+    for name, value in zip(names, (secret, server_random, client_random, suite, fingerprint), strict=True):
+        object.__setattr__(key, name, value)
+    return key
+
+
+def _reduce_fields(value: Any) -> tuple[type, tuple[Any, ...]]:
+    kind = type(value)
+    return kind, tuple(getattr(value, name) for name in _field_names(kind))
+
+
+def _reduce_count(numbers: Any) -> tuple[type, tuple[int]]:
+    return count, (int(repr(numbers)[len("count(") : -1]),)
+
+
+class _Pickler(pickle.Pickler):
+    dispatch_table = {  # noqa: RUF012  # the name is the pickler's
+        **copyreg.dispatch_table,
+        Secret: lambda secret: (_secret, (secret.reveal(),)),
+        Key: lambda k: (_key, (k.pms, k.server_random, k.client_random, k.suite, k.fingerprint)),
+        count: _reduce_count,
+        **dict.fromkeys((KeyEntry, KeyState, SavedKey), _reduce_fields),
+        **dict.fromkeys((*_KEPT_ONCE, Session, Process, Direction, Role, Suite, Turn), _reduce_kept),
+    }
+
+
+def freeze(device: object) -> bytes:
+    """Return a copy from which any number of copies can be made."""
+    file = io.BytesIO()
+    _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(device)
+    return file.getvalue()
+
+
+def thaw(frozen: bytes) -> Any:
+    """Return a new copy of what was frozen."""
+    return pickle.loads(frozen)  # noqa: S301  # it is our own
+
+
+# --- the form -------------------------------------------------------------------------------------------------------
+
+_names: dict[type, tuple[str, ...]] = {}
+
+
+def _field_names(kind: type) -> tuple[str, ...]:
+    """Return what an object of this class has beside a `__dict__`."""
+    names = _names.get(kind)
+    if names is None:
+        if is_dataclass(kind):
+            names = tuple(f.name for f in fields(kind))
+        else:
+            names = tuple(name for base in kind.__mro__ for name in getattr(base, "__slots__", ()))
+        _names[kind] = names
+    return names
+
+
+class _Form:
+    """Writes one device. An object that can change has a number, by which a second way to it is written."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.seen: dict[int, int] = {}
+
+    def of(self, value: Any) -> str:
+        """Return the form of a value."""
+        writer = _writers.get(type(value))
+        if writer is None:
+            writer = _writers[type(value)] = _writer_for(value)
+        return writer(self, value)
+
+
+type _Writer = Callable[[_Form, Any], str]
+
+
+def _of_float(form: _Form, value: float) -> str:
+    if EPOCH / 2 < value < 2 * EPOCH:
+        return f"@{round((value - form.at) * MICROSECONDS)}"
+    return repr(value)
+
+
+def _of_tuple(form: _Form, value: tuple[Any, ...]) -> str:
+    return f"({','.join(map(form.of, value))})"
+
+
+def _of_dict(form: _Form, value: dict[Any, Any]) -> str:
+    of = form.of
+    items = sorted([(of(k), v) for k, v in value.items()], key=itemgetter(0))
+    return "{" + ",".join([f"{k}:{of(v)}" for k, v in items]) + "}"
+
+
+def _of_set(form: _Form, value: set[Any]) -> str:
+    return "{" + ",".join(sorted(map(form.of, value))) + "}"
+
+
+def _of_object(form: _Form, value: Any) -> str:
+    if id(value) in form.seen:
+        return f"*{form.seen[id(value)]}"
+    form.seen[id(value)] = len(form.seen)
+    return _of_value(form, value)
+
+
+def _of_value(form: _Form, value: Any) -> str:
+    inside = [form.of(getattr(value, name, None)) for name in _field_names(type(value))]
+    attributes = getattr(value, "__dict__", None)
+    if attributes and not is_dataclass(value):
+        inside += [f"{name}={form.of(attribute)}" for name, attribute in sorted(attributes.items())]
+    return f"<{','.join(inside)}>"
+
+
+_writers: dict[type, _Writer] = {
+    **dict.fromkeys((int, str, bool, bytes, type(None), count), lambda _, value: repr(value)),
+    **dict.fromkeys(_KEPT_ONCE, lambda _, value: f"#{number_of(value)}"),
+    float: _of_float,
+    tuple: _of_tuple,
+    list: lambda form, value: f"[{','.join(map(form.of, value))}]",
+    dict: _of_dict,
+    set: _of_set,
+    frozenset: _of_set,
+    Key: lambda _, key: f"{key.fingerprint}{'' if any(key.pms.reveal()) else ' wiped'}",
+    Secret: lambda _, secret: hashlib.sha256(secret.reveal()).hexdigest(),
+    MethodType: lambda form, method: f"{form.of(method.__self__)}.{method.__name__}",
+    FunctionType: lambda _, function: str(function.__qualname__),
+}
+
+
+def _writer_for(value: Any) -> _Writer:
+    """Return how to write a value of a class that was not met before."""
+    if isinstance(value, tuple):
+        return _of_tuple
+    if isinstance(value, Enum):
+        return lambda _, one: repr(one.value)
+    if isinstance(value, type):
+        return lambda _, one: str(one.__qualname__)
+    parameters = getattr(value, "__dataclass_params__", None)
+    return _of_value if parameters is not None and parameters.frozen else _of_object
+
+
+def digest(device: object, at: float) -> bytes:
+    """Return what is the same for two devices in the same state, each seen at the time of its last event."""
+    return hashlib.blake2b(_Form(at).of(device).encode(), digest_size=16).digest()
