@@ -1,0 +1,58 @@
+"""The core, in every order of delivery, loss and crash of a group of three, for so many states of each situation.
+
+`tests/explore/run` goes deeper. Where a test fails, it names the trace that `tests/explore/run --show` prints.
+"""
+
+import pytest
+
+from tests.explore.device import Device
+from tests.explore.moves import parse
+from tests.explore.search import ALONG, Search
+from tests.explore.situations import SCENARIOS, SITUATIONS, Situation
+from tests.explore.snapshot import digest
+from tests.explore.stage import Stage
+from tests.explore.state import State
+
+STATES = 6_500
+"""Of each situation."""
+
+RUNS = 20
+"""States of each situation from which the group must become whole, once with the adverts on their way, once without."""
+
+REPLAYED = 5
+"""States of each situation that are reached again by their traces."""
+
+
+def test_there_are_enough_of_them() -> None:
+    assert SCENARIOS == ("join", "failover", "rekey", "switchover", "merge")
+    assert STATES * len(SITUATIONS) >= 100_000
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
+def test_every_order(situation: Situation) -> None:
+    search = Search(situation)
+    found = search.explore(STATES, runs=RUNS)
+    assert found.fault is None, f"{found.fault.text}; tests/explore/run --show '{found.fault.trace}'"
+    assert found.states >= STATES
+    assert found.runs == 2 * RUNS
+    # The search makes each step of a device once, at some time or other; a trace is made by the devices themselves.
+    for trace, state in search.leaves(REPLAYED):
+        assert _form(_replayed(situation, trace)) == _form(state), trace
+
+
+def _replayed(situation: Situation, trace: str) -> State:
+    stage = Stage()
+    situation.prepare(stage)
+    stage.state = stage.state._replace(allowed=situation.allowed)
+    for word in trace.partition(":")[2].split():
+        if word.startswith(ALONG):
+            stage.follow(int(word.removeprefix(ALONG)))
+        else:
+            stage.make(parse(word))
+    return stage.state
+
+
+def _form(state: State) -> tuple[object, ...]:
+    devices = [(place.local, place.age) for place in state.places]
+    forms = [(digest(device, device.at), age) for device, age in devices if isinstance(device, Device)]
+    return (forms, *state[1:])
