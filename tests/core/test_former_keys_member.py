@@ -54,6 +54,15 @@ def test_of_two_keys_of_one_epoch_the_one_that_is_sent_with_is_installed() -> No
     assert keys(ring) == [(903, True), (904, False)], "a key that is only kept makes way"
 
 
+def test_key_that_has_room_because_another_cannot_be_held_is_read() -> None:
+    ring = empty_ring()
+    ring.adopt(state(entry(4, 901, send=True)), 0.0)
+    ring.adopt(state(entry(2, 902), entry(3, 903), entry(4, 904)), 1.0)
+    assert keys(ring) == [(901, True), (902, False), (903, False)]
+    ring.adopt(state(entry(3, 903), entry(4, 904), entry(5, 905)), 2.0)
+    assert keys(ring) == [(901, True), (903, False), (905, False)]
+
+
 def test_key_that_stood_back_is_there_when_the_former_one_is_left() -> None:
     ring = came_with_901(entry(1, 902))
     ring.adopt(state(entry(1, 902, send=True)), 11.0)

@@ -60,7 +60,7 @@ def by_place(
 
     adopted = []
     turn = Turn.PREVIOUS if any(is_sent_with(e) for e in entries) else Turn.NEXT
-    most = 1 if goes_on_with is None else MAX_KEY_ENTRIES - 1
+    most = 1 if goes_on_with is None else MAX_KEY_ENTRIES
     for entry in entries:
         if is_sent_with(entry):
             turn = Turn.CURRENT
@@ -82,7 +82,7 @@ def beside(own: HeldEntry, held: list[HeldEntry]) -> tuple[HeldEntry, ...]:
     """
     others = [e for e in held if e.epoch != own.epoch]
     before = [e for e in others if e.turn is Turn.PREVIOUS]
-    after = [e for e in others if e.turn is not Turn.PREVIOUS]
+    after = [e for e in others if e.turn is not Turn.PREVIOUS][1 - MAX_KEY_ENTRIES :]
     room = MAX_KEY_ENTRIES - 1 - len(after)
     kept = before[-room:] if room > 0 else []
     return (*kept, own, *after) if own.turn is Turn.CURRENT else (own, *kept, *after)

@@ -24,7 +24,8 @@ class KnownGroup:
         self.leases = leases
         """Node ids with their sender ids, as they belong to the keys that we hold."""
         self._settled: Group | None = None
-        self._settled_in: Session | None = None
+        self.settled_in: Session | None = None
+        """The session in which the keys came that we hold."""
         self._master: str | None = None
         """The node that is not expected again when we have no master any more."""
         self._present = frozenset(node for node, _ in leases)
@@ -39,7 +40,7 @@ class KnownGroup:
 
     def settle(self, session: Session, now: float) -> None:
         """KEY_STATE came on `session`: the last GROUP belongs to the keys that we hold now."""
-        group, self._settled_in = self.latest, session
+        group, self.settled_in = self.latest, session
         if group is not None and group is not self._settled:
             self._settled, self.leases = group, leases_of(group.members)
             self._replace(frozenset(m.id for m in group.members), group.master, now)
@@ -59,7 +60,7 @@ class KnownGroup:
     def trusted(self, session: Session, members: tuple[Member, ...]) -> tuple[Member, ...]:
         """The master hands over on `session`, so it comes along. Return the `members` whose leases we may trust."""
         self._master = None
-        return members if session == self._settled_in else ()
+        return members if session == self.settled_in else ()
 
     def without_master(self, now: float) -> None:
         """We have no master any more. All but that one may come to the next one."""

@@ -327,7 +327,8 @@ class Node:
             self._requests.master_lost()
             return
         self._notices.leased(self._settings.me.sender_id, self._keyring.state().sender_id)
-        newest = self._keyring.newest
+        # Before its first KEY_STATE an epoch may be that of another key.
+        newest = self._keyring.newest if self._known.settled_in == session else None
         if newest and newest.key.fingerprint != self._acked and self._consumers.all_acknowledged(newest, now):
             self._acked = newest.key.fingerprint
             self._out.append(Send(session, KeyAck(newest.epoch)))
