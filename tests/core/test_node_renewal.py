@@ -438,6 +438,25 @@ def test_a_master_that_failed_to_be_joined_is_tried_again_at_once() -> None:
     assert one(Connect, door.hear(advert(LOW, Role.MASTER))).peer == LOW
 
 
+def test_a_refusal_outlives_a_change_of_the_psk() -> None:
+    door = Door().start()
+    connect = one(Connect, door.hear(advert(LOW, Role.MASTER)))
+    door.give(Connected(connect.session, OLD))
+    door.receive(connect.session, ErrorMessage("group_full", "no place"))
+    door.wait(0.9)
+    change(door, NEW, OLD)
+    assert LOW in {a.peer for a in of(Connect, door.wait(3.0))}, "it may have a place now"
+    assert door.view.role is not Role.MASTER, "there is one, which has no place for us"
+
+
+def test_a_node_that_listens_begins_anew() -> None:
+    door = Door().start()
+    door.wait(0.9)
+    change(door, NEW, OLD)
+    door.wait(0.9)
+    assert door.view.role is Role.LISTENING
+
+
 def test_both_sessions_end_when_the_node_stops() -> None:
     door, first, second = greeting()
     assert set(closed(door.give(StopRequested()))) == {first, second}

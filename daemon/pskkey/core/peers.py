@@ -113,12 +113,16 @@ class Peers:
                 del self._masters[next(iter(self._masters))]
 
     def psk_changed(self) -> None:
-        """Forget what was heard, which may be signed with a removed PSK; and what failed may not fail any more."""
-        self._masters.clear()
-        for peer in self._peers.values():
-            peer.advert = peer.listening_since = None
-            peer.proven_until = float("-inf")
+        """Forget what was heard, which may be signed with a removed PSK; and what failed may not fail any more.
+
+        A node that has refused us did so in a session, so it is there. That counts until its proof is over.
+        """
+        for node_id, peer in self._peers.items():
             peer.hold_down.end()
+            if not peer.has_refused_us:
+                self._masters.pop(node_id, None)
+                peer.advert = peer.listening_since = None
+                peer.proven_until = float("-inf")
 
     def is_not_master(self, node_id: str) -> None:
         """A node has answered, in a session, that it is no master."""

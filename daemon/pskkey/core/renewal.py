@@ -41,7 +41,6 @@ class Renewal:
         """None: it has not changed since the start."""
         self._accepted: Set[PskName] = frozenset()
         self._backoff = Backoff()
-        self._is_reported = False
 
     def psk_changed(self, active: PskName, accepted: Set[PskName]) -> None:
         """These count from now on."""
@@ -59,11 +58,10 @@ class Renewal:
     def succeeded(self) -> None:
         """An attempt was welcomed: failures count anew."""
         self._backoff = Backoff()
-        self._is_reported = False
 
     def failed(self, now: float) -> bool:
         """An attempt has failed: begin the pause. Return whether this is the first failure since the PSK changed."""
+        is_first = not self._backoff.length
         own_share = 1 + int(self._settings.me.id[:4], 16) / 0x10000
         self._backoff.failed(now, PAUSE_MIN * own_share, PAUSE_MAX)
-        is_first, self._is_reported = not self._is_reported, True
         return is_first

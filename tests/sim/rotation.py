@@ -1,0 +1,92 @@
+"""Another PSK for all hosts, by the documented steps: add it, use it, remove the old one.
+
+Each step is done on every host before the next one begins, in any order. A host that is down has the new file when it
+starts; one whose daemon is held up is awaited. None of this may interrupt anything.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+
+from pskkey.core.events import Direction
+from pskkey.model import Role
+from tests.sim.host import Broken, Host
+from tests.sim.world import World
+
+LOOK_AGAIN = 0.1
+"""Seconds until a host whose daemon is held up is looked at once more."""
+
+RENEWED_WITHIN = 1.0
+"""Seconds of a quiet network in which a member has renewed its session."""
+
+
+class Rotation:
+    """An operator who rotates the PSK of all hosts."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._numbers = count(1)
+        self._active = world.hosts[0].psk_file[0]
+        self._is_under_way = False
+
+    def again_and_again(self, end: float) -> None:
+        """Rotate, and after a while once more; one that has begun by `end` is brought to its end."""
+        rng = self._world.random
+
+        def next_one() -> None:
+            if self._world.now < end:
+                self.once(rng.uniform(0.0, 1.0), rng.uniform(0.0, 2.0), next_one)
+
+        self._world.at(self._world.now + rng.uniform(0.5, end), next_one)
+
+    def once(self, spread: float, pause: float, then: Callable[[], None] | None = None) -> None:
+        """Rotate, with `spread` seconds for a step and `pause` seconds after each; nothing if one is under way."""
+        if self._is_under_way:
+            return
+        self._is_under_way = True
+        old, new = self._active, f"psk{next(self._numbers)}"
+        self._active = new
+        self._begin([(old, new), (new, old), (new,)], spread, pause, then)
+
+    def check_done(self) -> None:
+        """No session is left that was opened with another PSK than the active one."""
+        if self._is_under_way:
+            raise Broken("the PSK of all hosts could not be rotated")
+        for host in self._world.hosts:
+            if host.node is None or host.node.view().role is not Role.CLIENT:
+                continue
+            for session, stream in host.streams.items():
+                if session.direction is Direction.OUTBOUND and stream.psk != self._active:
+                    raise Broken(f"{host.name} has still a session that was opened with {stream.psk}")
+
+    def _begin(
+        self, steps: list[tuple[str, ...]], spread: float, pause: float, then: Callable[[], None] | None
+    ) -> None:
+        if steps:
+            hosts = list(self._world.hosts)
+            self._world.random.shuffle(hosts)
+            finish = partial(self._begin, steps[1:], spread, pause, then)
+            self._give(steps[0], hosts, spread / len(hosts), pause, finish)
+            return
+        self._is_under_way = False
+        if then is not None:
+            then()
+
+    def _give(
+        self, file: tuple[str, ...], hosts: list[Host], spacing: float, pause: float, finish: Callable[[], None]
+    ) -> None:
+        """Give a PSK file to the first of `hosts`, and then to the others."""
+        world, host = self._world, hosts[0]
+        if host.paused:
+            # The others first, if there are any.
+            hosts = [*hosts[1:], host]
+            wait = LOOK_AGAIN
+        else:
+            hosts = hosts[1:]
+            wait = spacing if hosts else pause
+            host.psk_file = file
+            if host.node is not None:
+                world.reload(host)
+            else:
+                host.psks = file
+        world.at(world.now + wait, partial(self._give, file, hosts, spacing, pause, finish) if hosts else finish)
