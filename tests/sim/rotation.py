@@ -35,11 +35,12 @@ class Rotation:
 
         def next_one() -> None:
             if self._world.now < end:
-                self.once(rng.uniform(0.0, 1.0), rng.uniform(0.0, 2.0), next_one)
+                spread, pause = rng.uniform(0.0, 1.0), rng.uniform(0.0, 2.0)
+                self.once(spread, pause, lambda: self._after(rng.uniform(0.0, 3.0), next_one))
 
-        self._world.at(self._world.now + rng.uniform(0.5, end), next_one)
+        self._after(rng.uniform(0.5, end), next_one)
 
-    def once(self, spread: float, pause: float, then: Callable[[], None] | None = None) -> None:
+    def once(self, spread: float, pause: float, then: Callable[[], None] = lambda: None) -> None:
         """Rotate, with `spread` seconds for a step and `pause` seconds after each; nothing if one is under way."""
         if self._is_under_way:
             return
@@ -59,34 +60,29 @@ class Rotation:
                 if session.direction is Direction.OUTBOUND and stream.psk != self._active:
                     raise Broken(f"{host.name} has still a session that was opened with {stream.psk}")
 
-    def _begin(
-        self, steps: list[tuple[str, ...]], spread: float, pause: float, then: Callable[[], None] | None
-    ) -> None:
-        if steps:
-            hosts = list(self._world.hosts)
-            self._world.random.shuffle(hosts)
-            finish = partial(self._begin, steps[1:], spread, pause, then)
-            self._give(steps[0], hosts, spread / len(hosts), pause, finish)
+    def _begin(self, steps: list[tuple[str, ...]], spread: float, pause: float, then: Callable[[], None]) -> None:
+        if not steps:
+            self._is_under_way = False
+            then()
             return
-        self._is_under_way = False
-        if then is not None:
+        hosts = list(self._world.hosts)
+        self._world.random.shuffle(hosts)
+        next_step = partial(self._begin, steps[1:], spread, pause, then)
+        self._give(steps[0], hosts, spread / len(hosts), partial(self._after, pause, next_step))
+
+    def _give(self, file: tuple[str, ...], hosts: list[Host], spacing: float, then: Callable[[], None]) -> None:
+        """Give a PSK file to these hosts, one after the other. One that is held up has to wait, and all wait for it."""
+        host, *others = hosts
+        if host.paused:
+            others.append(host)
+            spacing = max(spacing, LOOK_AGAIN)
+        else:
+            host.psk_file = file
+            self._world.reload(host)
+        if others:
+            self._after(spacing, partial(self._give, file, others, spacing, then))
+        else:
             then()
 
-    def _give(
-        self, file: tuple[str, ...], hosts: list[Host], spacing: float, pause: float, finish: Callable[[], None]
-    ) -> None:
-        """Give a PSK file to the first of `hosts`, and then to the others."""
-        world, host = self._world, hosts[0]
-        if host.paused:
-            # The others first, if there are any.
-            hosts = [*hosts[1:], host]
-            wait = LOOK_AGAIN
-        else:
-            hosts = hosts[1:]
-            wait = spacing if hosts else pause
-            host.psk_file = file
-            if host.node is not None:
-                world.reload(host)
-            else:
-                host.psks = file
-        world.at(world.now + wait, partial(self._give, file, hosts, spacing, pause, finish) if hosts else finish)
+    def _after(self, seconds: float, what: Callable[[], None]) -> None:
+        self._world.at(self._world.now + seconds, what)

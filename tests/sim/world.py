@@ -131,6 +131,8 @@ class World:
     def reload(self, host: Host) -> None:
         """SIGHUP: the PSK file is read again. Sessions that others opened with a removed PSK end."""
         host.psks = host.psk_file
+        if host.mind is None:
+            return
         host.cache.clear()  # what is heard is verified again
         self.note(host, f"reads its PSK file again: {', '.join(host.psks)}")
         active, *_ = names = [PskName(psk) for psk in host.psks]

@@ -42,8 +42,6 @@ class Link:
     """The PSK that it was opened with, once it is open."""
     joined_as: Join | None = None
     """The JOIN that was sent on it last."""
-    renews: bool = False
-    """Whether it is to take the place of another session with the same master."""
     acked: str = ""
     """The fingerprint of the key that was acknowledged on it last."""
 
@@ -97,9 +95,6 @@ class Outbound:
         if link is self._second and self.link is not None:
             self._out.append(Disconnect(self.link.session))
             self.link, self._second = link, None
-        if link.renews:
-            self._renewal.succeeded()
-            self._out.append(notices.SessionRenewed(link.peer, link.psk.identity))
         link.phase = Phase.JOINED
         link.deadline = now + self._settings.timing.dead_after
         link.next_heartbeat = now + UNANSWERED_AFTER * self._settings.timing.heartbeat_interval
@@ -165,7 +160,6 @@ class Outbound:
         renews_at = self._renewal.due_at(link.psk)
         if second is None and renews_at is not None and now >= renews_at:
             self._second = self._connect(link.peer, RENEWAL_TIMEOUT, now)
-            self._second.renews = True
         return None
 
     # --- another PSK --------------------------------------------------------------------------------------------

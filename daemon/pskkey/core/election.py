@@ -19,6 +19,7 @@ JOINING
     for a while (hold-down, doubling); then the search goes on. Nothing here ever gives up.
 CLIENT
     We are a member. The session is the proof of life, both ways: heartbeats, and `dead_after` of silence is a death.
+    When our PSK changes, a second session to the same master takes the place of the first (`renewal`).
 MASTER
     We serve the group. Our term is above every term that we have seen.
 
@@ -43,15 +44,7 @@ from typing import assert_never
 
 from pskkey.core import notices
 from pskkey.core.actions import Action, Disconnect, Send
-from pskkey.core.attempts import (
-    BACKED_UP_AFTER,
-    HINTS_FOR,
-    Link,
-    Listening,
-    Outbound,
-    Phase,
-    as_member,
-)
+from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, Link, Listening, Outbound, Phase, as_member
 from pskkey.core.events import Session
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.merge import Rivals, above_both, winner
@@ -84,7 +77,7 @@ class Election:
         self._out = out
         self._make_join = make_join
         self._make_merge = make_merge
-        # What we are in the middle of: at most one outbound session; beside it, at most one of the other two.
+        # What we are in the middle of: at most one outbound session (or two, see `renewal`), and one of the other two.
         self.outbound = Outbound(settings, out)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
@@ -106,7 +99,7 @@ class Election:
 
     @property
     def master_link(self) -> Link | None:
-        """The session with the master, once it has welcomed us."""
+        """The session with the master, once it has welcomed us; when it was renewed, the one that replaces it."""
         return self.outbound.link if self.role is Role.CLIENT else None
 
     @property
@@ -188,7 +181,7 @@ class Election:
             return []
         if group.term < self.term or group.master != link.peer.id:
             self._out += [notices.Fenced(link.peer, group.term, self.term), Disconnect(session)]
-            return self.ended(session, "fenced", f"it speaks for term {group.term}, not {self.term}", now)
+            return self.ended(session, "fenced", "it speaks for an old term, or another master", now)
         self.term = group.term
         self._known.received(group)
         link.peer = next((m for m in group.members if m.id == link.peer.id), link.peer)  # with its latest addresses
@@ -196,7 +189,9 @@ class Election:
             self.outbound.welcomed(link, now)
             self._peers.joined(link.peer.id)
             self._takeover = None
-            if self.role is not Role.CLIENT:  # else the session was renewed
+            if self.role is Role.CLIENT:
+                self._out.append(notices.SessionRenewed(link.peer, link.psk.identity))
+            else:
                 self._become(Role.CLIENT)
                 self._out.append(notices.MasterJoined(link.peer, group.term))
         return self._changes()
@@ -291,8 +286,8 @@ class Election:
     def tick(self, now: float) -> list[Transition]:
         """Do what the time has come for."""
         if self.outbound.link is not None:
-            if (wrong := self.outbound.tick(now)) is not None:
-                self._link_failed("timeout", wrong, now)
+            if (lost := self.outbound.tick(now)) is not None:
+                self._link_failed("timeout", lost, now)
         elif self._takeover and self._takeover.retry_at is not None and now >= self._takeover.retry_at:
             self._try_successor(now)
         elif self._listening:

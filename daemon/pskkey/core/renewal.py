@@ -45,7 +45,7 @@ class Renewal:
     def psk_changed(self, active: PskName, accepted: Set[PskName]) -> None:
         """These count from now on."""
         self._active, self._accepted = active, accepted
-        self.succeeded()
+        self._backoff = Backoff()
 
     def due_at(self, psk: PskName) -> float | None:
         """Return when a session that was opened with `psk` is to be renewed; None: never."""
@@ -54,10 +54,6 @@ class Renewal:
     def is_removed(self, psk: PskName) -> bool:
         """Return whether a PSK is not accepted any more."""
         return self._active is not None and psk not in self._accepted
-
-    def succeeded(self) -> None:
-        """An attempt was welcomed: failures count anew."""
-        self._backoff = Backoff()
 
     def failed(self, now: float) -> bool:
         """An attempt has failed: begin the pause. Return whether this is the first failure since the PSK changed."""
