@@ -4,7 +4,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from pskkey.core import notices
 from pskkey.core.actions import Action, Connect, Disconnect, Send
@@ -44,6 +44,13 @@ class Link:
     """The JOIN that was sent on it last."""
     acked: str = ""
     """The fingerprint of the key that was acknowledged on it last."""
+
+
+class Loss(NamedTuple):
+    """Why a session is over: `code` is of an ERROR packet, or ours; `reason` is for people."""
+
+    code: str
+    reason: str
 
 
 class Outbound:
@@ -142,14 +149,14 @@ class Outbound:
         times = (link.deadline, link.next_heartbeat, renews_at)
         return min(time for time in times if time is not None)
 
-    def tick(self, now: float) -> str | None:
+    def tick(self, now: float) -> Loss | None:
         """Do what the time has come for; return why the session is over, None while it goes on."""
         link, second = self.link, self._second
         if link is None:
             return None
         if now >= link.deadline:
             self._out.append(Disconnect(link.session))
-            return "it fell silent" if link.phase is Phase.JOINED else f"no answer while {link.phase}"
+            return Loss("timeout", "it fell silent" if link.phase is Phase.JOINED else f"no answer while {link.phase}")
         if link.phase is not Phase.JOINED:
             return None
         if now >= link.next_heartbeat:
@@ -170,7 +177,7 @@ class Outbound:
         if self._second is not None and self._second.phase is Phase.CONNECTING:
             self._drop_second()
 
-    def ended(self, session: Session, reason: str, now: float) -> str | None:
+    def ended(self, session: Session, code: str, reason: str, now: float) -> Loss | None:
         """One of our sessions is over, or of no more use; return why the link is lost, None if it goes on."""
         link, second = self.link, self._second
         if second is not None and second.session == session:
@@ -178,13 +185,13 @@ class Outbound:
         if link is None or link.session != session:
             return None
         if second is None or second.phase is Phase.CONNECTING:
-            return reason
+            return Loss(code, reason)
         # The master has taken our JOIN on the second one, as far as we know. It is alive, or was so a moment ago.
         second.deadline = min(second.deadline, now + self._settings.timing.dead_after)
         self.link, self._second = second, None
         return None
 
-    def _not_renewed(self, reason: str, now: float) -> str | None:
+    def _not_renewed(self, reason: str, now: float) -> Loss | None:
         """The attempt to renew the link has failed; return why the link is over as well, None if it goes on."""
         self._second = None
         is_first = self._renewal.failed(now)
@@ -192,7 +199,8 @@ class Outbound:
             return None
         if self._renewal.is_removed(link.psk):
             self._out.append(Disconnect(link.session))
-            return f"its PSK, identity {link.psk.identity!a}, was removed from our PSK file: {reason}"
+            removed = f"its PSK, identity {link.psk.identity!a}, was removed from our PSK file: {reason}"
+            return Loss("psk_removed", removed)
         if is_first:
             self._out.append(notices.RenewalFailed(link.peer, link.psk.identity, reason))
         return None

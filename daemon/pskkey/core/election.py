@@ -170,8 +170,8 @@ class Election:
 
     def ended(self, session: Session, code: str, reason: str, now: float) -> list[Transition]:
         """Our outbound session is over, never opened, or is of no more use; `code` is of an ERROR packet, or ours."""
-        if (lost := self.outbound.ended(session, reason, now)) is not None:
-            self._link_failed(code, lost, now)
+        if (loss := self.outbound.ended(session, code, reason, now)) is not None:
+            self._link_failed(*loss, now)
         return self._changes()
 
     def group_received(self, session: Session, group: Group, now: float) -> list[Transition]:
@@ -286,8 +286,8 @@ class Election:
     def tick(self, now: float) -> list[Transition]:
         """Do what the time has come for."""
         if self.outbound.link is not None:
-            if (lost := self.outbound.tick(now)) is not None:
-                self._link_failed("timeout", lost, now)
+            if (loss := self.outbound.tick(now)) is not None:
+                self._link_failed(*loss, now)
         elif self._takeover and self._takeover.retry_at is not None and now >= self._takeover.retry_at:
             self._try_successor(now)
         elif self._listening:
