@@ -8,8 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 
-from pskkey.core.events import Direction
-from pskkey.model import Role
 from tests.sim.host import Broken, Host
 from tests.sim.world import World
 
@@ -50,15 +48,14 @@ class Rotation:
         self._begin([(old, new), (new, old), (new,)], spread, pause, then)
 
     def check_done(self) -> None:
-        """No session is left that was opened with another PSK than the active one."""
+        """No member is left whose session was opened with another PSK than the active one."""
         if self._is_under_way:
             raise Broken("the PSK of all hosts could not be rotated")
         for host in self._world.hosts:
-            if host.node is None or host.node.view().role is not Role.CLIENT:
-                continue
-            for session, stream in host.streams.items():
-                if session.direction is Direction.OUTBOUND and stream.psk != self._active:
-                    raise Broken(f"{host.name} has still a session that was opened with {stream.psk}")
+            session = None if host.node is None else host.node.view().master_session
+            stream = None if session is None else host.streams.get(session)
+            if stream is not None and stream.psk != self._active:
+                raise Broken(f"{host.name} has still a session that was opened with {stream.psk}")
 
     def _begin(self, steps: list[tuple[str, ...]], spread: float, pause: float, then: Callable[[], None]) -> None:
         if not steps:
