@@ -1,17 +1,17 @@
 """When the session with our master is renewed, because it was opened with another PSK than the active one.
 
-A rotation of the PSK must interrupt nothing. So a member opens a second session with its master and says JOIN there:
+A rotation of the PSK must interrupt nothing. So a member opens a second session with its master and sends JOIN on it:
 
 1. A session is outdated while its PSK is not the active one. Only a session of a member is renewed: every other one is
    short, and the next one takes the active PSK.
 2. One attempt at a time. GROUP on the second session makes it the session with the master, and ends the former one.
-3. The master ends the former session when it takes JOIN on the second one, and the former one may be the first of the
-   two to be heard of. So its end is no loss of the master from our JOIN on: the second one counts in its place. Its
+3. The master ends the former session when it takes JOIN on the second one, and that end may come before GROUP does. So
+   the end of the former session is no loss of the master from our JOIN on: the second one counts in its place. Its
    silence is a loss, as ever.
 4. An attempt that fails leaves the former session as it is. The next one follows after a pause, which doubles: the
    master may not have the new PSK yet, or no place for a second session. Another change of the PSK ends the pause.
 5. A session whose PSK we do not accept any more ends with the first attempt that fails.
-6. An attempt that waits for its connection is given up when the PSK changes again. One on which JOIN was said is not,
+6. An attempt that waits for its connection is given up when the PSK changes again. One on which JOIN was sent is not,
    because the master may have taken it: it is outdated itself when it is welcomed.
 
 Each attempt costs a handshake, and all members begin at the same time. So their pauses differ, by their ids.
