@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core import events
-from pskkey.core.actions import Action, Advertise, Disconnect, GenerateKey, Send, Stopped
+from pskkey.core.actions import Action, Advertise, GenerateKey, Send, Stopped
 from pskkey.core.consumers import Consumers
 from pskkey.core.conversation import Conversation
 from pskkey.core.election import Election
