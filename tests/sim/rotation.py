@@ -50,12 +50,12 @@ class Rotation:
     def check_done(self) -> None:
         """No member is left whose session was opened with another PSK than the active one."""
         if self._is_under_way:
-            raise Broken("the PSK of all hosts could not be rotated")
+            raise Broken("G22", "the PSK of all hosts could not be rotated")
         for host in self._world.hosts:
             session = None if host.node is None else host.node.view().master_session
             stream = None if session is None else host.streams.get(session)
             if stream is not None and stream.psk != self._active:
-                raise Broken(f"{host.name} has still a session that was opened with {stream.psk}")
+                raise Broken("G22", f"{host.name} has still a session that was opened with {stream.psk}")
 
     def _begin(self, steps: list[tuple[str, ...]], spread: float, pause: float, then: Callable[[], None]) -> None:
         if not steps:

@@ -8,7 +8,7 @@ from pskkey.core.node import Node
 from pskkey.core.notices import MasterLost, MemberLost, RenewalFailed, RoleChanged, SessionRenewed
 from pskkey.model import KeyNewReason, Role
 from tests.sim.host import Broken, Host
-from tests.sim.invariants import CONVERGES_WITHIN, Quiet, Watch, check_converged
+from tests.sim.invariants import Quiet, Watch, check_converged
 from tests.sim.rotation import RENEWED_WITHIN, Rotation
 from tests.sim.traffic import Traffic
 from tests.sim.world import World
@@ -152,7 +152,7 @@ def test_a_master_without_the_new_psk_is_left_and_the_group_heals() -> None:
     assert stage.count(MasterLost) == 4
     assert sum(h.node is not None and h.node.view().role is Role.MASTER for h in stage.world.hosts) == 2
     stage.give(master, "psk1")
-    stage.wait(CONVERGES_WITHIN)
+    stage.wait(stage.world.bounds.converges_within)
     check_converged(stage.world)
 
 
@@ -164,7 +164,7 @@ def test_members_with_a_removed_psk_are_sent_away_and_come_back() -> None:
     assert stage.count(MemberLost) == 4
     for client in clients:
         stage.give(client, "psk1")
-    stage.wait(CONVERGES_WITHIN)
+    stage.wait(stage.world.bounds.converges_within)
     check_converged(stage.world)
 
 
