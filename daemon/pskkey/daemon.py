@@ -216,7 +216,7 @@ class Daemon:
         """Go on with what was read again. What the machine refuses is told there, and ends nothing."""
         before, config = self._config, inputs.config
         if inputs.psk != self._psk:
-            self._driver.emit(PskChanged())
+            self._driver.emit(PskChanged(inputs.psk.active.name, inputs.psk.names))
         self._config, self._psk = config, inputs.psk
         logs.set_level(config.log.level)
         if config.limits != before.limits:
@@ -225,7 +225,6 @@ class Daemon:
         self._key_socket.permit(inputs.handoff)
         self._control_socket.permit(inputs.control)
         self._settings_changed()
-        self._key_client.psk_changed()
         self._key_server.psk_changed()
 
     def _settings_changed(self) -> None:

@@ -33,6 +33,7 @@ class NodeEvent(StrEnum):
     TWO_MASTERS = "two_masters"
     MERGED = "merges"
     HANDED_OVER = "handovers"
+    SESSION_RENEWED = "sessions_renewed"
     FENCED = "fenced"
     SLEPT = "sleeps"
     DUPLICATE_ID = "duplicate_ids"
@@ -120,7 +121,12 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         fields="peer code",
         counted="Masters and successors that could not be joined.",
         repeats=True,
-        sentences={notices.JoinFailed: "could not join {peer.name}: {reason}"},
+        sentences={
+            notices.JoinFailed: "could not join {peer.name}: {reason}",
+            notices.RenewalFailed: (
+                "the session with {peer.name} goes on with PSK identity {identity!a} for now: {reason}"
+            ),
+        },
     ),
     NodeEvent.MEMBER_JOINED: Entry(
         "834ee85d97864982b9a6b5ba22d9984f",
@@ -210,6 +216,15 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         fields="peer",
         counted="Times that this node handed the master's part over.",
         sentences={notices.HandedOver: "handing over to {peer.name}"},
+    ),
+    NodeEvent.SESSION_RENEWED: Entry(
+        "86e8d30bd024aeeb54f5c3e9a4f88e70",
+        INFO,
+        Cause.OPERATOR,
+        "The session with the master goes on with another pre-shared key",
+        fields="peer",
+        counted="Sessions with a master that went on with another PSK.",
+        sentences={notices.SessionRenewed: "the session with {peer.name} goes on with PSK identity {identity!a}"},
     ),
     NodeEvent.FENCED: Entry(
         "e1b8512cc3044c089a2d75eca0361fe6",

@@ -7,7 +7,7 @@ All are frozen. Messages are what a peer or a session manager says to us or we t
 import hashlib
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pskkey.secret import Secret
 
@@ -54,6 +54,19 @@ class Key:
             raise ValueError(f"the randoms are {RANDOM_SIZE} bytes each")
         digest = hashlib.sha256(self.pms.reveal() + self.server_random + self.client_random)
         object.__setattr__(self, "fingerprint", digest.hexdigest()[:16])
+
+
+@dataclass(frozen=True, slots=True)
+class PskName:
+    """Names a pre-shared key without holding it. A key that changes under its identity has another name."""
+
+    identity: str
+    fingerprint: str = field(default="", repr=False)
+    """Of the key, in hex. It is compared within one process, and never shown."""
+
+
+UNNAMED_PSK: Final = PskName("")
+"""Of a session that is not open yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ PSK can be replaced without an outage: add the new line below on every node, the
 remove the old one.
 """
 
+import hashlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from types import MappingProxyType
 
 from pskkey.bounded_file import read_bounded
 from pskkey.errors import ConfigError, without_keys
+from pskkey.model import PskName
 from pskkey.psk_access import check_access
 from pskkey.secret import Secret
 from pskkey.weak_keys import weakness
@@ -40,6 +42,11 @@ class Psk:
     identity: str
     key: Secret
 
+    @property
+    def name(self) -> PskName:
+        """What it is called where the key itself may not be."""
+        return PskName(self.identity, hashlib.sha256(b"pskkey PSK name" + self.key.reveal()).hexdigest()[:16])
+
 
 @dataclass(frozen=True, slots=True)
 class PskFile:
@@ -47,6 +54,11 @@ class PskFile:
 
     active: Psk
     accepted: Mapping[str, Secret]
+
+    @property
+    def names(self) -> frozenset[PskName]:
+        """The names of all that are accepted."""
+        return frozenset(Psk(identity, key).name for identity, key in self.accepted.items())
 
     def only(self, identity: str) -> "PskFile":
         """Return the same with nothing but the line of `identity`. Raises ConfigError when there is none."""

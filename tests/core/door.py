@@ -19,10 +19,11 @@ from pskkey.core.events import (
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
 from pskkey.core.view import NodeView
-from pskkey.model import Advert, Group, HeldKey, Join, KeyEntry, KeyState, Member, Message, Role, SavedState
+from pskkey.model import Advert, Group, HeldKey, Join, KeyEntry, KeyState, Member, Message, PskName, Role, SavedState
 from tests.core.keys import key
 
 ME = "55555555"
+OLD_PSK = PskName("old")
 
 
 def member(node_id: str, *, priority: int = 100, eligible: bool = True, sender_id: int | None = None) -> Member:
@@ -126,10 +127,10 @@ class Door:
         session = Session(Direction.INBOUND, number)
         return self.give(Accepted(session, address or f"10.0.0.{number}")) + self.receive(session, message)
 
-    def become_client(self, *others: str, master: str = "11111111", term: int = 1) -> Session:
-        """Join a master that serves us and `others`."""
+    def become_client(self, *others: str, master: str = "11111111", term: int = 1, psk: PskName = OLD_PSK) -> Session:
+        """Join a master that serves us and `others`, over a session that is opened with `psk`."""
         connect = one(Connect, self.hear(advert(master, Role.MASTER, term=term)))
-        self.give(Connected(connect.session))
+        self.give(Connected(connect.session, psk))
         ids = sorted((ME, *others))
         members = tuple(member(i, sender_id=n) for n, i in enumerate((master, *ids)))
         self.receive(connect.session, Group(term, master, members, tuple(ids)))

@@ -6,7 +6,7 @@ from pskkey.core.actions import Advertise, Connect, Disconnect
 from pskkey.core.events import AdvertReceived, Connected, Disconnected, PskChanged
 from pskkey.core.freshness import ANSWER_FOR, CHALLENGE_EVERY, MAX_NOTED, PROVEN_FOR
 from pskkey.core.notices import JoinFailed, OwnIdElsewhere, TwoMasters
-from pskkey.model import MAX_ANSWERS, Advert, ErrorMessage, Join, Role
+from pskkey.model import MAX_ANSWERS, Advert, ErrorMessage, Join, PskName, Role
 from tests.core.door import ME, Door, advert, of, one, sent
 from tests.core.situations import HIGH, LOW, OTHER
 
@@ -211,7 +211,7 @@ def test_invented_better_candidates_put_off_a_claim_for_less_than_two_seconds() 
 def test_what_was_heard_under_a_former_psk_is_forgotten() -> None:
     door = Door().start()
     door.hear_old(*(advert(node, Role.LISTENING, priority=255) for node in (LOW, HIGH)))
-    actions = door.give(PskChanged())
+    actions = door.give(PskChanged(PskName("new"), frozenset({PskName("new")})))
     assert of(Advertise, actions), "signed with the new one"
     door.wait(1.01)
     assert role(door) is Role.MASTER

@@ -2,18 +2,17 @@
 
 from dataclasses import replace
 
-from pskkey.core.actions import Action, Advertise, Connect, Disconnect, Send
+from pskkey.core.actions import Action, Advertise, Connect
 from pskkey.core.events import (
     AddressesChanged,
     Attached,
-    Connected,
     Direction,
     Disconnected,
     RekeyRequested,
     Session,
     SettingsChanged,
 )
-from pskkey.core.notices import MasterJoined, SenderIdTaken, SuiteChanged
+from pskkey.core.notices import SenderIdTaken, SuiteChanged
 from pskkey.core.settings import Timing
 from pskkey.model import Group, Handover, Heartbeat, Join, KeyAck, KeyNewReason, KeyWatch, Process, Role, Suite
 from tests.core.door import Door, join, of, one, refusal, sent
@@ -125,22 +124,6 @@ def test_times_apply_at_once_in_every_part() -> None:
     assert "99999999" in door.members
     door.wait(0.1)
     assert "99999999" not in door.members
-
-
-def test_a_connection_made_anew_is_told_again_what_was_acknowledged() -> None:
-    door = Door().start()
-    session = door.become_client()
-    assert not sent(KeyAck, door.wait(0.4))
-    actions = door.give(Connected(session))
-    assert [type(a.message) for a in of(Send, actions)] == [Join, KeyAck]
-    assert door.view.role is Role.CLIENT
-    group = door.node.group()
-    assert group is not None
-    actions = door.receive(session, group)
-    assert not of(Disconnect, actions)
-    assert not of(MasterJoined, actions), "it was there all the time"
-    assert sent(Heartbeat, door.wait(0.8))
-    assert door.view.role is Role.CLIENT
 
 
 def test_a_member_of_a_full_group_may_come_on_another_connection() -> None:

@@ -60,7 +60,7 @@ class Adverts:
     def replay(self, to: Host) -> None:
         """Let an eavesdropper send `to` once more what somebody said before."""
         if self._heard:
-            self._arrives(to, self._schedule.random.choice(self._heard))
+            self._arrives(to, self._schedule.random.choice(self._heard), None)
 
     def _send(self, sender: Host, receiver: Host, advert: Advert) -> None:
         random, conditions = self._schedule.random, self._conditions
@@ -73,10 +73,13 @@ class Adverts:
             delay = self._delay()
             if conditions.advert_late and random.random() < conditions.advert_late:
                 delay += random.uniform(0.0, 0.5)
-            self._schedule.at(self._schedule.now + delay, partial(self._arrives, receiver, advert))
+            self._schedule.at(self._schedule.now + delay, partial(self._arrives, receiver, advert, sender.psks[0]))
 
-    def _arrives(self, host: Host, advert: Advert) -> None:
-        if host.mind is not None and (host.cache.get(advert.id) != advert or advert.role is Role.LISTENING):
+    def _arrives(self, host: Host, advert: Advert, signed_by: str | None) -> None:
+        """An advert comes; None: it is taken whatever has signed it."""
+        if host.mind is None or (signed_by is not None and signed_by not in host.psks):
+            return
+        if host.cache.get(advert.id) != advert or advert.role is Role.LISTENING:
             host.cache[advert.id] = advert
             self._give(host, AdvertReceived(advert))
 

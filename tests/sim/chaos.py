@@ -19,6 +19,7 @@ from tests.sim.invariants import (
 from tests.sim.kinds import KINDS, Kind
 from tests.sim.managers import LONGEST_LAG
 from tests.sim.operators import Operators
+from tests.sim.rotation import RENEWED_WITHIN, Rotation
 from tests.sim.tables import check_tables
 from tests.sim.traffic import Traffic
 from tests.sim.variation import draw
@@ -28,6 +29,9 @@ CALM = 1.0
 """Seconds without a change after which everything that was sent has arrived."""
 
 SIZES = (5, 5, 5, 6, 6, 7, 8, 8, 9, 10, 11, 12, 14, 16, 20)
+
+ROTATES = 0.5
+"""The share of the runs in which the PSK is rotated while other things go wrong; in the end it is in all of them."""
 
 LARGE_EVERY = 1000
 """One seed in this many has a large group."""
@@ -104,6 +108,9 @@ class Run:
             world.at(0.0 if at_once else rng.uniform(0, 3), partial(self._start_first, host))
         stranger = self.kind.stranger(world, self.traffic, self.end) if self.kind.stranger else None
         faults = Faults(world, self.traffic.managers, self.hosts, self.end, self.operators.faults)
+        rotation = Rotation(world)
+        if rng.random() < ROTATES:
+            rotation.again_and_again(self.end)
         when = rng.expovariate(0.7)
         while when < self.end:
             world.at(when, faults.strike)
@@ -127,9 +134,11 @@ class Run:
         check_keys_settled(world)
         check_suite(world)
         quiet = Quiet(world)
-        world.run_until(world.now + (60.0 if world.random.random() < 0.05 else 5.0))
+        rotation.once(0.8, RENEWED_WITHIN)
+        world.run_until(world.now + (60.0 if world.random.random() < 0.05 else 6.0))
         self._wait_between_rekeys()
         self._check(world)
+        rotation.check_done()
         self.traffic.check_flows()
         check_tables(world, self.traffic.managers.started)
         quiet.is_over = True

@@ -42,6 +42,8 @@ class Stream:
     readers: dict["Host", PacketReader]
     coming: dict["Host", deque[Callable[[], None]]]
     clear_at: dict["Host", float]
+    psk: str
+    """The PSK that it was opened with."""
     open: bool = True
 
     def other(self, host: "Host") -> "Host":
@@ -82,6 +84,10 @@ class Host:
     off: bool = False
     """It has no power: nothing answers, not even its kernel."""
     backlog: list[Event] = field(default_factory=list)
+    psk_file: tuple[str, ...] = ("psk0",)
+    """The PSKs in its file, by name; the first one is the active one, all are accepted."""
+    psks: tuple[str, ...] = ("psk0",)
+    """Those that its process has read."""
     cache: dict[str, Advert] = field(default_factory=dict)
     said: Advert | None = None
     streams: dict[Session, Stream] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """TCP with TLS-PSK as the nodes see it: ordered and reliable, held up while its way is cut.
 
+A handshake succeeds if the server accepts the PSK that was the client's active one when it began.
+
 When a process dies, its kernel ends its streams at the other side if it can still be heard; when a device loses its
 power, nobody says anything. What goes through is the real encoding.
 """
@@ -12,13 +14,15 @@ from functools import partial
 from pskkey.core.actions import Connect
 from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Event, Received, Session
 from pskkey.errors import BadPacket
-from pskkey.model import Group, Heartbeat, KeyState, Message
+from pskkey.model import ErrorMessage, Group, Heartbeat, KeyState, Message, PskName
 from pskkey.wire.packet import Door, PacketReader, Side, encode
 from tests.sim.host import Conditions, Host, Stream
 from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
 
 REFUSED = "connection refused"
+UNKNOWN_PSK = "it does not know our PSK"
+REMOVED = ErrorMessage("psk_removed", "the pre-shared key of this session is not accepted any more")
 RETRY_CONNECT = 0.1
 """Seconds after which a SYN without an answer is sent again."""
 STAGGER = 0.1
@@ -37,6 +41,8 @@ class _Dial:
     action: Connect
     waiting: list[str]
     gives_up: float
+    psk: str
+    """The one that was active when it began."""
     refused: int = 0
     is_open: bool = False
     has_failed: bool = False
@@ -72,7 +78,8 @@ class Streams:
 
     def connect(self, host: Host, action: Connect) -> None:
         """Try the addresses one after the other, each beside those that have not failed yet, until one answers."""
-        dial = _Dial(host, host.incarnation, action, list(action.addresses), self._schedule.now + action.timeout)
+        gives_up = self._schedule.now + action.timeout
+        dial = _Dial(host, host.incarnation, action, list(action.addresses), gives_up, host.psks[0])
         if action.addresses:
             self._try_next(dial)
         else:
@@ -98,21 +105,24 @@ class Streams:
         target = next((h for h in self._hosts if h.is_reached_at(address)), None)
         if target is not None and self._reach.both_ways(host, target):
             if target.mind is None and not target.off:
-                self._schedule.at(now + self._delay(), partial(self._refused, dial))
+                self._schedule.at(now + self._delay(), partial(self._refused, dial, REFUSED))
+                return
+            if target.lives and dial.psk not in target.psks:
+                self._schedule.at(now + self._delay(), partial(self._refused, dial, UNKNOWN_PSK))
                 return
             if target.lives:
                 dial.is_open = True
-                self._open(host, dial.action.session, target)
+                self._open(host, dial.action.session, target, dial.psk)
                 return
         if now + RETRY_CONNECT >= dial.gives_up:
             self._schedule.at(dial.gives_up, partial(self._failed, dial, "no answer"))
         else:
             self._schedule.at(now + RETRY_CONNECT, partial(self._try, dial, address))
 
-    def _refused(self, dial: _Dial) -> None:
+    def _refused(self, dial: _Dial, reason: str) -> None:
         dial.refused += 1
         if dial.refused == len(dial.action.addresses):
-            self._failed(dial, REFUSED)
+            self._failed(dial, reason)
         else:
             self._try_next(dial)
 
@@ -151,6 +161,14 @@ class Streams:
         receiver = stream.other(host)
         self._deliver(stream, receiver, partial(self._ends, stream, receiver, reason))
 
+    def end_removed(self, host: Host) -> None:
+        """End the sessions that others have opened with a PSK that a host does not accept any more."""
+        for session, stream in list(host.streams.items()):
+            if session.direction is Direction.INBOUND and stream.psk not in host.psks:
+                self.send(host, session, REMOVED)
+                self.close(host, session, "connection closed")
+                self._give(host, Disconnected(session, "its PSK was removed"))
+
     def drop(self, host: Host) -> None:
         """Let every stream of a host go dead without a word."""
         for session, stream in list(host.streams.items()):
@@ -159,7 +177,7 @@ class Streams:
 
     # --- on its way ---------------------------------------------------------------------------------------------
 
-    def _open(self, host: Host, session: Session, target: Host) -> None:
+    def _open(self, host: Host, session: Session, target: Host, psk: str) -> None:
         inbound = Session(Direction.INBOUND, next(target.accepted))
         now = self._schedule.now
         stream = Stream(
@@ -167,6 +185,7 @@ class Streams:
             {host: PacketReader(Door.TLS, Side.CLIENT), target: PacketReader(Door.TLS, Side.SERVER)},
             {host: deque(), target: deque()},
             {host: now, target: now},
+            psk,
         )
         host.streams[session] = stream
         target.streams[inbound] = stream
@@ -175,7 +194,7 @@ class Streams:
 
     def _connected(self, stream: Stream, host: Host) -> None:
         if stream.ends[host] in host.streams:
-            self._give(host, Connected(stream.ends[host]))
+            self._give(host, Connected(stream.ends[host], PskName(stream.psk)))
 
     def _encoded_group(self, message: Group) -> bytes:
         if self._group[0] is not message:

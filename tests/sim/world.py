@@ -11,12 +11,12 @@ from functools import partial
 from itertools import count
 
 from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Send, Stopped
-from pskkey.core.events import Direction, Event, KeyGenerated, Started, Timeout
+from pskkey.core.events import Direction, Event, KeyGenerated, PskChanged, Started, Timeout
 from pskkey.core.node import Node
 from pskkey.core.notices import Notice
 from pskkey.core.settings import Settings, Timing
 from pskkey.event_table import EVENT_OF, sentence
-from pskkey.model import Key, Member, Role, Suite
+from pskkey.model import Key, Member, PskName, Role, Suite
 from pskkey.secret import Secret
 from tests.sim.adverts import Adverts
 from tests.sim.bounds import Bounds
@@ -104,6 +104,7 @@ class World:
         """Start the process of a host; it knows what its last one left, unless it is `forgetful` or lost its power."""
         host.incarnation += 1
         host.paused = False
+        host.psks = host.psk_file
         if forgetful or host.off:
             host.saved = None
         host.off = False
@@ -126,6 +127,17 @@ class World:
             told(host)
         self.handle(host, Started())
         self.adverts.query(host)
+
+    def reload(self, host: Host) -> None:
+        """SIGHUP: the PSK file is read again. Sessions that others opened with a removed PSK end."""
+        host.psks = host.psk_file
+        if host.mind is None:
+            return
+        host.cache.clear()  # what is heard is verified again
+        self.note(host, f"reads its PSK file again: {', '.join(host.psks)}")
+        active, *_ = names = [PskName(psk) for psk in host.psks]
+        self.handle(host, PskChanged(active, frozenset(names)))
+        self.streams.end_removed(host)
 
     def crash(self, host: Host) -> None:
         """Kill the daemon: no goodbye; its kernel ends its sessions as far as the network lets it."""

@@ -133,7 +133,7 @@ async def test_the_documented_steps_interrupt_nothing(loopback: Loopback) -> Non
                 psk_of(daemon).write_text(content)
                 await reload(daemon, said)
                 if content == new + old and daemon is not daemons[0]:
-                    await until(daemon, "a session goes on with PSK identity 'new'", size)
+                    await until(daemon, "the session with n0 goes on with PSK identity 'new'", size)
             if content != new:
                 assert await key_client(address, old_file) == 0
             await group.stay_together(0.5)
@@ -174,7 +174,7 @@ async def test_a_master_that_has_only_the_removed_key_is_left(loopback: Loopback
     group = await in_order(daemons)
     # The new one first on one node before the other has it: the session stays while the old one is accepted here.
     psk_of(client).write_text(new + old)
-    await reload(client, "a session goes on with PSK identity 'old' for now: ")
+    await reload(client, "the session with n0 goes on with PSK identity 'old' for now: ")
     await group.stay_together(1)
     psk_of(client).write_text(new)
     await reload(client, "lost master n0: its PSK, identity 'old', was removed from our PSK file")
@@ -192,7 +192,7 @@ async def test_a_session_moves_as_soon_as_the_master_takes_the_new_key(loopback:
     await reload(client, "for now")
     psk_of(master).write_text(old + new)
     await reload(master, "2 identities accepted")
-    await until(client, "a session goes on with PSK identity 'new'")
+    await until(client, "the session with n0 goes on with PSK identity 'new'")
     psk_of(master).write_text(new)
     await reload(master, "1 identity accepted")
     await group.stay_together(1)
@@ -230,11 +230,14 @@ async def test_who_finds_no_place_for_its_new_session_keeps_the_old_one(loopback
                 assert "no place for another connection" in said
             await group.stay_together(3)
             for client in clients:
-                assert f"a session goes on with PSK identity {identity!r}\n" not in client.log[sizes[client.name] :]
+                assert (
+                    f"the session with n0 goes on with PSK identity {identity!r}\n"
+                    not in client.log[sizes[client.name] :]
+                )
             edit(master, {"limits": {"connections": places + 1}})
             await reload(master)
         for client in clients:
-            await until(client, f"a session goes on with PSK identity {identity!r}\n", sizes[client.name], 30)
+            await until(client, f"the session with n0 goes on with PSK identity {identity!r}\n", sizes[client.name], 30)
         await group.stay_together(2)
     for daemon in daemons:
         for trouble in ("lost master", " left: ", "could not join", "Traceback"):

@@ -11,10 +11,10 @@ from pskkey.adapters.entropy import random_key
 from pskkey.adapters.key_client import KeyClient
 from pskkey.adapters.tls_listener import ServerLimits
 from pskkey.core.actions import Connect
-from pskkey.core.events import Connected, Direction, Disconnected, Received, Session
+from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Received, Session
 from pskkey.errors import ConfigError
 from pskkey.model import ErrorMessage, Group, Heartbeat, KeyAck, KeyRequest, KeyResponse, Member, Suite
-from pskkey.psk import PskFile, load_psk
+from pskkey.psk import Psk, PskFile, load_psk
 from tests.tls.conftest import write_psk
 from tests.tls.ends import JOIN, NODE, Ends, Side
 
@@ -81,7 +81,7 @@ async def test_first_address_that_answers_is_taken(ends: Ends) -> None:
         full.listen(0)
         filler.connect(full.getsockname())  # from here on packets to it are dropped
         mine = ends.connect("127.0.0.1", "127.0.0.2", "127.0.0.3")
-        assert await ends.at_client.next(Connected) == Connected(mine)
+        assert (await ends.at_client.next(Connected)).session == mine
         ends.client.disconnect(mine, None)
         ends.connect("127.0.0.1", "127.0.0.2", timeout=1.0)
         assert "127.0.0.1, port" in (await ends.at_client.next(Disconnected)).reason
@@ -114,6 +114,25 @@ async def test_reloaded_psk_counts_from_the_next_connection(ends: Ends, tmp_path
     assert "another key" in (await ends.at_client.next(Disconnected)).reason
     assert ends.at_server.counters == {"handshakes_ok": 2, "handshakes_failed": 1}
     await stale.stop()
+
+
+async def test_each_session_names_the_psk_that_was_active_when_it_was_asked_for(ends: Ends) -> None:
+    await ends.server.start(["127.0.0.1"], 0)
+    both = ends.psk
+    spare = Psk("spare", both.accepted["spare"])
+    sessions = []
+    for active in (both.active, spare):
+        ends.psk = PskFile(active, both.accepted)
+        mine = ends.connect()
+        ends.psk = PskFile(spare, both.accepted)
+        assert await ends.at_client.next(Connected) == Connected(mine, active.name)
+        sessions.append((mine, (await ends.at_server.next(Accepted)).session))
+    assert both.active.name != spare.name
+    # They are two sessions: the end of one is none of the other.
+    ends.server.disconnect(sessions[0][1], None)
+    assert (await ends.at_client.next(Disconnected)).session == sessions[0][0]
+    ends.server.send(sessions[1][1], Heartbeat())
+    assert await ends.at_client.next(Received) == Received(sessions[1][0], Heartbeat())
 
 
 async def test_bad_packet_ends_that_session_only(ends: Ends) -> None:

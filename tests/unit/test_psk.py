@@ -42,6 +42,15 @@ def test_first_line_is_active_and_all_are_accepted_in_order(tmp_path: Path) -> N
     assert psk.accepted["old"].reveal().hex() == OTHER
 
 
+def test_a_name_changes_with_the_key_and_shows_nothing_of_it(tmp_path: Path) -> None:
+    psk = load_psk(written(tmp_path, f"new:{KEY}\nold:{OTHER}\n"))
+    again = load_psk(written(tmp_path, f"old:{OTHER}\nnew:{secrets.token_hex(16)}\n"))
+    assert psk.active.name in psk.names
+    assert psk.names & again.names == {again.active.name}, "the other one has another key"
+    shown = repr([*psk.names, *again.names])
+    assert not any(name.fingerprint in shown for name in psk.names | again.names)
+
+
 def test_only_keeps_one_line(tmp_path: Path) -> None:
     psk = load_psk(written(tmp_path, f"new:{KEY}\nold:{OTHER}\n"))
     assert psk.only("old").active.key == psk.accepted["old"]

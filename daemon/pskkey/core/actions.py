@@ -13,9 +13,10 @@ from pskkey.model import Advert, ErrorMessage, Message, Suite
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open an outbound session to the first of `addresses` that answers, within `timeout` seconds.
+    """Open an outbound session to the first of `addresses` that answers, within `timeout` seconds, with the active PSK.
 
-    Answered by `events.Connected` or `events.Disconnected`, exactly one of them.
+    Answered by `events.Connected` or `events.Disconnected`, exactly one of them. A session that was connected ends with
+    one `events.Disconnected`, unless we close it.
     """
 
     session: Session

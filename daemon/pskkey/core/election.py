@@ -19,6 +19,7 @@ JOINING
     for a while (hold-down, doubling); then the search goes on. Nothing here ever gives up.
 CLIENT
     We are a member. The session is the proof of life, both ways: heartbeats, and `dead_after` of silence is a death.
+    When our PSK changes, a second session to the same master takes the place of the first (`renewal`).
 MASTER
     We serve the group. Our term is above every term that we have seen.
 
@@ -43,14 +44,7 @@ from typing import assert_never
 
 from pskkey.core import notices
 from pskkey.core.actions import Action, Disconnect, Send
-from pskkey.core.attempts import (
-    BACKED_UP_AFTER,
-    HINTS_FOR,
-    Listening,
-    Outbound,
-    Phase,
-    as_member,
-)
+from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, Link, Listening, Outbound, Phase, as_member
 from pskkey.core.events import Session
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.merge import Rivals, above_both, winner
@@ -58,7 +52,7 @@ from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
 from pskkey.core.takeover import Takeover, successors
 from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
-from pskkey.model import Advert, Group, Handover, Join, Member, Merge, Role
+from pskkey.model import Advert, Group, Handover, Join, Member, Merge, PskName, Role
 
 NOT_MASTER = "not_master"
 REFUSALS = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})  # a master lives, but is not for us
@@ -83,7 +77,7 @@ class Election:
         self._out = out
         self._make_join = make_join
         self._make_merge = make_merge
-        # What we are in the middle of: at most one outbound session; beside it, at most one of the other two.
+        # What we are in the middle of: at most one outbound session (or two, see `renewal`), and one of the other two.
         self.outbound = Outbound(settings, out)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
@@ -101,14 +95,17 @@ class Election:
         """The master that we are a member of, or are; None while there is none."""
         if self.role is Role.MASTER:
             return self._settings.me
-        link = self.outbound.link
-        return link.peer if self.role is Role.CLIENT and link else None
+        return link.peer if (link := self.master_link) else None
+
+    @property
+    def master_link(self) -> Link | None:
+        """The session with the master, once it has welcomed us; when it was renewed, the one that replaces it."""
+        return self.outbound.link if self.role is Role.CLIENT else None
 
     @property
     def master_session(self) -> Session | None:
-        """The session with the master, once it has welcomed us."""
-        link = self.outbound.link
-        return link.session if self.role is Role.CLIENT and link else None
+        """The name of that session."""
+        return link.session if (link := self.master_link) else None
 
     def next_deadline(self, now: float) -> float | None:
         """Return when `tick` must be called next."""
@@ -166,15 +163,15 @@ class Election:
                 assert_never(self.role)
         return self._changes()
 
-    def connected(self, session: Session, now: float) -> None:
-        """Our outbound session is open: say why we came."""
-        if self.outbound.opened(session, now):
-            self._out.append(Send(session, self._make_merge() if self.role is Role.MASTER else self._make_join()))
+    def connected(self, session: Session, psk: PskName, now: float) -> None:
+        """Our outbound session is open, by this PSK: say why we came."""
+        if (link := self.outbound.opened(session, psk, now)) is not None:
+            self.outbound.greet(link, self._make_merge() if self.role is Role.MASTER else self._make_join())
 
     def ended(self, session: Session, code: str, reason: str, now: float) -> list[Transition]:
         """Our outbound session is over, never opened, or is of no more use; `code` is of an ERROR packet, or ours."""
-        if self.outbound.at(session):
-            self._link_failed(code, reason, now)
+        if (loss := self.outbound.ended(session, code, reason, now)) is not None:
+            self._link_failed(*loss, now)
         return self._changes()
 
     def group_received(self, session: Session, group: Group, now: float) -> list[Transition]:
@@ -184,15 +181,17 @@ class Election:
             return []
         if group.term < self.term or group.master != link.peer.id:
             self._out += [notices.Fenced(link.peer, group.term, self.term), Disconnect(session)]
-            self._link_failed("fenced", f"it speaks for term {group.term}, and term {self.term} has been seen", now)
-            return self._changes()
+            return self.ended(session, "fenced", "it speaks for an old term, or another master", now)
         self.term = group.term
         self._known.received(group)
+        link.peer = next((m for m in group.members if m.id == link.peer.id), link.peer)  # with its latest addresses
         if link.phase is Phase.GREETING:
             self.outbound.welcomed(link, now)
             self._peers.joined(link.peer.id)
             self._takeover = None
-            if self.role is not Role.CLIENT:  # else we have only come back through another connection
+            if self.role is Role.CLIENT:
+                self._out.append(notices.SessionRenewed(link.peer, link.psk.identity))
+            else:
                 self._become(Role.CLIENT)
                 self._out.append(notices.MasterJoined(link.peer, group.term))
         return self._changes()
@@ -286,11 +285,9 @@ class Election:
 
     def tick(self, now: float) -> list[Transition]:
         """Do what the time has come for."""
-        link = self.outbound.link
-        if link is not None:
-            if (wrong := self.outbound.tick(now)) is not None:
-                self._out.append(Disconnect(link.session))
-                self._link_failed("timeout", wrong, now)
+        if self.outbound.link is not None:
+            if (loss := self.outbound.tick(now)) is not None:
+                self._link_failed(*loss, now)
         elif self._takeover and self._takeover.retry_at is not None and now >= self._takeover.retry_at:
             self._try_successor(now)
         elif self._listening:
@@ -349,8 +346,7 @@ class Election:
         self.outbound.open(peer, timeout, now)
 
     def _link_failed(self, code: str, reason: str, now: float) -> None:
-        link, self.outbound.link = self.outbound.link, None
-        if link is None:
+        if (link := self.outbound.lost()) is None:
             return
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))

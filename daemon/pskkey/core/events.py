@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from pskkey.core.settings import MEMBERS_PER_ADDRESS, Timing
-from pskkey.model import Advert, Key, KeyNewReason, Message, Process, Suite
+from pskkey.model import UNNAMED_PSK, Advert, Key, KeyNewReason, Message, Process, PskName, Suite
 
 
 class Direction(StrEnum):
@@ -50,14 +50,25 @@ class AdvertReceived:
 
 @dataclass(frozen=True, slots=True)
 class PskChanged:
-    """The file of pre-shared keys is another now: adverts are signed and verified with other keys."""
+    """The file of pre-shared keys is another now.
+
+    Adverts are signed and verified with other keys from now on, and sessions opened with the `active` PSK.
+    """
+
+    active: PskName
+    accepted: frozenset[PskName]
+    """All that peers may use, the active one included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """An outbound session is open: the TLS-PSK handshake proved that the peer holds our PSK."""
+    """An outbound session is open: the TLS-PSK handshake proved that the peer holds our PSK.
+
+    `psk` is the one that was used. It was the active one when the attempt began.
+    """
 
     session: Session
+    psk: PskName = UNNAMED_PSK
 
 
 @dataclass(frozen=True, slots=True)

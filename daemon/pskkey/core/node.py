@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core import events
-from pskkey.core.actions import Action, Advertise, Disconnect, GenerateKey, Send, Stopped
+from pskkey.core.actions import Action, Advertise, GenerateKey, Send, Stopped
 from pskkey.core.consumers import Consumers
 from pskkey.core.conversation import Conversation
 from pskkey.core.election import Election
@@ -74,8 +74,6 @@ class Node:
         self._conversation = Conversation(
             settings, self._election, known, self._members, self._keyring, self._consumers, requests, rekey, self._out
         )
-        self._acked = ""
-        self._joined_as: Join | None = None
         self._freshness = Freshness(settings.nonce)
         self._advertised: Advert | None = None
         self._next_beacon = 0.0
@@ -159,12 +157,14 @@ class Node:
                 self._tick(now)
             case events.AdvertReceived(advert):
                 self._hear(advert, now)
-            case events.PskChanged():
-                self._peers.forget_adverts()
+            case events.PskChanged(active, accepted):
+                self._peers.psk_changed()
+                self._election.outbound.psk_changed(active, accepted)
+                if self._election.role is Role.LISTENING:
+                    self._apply(self._election.listen(now), now)
                 self._advertised = None
-            case events.Connected(session):
-                self._acked = ""  # whoever is at its other end was not told yet
-                self._election.connected(session, now)
+            case events.Connected(session, psk):
+                self._election.connected(session, psk, now)
             case events.Accepted(session, address):
                 self._conversation.accepted(session, address)
             case events.Attached(session, process):
@@ -321,32 +321,31 @@ class Node:
             self._switch_over(better.id, now)
 
     def _follow(self, now: float) -> None:
-        session = self._election.master_session
-        if session is None:
-            self._acked = ""
+        link = self._election.master_link
+        if link is None:
             self._requests.master_lost()
             return
         self._notices.leased(self._settings.me.sender_id, self._keyring.state().sender_id)
         # Before its first KEY_STATE an epoch may be that of another key.
-        newest = self._keyring.newest if self._known.settled_in == session else None
-        if newest and newest.key.fingerprint != self._acked and self._consumers.all_acknowledged(newest, now):
-            self._acked = newest.key.fingerprint
-            self._out.append(Send(session, KeyAck(newest.epoch)))
-        said = self._joined_as
+        newest = self._keyring.newest if self._known.settled_in == link.session else None
+        if newest and newest.key.fingerprint != link.acked and self._consumers.all_acknowledged(newest, now):
+            link.acked = newest.key.fingerprint
+            self._out.append(Send(link.session, KeyAck(newest.epoch)))
+        said = link.joined_as
         if said is not None:
             is_other = (said.sender, said.member) != (self._consumers.sends, self._settings.me)
             # Without a former key it makes no difference to the master.
             follows = said.others_follow and self._keyring.sends_former_key
             if is_other or (follows and not self._known.expected(now)):
-                self._out.append(Send(session, self._join_message()))
+                self._election.outbound.greet(link, self._join_message())
         self._conversation.request_for_senders(now)
-        self._out.extend(Send(session, KeyNew(reason)) for reason in self._requests.to_send(now))
+        self._out.extend(Send(link.session, KeyNew(reason)) for reason in self._requests.to_send(now))
 
     # --- what we say --------------------------------------------------------------------------------------------
 
     def _join_message(self) -> Join:
         settings = self._settings
-        self._joined_as = Join(
+        return Join(
             group=settings.group,
             member=settings.me,
             instance=settings.instance,
@@ -357,7 +356,6 @@ class Node:
             lease=self.key_state().sender_id,
             version=settings.version,
         )
-        return self._joined_as
 
     def _merge_message(self) -> Merge:
         newest, current, members = self._keyring.newest, self._keyring.current, self._members
@@ -382,6 +380,6 @@ class Node:
             group = self._members.group()
             heirs = [m for m in group.members if m.id in group.succession[:1]]
             self._members.dissolve(Handover(heirs[0], self._election.term + 1) if heirs else None)
-        elif (session := self._election.master_session) is not None:
-            self._out.append(Disconnect(session))
+        else:
+            self._election.outbound.drop()
         self._out.append(Stopped())

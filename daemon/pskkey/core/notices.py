@@ -69,6 +69,23 @@ class MasterLost(Notice):
 
 
 @dataclass(frozen=True, slots=True)
+class SessionRenewed(Notice):
+    """The session with our master goes on in another one, which was opened with the active PSK."""
+
+    peer: Member
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalFailed(Notice):
+    """The session with our master could not be renewed with the active PSK; it goes on with its own, `identity`."""
+
+    peer: Member
+    identity: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fenced(Notice):
     """A master was not followed: it speaks for `term`, and `seen` is newer."""
 

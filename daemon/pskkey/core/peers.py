@@ -6,7 +6,8 @@ advert again, so what stands here may be long gone:
 1. Of a node that is proven to be master only another proof changes what is known, until the proof is PROVEN_FOR old.
 2. A claim to be master that is not repeated within MASTER_LIFE counts no more, any other advert after ADVERT_LIFE.
 3. A goodbye is not authenticated, so there is none: a node that left is one that is not heard any more.
-4. A node that could not be joined is in hold-down, which doubles. It ends early only by the proof of a higher term.
+4. A node that could not be joined is in hold-down, which doubles. It ends early by the proof of a higher term, or by
+   a change of our PSK.
 5. The table has MAX_PEERS records; the one that was heard the longest ago makes room.
 
 There are nodes that everybody hears and nobody can connect to: behind a firewall, for instance, that lets out and not
@@ -111,12 +112,17 @@ class Peers:
             if len(self._masters) > MAX_CLAIMS:
                 del self._masters[next(iter(self._masters))]
 
-    def forget_adverts(self) -> None:
-        """Forget what was heard: it may be signed with a PSK that is not accepted any more."""
-        self._masters.clear()
-        for peer in self._peers.values():
-            peer.advert = peer.listening_since = None
-            peer.proven_until = float("-inf")
+    def psk_changed(self) -> None:
+        """Forget what was heard, which may be signed with a removed PSK; and what failed may not fail any more.
+
+        A node that has refused us did so in a session, so it is there. That counts until its proof is over.
+        """
+        for node_id, peer in self._peers.items():
+            peer.hold_down.end()
+            if not peer.has_refused_us:
+                self._masters.pop(node_id, None)
+                peer.advert = peer.listening_since = None
+                peer.proven_until = float("-inf")
 
     def is_not_master(self, node_id: str) -> None:
         """A node has answered, in a session, that it is no master."""
