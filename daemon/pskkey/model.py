@@ -324,11 +324,13 @@ class SavedLease:
 
 @dataclass(frozen=True, slots=True)
 class SavedRing:
-    """A key ring. `former` is the key that the node came to its master with, with the lease that belongs to it."""
+    """A key ring. `unlisted` are keys that the node has from elsewhere than from its master, the one to send with among
+    them if it sends with its former key; `former_lease` is the lease that goes with that one.
+    """
 
     keys: tuple[SavedKey, ...] = ()
     lease: SavedLease = SavedLease()
-    former: SavedKey | None = None
+    unlisted: tuple[SavedKey, ...] = ()
     former_lease: SavedLease | None = None
 
 

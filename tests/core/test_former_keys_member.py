@@ -97,8 +97,17 @@ def test_key_that_is_only_kept_makes_way_where_three_are_in_use() -> None:
 def test_third_group_is_come_to_with_the_same_key() -> None:
     ring = came_with_901(entry(2, 902))
     ring.adopt(state(entry(5, 905), sender_id=9), 11.0)
-    assert keys(ring) == [(901, True), (905, False)]
+    assert keys(ring) == [(902, False), (901, True), (905, False)], "others may still send with 902"
     assert ring.state().sender_id == 3
+
+
+def test_what_others_send_with_where_we_come_from_can_be_read() -> None:
+    """Seed 2189: its former key was the one of the third group, which does not list that of the second."""
+    ring = came_with_901(entry(3, 903))
+    ring.adopt(state(entry(1, 901, send=True), entry(4, 904)), 11.0)
+    assert keys(ring) == [(903, False), (901, True), (904, False)]
+    ring.follow_tick(21.0)
+    assert keys(ring) == [(901, True), (904, False)]
 
 
 def test_newcomer_that_is_not_told_what_to_send_with_sends_nothing() -> None:

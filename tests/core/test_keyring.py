@@ -112,7 +112,7 @@ def test_a_follower_that_comes_to_lead_serves_what_it_held() -> None:
 
 def test_a_master_gives_out_no_epoch_that_a_former_master_has_given_out() -> None:
     ring = empty_ring(TIMING)
-    ring.adopt(following(entry(5, 1, send=True), entry(6, 2)), 0.0)
+    ring.adopt(following(entry(5, 1, send=True), replace(entry(6, 2), unused=True)), 0.0)
     ring.adopt(following(entry(5, 1, send=True)), 1.0)
     ring.lead(2.0)
     ring.install_fresh(key(3), 2.0)

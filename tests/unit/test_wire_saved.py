@@ -31,7 +31,7 @@ rings = st.builds(
     SavedRing,
     st.lists(saved_keys, max_size=3).map(tuple),
     leases,
-    st.none() | saved_keys,
+    st.lists(saved_keys, max_size=3).map(tuple),
     st.none() | leases,
 )
 memories = st.integers(0, 2**64 - 1)
@@ -56,7 +56,7 @@ FULL = SavedState(
     SavedRing(
         tuple(SavedKey(65535, Key(Secret(bytes(64)), bytes(32), bytes(32)), turn, 1.5) for turn in Turn),
         SavedLease(255, frozenset(range(256))),
-        SavedKey(7, Key(Secret(bytes(64)), bytes(32), bytes(32)), Turn.CURRENT, 1.5),
+        (SavedKey(7, Key(Secret(bytes(64)), bytes(32), bytes(32)), Turn.CURRENT, 1.5),) * 3,
         SavedLease(255, frozenset(range(256))),
     ),
     tuple((f"{number:032x}", number % 256 or None) for number in range(4096)),

@@ -1,6 +1,6 @@
 """One held key and its place in the ring, and how the places follow from what a master tells."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -75,17 +75,22 @@ def by_place(
     return [e for e in adopted if e.turn is not Turn.NEXT or e in coming]
 
 
-def beside(own: HeldEntry, held: list[HeldEntry]) -> tuple[HeldEntry, ...]:
-    """Return the keys of a ring together with one that its master does not list, as many as it may hold, oldest first.
+def ring_of(unlisted: Sequence[HeldEntry], held: Sequence[HeldEntry]) -> tuple[HeldEntry, ...]:
+    """Return the keys of a ring in the order of their turns: those `held`, and those that its master does not list.
 
-    Under one epoch only one key can be used: that is our own, which we could read until now.
+    There is room for three, and for one of each epoch. First come the keys in use, the one that we send with before all
+    others; then, the latest first, those that were in use, what the master does not list before what it lists.
     """
-    others = [e for e in held if e.epoch != own.epoch]
-    before = [e for e in others if e.turn is Turn.PREVIOUS]
-    after = [e for e in others if e.turn is not Turn.PREVIOUS][1 - MAX_KEY_ENTRIES :]
-    room = MAX_KEY_ENTRIES - 1 - len(after)
-    kept = before[-room:] if room > 0 else []
-    return (*kept, own, *after) if own.turn is Turn.CURRENT else (own, *kept, *after)
+    own = [e for e in unlisted if e.turn is Turn.CURRENT]
+    epochs = {e.epoch for e in own}
+    theirs = [e for e in held if e.turn is not Turn.PREVIOUS and e.epoch not in epochs][len(own) - MAX_KEY_ENTRIES :]
+    epochs |= {e.epoch for e in theirs}
+    chosen: list[HeldEntry] = []
+    for entry in (e for e in (*reversed(unlisted), *reversed(held)) if e.turn is Turn.PREVIOUS):
+        if len(epochs) < MAX_KEY_ENTRIES and entry.epoch not in epochs:
+            epochs.add(entry.epoch)
+            chosen.append(entry)
+    return (*(e for e in (*unlisted, *held) if e in chosen), *own, *theirs)
 
 
 def is_above(epoch: int, other: int) -> bool:

@@ -17,7 +17,7 @@ Epochs rise by one. After 65535 the count starts over at 1 and the term rises, s
 
 from collections.abc import Iterable
 
-from pskkey.core.held import HeldEntry, beside, by_place, latest
+from pskkey.core.held import HeldEntry, by_place, latest, ring_of
 from pskkey.core.settings import Settings
 from pskkey.model import (
     MAX_EPOCH,
@@ -44,8 +44,8 @@ class Keyring:
         self._settings = settings
         self._held = [HeldEntry.of(key) for key in saved.keys]
         self._lease = saved.lease
-        self._former = HeldEntry.of(saved.former) if saved.former else None
-        """A key that the master does not list: current if it is our former key, previous if it is only kept."""
+        self._unlisted = [HeldEntry.of(key) for key in saved.unlisted]
+        """Keys that the master does not list: one is current if it is our former key, the others are only kept."""
         self._former_lease = saved.former_lease
         """Our lease under the key that we send with, while that is a former key."""
         self._seen: tuple[int, ...] = ()
@@ -57,13 +57,13 @@ class Keyring:
     @property
     def entries(self) -> tuple[HeldEntry, ...]:
         """Return the keys held, oldest first."""
-        return tuple(self._held) if self._former is None else beside(self._former, self._held)
+        return ring_of(self._unlisted, self._held)
 
     @property
     def current(self) -> HeldEntry | None:
         """Return the key to send with."""
-        former = self._former
-        return former if former and former.turn is Turn.CURRENT else self._by_turn(Turn.CURRENT)
+        former = next((e for e in self._unlisted if e.turn is Turn.CURRENT), None)
+        return former or self._by_turn(Turn.CURRENT)
 
     @property
     def sends_former_key(self) -> bool:
@@ -111,8 +111,8 @@ class Keyring:
         `told` is, while we lead, what our own session managers were told.
         """
         lease = self._lease if told is None else SavedLease(told.sender_id, told.senders)
-        former = self._former.saved() if self._former else None
-        return SavedRing(tuple(e.saved() for e in self._held), lease, former, self._former_lease)
+        unlisted = tuple(e.saved() for e in self._unlisted)
+        return SavedRing(tuple(e.saved() for e in self._held), lease, unlisted, self._former_lease)
 
     def restarted(self, now: float) -> None:
         """Begin at `now` with what was saved; nothing can have had its turn since later than that."""
@@ -120,7 +120,7 @@ class Keyring:
             entry.since = min(entry.since, now)
 
     def _all(self) -> list[HeldEntry]:
-        return self._held if self._former is None else [*self._held, self._former]
+        return [*self._unlisted, *self._held]
 
     def _by_turn(self, turn: Turn) -> HeldEntry | None:
         return next((e for e in self._held if e.turn is turn), None)
@@ -129,23 +129,23 @@ class Keyring:
 
     def lead(self, now: float) -> None:
         """Become the master's keyring: what was held is served on; a key under way gets its deadline anew."""
-        current, former, self._former = self.current, self._former, None
+        current, known = self.current, self._all()
         if current is not None and self.sends_former_key:
-            # It is the current key of those whom we lead now. The newest of the last master's keys are kept for those
-            # who still send with them; they are not ours to send with. The first to go is one that was still on its
-            # way, for nobody may have come to send with it.
-            theirs = [e for e in self._held if e.epoch != current.epoch][1 - MAX_KEY_ENTRIES :]
-            for entry in theirs:
+            # It is the current key of those whom we lead now. The last master's keys are kept for those who still send
+            # with them; they are not ours to send with. The first to go is one that was still on its way, for nobody
+            # may have come to send with it.
+            self._held = list(self.entries)
+            for entry in (e for e in self._held if e is not current):
                 entry.since = now - (1.0 if entry.turn is Turn.NEXT else 0.0)
                 entry.turn = Turn.PREVIOUS
-            self._held = [*theirs, current]
-            self._former_lease = None
-            self.version += 1
-        elif former is not None and any(e.epoch == former.epoch for e in self._held):
-            former.key.pms.wipe()  # of an epoch there is one key: that of those whom we lead now
-            self.version += 1
-        elif former is not None:
-            self._held = list(beside(former, self._held))
+            self._held.sort(key=lambda e: e is current)
+        else:
+            # Of an epoch there is one key: that of those whom we lead now.
+            epochs = {e.epoch for e in self._held}
+            self._held = list(ring_of([e for e in self._unlisted if e.epoch not in epochs], self._held))
+        self._unlisted, self._former_lease = [], None
+        self._wipe(known)
+        self.version += 1
         if (coming := self.next) is not None:
             coming.since = now
             coming.unused = False  # its maker may have come to send with it
@@ -249,40 +249,42 @@ class Keyring:
         elif not goes_on:
             self._former_lease = None
         self._lease = SavedLease(state.sender_id, state.senders)
-        self._former = self._left_over(current, goes_on=goes_on, now=now)
-        kept = [e.key.pms for e in self._all()]
-        for entry in known:
-            if entry.key.pms not in kept:
-                entry.key.pms.wipe()
+        self._unlisted = self._left_over(known, current, goes_on=goes_on, now=now)
+        self._wipe(known)
         if self.state() != before:
             self.version += 1
 
-    def _left_over(self, current: HeldEntry | None, *, goes_on: bool, now: float) -> HeldEntry | None:
-        """Return the key beside those that the master lists: the one that we send with, or have sent with last."""
-        if current is None or current.is_among(self._held):
-            former = self._former
-            return None if former is None or former is current or self._stands_in_the_way(former) else former
-        if goes_on:
-            return HeldEntry(current.epoch, current.key, Turn.CURRENT, now)
-        former = HeldEntry(current.epoch, current.key, Turn.PREVIOUS, now)
-        return None if self._stands_in_the_way(former) else former
+    def _left_over(
+        self, known: list[HeldEntry], current: HeldEntry | None, *, goes_on: bool, now: float
+    ) -> list[HeldEntry]:
+        """Return the keys that the master does not list and that are held beside, the most important one last.
 
-    def _stands_in_the_way(self, former: HeldEntry) -> bool:
-        """Tell whether keys in use need the epoch or the place of one that is only kept, or it is listed itself."""
-        needed = [e for e in self._held if e.turn is not Turn.PREVIOUS or e.key == former.key]
-        return len(needed) == MAX_KEY_ENTRIES or any(e.epoch == former.epoch for e in needed)
+        They are those that others may still send with: what was sent with, or was to be, where we come from. What we
+        send with ourselves, or have sent with last, is among them.
+        """
+        kept = [e for e in self._unlisted if e.turn is Turn.PREVIOUS]
+        in_use = (e for e in known if e is not current and e.turn is not Turn.PREVIOUS and not e.unused)
+        kept += [HeldEntry(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use]
+        if current is not None:
+            kept.append(HeldEntry(current.epoch, current.key, Turn.CURRENT if goes_on else Turn.PREVIOUS, now))
+        return [e for e in kept if not e.is_among(self._held)][-MAX_KEY_ENTRIES:]
+
+    def _wipe(self, known: list[HeldEntry]) -> None:
+        """Wipe those of the keys that we have `known` that are held no longer."""
+        held = [e.key.pms for e in self._all()]
+        for entry in known:
+            if entry.key.pms not in held:
+                entry.key.pms.wipe()
 
     def follow_tick(self, now: float) -> None:
-        """As a follower, retire the key that we keep. Those that the master lists are retired by the master."""
-        former = self._former
-        if former and former.turn is Turn.PREVIOUS and now >= former.since + self._settings.timing.retire_after:
-            self._former = None
-            former.key.pms.wipe()
+        """As a follower, retire the keys that we keep. Those that the master lists are retired by the master."""
+        known, until = self._all(), now - self._settings.timing.retire_after
+        self._unlisted = [e for e in self._unlisted if e.turn is Turn.CURRENT or e.since > until]
+        if len(self._all()) < len(known):
+            self._wipe(known)
             self.version += 1
 
     def follow_deadline(self) -> float | None:
         """Return when `follow_tick` has something to do."""
-        former = self._former
-        if former is None or former.turn is Turn.CURRENT:
-            return None
-        return former.since + self._settings.timing.retire_after
+        kept = [e.since for e in self._unlisted if e.turn is Turn.PREVIOUS]
+        return min(kept) + self._settings.timing.retire_after if kept else None

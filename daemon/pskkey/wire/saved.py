@@ -1,12 +1,12 @@
 """What a node saves for its next process (`model.SavedState`), as bytes. Every number is big-endian.
 
-    head       version u8 = 1 | term u64 | keys u8 | flags u8 (bit 0: former, bit 1: former_lease)
+    head       version u8 = 1 | term u64 | keys u8 | unlisted u8 | former_lease u8 (0 or 1)
                | members u16 | sent_with u16 | consumers u16: how many there are of each
     texts      group, node, instance, each: size u16 | UTF-8
-    leases     lease and, if flagged, former_lease, each: leased u8 (0 or 1) | sender_id u8
+    leases     lease and, if there is one, former_lease, each: leased u8 (0 or 1) | sender_id u8
                | senders[32], a bitmap as in KEY_STATE
     keys       each: epoch u16 | suite u16 | turn u8 (0 previous, 1 current, 2 next) | since f64
-               | pms[64] | server_random[32] | client_random[32]; `former`, if flagged, is the last
+               | pms[64] | server_random[32] | client_random[32]; those `unlisted` are the last
     members    each: leased u8 (0 or 1) | sender_id u8 | size u16 | node id, UTF-8
     sent_with  each: fingerprint[8] | memory u64
     consumers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | memory u64
@@ -38,7 +38,7 @@ MAX_SAVED_SIZE: Final = 192 * 1024
 """Bytes: with 4096 members, 64 entries of `sent_with` and 256 consumers it is below this."""
 
 _VERSION: Final = 1
-_HEAD: Final = struct.Struct("!BQBBHHH")
+_HEAD: Final = struct.Struct("!BQBBBHHH")
 _SIZE: Final = struct.Struct("!H")
 _LEASE: Final = struct.Struct("!BB32s")
 _MEMBER: Final = struct.Struct("!BB")
@@ -46,8 +46,6 @@ _KEY: Final = struct.Struct("!HHBd64s32s32s")
 _SENT_WITH: Final = struct.Struct("!8sQ")
 _CONSUMER: Final = struct.Struct("!BQ")
 _TURNS: Final = tuple(Turn)
-_FORMER: Final = 0x01
-_FORMER_LEASE: Final = 0x02
 _ASKED_TO_SEND: Final = 0x01
 _ACKNOWLEDGES: Final = 0x02
 
@@ -56,12 +54,12 @@ def encode_saved(state: SavedState) -> bytearray:
     """Return the bytes of `state`, for the caller to wipe. Raises ValueError when they are over MAX_SAVED_SIZE."""
     ring = state.ring
     consumers = state.consumers[:MAX_SAVED_CONSUMERS]
-    keys = ring.keys if ring.former is None else (*ring.keys, ring.former)
+    keys = (*ring.keys, *ring.unlisted)
     leases = [ring.lease] if ring.former_lease is None else [ring.lease, ring.former_lease]
-    flags = _FORMER * (ring.former is not None) | _FORMER_LEASE * (ring.former_lease is not None)
     members = state.members[:MAX_SAVED_MEMBERS]
-    counts = (len(members), len(state.sent_with), len(consumers))
-    encoded = bytearray(_HEAD.pack(_VERSION, state.term, len(ring.keys), flags, *counts))
+    ring_counts = (len(ring.keys), len(ring.unlisted), len(leases) - 1)
+    counts = (*ring_counts, len(members), len(state.sent_with), len(consumers))
+    encoded = bytearray(_HEAD.pack(_VERSION, state.term, *counts))
     for text in (state.group, state.node, state.instance):
         encoded += _text(text)
     for lease in leases:
@@ -87,14 +85,14 @@ def decode_saved_untrusted(encoded: bytes) -> SavedState:
     """Read what `encode_saved` wrote. Raises BadPacket when it is anything else."""
     reader = _Reader(encoded)
     try:
-        version, term, keys, flags, members, sent_with, consumers = reader.take(_HEAD)
-        if version != _VERSION or keys > MAX_KEY_ENTRIES or flags & ~(_FORMER | _FORMER_LEASE):
+        version, term, keys, unlisted, has_former_lease, members, sent_with, consumers = reader.take(_HEAD)
+        if version != _VERSION or max(keys, unlisted) > MAX_KEY_ENTRIES or has_former_lease > 1:
             raise BadPacket("a saved state of another version of pskkey")
         group, node, instance = (reader.text() for _ in range(3))
         lease = _lease(*reader.take(_LEASE))
-        former_lease = _lease(*reader.take(_LEASE)) if flags & _FORMER_LEASE else None
+        former_lease = _lease(*reader.take(_LEASE)) if has_former_lease else None
         ring = tuple(_key(*reader.take(_KEY)) for _ in range(keys))
-        former = _key(*reader.take(_KEY)) if flags & _FORMER else None
+        beside = tuple(_key(*reader.take(_KEY)) for _ in range(unlisted))
         nodes = tuple(_member(reader) for _ in range(members))
         sent = tuple((f.hex(), memory) for f, memory in (reader.take(_SENT_WITH) for _ in range(sent_with)))
         known = tuple(_consumer(*reader.take(_CONSUMER)) for _ in range(consumers))
@@ -102,7 +100,7 @@ def decode_saved_untrusted(encoded: bytes) -> SavedState:
         raise BadPacket("a saved state that is damaged") from None
     if reader.rest:
         raise BadPacket("a saved state with bytes after its end")
-    return SavedState(group, node, instance, term, SavedRing(ring, lease, former, former_lease), nodes, sent, known)
+    return SavedState(group, node, instance, term, SavedRing(ring, lease, beside, former_lease), nodes, sent, known)
 
 
 def _text(text: str) -> bytes:
