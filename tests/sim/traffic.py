@@ -134,7 +134,7 @@ class Traffic:
                 continue
             if self._is_ambiguous(receiver, key):
                 self.excused["with another key of that epoch"] += 1
-            elif self._has_no_room(sender, receiver, key):
+            elif self._has_no_room(receiver, key):
                 self.excused["without room for it"] += 1
             else:
                 held = ", ".join(sorted(self._name(k) for k in receiver.knows)) or "none"
@@ -161,15 +161,9 @@ class Traffic:
             gone.add(key)
         return key in gone
 
-    def _has_no_room(self, sender: SessionManager, receiver: SessionManager, key: str) -> bool:
-        """Three keys are the most; where halves meet that have rolled again and again, one of the oldest must go.
-
-        So must one that its sender has come to its own master with from elsewhere, at whoever moves on meanwhile.
-        """
-        node, sends = receiver.host.node, sender.host.node
-        masters = [self._world.master_of(host) for host in (sender.host, receiver.host)]
-        if sends is not None and sends.view().sends_former_key and masters[0] is not masters[1]:
-            return True
+    def _has_no_room(self, receiver: SessionManager, key: str) -> bool:
+        """Three keys are the most; where parts meet that have rolled again and again, one of the oldest must go."""
+        node = receiver.host.node
         if node is None or len(receiver.knows) < MAX_KEY_ENTRIES:
             return False
         master = self._world.master_of(receiver.host)
