@@ -76,6 +76,25 @@ def test_new_key_waits_for_a_node_that_the_other_master_had_just_lost() -> None:
     assert sending(door.view) == 2
 
 
+def test_new_key_waits_for_the_members_of_two_masters_with_one_key() -> None:
+    door = Door(priority=200).start().become_master()
+    door.wait(1.2)
+    for number, other in ((2, HIGH), (3, OTHER)):
+        door.accept(number, Merge(member(other), 1, 1, 1, key=key(1).fingerprint))
+    door.wait(0.2)
+    door.accept(4, sender(HIGH, sends_with=1, key_number=1, lease=0))
+    acked(door, 4, 2)
+    door.wait(1.0)
+    door.receive(inbound(4), Heartbeat())
+    assert sending(door.view) == 1, "OTHER is on its way"
+    coming = door.view.next
+    assert coming is not None
+    door.accept(5, sender(OTHER, sends_with=1, key_number=1, lease=0))
+    acked(door, 4, coming.epoch)
+    acked(door, 5, coming.epoch)
+    assert sending(door.view) == coming.epoch
+
+
 def test_newcomer_does_not_count_for_one_that_comes_with_a_key() -> None:
     door = merged(1)
     door.accept(3, join(OTHER))

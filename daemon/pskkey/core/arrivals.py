@@ -11,18 +11,22 @@ Nobody is waited for longer than the time that its coming may take. Then it is t
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pskkey.core.admission import Joined
+from pskkey.model import Merge
 
 
 @dataclass(slots=True)
 class _Origin:
-    """The nodes of one master: how many, who was here before they came, and until when they may come."""
+    """The nodes that hold one key: who was here before they came, until when they may come, and their masters' counts.
 
-    size: int
+    Two masters may have the same key, from before a split.
+    """
+
     before: frozenset[str]
     until: float
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 class Arrivals:
@@ -41,9 +45,12 @@ class Arrivals:
         """Wait for a node that is a member no more, or not yet."""
         self._nodes[node] = until
 
-    def expect_from(self, key: str, size: int, before: frozenset[str], until: float) -> None:
-        """Wait for `size` nodes that hold `key` (its fingerprint), beside those that were here `before`."""
-        self._origins[key] = _Origin(size, before, until)
+    def expect_from(self, merge: Merge, here: frozenset[str], until: float) -> None:
+        """Wait for the nodes of another master. Those of them that are `here` have come for another reason."""
+        if merge.key is not None:
+            origin = self._origins.setdefault(merge.key, _Origin(here, until))
+            origin.sizes[merge.master.id] = merge.members + merge.awaited
+            origin.until = until
 
     def came(self, node: str) -> None:
         """A node has joined."""
@@ -54,11 +61,10 @@ class Arrivals:
         self._nodes = {node: until for node, until in self._nodes.items() if now < until}
         if self._origins:
             held = [(j.member.id, {key.fingerprint for key in j.join.held}) for j in joined]
-            self._origins = {
-                key: origin
-                for key, origin in self._origins.items()
-                if now < origin.until and sum(key in h and i not in origin.before for i, h in held) < origin.size
-            }
+            for key, origin in list(self._origins.items()):
+                arrived = sum(key in keys and node not in origin.before for node, keys in held)
+                if now >= origin.until or arrived >= sum(origin.sizes.values()):
+                    del self._origins[key]
         return not self._nodes and not self._origins
 
     def next_deadline(self) -> float | None:

@@ -173,9 +173,7 @@ class Members:
 
     def expect(self, merge: Merge, now: float) -> None:
         """Wait for the members of another master, which sends them to us now, as its `merge` says."""
-        if merge.key is not None:
-            until = now + self._settings.timing.comes_within
-            self._arrivals.expect_from(merge.key, merge.members + merge.awaited, self.ids, until)
+        self._arrivals.expect_from(merge, self.ids, now + self._settings.timing.comes_within)
 
     def lease_to_me(self) -> None:
         """Lease an id to the master itself, which sends too."""
