@@ -11,7 +11,7 @@ from pskkey.core.events import (
     Session,
     SwitchoverRequested,
 )
-from pskkey.core.held import is_above, latest
+from pskkey.core.key_slots import is_above, latest
 from pskkey.core.keyring import Keyring
 from pskkey.model import (
     MAX_EPOCH,

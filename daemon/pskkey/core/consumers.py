@@ -19,7 +19,7 @@ from math import inf, isfinite
 
 from pskkey.core.actions import Action, Send
 from pskkey.core.events import Session
-from pskkey.core.held import HeldEntry
+from pskkey.core.key_slots import KeySlot
 from pskkey.core.notices import SecondSender
 from pskkey.core.settings import Settings
 from pskkey.model import Key, KeyState, Process, SavedConsumer, Turn
@@ -124,7 +124,7 @@ class Consumers:
         """Return the user id of an open local session."""
         return self._consumers[session].process.uid
 
-    def all_acknowledged(self, entry: HeldEntry, now: float) -> bool:
+    def all_acknowledged(self, entry: KeySlot, now: float) -> bool:
         """Tell whether every session manager that acknowledges at all has acknowledged this key.
 
         A key of which the turn is to come waits also for those who may be on their way.

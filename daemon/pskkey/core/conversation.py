@@ -12,7 +12,7 @@ from pskkey.core.consumers import Consumers
 from pskkey.core.election import NOT_MASTER, Election
 from pskkey.core.events import Direction, Event, Received, Session
 from pskkey.core.former_keys import former_key, is_same
-from pskkey.core.held import is_above, latest
+from pskkey.core.key_slots import is_above, latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.members import Members

@@ -17,23 +17,23 @@ A sender id is leased for a key. Under its former key a member sends as who it w
 from collections.abc import Iterable
 
 from pskkey.core.admission import Joined
-from pskkey.core.held import HeldEntry, is_above
+from pskkey.core.key_slots import KeySlot, is_above
 from pskkey.model import HeldKey
 
 
-def is_same(key: HeldKey, entry: HeldEntry | None) -> bool:
+def is_same(key: HeldKey, entry: KeySlot | None) -> bool:
     """Tell whether a key that a joiner holds is this one of ours, under the same epoch."""
     return entry is not None and (key.epoch, key.fingerprint) == (entry.epoch, entry.key.fingerprint)
 
 
-def former_key(held: Iterable[HeldKey], current: HeldEntry | None) -> HeldKey | None:
+def former_key(held: Iterable[HeldKey], current: KeySlot | None) -> HeldKey | None:
     """Return the key that a joiner sends with, of those that it `held`, if that is not the group's `current` one."""
     sends_with = next((key for key in held if key.send), None)
     return None if sends_with is None or is_same(sends_with, current) else sends_with
 
 
 def leave_former_keys(
-    joined: Iterable[Joined], current: HeldEntry, coming: HeldEntry | None, *, all_are_here: bool, now: float
+    joined: Iterable[Joined], current: KeySlot, coming: KeySlot | None, *, all_are_here: bool, now: float
 ) -> bool:
     """Let the members that may do so leave their former keys; tell whether there was one."""
     senders = [(j, j.former) for j in joined if j.former is not None]

@@ -1,7 +1,7 @@
 """What the operator is told of this node's keys and of its lease: each thing once, when it has become so."""
 
 from pskkey.core.actions import Action
-from pskkey.core.held import HeldEntry
+from pskkey.core.key_slots import KeySlot
 from pskkey.core.notices import KeyChanged, OwnSenderIdTaken
 
 
@@ -13,7 +13,7 @@ class KeyNotices:
         self._current = ""
         self._lease: int | None = None
 
-    def sending_with(self, current: HeldEntry | None) -> None:
+    def sending_with(self, current: KeySlot | None) -> None:
         """This is the key to send with."""
         if current is not None and current.key.fingerprint != self._current:
             self._current = current.key.fingerprint

@@ -17,7 +17,7 @@ Epochs rise by one. After 65535 the count starts over at 1 and the term rises, s
 
 from collections.abc import Iterable
 
-from pskkey.core.held import HeldEntry, by_place, latest, ring_of
+from pskkey.core.key_slots import KeySlot, assign_slots, latest, ring_of
 from pskkey.core.settings import Settings
 from pskkey.model import (
     MAX_EPOCH,
@@ -42,9 +42,9 @@ class Keyring:
 
     def __init__(self, settings: Settings, saved: SavedRing = _NOTHING) -> None:
         self._settings = settings
-        self._held = [HeldEntry.of(key) for key in saved.keys]
+        self._held = [KeySlot.of(key) for key in saved.keys]
         self._lease = saved.lease
-        self._unlisted = [HeldEntry.of(key) for key in saved.unlisted]
+        self._unlisted = [KeySlot.of(key) for key in saved.unlisted]
         """Keys that the master does not list: one is current if it is our former key, the others are only kept."""
         self._former_lease = saved.former_lease
         """Our lease under the key that we send with, while that is a former key."""
@@ -55,12 +55,12 @@ class Keyring:
     # --- reading ------------------------------------------------------------------------------------------------
 
     @property
-    def entries(self) -> tuple[HeldEntry, ...]:
+    def entries(self) -> tuple[KeySlot, ...]:
         """Return the keys held, oldest first."""
         return ring_of(self._unlisted, self._held)
 
     @property
-    def current(self) -> HeldEntry | None:
+    def current(self) -> KeySlot | None:
         """Return the key to send with."""
         former = next((e for e in self._unlisted if e.turn is Turn.CURRENT), None)
         return former or self._by_turn(Turn.CURRENT)
@@ -71,12 +71,12 @@ class Keyring:
         return self._former_lease is not None
 
     @property
-    def next(self) -> HeldEntry | None:
+    def next(self) -> KeySlot | None:
         """Return the key that is being distributed."""
         return self._by_turn(Turn.NEXT)
 
     @property
-    def newest(self) -> HeldEntry | None:
+    def newest(self) -> KeySlot | None:
         """Return the key whose turn comes last; after a wrap it has not the highest epoch."""
         return self.entries[-1] if self.entries else None
 
@@ -119,10 +119,10 @@ class Keyring:
         for entry in self._all():
             entry.since = min(entry.since, now)
 
-    def _all(self) -> list[HeldEntry]:
+    def _all(self) -> list[KeySlot]:
         return [*self._unlisted, *self._held]
 
-    def _by_turn(self, turn: Turn) -> HeldEntry | None:
+    def _by_turn(self, turn: Turn) -> KeySlot | None:
         return next((e for e in self._held if e.turn is turn), None)
 
     # --- leading ------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class Keyring:
             epoch = epoch % MAX_EPOCH + 1
         self._see([epoch])
         turn = Turn.CURRENT if self.current is None else Turn.NEXT
-        self._held.append(HeldEntry(epoch, key, turn, now, unused=turn is Turn.NEXT))
+        self._held.append(KeySlot(epoch, key, turn, now, unused=turn is Turn.NEXT))
         self.version += 1
         return epoch < before
 
@@ -212,7 +212,7 @@ class Keyring:
                 self._drop(entry)
                 self.version += 1
 
-    def _replace(self, coming: HeldEntry, now: float) -> None:
+    def _replace(self, coming: KeySlot, now: float) -> None:
         """Let the next key never have its turn. Nobody sends with it, but perhaps its maker, if that is another."""
         if coming.unused:
             self._drop(coming)
@@ -225,7 +225,7 @@ class Keyring:
         fresh = tuple(dict.fromkeys(epoch for epoch in epochs if epoch not in self._seen))
         self._seen = (*self._seen, *fresh)[-REMEMBERED_EPOCHS:]
 
-    def _drop(self, entry: HeldEntry) -> None:
+    def _drop(self, entry: KeySlot) -> None:
         entry.key.pms.wipe()
         self._held.remove(entry)
 
@@ -242,7 +242,7 @@ class Keyring:
         """Take the master's key state. Without a key to send with, we go on sending with the one that we have."""
         before, known, current = self.state(), self._all(), self.current
         goes_on = current is not None and not any(entry.send for entry in state.entries)
-        self._held = by_place(state.entries, known, now, current if goes_on else None)
+        self._held = assign_slots(state.entries, known, now, current if goes_on else None)
         self._see(e.epoch for e in self._held)
         if goes_on and self._former_lease is None:
             self._former_lease = self._lease
@@ -254,9 +254,7 @@ class Keyring:
         if self.state() != before:
             self.version += 1
 
-    def _left_over(
-        self, known: list[HeldEntry], current: HeldEntry | None, *, goes_on: bool, now: float
-    ) -> list[HeldEntry]:
+    def _left_over(self, known: list[KeySlot], current: KeySlot | None, *, goes_on: bool, now: float) -> list[KeySlot]:
         """Return the keys that the master does not list and that are held beside, the most important one last.
 
         They are those that others may still send with: what was sent with, or was to be, where we come from. What we
@@ -264,12 +262,12 @@ class Keyring:
         """
         kept = [e for e in self._unlisted if e.turn is Turn.PREVIOUS]
         in_use = (e for e in known if e is not current and e.turn is not Turn.PREVIOUS and not e.unused)
-        kept += [HeldEntry(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use]
+        kept += [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use]
         if current is not None:
-            kept.append(HeldEntry(current.epoch, current.key, Turn.CURRENT if goes_on else Turn.PREVIOUS, now))
+            kept.append(KeySlot(current.epoch, current.key, Turn.CURRENT if goes_on else Turn.PREVIOUS, now))
         return [e for e in kept if not e.is_among(self._held)][-MAX_KEY_ENTRIES:]
 
-    def _wipe(self, known: list[HeldEntry]) -> None:
+    def _wipe(self, known: list[KeySlot]) -> None:
         """Wipe those of the keys that we have `known` that are held no longer."""
         held = [e.key.pms for e in self._all()]
         for entry in known:

@@ -8,7 +8,7 @@ be reached that way, it goes itself after a while.
 from dataclasses import dataclass
 from typing import Final
 
-from pskkey.core.held import latest
+from pskkey.core.key_slots import latest
 from pskkey.core.peers import Peers
 from pskkey.core.rank import candidate_order, merge_order
 from pskkey.core.settings import Settings

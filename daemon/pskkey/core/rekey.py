@@ -15,7 +15,7 @@ between two.
 
 from enum import Enum, auto
 
-from pskkey.core.held import is_above, latest
+from pskkey.core.key_slots import is_above, latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.rekey_requests import RekeyRequests
 from pskkey.core.settings import Settings

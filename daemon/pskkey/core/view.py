@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pskkey.core.consumers import Consumers
 from pskkey.core.election import Election
 from pskkey.core.events import Session
-from pskkey.core.held import HeldEntry
+from pskkey.core.key_slots import KeySlot
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
 from pskkey.model import HeldKey, Key, Member, Process, Role, Turn
@@ -90,7 +90,7 @@ def view_of(election: Election, keyring: Keyring, members: Members, consumers: C
     )
 
 
-def _turn(entry: HeldEntry, current: HeldEntry | None) -> Turn:
+def _turn(entry: KeySlot, current: KeySlot | None) -> Turn:
     """Beside a former key the master's keys are not ours to send with yet: only one is sent with."""
     if entry is current:
         return Turn.CURRENT

@@ -1,4 +1,4 @@
-"""One held key and its place in the ring, and how the places follow from what a master tells."""
+"""The slots of a key ring: one key each, and how the slots follow from what a master lists."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ REKEY_JITTER = 0.1
 
 
 @dataclass(slots=True)
-class HeldEntry:
-    """A key that we hold: `since` when it took its turn (seconds, the node's clock).
+class KeySlot:
+    """A key that we hold: `since` when it took its turn, previous, current or next (seconds, the node's clock).
 
     `unused`: its maker is our master, or we are, and has not yet let anybody send with it.
     """
@@ -40,14 +40,14 @@ class HeldEntry:
         chance = self.key.server_random[0] / 256
         return self.since + interval * (1 - REKEY_JITTER * chance)
 
-    def is_among(self, entries: Iterable["KeyEntry | HeldEntry"]) -> bool:
+    def is_among(self, entries: Iterable["KeyEntry | KeySlot"]) -> bool:
         """Tell whether the same key, under the same epoch, is one of `entries`."""
         return any(e.epoch == self.epoch and e.key == self.key for e in entries)
 
 
-def by_place(
-    entries: tuple[KeyEntry, ...], held: list[HeldEntry], now: float, goes_on_with: HeldEntry | None
-) -> list[HeldEntry]:
+def assign_slots(
+    entries: tuple[KeyEntry, ...], held: list[KeySlot], now: float, goes_on_with: KeySlot | None
+) -> list[KeySlot]:
     """Give each key its turn by its place: what stands before the one to send with was, what stands after comes.
 
     Not by its epoch: after a merge or a wrap the older key may have the higher number. `goes_on_with` is the key that
@@ -68,14 +68,14 @@ def by_place(
         # A previous key begins its time anew: only the master knows whether somebody sends with it.
         is_over = old is None or old.turn is not turn or turn is Turn.PREVIOUS
         since = now if old is None or is_over else old.since
-        adopted.append(HeldEntry(entry.epoch, entry.key, turn, since, entry.unused and turn is Turn.NEXT))
+        adopted.append(KeySlot(entry.epoch, entry.key, turn, since, entry.unused and turn is Turn.NEXT))
         if turn is Turn.CURRENT:
             turn = Turn.NEXT
     coming = [e for e in adopted if e.turn is Turn.NEXT][-most:]
     return [e for e in adopted if e.turn is not Turn.NEXT or e in coming]
 
 
-def ring_of(unlisted: Sequence[HeldEntry], held: Sequence[HeldEntry]) -> tuple[HeldEntry, ...]:
+def ring_of(unlisted: Sequence[KeySlot], held: Sequence[KeySlot]) -> tuple[KeySlot, ...]:
     """Return the keys of a ring in the order of their turns: those `held`, and those that its master does not list.
 
     There is room for three, and for one of each epoch. First come the keys in use, the one that we send with before all
@@ -85,7 +85,7 @@ def ring_of(unlisted: Sequence[HeldEntry], held: Sequence[HeldEntry]) -> tuple[H
     epochs = {e.epoch for e in own}
     theirs = [e for e in held if e.turn is not Turn.PREVIOUS and e.epoch not in epochs][len(own) - MAX_KEY_ENTRIES :]
     epochs |= {e.epoch for e in theirs}
-    chosen: list[HeldEntry] = []
+    chosen: list[KeySlot] = []
     for entry in (e for e in (*reversed(unlisted), *reversed(held)) if e.turn is Turn.PREVIOUS):
         if len(epochs) < MAX_KEY_ENTRIES and entry.epoch not in epochs:
             epochs.add(entry.epoch)
