@@ -1,11 +1,13 @@
 """A member that came to its master with another key: what it sends with, and what it says of others that follow."""
 
+from dataclasses import replace
+
 import pytest
 
-from pskkey.core.actions import Connect
-from pskkey.core.events import Connected, Direction, Disconnected, Session
+from pskkey.core.actions import Connect, Send
+from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
 from pskkey.core.keyring import Keyring
-from pskkey.model import Group, Handover, Join, KeyEntry, Merge, Role
+from pskkey.model import Group, Handover, Heartbeat, Join, KeyAck, KeyEntry, KeyNew, KeyNewReason, Merge, Role
 from tests.core.door import ME, Door, advert, join, member, of, one, sent
 from tests.core.keys import empty_ring, entry, key
 from tests.core.situations import HIGH, LOW, OTHER, state
@@ -229,3 +231,66 @@ def test_master_that_yields_counts_its_members_and_those_that_it_has_just_lost()
     door.receive(merge.session, Merge(member(LOW), 1, 5, 1, winner=LOW))
     door.give(Connected(of(Connect, door.log)[-1].session))
     assert joined(door).others_follow
+
+
+# --- found by a review ------------------------------------------------------------------------------------------
+
+
+def beside_a_former_key(*entries: KeyEntry) -> tuple[Door, Session]:
+    """Return a member that sends with key 901 and came to OTHER, which lists these."""
+    door = Door().start()
+    one(Connect, door.give(Disconnected(door.become_client(OTHER, HIGH), "reset")))
+    door.wait(0.2)
+    door.hear(advert(OTHER, Role.MASTER, term=2))
+    session = of(Connect, door.log)[-1].session
+    door.give(Connected(session))
+    door.receive(session, group(2, OTHER, ME), state(*entries))
+    assert door.view.sends_former_key
+    return door, session
+
+
+def test_request_for_a_key_is_sent_on_though_all_keys_of_the_master_are_to_come() -> None:
+    door, _ = beside_a_former_key(entry(2, 803))
+    assert sent(KeyNew, door.give(RekeyRequested(KeyNewReason.OPERATOR))) == [KeyNew(KeyNewReason.OPERATOR)]
+
+
+def test_key_that_stands_back_for_the_former_one_is_not_acknowledged() -> None:
+    door, session = beside_a_former_key(entry(1, 803))
+    door.receive(session, Heartbeat())
+    door.wait(0.6)
+    door.receive(session, state(entry(1, 803), entry(2, 804)))
+    assert [a.message for a in of(Send, door.log) if a.session == session and isinstance(a.message, KeyAck)] == [
+        KeyAck(2)
+    ]
+
+
+def test_what_the_group_has_just_left_is_read_before_what_was_left_earlier() -> None:
+    ring = came_with_901(entry(2, 902), replace(entry(3, 903), unused=True))
+    ring.adopt(state(entry(4, 904), replace(entry(5, 905), unused=True)), 11.0)
+    ring.adopt(state(entry(4, 904), entry(5, 905, send=True)), 12.0)
+    assert 4 in ring.live_epochs
+
+
+def test_new_master_keeps_the_key_in_use_rather_than_the_unused_one() -> None:
+    ring = came_with_901(entry(2, 902), replace(entry(3, 903), unused=True))
+    ring.lead(11.0)
+    ring.install_fresh(key(904), 12.0)
+    assert 2 in ring.live_epochs, "the members of the last master send with it"
+
+
+def test_unused_key_of_a_dead_master_is_kept_for_whoever_was_told_to_send_with_it() -> None:
+    ring = empty_ring()
+    ring.adopt(state(entry(1, 901, send=True), replace(entry(2, 902), unused=True)), 0.0)
+    ring.adopt(state(entry(5, 905)), 1.0)
+    assert 2 in ring.live_epochs
+
+
+@pytest.mark.parametrize("now", [505.4431660804219, 12345.678901, 99999.1])
+def test_key_that_is_kept_is_retired_at_its_deadline(now: float) -> None:
+    ring = empty_ring()
+    ring.adopt(state(entry(1, 901, send=True)), now - 1)
+    ring.adopt(state(entry(2, 902, send=True)), now)
+    deadline = ring.follow_deadline()
+    assert deadline is not None
+    ring.follow_tick(deadline)
+    assert ring.follow_deadline() is None

@@ -115,13 +115,6 @@ def late(epoch: int) -> Keyring:
     return ring
 
 
-def test_a_key_that_takes_the_place_of_one_on_its_way_has_another_epoch_also_after_the_last() -> None:
-    ring = late(MAX_EPOCH)
-    assert ring.install_fresh(key(902), 1.0), "the term rises"
-    ring.install_fresh(key(903), 3.0, above=1)
-    assert [e.epoch for e in ring.entries] == [MAX_EPOCH, 2], "some have acknowledged the other one as epoch 1"
-
-
 def test_the_term_rises_also_when_epochs_start_over_above_another_halfs() -> None:
     ring = late(60_006)
     assert ring.install_fresh(key(902), 1.0, above=1), "from 60,006 it is a shorter way to 1 and on"

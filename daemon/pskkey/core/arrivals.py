@@ -12,9 +12,13 @@ Nobody is waited for longer than the time that its coming may take. Then it is t
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from pskkey.core.admission import Joined
 from pskkey.model import Merge
+
+MOST_MASTERS: Final = 64
+"""How many masters may yield to us within the time that the members of the first one may take to come."""
 
 
 @dataclass(slots=True)
@@ -49,8 +53,8 @@ class Arrivals:
         """Wait for the nodes of another master. Those of them that are `here` have come for another reason."""
         if merge.key is not None:
             origin = self._origins.setdefault(merge.key, _Origin(here, until))
-            origin.sizes[merge.master.id] = merge.members + merge.awaited
-            origin.until = until
+            if len(origin.sizes) < MOST_MASTERS:
+                origin.sizes[merge.master.id] = merge.members + merge.awaited
 
     def came(self, node: str) -> None:
         """A node has joined."""

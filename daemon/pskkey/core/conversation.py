@@ -249,9 +249,9 @@ class Conversation:
             return
         foreign = [held for held in join.held if not any(is_same(held, entry) for entry in keyring.entries)]
         above = latest([former.epoch, *(held.epoch for held in foreign)])
-        if newest is None or not is_above(newest.epoch, above):
+        is_above_us = newest is None or not is_above(newest.epoch, above)
+        if is_above_us and self._rekey.go_above(above):
             self._out.append(ForeignKeyMet(join.member, former.epoch))
-            self._rekey.go_above(above)
 
     def _answer_key_request(self, session: Session) -> None:
         current = self._keyring.current

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Self
 
 from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, Key, KeyEntry, SavedKey, Turn
@@ -22,6 +23,8 @@ class KeySlot:
     turn: Turn
     since: float
     unused: bool = False
+    kept_until: float = inf
+    """As a master's previous key: until then at most, whoever says that it still sends with it."""
 
     @classmethod
     def of(cls, saved: SavedKey) -> Self:
@@ -79,18 +82,22 @@ def ring_of(unlisted: Sequence[KeySlot], held: Sequence[KeySlot]) -> tuple[KeySl
     """Return the keys of a ring in the order of their turns: those `held`, and those that its master does not list.
 
     There is room for three, and for one of each epoch. First come the keys in use, the one that we send with before all
-    others; then, the latest first, those that were in use, what the master does not list before what it lists.
+    others; then the last one of the master's that was in use, if none that it does not list has its epoch; then those
+    that it does not list, and its others, the latest first.
     """
     own = [e for e in unlisted if e.turn is Turn.CURRENT]
     epochs = {e.epoch for e in own}
     theirs = [e for e in held if e.turn is not Turn.PREVIOUS and e.epoch not in epochs][len(own) - MAX_KEY_ENTRIES :]
     epochs |= {e.epoch for e in theirs}
+    beside = [e for e in unlisted if e.turn is Turn.PREVIOUS]
+    before = [e for e in held if e.turn is Turn.PREVIOUS]
+    left_last = [e for e in before[-1:] if e.epoch not in {other.epoch for other in beside}]
     chosen: list[KeySlot] = []
-    for entry in (e for e in (*reversed(unlisted), *reversed(held)) if e.turn is Turn.PREVIOUS):
+    for entry in (*left_last, *reversed(beside), *reversed(before)):
         if len(epochs) < MAX_KEY_ENTRIES and entry.epoch not in epochs:
             epochs.add(entry.epoch)
             chosen.append(entry)
-    return (*(e for e in (*unlisted, *held) if e in chosen), *own, *theirs)
+    return (*(e for e in (*beside, *before) if e in chosen), *own, *theirs)
 
 
 def is_above(epoch: int, other: int) -> bool:

@@ -72,13 +72,18 @@ class Keyring:
 
     @property
     def next(self) -> KeySlot | None:
-        """Return the key that is being distributed."""
-        return self._by_turn(Turn.NEXT)
+        """Return the key that is being distributed; beside a former key none: the master's are all to come."""
+        return None if self.sends_former_key else self._by_turn(Turn.NEXT)
 
     @property
     def newest(self) -> KeySlot | None:
         """Return the key whose turn comes last; after a wrap it has not the highest epoch."""
         return self.entries[-1] if self.entries else None
+
+    @property
+    def newest_listed(self) -> KeySlot | None:
+        """Return the newest of the keys that our master lists and we hold: an acknowledgement is of that one."""
+        return next((e for e in reversed(self.entries) if e in self._held), None)
 
     @property
     def live_epochs(self) -> frozenset[int]:
@@ -132,11 +137,10 @@ class Keyring:
         current, known = self.current, self._all()
         if current is not None and self.sends_former_key:
             # It is the current key of those whom we lead now. The last master's keys are kept for those who still send
-            # with them; they are not ours to send with. The first to go is one that was still on its way, for nobody
-            # may have come to send with it.
+            # with them; they are not ours to send with. The first to go is one with which nobody was to send yet.
             self._held = list(self.entries)
             for entry in (e for e in self._held if e is not current):
-                entry.since = now - (1.0 if entry.turn is Turn.NEXT else 0.0)
+                entry.since = now - (1.0 if entry.unused else 0.0)
                 entry.turn = Turn.PREVIOUS
             self._held.sort(key=lambda e: e is current)
         else:
@@ -149,16 +153,18 @@ class Keyring:
         if (coming := self.next) is not None:
             coming.since = now
             coming.unused = False  # its maker may have come to send with it
+            if self.current is None:
+                coming.turn = Turn.CURRENT
+        for entry in self._held:
+            entry.kept_until = self._kept_until(now)
 
     def install_fresh(self, key: Key, now: float, above: int = 0) -> bool:
-        """Take a generated key: as current if it is the group's first, else as next.
+        """Take a generated key: as current if it is the group's first, else as next. None is on its way.
 
         Its epoch is above those of all keys that are held, and `above`. Return whether the epochs began anew with it.
         """
-        # Also those of keys that were replaced before their turn: some members have acknowledged them already.
+        # Also those of keys that another master had on their way: some members have acknowledged them already.
         taken = {*self.live_epochs, *self._seen}
-        if (replaced := self.next) is not None:
-            self._replace(replaced, now)
         while len(self._held) >= MAX_KEY_ENTRIES:
             self._drop(min((e for e in self._held if e.turn is Turn.PREVIOUS), key=lambda e: e.since))
         before = self.newest.epoch if self.newest else 0
@@ -177,15 +183,20 @@ class Keyring:
         if coming is None:
             return
         if (current := self._by_turn(Turn.CURRENT)) is not None:
-            current.turn, current.since = Turn.PREVIOUS, now
+            current.turn, current.since, current.kept_until = Turn.PREVIOUS, now, self._kept_until(now)
         coming.turn, coming.since, coming.unused = Turn.CURRENT, now, False
         self.version += 1
 
     def keep(self, key: HeldKey, now: float) -> None:
         """Let a key of which the turn is over be kept as if it had just ended: a member still sends with it."""
         for entry in self._held:
-            if entry.key.fingerprint == key.fingerprint and entry.turn is Turn.PREVIOUS:
+            if entry.key.fingerprint == key.fingerprint and entry.turn is Turn.PREVIOUS and now < entry.kept_until:
                 entry.since = now
+
+    def _kept_until(self, now: float) -> float:
+        """Return until when a key that has its last turn now may be sent with: also a late member may come with it."""
+        timing = self._settings.timing
+        return now + timing.retire_after + timing.former_key_span
 
     def lead_tick(self, now: float) -> None:
         """Turn the pages whose time has come, as master."""
@@ -211,15 +222,6 @@ class Keyring:
             if now >= entry.since + self._settings.timing.retire_after:
                 self._drop(entry)
                 self.version += 1
-
-    def _replace(self, coming: KeySlot, now: float) -> None:
-        """Let the next key never have its turn. Nobody sends with it, but perhaps its maker, if that is another."""
-        if coming.unused:
-            self._drop(coming)
-            return
-        self._held.remove(coming)
-        coming.turn, coming.since = Turn.PREVIOUS, now
-        self._held.insert(0, coming)
 
     def _see(self, epochs: Iterable[int]) -> None:
         fresh = tuple(dict.fromkeys(epoch for epoch in epochs if epoch not in self._seen))
@@ -261,8 +263,10 @@ class Keyring:
         send with ourselves, or have sent with last, is among them.
         """
         kept = [e for e in self._unlisted if e.turn is Turn.PREVIOUS]
-        in_use = (e for e in known if e is not current and e.turn is not Turn.PREVIOUS and not e.unused)
-        kept += [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use]
+        in_use = [e for e in known if e is not current and e.turn is not Turn.PREVIOUS]
+        # Another member may have been told already to send with an unused one.
+        kept = [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use if e.unused] + kept
+        kept += [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use if not e.unused]
         if current is not None:
             kept.append(KeySlot(current.epoch, current.key, Turn.CURRENT if goes_on else Turn.PREVIOUS, now))
         return [e for e in kept if not e.is_among(self._held)][-MAX_KEY_ENTRIES:]
@@ -276,8 +280,8 @@ class Keyring:
 
     def follow_tick(self, now: float) -> None:
         """As a follower, retire the keys that we keep. Those that the master lists are retired by the master."""
-        known, until = self._all(), now - self._settings.timing.retire_after
-        self._unlisted = [e for e in self._unlisted if e.turn is Turn.CURRENT or e.since > until]
+        known, keep_for = self._all(), self._settings.timing.retire_after
+        self._unlisted = [e for e in self._unlisted if e.turn is Turn.CURRENT or now < e.since + keep_for]
         if len(self._all()) < len(known):
             self._wipe(known)
             self.version += 1

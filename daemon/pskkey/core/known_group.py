@@ -80,7 +80,8 @@ class KnownGroup:
         """Let `present` be the ids of the group. Nodes of the former group may come for a while."""
         left = min(now, self._without_master_since or now)
         self._absent |= dict.fromkeys(self._present - present, self._comes_until(left))
-        self._absent = {i: until for i, until in self._absent.items() if i not in present and now < until}
+        may_come = [(i, until) for i, until in self._absent.items() if i not in present and now < until]
+        self._absent = dict(may_come[-self._settings.max_members :])
         self._present, self._master, self._without_master_since = present, master, None
 
     def _comes_until(self, left: float) -> float:

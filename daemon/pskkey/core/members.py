@@ -236,7 +236,7 @@ class Members:
         if is_new:
             former = former_key(join.held, self._keyring.current)
             come_by = now + timing.comes_within
-            until, others_until = come_by + timing.activation_deadline, come_by if join.others_follow else None
+            until, others_until = now + timing.former_key_span, come_by if join.others_follow else None
             member = replace(join.member, acked_epoch=None)
             self._joined[session] = Joined(session, member, join, now, deadline, former, until, others_until)
             self._group_stale = True
@@ -356,7 +356,8 @@ class Members:
             self._keyring.keep(former, now)
         if current is None or not formers:
             return
-        if leave_former_keys(joined, current, self._keyring.next, all_are_here=all_are_here, now=now):
+        blocked, coming = self.waiting, self._keyring.next
+        if leave_former_keys(joined, current, coming, blocked=blocked, all_are_here=all_are_here, now=now):
             self._keys_version = -1
 
     def _epoch(self) -> int:

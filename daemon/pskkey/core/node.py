@@ -174,7 +174,7 @@ class Node:
             case events.Received(session, message):
                 self._apply(self._conversation.received(session, message, now), now)
             case events.KeyGenerated(key):
-                if self._election.role is Role.MASTER:
+                if self._election.role is Role.MASTER and self._rekey.is_generating:
                     self._install_fresh(key, now)
             case events.AddressesChanged(addresses):
                 if addresses != self._settings.me.addresses:
@@ -327,7 +327,7 @@ class Node:
             return
         self._notices.leased(self._settings.me.sender_id, self._keyring.state().sender_id)
         # Before its first KEY_STATE an epoch may be that of another key.
-        newest = self._keyring.newest if self._known.settled_in == link.session else None
+        newest = self._keyring.newest_listed if self._known.settled_in == link.session else None
         if newest and newest.key.fingerprint != link.acked and self._consumers.all_acknowledged(newest, now):
             link.acked = newest.key.fingerprint
             self._out.append(Send(link.session, KeyAck(newest.epoch)))
@@ -365,7 +365,7 @@ class Node:
             members.count,
             epoch=newest.epoch if newest else 0,
             key=current.key.fingerprint if current else None,
-            awaited=len(members.awaited),
+            awaited=min(len(members.awaited), self._settings.max_members),
         )
 
     def _switch_over(self, heir: str | None, now: float) -> None:

@@ -6,11 +6,11 @@ when a key has served it:
 FIRST     the group has no key to send with
 REQUESTED somebody asked, and its request is due (`rekey_requests`)
 ABOVE     a member or another master has a key of an epoch that is not below ours
-SUITE     the newest key is not of the suite that is configured
+SUITE     the current key is not of the suite that is configured
 INTERVAL  the current key is `rekey_interval` old, up to a tenth less
 
-SUITE and INTERVAL wait while a key is on its way. All reasons together make one key, and `rekey_spacing` seconds pass
-between two.
+All reasons together make one key. A key that is on its way has its turn before another one is made, so nobody who asks
+again and again can keep a group from its next key. `rekey_spacing` seconds pass between two.
 """
 
 from enum import Enum, auto
@@ -40,17 +40,19 @@ class Rekey:
         self._keyring = keyring
         self._requests = requests
         self._above = 0
-        self._is_generating = False
+        self.is_generating = False
+        """Whether a key has been asked for that has not come yet."""
         self._last = float("-inf")
 
     def begin(self) -> None:
         """Become the master: what an earlier time as master asked for is over."""
-        self._is_generating = False
+        self.is_generating = False
         self._above = 0
 
-    def go_above(self, epoch: int) -> None:
-        """The group's next key is to have an epoch above this one."""
-        self._above = latest((self._above, epoch))
+    def go_above(self, epoch: int) -> bool:
+        """The group's next key is to have an epoch above this one. Return whether that is news."""
+        before, self._above = self._above, latest((self._above, epoch))
+        return self._above != before
 
     def reasons(self, now: float) -> set[Reason]:
         """Return why a new key is needed now."""
@@ -61,33 +63,34 @@ class Rekey:
             found.add(Reason.REQUESTED)
         if current is None or newest is None:
             return found | {Reason.FIRST}
+        if self._keyring.next is not None:
+            return set()
         if self._above and not is_above(newest.epoch, self._above):
             found.add(Reason.ABOVE)
-        if self._keyring.next is None:
-            if current.key.suite is not suite:
-                found.add(Reason.SUITE)
-            if interval and now >= current.grows_old_at(interval):
-                found.add(Reason.INTERVAL)
+        if current.key.suite is not suite:
+            found.add(Reason.SUITE)
+        if interval and now >= current.grows_old_at(interval):
+            found.add(Reason.INTERVAL)
         return found
 
     def starts(self, now: float) -> set[Reason]:
         """Return the reasons, once, when a key must be generated now; empty when not."""
-        if self._is_generating or now < self._earliest():
+        if self.is_generating or now < self._earliest():
             return set()
         reasons = self.reasons(now)
-        self._is_generating = bool(reasons)
+        self.is_generating = bool(reasons)
         return reasons
 
     def install(self, key: Key, now: float) -> bool:
         """Give the generated key to the key ring; tell whether its epoch begins anew after the last one."""
-        self._is_generating = False
+        self.is_generating = False
         self._last = now
         above, self._above = self._above, 0
         return self._keyring.install_fresh(key, now, above)
 
     def next_deadline(self, now: float) -> float | None:
         """Return when `starts` has something to do, if nothing happens before."""
-        times = [] if self._is_generating or not self.reasons(now) else [self._earliest()]
+        times = [] if self.is_generating or not self.reasons(now) else [self._earliest()]
         current, interval = self._keyring.current, self._settings.timing.rekey_interval
         if interval and current is not None and self._keyring.next is None:
             times.append(current.grows_old_at(interval))

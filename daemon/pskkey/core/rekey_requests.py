@@ -157,4 +157,4 @@ class RekeyRequests:
 
     def _had_their_turn(self) -> frozenset[str]:
         coming = self._keyring.next
-        return frozenset(e.key.fingerprint for e in self._keyring.entries if e is not coming)
+        return frozenset(e.key.fingerprint for e in self._keyring.entries if e is not coming and not e.unused)

@@ -41,6 +41,11 @@ class Timing:
         return self.dead_after + self.heartbeat_interval + self.reconnect_timeout
 
     @property
+    def former_key_span(self) -> float:
+        """How long a member may go on with the key that it came with: others come, and two keys have their turn."""
+        return self.comes_within + 2 * self.activation_deadline
+
+    @property
     def takeover_patience(self) -> float:
         """How long a successor that is alive and no master yet is asked again: until it must have lost its master too.
 

@@ -1,0 +1,115 @@
+"""Insiders that hold the PSK and say the same thing again and again: each was found by a review."""
+
+from dataclasses import replace
+
+from pskkey.core.actions import Connect, Send
+from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
+from pskkey.core.notices import ForeignKeyMet
+from pskkey.model import Group, Heartbeat, HeldKey, KeyNewReason, KeyState, Merge, Role
+from pskkey.wire.packet import encode
+from tests.core.door import ME, Door, advert, join, member, of, one, sent
+from tests.core.keys import entry, key
+from tests.core.situations import HIGH, LOW, OTHER, acked, sender, sending, state
+
+
+def inbound(number: int) -> Session:
+    """Return the session that was accepted under this number."""
+    return Session(Direction.INBOUND, number)
+
+
+def passes(door: Door, seconds: float) -> None:
+    """Let time pass in which member 1 is alive and acknowledges each key."""
+    for _ in range(round(seconds * 10)):
+        door.wait(0.1)
+        door.receive(inbound(1), Heartbeat())
+        if door.view.next:
+            acked(door, 1, door.view.next.epoch)
+
+
+def leading() -> Door:
+    """Return a master with the member LOW."""
+    door = Door(priority=200).start().become_master()
+    door.accept(1, join(LOW))
+    acked(door, 1, 1)
+    door.wait(1.2)
+    return door
+
+
+def test_joins_with_ever_higher_epochs_keep_no_key_from_its_turn() -> None:
+    door = leading()
+    door.accept(2, sender(OTHER, sends_with=7, key_number=801, lease=0))
+    made = door.keys
+    for _ in range(60):
+        passes(door, 1.0)
+        newest = door.view.newest
+        assert newest is not None
+        door.receive(inbound(2), sender(OTHER, sends_with=newest.epoch, key_number=801, lease=0))
+    assert (sending(door.view) or 0) > 7
+    assert door.keys - made <= 13, "each waits 5 s for the one that acknowledges nothing"
+    assert len(of(ForeignKeyMet, door.log)) <= 13
+
+
+def test_merges_that_are_won_again_and_again_keep_no_key_from_its_turn() -> None:
+    door = leading()
+    for number in range(10, 40):
+        door.accept(number, Merge(member(HIGH), 1, 1, 1, key=key(801).fingerprint, awaited=1))
+        passes(door, 2.0)
+    assert (sending(door.view) or 0) > 1
+
+
+def test_merges_of_ever_new_masters_are_not_all_remembered() -> None:
+    door = leading()
+    for number in range(300):
+        other = replace(member(HIGH, priority=1), id=f"{0xA0000000 + number:08x}")
+        door.accept(10 + number, Merge(other, 1, 1, 1, key=key(801).fingerprint, awaited=4096))
+        passes(door, 0.1)
+    passes(door, 6.0)
+    assert (sending(door.view) or 0) > 1
+
+
+def test_previous_key_that_is_claimed_again_and_again_is_retired() -> None:
+    door = leading()
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    passes(door, 0.2)
+    assert sending(door.view) == 2
+    for number in range(10, 20):
+        door.accept(number, sender(HIGH, sends_with=1, key_number=1, lease=0), "10.0.0.9")
+        for _ in range(60):
+            passes(door, 0.1)
+            door.receive(inbound(number), Heartbeat())
+    assert {e.epoch for e in door.view.keys} == {2}
+
+
+def test_groups_of_ever_new_nodes_make_no_merge_that_cannot_be_sent() -> None:
+    door = Door().start()
+    session = door.become_client()
+    for first in (0x20000000, 0x30000000, 0x40000000):
+        others = tuple(replace(member("20000000"), id=f"{first + n:08x}") for n in range(4094))
+        told = Group(1, LOW, (member(LOW), member(ME), *others), (ME,))
+        door.receive(session, told, state(entry(1, 901, send=True)))
+    retry = one(Connect, door.give(Disconnected(session, "reset")))
+    door.give(Disconnected(retry.session, "refused"))
+    assert door.view.role is Role.MASTER
+    door.wait(0.2)
+    door.hear(advert(HIGH, Role.MASTER, members=5, priority=200))
+    door.give(Connected(of(Connect, door.log)[-1].session))
+    assert encode(sent(Merge, door.log)[-1])
+
+
+def test_member_that_would_fall_mute_does_not_leave_its_former_key() -> None:
+    """A successor knows its lease from GROUP, and cannot know what it has sent under the key of the last master."""
+    door = Door().start()
+    session = door.become_client(HIGH)
+    door.receive(session, state(entry(5, 905, send=True)))
+    retry = one(Connect, door.give(Disconnected(session, "reset")))
+    door.give(Disconnected(retry.session, "refused"))
+    door.wait(1.0)
+    door.accept(9, join(OTHER))
+    acked(door, 9, 5)
+    said = sender(HIGH, sends_with=1, key_number=801, lease=7)
+    door.accept(1, replace(said, held=(*said.held, HeldKey(5, key(905).fingerprint, send=False))))
+    acked(door, 1, 5)
+    door.wait(0.15)
+    told = [a.message for a in of(Send, door.log) if a.session == inbound(1) and isinstance(a.message, KeyState)]
+    assert told
+    assert not [one for one in told if any(e.send for e in one.entries) and one.sender_id is None]
