@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from pskkey.core.actions import Connect, Send
+from pskkey.core.actions import Connect
 from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
 from pskkey.core.notices import ForeignKeyMet
-from pskkey.model import Group, Heartbeat, HeldKey, KeyNewReason, KeyState, Merge, Role
+from pskkey.model import Group, Heartbeat, KeyNewReason, Merge, Role
 from pskkey.wire.packet import encode
 from tests.core.door import ME, Door, advert, join, member, of, one, sent
 from tests.core.keys import entry, key
@@ -94,22 +94,3 @@ def test_groups_of_ever_new_nodes_make_no_merge_that_cannot_be_sent() -> None:
     door.hear(advert(HIGH, Role.MASTER, members=5, priority=200))
     door.give(Connected(of(Connect, door.log)[-1].session))
     assert encode(sent(Merge, door.log)[-1])
-
-
-def test_member_that_would_fall_mute_does_not_leave_its_former_key() -> None:
-    """A successor knows its lease from GROUP, and cannot know what it has sent under the key of the last master."""
-    door = Door().start()
-    session = door.become_client(HIGH)
-    door.receive(session, state(entry(5, 905, send=True)))
-    retry = one(Connect, door.give(Disconnected(session, "reset")))
-    door.give(Disconnected(retry.session, "refused"))
-    door.wait(1.0)
-    door.accept(9, join(OTHER))
-    acked(door, 9, 5)
-    said = sender(HIGH, sends_with=1, key_number=801, lease=7)
-    door.accept(1, replace(said, held=(*said.held, HeldKey(5, key(905).fingerprint, send=False))))
-    acked(door, 1, 5)
-    door.wait(0.15)
-    told = [a.message for a in of(Send, door.log) if a.session == inbound(1) and isinstance(a.message, KeyState)]
-    assert told
-    assert not [one for one in told if any(e.send for e in one.entries) and one.sender_id is None]

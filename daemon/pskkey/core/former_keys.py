@@ -5,9 +5,8 @@ master gives it KEY_STATE without a key to send with, which means just that. It 
 
 1. that key is above its own, so that no record of one is taken for a record of the other (the master rolls for it),
 2. no member with a former key says that others follow which it came with (JOIN), nor is anybody else on its way to the
-   master (`arrivals`), as far as that can be known,
-3. every member with a former key has acknowledged the group's key, and
-4. its lease is not blocked under the group's key: it would fall mute.
+   master (`arrivals`), as far as that can be known, and
+3. every member with a former key has acknowledged the group's key.
 
 Then all of them change in one step. Nobody waits for longer than `Joined.former_until`. Everybody can still receive
 with the former key for `retire_after`, so nothing is lost inside either part.
@@ -15,7 +14,7 @@ with the former key for `retire_after`, so nothing is lost inside either part.
 A sender id is leased for a key. Under its former key a member sends as who it was there.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from pskkey.core.admission import Joined
 from pskkey.core.key_slots import KeySlot, is_above
@@ -38,14 +37,10 @@ def leave_former_keys(
     current: KeySlot,
     coming: KeySlot | None,
     *,
-    blocked: Collection[str],
     all_are_here: bool,
     now: float,
 ) -> bool:
-    """Let the members that may do so leave their former keys; tell whether there was one.
-
-    `blocked` are the ids of the nodes whose leases are blocked under the `current` key.
-    """
+    """Let the members that may do so leave their former keys; tell whether there was one."""
     senders = [(j, j.former) for j in joined if j.former is not None]
     # One that acknowledges the key after the current one has the current one as well.
     epochs = {current.epoch} if coming is None else {current.epoch, coming.epoch}
@@ -56,6 +51,6 @@ def leave_former_keys(
     has_left = False
     for member, former in senders:
         is_ours = is_same(former, current) or is_above(current.epoch, former.epoch)
-        if (is_time and is_ours and member.member.id not in blocked) or now >= member.former_until:
+        if (is_time and is_ours) or now >= member.former_until:
             member.former, has_left = None, True
     return has_left

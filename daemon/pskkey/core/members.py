@@ -356,8 +356,7 @@ class Members:
             self._keyring.keep(former, now)
         if current is None or not formers:
             return
-        blocked, coming = self.waiting, self._keyring.next
-        if leave_former_keys(joined, current, coming, blocked=blocked, all_are_here=all_are_here, now=now):
+        if leave_former_keys(joined, current, self._keyring.next, all_are_here=all_are_here, now=now):
             self._keys_version = -1
 
     def _epoch(self) -> int:
