@@ -197,7 +197,7 @@ def test_previous_key_is_kept_while_a_member_sends_with_it() -> None:
 def test_member_that_never_acknowledges_leaves_its_key_in_the_end() -> None:
     door = Door().start().become_master()
     comes(door, 1, HIGH)
-    stays_alive(door, 1, seconds=12.0)
+    stays_alive(door, 1, seconds=7.0)
     assert send_mark(door, 1) is None
     stays_alive(door, 1, seconds=0.6)
     assert send_mark(door, 1) == 2

@@ -45,8 +45,8 @@ def test_joins_with_ever_higher_epochs_keep_no_key_from_its_turn() -> None:
         assert newest is not None
         door.receive(inbound(2), sender(OTHER, sends_with=newest.epoch, key_number=801, lease=0))
     assert (sending(door.view) or 0) > 7
-    assert door.keys - made <= 13, "each waits 5 s for the one that acknowledges nothing"
-    assert len(of(ForeignKeyMet, door.log)) <= 13
+    assert door.keys - made <= 24, "two of them in 5 s: the second waits for the one that acknowledges nothing"
+    assert len(of(ForeignKeyMet, door.log)) <= 24
 
 
 def test_merges_that_are_won_again_and_again_keep_no_key_from_its_turn() -> None:

@@ -75,7 +75,7 @@ def test_interval_makes_a_key_up_to_a_tenth_earlier_by_chance() -> None:
     assert len(dues) > 50
 
 
-def test_key_goes_above_a_foreign_epoch_when_the_one_on_its_way_has_had_its_turn() -> None:
+def test_key_that_has_replaced_another_has_its_turn_before_it_is_replaced() -> None:
     master = Master()
     master.step(0.0)
     master.rekey.go_above(1)
@@ -83,11 +83,13 @@ def test_key_goes_above_a_foreign_epoch_when_the_one_on_its_way_has_had_its_turn
     master.rekey.go_above(1)
     master.rekey.go_above(9)
     master.rekey.go_above(3)
-    assert not master.step(4.0), "it would never have its turn if somebody came with ever higher epochs"
-    master.ring.activate(5.0)
-    assert master.step(6.0) == {Reason.ABOVE}
-    assert [e.epoch for e in master.ring.entries] == [1, 2, 10]
-    assert not master.step(8.0)
+    assert master.step(4.0, activate=False) == {Reason.ABOVE}
+    assert [e.epoch for e in master.ring.entries] == [1, 10]
+    master.rekey.go_above(20)
+    assert not master.step(6.0), "it would never have its turn if somebody came with ever higher epochs"
+    master.ring.activate(7.0)
+    assert master.step(8.0) == {Reason.ABOVE}
+    assert [e.epoch for e in master.ring.entries] == [1, 10, 21]
 
 
 def test_epoch_above_a_foreign_one_counts_round_the_end() -> None:

@@ -159,12 +159,19 @@ class Keyring:
             entry.kept_until = self._kept_until(now)
 
     def install_fresh(self, key: Key, now: float, above: int = 0) -> bool:
-        """Take a generated key: as current if it is the group's first, else as next. None is on its way.
+        """Take a generated key: as current if it is the group's first, else as next, in place of one on its way.
 
         Its epoch is above those of all keys that are held, and `above`. Return whether the epochs began anew with it.
         """
         # Also those of keys that another master had on their way: some members have acknowledged them already.
         taken = {*self.live_epochs, *self._seen}
+        if (replaced := self.next) is not None:
+            if replaced.unused:  # nobody sends with it, or perhaps its maker, if that is another
+                self._drop(replaced)
+            else:
+                self._held.remove(replaced)
+                replaced.turn, replaced.since, replaced.kept_until = Turn.PREVIOUS, now, self._kept_until(now)
+                self._held.insert(0, replaced)
         while len(self._held) >= MAX_KEY_ENTRIES:
             self._drop(min((e for e in self._held if e.turn is Turn.PREVIOUS), key=lambda e: e.since))
         before = self.newest.epoch if self.newest else 0

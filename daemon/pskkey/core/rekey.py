@@ -9,8 +9,9 @@ ABOVE     a member or another master has a key of an epoch that is not below our
 SUITE     the current key is not of the suite that is configured
 INTERVAL  the current key is `rekey_interval` old, up to a tenth less
 
-All reasons together make one key. A key that is on its way has its turn before another one is made, so nobody who asks
-again and again can keep a group from its next key. `rekey_spacing` seconds pass between two.
+All reasons together make one key. ABOVE alone replaces a key that is on its way, and not one that has replaced another:
+that one has its turn first, so nobody who comes with ever higher epochs can keep a group from its next key.
+`rekey_spacing` seconds pass between two.
 """
 
 from enum import Enum, auto
@@ -40,6 +41,7 @@ class Rekey:
         self._keyring = keyring
         self._requests = requests
         self._above = 0
+        self._has_replaced = False
         self.is_generating = False
         """Whether a key has been asked for that has not come yet."""
         self._last = float("-inf")
@@ -63,10 +65,10 @@ class Rekey:
             found.add(Reason.REQUESTED)
         if current is None or newest is None:
             return found | {Reason.FIRST}
-        if self._keyring.next is not None:
-            return set()
-        if self._above and not is_above(newest.epoch, self._above):
+        if self._above and not is_above(newest.epoch, self._above) and not (self._has_replaced and self._keyring.next):
             found.add(Reason.ABOVE)
+        if self._keyring.next is not None:
+            return found
         if current.key.suite is not suite:
             found.add(Reason.SUITE)
         if interval and now >= current.grows_old_at(interval):
@@ -86,6 +88,7 @@ class Rekey:
         self.is_generating = False
         self._last = now
         above, self._above = self._above, 0
+        self._has_replaced = self._keyring.next is not None
         return self._keyring.install_fresh(key, now, above)
 
     def next_deadline(self, now: float) -> float | None:

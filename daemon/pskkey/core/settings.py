@@ -42,8 +42,8 @@ class Timing:
 
     @property
     def former_key_span(self) -> float:
-        """How long a member may go on with the key that it came with: others come, and two keys have their turn."""
-        return self.comes_within + 2 * self.activation_deadline
+        """How long a member may go on with the key that it came with: others come, and a new key has its turn."""
+        return self.comes_within + self.activation_deadline
 
     @property
     def takeover_patience(self) -> float:
