@@ -15,6 +15,15 @@ async def receive(group: JoinedGroup, count: int) -> list[bytes]:
         return [(await group.receive()).plaintext for _ in range(count)]
 
 
+async def sends_with_what_is_received(sender: JoinedGroup, receiver: JoinedGroup) -> None:
+    """Wait until the sender has been told, too, of the key that the receiver waited for: one of them is told first."""
+    for _ in range(500):
+        if sender.send_epoch in receiver.epochs:
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
 async def test_a_receiver_that_was_restarted_takes_no_record_from_before(
     loopback: Loopback, unused_udp_port: int
 ) -> None:
@@ -41,6 +50,7 @@ async def test_a_receiver_that_was_restarted_takes_no_record_from_before(
                     for datagram in before:
                         stranger.send(datagram)
                     await asyncio.wait_for(receiver.ready(), 5)
+                    await sends_with_what_is_received(sender, receiver)
                     for datagram in before:
                         stranger.send(datagram)
                     for valve in valves:

@@ -133,7 +133,8 @@ class JoinedGroup:
     async def ready(self) -> None:
         """Wait until what the group sends is received and, unless we only receive, there is a sender id of ours.
 
-        It may go again (see `send`).
+        The daemon tells its session managers one after the other: what a member sends before it has been told, too, of
+        the key that we waited for is not received. It may go again (see `send`).
         """
         while not self._session.hears_group or (self._will_send and self._session.sender_id is None):
             self._raise_if_over()
