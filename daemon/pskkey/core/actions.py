@@ -1,7 +1,7 @@
-"""Everything that a node can ask to be done.
+"""The actions that a node can request.
 
-`Node.handle` returns these in order, and the driver performs them in that order. Each docstring says what holds
-before the action is handed out, so that a crash between two of them can be reasoned about.
+`Node.handle` returns actions in order, and the driver performs them in that order. Each docstring states what is true
+before the action is returned, so that the effect of a crash between two actions is known.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from pskkey.model import Advert, ErrorMessage, Message, Suite
 class Connect:
     """Open an outbound session to the first of `addresses` that answers, within `timeout` seconds, with the active PSK.
 
-    Answered by `events.Connected` or `events.Disconnected`, exactly one of them. A session that was connected ends with
-    one `events.Disconnected`, unless we close it.
+    The answer is one `events.Connected` or one `events.Disconnected`. A connected session ends with one
+    `events.Disconnected`. After a `Disconnect` of this session neither event follows.
     """
 
     session: Session
@@ -28,7 +28,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send `message` on a session that is open. Every key in a KEY_STATE is held by the node already."""
+    """Send `message` on an open session. The node already holds every key in a KEY_STATE."""
 
     session: Session
     message: Message
@@ -36,7 +36,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Close a session, after sending `error` if there is one. No `events.Disconnected` follows."""
+    """Close a session, or stop the attempt to open it, after sending `error`. No `events.Disconnected` follows."""
 
     session: Session
     error: ErrorMessage | None = None
@@ -46,7 +46,7 @@ class Disconnect:
 class Advertise:
     """Announce this advert over mDNS, and answer questions with it from now on.
 
-    It is complete. Its role is held already: a master can be joined when this goes out.
+    The advert is complete. The node already has the announced role: a master accepts JOIN before this goes out.
     """
 
     advert: Advert
@@ -54,14 +54,14 @@ class Advertise:
 
 @dataclass(frozen=True, slots=True)
 class GenerateKey:
-    """Make a fresh random key of this suite; answered by `events.KeyGenerated`."""
+    """Make a fresh random key of this suite. The answer is `events.KeyGenerated`."""
 
     suite: Suite
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Nothing is left to do: the daemon may end."""
+    """The node has nothing left to do: the daemon may end."""
 
 
 type Action = Connect | Send | Disconnect | Advertise | GenerateKey | Notice | Stopped

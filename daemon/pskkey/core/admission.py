@@ -1,15 +1,16 @@
 """Which joiners a master refuses as members, and with which reason.
 
-1. A joiner is of our group.
-2. A session is of one node and one incarnation of it: those of its first JOIN. A later JOIN may change the rest.
-3. A node id is of one node: it is not the master's, nor that of another incarnation that is alive.
-4. The group has `max_members` places. A member that is awaited keeps its place.
+1. A joiner names the group of the master.
+2. A session belongs to one node and one incarnation: those of its first JOIN. A later JOIN may change all else.
+3. A node id belongs to one node. It is neither the master's nor that of another incarnation that is alive. Alive means:
+   it has sent a message within the last `dead_after` / 2.
+4. The group has `max_members` places, the master's included. An awaited node keeps its place.
 5. One address has at most `members_per_address` of the places and of the sender ids. A node counts for the address of
-   its last JOIN, for as long as it is a member, is awaited, or has a lease; a lease outlives the membership until the
-   keys are gone that it was used under. So the host of one insider gets neither all places nor all sender ids. Leases
-   that the last master granted count from the next JOIN of their nodes on.
+   its last JOIN while it is a member, is awaited, or has a lease. A lease outlives the membership, until all keys are
+   gone under which it was used. So the host of one insider cannot take all places or all sender ids. A lease of the
+   last master counts from the next JOIN of its node on.
 
-A refusal costs the joiner its session, and us one pass over the members.
+A refusal costs the joiner its session, and the master one pass over the members.
 """
 
 from collections.abc import Mapping, Set
@@ -22,10 +23,10 @@ from pskkey.model import ErrorMessage, HeldKey, Join, Member
 
 @dataclass(slots=True)
 class Joined:
-    """A member with its session. Times in seconds: when it joined, and when it is taken for dead.
+    """A member and its session. Times in seconds: it joined at `since`, and counts as dead from `deadline` on.
 
-    `former`: the key that it came with and goes on sending with, until `former_until` at the latest. `others_until`:
-    until then others that it came with may follow, None: nobody does.
+    `former`: the former key that the member sends with, until `former_until` at the latest. `others_until`: until then
+    other nodes of its former group may follow; None: none follow.
     """
 
     session: Session
@@ -39,14 +40,14 @@ class Joined:
 
 
 class Admission:
-    """The rules above, and from which address each node came that has a place or a lease."""
+    """The rules above, and the address of each node that has a place or a lease."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._addresses: dict[str, str] = {}
 
     def admit(self, node: str, address: str, holders: Set[str]) -> None:
-        """Count `node` for `address`, and forget nodes that are none of `holders`: they have nothing any more."""
+        """Count `node` for `address`; forget the nodes that are not `holders` of a place or a lease."""
         self._addresses = {known: where for known, where in self._addresses.items() if known in holders}
         self._addresses[node] = address
 
@@ -60,7 +61,7 @@ class Admission:
         leased: Set[str],
         now: float,
     ) -> ErrorMessage | None:
-        """Return why a JOIN is refused, None if it is not. `awaited` and `leased` are ids of nodes."""
+        """Return why a JOIN is refused, None if it is not. `awaited` and `leased` are node ids."""
         node = join.member.id
         if join.group != self._settings.group:
             return ErrorMessage("wrong_group", f"this is group {self._settings.group!r}, not {join.group!r}")
@@ -76,7 +77,7 @@ class Admission:
             if alive:
                 text = f"node id {node} is in use by {other.member.name}, alive; set [node] id on one"
                 return ErrorMessage("duplicate_id", text)
-        # The node's former session makes way for this one.
+        # The new session of a node takes the place of its former one.
         places = (members.keys() | awaited) - {node}
         if len(places) + 1 >= self._settings.max_members:
             count = len(joined) + 1

@@ -1,13 +1,13 @@
-"""The nodes that are on their way to this master, and until when it waits for them.
+"""The nodes that are on their way to this master, and until when the master waits for them.
 
-A new key is not sent with, and no member leaves the key that it came with, while somebody is on its way who could not
-read what is sent then. There are two kinds of them:
+While a node is on its way, the master activates no new key before its deadline, and no member leaves its former key:
+the node could not read the new traffic. There are two kinds of such nodes:
 
-- Nodes known by their ids: the members of the last master after a takeover, and members whose session has broken.
-- Nodes known by their number: those that send with the key of another master, as its MERGE says. Some of them may
-  read nothing but that key, and some of our members too.
+1. Nodes known by id: the members of the last master after a takeover, and members whose session has ended.
+2. Nodes known by number: those that hold the key of another master, as its MERGE states. Some of these nodes, and
+   some members of this master, can read only that key.
 
-Nobody is waited for longer than the time that its coming may take. Then it is taken for dead.
+The master waits for a node as long as its arrival may take. Then the node counts as dead.
 """
 
 from collections.abc import Iterable
@@ -18,14 +18,15 @@ from pskkey.core.admission import Joined
 from pskkey.model import Merge
 
 MOST_MASTERS: Final = 64
-"""How many masters may yield to us within the time that the members of the first one may take to come."""
+"""The limit of yielding masters with the same key. The nodes of further masters are not awaited."""
 
 
 @dataclass(slots=True)
 class _Origin:
-    """The nodes that hold one key: who was here before they came, until when they may come, and their masters' counts.
+    """The nodes that hold one key. Two masters may have the same key, from before a split.
 
-    Two masters may have the same key, from before a split.
+    `before`: the members here before the first of these nodes came. `until`: the end of the wait (seconds). `sizes`:
+    the number of nodes of each master, by its id.
     """
 
     before: frozenset[str]
@@ -34,7 +35,7 @@ class _Origin:
 
 
 class Arrivals:
-    """Whom a master waits for. Times are in seconds."""
+    """The nodes that a master waits for. Times are in seconds."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, float] = {}
@@ -42,26 +43,26 @@ class Arrivals:
 
     @property
     def ids(self) -> frozenset[str]:
-        """The ids of the nodes that are known by them."""
+        """The ids of the nodes that are known by id."""
         return frozenset(self._nodes)
 
     def expect(self, node: str, until: float) -> None:
-        """Wait for a node that is a member no more, or not yet."""
+        """Wait until `until` for a node that is no longer a member, or not yet."""
         self._nodes[node] = until
 
     def expect_from(self, merge: Merge, here: frozenset[str], until: float) -> None:
-        """Wait for the nodes of another master. Those of them that are `here` have come for another reason."""
+        """Wait for the nodes of another master. The first MERGE with a key sets `here` and `until` for that key."""
         if merge.key is not None:
             origin = self._origins.setdefault(merge.key, _Origin(here, until))
             if len(origin.sizes) < MOST_MASTERS:
                 origin.sizes[merge.master.id] = merge.members + merge.awaited
 
     def came(self, node: str) -> None:
-        """A node has joined."""
+        """Stop waiting for `node`: it has joined."""
         self._nodes.pop(node, None)
 
     def are_over(self, joined: Iterable[Joined], now: float) -> bool:
-        """Tell whether nobody is on its way any more, when these have `joined`."""
+        """Return whether no node is on its way any more, given the members that have `joined`."""
         self._nodes = {node: until for node, until in self._nodes.items() if now < until}
         if self._origins:
             held = [(j.member.id, {key.fingerprint for key in j.join.held}) for j in joined]
@@ -72,5 +73,5 @@ class Arrivals:
         return not self._nodes and not self._origins
 
     def next_deadline(self) -> float | None:
-        """Return when somebody is waited for no longer."""
+        """Return when the next wait ends; None: no node is awaited."""
         return min([*self._nodes.values(), *(o.until for o in self._origins.values())], default=None)

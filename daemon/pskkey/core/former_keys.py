@@ -1,17 +1,19 @@
-"""What a member sends with that came with another key than its master's: the one rule of a merge.
+"""The one rule of a merge: until when a member sends with the key that it came with.
 
-It goes on with the key that it came with (its *former* key), because the nodes that it came with can read that. The
-master gives it KEY_STATE without a key to send with, which means just that. It sends with the group's key when
+A member that joins with another key than its master's goes on sending with that key, its *former key*, because the
+nodes that it came with can read it. A KEY_STATE without a key to send with lets the member do so. The member changes to
+the group's key when
 
-1. that key is above its own, so that no record of one is taken for a record of the other (the master rolls for it),
-2. no member with a former key says that others follow which it came with (JOIN), nor is anybody else on its way to the
-   master (`arrivals`), as far as that can be known, and
+1. the epoch of the group's key is above that of the former key, so that no record of one key is taken for a record of
+   the other (the master rekeys for it),
+2. no member with a former key reports in JOIN that nodes of its former group follow, and no other node is known to be
+   on its way to the master (`arrivals`), and
 3. every member with a former key has acknowledged the group's key.
 
-Then all of them change in one step. Nobody waits for longer than `Joined.former_until`. Everybody can still receive
-with the former key for `retire_after`, so nothing is lost inside either part.
+All members for which this is true change in one step. A member changes at `Joined.former_until` in any case. Each
+member still receives with its former key for `retire_after`, so no record is lost within a partition.
 
-A sender id is leased for a key. Under its former key a member sends as who it was there.
+A sender id is leased under a key. With its former key a member sends under its lease of the former group.
 """
 
 from collections.abc import Iterable
@@ -22,12 +24,12 @@ from pskkey.model import HeldKey
 
 
 def is_same(key: HeldKey, entry: KeySlot | None) -> bool:
-    """Tell whether a key that a joiner holds is this one of ours, under the same epoch."""
+    """Return whether the `key` of a joiner is the one in the slot `entry`, under the same epoch."""
     return entry is not None and (key.epoch, key.fingerprint) == (entry.epoch, entry.key.fingerprint)
 
 
 def former_key(held: Iterable[HeldKey], current: KeySlot | None) -> HeldKey | None:
-    """Return the key that a joiner sends with, of those that it `held`, if that is not the group's `current` one."""
+    """Return the key of `held` that a joiner sends with; None if there is none or it is the group's `current` key."""
     sends_with = next((key for key in held if key.send), None)
     return None if sends_with is None or is_same(sends_with, current) else sends_with
 
@@ -40,9 +42,9 @@ def leave_former_keys(
     all_are_here: bool,
     now: float,
 ) -> bool:
-    """Let the members that may do so leave their former keys; tell whether there was one."""
+    """Clear `former` of each member that may leave its former key; return whether there was one."""
     senders = [(j, j.former) for j in joined if j.former is not None]
-    # One that acknowledges the key after the current one has the current one as well.
+    # A member that has acknowledged the next key has the current key too.
     epochs = {current.epoch} if coming is None else {current.epoch, coming.epoch}
     for member, _ in senders:
         if member.others_until is not None and now >= member.others_until:

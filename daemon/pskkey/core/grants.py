@@ -1,4 +1,4 @@
-"""The master grants sender ids: what a joiner says of its lease, and what the operator must hear of it."""
+"""The sender ids that a master leases to joiners and to itself, and the reports on them to the operator."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,7 +11,7 @@ from pskkey.model import Group, Join, KeyState, Member
 
 
 class Grants:
-    """One master's grants, in `leases`. `group` returns the group as it stands; what to tell is appended to `out`."""
+    """The lease table of one master, and its reports, appended to `out`. `group` returns the group as it is now."""
 
     def __init__(self, settings: Settings, keyring: Keyring, group: Callable[[], Group], out: list[Action]) -> None:
         self._settings = settings
@@ -23,7 +23,7 @@ class Grants:
         self.leases = Leases()
 
     def inherit(self, leased: Mapping[str, int | None], state: KeyState) -> None:
-        """Begin with the leases that the last master told of, and with our own, which `state` grants us."""
+        """Begin with the leases that the last master announced, and with the lease of this node in `state`."""
         if not state.entries:
             return
         me = self._settings.me.id
@@ -33,7 +33,7 @@ class Grants:
         self.leases.inherit(holders, state.senders, self._keyring.live_epochs)
 
     def to_me(self) -> bool:
-        """Lease an id to the master itself, if it has none; tell whether it has got one now."""
+        """Lease an id to the master itself, if it has none; return whether it has got one now."""
         me = self._settings.me
         if (got := self.leases.sender_id(me.id)) is not None:
             if self._told_me != (me.sender_id, got):
@@ -53,13 +53,13 @@ class Grants:
         return self.leases.sender_id(me.id) is not None
 
     def to_joiner(self, join: Join) -> None:
-        """Lease an id to a joiner that sends, or the one that it has."""
+        """Lease an id to a joiner that sends, or update the lease that it has."""
         ring = [(e.epoch, e.key.fingerprint) for e in self._keyring.entries]
         sends_with = next(
             (ring.index(k) for h in join.held if h.send and (k := (h.epoch, h.fingerprint)) in ring), None
         )
         granted = self.leases.sender_id(join.member.id)
-        # Of a key of our own making that is only being distributed, nobody has sent anything yet.
+        # No node has sent with the next key yet. If that key is inherited, its epoch is blocked anyway.
         used = frozenset(e.epoch for e in self._keyring.entries if e is not self._keyring.next)
         self.leases.grant(
             join.member.id,
@@ -76,11 +76,11 @@ class Grants:
             self._tell(join.member)
 
     def forget(self, node: str) -> None:
-        """A member is gone; when it comes back, the operator is told again."""
+        """Forget the report about a member that has left: when it returns, it is reported again."""
         self._told.pop(node, None)
 
     def _tell(self, member: Member) -> None:
-        """Say once, and again when it has changed, that a sender has not got the id that it should, or none."""
+        """Report once, and after each change, that a sender has no id or not its configured one."""
         got = self.leases.sender_id(member.id)
         notice: Notice
         if got is None:

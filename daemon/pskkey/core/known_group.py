@@ -1,8 +1,8 @@
-"""The group as this node was told of it, and the nodes of it that may be on their way to the next master.
+"""The group as this node knows it, and the nodes of it that may be on their way to the next master.
 
-When a master dies, or two parts of a split meet, the members of a part come to their next master one by one. Each of
-them knows who the others are. So it says in JOIN whether others follow, and a member that becomes the master itself
-knows for whom to wait.
+When a master dies, or two partitions merge, the members of a group join their next master one by one. Each member
+knows the others. So it reports in JOIN whether others follow, and a member that becomes master knows which nodes to
+wait for.
 """
 
 from math import inf
@@ -14,62 +14,62 @@ from pskkey.model import Group, Member
 
 
 class KnownGroup:
-    """What GROUP and KEY_STATE told together, or what we told ourselves as master."""
+    """The group that GROUP and KEY_STATE describe together, or that this node leads as master."""
 
     def __init__(self, settings: Settings, leases: tuple[tuple[str, int | None], ...]) -> None:
-        """Begin with the node ids and sender ids that an earlier process of this node knew."""
+        """Begin with the persisted node ids and sender ids of an earlier process of this node."""
         self._settings = settings
         self.latest: Group | None = None
-        """The last GROUP. Its leases are of keys that may still be on their way to us."""
+        """The last GROUP. Its leases may belong to keys that have not arrived yet."""
         self.leases = leases
-        """Node ids with their sender ids, as they belong to the keys that we hold."""
+        """Node ids with their sender ids, as they belong to the keys that this node holds."""
         self._settled: Group | None = None
         self.settled_in: Session | None = None
-        """The session in which the keys came that we hold."""
+        """The session on which the held keys came."""
         self._master: str | None = None
-        """The node that is not expected again when we have no master any more."""
+        """The node that is not expected at the next master: the present master, unless it hands over."""
         self._present = frozenset(node for node, _ in leases)
         self._absent: dict[str, float] = {}
-        """Nodes that have left the group, by id: the time (seconds) until which each of them may still come."""
+        """For each node that has left the group, by id: until when (seconds) it may still come."""
         self._without_master_since: float | None = inf
-        """None while we are in a group. At first a group may have been lost at any time."""
+        """When (seconds) the master was lost; None in a group. At first `inf`: the time of the loss is unknown."""
 
     def received(self, group: Group) -> None:
-        """Take GROUP of our master."""
+        """Take a GROUP of the master."""
         self.latest = group
 
     def settle(self, session: Session, now: float) -> None:
-        """KEY_STATE came on `session`: the last GROUP belongs to the keys that we hold now."""
+        """Take the last GROUP as that of the held keys: a KEY_STATE came on `session`."""
         group, self.settled_in = self.latest, session
         if group is not None and group is not self._settled:
             self._settled, self.leases = group, leases_of(group.members)
             self._replace(frozenset(m.id for m in group.members), group.master, now)
 
     def lead(self, group: Group | None, now: float) -> None:
-        """As master we have told `group` to everybody."""
+        """Take the `group` that this node, as master, has sent to all members."""
         if group is not None and group is not self._settled:
             self._settled, self.leases = group, leases_of(group.members)
             self._replace(frozenset(m.id for m in group.members), None, now)
 
     def led(self, group: Group, awaited: frozenset[str], now: float) -> None:
-        """We are the master no more. `awaited` are the ids of nodes that had not come to us yet."""
+        """Take the `group` that this node led until now. `awaited`: the ids of nodes that had not joined yet."""
         self.latest = self._settled = group
         self.leases = leases_of(group.members)
         self._replace(frozenset(m.id for m in group.members) | awaited, None, now)
 
     def trusted(self, session: Session, members: tuple[Member, ...]) -> tuple[Member, ...]:
-        """The master hands over on `session`, so it comes along. Return the `members` whose leases we may trust."""
+        """Expect the master too: it hands over. Return `members` if their leases belong to the held keys, else none."""
         self._master = None
         return members if session == self.settled_in else ()
 
     def without_master(self, now: float) -> None:
-        """We have no master any more. All but that one may come to the next one."""
+        """Begin to expect all nodes but the lost master at the next master."""
         if self._without_master_since in (None, inf):
             self._without_master_since = now
             self._present -= {self._master}
 
     def expected(self, now: float) -> frozenset[str]:
-        """Return the ids of the nodes that may come to where we are, or go."""
+        """Return the ids of the nodes that may still join the master of this node, present or next."""
         since = self._without_master_since
         may_come = {node for node, until in self._absent.items() if now < until}
         if since is not None and now < self._comes_until(since):
@@ -77,7 +77,7 @@ class KnownGroup:
         return frozenset(may_come - {self._settings.me.id})
 
     def _replace(self, present: frozenset[str], master: str | None, now: float) -> None:
-        """Let `present` be the ids of the group. Nodes of the former group may come for a while."""
+        """Take `present` as the ids of the group. Nodes of the former group may come for a while."""
         left = min(now, self._without_master_since or now)
         self._absent |= dict.fromkeys(self._present - present, self._comes_until(left))
         may_come = [(i, until) for i, until in self._absent.items() if i not in present and now < until]

@@ -1,15 +1,13 @@
-"""Sender ids: which node may send under which id (0..255), so that no two ever share one within a key's life.
+"""Sender ids: which node may send under which id (0..255), so that no two nodes share an id within the life of a key.
 
-Under a key, ids are given out only by the master that made the key. A successor honours those that it was told of; one
-that it does not know of may have been given out by its predecessor, dead or beyond a split, at the last moment. So
-under an inherited key a newcomer's lease is *blocked*: it is not granted until the group sends with a key of the
-master's own making, and the master rolls to one. That way nothing that is lost between two masters can make two nodes
-share an id.
-
-A node keeps its id while it is known, and an id whose holder left is not given to another until every key under which
-it may have been used is gone. A node that comes back with a new memory (`instance`) would start its sequence numbers
-over, so its lease is blocked too. Only nodes with a session manager that sends get a lease: what was never granted need
-not be remembered.
+1. Only the master that made a key grants ids under it. A successor honours the leases that the last master announced.
+   That master may have granted more ids before it died or was cut off. So under an inherited key a newcomer's lease is
+   *blocked*: it is not granted until the group sends with a key of the new master's own making, and the master rekeys
+   for it. Thus no message that is lost between two masters makes two nodes share an id.
+2. A node keeps its lease while it is a member. When it has left, its id is free only after every key is gone under
+   which it may have been used.
+3. A node that returns as another incarnation would start its sequence numbers over, so its lease is blocked too.
+4. Only nodes with a session manager that sends get a lease. A node that never sends needs no entry.
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -25,29 +23,29 @@ class _Lease:
     blocked_in: frozenset[int] = frozenset()
     """The epochs under which the id is not granted."""
     left_in: frozenset[int] | None = None
-    """The epochs that lived when the node was found to be gone; None while it is there."""
+    """The live epochs when the node was found to have left; None while it is a member."""
 
 
 def leases_of(members: Iterable[Member]) -> tuple[tuple[str, int | None], ...]:
-    """Return the ids of these nodes with the sender ids that are leased to them."""
+    """Return the node id of each member with the sender id that is leased to it."""
     return tuple((member.id, member.sender_id) for member in members)
 
 
 class Leases:
-    """The leases of one group, kept by its master. `live` are the epochs of the keys that are held."""
+    """The lease table of a master. `live` are the epochs of the keys that it holds, if not stated otherwise."""
 
     def __init__(self) -> None:
         self._by_node: dict[str, _Lease] = {}
         self._retired: dict[int, frozenset[int]] = {}
-        """Ids that left with their holders, and the epochs in which they may have been used."""
+        """Inherited ids without a known holder, with the epochs in which they may have been used."""
         self._inherited: frozenset[int] = frozenset()
         self._used: frozenset[int] = frozenset()
         self._blocked_in: frozenset[int] = frozenset()
 
     def inherit(self, holders: Mapping[str, int], used: frozenset[int], epochs: frozenset[int]) -> None:
-        """Start from what the last master told: who holds which id, and which are in use under its keys, `epochs`."""
+        """Begin with the leases of the last master: `holders`, and the ids `used` under its keys, of `epochs`."""
         told = list(holders.values())
-        # Of an id that it told of twice, nobody knows whose it is.
+        # An id that was announced for two nodes has no known holder.
         self._by_node = {node: _Lease(i, None) for node, i in holders.items() if told.count(i) == 1}
         held = {lease.sender_id for lease in self._by_node.values()}
         self._retired = dict.fromkeys((used | {*told}) - held, epochs)
@@ -67,18 +65,18 @@ class Leases:
         coming: frozenset[int] = frozenset(),
         claimed: tuple[int, int] | None = None,
     ) -> int | None:
-        """Lease an id to `node` if it sends; return the id, None if there is none. It may be blocked for now.
+        """Lease an id to `node` if it sends; return the id, None if there is none. The lease may be blocked for now.
 
-        A node that had a lease has it still, also while it does not send. `resumed`: the node sends with a key of
-        ours under this very lease, so its memory is whole from that key on; of those `before` it, which a successor may
-        have fallen back to, it may know nothing. `wanted` is a configured id, honoured when nobody else has it. `live`
-        are the epochs that may have been sent under, `coming` that of a key that is only being distributed. `claimed`:
-        the id that it says it sends under, and the epoch. Where that is an inherited key's and nobody else's, the last
-        master granted it, and died before we were told.
+        A node keeps a lease that it has, also while it does not send. `resumed`: the node sends with a key of this
+        master under this lease, so it knows its sequence numbers from that key on. It may not know those of the keys
+        `before`, to which a successor may have fallen back. `wanted`: the configured id, leased if it is free. `live`:
+        the epochs that may have been sent under. `coming`: the epoch of a key that is only being distributed.
+        `claimed`: the id and the epoch that the node reports to send under. If the epoch is inherited and the id has no
+        holder, the node gets it: the last master granted it and died before the announcement.
         """
         lease = self._by_node.get(node)
         if lease is None and claimed and claimed[1] in self._inherited and self.holder(claimed[0]) is None:
-            # Under the other keys of before, the other half of a split may have given that id to somebody else.
+            # Under the other inherited keys, another partition may have granted this id to another node.
             lease = self._by_node[node] = _Lease(claimed[0], instance, self._inherited - {claimed[1]})
             self._retired.pop(claimed[0], None)
         elif lease is None:
@@ -89,7 +87,7 @@ class Leases:
         elif lease.instance is None and resumed:
             lease.blocked_in = before
         elif lease.instance != instance:
-            # Its other memory has been told of the key that is on its way, if it was a member of ours.
+            # Its last incarnation, if that was a member here, has the coming key too.
             lease.blocked_in = self._inherited | (live if lease.instance is None else live | coming)
         lease.instance = instance
         lease.left_in = None
@@ -97,18 +95,18 @@ class Leases:
         return lease.sender_id
 
     def is_blocked(self, node: str, epoch: int) -> bool:
-        """Tell whether the lease of `node` waits for another epoch."""
+        """Return whether the lease of `node` is blocked under `epoch`."""
         lease = self._by_node.get(node)
         return lease is not None and epoch in lease.blocked_in
 
     def waiting(self, present: frozenset[str], epoch: int) -> list[str]:
-        """Return those of the present nodes that wait for another epoch."""
+        """Return the `present` nodes whose lease is blocked under `epoch`."""
         if epoch not in self._blocked_in:
             return []
         return [node for node, lease in self._by_node.items() if epoch in lease.blocked_in and node in present]
 
     def review(self, present: frozenset[str], live: frozenset[int]) -> None:
-        """Free the ids of those who are gone and from which nothing can come any more: `live` are the epochs held."""
+        """Free the ids of nodes that are not `present`, once all keys are gone that they may have sent with."""
         self._inherited &= live
         self._retired = {i: used_in for i, used_in in self._retired.items() if used_in & live}
         for node, lease in list(self._by_node.items()):
@@ -122,20 +120,20 @@ class Leases:
 
     @property
     def nodes(self) -> Set[str]:
-        """The nodes that have a lease, those among them that left."""
+        """The nodes that have a lease, also those that have left."""
         return self._by_node.keys()
 
     def in_use(self) -> frozenset[int]:
-        """Return every id from which records may come."""
+        """Return all ids under which records may come."""
         return self._used
 
     def sender_id(self, node: str) -> int | None:
-        """Return the id of a node, granted or blocked."""
+        """Return the leased id of a node, granted or blocked; None: no lease."""
         lease = self._by_node.get(node)
         return None if lease is None else lease.sender_id
 
     def holder(self, sender_id: int) -> str | None:
-        """Return the node to which an id is leased."""
+        """Return the node to which an id is leased; None: no node."""
         return next((node for node, lease in self._by_node.items() if lease.sender_id == sender_id), None)
 
     def _count(self) -> None:

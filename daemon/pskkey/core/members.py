@@ -1,8 +1,10 @@
-"""The master's side of the group: who has joined, are they alive, and what each must be told.
+"""The members of a master: their sessions, whether they are alive, and the state that the master sends to each.
 
-GROUP and KEY_STATE are full states, so what is not sent at once is not lost: a change marks them stale, and at most
-every `group_interval` what is stale goes out to everybody, in that order, so that no key state is seen under an old
-term. A joiner is told at once.
+GROUP and KEY_STATE are full states, so a later message replaces any that was not sent.
+
+1. A change marks GROUP or the keys stale. Stale state goes to all members at most once per `group_interval`.
+2. GROUP goes out before KEY_STATE, so that no member takes a key state under an old term.
+3. A joiner gets both at once.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,11 +23,12 @@ from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Merge
 
 ACKS_WITHIN = 2.0
-"""Seconds from its JOIN in which a member that came without keys acknowledges one.
+"""Seconds after its JOIN for which a new key waits for a member that holds no key and has acknowledged none.
 
-It takes a round trip, and up to `consumers_return` for its session managers. One that does not cannot read what is sent
-now either, so no new key waits for it any longer: a peer that joins and acknowledges nothing would put off each one to
-its deadline. One that came with keys of another group is waited for: it may still read and send with those.
+An acknowledgement takes a round trip, and up to `consumers_return` for the session managers of the member. A member
+that sends none cannot read the current traffic either, so it loses nothing. If the master waited for it, such a peer
+would delay each new key to its deadline. A member whose JOIN lists keys may read and send with them, so a new key waits
+for it.
 """
 
 
@@ -33,20 +36,20 @@ type _Refusal = type[DuplicateMember | BadJoin | MemberRefused]
 
 
 class Members:
-    """The sessions of those who joined us as master. Methods append what must be done to `out`."""
+    """The sessions of the members of this master. Methods append actions to `out`."""
 
     def __init__(self, settings: Settings, keyring: Keyring, out: list[Action]) -> None:
         self._settings = settings
         self._keyring = keyring
         self._out = out
         self._open: dict[Session, str] = {}
-        """The open sessions of clients, joined or not, with their addresses."""
+        """The open inbound sessions, joined or not, with the addresses of their peers."""
         self._joined: dict[Session, Joined] = {}
         self._admission = Admission(settings)
         self._ids: frozenset[str] | None = None
-        """The ids of the joined, until somebody comes or goes: they are asked for at each event."""
+        """Cache of `ids`, which every event reads; None after a change of the members."""
         self._silent_at = float("inf")
-        """No member's deadline is earlier than this; who is heard later has a later one."""
+        """A lower bound of the deadlines of all members: a message from a member only raises its deadline."""
         self._grants = Grants(settings, keyring, self.group, out)
         self._term = 0
         self._group_stale = False
@@ -56,11 +59,11 @@ class Members:
         self._arrivals = Arrivals()
         self._told_epoch = 0
         self.told: Group | None = None
-        """The group as everybody was told of it at the last flush."""
+        """The group as the last flush sent it to all members."""
         self.published = 1
-        """How many members the group had at the last flush, the master included: what its advert says."""
+        """The number of members at the last flush, the master included: the number in the advert."""
 
-    # --- reading ------------------------------------------------------------------------------------------------
+    # --- queries ------------------------------------------------------------------------------------------------
 
     @property
     def ids(self) -> frozenset[str]:
@@ -71,7 +74,7 @@ class Members:
 
     @property
     def awaited(self) -> frozenset[str]:
-        """Return the ids of nodes that were members a moment ago, of ours or of the last master, and may join again."""
+        """Return the ids of nodes that may join soon: recent members of this master or of the last one."""
         return self._arrivals.ids
 
     @property
@@ -80,15 +83,15 @@ class Members:
         return len(self._joined) + 1
 
     def heir(self, node: str | None = None) -> Member | None:
-        """Return the member with this id, or, for None, the first in the succession; None if there is none."""
+        """Return the member with the id `node` (None: the successor), or None if there is no such member."""
         group = self.group()
         wanted = node if node is not None else next(iter(group.succession), None)
         return next((m for m in group.members if m.id == wanted and m.id != group.master), None)
 
     def better_than_me(self, now: float, is_out_of_reach: Callable[[str, float], bool]) -> Member | None:
-        """Return the member that is to be master instead, by preemption or because we are not eligible; None: nobody.
+        """Return the member to hand over to, by preemption or because this master is not eligible; None: there is none.
 
-        It has been here for long enough to be trusted with it, and others can reach it.
+        The member is better than this master, joined at least `preempt_after` ago, and is not out of reach.
         """
         me = self._settings.me
         if me.eligible and not self._settings.preempt:
@@ -101,15 +104,15 @@ class Members:
         return min(better, key=rank.candidate_order, default=None)
 
     def opened(self, session: Session, address: str) -> None:
-        """A client opened a session from `address`."""
+        """Record a new inbound session from `address`."""
         self._open[session] = address
 
     def address_of(self, session: Session) -> str | None:
-        """Return the address of an open session, None if it is not open any more."""
+        """Return the address of an open inbound session, None if it is closed."""
         return self._open.get(session)
 
     def has(self, session: Session) -> bool:
-        """Tell whether a session has joined."""
+        """Return whether a session has joined."""
         return session in self._joined
 
     def id_of(self, session: Session) -> str:
@@ -117,7 +120,7 @@ class Members:
         return self._joined[session].member.id
 
     def group(self) -> Group:
-        """Return GROUP as it stands."""
+        """Return the group as it is now."""
         me = self.me
         members = (me, *(self._with_lease(j.member) for j in self._joined.values()))
         return Group(self._term, me.id, members, rank.succession(members, me.id))
@@ -129,16 +132,16 @@ class Members:
         return replace(self._with_lease(self._settings.me), acked_epoch=newest.epoch if newest else None)
 
     def my_key_state(self) -> KeyState:
-        """Return the key state as the master's own session managers may have it."""
+        """Return the key state for the master's own session managers."""
         return self._key_state(self._settings.me.id)
 
     @property
     def waiting(self) -> list[str]:
-        """Return the nodes, of members and master, that may not send before the group sends with another epoch."""
+        """Return the ids of the nodes, the master included, whose lease is blocked under the current epoch."""
         return self._grants.leases.waiting(self.ids | {self._settings.me.id}, self._epoch())
 
     def all_acknowledged(self, epoch: int, now: float) -> bool:
-        """Tell whether every member has `epoch` installed, and nobody is on its way who has not."""
+        """Return whether no node is on its way, and all members that count (ACKS_WITHIN) have acknowledged `epoch`."""
         if not self._arrivals.are_over(self._joined.values(), now):
             return False
         newcomer_since = now - ACKS_WITHIN
@@ -149,17 +152,16 @@ class Members:
         ]
         return all(j.member.acked_epoch == epoch for j in waited_for)
 
-    # --- becoming and ceasing to be the master ------------------------------------------------------------------
+    # --- begin and end as master --------------------------------------------------------------------------------
 
     def found(
         self, term: int, last: Iterable[tuple[str, int | None]], awaited: frozenset[str], state: KeyState, now: float
     ) -> None:
-        """Begin as master of `term`, with the leases that go with the current key: those of `last`, and our own.
+        """Begin as master of `term`, with the leases that belong to the current key.
 
-        `last` are the nodes with their sender ids, as the master told that gave us this key; `awaited` are those of the
-        group that we were in last, who are to come to us now, whatever key they send with.
-
-        Our own is what `state` grants us, not what the member map says: that may be an id that waits for a new epoch.
+        `last`: the node ids with their sender ids, as announced by the master that distributed this key. `awaited`: the
+        ids of nodes of the last group, which join now, whatever key they send with. `state`: the key state of this
+        node. Its own lease comes from there, because its id in `last` may be blocked until a new epoch.
         """
         self._term = term
         self._arrivals = Arrivals()
@@ -172,15 +174,15 @@ class Members:
         self._group_stale = True
 
     def expect(self, merge: Merge, now: float) -> None:
-        """Wait for the members of another master, which sends them to us now, as its `merge` says."""
+        """Wait for the members of another master, which yields as `merge` states and sends them here now."""
         self._arrivals.expect_from(merge, self.ids, now + self._settings.timing.comes_within)
 
     def lease_to_me(self) -> None:
-        """Lease an id to the master itself, which sends too."""
+        """Lease a sender id to the master itself, for its own session manager."""
         self._group_stale |= self._grants.to_me()
 
     def dissolve(self, handover: Handover | None) -> None:
-        """Cease to be the master: send everybody to the new one, or away."""
+        """Release all members: send them to the successor in `handover`, or, for None, close their sessions."""
         away = ErrorMessage("not_master", f"{self._settings.me.name} is not the master any more")
         for joined in self._joined.values():
             del self._open[joined.session]
@@ -188,7 +190,7 @@ class Members:
                 self._out.append(Disconnect(joined.session, away))
             else:
                 if self._keys_version != self._keyring.version:
-                    # Nobody may come over without the key that we have begun to send with.
+                    # No member may leave without the key that this node already sends with.
                     self._out.append(Send(joined.session, self._key_state_for(joined)))
                 is_successor = joined.member.id == handover.master.id
                 members = self.group().members if is_successor else ()
@@ -199,12 +201,12 @@ class Members:
         self.published = 1
 
     def me_changed(self, now: float) -> None:
-        """Our own entry in the member map, or our settings, are others now."""
+        """Make GROUP and a heartbeat due: the master's entry in the member map or its settings have changed."""
         self._group_stale = True
         self._next_heartbeat = now
 
     def set_term(self, term: int) -> None:
-        """Take a new term; everybody is told at the next flush."""
+        """Take a new term; the next flush sends it to all members."""
         if term != self._term:
             self._term = term
             self._group_stale = True
@@ -212,7 +214,7 @@ class Members:
     # --- members ------------------------------------------------------------------------------------------------
 
     def refuses(self, session: Session, join: Join, address: str, now: float) -> bool:
-        """Tell whether a joiner is refused, after telling it why."""
+        """Return whether a joiner is refused. If it is, report it and close its session with the reason."""
         leased = self._grants.leases.nodes
         refusal = self._admission.refusal(session, join, address, self._joined, self.awaited, leased, now)
         if refusal is None:
@@ -223,7 +225,7 @@ class Members:
         return True
 
     def join(self, session: Session, join: Join, address: str, now: float) -> None:
-        """Welcome a member that was not refused, or take its update."""
+        """Add a joiner that was not refused, or update a member."""
         olds = [j for j in self._joined.values() if j.member.id == join.member.id and j.session != session]
         for old in olds:
             del self._joined[old.session], self._open[old.session]
@@ -251,25 +253,25 @@ class Members:
         self._silent_at = min(self._silent_at, deadline)
         self._arrivals.came(join.member.id)
         if is_new:
-            if not any(old.join.instance == join.instance for old in olds):  # else it was here all the time
+            if not any(old.join.instance == join.instance for old in olds):  # else only its session is new
                 self._out.append(MemberJoined(join.member, address))
             self._out.append(Send(session, self.group()))
             self._out.append(Send(session, self._key_state_for(self._joined[session])))
 
     def heard(self, session: Session, now: float) -> None:
-        """Any message came from a member: it lives."""
+        """Extend the deadline of a member: it has sent a message."""
         if (joined := self._joined.get(session)) is not None:
             joined.deadline = now + self._settings.timing.dead_after
 
     def acknowledge(self, session: Session, ack: KeyAck) -> None:
-        """A member has installed an epoch for reception."""
+        """Record that a member has installed an epoch for reception; ignore an epoch that is not held."""
         joined = self._joined.get(session)
         if joined is not None and ack.epoch in self._keyring.live_epochs:
-            self._group_stale |= joined.member.acked_epoch is None  # now it can read all that is sent here
+            self._group_stale |= joined.member.acked_epoch is None  # GROUP shows that the member can read
             joined.member = replace(joined.member, acked_epoch=ack.epoch)
 
     def broke(self, session: Session, reason: str, now: float) -> None:
-        """A connection broke, and its node knows that as well: a member may be back in a moment."""
+        """End a session whose connection broke. Its node has noticed the break too, so it is back soon or never."""
         timing = self._settings.timing
         self._open.pop(session, None)
         self._lost(session, reason, now + timing.reconnect_timeout + timing.successor_timeout)
@@ -281,13 +283,13 @@ class Members:
         why: str = "its session was closed",
         back_by: float | None = None,
     ) -> None:
-        """Close a client's session, after sending `error`. What still comes on it is ignored."""
+        """Close an inbound session, after sending `error`. Report `why`; await the node until `back_by` (None: no)."""
         if self._open.pop(session, None) is not None:
             self._out.append(Disconnect(session, error))
             self._lost(session, why, back_by)
 
     def _lost(self, session: Session, reason: str, back_by: float | None = None) -> None:
-        """A member's session is over; its node may be back until `back_by`."""
+        """Remove a member whose session is over; await its node until `back_by` (None: no)."""
         joined = self._joined.pop(session, None)
         if joined is None:
             return
@@ -301,7 +303,7 @@ class Members:
     # --- time ---------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        """Return when `tick` must be called next; never later than a heartbeat, so that a master notices its sleep."""
+        """Return when `tick` is due: at the next heartbeat at the latest, so that a master notices its own sleep."""
         times = [self._next_heartbeat, self._silent_at]
         formers = (j for j in self._joined.values() if j.former is not None)
         times += [j.former_until if j.others_until is None else j.others_until for j in formers]
@@ -312,7 +314,7 @@ class Members:
         return min(times)
 
     def tick(self, now: float) -> None:
-        """Send heartbeats, bury the dead, and tell everybody what has changed."""
+        """Close the sessions of silent members, let members leave former keys, send heartbeats and stale state."""
         timing = self._settings.timing
         if now >= self._silent_at:
             for joined in [j for j in self._joined.values() if now >= j.deadline]:
@@ -329,18 +331,18 @@ class Members:
         keys_stale = self._keys_version != self._keyring.version
         if not self._group_stale and not keys_stale:
             return
-        # With a new epoch in use, the members' acknowledgements of it are worth telling.
+        # GROUP also carries the members' acknowledgements of a new current epoch.
         self._group_stale |= self._epoch() != self._told_epoch
         self._told_epoch = self._epoch()
         self._grants.leases.review(self.ids | {self._settings.me.id}, self._keyring.live_epochs)
         for joined in self._joined.values():
             if joined.join.sender and self._grants.leases.sender_id(joined.member.id) is None:
-                self._grants.to_joiner(joined.join)  # there was none left when it joined
+                self._grants.to_joiner(joined.join)  # no id was free when it joined
         group = self.group()
         for joined in self._joined.values():
             if self._group_stale:
                 self._out.append(Send(joined.session, group))
-            # A new member is a new sender id, so the bitmap in KEY_STATE changes with GROUP.
+            # A new member has a new sender id, so the bitmap in KEY_STATE changes with GROUP.
             self._out.append(Send(joined.session, self._key_state_for(joined)))
         self.told = group
         self._group_stale = False
@@ -369,7 +371,7 @@ class Members:
         return KeyState(sender_id, self._grants.leases.in_use(), self._keyring.wire_entries())
 
     def _key_state_for(self, joined: Joined) -> KeyState:
-        """Return the key state of a member. Without a key to send with it goes on with the one that it came with."""
+        """Return the key state for a member. A member with a former key gets no other key to send with."""
         state = self._key_state(joined.member.id)
         if joined.former is None:
             return state

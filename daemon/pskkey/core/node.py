@@ -1,17 +1,17 @@
-"""One node of a group: the one door of the core.
+"""One node of a group: the only interface of the core.
 
-`handle(event, now)` takes what happened and returns what must be done, in order; `next_deadline()` says when to call
-with `Timeout` at the latest. Times are seconds of any clock that only moves forward. Nothing here reads a clock, draws
-a random number or touches a socket, so a simulator can put a whole group through anything, and a seed repeats it.
+`Node.handle(event, now)` takes an event and returns the actions to perform, in order. `Node.next_deadline()` returns
+the latest time for the next `Timeout`. Times are seconds of any clock that never goes back. The core reads no clock,
+draws no random number and opens no socket, so a simulator can run a whole group, and a seed repeats the run.
 
-The node only carries things between its parts: `election` (what are we), `members` (who joined us), `keyring` (which
-keys), `consumers` (who uses them here), `conversation` (what a message means). Each part keeps one kind of truth, and
-after every event the node brings them into line: keys that changed go to members and consumers, acknowledgements go
-up, the advert follows the role.
+The node connects its parts: `election` (the role), `members` (the members of this master), `keyring` (the keys),
+`consumers` (the local session managers) and `conversation` (the meaning of each message). Each part owns one kind of
+state. After every event the node synchronizes the parts: changed keys go to members and session managers,
+acknowledgements go to the master, and the advert follows the role.
 
-What must outlive the process is `saved_state()`. Whoever performs the actions stores it before, if it has changed, and
-gives it to the next node. That one is like a node that was cut off for a while: its keys, its lease and its memory of
-who sent with what are whole, and it has to find its group again.
+`saved_state()` is the persisted state. The driver stores it before it performs the actions, and gives it to the next
+node. The next node is like a node that was cut off for a while: its keys, its lease, and its record of which sequence
+context sent with which key are complete. It only has to find its group again.
 """
 
 from dataclasses import replace
@@ -55,10 +55,10 @@ from pskkey.model import (
 
 
 class Node:
-    """A node and all that it knows. Not thread-safe; one owner calls it."""
+    """A node with all its state. Not thread-safe: one owner calls it."""
 
     def __init__(self, settings: Settings, saved: SavedState | None = None) -> None:
-        """Begin with what an earlier node `saved`, unless that was another one, or one of another group."""
+        """Begin with what an earlier process `saved`; ignore the state of another node or group."""
         saved = begin_with(saved, settings)
         self._settings = settings
         self._out: list[Action] = []
@@ -83,29 +83,29 @@ class Node:
         self._stopping = False
         self._view: NodeView | None = None
 
-    # --- the door -----------------------------------------------------------------------------------------------
+    # --- interface ----------------------------------------------------------------------------------------------
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Take an event at time `now` (seconds) and return what must be done, in order."""
+        """Handle `event` at time `now` (seconds) and return the actions to perform, in order."""
         late = 0.0 if self._due is None else now - self._due
         self._last_now = now
         if late > self._settings.timing.dead_after:
             self._apply(self._election.slept(late, now), now)
         if self._conversation.takes_heartbeat(event, now):
-            return []  # nothing follows from it before the next deadline, and nothing of it can be seen
+            return []  # a heartbeat causes no action before the next deadline, and changes no view
         self._view = None
         if not self._stopping:
             self._dispatch(event, now)
         if not self._stopping:
             self._reconcile(now)
-        # What is overdue by now is due now: who began with what was saved long ago was not asleep since then.
+        # An overdue deadline is due now: a node that begins with an old persisted state has not slept since then.
         self._due = None if (deadline := self._next_deadline()) is None else max(deadline, now)
         actions = list(self._out)
         self._out.clear()
         return actions
 
     def next_deadline(self) -> float | None:
-        """Return when `handle(events.Timeout(), ...)` must be called at the latest; None: nothing is due."""
+        """Return the latest time for the next `handle(events.Timeout(), ...)`; None: nothing is due."""
         return self._due
 
     def _next_deadline(self) -> float | None:
@@ -121,37 +121,37 @@ class Node:
         return min((t for t in times if t is not None), default=None)
 
     def view(self) -> NodeView:
-        """Return what can be seen of the node."""
+        """Return the frozen view of the node."""
         if self._view is None:
             self._view = view_of(self._election, self._keyring, self._members, self._consumers)
         return self._view
 
     def saved_state(self) -> SavedState:
-        """Return what the next process of this node must know."""
+        """Return the state that the next process of this node needs."""
         told = self._members.my_key_state() if self._election.role is Role.MASTER else None
         settings, ring = self._settings, self._keyring.saved(told)
         return saved_by(settings, self._election.term, ring, self._known, self._consumers)
 
     def key_state(self) -> KeyState:
-        """Return the key state as session managers of this node may have it."""
+        """Return the key state for the session managers of this node."""
         return self._members.my_key_state() if self._election.role is Role.MASTER else self._keyring.state()
 
     def pending_requests(self) -> list[tuple[KeyNewReason, float]]:
-        """Return why a new key was asked for, and when that is due, for each request that no key has served."""
+        """Return the reason and the due time (seconds) of each rekey request that no key has served."""
         return self._requests.pending()
 
     def group(self) -> Group | None:
-        """Return the group as it is, as master, or as the master last told it."""
+        """Return the current group as master, else the group that this node received or led last; None: none yet."""
         return self._members.group() if self._election.role is Role.MASTER else self._known.latest
 
-    # --- what happened ------------------------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------------------------
 
     def _dispatch(self, event: Event, now: float) -> None:
         match event:
             case events.Started():
                 self._keyring.restarted(now)
                 self._consumers.begin(now)
-                if self._election.role is Role.LISTENING:  # else a master was heard of before, and is being joined
+                if self._election.role is Role.LISTENING:  # else the node has heard of a master and joins it
                     self._apply(self._election.listen(now), now)
             case events.Timeout():
                 self._tick(now)
@@ -197,7 +197,7 @@ class Node:
         if advert.id != self._settings.me.id:
             self._peers.learn(advert, now, is_proof=is_proof)
             self._apply(self._election.advert(advert, now), now)
-        elif is_proof:  # else it may be an old one of our own
+        elif is_proof:  # without proof it may be an old advert of this node
             self._conversation.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
 
     def _tick(self, now: float) -> None:
@@ -222,7 +222,7 @@ class Node:
         self._members.me_changed(now)
         self._election.outbound.beat(now)
 
-    # --- what the election has decided --------------------------------------------------------------------------
+    # --- transitions of the election ----------------------------------------------------------------------------
 
     def _apply(self, transitions: list[Transition], now: float) -> None:
         for transition in transitions:
@@ -240,8 +240,8 @@ class Node:
                     assert_never(transition)
 
     def _become_master(self, inherited: tuple[Member, ...], now: float) -> None:
-        """Do all that changes by it. `inherited` is the member map of the master that handed over to us, if one did."""
-        # With a former key we lead those whom we came with: the leases that we know are for another key.
+        """Change all parts to the role of master. `inherited`: the members in the last master's HANDOVER, if any."""
+        # While this node sends with a former key, the leases that it knows belong to another key.
         leases = () if self._keyring.sends_former_key else leases_of(inherited) or self._known.leases
         awaited = self._known.expected(now) | {m.id for m in inherited if m.id != self._settings.me.id}
         state = self._keyring.state()
@@ -250,12 +250,12 @@ class Node:
         self._members.found(self._election.term, leases, awaited, state, now)
 
     def _step_down(self, handover: Handover | None, now: float) -> None:
-        """Do all that changes when we are the master no more; `handover` is what the members are told."""
+        """Change all parts to the role of a follower. `handover` goes to the members; None: no successor is known."""
         self._keyring.follow(self._members.my_key_state(), now)
         self._known.led(self._members.group(), self._members.awaited, now)
         self._members.dissolve(handover)
 
-    # --- bringing the parts into line ---------------------------------------------------------------------------
+    # --- synchronizing the parts --------------------------------------------------------------------------------
 
     def _reconcile(self, now: float) -> None:
         if self._election.role is Role.MASTER:
@@ -268,7 +268,7 @@ class Node:
 
     def _install_fresh(self, key: Key, now: float) -> None:
         if self._rekey.install(key, now):
-            self._election.term += 1  # epochs start over, so the term must rise
+            self._election.term += 1  # the epochs start over, so the term must rise
         if (coming := self._keyring.next) is not None:
             self._out.append(KeyRolled(coming.epoch, coming.key.fingerprint))
 
@@ -287,7 +287,7 @@ class Node:
             port=me.port,
             challenge=self._freshness.challenge(now) if role in (Role.LISTENING, Role.MASTER) else "",
         )
-        # A master repeats its advert: a node that was cut off has missed it, and mDNS does not send it again.
+        # A master repeats its advert: mDNS does not send it again to a node that was cut off and missed it.
         is_due = role is Role.MASTER and now >= self._next_announcement()
         if advert != self._advertised or is_due:
             self._advertised = advert
@@ -296,7 +296,7 @@ class Node:
             self._out.append(Advertise(replace(advert, answers=answers)))
 
     def _next_announcement(self) -> float:
-        """Return when a master has to announce itself again."""
+        """Return when a master must announce itself again: at the next beacon, or earlier to answer a challenge."""
         answer_due = self._freshness.answer_due()
         return self._next_beacon if answer_due is None else min(self._next_beacon, answer_due)
 
@@ -326,7 +326,7 @@ class Node:
             self._requests.master_lost()
             return
         self._notices.leased(self._settings.me.sender_id, self._keyring.state().sender_id)
-        # Before its first KEY_STATE an epoch may be that of another key.
+        # Before the first KEY_STATE of this session, an epoch may be another key at this master.
         newest = self._keyring.newest_listed if self._known.settled_in == link.session else None
         if newest and newest.key.fingerprint != link.acked and self._consumers.all_acknowledged(newest, now):
             link.acked = newest.key.fingerprint
@@ -334,14 +334,14 @@ class Node:
         said = link.joined_as
         if said is not None:
             is_other = (said.sender, said.member) != (self._consumers.sends, self._settings.me)
-            # Without a former key it makes no difference to the master.
+            # The master uses `others_follow` only of members with a former key.
             follows = said.others_follow and self._keyring.sends_former_key
             if is_other or (follows and not self._known.expected(now)):
                 self._election.outbound.greet(link, self._join_message())
         self._conversation.request_for_senders(now)
         self._out.extend(Send(link.session, KeyNew(reason)) for reason in self._requests.to_send(now))
 
-    # --- what we say --------------------------------------------------------------------------------------------
+    # --- messages of this node ----------------------------------------------------------------------------------
 
     def _join_message(self) -> Join:
         settings = self._settings
@@ -369,7 +369,7 @@ class Node:
         )
 
     def _switch_over(self, heir: str | None, now: float) -> None:
-        """As master, hand over to a member; whoever is not master, or has no such member, lets it be."""
+        """As master, hand over to the member `heir`; None: to the successor. Without such a member do nothing."""
         member = self._members.heir(heir) if self._election.role is Role.MASTER else None
         if member is not None:
             self._apply(self._election.step_down(member, now), now)

@@ -1,4 +1,4 @@
-"""What a node takes from an earlier process of it, and leaves for the next one."""
+"""The persisted state of a node: what it takes from its earlier process and leaves to the next one."""
 
 from pskkey.core.consumers import Consumers
 from pskkey.core.known_group import KnownGroup
@@ -7,9 +7,9 @@ from pskkey.model import SavedRing, SavedState
 
 
 def begin_with(saved: SavedState | None, settings: Settings) -> SavedState:
-    """Return what a node begins with: what was `saved`, unless that was another node's, or one's of another group.
+    """Return the state to begin with: `saved`, if it is of this node and this group, else an empty state.
 
-    With the saved memory goes its name, so `settings.instance` becomes that.
+    A node that goes on with `saved` is the same incarnation, so `settings.instance` becomes the saved one.
     """
     if saved is None or (saved.group, saved.node) != (settings.group, settings.me.id):
         return SavedState(settings.group, settings.me.id, settings.instance, term=0)
@@ -18,7 +18,7 @@ def begin_with(saved: SavedState | None, settings: Settings) -> SavedState:
 
 
 def saved_by(settings: Settings, term: int, ring: SavedRing, known: KnownGroup, consumers: Consumers) -> SavedState:
-    """Return what the next process of a node must know."""
+    """Return the state that the next process of a node needs."""
     return SavedState(
         group=settings.group,
         node=settings.me.id,

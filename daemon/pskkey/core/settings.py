@@ -1,4 +1,4 @@
-"""What the operator decided about a node, as the core takes it. All times are in seconds."""
+"""The operator's settings of a node, as the core uses them. All times are in seconds."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -6,12 +6,12 @@ from typing import Final
 from pskkey.model import Member, Suite
 
 MEMBERS_PER_ADDRESS: Final = 64
-"""Nodes from one address that have a place or a sender id, unless configured: as many as there may be connections."""
+"""Default limit of the nodes from one address with a place or a sender id: that of its connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long things may take. What depends on other times is derived from them."""
+    """The times of the protocol. The properties follow from the fields."""
 
     discovery_window: float = 1.0
     claim_step: float = 0.3
@@ -37,31 +37,32 @@ class Timing:
 
     @property
     def comes_within(self) -> float:
-        """How long after the first of a group has lost its master the last one may be on its way to the next."""
+        """How long after the first member has lost the master the last member may still come to the next master."""
         return self.dead_after + self.heartbeat_interval + self.reconnect_timeout
 
     @property
     def former_key_span(self) -> float:
-        """How long a member may go on with the key that it came with: others come, and a new key has its turn."""
+        """How long a member may send with its former key: until others have come and a new key is activated."""
         return self.comes_within + self.activation_deadline
 
     @property
     def takeover_patience(self) -> float:
-        """How long a successor that is alive and no master yet is asked again: until it must have lost its master too.
+        """How long a node repeats its request to a live successor that is not yet master.
 
-        Then it needs one attempt to reach those before it in the succession.
+        After `comes_within` the successor has lost the old master too. Then it needs one attempt to reach the nodes
+        before it in the succession.
         """
         return self.comes_within + self.successor_timeout
 
 
 @dataclass(slots=True)
 class Settings:
-    """One node's own part: its group, itself as a member, and its memory's name.
+    """The settings of one node: its group, its own entry in the member map, its incarnation and its limits.
 
-    `instance` is random; a node that starts with what was saved takes that of the saved memory. `nonce` is random too,
-    1 to 10 characters, and another one in each process: its challenges begin with it. The others change while
-    the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so they are read here each time and kept
-    nowhere else; `me.sender_id` is the configured wish for one, and `suite` that of the keys that it makes as master.
+    `instance` is the random name of the incarnation; a persisted state brings its own. `nonce` is random,
+    1 to 10 characters, and new in each process: the challenges of the node begin with it. `me` and the fields from
+    `max_members` on change while the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so no part keeps
+    a copy. `me.sender_id` is the configured sender id, `suite` the suite of the keys that the node makes as master.
     """
 
     group: str
@@ -76,6 +77,6 @@ class Settings:
     suite: Suite = Suite.PSK_CHACHA20_POLY1305
 
     def change(self, max_members: int, members_per_address: int, preempt: bool, timing: Timing, suite: Suite) -> None:
-        """Take this from now on."""
+        """Use these values from now on."""
         self.max_members, self.members_per_address = max_members, members_per_address
         self.preempt, self.timing, self.suite = preempt, timing, suite
