@@ -1,16 +1,15 @@
-"""The session managers of this node: who watches the key state, and the one of them that may send.
+"""The session managers of this node, and which of them may send.
 
-A sender that has lost its sequence numbers would count from zero again under a key that was sent with before. So each
-names its memory of them, with KEY_WATCH, and it is remembered which memory was told to send with which key: another one
-gets that key for reception only, until the group sends with a key that no other has sent with. Who reconnects with its
-memory goes on at once; who names none is another sender on each connection. A key that its sender was told to drop, or
-has lost the numbers of, is spent: nobody sends with it again.
-
-Of several that ask to send, the one that asked first may; when it leaves, the next.
-
-When the daemon was restarted, its session managers come back within moments. Until they have, or patience is over, each
-keeps its place: nobody else is made the sender in its stead, and no key is called installed that it may not have. A
-daemon that has lost its memory does not know whom it awaits, so at first it awaits anybody.
+1. A *sequence context* stands for the sequence numbers that a session manager knows. KEY_WATCH names it. A session
+   manager that has lost its numbers names another one. Without a name, each connection is a new context.
+2. No sequence number may come twice under a key. So a key belongs to the first context that may send with it. Any other
+   context gets that key for reception only, until the group sends with a key that belongs to no other context.
+3. A key is *spent* when its context must drop it, or has lost its sequence numbers. No session manager sends with a
+   spent key again.
+4. Of several session managers that ask to send, the first one may send. When it leaves, the next one may.
+5. After a restart of the daemon, its session managers reconnect within moments. Until `consumers_return` each of them
+   keeps its place: no other one becomes the sender instead, and no key counts as installed without its acknowledgement.
+   Unknown ones may come too, so for `consumers_arrive` after the first key state no next key counts as installed.
 """
 
 from collections.abc import Iterable
@@ -25,36 +24,36 @@ from pskkey.core.settings import Settings
 from pskkey.model import Key, KeyState, Process, SavedConsumer, Turn
 
 NOBODY = 0
-"""The memory of a key that is spent."""
+"""The sequence context of a spent key."""
 
 SENT_WITH_LIMIT = 64
-"""How many keys it is remembered for who sent with them; a ring holds three."""
+"""The number of keys for which the sending context is remembered. A ring has three keys."""
 
 
 @dataclass(slots=True)
 class Consumer:
-    """One local session. Nothing is waited for from one that has never acknowledged anything."""
+    """A local session. No key waits for a session that has never acknowledged one."""
 
     session: Session
     process: Process
     memory: int
-    """Of its sequence numbers: what it named, or, below zero, one that nobody else has."""
+    """The sequence context: the named one, or a negative number that no other session has."""
     watches: bool = False
     asked_to_send: bool = False
     acknowledges: bool = False
     acked: set[str] = field(default_factory=set)
-    """The fingerprints of the keys that it has acknowledged and that it was told of last."""
+    """The fingerprints of the acknowledged keys that its last key state lists."""
     told: KeyState | None = None
 
     @property
     def acked_epoch(self) -> int | None:
-        """The newest epoch that it has acknowledged and that is still held; None if there is none."""
+        """The newest acknowledged epoch that its last key state lists; None if there is none."""
         held = self.told.entries if self.told else ()
         return next((e.epoch for e in reversed(held) if e.key.fingerprint in self.acked), None)
 
 
 class Consumers:
-    """All local sessions. Methods append what must be done to `out`."""
+    """All local sessions. Methods append actions to `out`."""
 
     def __init__(
         self,
@@ -67,16 +66,16 @@ class Consumers:
         self._out = out
         self._consumers: dict[Session, Consumer] = {}
         self._sent_with = dict(sent_with)
-        """By the fingerprint of a key, the memory that was told to send with it."""
+        """By the fingerprint of a key, the sequence context to which it belongs."""
         self._awaited = {consumer.memory: consumer for consumer in awaited}
-        """Those of the daemon's last process that have not come back yet, or not acknowledged anything again."""
+        """Session managers of the last process that have not returned, or not acknowledged again."""
         self._return_until = inf
         self._arrive_until = inf
-        """Until then, which is some time after the first key was there to be told, more may come than are known."""
+        """Until then, `consumers_arrive` after the first delivery of a key, unknown session managers may come."""
         self._askers = [c.memory for c in self._awaited.values() if c.asked_to_send]
-        """The memories that ask to send, in the order in which they asked."""
+        """The sequence contexts that ask to send, in the order in which they asked."""
         self._delivered: KeyState | None = None
-        """What was delivered last; None when somebody has come, gone, or asked since."""
+        """The key state that was delivered last; None when a session has changed since."""
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -87,17 +86,17 @@ class Consumers:
 
     @property
     def sender(self) -> Consumer | None:
-        """Return the session of the one that sends: its latest, if it has reconnected."""
+        """Return the latest session of the context that asked to send first; None if it has no session now."""
         first = self._askers[0] if self._askers else None
         return next((c for c in reversed(self._consumers.values()) if c.asked_to_send and c.memory == first), None)
 
     @property
     def sends(self) -> bool:
-        """Tell whether somebody here wants to send."""
+        """Return whether a session manager, connected or awaited, asks to send."""
         return bool(self._askers)
 
     def saved(self) -> tuple[SavedConsumer, ...]:
-        """Return who would be expected back if the daemon were restarted now, in their order as senders."""
+        """Return the session managers to await after a restart: first those that ask to send, in their order."""
         there: dict[int, SavedConsumer] = dict(self._awaited)
         for consumer in self._consumers.values():
             memory = consumer.memory
@@ -108,16 +107,16 @@ class Consumers:
         return (*askers, *there.values())
 
     def sent_with(self) -> tuple[tuple[str, int], ...]:
-        """Return, by the fingerprint of a key, the memory that was told to send with it; 0: none that will be back."""
+        """Return, by the fingerprint of a key, the context to which it belongs; 0: none that can return."""
         return tuple((fingerprint, max(memory, NOBODY)) for fingerprint, memory in self._sent_with.items())
 
     def is_blocked(self, key: Key) -> bool:
-        """Tell whether the one that sends must wait for another key than this."""
+        """Return whether the sender must wait for another key, because this one is another context's or spent."""
         sender = self.sender
         return sender is not None and self._sent_with.get(key.fingerprint, sender.memory) != sender.memory
 
     def has(self, session: Session) -> bool:
-        """Tell whether a local session is open."""
+        """Return whether a local session is open."""
         return session in self._consumers
 
     def user_of(self, session: Session) -> int:
@@ -125,9 +124,9 @@ class Consumers:
         return self._consumers[session].process.uid
 
     def all_acknowledged(self, entry: KeySlot, now: float) -> bool:
-        """Tell whether every session manager that acknowledges at all has acknowledged this key.
+        """Return whether every session manager that ever acknowledged a key has acknowledged this one.
 
-        A key of which the turn is to come waits also for those who may be on their way.
+        A next key waits also for unknown session managers that may still come.
         """
         if entry.turn is Turn.NEXT and now < self._arrive_until:
             return False
@@ -142,11 +141,11 @@ class Consumers:
     # --- what happens -------------------------------------------------------------------------------------------
 
     def begin(self, now: float) -> None:
-        """The daemon starts."""
+        """Begin to wait for the session managers of the last process."""
         self._return_until = now + self._settings.timing.consumers_return
 
     def tick(self, now: float) -> None:
-        """Give up waiting when patience is over: whoever has not come back does not count any more."""
+        """End the waits that are over. A session manager that has not returned does not count any more."""
         if now >= self._return_until:
             self._return_until = inf
             self._awaited.clear()
@@ -155,16 +154,16 @@ class Consumers:
             self._arrive_until = -inf
 
     def attach(self, session: Session, process: Process) -> None:
-        """A process connected to `keys.sock`."""
+        """Add the session of a process that connected to `keys.sock`."""
         self._consumers[session] = Consumer(session, process, -1 - session.number)
 
     def detach(self, session: Session) -> None:
-        """A process is gone."""
+        """Remove the session of a process that is gone."""
         self._consumers.pop(session, None)
         self._review_askers()
 
     def watch(self, session: Session, *, will_send: bool, memory: int) -> None:
-        """KEY_WATCH came; it may come again, to be told anew, or to change whether it sends and with which memory."""
+        """Process KEY_WATCH. A further one asks for the key state again, or changes `will_send` or the context."""
         consumer = self._consumers[session]
         consumer.watches, consumer.told, consumer.asked_to_send = True, None, will_send
         consumer.memory = memory or -1 - session.number
@@ -179,17 +178,17 @@ class Consumers:
             self._out.append(SecondSender(consumer.process.pid, sender.process.pid))
 
     def acknowledge(self, session: Session, epoch: int) -> None:
-        """A session manager installed `epoch`, which it was told of, for reception."""
+        """Record that a session manager has installed `epoch` for reception."""
         consumer = self._consumers[session]
         if consumer.told is None:
             return
-        # Also one who is so slow that the key has gone meanwhile: the next ones will be waited for.
+        # A slow session manager may acknowledge a key that is gone. Later keys wait for it all the same.
         consumer.acknowledges = True
         self._awaited.pop(consumer.memory, None)
         consumer.acked |= {entry.key.fingerprint for entry in consumer.told.entries if entry.epoch == epoch}
 
     def forgot(self, session: Session) -> None:
-        """A sender has not the sequence numbers of the key that it was told to send with; nobody else has any."""
+        """Mark the key that this session may send with as spent, because its sequence numbers are lost."""
         told = self._consumers[session].told
         for entry in told.entries if told is not None and told.sender_id is not None else ():
             if entry.send:
@@ -197,10 +196,12 @@ class Consumers:
         self._delivered = None
 
     def deliver(self, state: KeyState, now: float) -> None:
-        """Tell every watcher what it does not know yet of `state`; who asked to send but may not, gets no send mark.
+        """Send `state` to every watcher that does not have it. Only the sender gets the sender id.
 
-        While there is no key, nothing is told: a daemon that has just started knows less than its session managers, who
-        would drop the keys that they hold.
+        A session manager that asks to send, but may not, gets no key to send with.
+
+        An empty state is not sent: a daemon that has just started knows less than its session managers, which would
+        drop their keys.
         """
         if not state.entries or state == self._delivered:
             return
@@ -228,7 +229,7 @@ class Consumers:
                 self._out.append(Send(consumer.session, theirs))
 
     def _spend(self, memory: int, told: KeyState) -> None:
-        """Whoever is told to drop a key drops its sequence numbers too."""
+        """Mark the keys of a context that `told` does not list as spent: with a key go its sequence numbers."""
         listed = {entry.key.fingerprint for entry in told.entries}
         for fingerprint, sent in self._sent_with.items():
             if sent == memory and fingerprint not in listed:

@@ -1,7 +1,7 @@
-"""What is said in a session, and what it means to whom: the master, a client, a session manager of this node.
+"""The meaning of each message in a session with the master, with a client, or with a session manager of this node.
 
-Every message has its case in every direction: it is taken, or answered with an error that ends the session. A peer may
-send anything at any time, so nothing here relies on the order of what came before.
+For each direction every message has a case: the node processes it, or closes the session with an error. A peer may send
+any message at any time, so no case relies on earlier messages.
 """
 
 from dataclasses import replace
@@ -48,15 +48,15 @@ from pskkey.model import (
 )
 
 TERM_LEAP = 1 << 20
-"""How far ahead of our term that of somebody who comes to us may be. Of whoever we go to it may be twice as far: a
-master that somebody has just taken that far must not lose its group by it."""
+"""How far the term of a peer that opens a session to us may be ahead of ours. For a peer to which we open a session the
+limit is twice as high, so that a joiner that raises a master's term this far does not cost the master its members."""
 
 DUPLICATE_SPACING = 60.0
-"""Seconds between two reports that our node id is used elsewhere."""
+"""Seconds between two reports that another node has our id, at least."""
 
 
 class Conversation:
-    """The open sessions, and the meaning of each message. Appends what must be done to `out`."""
+    """The handler of sessions and messages. Methods append actions to `out`."""
 
     def __init__(
         self,
@@ -84,15 +84,15 @@ class Conversation:
     # --- sessions -----------------------------------------------------------------------------------------------
 
     def accepted(self, session: Session, address: str) -> None:
-        """A key client's session is open."""
+        """Add a session that a key client has opened."""
         self._members.opened(session, address)
 
     def attached(self, session: Session, process: Process) -> None:
-        """A session manager of this node is there."""
+        """Add the session of a session manager of this node."""
         self._consumers.attach(session, process)
 
     def disconnected(self, session: Session, reason: str, now: float) -> list[Transition]:
-        """A session is over."""
+        """Process the end of a session."""
         match session.direction:
             case Direction.OUTBOUND:
                 return self._election.ended(session, "lost", reason, now)
@@ -105,7 +105,7 @@ class Conversation:
         return []
 
     def takes_heartbeat(self, event: Event, now: float) -> bool:
-        """Take a heartbeat of a member of ours, which tells a master only that it lives; return whether it was one."""
+        """As master, process a member's heartbeat: the member lives. Return whether `event` was one."""
         if self._election.role is not Role.MASTER or not isinstance(event, Received):
             return False
         if not isinstance(event.message, Heartbeat) or not self._members.has(event.session):
@@ -114,7 +114,7 @@ class Conversation:
         return True
 
     def received(self, session: Session, message: Message, now: float) -> list[Transition]:
-        """A message came. What still comes on a session that we have closed is nobody's."""
+        """Process a message. Ignore a message on a session that we have closed."""
         match session.direction:
             case Direction.OUTBOUND:
                 if self._election.outbound.at(session):
@@ -129,7 +129,7 @@ class Conversation:
                 assert_never(session.direction)
         return []
 
-    # --- by who speaks ------------------------------------------------------------------------------------------
+    # --- by sender ----------------------------------------------------------------------------------------------
 
     def _from_master(self, session: Session, message: Message, now: float) -> list[Transition]:
         self._election.outbound.heard(session, now)
@@ -180,7 +180,7 @@ class Conversation:
             case Merge() if is_master:
                 if not self._leaps(session, message.term):
                     changes = self._election.merge_asked(session, message, now)
-                    self._close(session)  # one question, one answer
+                    self._close(session)  # a MERGE session ends with its answer
                     return changes
             case Join() | Merge():
                 text = f"{self._settings.me.name} is not the master now"
@@ -218,10 +218,10 @@ class Conversation:
             case _:
                 assert_never(message)
 
-    # --- what follows from it -----------------------------------------------------------------------------------
+    # --- effects ------------------------------------------------------------------------------------------------
 
     def ask_for_new_key(self, requester: str, reason: KeyNewReason, now: float) -> None:
-        """A fresh key is requested: as master we rekey, else the master is asked to, as soon as there is one."""
+        """Open a request for a new key. Report it if it is postponed, or if we serve it as master."""
         due = self._requests.ask(requester, reason, now)
         if due is None:
             return
@@ -231,7 +231,7 @@ class Conversation:
             self._out.append(KeyRequested(reason))
 
     def request_for_senders(self, now: float) -> None:
-        """Ask for a new key for each sender that may not use the one in use, if none is on its way: ours, a member."""
+        """Request a key for our blocked sender and, as master, for blocked leases, unless there is a next key."""
         sender, current = self._consumers.sender, self._keyring.current
         if current is None or self._keyring.next is not None:
             return
@@ -242,7 +242,7 @@ class Conversation:
             self._requests.ask(member(node, reason), reason, now)
 
     def _meet_foreign_keys(self, join: Join) -> None:
-        """Roll above the keys of a joiner that sends with another one than ours, unless we are above them."""
+        """Require an epoch above a joiner's former key and foreign keys, unless our newest key is above them."""
         keyring = self._keyring
         newest, former = keyring.next or keyring.current, former_key(join.held, keyring.current)
         if former is None or is_same(former, newest):
@@ -266,7 +266,7 @@ class Conversation:
         self._close(session, ErrorMessage("protocol", f"{name} is not expected here"), "it broke the protocol")
 
     def _leaps(self, session: Session, term: int, leap: int = TERM_LEAP) -> bool:
-        """Refuse a term that nobody can have come to by elections: adopting it would use up the terms there are."""
+        """Refuse a term that elections cannot reach, for it would use up the terms. Return whether it is refused."""
         if term <= self._election.term + leap:
             return False
         text = f"term {term} is further ahead of {self._election.term} than elections lead"
@@ -275,7 +275,7 @@ class Conversation:
         return True
 
     def _close(self, session: Session, error: ErrorMessage | None = None, why: str = "its session was closed") -> None:
-        """Close a session, after sending `error`; of a member's the operator is told `why`."""
+        """Close a session after sending `error`. `why` is for the report to the operator if a member is lost."""
         match session.direction:
             case Direction.OUTBOUND:
                 self._out.append(Disconnect(session, error))  # the caller reports its end to the election
@@ -288,7 +288,7 @@ class Conversation:
                 assert_never(session.direction)
 
     def report_duplicate(self, other: str, now: float) -> None:
-        """Tell the operator that two nodes have our id; not for each advert anew."""
+        """Report to the operator that another node has our id, once in DUPLICATE_SPACING."""
         if now < self._duplicate_told + DUPLICATE_SPACING:
             return
         self._duplicate_told = now

@@ -1,7 +1,7 @@
-"""Everything that can happen to a node, as the core sees it.
+"""Everything that can happen to a node, as frozen values.
 
-Adapters make these; `Node.handle` takes them. They carry what the core may not reach for itself: the time comes beside
-each, and randomness and fresh secrets inside (`KeyGenerated`).
+Adapters make the events, and `Node.handle` takes each with its time. An event carries what the core may not get itself,
+such as a fresh secret (`KeyGenerated`).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pskkey.model import UNNAMED_PSK, Advert, Key, KeyNewReason, Message, Proces
 
 
 class Direction(StrEnum):
-    """Through which door a session came."""
+    """The channel of a session: TLS to a key server, TLS from a key client, or `keys.sock`."""
 
     OUTBOUND = "out"
     INBOUND = "in"
@@ -21,10 +21,10 @@ class Direction(StrEnum):
 
 
 class Session(NamedTuple):
-    """The name of one session, never used twice while the daemon lives.
+    """The name of one session, never used twice while the daemon runs.
 
-    Outbound: to a key server, numbered by the core (in `actions.Connect`). Inbound: from a key client, numbered by the
-    key server. Local: a consumer on `keys.sock`, numbered by the key socket.
+    The core numbers outbound sessions (in `actions.Connect`), the key server inbound sessions, and the key socket local
+    sessions.
     """
 
     direction: Direction
@@ -33,38 +33,38 @@ class Session(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The daemon is up: sockets listen, discovery runs. The first event of a node."""
+    """The daemon is up: its sockets listen and discovery runs. A node gets this event once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """The time that `next_deadline()` named has come."""
+    """The time that `next_deadline()` returned has come."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdvertReceived:
-    """A verified advert of another node of our group."""
+    """A verified advert of our group. One with our own id is another node's, or an old one of ours."""
 
     advert: Advert
 
 
 @dataclass(frozen=True, slots=True)
 class PskChanged:
-    """The file of pre-shared keys is another now.
+    """The file of pre-shared keys has changed.
 
-    Adverts are signed and verified with other keys from now on, and sessions opened with the `active` PSK.
+    From now on its keys sign and verify adverts, and new outbound sessions use the `active` PSK.
     """
 
     active: PskName
     accepted: frozenset[PskName]
-    """All that peers may use, the active one included."""
+    """All PSKs that peers may use, the active one included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
     """An outbound session is open: the TLS-PSK handshake proved that the peer holds our PSK.
 
-    `psk` is the one that was used. It was the active one when the attempt began.
+    `psk` names the PSK of the session. It was the active PSK when the attempt began.
     """
 
     session: Session
@@ -89,7 +89,7 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message came on an open session."""
+    """A message arrived on a session."""
 
     session: Session
     message: Message
@@ -97,7 +97,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """A session is over, or an outbound one never opened; `reason` is a sentence for the operator."""
+    """A session has ended, or an outbound session did not open. `reason` is for the operator."""
 
     session: Session
     reason: str
@@ -105,21 +105,21 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class KeyGenerated:
-    """The fresh key that `actions.GenerateKey` asked for."""
+    """The fresh key that answers `actions.GenerateKey`."""
 
     key: Key
 
 
 @dataclass(frozen=True, slots=True)
 class AddressesChanged:
-    """Our own IP addresses are others now."""
+    """The IP addresses of this node have changed; `addresses` are all of them."""
 
     addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsChanged:
-    """The operator has changed what may change while the node runs."""
+    """The operator has changed settings of the running node. Each field has the value from now on."""
 
     name: str
     priority: int
@@ -133,21 +133,21 @@ class SettingsChanged:
 
 @dataclass(frozen=True, slots=True)
 class RekeyRequested:
-    """The operator asks for a new key."""
+    """The operator requests a rekey."""
 
     reason: KeyNewReason
 
 
 @dataclass(frozen=True, slots=True)
 class SwitchoverRequested:
-    """The operator wants another master: the node with this id, or, for None, the first in the succession."""
+    """The operator requests a handover to the member with id `heir`; None: to the first in the succession."""
 
     heir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """The daemon shall end: hand over, take leave, then `actions.Stopped`."""
+    """The daemon must end: a master hands over, a member closes its session, then comes `actions.Stopped`."""
 
 
 type Event = (

@@ -1,4 +1,4 @@
-"""What the operator is told of this node's keys and of its lease: each thing once, when it has become so."""
+"""The reports to the operator on this node's key and lease, one report for each change."""
 
 from pskkey.core.actions import Action
 from pskkey.core.key_slots import KeySlot
@@ -6,7 +6,7 @@ from pskkey.core.notices import KeyChanged, OwnSenderIdTaken
 
 
 class KeyNotices:
-    """Remembers what was told last. Methods append to `out`."""
+    """The key that was reported last, and the last lease. Methods append reports to `out`."""
 
     def __init__(self, out: list[Action]) -> None:
         self._out = out
@@ -14,13 +14,13 @@ class KeyNotices:
         self._lease: int | None = None
 
     def sending_with(self, current: KeySlot | None) -> None:
-        """This is the key to send with."""
+        """Report the current key, if it is another one than before."""
         if current is not None and current.key.fingerprint != self._current:
             self._current = current.key.fingerprint
             self._out.append(KeyChanged(current.epoch, self._current))
 
     def leased(self, configured: int | None, leased: int | None) -> None:
-        """The master has leased us a sender id; `configured` is the one that our configuration names."""
+        """Report a new lease, if its sender id is not the `configured` one."""
         if leased not in (None, self._lease) and configured not in (None, leased):
             self._out.append(OwnSenderIdTaken(configured, leased))
         self._lease = leased

@@ -1,4 +1,4 @@
-"""The slots of a key ring: one key each, and how the slots follow from what a master lists."""
+"""The slots of a key ring, one key each, and how a master's key list fills them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from typing import Self
 from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, Key, KeyEntry, SavedKey, Turn
 
 REKEY_JITTER = 0.1
-"""By how much of the rekey interval a key may be rolled earlier, at most."""
+"""The largest fraction of the rekey interval by which a rekey comes earlier."""
 
 
 @dataclass(slots=True)
 class KeySlot:
-    """A key that we hold: `since` when it took its turn, previous, current or next (seconds, the node's clock).
+    """A key in its slot, previous, current or next. `since`: when its time there began (seconds, the node's clock).
 
-    `unused`: its maker is our master, or we are, and has not yet let anybody send with it.
+    `unused`: our master, or this node as master, has made the key and lets no node send with it yet.
     """
 
     epoch: int
@@ -24,38 +24,38 @@ class KeySlot:
     since: float
     unused: bool = False
     kept_until: float = inf
-    """As a master's previous key: until then at most, whoever says that it still sends with it."""
+    """Of a master's previous key: until then the master may restart `since`, because a member sends with the key."""
 
     @classmethod
     def of(cls, saved: SavedKey) -> Self:
-        """Return a key that was saved."""
+        """Return the slot of a saved key."""
         return cls(saved.epoch, saved.key, saved.turn, saved.since)
 
     def saved(self) -> SavedKey:
-        """Return what is to be saved of it."""
+        """Return the key as it is saved."""
         return SavedKey(self.epoch, self.key, self.turn, self.since)
 
     def grows_old_at(self, interval: float) -> float:
-        """Return when the `interval` is over: up to a tenth earlier, by chance, so that groups do not roll in step.
+        """Return when to rekey: `interval` seconds after `since`, less up to a tenth, so that groups spread rekeys.
 
-        The chance is the key's own, so that it is the same whenever this is asked, also of a successor.
+        The fraction comes from the key's random bytes, so a successor computes the same one.
         """
         chance = self.key.server_random[0] / 256
         return self.since + interval * (1 - REKEY_JITTER * chance)
 
     def is_among(self, entries: Iterable["KeyEntry | KeySlot"]) -> bool:
-        """Tell whether the same key, under the same epoch, is one of `entries`."""
+        """Return whether `entries` contain the same key under the same epoch."""
         return any(e.epoch == self.epoch and e.key == self.key for e in entries)
 
 
 def assign_slots(
     entries: tuple[KeyEntry, ...], held: list[KeySlot], now: float, goes_on_with: KeySlot | None
 ) -> list[KeySlot]:
-    """Give each key its turn by its place: what stands before the one to send with was, what stands after comes.
+    """Return the slots of a key list: entries before the one to send with are previous, entries after it are next.
 
-    Not by its epoch: after a merge or a wrap the older key may have the higher number. `goes_on_with` is the key that
-    is sent with although the master does not say so. It need not be listed; then all that is listed comes after it.
-    Otherwise one key at most comes after the one to send with, the newest, whatever a master lists.
+    Epochs do not decide: after a merge or a wrap the older key may have the higher number. `goes_on_with` is the former
+    key that we send with. If the master does not list it, all entries are next. Without a former key only the newest
+    entry after the current one is next, and the others are left out.
     """
 
     def is_sent_with(entry: KeyEntry) -> bool:
@@ -68,7 +68,7 @@ def assign_slots(
         if is_sent_with(entry):
             turn = Turn.CURRENT
         old = next((e for e in held if e.epoch == entry.epoch and e.key == entry.key), None)
-        # A previous key begins its time anew: only the master knows whether somebody sends with it.
+        # Only the master knows whether a member sends with a previous key, so each key state restarts its time.
         is_over = old is None or old.turn is not turn or turn is Turn.PREVIOUS
         since = now if old is None or is_over else old.since
         adopted.append(KeySlot(entry.epoch, entry.key, turn, since, entry.unused and turn is Turn.NEXT))
@@ -79,11 +79,11 @@ def assign_slots(
 
 
 def ring_of(unlisted: Sequence[KeySlot], held: Sequence[KeySlot]) -> tuple[KeySlot, ...]:
-    """Return the keys of a ring in the order of their turns: those `held`, and those that its master does not list.
+    """Return the keys in use, previous, current, next: of those that the master lists (`held`) and of `unlisted`.
 
-    There is room for three, and for one of each epoch. First come the keys in use, the one that we send with before all
-    others; then the last one of the master's that was in use, if none that it does not list has its epoch; then those
-    that it does not list, and its others, the latest first.
+    There is room for three keys, one of each epoch. They are chosen in this order: the unlisted key that we send with;
+    the master's current and next keys, the newest first; its newest previous key, unless an unlisted previous key has
+    that epoch; the unlisted previous keys, the newest first; the master's other previous keys, the newest first.
     """
     own = [e for e in unlisted if e.turn is Turn.CURRENT]
     epochs = {e.epoch for e in own}
@@ -101,12 +101,12 @@ def ring_of(unlisted: Sequence[KeySlot], held: Sequence[KeySlot]) -> tuple[KeySl
 
 
 def is_above(epoch: int, other: int) -> bool:
-    """Tell whether an epoch comes after another (0: none), be it after a wrap: by the shorter way round."""
+    """Return whether an epoch comes after another (0: none). Across a wrap, the shorter way round decides."""
     return epoch != 0 and (other == 0 or 0 < (epoch - other) % MAX_EPOCH <= MAX_EPOCH // 2)
 
 
 def latest(epochs: Iterable[int]) -> int:
-    """Return the epoch above which nobody's is, 0 for none."""
+    """Return the latest of `epochs` by `is_above`, 0 for none."""
     newest = 0
     for epoch in epochs:
         if is_above(epoch, newest):

@@ -1,18 +1,20 @@
-"""The keys of the group: previous, current and next, and when each takes its turn.
+"""The key ring of a node: its previous, current and next keys, and when a key moves to its next slot.
 
 Theory of operation
 ===================
 
-A key is first made known to everybody for reception only (*next*). When all who must have acknowledged it, or after
-`activation_deadline`, it becomes the key to send with (*current*), and the one before stays for reception
-(*previous*) for `retire_after`, until what was sent with it has arrived; then it is wiped. So at every moment every
-member can read what any member sends, and there are never more than three keys.
-
-The master leads: it alone starts a rekey and decides when a key takes its turn. A client follows: it adopts the
-master's state as it comes. A state without a key to send with lets a client that came with another key go on sending
-with that, its *former* key, under its lease of then (`former_keys`). What it sent with last it keeps for reception.
-
-Epochs rise by one. After 65535 the count starts over at 1 and the term rises, so (term, epoch) always rises.
+1. The master distributes a new key for reception only. This is the *next* key.
+2. The next key becomes the *current* key, the one to send with, when all members and session managers that the master
+   waits for have acknowledged it, or after `activation_deadline`. So a member that installs keys in time can read what
+   every member sends.
+3. The key that was current becomes the *previous* key. It stays for reception for `retire_after`, until all records
+   have arrived, and longer while a member sends with it. Then it is wiped.
+4. A node uses at most three keys.
+5. The master alone starts a rekey and moves keys. A member adopts the master's key state.
+6. A key state without a key to send with lets a member go on sending with the key that it came with, its *former key*,
+   under the lease of that key (`former_keys`). Afterwards that key stays for reception.
+7. A new key has the epoch after the latest known one. After 65535 comes 1, with a higher term, so (term, epoch) always
+   rises.
 """
 
 from collections.abc import Iterable
@@ -32,31 +34,31 @@ from pskkey.model import (
 )
 
 REMEMBERED_EPOCHS = 16
-"""How many epochs are not given out again, though their keys are gone: some members may hold those still."""
+"""How many of the latest epochs no new key gets: members may still have keys that we have wiped."""
 
 _NOTHING = SavedRing()
 
 
 class Keyring:
-    """Up to three keys. `version` rises with every change of what a consumer would see."""
+    """The keys of a node. `version` rises with every change that a session manager must see."""
 
     def __init__(self, settings: Settings, saved: SavedRing = _NOTHING) -> None:
         self._settings = settings
         self._held = [KeySlot.of(key) for key in saved.keys]
         self._lease = saved.lease
         self._unlisted = [KeySlot.of(key) for key in saved.unlisted]
-        """Keys that the master does not list: one is current if it is our former key, the others are only kept."""
+        """Keys that the master does not list: our former key (current), and keys for reception (previous)."""
         self._former_lease = saved.former_lease
-        """Our lease under the key that we send with, while that is a former key."""
+        """Our lease under the former key that we send with, None without one."""
         self._seen: tuple[int, ...] = ()
-        """The epochs of the keys that came last, from us or from a master."""
+        """The epochs of the latest keys, made by us or received from a master."""
         self.version = 0
 
     # --- reading ------------------------------------------------------------------------------------------------
 
     @property
     def entries(self) -> tuple[KeySlot, ...]:
-        """Return the keys held, oldest first."""
+        """Return the keys in use, at most three, in the order previous, current, next."""
         return ring_of(self._unlisted, self._held)
 
     @property
@@ -67,43 +69,43 @@ class Keyring:
 
     @property
     def sends_former_key(self) -> bool:
-        """Tell whether we send with the key that we came to our master with."""
+        """Return whether we send with a former key, the key that we came to our master with."""
         return self._former_lease is not None
 
     @property
     def next(self) -> KeySlot | None:
-        """Return the key that is being distributed; beside a former key none: the master's are all to come."""
+        """Return the key that is being distributed; None while we send with a former key."""
         return None if self.sends_former_key else self._by_turn(Turn.NEXT)
 
     @property
     def newest(self) -> KeySlot | None:
-        """Return the key whose turn comes last; after a wrap it has not the highest epoch."""
+        """Return the key that becomes current last. After a wrap its epoch is not the highest number."""
         return self.entries[-1] if self.entries else None
 
     @property
     def newest_listed(self) -> KeySlot | None:
-        """Return the newest of the keys that our master lists and we hold: an acknowledgement is of that one."""
+        """Return the newest key in use that our master lists: the key to acknowledge."""
         return next((e for e in reversed(self.entries) if e in self._held), None)
 
     @property
     def live_epochs(self) -> frozenset[int]:
-        """Return the epochs under which records may still come."""
+        """Return the epochs under which records may still arrive."""
         return frozenset(e.epoch for e in self.entries)
 
     def held(self) -> tuple[HeldKey, ...]:
-        """Return what JOIN says of our keys."""
+        """Return our keys as JOIN lists them."""
         current = self.current
         return tuple(HeldKey(e.epoch, e.key.fingerprint, send=e is current) for e in self.entries)
 
     def wire_entries(self) -> tuple[KeyEntry, ...]:
-        """Return the entries of KEY_STATE, oldest first."""
+        """Return the entries of KEY_STATE: previous, current, next."""
         current = self.current
         return tuple(KeyEntry(e.epoch, e.key, send=e is current, unused=e.unused) for e in self.entries)
 
     def state(self) -> KeyState:
-        """Return, as a follower, what session managers may have: with a former key goes the lease of then.
+        """Return a follower's key state for its session managers. A former key goes with the lease of that key.
 
-        Another sender id under that key could be one that somebody else has sent with.
+        Under that key another node may have sent with the sender id of the new lease.
         """
         lease, former = self._lease, self._former_lease
         if former is not None:
@@ -111,16 +113,16 @@ class Keyring:
         return KeyState(lease.sender_id, lease.senders, self.wire_entries())
 
     def saved(self, told: KeyState | None) -> SavedRing:
-        """Return the ring as the next process can go on with it, which begins as a follower.
+        """Return the ring to save for the next process, which begins as a follower.
 
-        `told` is, while we lead, what our own session managers were told.
+        `told`: while we lead, the key state for our own session managers; else None.
         """
         lease = self._lease if told is None else SavedLease(told.sender_id, told.senders)
         unlisted = tuple(e.saved() for e in self._unlisted)
         return SavedRing(tuple(e.saved() for e in self._held), lease, unlisted, self._former_lease)
 
     def restarted(self, now: float) -> None:
-        """Begin at `now` with what was saved; nothing can have had its turn since later than that."""
+        """Begin at `now` with the saved keys. No slot may date from the future."""
         for entry in self._all():
             entry.since = min(entry.since, now)
 
@@ -133,18 +135,18 @@ class Keyring:
     # --- leading ------------------------------------------------------------------------------------------------
 
     def lead(self, now: float) -> None:
-        """Become the master's keyring: what was held is served on; a key under way gets its deadline anew."""
+        """Begin to lead with our keys. The next key gets a new deadline; without a current key it becomes current."""
         current, known = self.current, self._all()
         if current is not None and self.sends_former_key:
-            # It is the current key of those whom we lead now. The last master's keys are kept for those who still send
-            # with them; they are not ours to send with. The first to go is one with which nobody was to send yet.
+            # Our former key is the current key of the partition that we lead now. Members may still send with the last
+            # master's keys, so these stay for reception. An unused one is dropped first.
             self._held = list(self.entries)
             for entry in (e for e in self._held if e is not current):
                 entry.since = now - (1.0 if entry.unused else 0.0)
                 entry.turn = Turn.PREVIOUS
             self._held.sort(key=lambda e: e is current)
         else:
-            # Of an epoch there is one key: that of those whom we lead now.
+            # An epoch has one key: the listed one, which the members that we lead have.
             epochs = {e.epoch for e in self._held}
             self._held = list(ring_of([e for e in self._unlisted if e.epoch not in epochs], self._held))
         self._unlisted, self._former_lease = [], None
@@ -152,21 +154,21 @@ class Keyring:
         self.version += 1
         if (coming := self.next) is not None:
             coming.since = now
-            coming.unused = False  # its maker may have come to send with it
+            coming.unused = False  # the last master may have activated it
             if self.current is None:
                 coming.turn = Turn.CURRENT
         for entry in self._held:
             entry.kept_until = self._kept_until(now)
 
     def install_fresh(self, key: Key, now: float, above: int = 0) -> bool:
-        """Take a generated key: as current if it is the group's first, else as next, in place of one on its way.
+        """Add a generated key: as current if there is no current key, else as next, in place of an earlier next key.
 
-        Its epoch is above those of all keys that are held, and `above`. Return whether the epochs began anew with it.
+        Its epoch is above those of all keys in use and above `above`. Return whether the epochs wrapped.
         """
-        # Also those of keys that another master had on their way: some members have acknowledged them already.
+        # Some members may have acknowledged a next key that another master was distributing.
         taken = {*self.live_epochs, *self._seen}
         if (replaced := self.next) is not None:
-            if replaced.unused:  # nobody sends with it, or perhaps its maker, if that is another
+            if replaced.unused:  # we made it, and nobody sends with it
                 self._drop(replaced)
             else:
                 self._held.remove(replaced)
@@ -185,7 +187,7 @@ class Keyring:
         return epoch < before
 
     def activate(self, now: float) -> None:
-        """Everybody has the next key, or the deadline passed: send with it."""
+        """Make the next key current, and the current key previous. Without a next key do nothing."""
         coming = self.next
         if coming is None:
             return
@@ -195,18 +197,18 @@ class Keyring:
         self.version += 1
 
     def keep(self, key: HeldKey, now: float) -> None:
-        """Let a key of which the turn is over be kept as if it had just ended: a member still sends with it."""
+        """Restart `retire_after` of a previous key that a member still sends with, until `kept_until` at the latest."""
         for entry in self._held:
             if entry.key.fingerprint == key.fingerprint and entry.turn is Turn.PREVIOUS and now < entry.kept_until:
                 entry.since = now
 
     def _kept_until(self, now: float) -> float:
-        """Return until when a key that has its last turn now may be sent with: also a late member may come with it."""
+        """Return until when `keep` may prolong a key that becomes previous now: a late member may come with it."""
         timing = self._settings.timing
         return now + timing.retire_after + timing.former_key_span
 
     def lead_tick(self, now: float) -> None:
-        """Turn the pages whose time has come, as master."""
+        """As master, activate the next key and retire previous keys whose time has come."""
         timing = self._settings.timing
         coming = self.next
         if coming is not None and now >= coming.since + timing.activation_deadline:
@@ -241,14 +243,14 @@ class Keyring:
     # --- following ----------------------------------------------------------------------------------------------
 
     def follow(self, state: KeyState, now: float) -> None:
-        """Cease to lead: `state` is what we told our own session managers until now, and still holds for them."""
+        """Cease to lead. Keep the lease of `state`, which our session managers have."""
         self._lease = SavedLease(state.sender_id, state.senders)
         for entry in self._held:
             if entry.turn is Turn.PREVIOUS:
                 entry.since = max(entry.since, now - self._settings.timing.retire_after)
 
     def adopt(self, state: KeyState, now: float) -> None:
-        """Take the master's key state. Without a key to send with, we go on sending with the one that we have."""
+        """Adopt the master's key state. If it lists no key to send with, go on sending with our current key."""
         before, known, current = self.state(), self._all(), self.current
         goes_on = current is not None and not any(entry.send for entry in state.entries)
         self._held = assign_slots(state.entries, known, now, current if goes_on else None)
@@ -264,14 +266,13 @@ class Keyring:
             self.version += 1
 
     def _left_over(self, known: list[KeySlot], current: KeySlot | None, *, goes_on: bool, now: float) -> list[KeySlot]:
-        """Return the keys that the master does not list and that are held beside, the most important one last.
+        """Return the keys to keep that the master does not list, the most important one last.
 
-        They are those that others may still send with: what was sent with, or was to be, where we come from. What we
-        send with ourselves, or have sent with last, is among them.
+        Other nodes may still send with them. The last one is our former key, or the key that we sent with last.
         """
         kept = [e for e in self._unlisted if e.turn is Turn.PREVIOUS]
         in_use = [e for e in known if e is not current and e.turn is not Turn.PREVIOUS]
-        # Another member may have been told already to send with an unused one.
+        # The last master may have activated an unused key for other members.
         kept = [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use if e.unused] + kept
         kept += [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use if not e.unused]
         if current is not None:
@@ -279,14 +280,14 @@ class Keyring:
         return [e for e in kept if not e.is_among(self._held)][-MAX_KEY_ENTRIES:]
 
     def _wipe(self, known: list[KeySlot]) -> None:
-        """Wipe those of the keys that we have `known` that are held no longer."""
+        """Wipe the keys of `known` that no slot has any more."""
         held = [e.key.pms for e in self._all()]
         for entry in known:
             if entry.key.pms not in held:
                 entry.key.pms.wipe()
 
     def follow_tick(self, now: float) -> None:
-        """As a follower, retire the keys that we keep. Those that the master lists are retired by the master."""
+        """As a follower, retire the keys that the master does not list. The master retires its own."""
         known, keep_for = self._all(), self._settings.timing.retire_after
         self._unlisted = [e for e in self._unlisted if e.turn is Turn.CURRENT or now < e.since + keep_for]
         if len(self._all()) < len(known):

@@ -1,6 +1,6 @@
-"""What a node reports to its operator, a frozen value for each report; `pskkey.journal` has the sentences.
+"""The reports of a node to its operator, as frozen values. `pskkey.event_table` has the sentences.
 
-Nothing is decided by a report, and none holds a secret. `peer` is always the other node that the report is about.
+No decision depends on a report, and no report contains a secret. `peer` is the node that the report is about.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Claim(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RoleChanged(Notice):
-    """The role of this node is another one."""
+    """This node has changed its role from `was` to `role`."""
 
     was: Role
     role: Role
@@ -44,7 +44,7 @@ class Elected(Notice):
 
 @dataclass(frozen=True, slots=True)
 class MasterJoined(Notice):
-    """This node has become a member of a master."""
+    """This node has become a member of master `peer`."""
 
     peer: Member
     term: int
@@ -52,7 +52,7 @@ class MasterJoined(Notice):
 
 @dataclass(frozen=True, slots=True)
 class JoinFailed(Notice):
-    """A master or successor could not be joined, or a rival master not be asked. `code` is of an ERROR, or ours."""
+    """This node could not join a master or successor, or ask a rival master. `code` is that of an ERROR, or ours."""
 
     peer: Member
     code: str
@@ -61,7 +61,7 @@ class JoinFailed(Notice):
 
 @dataclass(frozen=True, slots=True)
 class MasterLost(Notice):
-    """The session with our master has ended."""
+    """The session with the master has ended without a handover. `code` is as in `JoinFailed`."""
 
     peer: Member
     code: str
@@ -70,7 +70,7 @@ class MasterLost(Notice):
 
 @dataclass(frozen=True, slots=True)
 class SessionRenewed(Notice):
-    """The session with our master goes on in another one, which was opened with the active PSK."""
+    """A new session with the master has replaced the old one. `identity` is that of its PSK."""
 
     peer: Member
     identity: str
@@ -78,7 +78,7 @@ class SessionRenewed(Notice):
 
 @dataclass(frozen=True, slots=True)
 class RenewalFailed(Notice):
-    """The session with our master could not be renewed with the active PSK; it goes on with its own, `identity`."""
+    """This node could not renew its session with the master. `identity` is that of the PSK in use."""
 
     peer: Member
     identity: str
@@ -87,7 +87,7 @@ class RenewalFailed(Notice):
 
 @dataclass(frozen=True, slots=True)
 class Fenced(Notice):
-    """A master was not followed: it speaks for `term`, and `seen` is newer."""
+    """This node refused a master: its `term` is below our term `seen`, or it names another master."""
 
     peer: Member
     term: int
@@ -103,14 +103,14 @@ class HandedOver(Notice):
 
 @dataclass(frozen=True, slots=True)
 class TwoMasters(Notice):
-    """This master has met another one, and asks it which of them stays."""
+    """This master has met another one, and asks it which of the two stays master."""
 
     peer: Advert
 
 
 @dataclass(frozen=True, slots=True)
 class Merged(Notice):
-    """This master and another one have agreed which of them stays."""
+    """This master and master `peer` have merged: `winner` stays master, the other one yields."""
 
     peer: Member
     winner: Member
@@ -118,7 +118,7 @@ class Merged(Notice):
 
 @dataclass(frozen=True, slots=True)
 class Slept(Notice):
-    """This node did not run for so many seconds that it was surely replaced."""
+    """This master or listening node did not run for more than `dead_after`, and listens anew."""
 
     seconds: float
     was: Role
@@ -137,7 +137,7 @@ class MemberJoined(Notice):
 
 @dataclass(frozen=True, slots=True)
 class MemberLost(Notice):
-    """A member has left this master."""
+    """The session of a member of this master has ended."""
 
     peer: Member
     reason: str
@@ -145,7 +145,7 @@ class MemberLost(Notice):
 
 @dataclass(frozen=True, slots=True)
 class MemberRefused(Notice):
-    """A node was refused as a member."""
+    """This master refused a node of another group, or one for which the group or its address has no place."""
 
     peer: Member
     address: str
@@ -154,7 +154,7 @@ class MemberRefused(Notice):
 
 @dataclass(frozen=True, slots=True)
 class DuplicateMember(Notice):
-    """A node was refused because a living member has its id."""
+    """This master refused a node because the master or a living member has its id."""
 
     peer: Member
     address: str
@@ -163,7 +163,7 @@ class DuplicateMember(Notice):
 
 @dataclass(frozen=True, slots=True)
 class BadJoin(Notice):
-    """A node was refused because its JOIN breaks the protocol."""
+    """This master refused a JOIN that names another node or incarnation than the first JOIN of its session."""
 
     peer: Member
     address: str
@@ -172,7 +172,7 @@ class BadJoin(Notice):
 
 @dataclass(frozen=True, slots=True)
 class OwnIdElsewhere(Notice):
-    """Another node has the id of this one."""
+    """Another node has the id of this one, `node`. `elsewhere` describes the other node."""
 
     node: str
     elsewhere: str
@@ -183,14 +183,14 @@ class OwnIdElsewhere(Notice):
 
 @dataclass(frozen=True, slots=True)
 class KeyRequested(Notice):
-    """A new key was asked for, and this master makes one."""
+    """A requester asks for a new key, and this master makes one."""
 
     reason: KeyNewReason
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRequestPostponed(Notice):
-    """`requester` asks for new keys too often; this request waits for so many seconds."""
+    """`requester` asks for new keys too often. This request is postponed by `seconds`."""
 
     requester: str
     reason: KeyNewReason
@@ -199,7 +199,7 @@ class KeyRequestPostponed(Notice):
 
 @dataclass(frozen=True, slots=True)
 class ForeignKeyMet(Notice):
-    """A joiner comes with a key of another group, of epoch `foreign`; this master makes one that is newer than both."""
+    """A joiner sends with a key of another partition, of epoch `foreign`. This master makes a newer key."""
 
     peer: Member
     foreign: int
@@ -207,7 +207,7 @@ class ForeignKeyMet(Notice):
 
 @dataclass(frozen=True, slots=True)
 class SuiteChanged(Notice):
-    """The key in use is of another suite than is configured; this master makes one of the configured suite."""
+    """The current key has suite `used`. This master makes a key of the `configured` suite."""
 
     used: Suite
     configured: Suite
@@ -215,7 +215,7 @@ class SuiteChanged(Notice):
 
 @dataclass(frozen=True, slots=True)
 class KeyRolled(Notice):
-    """This master has begun to distribute a new key."""
+    """This master has begun to distribute a next key."""
 
     epoch: int
     fingerprint: str
@@ -223,7 +223,7 @@ class KeyRolled(Notice):
 
 @dataclass(frozen=True, slots=True)
 class KeyChanged(Notice):
-    """Another key is sent with from now on."""
+    """This node has another current key."""
 
     epoch: int
     fingerprint: str
@@ -234,7 +234,7 @@ class KeyChanged(Notice):
 
 @dataclass(frozen=True, slots=True)
 class SecondSender(Notice):
-    """A local session manager asks to send beside another one."""
+    """Local session manager `pid` asks to send, but `sender_pid` is the sender."""
 
     pid: int
     sender_pid: int
@@ -242,7 +242,7 @@ class SecondSender(Notice):
 
 @dataclass(frozen=True, slots=True)
 class OwnSenderIdTaken(Notice):
-    """The configured sender id of this node is another node's; it was leased `sender_id` instead."""
+    """The master has leased this node `sender_id` instead of the `configured` one."""
 
     configured: int
     sender_id: int
@@ -250,7 +250,7 @@ class OwnSenderIdTaken(Notice):
 
 @dataclass(frozen=True, slots=True)
 class SenderIdTaken(Notice):
-    """The configured sender id of a member is another node's; it was leased `sender_id` instead."""
+    """This master has leased `sender_id` to `peer` instead of the `configured` one, which `holder` has."""
 
     peer: Member
     configured: int
@@ -260,7 +260,7 @@ class SenderIdTaken(Notice):
 
 @dataclass(frozen=True, slots=True)
 class NoSenderId(Notice):
-    """A member got no sender id, because all are leased."""
+    """A member, or the master itself, got no sender id, because all are in use."""
 
     peer: Member
 
@@ -270,14 +270,14 @@ class NoSenderId(Notice):
 
 @dataclass(frozen=True, slots=True)
 class UnexpectedMessage(Notice):
-    """A message came where it is not allowed; its session was closed."""
+    """A message arrived in a session where it is not allowed. The node closed the session."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class TermLeap(Notice):
-    """A peer claims a term that elections cannot have reached."""
+    """A peer claims a term that elections cannot reach. The node refused it."""
 
     claimed: int
     own: int

@@ -1,17 +1,16 @@
 """Why and when a master makes a new key.
 
-Every reason follows from what is held and asked for at this moment, so none has to be remembered, and none is left over
-when a key has served it:
+The master derives each reason from its present state, so no reason is lost, and none remains when a key has served it:
 
 FIRST     the group has no key to send with
-REQUESTED somebody asked, and its request is due (`rekey_requests`)
-ABOVE     a member or another master has a key of an epoch that is not below ours
-SUITE     the current key is not of the suite that is configured
-INTERVAL  the current key is `rekey_interval` old, up to a tenth less
+REQUESTED a request for a new key is due (`rekey_requests`)
+ABOVE     the next epoch must be above a foreign one: that of a joiner's keys, or the latest of two masters that merge
+SUITE     the suite of the current key is not the configured one
+INTERVAL  the current key is `rekey_interval` old, less up to a tenth
 
-All reasons together make one key. ABOVE alone replaces a key that is on its way, and not one that has replaced another:
-that one has its turn first, so nobody who comes with ever higher epochs can keep a group from its next key.
-`rekey_spacing` seconds pass between two.
+One key serves all reasons. Only ABOVE replaces a next key, and not a next key that has replaced another one. That key
+becomes current first, so a peer with ever higher epochs cannot keep a group from its next key. At least
+`rekey_spacing` seconds pass between two new keys.
 """
 
 from enum import Enum, auto
@@ -34,7 +33,7 @@ class Reason(Enum):
 
 
 class Rekey:
-    """The making of keys, as master. Times are in seconds."""
+    """The rekeys of a master. Times are in seconds."""
 
     def __init__(self, settings: Settings, keyring: Keyring, requests: RekeyRequests) -> None:
         self._settings = settings
@@ -43,21 +42,21 @@ class Rekey:
         self._above = 0
         self._has_replaced = False
         self.is_generating = False
-        """Whether a key has been asked for that has not come yet."""
+        """Whether `actions.GenerateKey` waits for its answer."""
         self._last = float("-inf")
 
     def begin(self) -> None:
-        """Become the master: what an earlier time as master asked for is over."""
+        """Begin as master. Discard what an earlier mastership requested."""
         self.is_generating = False
         self._above = 0
 
     def go_above(self, epoch: int) -> bool:
-        """The group's next key is to have an epoch above this one. Return whether that is news."""
+        """Require that the next key has an epoch above `epoch`. Return whether this raises the requirement."""
         before, self._above = self._above, latest((self._above, epoch))
         return self._above != before
 
     def reasons(self, now: float) -> set[Reason]:
-        """Return why a new key is needed now."""
+        """Return the reasons to make a new key now."""
         current, newest, suite = self._keyring.current, self._keyring.newest, self._settings.suite
         interval = self._settings.timing.rekey_interval
         found = set()
@@ -76,7 +75,7 @@ class Rekey:
         return found
 
     def starts(self, now: float) -> set[Reason]:
-        """Return the reasons, once, when a key must be generated now; empty when not."""
+        """Return the reasons, once, when a key must be generated now; else an empty set."""
         if self.is_generating or now < self._earliest():
             return set()
         reasons = self.reasons(now)
@@ -84,7 +83,7 @@ class Rekey:
         return reasons
 
     def install(self, key: Key, now: float) -> bool:
-        """Give the generated key to the key ring; tell whether its epoch begins anew after the last one."""
+        """Add the generated key to the key ring. Return whether the epochs wrapped."""
         self.is_generating = False
         self._last = now
         above, self._above = self._above, 0
@@ -92,7 +91,7 @@ class Rekey:
         return self._keyring.install_fresh(key, now, above)
 
     def next_deadline(self, now: float) -> float | None:
-        """Return when `starts` has something to do, if nothing happens before."""
+        """Return when `starts` must be called next, None if no time is known."""
         times = [] if self.is_generating or not self.reasons(now) else [self._earliest()]
         current, interval = self._keyring.current, self._settings.timing.rekey_interval
         if interval and current is not None and self._keyring.next is None:

@@ -1,19 +1,20 @@
-"""Requests for a new key: who may have the group rekey how often, and that none is lost.
+"""Requests for a new key: no request is lost, and no requester makes the group rekey too often.
 
-A requester is the operator of this node, a local user (all session managers of that user are one, for one that crashes
-begins with a new process), or, at the master, a member together with its reason.
+A requester is the operator of this node, a local user, or, at the master, a member together with its reason. All
+session managers of a user are one requester, because after a crash a session manager is a new process.
 
-1. A request is open until there is a key that is newer than all that were in use when it was made. Requests of one
-   requester are one while it is open, and one key serves all that are open.
-2. The requester does not ask again: the operator's command has ended, and a session manager asks once for each key. So
-   the request is ours, whatever becomes of the master: a client sends it again, and to each master that comes.
+1. A request is open until there is a key that is newer than all keys in use when the request was made. A requester has
+   at most one open request. One key serves all open requests.
+2. A requester may ask only once: the operator's command ends, and a session manager need not repeat KEY_NEW. So the
+   node keeps the request when the master changes. A member repeats a due request, and sends it at once to a new master.
 3. The first request of a requester is due at once.
-4. A further one is due a pause after the last one was. The pause is FIRST_PAUSE, and doubles each time, up to
-   LONGEST_PAUSE (an operator's: LONGEST_OPERATORS_PAUSE). It halves with each CALM in which nothing was due.
-5. What is not due yet is postponed and not lost. A key that comes meanwhile serves it, and then it does not count.
-6. Nobody's request waits for a pause of another requester.
-7. Of REQUESTERS the pauses are known, and as many requests are open. Beyond that the pause that began first is
-   forgotten, and of open requests the one that is due last makes way.
+4. A further request is due one pause after the last one was due. The pause begins with FIRST_PAUSE and doubles with
+   each request, up to LONGEST_PAUSE (the operator's: LONGEST_OPERATORS_PAUSE). The pause halves for each CALM in which
+   no request was due.
+5. A request that is not due yet is postponed, not lost. If a key serves it earlier, it does not lengthen the pause.
+6. No requester waits for the pause of another one.
+7. The node remembers the pauses of REQUESTERS requesters, and keeps as many open requests. Beyond that it forgets the
+   pause that began first, and drops the open request that is due last.
 """
 
 from dataclasses import dataclass
@@ -27,35 +28,35 @@ FIRST_PAUSE = 1.0
 """Seconds from a requester's first request to when its second one is due."""
 
 LONGEST_PAUSE = 30.0
-"""Seconds between two requests of a requester that asks all the time. A rekey costs every node of the group a few
-packets and every session manager a key derivation, and this long a sender that crashes again and again is mute."""
+"""Seconds between two requests of a requester that asks all the time. A rekey costs each node a few packets and each
+session manager a key derivation; a sender that crashes again and again cannot send for this long."""
 
 LONGEST_OPERATORS_PAUSE = 1.0
-"""Seconds between two of this node's operator, who may stop the daemon as well. To the master of another node they are
-requests of a member."""
+"""Seconds between two requests of this node's operator, who could as well stop the daemon. For a master on another node
+they are requests of a member."""
 
 CALM = 60.0
-"""Seconds without a request that is due, after which the pause of a requester is half as long."""
+"""Seconds without a due request after which the pause of a requester is halved."""
 
 REQUESTERS = 256
-"""How many requesters are remembered, and how many may have an open request."""
+"""How many requesters' pauses are remembered, and how many requests are open, at most."""
 
 OPERATOR = "the operator"
 
 
 def local_user(uid: int) -> str:
-    """Return the requester that all session managers of a user are."""
+    """Return the requester for all session managers of a user."""
     return f"user {uid}"
 
 
 def member(node: str, reason: KeyNewReason) -> str:
-    """Return the requester that a member is to its master. A user of that node must not hold up another's reason."""
+    """Return the requester for a member and a reason: requests for one reason must not delay those for another."""
     return f"member {node} ({reason.name.lower()})"
 
 
 @dataclass(slots=True)
 class _Pace:
-    """When the last request of a requester was due, and how long after that the next one is."""
+    """When the last request of a requester was due, and the pause after it (seconds)."""
 
     last: float
     pause: float
@@ -73,10 +74,10 @@ class _Request:
     reason: KeyNewReason
     due: float
     before: frozenset[str]
-    """The fingerprints of the keys that had had their turn when it was made: any other one is new."""
+    """The fingerprints of the keys that were in use when the request was made: any other key serves it."""
     is_counted: bool = False
     met_master: bool = False
-    """As a client: whether a master whose keys we have was sent it, or would have been if it had been due."""
+    """As a member: whether the node has had a master since the request was made."""
     next_sending: float = -inf
 
 
@@ -90,7 +91,7 @@ class RekeyRequests:
         self._paces: dict[str, _Pace] = {}
 
     def ask(self, requester: str, reason: KeyNewReason, now: float) -> float | None:
-        """Open a request; return when it is due, or None if the requester has one open already."""
+        """Open a request. Return when it is due, None if the requester has an open one already."""
         self._close_served()
         if requester in self._open:
             return None
@@ -102,15 +103,15 @@ class RekeyRequests:
         return due
 
     def must_roll(self, now: float) -> bool:
-        """Tell a master whether a key is to be made."""
+        """Return whether a request is due, so that a master must make a key."""
         self._close_served()
         return bool(self._due(now))
 
     def to_send(self, now: float) -> list[KeyNewReason]:
-        """Return the reasons with which a client has to ask its master now."""
+        """Return the reasons for which a member asks its master now."""
         for request in self._open.values():
             if not (request.met_master and request.before):
-                # What we come to hold by joining is new to us only.
+                # A key that we get by joining is new to us, not to the group: it serves no request.
                 request.before, request.met_master = self._had_their_turn(), True
         self._close_served()
         sending = [request for request in self._due(now) if now >= request.next_sending]
@@ -119,17 +120,17 @@ class RekeyRequests:
         return list(dict.fromkeys(request.reason for request in sending))
 
     def master_lost(self) -> None:
-        """The next master has received nothing of it yet."""
+        """Let `to_send` return all due requests again: the next master has received none of them."""
         for request in self._open.values():
             request.next_sending = -inf
 
     def pending(self) -> list[tuple[KeyNewReason, float]]:
-        """Return why a new key was asked for, and when that is due, for each open request."""
+        """Return the reason of each open request, and when the request is due."""
         self._close_served()
         return [(request.reason, request.due) for request in self._open.values()]
 
     def next_deadline(self, now: float) -> float | None:
-        """Return when a postponed request is due."""
+        """Return when the next postponed request is due, None if there is none."""
         return min((r.due for r in self._open.values() if r.due > now), default=None)
 
     def _due(self, now: float) -> list[_Request]:

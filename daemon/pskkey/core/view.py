@@ -1,4 +1,4 @@
-"""What can be seen of a node from outside: frozen, so that nobody changes the node by it."""
+"""The state of a node as other parts of the daemon may read it, in frozen values."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from pskkey.model import HeldKey, Key, Member, Process, Role, Turn
 
 @dataclass(frozen=True, slots=True)
 class KeyView:
-    """A key that the node holds, `since` when in its turn (seconds, the node's clock). One at most is sent with."""
+    """A key in its slot. `since`: when its time there began (seconds, the node's clock). One key at most is current."""
 
     epoch: int
     key: Key
@@ -23,7 +23,7 @@ class KeyView:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerView:
-    """A local session. `sends`: its process is the one that may send."""
+    """A local session. `sends`: it is the session of the node's sender, which may be blocked."""
 
     process: Process
     watches: bool
@@ -38,43 +38,43 @@ class NodeView:
     role: Role
     term: int
     master: Member | None
-    """The master that it is a member of, or is."""
+    """The node itself as master, or the master that it is a member of; None without a master."""
     master_session: Session | None
-    """The session with the master, once that has welcomed it."""
+    """As member: the session with the master. Else None."""
     member_count: int
-    """As master: the nodes that it serves, itself included. Else 1."""
+    """As master: the number of nodes in the group, itself included. Else 1."""
     keys: tuple[KeyView, ...]
-    """The oldest first."""
+    """In the order previous, current, next."""
     keys_version: int
-    """Rises with every change of the keys, their turns, or the sender ids."""
+    """Rises with every change of the keys or their slots, and, as member, of the sender ids."""
     sends_former_key: bool
-    """Whether it still sends with the key that it came to its master with."""
+    """Whether the node still sends with the key that it came to its master with."""
     consumers: tuple[ConsumerView, ...]
     sender_is_blocked: bool
-    """Whether the local session manager that sends must wait for another key than the current one."""
+    """Whether the node's sender must wait for another key than the current one."""
 
     @property
     def current(self) -> KeyView | None:
-        """The key to send with."""
+        """Return the key to send with."""
         return next((key for key in self.keys if key.turn is Turn.CURRENT), None)
 
     @property
     def next(self) -> KeyView | None:
-        """The key that is being distributed."""
+        """Return the key that is being distributed."""
         return next((key for key in self.keys if key.turn is Turn.NEXT), None)
 
     @property
     def newest(self) -> KeyView | None:
-        """The key whose turn comes last."""
+        """Return the key that becomes current last."""
         return self.keys[-1] if self.keys else None
 
     def held(self) -> tuple[HeldKey, ...]:
-        """Return what JOIN says of the keys."""
+        """Return the keys as JOIN lists them."""
         return tuple(HeldKey(key.epoch, key.key.fingerprint, send=key.turn is Turn.CURRENT) for key in self.keys)
 
 
 def view_of(election: Election, keyring: Keyring, members: Members, consumers: Consumers) -> NodeView:
-    """Return the view of a node that these are the parts of."""
+    """Return the view of the node that consists of these parts."""
     current, sender = keyring.current, consumers.sender
     return NodeView(
         role=election.role,
@@ -91,7 +91,7 @@ def view_of(election: Election, keyring: Keyring, members: Members, consumers: C
 
 
 def _turn(entry: KeySlot, current: KeySlot | None) -> Turn:
-    """Beside a former key the master's keys are not ours to send with yet: only one is sent with."""
+    """Return the slot to show: only the key that the node sends with is current."""
     if entry is current:
         return Turn.CURRENT
     return Turn.PREVIOUS if entry.turn is Turn.CURRENT else entry.turn
