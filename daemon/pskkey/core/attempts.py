@@ -1,4 +1,4 @@
-"""What a node is in the middle of, and until when: listening, or an outbound session."""
+"""The attempt of a node to find or keep a master, with its deadlines: listening, or an outbound session."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from pskkey.core.settings import Settings
 from pskkey.model import UNNAMED_PSK, Advert, Heartbeat, Join, Member, Merge, PskName
 
 UNANSWERED_AFTER: Final = 1.5
-"""Heartbeat intervals after which ours goes out though the peer's, which it would have answered, has not come."""
+"""Heartbeat intervals. A member that has had no heartbeat to answer for so long sends one of its own."""
 
 
 BACKED_UP_AFTER: Final = 1.5
-"""Time-outs of an attempt to connect after which it is over even if the key client has not reported so."""
+"""Time-outs of a `Connect` after which the attempt is over, even if the key client has not reported that."""
 
 
 class Phase(StrEnum):
-    """How far an outbound session has come."""
+    """The progress of an outbound session."""
 
     CONNECTING = "connecting"
     GREETING = "greeting"
@@ -31,7 +31,7 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Link:
-    """An outbound session: to join `peer`, or, from a master, to settle with it."""
+    """An outbound session: to join `peer`, or, from a master, to send MERGE to it."""
 
     session: Session
     peer: Member
@@ -39,24 +39,24 @@ class Link:
     phase: Phase = Phase.CONNECTING
     next_heartbeat: float = 0.0
     psk: PskName = UNNAMED_PSK
-    """The PSK that it was opened with, once it is open."""
+    """The PSK of the session, once it is open."""
     joined_as: Join | None = None
-    """The JOIN that was sent on it last."""
+    """The last JOIN on the session."""
     acked: str = ""
-    """The fingerprint of the key that was acknowledged on it last."""
+    """The fingerprint of the last key that was acknowledged on the session."""
 
 
 class Loss(NamedTuple):
-    """Why a session is over: `code` is of an ERROR packet, or ours; `reason` is for people."""
+    """The cause of the end of a session: `code` is of an ERROR packet, or ours; `reason` is for the operator."""
 
     code: str
     reason: str
 
 
 class Outbound:
-    """Opens, watches and ends the one outbound session; what came of it is for the election to judge.
+    """The one outbound session, from `open` to its end. The election decides what follows from the end.
 
-    As a member there may be a second one, to renew it (`renewal`). The election sees them as one session.
+    A member may have a second session, to renew the first (`renewal`). The election sees both as one session.
     """
 
     def __init__(self, settings: Settings, out: list[Action]) -> None:
@@ -66,7 +66,7 @@ class Outbound:
         self._renewal = Renewal(settings)
         self.link: Link | None = None
         self._second: Link | None = None
-        """The attempt to renew the link, which is JOINED as long as this is here."""
+        """The attempt to renew `link`. While it exists, `link` is JOINED."""
 
     def open(self, peer: Member, timeout: float, now: float) -> None:
         """Begin to connect to `peer`."""
@@ -75,16 +75,16 @@ class Outbound:
     def _connect(self, peer: Member, timeout: float, now: float) -> Link:
         session = Session(Direction.OUTBOUND, next(self._numbers))
         self._out.append(Connect(session, peer.id, peer.addresses, peer.port, timeout))
-        # The key client keeps the time-out itself and says what went wrong; ours only backs it up.
+        # The key client keeps the time-out and reports the error. This deadline is only a backup.
         return Link(session, peer, now + timeout * BACKED_UP_AFTER)
 
     def at(self, session: Session) -> Link | None:
-        """Return the link if `session` is one in use; others are closed already and only still talking."""
+        """Return the link of a session in use, else None: messages can still come on a closed session."""
         links = (self.link, self._second)
         return next((link for link in links if link is not None and link.session == session), None)
 
     def opened(self, session: Session, psk: PskName, now: float) -> Link | None:
-        """The session is open, and it is our turn to speak; return None when it is of no more use to us."""
+        """Move the link of an open session to GREETING and return it; None: the session is not in use any more."""
         link = self.at(session)
         if link is not None:
             link.phase = Phase.GREETING
@@ -93,12 +93,12 @@ class Outbound:
         return link
 
     def greet(self, link: Link, message: Join | Merge) -> None:
-        """Send why we came, or, on a link that is joined, the JOIN that has changed."""
+        """Send the first message on a link, or, on a joined link, a JOIN that has changed."""
         link.joined_as = message if isinstance(message, Join) else None
         self._out.append(Send(link.session, message))
 
     def welcomed(self, link: Link, now: float) -> None:
-        """The peer took us in: from now on it must be heard, and hears us."""
+        """Move a link to JOINED: from now on both ends send heartbeats. A second link replaces the first."""
         if link is self._second and self.link is not None:
             self._out.append(Disconnect(self.link.session))
             self.link, self._second = link, None
@@ -107,33 +107,33 @@ class Outbound:
         link.next_heartbeat = now + UNANSWERED_AFTER * self._settings.timing.heartbeat_interval
 
     def heard(self, session: Session, now: float) -> None:
-        """Any message at all came from the peer: it lives."""
+        """Extend the deadline of a joined link: any message proves that the peer lives."""
         link = self.at(session)
         if link is not None and link.phase is Phase.JOINED:
             link.deadline = now + self._settings.timing.dead_after
 
     def answer(self, session: Session, now: float) -> None:
-        """A heartbeat came, so ours goes out with it: each end wakes up once for the two of them.
+        """Answer the heartbeat of the master, so that each end wakes up once for both heartbeats.
 
-        However often it comes, ours goes out at most twice in an interval.
+        Two answers are at least half an interval apart, even if the master sends more often.
         """
         link, interval = self.at(session), self._settings.timing.heartbeat_interval
         if link is not None and link.phase is Phase.JOINED and now >= link.next_heartbeat - interval:
             self._beat(link, now)
 
     def beat(self, now: float) -> None:
-        """Let the next heartbeat be due: how often they come may have changed."""
+        """Make the next heartbeat due now, because its interval may have changed."""
         if self.link is not None:
             self.link.next_heartbeat = now
 
     def drop(self) -> None:
-        """End the session, if there is one."""
+        """Close the session, if there is one, and end the attempt to renew it."""
         if self.link is not None:
             self._out.append(Disconnect(self.link.session))
         self.lost()
 
     def lost(self) -> Link | None:
-        """The session is over: return what it was, and end the attempt to renew it."""
+        """Forget the session, which is over, and return its link. End the attempt to renew it."""
         self._drop_second()
         link, self.link = self.link, None
         return link
@@ -150,7 +150,7 @@ class Outbound:
         return min(time for time in times if time is not None)
 
     def tick(self, now: float) -> Loss | None:
-        """Do what the time has come for; return why the session is over, None while it goes on."""
+        """Do what is due at `now`. Return the cause if the session is over, None while it goes on."""
         link, second = self.link, self._second
         if link is None:
             return None
@@ -172,13 +172,13 @@ class Outbound:
     # --- another PSK --------------------------------------------------------------------------------------------
 
     def psk_changed(self, active: PskName, accepted: Set[PskName]) -> None:
-        """Sessions are opened with another PSK from now on: what is outdated by it is renewed at the next `tick`."""
+        """Take the PSKs that count from now on, and end a renewal that is connecting. `tick` begins the next one."""
         self._renewal.psk_changed(active, accepted)
         if self._second is not None and self._second.phase is Phase.CONNECTING:
             self._drop_second()
 
     def ended(self, session: Session, code: str, reason: str, now: float) -> Loss | None:
-        """One of our sessions is over, or of no more use; return why the link is lost, None if it goes on."""
+        """Take the end of a session. Return the cause if the link is lost by it, None if the link goes on."""
         link, second = self.link, self._second
         if second is not None and second.session == session:
             return self._not_renewed(reason, now)
@@ -186,13 +186,13 @@ class Outbound:
             return None
         if second is None or second.phase is Phase.CONNECTING:
             return Loss(code, reason)
-        # The master has taken our JOIN on the second one, as far as we know. It is alive, or was so a moment ago.
+        # JOIN was sent on the second session, so the master may have closed the first. The master was alive just now.
         second.deadline = min(second.deadline, now + self._settings.timing.dead_after)
         self.link, self._second = second, None
         return None
 
     def _not_renewed(self, reason: str, now: float) -> Loss | None:
-        """The attempt to renew the link has failed; return why the link is over as well, None if it goes on."""
+        """End a failed attempt to renew the link. Return the cause if the link is over too, None if it goes on."""
         self._second = None
         is_first = self._renewal.failed(now)
         if (link := self.link) is None:
@@ -216,16 +216,16 @@ class Outbound:
 
 
 HINTS_FOR: Final = 0.3
-"""Seconds for which a candidate tries to join those that only hints call master, before it claims."""
+"""Seconds that hints add to the wait before a claim; the time-out of a hint's attempt if the node may not claim."""
 
 
 @dataclass(slots=True)
 class Listening:
-    """Looking for a master until `until`; then the wait of the k-th best candidate, until `claim_at`.
+    """The search for a master: a window that ends at `until`, then the wait of a candidate, to `claim_at`.
 
-    A join that fails opens the window again, but not beyond `latest`: somebody who makes joins fail must not put off
-    the claim for ever. A master of which there is proof is joined at once. Mere hints are tried when the window is
-    over, until `claim_at`, which they put off by HINTS_FOR at most.
+    A failed join opens the window again, but not beyond `latest`: failing joins must not delay the claim without end.
+    A master with a proof is joined at once. Hints are tried after the window, until `claim_at`, which they delay by
+    HINTS_FOR.
     """
 
     until: float
@@ -234,5 +234,5 @@ class Listening:
 
 
 def as_member(advert: Advert) -> Member:
-    """Return whom an advert speaks of."""
+    """Return the node that an advert describes, as a member."""
     return Member(advert.id, advert.name, advert.addresses, advert.port, advert.priority, advert.eligible)

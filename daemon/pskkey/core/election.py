@@ -1,41 +1,41 @@
-"""The election: what a node is in its group, and every way in which that changes (`role_table` shows all at once).
+"""The election: the role of a node in its group, and each change of that role (`role_table` is the summary).
 
 Theory of operation
 ===================
 
-Availability comes first. Every node holds the whole key state, so any eligible node can be the master, and a network
-that falls apart may have one in each part; when it heals, the masters find each other and one of them yields.
+Availability comes first. Every node has the whole key state, so every eligible node can be the master. When the network
+splits, each partition can have a master. When it heals, the masters find each other, and all but one yield.
 
 Roles:
 
 LISTENING
-    We look for a master. An advert that proves that its node is master now (`freshness`): join it at once. When
-    `discovery_window` is over and there is none, those are tried for HINTS_FOR that mere hints call master; then the
-    best candidate we know of claims; the k-th best waits k x `claim_step` for a better one to do so first, and a little
-    longer if one would in the same moment. That is only a courtesy that saves merges, and bounded: nothing relies on
-    the candidates knowing of each other. A node that is not eligible goes on listening.
+    The node looks for a master. It joins when an advert proves that its sender is master now (`freshness`). If
+    `discovery_window` ends without a proof, the node sets the time of its claim: a candidate that knows k better ones
+    waits k x `claim_step`, with exceptions (`Peers.claim_at`). Until then it tries the nodes that hints call master;
+    they delay the claim by HINTS_FOR. This wait is bounded. It only saves merges: no rule requires that candidates know
+    each other. A node that is not eligible, or that a proven master has refused, does not claim.
 JOINING
-    We try to open a session with one node and to be welcomed by it (JOIN, answered by GROUP). Who fails is left alone
-    for a while (hold-down, doubling); then the search goes on. Nothing here ever gives up.
+    The node opens a session with one peer and sends JOIN; GROUP is the welcome. After a failure the peer is in
+    hold-down, which doubles, and the search goes on. No search ends without a master.
 CLIENT
-    We are a member. The session is the proof of life, both ways: heartbeats, and `dead_after` of silence is a death.
-    When our PSK changes, a second session to the same master takes the place of the first (`renewal`).
+    The node is a member. The session proves to each end that the other lives: heartbeats go both ways, and `dead_after`
+    seconds of silence end it. When the PSK changes, a second session to the master replaces the first (`renewal`).
 MASTER
-    We serve the group. Our term is above every term that we have seen.
+    The node serves the group. Its term is above the term of each master that it followed, and is not below the term of
+    any JOIN or MERGE that it accepted.
 
-When a client loses its master, it does not listen: everybody was told the succession beforehand. It tries the same
-master once more, briefly (a dropped connection is not a death), and then walks the succession: itself when it comes to
-its own name, otherwise the next live one. Somebody who is alive but not yet master (it may notice the death up to
-a heartbeat later than ours) answers `not_master`, and is asked again until `takeover_patience` is over; then it must
-still have the master that we lost, and we listen. A member that an advert calls master of a newer term is asked out of
-turn, once; no advert ends the walk.
+A member that loses its master does not listen, because GROUP has announced the succession. It tries the lost master
+again for `reconnect_timeout`: a broken connection does not prove a death. Then it walks the succession (`takeover`). At
+its own place it becomes the master; at any other place it joins that successor. A successor may notice the loss up to a
+heartbeat later. It answers `not_master` until then, and is asked again until `takeover_patience` is over. A successor
+that is not master after that still reaches the lost master, so the walk ends and this node listens. A member that an
+advert calls master of a newer term is asked out of turn, once. An advert never ends the walk.
 
-Why it converges: in a connected and quiet network every master's advert reaches every other master, and of two masters
-one yields for good, by an order (`rank.merge_order`) on facts that do not change while it is quiet; so their number
-falls to one. A node without a master either finds that one by its advert, or, if there is none, some eligible node's
-claim time comes, because nothing but the proof of a master stops the wait. Terms only rise: a node takes GROUP from no
-master of a term lower than it has seen, a master that meets a higher term (in JOIN or MERGE) goes above it, and one
-that was asleep for `dead_after` does not trust itself: it was surely replaced, so it listens first.
+Why it converges: in a connected network without faults every master's advert reaches every other master. Of two masters
+one yields, by an order (`rank.merge_order`) on facts that do not change in such a network. So one master remains. Nodes
+without a master find it by its advert. If there is none, an eligible node claims, because only the proof of a master
+stops its wait. Terms only rise: a node follows no GROUP of a lower term than it has seen, and a master that meets a
+higher term (in JOIN or MERGE) goes above it. A master that did not run for `dead_after` is replaced, so it listens.
 """
 
 from collections.abc import Callable
@@ -55,11 +55,11 @@ from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, 
 from pskkey.model import Advert, Group, Handover, Join, Member, Merge, PskName, Role
 
 NOT_MASTER = "not_master"
-REFUSALS = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})  # a master lives, but is not for us
+REFUSALS = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})  # the peer lives, but refuses us
 
 
 class Election:
-    """The state machine above. Methods append what must be done to `out`, and return what has changed."""
+    """The state machine above. Its methods append actions to `out`, and return transitions."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Election:
         self._out = out
         self._make_join = make_join
         self._make_merge = make_merge
-        # What we are in the middle of: at most one outbound session (or two, see `renewal`), and one of the other two.
+        # At most one outbound session (two during a renewal), and at most one of `_takeover` and `_listening`.
         self.outbound = Outbound(settings, out)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
@@ -85,26 +85,26 @@ class Election:
         self.role = Role.LISTENING
         self.term = 0
         self._yields_to: Handover | None = None
-        """As a master that steps down in favour of another: what to tell its clients."""
+        """The HANDOVER for the members, while this master steps down for another node."""
         self._transitions: list[Transition] = []
 
-    # --- what the node reads ------------------------------------------------------------------------------------
+    # --- state for the node -------------------------------------------------------------------------------------
 
     @property
     def master(self) -> Member | None:
-        """The master that we are a member of, or are; None while there is none."""
+        """Return our master, which may be this node; None while there is none."""
         if self.role is Role.MASTER:
             return self._settings.me
         return link.peer if (link := self.master_link) else None
 
     @property
     def master_link(self) -> Link | None:
-        """The session with the master, once it has welcomed us; when it was renewed, the one that replaces it."""
+        """Return the link to our master, if this node is a member. A renewal replaces it."""
         return self.outbound.link if self.role is Role.CLIENT else None
 
     @property
     def master_session(self) -> Session | None:
-        """The name of that session."""
+        """Return the session of `master_link`."""
         return link.session if (link := self.master_link) else None
 
     def next_deadline(self, now: float) -> float | None:
@@ -119,10 +119,10 @@ class Election:
         release = self._peers.next_release(now)
         return wake if release is None else min(wake, release)
 
-    # --- what happens to us -------------------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------------------------
 
     def listen(self, now: float) -> list[Transition]:
-        """Start looking for a master, from nothing."""
+        """Start a new search for a master."""
         self._listen(now)
         return self._changes()
 
@@ -133,7 +133,7 @@ class Election:
         self._listening = Listening(now + window, now + 5 * window)
 
     def advert(self, advert: Advert, now: float) -> list[Transition]:
-        """Another node's advert came, and `peers` knows of it."""
+        """Take the advert of another node. The caller has given it to `peers` already."""
         if advert.role is not Role.MASTER or self._peers.is_held(advert.id, now):
             return []
         link = self.outbound.link
@@ -151,31 +151,31 @@ class Election:
                     self._takeover.position = max(self._takeover.position, 0)
                     self._try_successor(now)
             case Role.JOINING:
-                # A proof is better than the hint that we are following.
+                # A proof takes precedence over the hint that this attempt follows.
                 is_hint = link and link.phase is Phase.CONNECTING and not self._peers.is_proven(link.peer.id, now)
                 if is_hint and self._peers.is_proven(advert.id, now):
                     self.outbound.drop()
                     self._listening = self._interrupted
                     self._join(as_member(advert), self._settings.timing.join_timeout, now)
             case Role.CLIENT | Role.MASTER:
-                pass  # our session says otherwise, and it is the truth; `meet_rivals` finds it among the peers
+                pass  # a session is better evidence than an advert; `meet_rivals` asks other masters
             case _:
                 assert_never(self.role)
         return self._changes()
 
     def connected(self, session: Session, psk: PskName, now: float) -> None:
-        """Our outbound session is open, by this PSK: say why we came."""
+        """Send the first message on an outbound session that opened with `psk`: MERGE as master, else JOIN."""
         if (link := self.outbound.opened(session, psk, now)) is not None:
             self.outbound.greet(link, self._make_merge() if self.role is Role.MASTER else self._make_join())
 
     def ended(self, session: Session, code: str, reason: str, now: float) -> list[Transition]:
-        """Our outbound session is over, never opened, or is of no more use; `code` is of an ERROR packet, or ours."""
+        """Take the end of an outbound session, or the failure to open it. `code` is of an ERROR packet, or ours."""
         if (loss := self.outbound.ended(session, code, reason, now)) is not None:
             self._link_failed(*loss, now)
         return self._changes()
 
     def group_received(self, session: Session, group: Group, now: float) -> list[Transition]:
-        """GROUP on our outbound session: we are welcome, or there is news. A lower term than seen is not followed."""
+        """Take GROUP; the first is the welcome. A term below ours, or another master in it, ends the session."""
         link = self.outbound.at(session)
         if link is None or self.role is Role.MASTER:
             return []
@@ -197,15 +197,15 @@ class Election:
         return self._changes()
 
     def handed_over(self, session: Session, handover: Handover, now: float) -> list[Transition]:
-        """The master tells us who comes after it: perhaps we."""
+        """Take HANDOVER of our master: become the master if it names this node, else join the successor."""
         master = self.master
         if master is None or self.master_session != session or handover.term < self.term:
             return []
         self.outbound.drop()
-        # Its advert says master until it has told otherwise, or gone.
+        # Its last advert still claims mastership.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
-            # It is above our term, unless it was meant for another node with our id.
+            # The term is above ours, unless HANDOVER means another node with our id.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
             self._takeover = Takeover((handover.master, *successors(self._known.latest, handover.master.id)), 0)
@@ -213,7 +213,7 @@ class Election:
         return self._changes()
 
     def step_down(self, heir: Member, now: float) -> list[Transition]:
-        """As master, hand the part to a member of ours, and become a client of it."""
+        """As master, hand over to the member `heir`, the successor, and join it."""
         self._out.append(notices.HandedOver(heir))
         self._peers.clear_hold_down(heir.id)
         self._yield(Handover(heir, self.term + 1), now)
@@ -226,15 +226,15 @@ class Election:
         self._try_successor(now)
 
     def term_met(self, term: int) -> None:
-        """As master, rise above a term that a peer has seen."""
+        """As master, go above the term that a joiner has seen, if ours is lower."""
         self.term = term + 1 if term > self.term else self.term
 
     # --- two masters --------------------------------------------------------------------------------------------
 
     def merge_asked(self, session: Session, merge: Merge, now: float) -> list[Transition]:
-        """Another master asks which of us shall stay. We alone decide, and tell it."""
+        """Answer the MERGE of another master: decide which of the two stays, and act on it."""
         if self.outbound.link and self.outbound.link.peer.id == merge.master.id:
-            self.outbound.drop()  # we asked it as well; only one of us may decide
+            self.outbound.drop()  # this node has asked as well, but only one may decide
         mine = self._make_merge()
         stays = winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(merge.master.id, now))
         term, epoch = above_both(mine, merge)
@@ -243,7 +243,7 @@ class Election:
         return self._changes()
 
     def merge_answered(self, session: Session, merge: Merge, now: float) -> list[Transition]:
-        """The master that we asked has decided."""
+        """Act on the decision of the master that this one asked."""
         link = self.outbound.at(session)
         if link is None or self.role is not Role.MASTER:
             return []
@@ -255,19 +255,19 @@ class Election:
         return self._changes()
 
     def _settle(self, merge: Merge, now: float) -> None:
-        """Do what `merge`, the other master's, says: the winner, and the term and the epoch above both."""
+        """Act on `merge` of the other master, with the winner and the highest term and epoch of both."""
         other, me = merge.master, self._settings.me
         self._out.append(notices.Merged(other, other if merge.winner == other.id else me))
         if merge.winner != other.id:
             self.term = max(self.term, merge.term) + 1
             self._transitions.append(MergeWon(merge))
-            self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its advert says master still
+            self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its last advert is a master's
             return
         self.term = max(self.term, merge.term)
         self._yield(Handover(other, self.term), now)
 
     def meet_rivals(self, members: frozenset[str], now: float) -> None:
-        """As master, look for another one, and go to it if it is ours to go. `members` are those that we serve."""
+        """As master, ask another master which of the two stays. `members` are the ids of our members."""
         if self.outbound.link is None and (rival := self._rivals.to_ask(self._peers, members, now)):
             if self._peers.is_proven(rival.id, now):
                 self._out.append(notices.TwoMasters(rival))
@@ -276,15 +276,15 @@ class Election:
     # --- time ---------------------------------------------------------------------------------------------------
 
     def slept(self, seconds: float, now: float) -> list[Transition]:
-        """We did not run for so long that, as master, we must have been replaced; and while listening, all is old."""
+        """Listen anew after `seconds` without running: a master is replaced by then, and a wait is outdated."""
         if self.role not in (Role.MASTER, Role.LISTENING):
-            return []  # the session tells whether it is still there
+            return []  # the session shows whether its peer is still there
         self._out.append(notices.Slept(seconds, self.role))
         self.outbound.drop()
         return self.listen(now)
 
     def tick(self, now: float) -> list[Transition]:
-        """Do what the time has come for."""
+        """Do what is due at `now`."""
         if self.outbound.link is not None:
             if (loss := self.outbound.tick(now)) is not None:
                 self._link_failed(*loss, now)
@@ -309,13 +309,13 @@ class Election:
         if listening.claim_at is None:
             listening.claim_at = self._peers.claim_at(self._settings.me, now)
             if hints:
-                listening.claim_at += HINTS_FOR  # for all candidates alike, so that no two claim at the same moment
+                listening.claim_at += HINTS_FOR  # the same for all candidates: their claims stay apart
         if now >= listening.claim_at:
             self._claim(self.term + 1, notices.Claim.NO_BETTER)
         elif hints:
             self._join(as_member(hints[0]), (listening.claim_at - now) / BACKED_UP_AFTER, now)
 
-    # --- the moves ----------------------------------------------------------------------------------------------
+    # --- changes of the role ------------------------------------------------------------------------------------
 
     def _become(self, role: Role) -> None:
         self._listening = None
@@ -329,7 +329,7 @@ class Election:
                 self._transitions.append(WithoutMaster())
 
     def _changes(self) -> list[Transition]:
-        """Return what has changed since this was called last."""
+        """Return the transitions since the last call."""
         changes, self._transitions = self._transitions, []
         return changes
 
@@ -361,7 +361,7 @@ class Election:
         if takeover and takeover.position >= 0 and code == NOT_MASTER:
             if takeover.asks_again(self._settings.timing, now):
                 return
-            # Alive, and for so long no master: it still has one, whom we cannot reach. The succession is not for us.
+            # The successor still has the master that we cannot reach, so there is nothing to take over.
             takeover = self._takeover = None
         if self.role is not Role.MASTER or self._peers.is_proven(link.peer.id, now):
             self._out.append(notices.JoinFailed(link.peer, code, reason))
@@ -373,7 +373,7 @@ class Election:
         self._peers.hold_down(link.peer.id, now, self._settings.timing.hold_down_max, refused=code in REFUSALS)
         if takeover and takeover.hands_over and link.phase is Phase.CONNECTING:
             self._peers.handover_failed(link.peer.id, now)
-        if takeover and code not in REFUSALS:  # whoever refuses us is the master, so nobody else is to take over
+        if takeover and code not in REFUSALS:  # a node that refuses us is taken for the master
             takeover.position += 1
             self._try_successor(now)
             return

@@ -1,19 +1,20 @@
-"""Proof that an advert is of now: challenges, and their answers.
+"""Challenges and their answers: the proof that a master sends its advert now.
 
-Anybody can record an advert and send it again: its signature holds for ever, and a device that has just got its power
-back has no clock and no memory of what it heard before. So a node that looks for masters puts a challenge into its
-advert, a text that was never used before. A master repeats the challenges of others in its advert, under its signature.
+Anybody can replay a recorded advert. Its signature stays valid, and a device that has just booted has no clock and no
+record of earlier adverts. So a node that looks for a master puts a challenge into its advert: a text that was never
+used before. A master repeats the challenges of others in its own advert, under its signature.
 
 1. A node that listens, and a master, has a challenge: the nonce of its process and a number. It is renewed every
    CHALLENGE_EVERY seconds.
-2. A node notes every challenge that it hears, for ANSWER_FOR seconds.
-3. A master's advert carries the challenges that it has noted, first those that it has not answered yet, MAX_ANSWERS at
-   most. A new one is answered at once, but two answers are ANSWER_SPACING seconds apart at least: a stranger who sends
-   recorded challenges costs the network that many packets and no more.
-4. An advert that carries our challenge, the present one or the one before, was made by a holder of the PSK less than
-   two times CHALLENGE_EVERY seconds ago. Only such an advert is a *proof*; every other one is a *hint*.
+2. A node notes each challenge that it hears. A noted challenge expires ANSWER_FOR seconds after it was last heard.
+3. A master's advert carries noted challenges, MAX_ANSWERS at most, those without an answer first. The master answers a
+   new challenge at once, but two such adverts are at least ANSWER_SPACING seconds apart. This bounds the packets that a
+   stranger can cause with replayed challenges.
+4. An advert that carries our present challenge, or the one before, is a *proof*: a holder of the PSK made it after that
+   challenge. Its age is below 2 x CHALLENGE_EVERY seconds while the node renews its challenge on time, and below
+   4 x CHALLENGE_EVERY in any case. Every other advert is a *hint*.
 
-A master's answer costs one packet whatever the number of nodes; a boot of n nodes costs n / MAX_ANSWERS of them.
+An answer costs one packet, whatever the number of nodes. A boot of n nodes costs n / MAX_ANSWERS packets.
 """
 
 from typing import Final
@@ -27,21 +28,20 @@ PROVEN_FOR: Final = 2 * CHALLENGE_EVERY
 """Seconds for which a proof counts."""
 
 ANSWER_FOR: Final = 2.5
-"""Seconds for which a challenge is answered in every advert: longer than a beacon's interval, so that an answer that
-was lost comes once more."""
+"""Seconds for which a challenge is noted: longer than the default `beacon_interval`, so a lost answer is repeated."""
 
 ANSWER_AGAIN_AFTER: Final = 0.2
-"""Seconds after which a challenge that is heard once more is answered once more."""
+"""Seconds after an answer. A challenge that is heard again later than that is answered anew, at once."""
 
 ANSWER_SPACING: Final = 0.05
-"""Seconds between two adverts that are sent because of challenges, at least."""
+"""Minimum seconds between two adverts that challenges cause."""
 
 MAX_NOTED: Final = 256
-"""Challenges of others that are noted at once."""
+"""Maximum number of noted challenges."""
 
 
 class Freshness:
-    """The challenge of this node, and the challenges of others. `nonce` is random, and another in each process."""
+    """The challenge of this node, and the challenges of others. `nonce` is random and new in each process."""
 
     def __init__(self, nonce: str) -> None:
         self._nonce = nonce
@@ -49,13 +49,13 @@ class Freshness:
         self._renewed_at = float("-inf")
         self._accepts_former = False
         self._noted: dict[str, float] = {}
-        """The challenges of others, each with the time at which it was heard last."""
+        """The challenges of others, each with the time when it was last heard."""
         self._answered: dict[str, float] = {}
-        """Those of them that were answered, each with the time of its last answer."""
+        """The noted challenges that were answered, each with the time of the last answer."""
         self._answer_not_before = float("-inf")
 
     def challenge(self, now: float) -> str:
-        """Return our challenge, renewed if its time is over."""
+        """Return our challenge, after renewing it if CHALLENGE_EVERY is over."""
         if now >= self._renewed_at + CHALLENGE_EVERY:
             self._accepts_former = now < self._renewed_at + PROVEN_FOR
             self._number += 1
@@ -68,7 +68,7 @@ class Freshness:
         return self._renewed_at + CHALLENGE_EVERY
 
     def is_proof(self, advert: Advert, now: float) -> bool:
-        """Return whether an advert answers our challenge, the present one or the one before."""
+        """Return whether an advert answers our present challenge, or the one before."""
         if now >= self._renewed_at + PROVEN_FOR:
             return False
         if f"{self._nonce}{self._number}" in advert.answers:
@@ -76,20 +76,20 @@ class Freshness:
         return self._accepts_former and f"{self._nonce}{self._number - 1}" in advert.answers
 
     def note(self, challenge: str, now: float) -> None:
-        """Note the challenge of another node. One too many is left out: its node repeats it."""
+        """Note the challenge of another node. Above MAX_NOTED a new one is ignored: its node repeats it."""
         self._expire(now)
         if challenge not in self._noted and len(self._noted) >= MAX_NOTED:
             return
         self._noted[challenge] = now
         if now >= self._answered.get(challenge, now) + ANSWER_AGAIN_AFTER:
-            del self._answered[challenge]  # the answer did not arrive
+            del self._answered[challenge]  # its node has not received the answer
 
     def answer_due(self) -> float | None:
-        """Return when an advert must be sent because of a challenge; None: all are answered."""
+        """Return when to send an advert because of a challenge; None: all challenges are answered."""
         return self._answer_not_before if self._noted.keys() - self._answered.keys() else None
 
     def take_answers(self, now: float) -> tuple[str, ...]:
-        """Return the challenges that the advert of this moment carries; from now on they are answered."""
+        """Return the challenges that the next advert carries, and mark them as answered at `now`."""
         self._expire(now)
         longest_ago = sorted(self._noted, key=lambda challenge: self._answered.get(challenge, float("-inf")))
         taken = longest_ago[:MAX_ANSWERS]

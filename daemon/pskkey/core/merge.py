@@ -1,8 +1,10 @@
-"""Two masters: which of them stays, and which goes to ask.
+"""Two masters, after a split for instance: which of them asks, and which of them yields for good.
 
-After a split, each part has a master; when the parts meet, one yields for good. The lower in the candidate order goes
-to the higher and asks, and the asked one alone decides, so that there are not two answers. Where the higher one cannot
-be reached that way, it goes itself after a while.
+1. The master that is worse by `rank.candidate_order` asks with MERGE. The better one decides alone, for both.
+2. If both are still master after `join_timeout` + `dead_after`, the better one asks: the worse one may be unable to
+   connect.
+3. A rival that only a hint calls master is asked after this time too, one of them every HINTS_SPACING: the hint may be
+   an old advert of a dead master. Where multicast passes one way only, a proof never comes.
 """
 
 from dataclasses import dataclass
@@ -15,13 +17,13 @@ from pskkey.core.settings import Settings
 from pskkey.model import Advert, Merge
 
 HINTS_SPACING: Final = 10.0
-"""Seconds between two attempts of a master to reach a rival of which there is no proof."""
+"""Seconds between two attempts of a master to ask a rival that only a hint calls master."""
 
 
 def winner(mine: Merge, other: Merge, *, is_out_of_reach: bool) -> str:
-    """Return the id of the master that stays: by members served, then priority, then id.
+    """Return the id of the master that stays: by members served, then priority, then id (`rank.merge_order`).
 
-    But we stay if the other `is_out_of_reach`: nobody would serve our members then.
+    If the other master `is_out_of_reach`, this one stays, because its members could not join the other.
     """
     if is_out_of_reach:
         return mine.master.id
@@ -33,20 +35,20 @@ def winner(mine: Merge, other: Merge, *, is_out_of_reach: bool) -> str:
 
 
 def above_both(mine: Merge, other: Merge) -> tuple[int, int]:
-    """Return the term and the epoch that whoever stays goes above."""
+    """Return the highest term and the highest epoch of both masters. The winner goes above them."""
     return max(mine.term, other.term), latest((mine.epoch, other.epoch))
 
 
 @dataclass(slots=True)
 class _Rival:
-    """When a rival was met, and when it was asked last."""
+    """The times (seconds) at which a rival was first heard and last asked."""
 
     since: float
     asked: float = float("-inf")
 
 
 class Rivals:
-    """The other masters that a master knows of."""
+    """The other masters that this master knows."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -54,11 +56,9 @@ class Rivals:
         self._hint_asked_at = float("-inf")
 
     def to_ask(self, peers: Peers, members: frozenset[str], now: float) -> Advert | None:
-        """Return the rival that we should go to now. A member of ours is none, whatever its old advert says.
+        """Return the rival to ask now; None: none. A member of ours is no rival, even if an old advert calls it master.
 
-        A rival of which there is proof comes first, then the one that was asked the longest ago. A mere hint is asked
-        after a while only, and one every HINTS_SPACING: it may be an old advert of a dead master. But where multicast
-        passes one way only, there is never a proof.
+        Proven masters come before hints; within each kind, the rival that was asked the longest ago comes first.
         """
         self._rivals = {i: r for i, r in self._rivals.items() if peers.claim_of(i, now) and i not in members}
         adverts = {a.id: a for a in peers.claims(now) if a.id not in members}

@@ -1,17 +1,17 @@
-"""The other nodes as their adverts describe them, and which of them to leave alone for a while.
+"""The other nodes: what their adverts announce, and which of them are in hold-down.
 
-An advert is a hint, unless it is a proof (`freshness`). mDNS does not notice a death, and anybody can send an old
-advert again, so what stands here may be long gone:
+An advert is a hint, unless it is a proof (`freshness`). mDNS does not notice a death, and anybody can replay an old
+advert, so a record can describe a node that is gone:
 
-1. Of a node that is proven to be master only another proof changes what is known, until the proof is PROVEN_FOR old.
-2. A claim to be master that is not repeated within MASTER_LIFE counts no more, any other advert after ADVERT_LIFE.
-3. A goodbye is not authenticated, so there is none: a node that left is one that is not heard any more.
-4. A node that could not be joined is in hold-down, which doubles. It ends early by the proof of a higher term, or by
-   a change of our PSK.
-5. The table has MAX_PEERS records; the one that was heard the longest ago makes room.
+1. Hints do not change the record of a proven master. A proof, or a refusal in a session, counts for PROVEN_FOR.
+2. A claim to be master counts for MASTER_LIFE after it was heard, any other advert for ADVERT_LIFE.
+3. A goodbye has no effect, because it is not authenticated. The record of a node that left expires.
+4. A node that could not be joined is in hold-down, which doubles. The proof of a higher term than at the failure, or a
+   change of our PSK, ends it early.
+5. The table has MAX_PEERS records. The record that was updated the longest ago makes room for a new one.
 
-There are nodes that everybody hears and nobody can connect to: behind a firewall, for instance, that lets out and not
-in. They can be members. A master hands over to such a node less and less often.
+Some nodes are heard but accept no connection, for instance behind a firewall. They can be members. A master that fails
+to hand over to such a node waits before it tries that node again: OUT_OF_REACH_MIN, doubling with each failure.
 """
 
 from dataclasses import dataclass, field
@@ -24,50 +24,50 @@ from pskkey.model import Advert, Role
 
 OUT_OF_REACH_MIN: Final = 60.0
 OUT_OF_REACH_MAX: Final = 3600.0
-"""Seconds for which nothing is handed over to a node after that has failed; doubling."""
+"""Seconds without handovers to a node after a failed one: the first pause and the longest. The pause doubles."""
 
 MASTER_LIFE: Final = 15.0
-"""Seconds for which a claim to be master counts. A master repeats it every `beacon_interval`, with another challenge
-every CHALLENGE_EVERY."""
+"""Seconds for which a claim to be master counts. A master repeats its advert every `beacon_interval`, but only a change
+of the advert is an event. Its challenge changes every CHALLENGE_EVERY."""
 
 ADVERT_LIFE: Final = 120.0
-"""Seconds for which any other advert counts: the TTL of its record."""
+"""Seconds for which any other advert counts: the TTL of its DNS record."""
 
 MAX_PEERS: Final = 2048
-"""Nodes that are remembered: twice as many as a group has by default. A holder of the PSK can invent any number."""
+"""Records in the table: twice the default `max_members`. A holder of the PSK can invent any number of nodes."""
 
 MAX_CLAIMS: Final = 64
-"""Nodes that may claim to be master at once; they are looked at in each event of a master."""
+"""Nodes that may claim to be master at once. A master examines all of them at each event."""
 
 MAX_COURTESY: Final = 3
-"""Steps that a candidate waits for better ones at most, and as many more by its id, so that not all of those who have
-waited the longest claim at once. Somebody who invents better candidates cannot put off the claim any longer."""
+"""Better candidates for which a candidate waits, a `claim_step` each. If it knows more, it waits this many steps, and
+up to as many again by its id, so that claims differ in time. Invented candidates cannot delay a claim further."""
 
 
 @dataclass(slots=True)
 class Backoff:
-    """How long to leave a peer alone after a failure: twice as long each time."""
+    """A pause after a failure, twice as long each time. Times are in seconds."""
 
     until: float = float("-inf")
     length: float = 0.0
 
     def failed(self, now: float, first: float, longest: float) -> None:
-        """Begin anew at `now`: with `first` seconds, or with twice the last ones, but with `longest` at most."""
+        """Begin a pause at `now`: `first` seconds, later twice the last length, `longest` at most."""
         self.length = min(self.length * 2 or first, longest)
         self.until = now + self.length
 
     def end(self) -> None:
-        """Let it be over, but remember the length."""
+        """End the pause, but keep its length for the next failure."""
         self.until = float("-inf")
 
     def is_on(self, now: float) -> bool:
-        """Whether the peer is left alone."""
+        """Return whether the pause lasts at `now`."""
         return now < self.until
 
 
 @dataclass(slots=True)
 class _Peer:
-    """What is known of one node."""
+    """The record of one node."""
 
     advert: Advert | None = None
     heard_at: float = 0.0
@@ -85,14 +85,14 @@ class Peers:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._peers: dict[str, _Peer] = {}
-        """The one that was heard the longest ago comes first."""
+        """By node id. The record that was updated the longest ago comes first."""
         self._masters: dict[str, Advert] = {}
-        """The adverts of those that claim to be master: they are asked for at each event."""
+        """The adverts of the nodes that claim to be master, by node id: a master reads them at each event."""
 
     # --- adverts ------------------------------------------------------------------------------------------------
 
     def learn(self, advert: Advert, now: float, *, is_proof: bool) -> None:
-        """Take an advert, unless it is a hint about a node of which there is proof."""
+        """Record an advert, unless it is a hint about a node that is proven to be master."""
         known = self._peers.get(advert.id)
         if known is not None and not is_proof and now < known.proven_until:
             return
@@ -113,9 +113,9 @@ class Peers:
                 del self._masters[next(iter(self._masters))]
 
     def psk_changed(self) -> None:
-        """Forget what was heard, which may be signed with a removed PSK; and what failed may not fail any more.
+        """Forget adverts, which may be signed with a removed PSK; end hold-downs, because a join may succeed now.
 
-        A node that has refused us did so in a session, so it is there. That counts until its proof is over.
+        The claim of a node that has refused us stays until its proof is over: the refusal came in a session.
         """
         for node_id, peer in self._peers.items():
             peer.hold_down.end()
@@ -125,31 +125,31 @@ class Peers:
                 peer.proven_until = float("-inf")
 
     def is_not_master(self, node_id: str) -> None:
-        """A node has answered, in a session, that it is no master."""
+        """Forget the claim of a node that has answered `not_master` in a session."""
         self._masters.pop(node_id, None)
         if (peer := self._peers.get(node_id)) is not None:
             peer.advert = None
             peer.proven_until = float("-inf")
 
     def is_proven(self, node_id: str, now: float) -> bool:
-        """Return whether there is proof that a node is master."""
+        """Return whether a node is proven to be master."""
         peer = self._peers.get(node_id)
         return peer is not None and now < peer.proven_until
 
     def claims(self, now: float) -> list[Advert]:
-        """Return the adverts of those that claim to be master and are not in hold-down.
+        """Return the adverts of the nodes that claim to be master and are not in hold-down, the one to join first.
 
-        The one to join first comes first: those of which there is proof, in the order in which a merge would end.
+        Proven masters come before hints; within each kind, the winner of a merge comes first.
         """
         found = [a for a in self._masters.values() if not self.is_held(a.id, now) and self._counts(a.id, now)]
         return sorted(found, key=lambda a: (not self.is_proven(a.id, now), *merge_order(a.members, a.priority, a.id)))
 
     def proven_masters(self, now: float) -> list[Advert]:
-        """Return those of `claims` of which there is proof."""
+        """Return the `claims` of proven masters, in the same order."""
         return [a for a in self.claims(now) if self.is_proven(a.id, now)]
 
     def claim_of(self, node_id: str, now: float) -> Advert | None:
-        """Return the advert of a node that claims to be master; None: it does not."""
+        """Return the advert by which a node claims to be master, in hold-down or not; None: it does not."""
         return self._masters.get(node_id) if self._counts(node_id, now) else None
 
     def was_refused(self, now: float) -> bool:
@@ -161,10 +161,10 @@ class Peers:
         )
 
     def claim_at(self, me: Candidate, now: float) -> float:
-        """Return when `me`, which has listened until now, should become master if nobody else does.
+        """Return when `me`, whose discovery window ends now, becomes master if no other node does.
 
-        Every better candidate has time to claim before, and no two claim at the same moment: a node that began to
-        listen a little later than we claims a little later too. One that claims to be master, without a proof, is none.
+        Each better candidate, MAX_COURTESY at most, has a step to claim first. The end of its window is at least a step
+        away from our time, so that the claims differ in time. A node that claims to be master is not a candidate.
         """
         mine, step = candidate_order(me), self._settings.timing.claim_step
         better = [
@@ -182,19 +182,19 @@ class Peers:
                 at = theirs + step
         return at
 
-    # --- whom to leave alone ------------------------------------------------------------------------------------
+    # --- hold-down ----------------------------------------------------------------------------------------------
 
     def hold_down(self, node_id: str, now: float, longest: float, *, refused: bool = False) -> None:
-        """Leave a node alone for a while, `longest` seconds at most: it could not be joined, or has `refused` us."""
+        """Begin the hold-down of a node, `longest` seconds at most. `refused`: it has refused us in a session."""
         peer = self._peer(node_id)
         peer.hold_down.failed(now, self._settings.timing.hold_down_min, longest)
         peer.hold_term = peer.advert.term if peer.advert else 0
         peer.has_refused_us = refused
-        if refused:  # in a session, so it is there
+        if refused:  # the refusal came in a session, so the node is alive
             peer.proven_until = max(peer.proven_until, now + PROVEN_FOR)
 
     def clear_hold_down(self, node_id: str) -> None:
-        """Forget the failures of a node that was joined after all, or is to be joined in any case."""
+        """Forget the hold-down and the refusal of a node that is joined, or is the next master."""
         if (peer := self._peers.get(node_id)) is not None:
             peer.hold_down, peer.has_refused_us = Backoff(), False
 
@@ -204,22 +204,22 @@ class Peers:
         return peer is not None and peer.hold_down.is_on(now)
 
     def next_release(self, now: float) -> float | None:
-        """Return when the next hold-down of a node that claims to be master ends."""
+        """Return when the next hold-down of a node that claims to be master ends; None: there is none."""
         ends = [peer.hold_down.until for node_id in self._masters if (peer := self._peers.get(node_id)) is not None]
         return min((end for end in ends if end > now), default=None)
 
     def joined(self, node_id: str) -> None:
-        """We have joined a node: it can be connected to."""
+        """Forget the failures of a node that is joined: it accepts connections."""
         self.clear_hold_down(node_id)
         if (peer := self._peers.get(node_id)) is not None:
             peer.out_of_reach = Backoff()
 
     def handover_failed(self, node_id: str, now: float) -> None:
-        """We have handed over to a node, and cannot connect to it."""
+        """Stop handovers to a node for a while: this node has yielded to it, and could not connect to it."""
         self._peer(node_id).out_of_reach.failed(now, OUT_OF_REACH_MIN, OUT_OF_REACH_MAX)
 
     def is_out_of_reach(self, node_id: str, now: float) -> bool:
-        """Return whether we do not hand over to a node for now."""
+        """Return whether handovers to a node are stopped at `now`."""
         peer = self._peers.get(node_id)
         return peer is not None and peer.out_of_reach.is_on(now)
 
@@ -232,7 +232,7 @@ class Peers:
         return now < peer.heard_at + (MASTER_LIFE if peer.advert.role is Role.MASTER else ADVERT_LIFE)
 
     def _peer(self, node_id: str) -> _Peer:
-        """Return the record of a node, as the one that was heard last."""
+        """Return the record of a node, new or old, and move it to the end of the table."""
         peer = self._peers.pop(node_id, None) or _Peer()
         while len(self._peers) >= MAX_PEERS:
             oldest = next(iter(self._peers))

@@ -1,7 +1,7 @@
-"""Who is better: the total orders of the election, and nothing else.
+"""The total orders of the election, and nothing else.
 
-Each is a sort key, smallest first, over values that no two nodes share whole (the id ends each of them), so that any
-two nodes that see the same facts come to the same answer.
+Each is a sort key, smallest first. The node id ends each key, so no two nodes have the same key, and two nodes with the
+same facts come to the same result.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from pskkey.model import Member
 
 
 class Candidate(Protocol):
-    """What both a Member and an Advert tell of a node."""
+    """The attributes of a node that Member and Advert share."""
 
     @property
     def id(self) -> str: ...
@@ -22,15 +22,15 @@ class Candidate(Protocol):
 
 
 def candidate_order(node: Candidate) -> tuple[bool, int, str]:
-    """Sort key of who should take over: eligible first, then higher priority, then lower id."""
+    """Return the sort key for the next master: eligible first, then higher priority, then lower id."""
     return (not node.eligible, -node.priority, node.id)
 
 
 def merge_order(members: int, priority: int, node_id: str) -> tuple[int, int, str]:
-    """Sort key of which of two masters stays: more members served, then higher priority, then lower id."""
+    """Return the sort key for the master that stays: more members served, then higher priority, then lower id."""
     return (-members, -priority, node_id)
 
 
 def succession(members: Iterable[Member], master: str) -> tuple[str, ...]:
-    """Return the ids of the eligible members but the master's, in the order in which they would take over."""
+    """Return the ids of the eligible members without `master`, in the order in which they take over."""
     return tuple(m.id for m in sorted(members, key=candidate_order) if m.eligible and m.id != master)

@@ -1,7 +1,7 @@
-"""The roles of a node and what each event makes of them: the election at one glance, and a test of each cell.
+"""The roles of a node and the effect of each event on each role: the election in one table. A test covers each cell.
 
-`election` has the rules behind it. A cell is the role that follows, `Ignored` with the reason, or `Refused` with the
-code of the ERROR that the sender gets. Where the outcome depends on more than the role, the event says on what.
+`election` has the rules. A cell is the next role, `Ignored` with the reason, or `Refused` with the code of the ERROR
+that the sender gets. Where the effect depends on more than the role, the text of the event names the condition.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pskkey.model import Role
 
 
 class Trigger(StrEnum):
-    """What may happen to a node in any role."""
+    """The events that can reach a node in any role."""
 
     MASTER_PROVEN = "an advert proves that its node is master"
     MASTER_HINTED = "an advert says that its node is master, without proof"
@@ -34,14 +34,14 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Nothing follows, because `why`."""
+    """No effect, for the reason `why`."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The session is closed with an ERROR of this code."""
+    """An ERROR of this code, which closes the session."""
 
     code: str
 

@@ -1,8 +1,8 @@
-"""The walk along the succession after a master was lost: whom to ask next.
+"""The walk along the succession, after the master is lost or has handed over: which node to ask next.
 
-Each successor is asked in its turn. One that is alive and no master yet (it may notice the death later than we) is
-asked again until `takeover_patience` is over. A member that an advert calls master of a newer term is asked out of
-turn, once, and MAX_DETOURS of them at most; the walk goes on afterwards as if nothing had been.
+1. The node asks each successor in its turn. A successor that is not master yet, because it notices the loss later, is
+   asked again every `takeover_retry`, until `takeover_patience` is over.
+2. A member that an advert calls master of a newer term is asked out of turn, once. Then the walk goes on as before.
 """
 
 from collections.abc import Iterable
@@ -13,28 +13,28 @@ from pskkey.core.settings import Timing
 from pskkey.model import Advert, Group, Member
 
 MAX_DETOURS: Final = 2
-"""Members that are asked out of turn in one takeover, because an advert calls them master of a newer term."""
+"""Maximum number of members that one walk asks out of turn."""
 
 
 @dataclass(slots=True)
 class Takeover:
     """The walk along `order`; position -1 is the lost master, which is tried once more.
 
-    `hands_over`: we were the master, and have made way for the first of them.
+    `hands_over`: this node was the master, and has yielded to the only node of `order`.
     """
 
     order: tuple[Member, ...]
     position: int
     hands_over: bool = False
     retry_at: float | None = None
-    """When the successor that was no master yet is asked again."""
+    """When to ask again the successor that was not master yet."""
     is_detour: bool = False
-    """Whether a member is being asked out of turn."""
+    """Whether the last node was asked out of turn."""
     _detours: set[str] = field(default_factory=set)
     _patience_until: float = 0.0
 
     def next(self, claims: Iterable[Advert], term: int, timing: Timing, now: float) -> Member | None:
-        """Return who is to be asked now; None: nobody is left. `claims` and `term` are those of `detour`."""
+        """Return the node to ask now, None at the end of the walk. `claims` and `term` are those of `detour`."""
         if self.position >= len(self.order):
             return None
         if (member := self.detour(claims, term)) is not None:
@@ -48,14 +48,14 @@ class Takeover:
         return self.order[self.position]
 
     def asks_again(self, timing: Timing, now: float) -> bool:
-        """The successor is no master: decide whether it is to be asked again, at `retry_at`."""
+        """Return whether to ask the successor again, which is not master yet. If so, set `retry_at`."""
         if now >= self._patience_until:
             return False
         self.retry_at = now + timing.takeover_retry
         return True
 
     def detour(self, claims: Iterable[Advert], term: int, asked: Member | None = None) -> Member | None:
-        """Return the member to ask out of turn, other than `asked`: it claims to be master of a term above `term`."""
+        """Return the member to ask out of turn, except `asked`: it claims a term above `term`. None: no such member."""
         if len(self._detours) >= MAX_DETOURS:
             return None
         left = {m.id: m for m in self.order if m.id not in self._detours and not (asked and asked.id == m.id)}
@@ -63,7 +63,7 @@ class Takeover:
 
 
 def successors(group: Group | None, without: str) -> tuple[Member, ...]:
-    """Return the members in the order of the succession that `group` told, but for the node `without`."""
+    """Return the members in the order of the succession in `group`, except the node `without`."""
     if group is None:
         return ()
     by_id = {m.id: m for m in group.members}

@@ -1,4 +1,4 @@
-"""What the election has decided, as values: the node applies each of them to its other parts, in one place each."""
+"""The decisions of the election, as values. `Node` applies each of them to its other parts, in one place each."""
 
 from dataclasses import dataclass
 
@@ -7,26 +7,26 @@ from pskkey.model import Handover, Member, Merge
 
 @dataclass(frozen=True, slots=True)
 class Leading:
-    """We are the master now. `inherited` are the members that the last master named when it handed over to us."""
+    """This node is the master now. `inherited` are the members of a trusted HANDOVER, none in other cases."""
 
     inherited: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SteppedDown:
-    """We are the master no more. `handover` names the next one, None: we do not know of one."""
+    """This node is not the master any more. `handover` names the next master; None: none is known."""
 
     handover: Handover | None
 
 
 @dataclass(frozen=True, slots=True)
 class WithoutMaster:
-    """We are neither master nor member, and look for a master."""
+    """This node is neither master nor member, and looks for a master."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergeWon:
-    """Another master yields to us. `merge` has the epoch above both, and says how many members come over."""
+    """Another master yields to this one. `merge` has the highest epoch of both, and the number of its members."""
 
     merge: Merge
 
