@@ -74,6 +74,16 @@ def test_a_key_that_a_successor_finds_on_its_way_may_have_been_sent_with_by_its_
     assert unused(ring) == []
 
 
+def test_a_leader_with_its_former_key_calls_no_key_of_the_last_master_unused() -> None:
+    """Members of the last master may have been sent with it: a new session manager must count it as an earlier key."""
+    ring = empty_ring(TIMING)
+    ring.adopt(following(entry(7, 9, send=True)), 0.0)
+    ring.adopt(following(entry(1, 1), replace(entry(2, 2), unused=True)), 1.0)
+    assert (ring.sends_former_key, unused(ring)) == (True, [2])
+    ring.lead(2.0)
+    assert unused(ring) == []
+
+
 def test_without_acknowledgements_the_deadline_activates() -> None:
     ring = leading()
     ring.install_fresh(key(2), 2.0)

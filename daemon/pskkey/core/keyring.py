@@ -143,7 +143,7 @@ class Keyring:
             self._held = list(self.entries)
             for entry in (e for e in self._held if e is not current):
                 entry.since = now - (1.0 if entry.unused else 0.0)
-                entry.turn = Turn.PREVIOUS
+                entry.turn, entry.unused = Turn.PREVIOUS, False  # the last master may have activated it
             self._held.sort(key=lambda e: e is current)
         else:
             # An epoch has one key: the listed one, which the members that we lead have.
