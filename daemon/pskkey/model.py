@@ -214,8 +214,7 @@ class Join:
     """JOIN: let me be a member. Sent again in a session when what it says has changed.
 
     `instance` names one continuous memory of the sender: a restart that lost its keys has a new one. `held` are the
-    keys that it holds, so a master knows a joiner that comes from another part of a split. `others_follow`: nodes that
-    were in its group a moment ago are not members of this master yet, as far as it knows, and may come. `sender`: a
+    keys that it holds, so a master knows a joiner that comes from another part of a split. `sender`: a
     session manager that sends is attached. `lease`: the sender id that was granted to the node, and may have been sent
     with under the key that it sends with.
     """
@@ -228,7 +227,6 @@ class Join:
     sender: bool
     lease: int | None
     version: str
-    others_follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +250,6 @@ class Merge:
 
     `term`, `members` (served, the master itself included) and `epoch` (highest known) are the sender's; `winner` is
     None in the question. In the answer `term` and `epoch` are the highest of both sides: the winner goes above them.
-    `key` is the fingerprint of the key that the sender sends with, None if it has none. `awaited`: the number of nodes
-    that the sender served a moment ago and does not serve now; they may join the winner too.
     """
 
     master: Member
@@ -261,8 +257,6 @@ class Merge:
     members: int
     epoch: int
     winner: str | None = None
-    key: str | None = None
-    awaited: int = 0
 
 
 @dataclass(frozen=True, slots=True)

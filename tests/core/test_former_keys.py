@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 from pskkey.core.events import Direction, RekeyRequested, Session
-from pskkey.model import Heartbeat, KeyNewReason, KeyState, Merge
+from pskkey.model import Group, Heartbeat, KeyNewReason, KeyState, Merge
 from tests.core.door import ME, Door, join, member, sent
-from tests.core.keys import key
 from tests.core.situations import HIGH, LOW, OTHER, acked, sender, sending
 
 
@@ -14,10 +13,9 @@ def inbound(number: int) -> Session:
     return Session(Direction.INBOUND, number)
 
 
-def comes(door: Door, number: int, node: str, *, epoch: int = 1, others_follow: bool = False) -> None:
+def comes(door: Door, number: int, node: str, *, epoch: int = 1) -> None:
     """Let a node join that sends with key 801."""
-    said = sender(node, sends_with=epoch, key_number=801, lease=0)
-    door.accept(number, replace(said, others_follow=others_follow))
+    door.accept(number, sender(node, sends_with=epoch, key_number=801, lease=0))
 
 
 def send_mark(door: Door, number: int) -> int | None:
@@ -27,14 +25,13 @@ def send_mark(door: Door, number: int) -> int | None:
     return next((e.epoch for e in last.entries if e.send), None)
 
 
-def merged(size: int, awaited: int = 0) -> Door:
-    """Return a master, with the member LOW, that has won a merge with another one of `size` nodes."""
+def merged() -> Door:
+    """Return a master, with the member LOW, to which HIGH has yielded."""
     door = Door(priority=200).start().become_master()
     door.accept(1, join(LOW))
     acked(door, 1, 1)
     door.wait(1.2)
-    other = Merge(member(HIGH), 1, size, 1, key=key(801).fingerprint, awaited=awaited)
-    assert [m.winner for m in sent(Merge, door.accept(2, other))] == [ME]
+    assert [m.winner for m in sent(Merge, door.accept(2, Merge(member(HIGH), 1, 2, 1)))] == [ME]
     door.wait(0.1)
     assert door.view.next is not None
     acked(door, 1, 2)
@@ -52,35 +49,32 @@ def stays_alive(door: Door, *numbers: int, seconds: float) -> None:
 # --- the master -------------------------------------------------------------------------------------------------
 
 
-def test_new_key_waits_for_all_that_come_from_the_other_master() -> None:
-    door = merged(2)
-    assert sending(door.view) == 1
+def test_new_key_waits_for_the_yielding_master() -> None:
+    door = merged()
+    assert sending(door.view) == 1, "HIGH is on its way"
     comes(door, 3, HIGH)
-    acked(door, 3, 2)
-    assert sending(door.view) == 1, "one more is on its way"
-    comes(door, 4, OTHER)
     assert sending(door.view) == 1, "it has not acknowledged the new key"
-    acked(door, 4, 2)
+    acked(door, 3, 2)
     assert sending(door.view) == 2
     door.wait(0.2)
-    assert [send_mark(door, number) for number in (3, 4)] == [2, 2]
+    assert send_mark(door, 3) == 2
 
 
-def test_new_key_waits_for_a_node_that_the_other_master_had_just_lost() -> None:
-    door = merged(1, awaited=1)
-    comes(door, 3, HIGH)
+def test_new_key_waits_for_another_node_as_long_as_the_yielding_master_has_not_joined() -> None:
+    door = merged()
+    comes(door, 3, OTHER)
     acked(door, 3, 2)
     assert sending(door.view) == 1
-    comes(door, 4, OTHER)
+    comes(door, 4, HIGH)
     acked(door, 4, 2)
     assert sending(door.view) == 2
 
 
-def test_new_key_waits_for_the_members_of_two_masters_with_one_key() -> None:
+def test_new_key_waits_for_two_yielding_masters_with_the_key_of_this_one() -> None:
     door = Door(priority=200).start().become_master()
     door.wait(1.2)
     for number, other in ((2, HIGH), (3, OTHER)):
-        door.accept(number, Merge(member(other), 1, 1, 1, key=key(1).fingerprint))
+        door.accept(number, Merge(member(other), 1, 1, 1))
     door.wait(0.2)
     door.accept(4, sender(HIGH, sends_with=1, key_number=1, lease=0))
     acked(door, 4, 2)
@@ -95,55 +89,33 @@ def test_new_key_waits_for_the_members_of_two_masters_with_one_key() -> None:
     assert sending(door.view) == coming.epoch
 
 
-def test_newcomer_does_not_count_for_one_that_comes_with_a_key() -> None:
-    door = merged(1)
-    door.accept(3, join(OTHER))
-    acked(door, 3, 2)
-    assert sending(door.view) == 1
-    comes(door, 4, HIGH)
-    acked(door, 4, 2)
-    assert sending(door.view) == 2
-
-
-def test_nobody_is_waited_for_longer_than_it_takes_to_come() -> None:
-    door = merged(1)
+def test_yielding_master_is_awaited_no_longer_than_comes_within() -> None:
+    door = merged()
     stays_alive(door, 1, seconds=2.1)
     assert sending(door.view) == 1
     stays_alive(door, 1, seconds=0.3)
     assert sending(door.view) == 2
 
 
-def test_joiner_with_another_key_goes_on_with_it_until_all_of_its_group_are_here_and_have_the_new_one() -> None:
+def test_yielding_masters_take_no_places_of_members() -> None:
+    door = Door(priority=200, max_members=8).start().become_master()
+    for number in range(20):
+        other = replace(member(HIGH), id=f"{0xA0000000 + number:08x}")
+        door.accept(10 + number, Merge(other, 1, 1, 1))
+    assert sent(Group, door.accept(1, join(LOW)))
+
+
+def test_joiners_keep_former_key_until_all_of_them_have_acknowledged_the_groups_key() -> None:
     door = Door().start().become_master()
-    comes(door, 1, HIGH, others_follow=True)
-    acked(door, 1, 1)
+    comes(door, 1, HIGH)
     stays_alive(door, 1, seconds=1.2)
-    assert door.view.next is not None, "the master rolls above a key that it does not know"
-    acked(door, 1, 2)
-    stays_alive(door, 1, seconds=0.3)
-    assert sending(door.view) == 2
-    assert send_mark(door, 1) is None, "the other one cannot read that yet"
+    assert door.view.next is not None, "the master rekeys above a key that it does not know"
     comes(door, 2, OTHER)
     acked(door, 2, 2)
-    door.wait(0.2)
-    assert [send_mark(door, number) for number in (1, 2)] == [None, None], "it has not seen yet that it is there"
-    said = sender(HIGH, sends_with=1, key_number=801, lease=0)
-    door.receive(inbound(1), said)
+    assert sending(door.view) == 1, "HIGH waits for a node of its group, and acknowledges nothing"
+    acked(door, 1, 2)
     door.wait(0.2)
     assert [send_mark(door, number) for number in (1, 2)] == [2, 2]
-
-
-def test_others_that_do_not_follow_are_not_waited_for_for_ever() -> None:
-    door = Door().start().become_master()
-    door.wait(1.2)
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    door.wait(0.2)
-    comes(door, 1, HIGH, others_follow=True)
-    acked(door, 1, 2)
-    stays_alive(door, 1, seconds=2.2)
-    assert send_mark(door, 1) is None
-    stays_alive(door, 1, seconds=0.3)
-    assert send_mark(door, 1) == 2
 
 
 def test_joiner_that_comes_alone_leaves_its_key_as_soon_as_it_has_a_newer_one() -> None:

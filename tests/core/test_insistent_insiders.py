@@ -8,7 +8,7 @@ from pskkey.core.notices import ForeignKeyMet
 from pskkey.model import Group, Heartbeat, KeyNewReason, Merge, Role
 from pskkey.wire.packet import encode
 from tests.core.door import ME, Door, advert, join, member, of, one, sent
-from tests.core.keys import entry, key
+from tests.core.keys import entry
 from tests.core.situations import HIGH, LOW, OTHER, acked, sender, sending, state
 
 
@@ -52,7 +52,7 @@ def test_joins_with_ever_higher_epochs_keep_no_key_from_its_turn() -> None:
 def test_merges_that_are_won_again_and_again_keep_no_key_from_its_turn() -> None:
     door = leading()
     for number in range(10, 40):
-        door.accept(number, Merge(member(HIGH), 1, 1, 1, key=key(801).fingerprint, awaited=1))
+        door.accept(number, Merge(member(HIGH), 1, 1, 1))
         passes(door, 2.0)
     assert (sending(door.view) or 0) > 1
 
@@ -61,7 +61,7 @@ def test_merges_of_ever_new_masters_are_not_all_remembered() -> None:
     door = leading()
     for number in range(300):
         other = replace(member(HIGH, priority=1), id=f"{0xA0000000 + number:08x}")
-        door.accept(10 + number, Merge(other, 1, 1, 1, key=key(801).fingerprint, awaited=4096))
+        door.accept(10 + number, Merge(other, 1, 1, 1))
         passes(door, 0.1)
     passes(door, 6.0)
     assert (sending(door.view) or 0) > 1

@@ -134,7 +134,7 @@ def test_a_coming_key_is_acknowledged_when_the_session_manager_is_back_or_will_n
     again = door.restarted()
     connect = one(Connect, again.hear(advert("11111111", Role.MASTER, term=1)))
     again.give(Connected(connect.session))
-    group = Group(1, "11111111", (member("11111111"), member(ME, sender_id=1)), (ME,))
+    group = Group(1, "11111111", (member("11111111"), member(ME, sender_id=1), member("22222222")), (ME,))
     state = KeyState(1, frozenset(range(3)), (KeyEntry(1, key(901), True), KeyEntry(2, key(902), False)))
     actions = again.receive(connect.session, group, state)
     assert not sent(KeyAck, actions), "the session manager may not have the key"

@@ -22,10 +22,9 @@ from pskkey.model import (
     KeyNewReason,
     KeyState,
     KeyWatch,
-    Merge,
     Process,
 )
-from tests.core.door import Door, join, member, of, sent
+from tests.core.door import Door, join, of, sent
 from tests.core.keys import empty_ring, entry, key
 from tests.core.situations import HIGH, LOW, acked, sender, sending, state, taken_over
 
@@ -33,16 +32,6 @@ LOCAL = Session(Direction.LOCAL, 1)
 
 
 # --- merges: seeds 26, 57, 32, 28 -------------------------------------------------------------------------------
-
-
-def test_master_counts_the_members_that_it_has_just_lost_when_it_asks_which_of_two_stays() -> None:
-    door = Door(priority=200).start().become_master()
-    door.accept(1, join(LOW))
-    assert sent(Merge, door.accept(2, Merge(member(HIGH), 1, 1, 1)))[0].awaited == 0
-    door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
-    assert sent(Merge, door.accept(3, Merge(member(HIGH), 1, 1, 1)))[0].awaited == 1
-    door.wait(3.0)
-    assert sent(Merge, door.accept(4, Merge(member(HIGH), 1, 1, 1)))[0].awaited == 0
 
 
 def test_who_comes_over_while_a_key_is_on_its_way_may_send_with_that() -> None:

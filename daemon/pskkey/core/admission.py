@@ -25,8 +25,7 @@ from pskkey.model import ErrorMessage, HeldKey, Join, Member
 class Joined:
     """A member and its session. Times in seconds: it joined at `since`, and counts as dead from `deadline` on.
 
-    `former`: the former key that the member sends with, until `former_until` at the latest. `others_until`: until then
-    other nodes of its former group may follow; None: none follow.
+    `former`: the former key that the member sends with, until `former_until` at the latest.
     """
 
     session: Session
@@ -36,7 +35,6 @@ class Joined:
     deadline: float
     former: HeldKey | None = None
     former_until: float = 0.0
-    others_until: float | None = None
 
 
 class Admission:

@@ -260,7 +260,7 @@ class Election:
         self._out.append(notices.Merged(other, other if merge.winner == other.id else me))
         if merge.winner != other.id:
             self.term = max(self.term, merge.term) + 1
-            self._transitions.append(MergeWon(merge))
+            self._transitions.append(MergeWon(other.id, merge.epoch))
             self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its last advert is a master's
             return
         self.term = max(self.term, merge.term)

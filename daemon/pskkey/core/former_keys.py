@@ -6,9 +6,9 @@ the group's key when
 
 1. the epoch of the group's key is above that of the former key, so that no record of one key is taken for a record of
    the other (the master rekeys for it),
-2. no member with a former key reports in JOIN that nodes of its former group follow, and no other node is known to be
-   on its way to the master (`arrivals`), and
-3. every member with a former key has acknowledged the group's key.
+2. no node is on its way to the master (`arrivals`), and
+3. every member with a former key has acknowledged the group's key. A member acknowledges no key before all nodes of its
+   former group that may come are here (`known_group`).
 
 All members for which this is true change in one step. A member changes at `Joined.former_until` in any case. Each
 member still receives with its former key for `retire_after`, so no record is lost within a partition.
@@ -46,10 +46,7 @@ def leave_former_keys(
     senders = [(j, j.former) for j in joined if j.former is not None]
     # A member that has acknowledged the next key has the current key too.
     epochs = {current.epoch} if coming is None else {current.epoch, coming.epoch}
-    for member, _ in senders:
-        if member.others_until is not None and now >= member.others_until:
-            member.others_until = None
-    is_time = all_are_here and all(j.others_until is None and j.member.acked_epoch in epochs for j, _ in senders)
+    is_time = all_are_here and all(j.member.acked_epoch in epochs for j, _ in senders)
     has_left = False
     for member, former in senders:
         is_ours = is_same(former, current) or is_above(current.epoch, former.epoch)

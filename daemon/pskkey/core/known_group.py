@@ -1,8 +1,11 @@
 """The group as this node knows it, and the nodes of it that may be on their way to the next master.
 
 When a master dies, or two partitions merge, the members of a group join their next master one by one. Each member
-knows the others. So it reports in JOIN whether others follow, and a member that becomes master knows which nodes to
-wait for.
+knows the others. The others that are not here yet are *transitional members*.
+
+1. A member acknowledges no key of its next master before all its transitional members are here, or the time is over in
+   which they may come. So the master activates no key that they could not read, and need not know them.
+2. A member that becomes master waits for them itself (`arrivals`).
 """
 
 from math import inf
@@ -31,6 +34,8 @@ class KnownGroup:
         self._present = frozenset(node for node, _ in leases)
         self._absent: dict[str, float] = {}
         """For each node that has left the group, by id: until when (seconds) it may still come."""
+        self._transitional: frozenset[str] = frozenset()
+        """The nodes of the former group, by id, that were not here when GROUP was last received."""
         self._without_master_since: float | None = inf
         """When (seconds) the master was lost; None in a group. At first `inf`: the time of the loss is unknown."""
 
@@ -76,12 +81,22 @@ class KnownGroup:
             may_come |= self._present
         return frozenset(may_come - {self._settings.me.id})
 
+    def transitional(self, now: float) -> frozenset[str]:
+        """Return the ids of the transitional members, as this member of the next master knows them."""
+        return frozenset(node for node in self._transitional if now < self._absent[node])
+
+    def next_deadline(self, now: float) -> float | None:
+        """Return when the next transitional member may come no longer; None: there is none."""
+        return min((self._absent[node] for node in self.transitional(now)), default=None)
+
     def _replace(self, present: frozenset[str], master: str | None, now: float) -> None:
         """Take `present` as the ids of the group. Nodes of the former group may come for a while."""
         left = min(now, self._without_master_since or now)
         self._absent |= dict.fromkeys(self._present - present, self._comes_until(left))
         may_come = [(i, until) for i, until in self._absent.items() if i not in present and now < until]
         self._absent = dict(may_come[-self._settings.max_members :])
+        has_new_master = self._without_master_since is not None
+        self._transitional = frozenset(self._absent if has_new_master else self._transitional & self._absent.keys())
         self._present, self._master, self._without_master_since = present, master, None
 
     def _comes_until(self, left: float) -> float:

@@ -20,7 +20,7 @@ from pskkey.core.grants import Grants
 from pskkey.core.keyring import Keyring
 from pskkey.core.notices import BadJoin, DuplicateMember, MemberJoined, MemberLost, MemberRefused
 from pskkey.core.settings import Settings
-from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Merge
+from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
 
 ACKS_WITHIN = 2.0
 """Seconds after its JOIN for which a new key waits for a member that holds no key and has acknowledged none.
@@ -142,7 +142,7 @@ class Members:
 
     def all_acknowledged(self, epoch: int, now: float) -> bool:
         """Return whether no node is on its way, and all members that count (ACKS_WITHIN) have acknowledged `epoch`."""
-        if not self._arrivals.are_over(self._joined.values(), now):
+        if not self._arrivals.are_over(now):
             return False
         newcomer_since = now - ACKS_WITHIN
         waited_for = [
@@ -173,9 +173,10 @@ class Members:
         self._next_flush = now
         self._group_stale = True
 
-    def expect(self, merge: Merge, now: float) -> None:
-        """Wait for the members of another master, which yields as `merge` states and sends them here now."""
-        self._arrivals.expect_from(merge, self.ids, now + self._settings.timing.comes_within)
+    def expect(self, master: str, now: float) -> None:
+        """Wait for another master, which yields to this one."""
+        if master not in self.ids:
+            self._arrivals.expect_master(master, now + self._settings.timing.comes_within)
 
     def lease_to_me(self) -> None:
         """Lease a sender id to the master itself, for its own session manager."""
@@ -216,7 +217,7 @@ class Members:
     def refuses(self, session: Session, join: Join, address: str, now: float) -> bool:
         """Return whether a joiner is refused. If it is, report it and close its session with the reason."""
         leased = self._grants.leases.nodes
-        refusal = self._admission.refusal(session, join, address, self._joined, self.awaited, leased, now)
+        refusal = self._admission.refusal(session, join, address, self._joined, self._arrivals.members, leased, now)
         if refusal is None:
             return False
         notices: dict[str, _Refusal] = {"duplicate_id": DuplicateMember, "protocol": BadJoin}
@@ -231,24 +232,21 @@ class Members:
             del self._joined[old.session], self._open[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
-        self._admission.admit(join.member.id, address, self.ids | self.awaited | self._grants.leases.nodes)
+        self._admission.admit(join.member.id, address, self.ids | self._arrivals.members | self._grants.leases.nodes)
         self._grants.to_joiner(join)
         timing = self._settings.timing
         deadline = now + timing.dead_after
         if is_new:
             former = former_key(join.held, self._keyring.current)
-            come_by = now + timing.comes_within
-            until, others_until = now + timing.former_key_span, come_by if join.others_follow else None
             member = replace(join.member, acked_epoch=None)
-            self._joined[session] = Joined(session, member, join, now, deadline, former, until, others_until)
+            until = now + timing.former_key_span
+            self._joined[session] = Joined(session, member, join, now, deadline, former, until)
             self._group_stale = True
         else:
             joined = self._joined[session]
             member = replace(join.member, acked_epoch=joined.member.acked_epoch)
             self._group_stale |= member != joined.member or join.sender != joined.join.sender
             joined.member, joined.join, joined.deadline = member, join, deadline
-            if not join.others_follow:
-                joined.others_until = None
         self._ids = None
         self._silent_at = min(self._silent_at, deadline)
         self._arrivals.came(join.member.id)
@@ -305,8 +303,7 @@ class Members:
     def next_deadline(self) -> float:
         """Return when `tick` is due: at the next heartbeat at the latest, so that a master notices its own sleep."""
         times = [self._next_heartbeat, self._silent_at]
-        formers = (j for j in self._joined.values() if j.former is not None)
-        times += [j.former_until if j.others_until is None else j.others_until for j in formers]
+        times += [j.former_until for j in self._joined.values() if j.former is not None]
         if (arrived_by := self._arrivals.next_deadline()) is not None:
             times.append(arrived_by)
         if self._group_stale or self._keys_version != self._keyring.version:
@@ -352,7 +349,7 @@ class Members:
 
     def _leave_former_keys(self, now: float) -> None:
         current, joined = self._keyring.current, self._joined.values()
-        all_are_here = self._arrivals.are_over(joined, now)
+        all_are_here = self._arrivals.are_over(now)
         formers = [j.former for j in joined if j.former is not None]
         for former in formers:
             self._keyring.keep(former, now)

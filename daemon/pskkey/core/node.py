@@ -115,7 +115,7 @@ class Node:
             times += [self._members.next_deadline(), self._keyring.lead_deadline(), self._next_announcement()]
             times.append(self._rekey.next_deadline(self._last_now))
         else:
-            times.append(self._keyring.follow_deadline())
+            times += [self._keyring.follow_deadline(), self._known.next_deadline(self._last_now)]
         if self._election.role is Role.LISTENING:
             times.append(self._freshness.renews_at)
         return min((t for t in times if t is not None), default=None)
@@ -233,9 +233,9 @@ class Node:
                     self._step_down(handover, now)
                 case WithoutMaster():
                     self._known.without_master(now)
-                case MergeWon(merge):
-                    self._members.expect(merge, now)
-                    self._rekey.go_above(merge.epoch)
+                case MergeWon(master, epoch):
+                    self._members.expect(master, now)
+                    self._rekey.go_above(epoch)
                 case _:
                     assert_never(transition)
 
@@ -328,16 +328,17 @@ class Node:
         self._notices.leased(self._settings.me.sender_id, self._keyring.state().sender_id)
         # Before the first KEY_STATE of this session, an epoch may be another key at this master.
         newest = self._keyring.newest_listed if self._known.settled_in == link.session else None
-        if newest and newest.key.fingerprint != link.acked and self._consumers.all_acknowledged(newest, now):
+        if (
+            newest
+            and newest.key.fingerprint != link.acked
+            and self._consumers.all_acknowledged(newest, now)
+            and not self._known.transitional(now)
+        ):
             link.acked = newest.key.fingerprint
             self._out.append(Send(link.session, KeyAck(newest.epoch)))
         said = link.joined_as
-        if said is not None:
-            is_other = (said.sender, said.member) != (self._consumers.sends, self._settings.me)
-            # The master uses `others_follow` only of members with a former key.
-            follows = said.others_follow and self._keyring.sends_former_key
-            if is_other or (follows and not self._known.expected(now)):
-                self._election.outbound.greet(link, self._join_message())
+        if said is not None and (said.sender, said.member) != (self._consumers.sends, self._settings.me):
+            self._election.outbound.greet(link, self._join_message())
         self._conversation.request_for_senders(now)
         self._out.extend(Send(link.session, KeyNew(reason)) for reason in self._requests.to_send(now))
 
@@ -351,22 +352,14 @@ class Node:
             instance=settings.instance,
             term=self._election.term,
             held=self._keyring.held(),
-            others_follow=bool(self._known.expected(self._last_now)),
             sender=self._consumers.sends,
             lease=self.key_state().sender_id,
             version=settings.version,
         )
 
     def _merge_message(self) -> Merge:
-        newest, current, members = self._keyring.newest, self._keyring.current, self._members
-        return Merge(
-            self._settings.me,
-            self._election.term,
-            members.count,
-            epoch=newest.epoch if newest else 0,
-            key=current.key.fingerprint if current else None,
-            awaited=min(len(members.awaited), self._settings.max_members),
-        )
+        newest = self._keyring.newest
+        return Merge(self._settings.me, self._election.term, self._members.count, newest.epoch if newest else 0)
 
     def _switch_over(self, heir: str | None, now: float) -> None:
         """As master, hand over to the member `heir`; None: to the successor. Without such a member do nothing."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pskkey.model import Handover, Member, Merge
+from pskkey.model import Handover, Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,10 @@ class WithoutMaster:
 
 @dataclass(frozen=True, slots=True)
 class MergeWon:
-    """Another master yields to this one. `merge` has the highest epoch of both, and the number of its members."""
+    """Another master, of the id `master`, yields to this one. `epoch` is the highest of both."""
 
-    merge: Merge
+    master: str
+    epoch: int
 
 
 type Transition = Leading | SteppedDown | WithoutMaster | MergeWon

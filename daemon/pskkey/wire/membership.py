@@ -32,7 +32,6 @@ class _JoinFields(Packet):
     instance: Text
     term: Term
     held: Annotated[tuple[_HeldKeyFields, ...], Field(strict=False, max_length=MAX_KEY_ENTRIES), FailFast()]
-    others_follow: bool
     sender: bool
     lease: SenderId | None
     version: Text
@@ -44,8 +43,6 @@ class _MergeFields(Packet):
     members: Annotated[int, Field(ge=0, le=MAX_MEMBERS)]
     epoch: Annotated[int, Field(ge=0, le=MAX_EPOCH)]
     winner: NodeId | None
-    key: Fingerprint | None
-    awaited: Annotated[int, Field(ge=0, le=MAX_MEMBERS)]
 
 
 class _ErrorFields(Packet):
@@ -67,7 +64,6 @@ def decode_join_untrusted(payload: bytes) -> Join:
         instance=fields.instance,
         term=fields.term,
         held=tuple(HeldKey(key.epoch, key.fingerprint, key.send) for key in fields.held),
-        others_follow=fields.others_follow,
         sender=fields.sender,
         lease=fields.lease,
         version=fields.version,
@@ -88,8 +84,6 @@ def decode_merge_untrusted(payload: bytes) -> Merge:
         members=fields.members,
         epoch=fields.epoch,
         winner=fields.winner,
-        key=fields.key,
-        awaited=fields.awaited,
     )
 
 
