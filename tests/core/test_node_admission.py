@@ -98,7 +98,7 @@ def test_one_address_has_its_share_of_the_places_and_a_member_that_left_is_soon_
     assert refusal(door.accept(1001, join("aaaaaaaa"), INSIDER)) == "group_full", "it may be back in a moment"
     assert refusal(door.accept(1002, join(f"{1:08x}"), INSIDER)) is None
     leave(door, 1002)
-    door.wait(1.0)
+    door.wait(2.5)
     assert refusal(door.accept(1003, join("aaaaaaaa"), INSIDER)) is None
 
 

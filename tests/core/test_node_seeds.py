@@ -161,8 +161,19 @@ def test_a_member_that_is_gone_for_good_does_not_hold_up_a_key_for_long() -> Non
     door.wait(1.2)
     door.give(RekeyRequested(KeyNewReason.OPERATOR))
     door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
-    door.wait(1.0)
+    door.wait(2.5)
     assert sending(door.view) == 2
+
+
+def test_new_key_waits_for_a_member_that_noticed_the_loss_of_its_master_before_the_master_did() -> None:
+    """Seed 20148: a split cut a member off; its connection broke at the master only after the split had healed."""
+    door = Door().start().become_master()
+    door.accept(1, join(LOW))
+    door.wait(1.2)
+    door.give(RekeyRequested(KeyNewReason.OPERATOR))
+    door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    door.wait(1.5)
+    assert sending(door.view) == 1, "it walks the succession, and comes back"
 
 
 def test_a_follower_keeps_a_previous_key_as_long_as_its_master_lists_it() -> None:

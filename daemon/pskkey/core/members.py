@@ -269,10 +269,9 @@ class Members:
             joined.member = replace(joined.member, acked_epoch=ack.epoch)
 
     def broke(self, session: Session, reason: str, now: float) -> None:
-        """End a session whose connection broke. Its node has noticed the break too, so it is back soon or never."""
-        timing = self._settings.timing
+        """Remove the member of a broken connection. Its node notices that too, and may be back."""
         self._open.pop(session, None)
-        self._lost(session, reason, now + timing.reconnect_timeout + timing.successor_timeout)
+        self._lost(session, reason, now + self._settings.timing.comes_within)
 
     def close(
         self,

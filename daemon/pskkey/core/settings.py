@@ -37,7 +37,10 @@ class Timing:
 
     @property
     def comes_within(self) -> float:
-        """How long after the first member has lost the master the last member may still come to the next master."""
+        """How long after the loss of a session its node may join: after `dead_after` of silence it notices the loss too.
+
+        So after the first member has lost the master, the last member joins the next master within this time.
+        """
         return self.dead_after + self.heartbeat_interval + self.reconnect_timeout
 
     @property
