@@ -37,7 +37,7 @@ class Timing:
 
     @property
     def comes_within(self) -> float:
-        """How long after the loss of a session its node may join: after `dead_after` of silence it notices the loss too.
+        """How long after the loss of its session a node may join: it notices the loss after `dead_after` of silence.
 
         So after the first member has lost the master, the last member joins the next master within this time.
         """
