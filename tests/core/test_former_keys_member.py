@@ -7,7 +7,7 @@ import pytest
 from pskkey.core.actions import Connect, Send
 from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
 from pskkey.core.keyring import Keyring
-from pskkey.model import Group, Handover, Heartbeat, KeyAck, KeyEntry, KeyNew, KeyNewReason, Merge, Role
+from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, KeyAck, KeyEntry, KeyNew, KeyNewReason, Merge, Role
 from tests.core.door import ME, Door, advert, join, member, of, one, sent
 from tests.core.keys import empty_ring, entry, key
 from tests.core.situations import HIGH, LOW, OTHER, state
@@ -259,6 +259,43 @@ def test_master_that_yields_to_one_that_yields_itself_is_transitional() -> None:
     assert not acknowledged(door, session), "HIGH has yielded to us, and has not come yet"
     door.receive(session, group(9, LOW, ME, HIGH), state(entry(2, 902)))
     assert acknowledged(door, session) == [2]
+
+
+def test_persisted_members_are_not_transitional() -> None:
+    door = Door().start()
+    door.become_client(HIGH)
+    again = door.restarted()
+    connect = one(Connect, again.hear(advert(OTHER, Role.MASTER, term=2)))
+    again.give(Connected(connect.session))
+    again.receive(connect.session, group(2, OTHER, ME), state(entry(2, 902)))
+    assert acknowledged(again, connect.session) == [2], "nobody knows how old the saved group is"
+
+
+def refused_by_the_next(door: Door) -> Role:
+    """Let the node that this one was sent to answer that it is not the master; return our role a moment later."""
+    session = of(Connect, door.log)[-1].session
+    door.give(Connected(session))
+    door.receive(session, ErrorMessage("not_master", "I have yielded"))
+    door.wait(0.1)
+    return door.view.role
+
+
+def test_yielding_master_listens_at_once_when_the_winner_has_yielded_in_turn() -> None:
+    door = Door().start().become_master()
+    door.accept(9, Merge(member(LOW), 1, 9, 1))
+    assert refused_by_the_next(door) is Role.LISTENING
+
+
+def test_member_listens_at_once_when_the_winner_that_it_was_sent_to_has_yielded_in_turn() -> None:
+    door = Door().start()
+    door.receive(door.become_client(HIGH), Handover(member(OTHER), 1))
+    assert refused_by_the_next(door) is Role.LISTENING
+
+
+def test_member_asks_a_successor_of_its_group_again_that_is_not_master_yet() -> None:
+    door = Door().start()
+    door.receive(door.become_client(HIGH, OTHER), Handover(member(OTHER), 1))
+    assert refused_by_the_next(door) is Role.JOINING
 
 
 # --- found by a review ------------------------------------------------------------------------------------------

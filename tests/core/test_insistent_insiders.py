@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pskkey.core.actions import Connect
+from pskkey.core.actions import Connect, Disconnect
 from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
 from pskkey.core.notices import ForeignKeyMet
 from pskkey.model import Group, Heartbeat, KeyNewReason, Merge, Role
@@ -94,3 +94,20 @@ def test_groups_of_ever_new_nodes_make_no_merge_that_cannot_be_sent() -> None:
     door.hear(advert(HIGH, Role.MASTER, members=5, priority=200))
     door.give(Connected(of(Connect, door.log)[-1].session))
     assert encode(sent(Merge, door.log)[-1])
+
+
+def test_masters_that_have_yielded_take_no_places_when_a_node_leads_again() -> None:
+    door = Door(priority=200, max_members=8).start().become_master()
+    for number in range(20):
+        other = replace(member(HIGH, priority=1), id=f"{0xA0000000 + number:08x}")
+        door.accept(10 + number, Merge(other, 1, 1, 1))
+    door.accept(40, Merge(member(HIGH), 1, 99, 1))
+    door.wait(0.1)
+    for _ in range(40):
+        if door.view.role is Role.MASTER:
+            break
+        if (connect := of(Connect, door.log)[-1]).session not in {a.session for a in of(Disconnect, door.log)}:
+            door.give(Disconnected(connect.session, "unreachable"))
+        door.wait(0.1)
+    assert door.view.role is Role.MASTER
+    assert sent(Group, door.accept(50, join(LOW)))

@@ -211,10 +211,7 @@ class Traffic:
                     if other.host.member.id in known[one.host] and one.host.member.id in known[other.host]:
                         self._meet(one, other, about, fellows)
         self._fellows = fellows
-        if len({about[0] for about in groups}) > 1:
-            self._part()
-        else:
-            self._parted.clear()
+        self._part()
 
     def _is_back_soon(self, manager: SessionManager) -> bool:
         """It goes on with the keys that it has, and its daemon, which has just started, may not count without it."""
@@ -252,8 +249,11 @@ class Traffic:
             self._host_disturbed(host)
 
     def _part(self) -> None:
-        """End the links of those who have followed different masters for longer than it takes to come over."""
+        """End the links of two nodes with different masters for longer than it takes to join; a master may be dead."""
         master_of = {host: self._world.master_of(host) for host in self.managers.on}
+        if len({*master_of.values()} - {None}) < 2:
+            self._parted.clear()
+            return
         parted: dict[tuple[SessionManager, SessionManager], float] = {}
         for one, others in self._links.items():
             for other in list(others):

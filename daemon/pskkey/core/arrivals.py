@@ -5,7 +5,7 @@ the node could not read the new traffic. The master knows these nodes by id:
 
 1. the members of the last master, after a takeover,
 2. members whose session has ended,
-3. masters that have yielded to this one, MOST_MASTERS at most.
+3. masters that have yielded to this one.
 
 The members of a master that has yielded may come too. This master does not know them; the members that it has know
 them, and acknowledge no key before they are here (`known_group`).
@@ -13,16 +13,13 @@ them, and acknowledge no key before they are here (`known_group`).
 The master waits for a node as long as its arrival may take. Then the node counts as dead.
 """
 
-from typing import Final
-
-MOST_MASTERS: Final = 64
-"""The number of yielding masters that are awaited. More of them are of one insider that invents masters."""
-
 
 class Arrivals:
     """The nodes that a master waits for. Times are in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_masters: int) -> None:
+        """Wait for at most `most_masters` that have yielded: an insider can invent any number."""
+        self._most_masters = most_masters
         self._nodes: dict[str, float] = {}
         self._masters: dict[str, float] = {}
 
@@ -32,9 +29,9 @@ class Arrivals:
         return frozenset(self._nodes)
 
     @property
-    def ids(self) -> frozenset[str]:
-        """The ids of all nodes."""
-        return frozenset(self._nodes | self._masters)
+    def masters(self) -> frozenset[str]:
+        """The ids of the masters that have yielded."""
+        return frozenset(self._masters)
 
     def expect(self, node: str, until: float) -> None:
         """Wait until `until` for a node that is no longer a member, or not yet."""
@@ -42,7 +39,7 @@ class Arrivals:
 
     def expect_master(self, node: str, until: float) -> None:
         """Wait until `until` for a master that has yielded. It has no place yet."""
-        if node in self._masters or len(self._masters) < MOST_MASTERS:
+        if node in self._masters or len(self._masters) < self._most_masters:
             self._masters[node] = until
 
     def came(self, node: str) -> None:

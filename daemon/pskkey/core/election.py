@@ -208,7 +208,11 @@ class Election:
             # The term is above ours, unless HANDOVER means another node with our id.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
-            self._takeover = Takeover((handover.master, *successors(self._known.latest, handover.master.id)), 0)
+            latest = self._known.latest
+            # A node that was not in our group has won a merge.
+            was_master = latest is None or all(m.id != handover.master.id for m in latest.members)
+            order = (handover.master, *successors(latest, handover.master.id))
+            self._takeover = Takeover(order, 0, was_master=was_master)
             self._try_successor(now)
         return self._changes()
 
@@ -216,13 +220,13 @@ class Election:
         """As master, hand over to the member `heir`, the successor, and join it."""
         self._out.append(notices.HandedOver(heir))
         self._peers.clear_hold_down(heir.id)
-        self._yield(Handover(heir, self.term + 1), now)
+        self._yield(Handover(heir, self.term + 1), now, was_master=False)
         return self._changes()
 
-    def _yield(self, handover: Handover, now: float) -> None:
+    def _yield(self, handover: Handover, now: float, *, was_master: bool) -> None:
         self._yields_to = handover
         self.outbound.drop()
-        self._takeover = Takeover((handover.master,), 0, hands_over=True)
+        self._takeover = Takeover((handover.master,), 0, hands_over=True, was_master=was_master)
         self._try_successor(now)
 
     def term_met(self, term: int) -> None:
@@ -264,7 +268,7 @@ class Election:
             self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its last advert is a master's
             return
         self.term = max(self.term, merge.term)
-        self._yield(Handover(other, self.term), now)
+        self._yield(Handover(other, self.term), now, was_master=True)
 
     def meet_rivals(self, members: frozenset[str], now: float) -> None:
         """As master, ask another master which of the two stays. `members` are the ids of our members."""

@@ -34,8 +34,10 @@ class KnownGroup:
         self._present = frozenset(node for node, _ in leases)
         self._absent: dict[str, float] = {}
         """For each node that has left the group, by id: until when (seconds) it may still come."""
-        self._transitional: frozenset[str] = frozenset()
-        """The nodes of the former group, by id, that were not here when GROUP was last received."""
+        self._transitional: dict[str, float] = {}
+        """For each node that is expected here since the master changed, by id: until when (seconds) it may come."""
+        self._yielded: frozenset[str] = frozenset()
+        """The masters that had yielded to this node, and had not joined it when it yielded itself."""
         self._without_master_since: float | None = inf
         """When (seconds) the master was lost; None in a group. At first `inf`: the time of the loss is unknown."""
 
@@ -47,20 +49,24 @@ class KnownGroup:
         """Take the last GROUP as that of the held keys: a KEY_STATE came on `session`."""
         group, self.settled_in = self.latest, session
         if group is not None and group is not self._settled:
-            self._settled, self.leases = group, leases_of(group.members)
             self._replace(frozenset(m.id for m in group.members), group.master, now)
+            self._settled, self.leases = group, leases_of(group.members)
 
     def lead(self, group: Group | None, now: float) -> None:
         """Take the `group` that this node, as master, has sent to all members."""
         if group is not None and group is not self._settled:
-            self._settled, self.leases = group, leases_of(group.members)
             self._replace(frozenset(m.id for m in group.members), None, now)
+            self._settled, self.leases = group, leases_of(group.members)
 
-    def led(self, group: Group, awaited: frozenset[str], now: float) -> None:
-        """Take the `group` that this node led until now. `awaited`: the ids of nodes that had not joined yet."""
+    def led(self, group: Group, awaited: frozenset[str], yielded: frozenset[str], now: float) -> None:
+        """Take the `group` that this node led until now.
+
+        `awaited`: the ids of members that had not joined yet; `yielded`: of masters that had yielded to this node.
+        """
+        self._replace(frozenset(m.id for m in group.members) | awaited, None, now)
         self.latest = self._settled = group
         self.leases = leases_of(group.members)
-        self._replace(frozenset(m.id for m in group.members) | awaited, None, now)
+        self._yielded = yielded
 
     def trusted(self, session: Session, members: tuple[Member, ...]) -> tuple[Member, ...]:
         """Expect the master too: it hands over. Return `members` if their leases belong to the held keys, else none."""
@@ -83,11 +89,11 @@ class KnownGroup:
 
     def transitional(self, now: float) -> frozenset[str]:
         """Return the ids of the transitional members, as this member of the next master knows them."""
-        return frozenset(node for node in self._transitional if now < self._absent[node])
+        return frozenset(node for node, until in self._transitional.items() if now < until)
 
     def next_deadline(self, now: float) -> float | None:
         """Return when the next transitional member may come no longer; None: there is none."""
-        return min((self._absent[node] for node in self.transitional(now)), default=None)
+        return min((until for until in self._transitional.values() if now < until), default=None)
 
     def _replace(self, present: frozenset[str], master: str | None, now: float) -> None:
         """Take `present` as the ids of the group. Nodes of the former group may come for a while."""
@@ -95,8 +101,13 @@ class KnownGroup:
         self._absent |= dict.fromkeys(self._present - present, self._comes_until(left))
         may_come = [(i, until) for i, until in self._absent.items() if i not in present and now < until]
         self._absent = dict(may_come[-self._settings.max_members :])
-        has_new_master = self._without_master_since is not None
-        self._transitional = frozenset(self._absent if has_new_master else self._transitional & self._absent.keys())
+        late = self._transitional
+        if self._without_master_since is not None:
+            late = self._absent | dict.fromkeys(self._yielded, self._comes_until(left))
+        if self._settled is None:
+            late = {}  # the persisted group may be old
+        self._transitional = {i: t for i, t in late.items() if i not in present and i != self._settings.me.id}
+        self._yielded = frozenset()
         self._present, self._master, self._without_master_since = present, master, None
 
     def _comes_until(self, left: float) -> float:

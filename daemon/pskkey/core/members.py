@@ -56,7 +56,7 @@ class Members:
         self._keys_version = -1
         self._next_heartbeat = 0.0
         self._next_flush = 0.0
-        self._arrivals = Arrivals()
+        self._arrivals = Arrivals(settings.max_members)
         self._told_epoch = 0
         self.told: Group | None = None
         """The group as the last flush sent it to all members."""
@@ -75,7 +75,12 @@ class Members:
     @property
     def awaited(self) -> frozenset[str]:
         """Return the ids of nodes that may join soon: recent members of this master or of the last one."""
-        return self._arrivals.ids
+        return self._arrivals.members
+
+    @property
+    def yielded(self) -> frozenset[str]:
+        """Return the ids of masters that have yielded to this one, and have not joined yet."""
+        return self._arrivals.masters
 
     @property
     def count(self) -> int:
@@ -164,7 +169,7 @@ class Members:
         node. Its own lease comes from there, because its id in `last` may be blocked until a new epoch.
         """
         self._term = term
-        self._arrivals = Arrivals()
+        self._arrivals = Arrivals(self._settings.max_members)
         for node in awaited:
             self._arrivals.expect(node, now + self._settings.timing.comes_within)
         self._grants = Grants(self._settings, self._keyring, self.group, self._out)
@@ -217,7 +222,7 @@ class Members:
     def refuses(self, session: Session, join: Join, address: str, now: float) -> bool:
         """Return whether a joiner is refused. If it is, report it and close its session with the reason."""
         leased = self._grants.leases.nodes
-        refusal = self._admission.refusal(session, join, address, self._joined, self._arrivals.members, leased, now)
+        refusal = self._admission.refusal(session, join, address, self._joined, self.awaited, leased, now)
         if refusal is None:
             return False
         notices: dict[str, _Refusal] = {"duplicate_id": DuplicateMember, "protocol": BadJoin}
@@ -232,7 +237,7 @@ class Members:
             del self._joined[old.session], self._open[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
-        self._admission.admit(join.member.id, address, self.ids | self._arrivals.members | self._grants.leases.nodes)
+        self._admission.admit(join.member.id, address, self.ids | self.awaited | self._grants.leases.nodes)
         self._grants.to_joiner(join)
         timing = self._settings.timing
         deadline = now + timing.dead_after

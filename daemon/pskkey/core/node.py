@@ -252,7 +252,7 @@ class Node:
     def _step_down(self, handover: Handover | None, now: float) -> None:
         """Change all parts to the role of a follower. `handover` goes to the members; None: no successor is known."""
         self._keyring.follow(self._members.my_key_state(), now)
-        self._known.led(self._members.group(), self._members.awaited, now)
+        self._known.led(self._members.group(), self._members.awaited, self._members.yielded, now)
         self._members.dissolve(handover)
 
     # --- synchronizing the parts --------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The walk along the succession, after the master is lost or has handed over: which node to ask next.
 
 1. The node asks each successor in its turn. A successor that is not master yet, because it notices the loss later, is
-   asked again every `takeover_retry`, until `takeover_patience` is over.
+   asked again every `takeover_retry`, until `takeover_patience` is over. The winner of a merge was master already. If
+   it is no longer, it has yielded in turn, and the node listens.
 2. A member that an advert calls master of a newer term is asked out of turn, once. Then the walk goes on as before.
 """
 
@@ -26,6 +27,8 @@ class Takeover:
     order: tuple[Member, ...]
     position: int
     hands_over: bool = False
+    was_master: bool = False
+    """Whether the first of `order` was master already. Then `not_master` means that it has yielded in turn."""
     retry_at: float | None = None
     """When to ask again the successor that was not master yet."""
     is_detour: bool = False
@@ -49,7 +52,7 @@ class Takeover:
 
     def asks_again(self, timing: Timing, now: float) -> bool:
         """Return whether to ask the successor again, which is not master yet. If so, set `retry_at`."""
-        if now >= self._patience_until:
+        if now >= self._patience_until or (self.was_master and self.position == 0):
             return False
         self.retry_at = now + timing.takeover_retry
         return True
