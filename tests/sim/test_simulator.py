@@ -105,6 +105,30 @@ def test_a_split_heals_to_one_master_and_one_fresh_key_within_five_seconds() -> 
     check_keys_settled(world)
 
 
+@pytest.mark.parametrize("size", [8, 20])
+def test_masters_of_one_key_that_meet_all_have_each_new_key_before_it_is_used(size: int) -> None:
+    """Each of them is alone, as when a switch comes back. They yield in chains, one to the next."""
+    world = group(size)
+    world.reach.split(*[[host] for host in world.hosts])
+    world.run_until(world.now + 40.0)
+    assert len(masters(world)) == size
+    world.reach.heal()
+    healed = world.now
+    used: set[str] = set()
+    while world.now < healed + 10.0:
+        world.run_until(world.now + 0.01)
+        for master in masters(world):
+            assert master.node is not None
+            current = master.node.view().current
+            assert current is not None
+            if current.epoch > 1 and current.key.fingerprint not in used:
+                used.add(current.key.fingerprint)
+                views = [host.node.view() for host in world.hosts if host.node is not None]
+                assert all(any(k.key == current.key for k in view.keys) for view in views)
+    check_converged(world)
+    assert used
+
+
 def test_two_groups_that_meet_hear_each_other_though_they_gave_out_the_same_sender_ids() -> None:
     """Seeds 7, 8, 10: a node took the records of another one for its own, which has the id that it had before."""
     world = World(1)
