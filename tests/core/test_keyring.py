@@ -128,3 +128,19 @@ def test_a_master_gives_out_no_epoch_that_a_former_master_has_given_out() -> Non
     ring.install_fresh(key(3), 2.0)
     assert ring.newest is not None
     assert ring.newest.epoch == 7, "some may hold the key of epoch 6 still"
+
+
+def test_a_restarted_master_gives_out_no_epoch_of_a_key_that_its_last_process_held() -> None:
+    """Seed 5540: it led with its former key, retired the last master's, and made another key of that epoch and term."""
+    before = empty_ring(TIMING)
+    before.adopt(following(entry(1, 9, send=True)), 0.0)
+    before.adopt(following(entry(1, 1), replace(entry(2, 2), unused=True)), 1.0)
+    ring = empty_ring(TIMING, before.saved(None))
+    ring.restarted(2.0)
+    ring.lead(3.0)
+    assert 2 in ring.live_epochs
+    ring.lead_tick(20.0)
+    assert 2 not in ring.live_epochs
+    ring.install_fresh(key(3), 20.0)
+    assert ring.newest is not None
+    assert ring.newest.epoch == 3

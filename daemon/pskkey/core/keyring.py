@@ -52,6 +52,7 @@ class Keyring:
         """Our lease under the former key that we send with, None without one."""
         self._seen: tuple[int, ...] = ()
         """The epochs of the latest keys, made by us or received from a master."""
+        self._see(entry.epoch for entry in self._all())
         self.version = 0
 
     # --- reading ------------------------------------------------------------------------------------------------
