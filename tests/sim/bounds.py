@@ -92,14 +92,6 @@ class Bounds:
         return self.slowest.hold_down_max + self.slowest.join_timeout
 
     @property
-    def place_is_taken_within(self) -> float:
-        """How long after a full group has lost a member another node has its place, at most.
-
-        The master keeps the place as long as the member may come back. Then a node that it has refused must ask again.
-        """
-        return self.slowest.comes_within + self.refused_for
-
-    @property
     def keys_settle_within(self) -> float:
         """How long after the convergence the last old key is retired everywhere: `retire_after` and a rekey.
 

@@ -15,7 +15,6 @@ from tests.sim.invariants import (
     check_replaced,
     check_rest_is_whole,
     check_suite,
-    has_free_place,
 )
 from tests.sim.kinds import KINDS, Kind
 from tests.sim.managers import LONGEST_LAG
@@ -126,8 +125,6 @@ class Run:
             check_rest_is_whole(world, twins)
             self._part(rng.choice(twins))
             world.run_until(world.now + bounds.converges_within + bounds.refused_for)
-        if self.kind.has_little_room:
-            self._wait_for_places()
         self._wait_between_rekeys()
         self._check(world, keys_settled=False)
         self.traffic.strict = True
@@ -146,12 +143,6 @@ class Run:
         check_tables(world, self.traffic.managers.started)
         quiet.is_over = True
         self._lose_master()
-
-    def _wait_for_places(self) -> None:
-        """In a full group: until a node that was refused has the place of a lost member."""
-        latest = self.world.now + self.world.bounds.place_is_taken_within
-        while self.world.now < latest and has_free_place(self.world):
-            self.world.run_until(self.world.now + 1.0)
 
     def _wait_between_rekeys(self) -> None:
         """Where keys are renewed periodically: until the slowest has installed the last one, before the next comes."""

@@ -193,14 +193,6 @@ def check_keys_settled(world: World) -> None:
         raise Broken("G16", f"the keys differ: {held}")
 
 
-def has_free_place(world: World) -> bool:
-    """Return whether a node is without a master though the one master has room for it."""
-    alive = [h for h in world.hosts if h.node is not None]
-    masters = [h for h in alive if world.master_of(h) is h]
-    served = sum(world.master_of(h) is not None for h in alive)
-    return len(masters) == 1 and served < min(len(alive), masters[0].max_members)
-
-
 def check_converged(world: World, *, senders: set[Host] | None = None, keys_settled: bool = True) -> None:
     """One master, everybody alive its member as far as there is room, one term, one key to send with.
 

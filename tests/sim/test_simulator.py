@@ -5,10 +5,9 @@ import pytest
 from pskkey.core.events import RekeyRequested, SwitchoverRequested
 from pskkey.core.settings import Timing
 from pskkey.model import KeyNewReason, Role
-from tests.sim.bounds import Bounds
 from tests.sim.chaos import run
 from tests.sim.host import Broken, Conditions, Host
-from tests.sim.invariants import Watch, check_converged, check_keys_settled, has_free_place
+from tests.sim.invariants import Watch, check_converged, check_keys_settled
 from tests.sim.traffic import Traffic
 from tests.sim.world import World
 
@@ -171,24 +170,6 @@ def test_a_new_key_is_active_everywhere_within_half_a_second_also_after_a_takeov
         assert master.view().next is None, "somebody's acknowledgement is missing"
         world.crash(masters(world)[0])
         world.run_until(world.now + 1.5)
-
-
-def test_a_refused_node_takes_the_place_of_a_lost_member_of_a_full_group() -> None:
-    """Seed 4352: the place was free only after the refused node had asked once more, and its pause was long by then."""
-    world = World(1)
-    Watch(world)
-    for _ in range(4):
-        world.start(world.add(max_members=3))
-    world.run_until(20.0)
-    (master,) = masters(world)
-    refused = [host for host in world.hosts if world.master_of(host) is None]
-    assert len(refused) == 1
-    assert not has_free_place(world)
-    world.power_off(next(h for h in world.hosts if h is not master and h not in refused))
-    assert has_free_place(world)
-    world.run_until(world.now + Bounds().place_is_taken_within)
-    assert world.master_of(refused[0]) is master
-    assert not has_free_place(world)
 
 
 def test_adverts_that_are_mostly_lost_delay_but_do_not_part() -> None:

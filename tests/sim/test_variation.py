@@ -57,7 +57,6 @@ def test_the_bounds_of_the_defaults_are_those_that_architecture_tells() -> None:
     assert bounds.converges_within == pytest.approx(12.0)
     assert bounds.twin_is_awaited == 5.0
     assert bounds.refused_for == 62.0
-    assert bounds.place_is_taken_within == pytest.approx(64.3)
     assert bounds.replaces_within == pytest.approx(2.5)
     assert bounds.keys_settle_within == 12.0
     assert bounds.reads_within == 9.5
