@@ -130,6 +130,34 @@ def test_a_master_gives_out_no_epoch_that_a_former_master_has_given_out() -> Non
     assert ring.newest.epoch == 7, "some may hold the key of epoch 6 still"
 
 
+def test_the_previous_keys_of_the_last_master_stay_in_another_group() -> None:
+    """Seed 9732: a neighbour, which came along to the winner of a merge, still sent with the key before our own."""
+    for goes_on in (True, False):
+        ring = leading()
+        ring.install_fresh(key(2), 2.0)
+        ring.activate(3.0)
+        ring.follow(following(*ring.wire_entries()), 4.0)
+        ring.adopt(following(entry(7, 9, send=not goes_on)), 5.0)
+        kept = [(1, "previous", False), (2, "current" if goes_on else "previous", goes_on)]
+        assert turns(ring) == [*kept, (7, "next" if goes_on else "current", not goes_on)]
+        ring.follow_tick(12.9)
+        assert 1 in ring.live_epochs
+        ring.follow_tick(13.0)
+        assert ring.live_epochs == {2, 7}
+
+
+def test_the_previous_keys_of_a_group_leave_when_its_master_says_so() -> None:
+    ring = empty_ring(TIMING)
+    ring.adopt(following(entry(1, 1), entry(2, 2, send=True)), 0.0)
+    ring.adopt(following(entry(2, 2, send=True)), 1.0)
+    assert ring.live_epochs == {2}
+    ring.adopt(following(entry(8, 8), entry(9, 9)), 2.0)  # of another group: our key becomes the former one
+    ring.adopt(following(entry(8, 8), entry(9, 9, send=True)), 3.0)
+    assert ring.live_epochs == {2, 8, 9}
+    ring.adopt(following(entry(9, 9, send=True)), 4.0)
+    assert ring.live_epochs == {2, 9}
+
+
 def test_a_restarted_master_gives_out_no_epoch_of_a_key_that_its_last_process_held() -> None:
     """Seed 5540: it led with its former key, retired the last master's, and made another key of that epoch and term."""
     before = empty_ring(TIMING)

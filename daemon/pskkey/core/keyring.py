@@ -12,7 +12,8 @@ Theory of operation
 4. A node uses at most three keys.
 5. The master alone starts a rekey and moves keys. A member adopts the master's key state.
 6. A key state without a key to send with lets a member go on sending with the key that it came with, its *former key*,
-   under the lease of that key (`former_keys`). Afterwards that key stays for reception.
+   under the lease of that key (`former_keys`). Afterwards that key stays for reception. So do the previous keys of its
+   last master, for `retire_after`: nodes that the member came with may still send with them.
 7. A new key has the epoch after the latest known one. After 65535 comes 1, with a higher term, so (term, epoch) always
    rises.
 """
@@ -255,26 +256,31 @@ class Keyring:
         before, known, current = self.state(), self._all(), self.current
         goes_on = current is not None and not any(entry.send for entry in state.entries)
         self._held = assign_slots(state.entries, known, now, current if goes_on else None)
+        # A master retires no previous key of another master: it leaves out keys that it has never had.
+        is_others = goes_on or (current is not None and not current.is_among(self._held))
+        previous = known if is_others and self._former_lease is None else self._unlisted
+        kept = [e for e in previous if e.turn is Turn.PREVIOUS]
         self._see(e.epoch for e in self._held)
         if goes_on and self._former_lease is None:
             self._former_lease = self._lease
         elif not goes_on:
             self._former_lease = None
         self._lease = SavedLease(state.sender_id, state.senders)
-        self._unlisted = self._left_over(known, current, goes_on=goes_on, now=now)
+        self._unlisted = self._left_over(kept, known, current, goes_on=goes_on, now=now)
         self._wipe(known)
         if self.state() != before:
             self.version += 1
 
-    def _left_over(self, known: list[KeySlot], current: KeySlot | None, *, goes_on: bool, now: float) -> list[KeySlot]:
+    def _left_over(
+        self, previous: list[KeySlot], known: list[KeySlot], current: KeySlot | None, *, goes_on: bool, now: float
+    ) -> list[KeySlot]:
         """Return the keys to keep that the master does not list, the most important one last.
 
         Other nodes may still send with them. The last one is our former key, or the key that we sent with last.
         """
-        kept = [e for e in self._unlisted if e.turn is Turn.PREVIOUS]
         in_use = [e for e in known if e is not current and e.turn is not Turn.PREVIOUS]
         # The last master may have activated an unused key for other members.
-        kept = [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use if e.unused] + kept
+        kept = [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use if e.unused] + previous
         kept += [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use if not e.unused]
         if current is not None:
             kept.append(KeySlot(current.epoch, current.key, Turn.CURRENT if goes_on else Turn.PREVIOUS, now))
