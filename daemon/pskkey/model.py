@@ -126,6 +126,8 @@ class Advert:
     members: int
     addresses: tuple[str, ...]
     port: int
+    is_full: bool = False
+    """Whether this master has no place for another member."""
     challenge: str = ""
     """A text that this node has never used before; a master repeats it in `answers`. Empty: it asks for no proof."""
     answers: tuple[str, ...] = ()

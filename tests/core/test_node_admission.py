@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from pskkey.core.actions import Action
-from pskkey.core.events import Direction, Disconnected, RekeyRequested, Session, SettingsChanged
+from pskkey.core.actions import Action, Advertise, Connect
+from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session, SettingsChanged
 from pskkey.core.notices import BadJoin, MemberRefused
 from pskkey.core.settings import MEMBERS_PER_ADDRESS, Timing
-from pskkey.model import Group, Join, KeyAck, KeyNewReason, KeyState
-from tests.core.door import ME, Door, join, of, refusal, sent
+from pskkey.model import ErrorMessage, Group, Join, KeyAck, KeyNewReason, KeyState, Role
+from tests.core.door import ME, Door, advert, join, of, refusal, sent
 
 INSIDER = "10.0.9.9"
 LIMIT = MEMBERS_PER_ADDRESS
@@ -113,3 +113,54 @@ def test_a_lower_limit_ends_no_session_and_a_member_counts_for_the_address_that_
     for number in (1, 2):
         assert refusal(door.accept(10 + number, join(f"{number}" * 8), f"10.0.8.{number}")) is None
     assert refusal(door.accept(5, join("44444444"), INSIDER)) is None
+
+
+def is_full(door: Door) -> bool:
+    """Return whether the node's last advert says that its group is full."""
+    return of(Advertise, door.log)[-1].advert.is_full
+
+
+def test_a_master_advertises_that_its_group_is_full_as_long_as_no_place_is_free() -> None:
+    door = Door(max_members=2).start().become_master()
+    assert not is_full(door)
+    door.accept(1, join("11111111"))
+    door.wait(0.2)
+    assert is_full(door)
+    leave(door, 1)
+    door.wait(0.5)
+    assert is_full(door), "the place is kept for the member"
+    assert refusal(door.accept(2, join("22222222"))) == "group_full"
+    door.wait(Timing().comes_within)
+    assert not is_full(door)
+    assert refusal(door.accept(3, join("22222222"))) is None
+    door.wait(0.2)
+    assert is_full(door)
+    door.give(SettingsChanged("n5", 100, eligible=True, max_members=3, preempt=False, timing=Timing()))
+    door.wait(0.2)
+    assert not is_full(door)
+
+
+def test_a_refused_node_asks_again_as_soon_as_a_place_is_free() -> None:
+    """Seed 4352: its hold-down had grown to 16 s when the group lost a member."""
+    full = replace(advert("11111111", Role.MASTER, members=3), is_full=True)
+    door = Door().start()
+    door.hear(full)
+    for _ in range(20):
+        for connect in of(Connect, door.log)[-1:]:
+            door.give(Connected(connect.session))
+            door.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
+        door.wait(2.0)
+        door.hear(full)
+    tries = len(of(Connect, door.log))
+    assert tries < 10
+    free = replace(full, is_full=False)
+    door.hear_old(free)
+    assert len(of(Connect, door.log)) == tries, "an old advert may come from anybody"
+    door.hear(free)
+    assert len(of(Connect, door.log)) == tries + 1
+    connect = of(Connect, door.log)[-1]
+    door.give(Connected(connect.session))
+    door.receive(connect.session, ErrorMessage("group_full", "another node was faster"))
+    door.wait(2.0)
+    door.hear(free)
+    assert len(of(Connect, door.log)) == tries + 1, "one attempt for each time that the group was full"

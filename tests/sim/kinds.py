@@ -1,7 +1,7 @@
 """The kinds of runs: what is unusual about a group before anything goes wrong."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pskkey.core.events import RekeyRequested
@@ -57,10 +57,8 @@ def recorder(world: World, _traffic: Traffic, end: float) -> Host:
     host = world.add()
     rng = world.random
     for n in range(1, 4):
-        gone = Advert(
-            "sim", f"{n:032x}", "gone", 255, True, Role.MASTER, 50 * n, 9, (f"10.98.0.{n}",), 11111, "x1", ("y1",)
-        )
-        world.adverts.record(gone)
+        gone = Advert("sim", f"{n:032x}", "gone", 255, True, Role.MASTER, 50 * n, 9, (f"10.98.0.{n}",), 11111)
+        world.adverts.record(replace(gone, challenge="x1", answers=("y1",)))
 
     def replay() -> None:
         world.adverts.replay(rng.choice(world.hosts))

@@ -3,6 +3,7 @@
 import pytest
 
 from pskkey.core.events import RekeyRequested, SwitchoverRequested
+from pskkey.core.freshness import CHALLENGE_EVERY
 from pskkey.core.settings import Timing
 from pskkey.model import KeyNewReason, Role
 from tests.sim.chaos import run
@@ -170,6 +171,21 @@ def test_a_new_key_is_active_everywhere_within_half_a_second_also_after_a_takeov
         assert master.view().next is None, "somebody's acknowledgement is missing"
         world.crash(masters(world)[0])
         world.run_until(world.now + 1.5)
+
+
+def test_a_refused_node_takes_the_place_of_a_lost_member_of_a_full_group() -> None:
+    """Seed 4352: the place was free only after the refused node had asked once more, and its pause was long by then."""
+    world = World(1)
+    Watch(world)
+    for _ in range(4):
+        world.start(world.add(max_members=3))
+    world.run_until(100.0)
+    (master,) = masters(world)
+    (refused,) = (host for host in world.hosts if world.master_of(host) is None)
+    world.power_off(next(h for h in world.hosts if h is not master and h is not refused))
+    place_is_free = refused.timing.dead_after + refused.timing.comes_within
+    world.run_until(world.now + place_is_free + CHALLENGE_EVERY + 0.5)
+    assert world.master_of(refused) is master
 
 
 def test_adverts_that_are_mostly_lost_delay_but_do_not_part() -> None:

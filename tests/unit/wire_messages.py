@@ -155,6 +155,7 @@ adverts = st.builds(
     members=st.integers(0, 4096),
     addresses=st.lists(addresses, max_size=5).map(tuple),
     port=ports,
+    is_full=st.booleans(),
 )
 
 

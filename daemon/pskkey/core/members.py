@@ -62,6 +62,8 @@ class Members:
         """The group as the last flush sent it to all members."""
         self.published = 1
         """The number of members at the last flush, the master included: the number in the advert."""
+        self.is_full = False
+        """Whether members and awaited nodes had all places at the last flush: the advert tells this too."""
 
     # --- queries ------------------------------------------------------------------------------------------------
 
@@ -204,7 +206,7 @@ class Members:
                 self._out.append(Disconnect(joined.session))
         self._joined.clear()
         self._ids = None
-        self.published = 1
+        self.published, self.is_full = 1, False
 
     def me_changed(self, now: float) -> None:
         """Make GROUP and a heartbeat due: the master's entry in the member map or its settings have changed."""
@@ -322,6 +324,7 @@ class Members:
                 self.close(joined.session, None, "it fell silent", now + timing.comes_within)
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
         self._leave_former_keys(now)
+        self._group_stale |= self.is_full != self._has_no_place()
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + timing.heartbeat_interval
             self._out.extend(Send(session, Heartbeat()) for session in self._joined)
@@ -349,7 +352,10 @@ class Members:
         self._group_stale = False
         self._keys_version = self._keyring.version
         self._next_flush = now + self._settings.timing.group_interval
-        self.published = self.count
+        self.published, self.is_full = self.count, self._has_no_place()
+
+    def _has_no_place(self) -> bool:
+        return self.count + len(self.awaited) >= self._settings.max_members
 
     def _leave_former_keys(self, now: float) -> None:
         current, joined = self._keyring.current, self._joined.values()

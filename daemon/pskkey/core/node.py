@@ -285,6 +285,7 @@ class Node:
             members=self._members.published,
             addresses=me.addresses,
             port=me.port,
+            is_full=self._members.is_full,
             challenge=self._freshness.challenge(now) if role in (Role.LISTENING, Role.MASTER) else "",
         )
         # A master repeats its advert: mDNS does not send it again to a node that was cut off and missed it.

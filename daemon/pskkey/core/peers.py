@@ -6,8 +6,8 @@ advert, so a record can describe a node that is gone:
 1. Hints do not change the record of a proven master. A proof, or a refusal in a session, counts for PROVEN_FOR.
 2. A claim to be master counts for MASTER_LIFE after it was heard, any other advert for ADVERT_LIFE.
 3. A goodbye has no effect, because it is not authenticated. The record of a node that left expires.
-4. A node that could not be joined is in hold-down, which doubles. The proof of a higher term than at the failure, or a
-   change of our PSK, ends it early.
+4. A node that could not be joined is in hold-down, which doubles. It ends early when the node proves a higher term than
+   at the failure, or a free place after its group was full, and when our PSK changes.
 5. The table has MAX_PEERS records. The record that was updated the longest ago makes room for a new one.
 
 Some nodes are heard but accept no connection, for instance behind a firewall. They can be members. A master that fails
@@ -75,6 +75,8 @@ class _Peer:
     listening_since: float | None = None
     hold_down: Backoff = field(default_factory=Backoff)
     hold_term: int = 0
+    is_full: bool = False
+    """Whether its last proof was of a full group."""
     has_refused_us: bool = False
     out_of_reach: Backoff = field(default_factory=Backoff)
 
@@ -99,8 +101,9 @@ class Peers:
         peer = self._peer(advert.id)
         if advert.role is Role.MASTER and is_proof:
             peer.proven_until = now + PROVEN_FOR
-            if advert.term > peer.hold_term:
+            if advert.term > peer.hold_term or (peer.is_full and not advert.is_full):
                 peer.hold_down.end()
+            peer.is_full = advert.is_full
         peer.advert, peer.heard_at = advert, now
         if advert.role is not Role.LISTENING:
             peer.listening_since = None

@@ -11,6 +11,7 @@
     n        members in the group as the node knows it
     addr     IP addresses, separated by commas; those that do not fit the pair are left out
     port     TCP port of the key server
+    full     1 when the master has no place for another member; left out when it has
     ch       challenge: 1..20 characters of A-Z a-z 0-9 - _, never used before; left out when there is none
     re       challenges of others that this advert answers, separated by commas; left out when there are none
     sig      base64url without padding of the first 16 bytes of HMAC-SHA256 over all other pairs
@@ -77,6 +78,8 @@ def encode_advert(advert: Advert, key: Secret) -> dict[str, str]:
         "addr": _fitting_addresses(advert.addresses),
         "port": str(advert.port),
     }
+    if advert.is_full:
+        pairs["full"] = "1"
     if advert.challenge:
         pairs["ch"] = advert.challenge
     if advert.answers:
@@ -154,6 +157,7 @@ def _advert_untrusted(properties: Mapping[bytes, bytes | None]) -> Advert:
         members=_number_untrusted(properties, "n", 0, MAX_MEMBERS),
         addresses=addresses,
         port=_number_untrusted(properties, "port", 1, 65535),
+        is_full=b"full" in properties and _number_untrusted(properties, "full", 1, 1) == 1,
         challenge=challenges[0] if challenges else "",
         answers=_challenges_untrusted(properties, "re", MAX_ANSWERS),
     )
