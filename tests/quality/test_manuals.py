@@ -69,7 +69,7 @@ def settings_told(text: str) -> dict[str, tuple[str, bool]]:
 WORDS_FOR_NONE: Final = {
     "id": "derived from /etc/machine-id",
     "name": "the host name",
-    "sender_id": "the master picks one",
+    "sender_id": "the master chooses one",
 }
 
 
