@@ -47,6 +47,9 @@ _SUITE_NAMES: Final = " or ".join(f'"{suite.name}"' for suite in sorted(Suite, r
 _INTERFACE_NAME: Final = re.compile(r"[^\s/:]{1,15}")
 _DAY: Final = 86400
 
+_POSSIBLE_KEY: Final = re.compile(r"[0-9A-Fa-f]{32}")
+"""Hex digits of 16 bytes, the shortest PSK. A name is in the adverts, in every status and in the logs of all nodes."""
+
 
 def _path(value: object, info: ValidationInfo) -> object:
     """Return an absolute path; a relative one counts from the directory of the configuration file."""
@@ -67,6 +70,8 @@ def _socket_path(path: Path) -> Path:
 def _printable(text: str) -> str:
     if not text.isprintable() or text != text.strip() or not 1 <= len(text.encode()) <= 63:
         raise ValueError("is not such a text")
+    if _POSSIBLE_KEY.search(text):
+        raise ValueError("could be a key, and every node on the network receives this name")
     return text
 
 

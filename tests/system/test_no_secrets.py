@@ -139,12 +139,15 @@ def wrong_configurations(line: str) -> tuple[str, ...]:
 
 
 async def reload_with_keys_in_the_configuration(loopback: Loopback, daemon: Daemon) -> None:
-    """Let a running daemon read configurations with the PSK where it does not belong, also where it is allowed."""
+    """Let a running daemon read configurations with the PSK where it does not belong, also as the name of the node.
+
+    The master sends its name to all members, so a name that could be a key is refused.
+    """
     good, key = daemon.config.read_text(), loopback.psk.read_text().strip().partition(":")[2]
     misplaced = good.replace("[node]\n", f'[node]\nname = "{key[:62]}"\n').replace(f'name = "{daemon.name}"\n', "")
     for text in (*wrong_configurations(loopback.psk.read_text().strip()), misplaced, good):
         daemon.config.write_text(text)
-        await reload(daemon)
+        await reload(daemon, "reloaded:" if text is good else "not reloaded")
 
 
 def refuse_configurations(loopback: Loopback, daemon: Daemon) -> dict[str, bytes]:

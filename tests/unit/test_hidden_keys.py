@@ -42,6 +42,21 @@ def test_no_mistake_in_the_configuration_repeats_a_key(tmp_path: Path, text: str
     assert key[:16] not in str(caught.value)
 
 
+@pytest.mark.parametrize("table", ["group", "node"])
+def test_a_name_that_could_be_a_key_is_refused(tmp_path: Path, table: str) -> None:
+    """A name is announced to the whole network, so a pasted PSK would be public."""
+    path = tmp_path / "c.toml"
+    for key in (HEX, HEX.upper(), secrets.token_hex(32)[:62], f"node:{HEX}"):
+        path.write_text(f'[{table}]\nname = "{key}"')
+        with pytest.raises(ConfigError) as caught:
+            load_config(path)
+        assert f"[{table}] name: " in str(caught.value)
+        assert "could be a key" in str(caught.value)
+        assert HEX not in str(caught.value).lower()
+    path.write_text(f'[{table}]\nname = "{HEX[:31]}"')
+    load_config(path)
+
+
 def test_no_path_that_holds_a_key_is_repeated(tmp_path: Path) -> None:
     for key in (HEX, "Ab1" + HEX[:12].replace("a", "z") + "Zz9xyzXYZ"):
         path = tmp_path / f"node:{key}"
