@@ -6,6 +6,7 @@ strangers send in pauses of it, so what is measured includes what they cost.
 
 import asyncio
 import gc
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -245,12 +246,14 @@ async def test_source_over_budget_does_not_silence_others_where_both_kinds_of_ad
             it.discovery.advertise(it.advert(it.own, Role.MASTER))
             await asyncio.sleep(1.3)
             with Stranger(0) as stranger, Stranger(1) as node:
-                for number in range(100):
-                    stranger.send(most_questions(number))
-                    await asyncio.sleep(0.001)
-                    if it.counters["mdns_dropped"]:
-                        break
-                assert it.counters["mdns_dropped"], "the stranger is over its budget"
+                # The budget is processor time, so how many datagrams use it up depends on the processor.
+                async with asyncio.timeout(10):
+                    for number in itertools.count():
+                        stranger.send(most_questions(number))
+                        if number % 10 == 9:
+                            await asyncio.sleep(0.001)
+                            if it.counters["mdns_dropped"]:
+                                break
                 await is_heard(it, node, tries=1)
 
 
