@@ -11,7 +11,7 @@ import pytest
 
 ROOT: Final = Path(__file__).parent
 
-ALONE: Final = ("bench", "hostile", "hosts", "interop", "lab", "system", "tls/test_storm.py")
+ALONE: Final = ("bench", "hostile", "hosts", "interop", "lab", "system", "adapters/tls/test_storm.py")
 """Tests that measure time or memory, or load the machine; so do all that are marked `slow` or `root`."""
 
 VIRTUAL_TIME: Final = "sim"
@@ -49,12 +49,13 @@ NEEDS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "interop/test_tls_legacy_wolfssl.py": ("dpkg-dev autoconf automake libtool make gcc", _can_build_wolfssl),
     "interop/test_tshark.py": ("tshark", lambda: shutil.which("tshark") is not None),
     "system/test_avahi.py": ("avahi-daemon avahi-utils dbus", _has_avahi),
-    "tls/test_wolfssl.py": ("libwolfssl-dev", _has_wolfssl),
+    "keyserver/test_wolfssl.py": ("libwolfssl-dev", _has_wolfssl),
     "packaging/test_debian_package.py": ("debootstrap", lambda: shutil.which("debootstrap") is not None),
     "packaging/test_units.py": ("debootstrap", lambda: shutil.which("debootstrap") is not None),
     "quality/test_completions.py": ("zsh", lambda: shutil.which("zsh") is not None),
     "quality/test_manuals.py": ("mandoc", lambda: shutil.which("mandoc") is not None),
-    "tls": ("openssl", lambda: shutil.which("openssl") is not None),
+    "adapters/tls": ("openssl", lambda: shutil.which("openssl") is not None),
+    "keyserver": ("openssl", lambda: shutil.which("openssl") is not None),
 }
 """Tests, the Debian package that they need, and whether it is there."""
 

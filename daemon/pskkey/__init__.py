@@ -20,8 +20,8 @@ from pskkey.model import Key, Suite
 from pskkey.secret import Secret
 
 if TYPE_CHECKING:
-    from pskkey.api import KeyClient, KeyServer
-    from pskkey.watcher import AsyncKeyWatcher, KeyWatcher
+    from pskkey.client.watcher import AsyncKeyWatcher, KeyWatcher
+    from pskkey.keyserver.api import KeyClient, KeyServer
 
 __version__ = "0.1.0"
 
@@ -48,9 +48,9 @@ def __getattr__(name: str) -> object:
     """Load a class on its first use (PEP 562)."""
     match name:
         case "KeyServer" | "KeyClient":
-            return getattr(import_module("pskkey.api"), name)
+            return getattr(import_module("pskkey.keyserver.api"), name)
         case "KeyWatcher" | "AsyncKeyWatcher":
-            return getattr(import_module("pskkey.watcher"), name)
+            return getattr(import_module("pskkey.client.watcher"), name)
         case "mcast":
             return import_module("pskkey.mcast")
         case _:

@@ -27,7 +27,7 @@ def _load_and_run() -> int:
     # Until the daemon takes it as the wish to read the PSK file again, which it has not read yet.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     gc.disable()
-    app = import_module("pskkey.app")
+    app = import_module("pskkey.daemon.main")
     gc.freeze()
     gc.set_threshold(*COLLECTED_AFTER)
     gc.enable()

@@ -15,7 +15,7 @@ from pskkey.core.node import Node
 from pskkey.core.notices import Notice
 from pskkey.core.settings import Settings, Timing
 from pskkey.core.view import NodeView
-from pskkey.event_table import EVENT_OF, sentence
+from pskkey.daemon.event_table import EVENT_OF, sentence
 from pskkey.model import (
     MAX_EPOCH,
     MAX_KEY_ENTRIES,

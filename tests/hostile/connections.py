@@ -12,8 +12,8 @@ import time
 from collections import deque
 from typing import Any, Final
 
-from pskkey.adapters.tls_psk import client_context
-from pskkey.psk import Psk
+from pskkey.adapters.tls.contexts import client_context
+from pskkey.config.psk import Psk
 from pskkey.secret import Secret
 from tests.hostile.attacker import Sent, orders, report
 

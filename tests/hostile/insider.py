@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from pskkey.adapters.tls_psk import client_context
+from pskkey.adapters.tls.contexts import client_context
+from pskkey.config.psk import Psk, load_psk
 from pskkey.model import Heartbeat, Join, Member
-from pskkey.psk import Psk, load_psk
 from pskkey.wire.packet import encode
 from tests.hostile.attacker import Sent, orders, report
 from tests.hostile.connections import until_input_ends

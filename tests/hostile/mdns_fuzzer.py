@@ -20,7 +20,7 @@ from tests.lab.namespaces import INTERFACE
 from tests.system.heard import Listener, listening, node_id
 from tests.system.loopback import Loopback
 from tests.system.private_network import LoopWatch, Stranger, private_network
-from tests.unit import dns_messages as dns
+from tests.wire import dns_messages as dns
 
 SOURCES: Final = 50
 

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pskkey.psk import Psk, load_psk
+from pskkey.config.psk import Psk, load_psk
 from pskkey.wire.advert import instance_name
 from tests.hostile.attacker import Attacker, Sent
 from tests.hostile.local_user import GROUP, USER

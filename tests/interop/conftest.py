@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pskkey import Suite
-from pskkey.psk import generate_psk_line
+from pskkey.config.psk import generate_psk_line
 from tests.interop.c_program import compile_c
 from tests.interop.members import INTERFACE, Place, StartDaemons, one_key
 from tests.lab.daemon import Daemon

@@ -9,9 +9,9 @@ from socket import AF_UNIX, socket
 
 import pytest
 
+from tests.adapters.local.other_user import let_everybody_enter
 from tests.quality.tracked import ROOT
 from tests.system.ordinary_user import as_ordinary_user
-from tests.unit.other_user import let_everybody_enter
 
 DENIED = 4
 IN_PYTHON = ROOT / "packaging" / "examples" / "session_manager.py"
@@ -41,7 +41,7 @@ def run(*command: str | Path, socket: Path) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "command",
     [
-        [sys.executable, "-m", "pskkey.tools.mcastpeer", "--daemon", "--interface", "lo"],
+        [sys.executable, "-m", "pskkey.tools.mcastpeer.mcastpeer", "--daemon", "--interface", "lo"],
         [sys.executable, "-c", IN_PYTHON.read_text()],
     ],
     ids=["mcastpeer", "python"],

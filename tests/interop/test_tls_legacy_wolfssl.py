@@ -8,8 +8,8 @@ import pytest
 from pskkey import KeyClient
 from tests.interop.c_program import HERE, compile_c
 from tests.interop.key_program import ask, packed
-from tests.tls.conftest import write_psk
-from tests.tls.server_process import ServerProcess
+from tests.keyserver.server_process import ServerProcess
+from tests.psk_files import write_psk
 
 SUITE = "PSK-AES128-CBC-SHA256"
 

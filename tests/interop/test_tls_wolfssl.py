@@ -11,8 +11,8 @@ import pytest
 from pskkey import HandshakeError, Key, KeyClient, PskkeyError, Secret
 from tests.interop.c_program import compile_c
 from tests.interop.key_program import ask, packed
-from tests.tls.conftest import write_psk
-from tests.tls.server_process import ServerProcess
+from tests.keyserver.server_process import ServerProcess
+from tests.psk_files import write_psk
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pskkey.psk import generate_psk_line
+from pskkey.config.psk import generate_psk_line
 from tests.lab.daemon import PSKKEYD, Tables, environment
 from tests.lab.group import Group
 from tests.lab.namespaces import Switch, own_label, switch

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pskkey.adapters.key_socket import KeySocket
+from pskkey.adapters.local.key_socket import KeySocket
 from pskkey.core.events import Event, Received, Session
 from pskkey.model import KeyAck, KeyNew, KeyState, KeyWatch
 

@@ -20,7 +20,7 @@ from tests.mcast.key_daemon import key_daemon
 from tests.mcast.stalls import Stalls
 from tests.mcast.vectors import group_key, key_state
 
-TOOL = [sys.executable, "-m", "pskkey.tools.mcastpeer"]
+TOOL = [sys.executable, "-m", "pskkey.tools.mcastpeer.mcastpeer"]
 PEER_LINE = re.compile(r"Peer (\d+): Ret 0, Elapsed (\d+) ms, TX (\d+), RX (\d+)")
 
 

@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-from pskkey.config import DEFAULT_CONFIG, Config
-from pskkey.tools.ctl_setup import stored_credential
+from pskkey.config.schema import DEFAULT_CONFIG, Config
+from pskkey.tools.ctl.setup_verbs import stored_credential
 from tests.packaging.debian_tree import DebianTree
 from tests.quality.tracked import ROOT
 

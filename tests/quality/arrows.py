@@ -10,47 +10,32 @@ CORE_VALUES: Final = frozenset({"core.events", "core.actions"})
 CORE_DOOR: Final = CORE_VALUES | {"core.node", "core.notices", "core.settings", "core.view"}
 """All of the core that others know of: the parts behind it are the node's own."""
 
-# A part is a directory or a module directly in daemon/pskkey. "" is the package's own __init__.
+# A part is a package or a module: the longest name in this table that begins the name of a module.
 MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
+    "": FOUNDATION | {"keyserver", "client"},
+    "__main__": frozenset({"daemon", "program"}),
     "errors": frozenset(),
     "secret": frozenset(),
-    "model": frozenset({"secret"}),
+    "model": frozenset({"model", "secret"}),
+    "program": frozenset(),
+    "arguments": FOUNDATION | {"config"},
+    "config": FOUNDATION | {"config"},
     "wire": FOUNDATION | {"wire"},
     "core": FOUNDATION | {"core"},
-    "bounded_file": frozenset(),
-    "weak_keys": frozenset(),
-    "psk_access": frozenset({"errors"}),
-    "psk": FOUNDATION | {"bounded_file", "psk_access", "weak_keys"},
-    "config": FOUNDATION | {"bounded_file", "config_mistakes"},
-    "config_mistakes": frozenset({"errors"}),
-    "log_budget": frozenset(),
-    "logs": frozenset({"log_budget"}),
-    "adapters": FOUNDATION | CORE_VALUES | {"adapters", "wire", "psk", "config"},
-    "watcher": FOUNDATION | {"socket_access", "watcher_conversation", "wire"},
-    "watcher_conversation": FOUNDATION | {"wire"},
+    "adapters": FOUNDATION | CORE_VALUES | {"adapters", "config", "wire"},
+    "daemon": FOUNDATION | CORE_DOOR | {"", "adapters", "config", "daemon"},
+    "daemon.driver": FOUNDATION | CORE_DOOR,
+    "daemon.status": FOUNDATION | CORE_DOOR | {"daemon.counters"},
+    "daemon.counters": frozenset(),
+    "daemon.log_budget": frozenset(),
+    "daemon.event_table": frozenset({"core.notices", "daemon.log_budget", "model"}),
+    "client": FOUNDATION | {"client", "wire"},
     "mcast": FOUNDATION | {"mcast"},
-    "mcast.join": FOUNDATION | {"mcast", "watcher"},
-    "api": FOUNDATION | {"adapters", "log_budget", "psk", "wire"},
-    "counters": frozenset(),
-    "own_interfaces": frozenset(),
-    "status": FOUNDATION | CORE_DOOR | {"counters"},
-    "driver": FOUNDATION | CORE_DOOR,
-    "program": frozenset(),
-    "socket_access": frozenset(),
-    "__main__": frozenset({"app", "program"}),
-    "commands": FOUNDATION | CORE_DOOR | {"adapters"},
-    "event_table": frozenset({"core.notices", "log_budget", "model"}),
-    "journal": frozenset({"core.notices", "event_table", "model"}),
-    "reload": FOUNDATION | {"adapters", "config", "event_table", "journal", "psk"},
-    "daemon": FOUNDATION
-    | CORE_DOOR
-    | {"", "adapters", "commands", "config", "counters", "driver", "event_table", "journal", "logs"}
-    | {"own_interfaces", "psk", "reload", "status"},
-    "app": FOUNDATION | {"", "adapters", "config", "daemon", "event_table", "journal", "log_budget", "logs"} | {"psk"},
+    "mcast.join": FOUNDATION | {"client", "mcast"},
+    "keyserver": FOUNDATION
+    | {"", "adapters", "arguments", "config", "daemon.log_budget", "keyserver", "program", "wire"},
     "tools": FOUNDATION
-    | {"", "api", "bounded_file", "config", "event_table", "mcast", "own_interfaces", "program", "psk", "tools"}
-    | {"socket_access", "watcher", "watcher_conversation", "wire"},
-    "": FOUNDATION | {"api", "watcher"},
+    | {"", "arguments", "client", "config", "daemon.event_table", "keyserver", "mcast", "program", "tools", "wire"},
 }
 
 PURE: Final = frozenset(
@@ -68,6 +53,9 @@ NO_INPUT_OUTPUT: Final = frozenset(
 CONVERSIONS: Final = frozenset({"AF_INET", "AF_INET6", "inet_ntop", "inet_pton"})
 """Of `socket`, what opens nothing; for `wire/fields.py`."""
 
+_PACKAGES_OF_MODULES: Final = frozenset({"client", "config", "core", "daemon", "keyserver", "mcast", "tools", "wire"})
+"""`from pskkey.core import x` imports the module core.x; the names of `model` are its own."""
+
 THREADS: Final = frozenset({"threading", "concurrent", "multiprocessing", "_thread"})
 
 
@@ -81,8 +69,8 @@ def arrow_faults(path: str, source: str) -> Iterator[str]:
     if not path.startswith("daemon/pskkey/"):
         return
     module = _module(path)
-    part = module if module in MAY_IMPORT else module.partition(".")[0]
-    if part not in MAY_IMPORT:
+    part = _part(module)
+    if part is None:
         yield f"{path}: has no place in the table of arrows"
         return
     for name, attribute in _imports(module, path.endswith("__init__.py"), ast.parse(source)):
@@ -97,6 +85,12 @@ def arrow_faults(path: str, source: str) -> Iterator[str]:
 def _module(path: str) -> str:
     inside = PurePosixPath(path).relative_to("daemon/pskkey").with_suffix("")
     return ".".join(part for part in inside.parts if part != "__init__")
+
+
+def _part(module: str) -> str | None:
+    names = module.split(".")
+    prefixes = (".".join(names[:length]) for length in range(len(names), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in MAY_IMPORT), None)
 
 
 def _imports(module: str, is_package: bool, tree: ast.AST) -> Iterator[tuple[str, str | None]]:
@@ -119,7 +113,7 @@ def _target(name: str, attribute: str | None) -> str:
         return inside
     if not inside:
         return attribute if attribute in MAY_IMPORT else ""
-    return f"{inside}.{attribute}" if inside in {"core", "wire", "adapters", "mcast", "tools"} else inside
+    return f"{inside}.{attribute}" if inside in _PACKAGES_OF_MODULES else inside
 
 
 def _covers(allowed: frozenset[str], target: str) -> bool:
@@ -130,7 +124,7 @@ def _covers(allowed: frozenset[str], target: str) -> bool:
 
 def _is_foreign(part: str, path: str, name: str, attribute: str | None) -> bool:
     top = name.partition(".")[0]
-    if top in THREADS and part != "api" and not path.startswith("daemon/pskkey/tools/"):
+    if top in THREADS and part not in {"keyserver", "tools"}:
         return True
     match part:
         case "core":

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 MODULES: Final = {
-    "mcastpeer": "pskkey.tools.mcastpeer",
-    "pskkey-client": "pskkey.tools.pskkey_client",
-    "pskkey-server": "pskkey.tools.pskkey_server",
-    "pskkeyctl": "pskkey.tools.pskkeyctl",
+    "mcastpeer": "pskkey.tools.mcastpeer.mcastpeer",
+    "pskkey-client": "pskkey.keyserver.pskkey_client",
+    "pskkey-server": "pskkey.keyserver.pskkey_server",
+    "pskkeyctl": "pskkey.tools.ctl.pskkeyctl",
     "pskkeyd": "pskkey",
 }
 """Each program and the module behind it."""

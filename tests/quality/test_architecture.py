@@ -34,8 +34,8 @@ def test_every_file_holds_to(rule: Rule) -> None:
     [
         ("errors.py", "from pskkey.model import Key"),
         ("secret.py", "import pskkey.errors"),
-        ("model.py", "from pskkey.wire import frame"),
-        ("model.py", "import socket"),
+        ("model/keys.py", "from pskkey.wire import frame"),
+        ("model/keys.py", "import socket"),
         ("wire/frame.py", "from pskkey.core.events import Event"),
         ("wire/frame.py", "from pskkey import psk"),
         ("wire/frame.py", "import asyncio"),
@@ -49,25 +49,28 @@ def test_every_file_holds_to(rule: Rule) -> None:
         *(("core/node.py", f"def f():\n    import {name}") for name in ("asyncio", "ssl", "socket", "time", "random")),
         *(("core/node.py", f"import {name}") for name in ("logging", "secrets", "os", "datetime", "pydantic")),
         ("core/node.py", "from os.path import join"),
-        ("adapters/mdns.py", "from pskkey.core.node import Node"),
-        ("adapters/mdns.py", "from pskkey.core import election"),
-        ("adapters/mdns.py", "import pskkey.driver"),
-        ("adapters/mdns.py", "from pskkey.app import main"),
-        ("adapters/mdns.py", "from pskkey.mcast import GroupSession"),
-        ("adapters/mdns.py", "from pskkey.tools import pskkeyctl"),
-        ("adapters/mdns.py", "import threading"),
-        ("mcast/session.py", "from pskkey.watcher import KeyWatcher"),
+        ("adapters/discovery/mdns.py", "from pskkey.core.node import Node"),
+        ("adapters/discovery/mdns.py", "from pskkey.core import election"),
+        ("adapters/discovery/mdns.py", "import pskkey.daemon.driver"),
+        ("adapters/discovery/mdns.py", "from pskkey.daemon.main import main"),
+        ("adapters/discovery/mdns.py", "from pskkey.mcast import GroupSession"),
+        ("adapters/discovery/mdns.py", "from pskkey.tools.ctl import pskkeyctl"),
+        ("adapters/discovery/mdns.py", "import threading"),
+        ("mcast/session.py", "from pskkey.client.watcher import KeyWatcher"),
         ("mcast/session.py", "from pskkey.wire import packet"),
         ("mcast/join.py", "from pskkey.wire import packet"),
-        ("tools/demo.py", "from pskkey.core.node import Node"),
-        ("tools/demo.py", "from pskkey.adapters.mdns import Discovery"),
-        ("tools/demo.py", "from pskkey.app import main"),
-        ("tools/demo.py", "if True:\n    from pskkey import driver"),
-        ("driver.py", "from pskkey.adapters.mdns import Discovery"),
-        ("driver.py", "from pskkey.core.keyring import Keyring"),
-        ("status.py", "from pskkey.core import election"),
-        ("daemon.py", "from pskkey.core.members import Members"),
-        ("app.py", "from pskkey.tools.demo import main"),
+        ("tools/demo/demo.py", "from pskkey.core.node import Node"),
+        ("tools/demo/demo.py", "from pskkey.adapters.discovery.mdns import Discovery"),
+        ("tools/demo/demo.py", "from pskkey.daemon.main import main"),
+        ("daemon/driver.py", "from pskkey.daemon.daemon import Daemon"),
+        ("keyserver/api.py", "from pskkey.daemon import daemon"),
+        ("client/watcher.py", "from pskkey.keyserver.api import KeyClient"),
+        ("tools/demo/demo.py", "if True:\n    from pskkey.daemon import driver"),
+        ("daemon/driver.py", "from pskkey.adapters.discovery.mdns import Discovery"),
+        ("daemon/driver.py", "from pskkey.core.keyring import Keyring"),
+        ("daemon/status.py", "from pskkey.core import election"),
+        ("daemon/daemon.py", "from pskkey.core.members import Members"),
+        ("daemon/main.py", "from pskkey.tools.demo.demo import main"),
         ("__init__.py", "from pskkey.core.node import Node"),
         ("newcomer.py", "import os"),
     ],
@@ -79,16 +82,16 @@ def test_arrows_that_should_not_be_are_found(path: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("model.py", "from pskkey.secret import Secret"),
+        ("model/keys.py", "from pskkey.secret import Secret"),
         ("wire/fields.py", "from socket import AF_INET, inet_pton"),
         ("wire/packet.py", "from pskkey.wire import keymsg"),
         ("wire/packet.py", "from . import keymsg"),
         ("core/node.py", "from collections.abc import Callable"),
         ("core/node.py", "from .events import Event"),
         ("core/__init__.py", "from .events import Event"),
-        ("adapters/mdns.py", "from pskkey.core.events import Event\nfrom pskkey.core import actions"),
-        ("mcast/join.py", "from pskkey.watcher import AsyncKeyWatcher"),
-        ("tools/pskkeyctl.py", "from pskkey import __version__"),
+        ("adapters/discovery/mdns.py", "from pskkey.core.events import Event\nfrom pskkey.core import actions"),
+        ("mcast/join.py", "from pskkey.client.watcher import AsyncKeyWatcher"),
+        ("tools/ctl/pskkeyctl.py", "from pskkey import __version__"),
     ],
 )
 def test_arrows_that_should_be_are_left_alone(path: str, source: str) -> None:
@@ -133,6 +136,8 @@ def test_bad_manners_are_found(rule: Rule, path: str, bad: str, good: str) -> No
     assert not list(rule(path, good))
 
 
-@pytest.mark.parametrize(("path", "is_fine"), [("daemon/pskkey/utils.py", False), ("daemon/pskkey/psk.py", True)])
+@pytest.mark.parametrize(
+    ("path", "is_fine"), [("daemon/pskkey/utils.py", False), ("daemon/pskkey/config/psk.py", True)]
+)
 def test_names_that_say_nothing_are_found(path: str, is_fine: bool) -> None:
     assert (not list(name_faults(path, ""))) is is_fine

@@ -89,7 +89,7 @@ def test_the_identities_in_the_psk_file_are_offered(tmp_path: Path, monkeypatch:
     psk, program = tmp_path / "psk", tmp_path / "pskkeyctl"
     psk.touch(0o600)
     psk.write_text("".join(f"{name}:{secrets.token_hex(32)}\n" for name in ("old-one", "new-one")))
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pskkey.tools.pskkeyctl "$@" --file {psk}\n')
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pskkey.tools.ctl.pskkeyctl "$@" --file {psk}\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     lines = ["pskkeyctl psk use ", "pskkeyctl psk remove ol"]

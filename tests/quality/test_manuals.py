@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-from pskkey.config import Config
-from pskkey.event_table import EVENTS
+from pskkey.config.schema import Config
+from pskkey.daemon.event_table import EVENTS
+from pskkey.daemon.reload import AT_RUN_TIME
 from pskkey.model import Suite
-from pskkey.reload import AT_RUN_TIME
 from tests.quality.programs import MODULES, CommandLine
 from tests.quality.tracked import ROOT
 

@@ -11,9 +11,9 @@ from tests.quality.tracked import ROOT
 
 HELD_BY: Final[dict[str, tuple[str, ...]]] = {
     "A stranger cannot fetch the group key": (
-        "tests/tls/test_server_with_openssl.py::test_wrong_key_and_unknown_identity_get_nothing",
-        "tests/tls/test_server_with_openssl.py::test_client_without_a_psk_gets_nothing",
-        "tests/tls/test_client.py::test_server_with_a_certificate_gets_nothing",
+        "tests/keyserver/test_server_with_openssl.py::test_wrong_key_and_unknown_identity_get_nothing",
+        "tests/keyserver/test_server_with_openssl.py::test_client_without_a_psk_gets_nothing",
+        "tests/keyserver/test_client.py::test_server_with_a_certificate_gets_nothing",
         "tests/system/test_strangers.py::test_forged_adverts_change_only_a_counter",
     ),
     "A master's advert proves that it is of now": (
@@ -28,13 +28,13 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/system/test_mdns_gate.py::test_flood_of_one_source_is_bounded",
         "tests/system/test_mdns_gate.py::test_flood_of_many_sources_is_bounded",
         "tests/system/test_mdns_gate.py::test_questions_are_answered_and_answers_bounded",
-        "tests/unit/test_log_budget.py::test_600_strangers_cause_10_lines_in_10_seconds_and_40_in_a_minute",
+        "tests/daemon/test_log_budget.py::test_600_strangers_cause_10_lines_in_10_seconds_and_40_in_a_minute",
         "tests/hostile/test_stranger.py::test_a_group_stays_one_under",
-        "tests/tls/test_storm.py::test_flood_of_one_address_does_not_lock_another_out",
+        "tests/adapters/tls/test_storm.py::test_flood_of_one_address_does_not_lock_another_out",
     ),
     "Nodes speak TLS 1.3": (
-        "tests/tls/test_server_with_openssl.py::test_plain_psk_suites_are_for_legacy_clients_only",
-        "tests/tls/test_server_with_openssl.py::test_no_session_tickets_are_given",
+        "tests/keyserver/test_server_with_openssl.py::test_plain_psk_suites_are_for_legacy_clients_only",
+        "tests/keyserver/test_server_with_openssl.py::test_no_session_tickets_are_given",
     ),
     "Multicast is encrypted and authenticated": (
         "tests/mcast/test_record.py::test_refuses_every_bit_flip_and_every_truncation",
@@ -46,8 +46,8 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/hostile/test_records.py::test_a_receiver_that_was_restarted_takes_no_record_of_before",
     ),
     "A stranger can read the adverts": (
-        "tests/unit/test_weak_keys.py::test_key_that_a_person_made_up_is_found",
-        "tests/unit/test_weak_keys.py::test_key_of_a_generator_is_none",
+        "tests/config/test_weak_keys.py::test_key_that_a_person_made_up_is_found",
+        "tests/config/test_weak_keys.py::test_key_of_a_generator_is_none",
     ),
     "An insider can become master": (
         "tests/system/test_strangers.py::test_the_same_claim_counts_when_it_is_signed_with_the_psk",
@@ -67,11 +67,11 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
     "Only root, the daemon's user": (
         "tests/hosts/test_access.py::test_a_stranger_can_connect_to_neither_socket",
         "tests/hosts/test_access.py::test_a_member_does_not_administer",
-        "tests/unit/test_psk.py::test_file_that_those_may_read_who_fetch_keys_is_refused",
+        "tests/config/test_psk.py::test_file_that_those_may_read_who_fetch_keys_is_refused",
     ),
     "A user with access can neither hold up the daemon": (
         "tests/system/test_floods.py::test_flood_on_200_connections_to_keys_sock_keeps_no_other_waiting",
-        "tests/unit/test_key_socket_places.py::test_root_finds_a_place_whatever_others_take",
+        "tests/adapters/local/test_key_socket_places.py::test_root_finds_a_place_whatever_others_take",
         "tests/core/test_node_rekey_pace.py::test_who_asks_every_second_is_served_at_once_and_then_less_and_less_often",
         "tests/core/test_node_rekey_pace.py::test_the_requests_of_others_are_not_delayed",
         "tests/hostile/test_local_user.py::test_a_group_stays_one_under",
@@ -86,7 +86,7 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "No secret is in a log": (
         "tests/system/test_no_secrets.py::test_nothing_that_a_daemon_shows_holds_a_secret",
-        "tests/unit/test_psk.py::test_mistake_in_a_line_is_told_by_line_and_without_its_content",
+        "tests/config/test_psk.py::test_mistake_in_a_line_is_told_by_line_and_without_its_content",
     ),
 }
 """The first words of each sentence or group of sentences, and the tests."""

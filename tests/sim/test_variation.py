@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from pskkey.config import ElectionTable, KeyTable
+from pskkey.config.schema import ElectionTable, KeyTable
 from pskkey.core.events import SettingsChanged
 from pskkey.core.settings import Timing
 from pskkey.model import Role, Suite

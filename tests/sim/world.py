@@ -15,7 +15,7 @@ from pskkey.core.events import Direction, Event, KeyGenerated, PskChanged, Start
 from pskkey.core.node import Node
 from pskkey.core.notices import Notice
 from pskkey.core.settings import Settings, Timing
-from pskkey.event_table import EVENT_OF, sentence
+from pskkey.daemon.event_table import EVENT_OF, sentence
 from pskkey.model import Key, Member, PskName, Role, Suite
 from pskkey.secret import Secret
 from tests.sim.adverts import Adverts

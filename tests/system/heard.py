@@ -13,10 +13,10 @@ from zeroconf._dns import DNSPointer, DNSQuestion
 from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncZeroconf
 
-from pskkey.adapters.mdns import Discovery
+from pskkey.adapters.discovery.mdns import Discovery
+from pskkey.config.psk import load_psk
 from pskkey.core.events import Event
 from pskkey.model import Advert, Role
-from pskkey.psk import load_psk
 from pskkey.wire.advert import SERVICE_TYPE, advert_key, encode_advert, instance_name
 from tests.system.loopback import MULTICAST_INTERFACE, PORT, Loopback
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from pskkey.event_table import EVENTS
+from pskkey.daemon.event_table import EVENTS
 from tests.lab.daemon import Daemon
 from tests.system.journal_socket import Entry
 from tests.system.loopback import DIES_WITH_US

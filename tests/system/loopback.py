@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from pskkey.psk import generate_psk_line
+from pskkey.config.psk import generate_psk_line
 from tests.lab import namespaces
 from tests.lab.daemon import Daemon, Tables
 from tests.lab.service import Service

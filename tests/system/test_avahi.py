@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from pskkey.config.psk import load_psk
 from pskkey.model import Role
-from pskkey.psk import load_psk
 from pskkey.wire.advert import advert_key, decode_advert_untrusted, instance_name
 from tests.lab.laboratory import laboratory
 from tests.system.avahi import Avahi, Found, avahi_on

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pskkey.wire.advert import SERVICE_TYPE, instance_name
+from tests.keyserver.openssl import free_port
 from tests.lab.daemon import PSKKEYD, Daemon
 from tests.lab.group import Group
 from tests.system.loopback import DIES_WITH_US, MULTICAST_INTERFACE, PORT, Loopback
@@ -22,7 +23,6 @@ from tests.system.notify_socket import NotifySocket
 from tests.system.ordinary_user import UID, USER, as_ordinary_user
 from tests.system.reloading import reload, until
 from tests.system.starting import one_daemon
-from tests.tls.openssl import free_port
 
 TELL_WHAT_IS_NOT_BUILT = """
 import atexit, os, pathlib

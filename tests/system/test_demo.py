@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pskkey.tools.demo_node import uninterrupted
+from pskkey.tools.demo.demo_node import uninterrupted
 
-DEMO = [sys.executable, "-m", "pskkey.tools.demo"]
+DEMO = [sys.executable, "-m", "pskkey.tools.demo.demo"]
 
 
 @pytest.fixture

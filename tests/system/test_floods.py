@@ -7,9 +7,9 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from pskkey.adapters.tls_psk import client_context
+from pskkey.adapters.tls.contexts import client_context
+from pskkey.config.psk import load_psk
 from pskkey.model import Heartbeat, Join, KeyWatch, Member
-from pskkey.psk import load_psk
 from pskkey.wire.packet import encode
 from tests.lab.daemon import Daemon, Status
 from tests.lab.group import Group

@@ -3,10 +3,10 @@
 import asyncio
 import os
 
-from pskkey.adapters.tls_psk import client_context
+from pskkey.adapters.tls.contexts import client_context
+from pskkey.client.watcher import AsyncKeyWatcher
+from pskkey.config.psk import load_psk
 from pskkey.model import ErrorMessage, Group, Join, KeyState, Member, Message
-from pskkey.psk import load_psk
-from pskkey.watcher import AsyncKeyWatcher
 from pskkey.wire.packet import Door, PacketReader, Side, encode
 from tests.lab.daemon import Daemon
 from tests.system.loopback import PORT, Loopback

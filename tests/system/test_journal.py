@@ -14,11 +14,11 @@ from typing import TextIO
 
 import pytest
 
-from pskkey.event_table import EVENTS, DaemonEvent, NodeEvent
-from pskkey.journal import Journal, tell
-from pskkey.logs import MAX_MESSAGE, JournalHandler, is_journal
-from pskkey.psk import load_psk
-from pskkey.watcher import AsyncKeyWatcher
+from pskkey.client.watcher import AsyncKeyWatcher
+from pskkey.config.psk import load_psk
+from pskkey.daemon.event_table import EVENTS, DaemonEvent, NodeEvent
+from pskkey.daemon.journal import Journal, tell
+from pskkey.daemon.logs import MAX_MESSAGE, JournalHandler, is_journal
 from pskkey.wire.advert import advert_key
 from tests.lab.group import Group
 from tests.system.journal_entries import check, told, under_journal, with_journal_at

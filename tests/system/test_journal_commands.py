@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pskkey.event_table import EVENTS, DaemonEvent
+from pskkey.daemon.event_table import EVENTS, DaemonEvent
 from tests.system.journal_entries import check, told, under_journal, with_journal_at
 from tests.system.journal_socket import JournalSocket
 from tests.system.loopback import Loopback
@@ -28,8 +28,8 @@ async def test_commands_are_told_with_who_gave_them(loopback: Loopback) -> None:
         assert (await run(daemon, "switchover"))[0] == 1
         for _ in range(3):
             by_nobody = await asyncio.create_subprocess_exec(
-                *as_ordinary_user(), sys.executable, "-m", "pskkey.tools.pskkeyctl", "--socket", daemon.control_socket,
-                "rekey", stderr=subprocess.PIPE,
+                *as_ordinary_user(), sys.executable, "-m", "pskkey.tools.ctl.pskkeyctl", "--socket",
+                daemon.control_socket, "rekey", stderr=subprocess.PIPE,
             )  # fmt: skip
             _, errors = await by_nobody.communicate()
             assert (by_nobody.returncode, b"you may not do this" in errors) == (4, True)

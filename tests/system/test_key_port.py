@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from pskkey.adapters.tls_psk import client_context
-from pskkey.psk import load_psk
+from pskkey.adapters.tls.contexts import client_context
+from pskkey.config.psk import load_psk
+from tests.keyserver.openssl import free_port
 from tests.lab.daemon import Daemon
 from tests.lab.group import Group
 from tests.lab.service import Service
@@ -18,7 +19,6 @@ from tests.system.loopback import PORT, Loopback
 from tests.system.notify_socket import NotifySocket
 from tests.system.reloading import edit
 from tests.system.starting import status_of
-from tests.tls.openssl import free_port
 
 KEY_REQ = b"\1\1\0\0"
 KEY_RESPONSE_SIZE = 4 + 128

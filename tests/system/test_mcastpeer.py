@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 
-from pskkey.watcher import AsyncKeyWatcher
+from pskkey.client.watcher import AsyncKeyWatcher
 from tests.system.loopback import Loopback
 from tests.system.pskkeyctl_process import run
 
-TOOL = (sys.executable, "-m", "pskkey.tools.mcastpeer")
+TOOL = (sys.executable, "-m", "pskkey.tools.mcastpeer.mcastpeer")
 
 
 async def test_it_names_the_program_that_sends_already(loopback: Loopback, unused_udp_port: int) -> None:

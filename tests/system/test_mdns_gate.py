@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pskkey.adapters.mdns_gate import MAX_QUERIES_SAVED_UP, QUERIES_A_SECOND, network_of
+from pskkey.adapters.discovery.mdns_gate import MAX_QUERIES_SAVED_UP, QUERIES_A_SECOND, network_of
 from pskkey.core.events import AdvertReceived
 from pskkey.model import Role
 from pskkey.wire.advert import SERVICE_TYPE, instance_name
@@ -23,7 +23,7 @@ from tests.system.heard import Listener, listening
 from tests.system.loopback import Loopback
 from tests.system.mdns_wire import overhear
 from tests.system.private_network import MAX_SOURCES, OWN, Flood, LoopWatch, Stranger, private_network
-from tests.unit import dns_messages as dns
+from tests.wire import dns_messages as dns
 
 pytestmark = pytest.mark.root
 

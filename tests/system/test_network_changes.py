@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pskkey.adapters.address_changes import SETTLE
-from pskkey.adapters.mdns import LOOK_ALSO_EVERY, LOOK_EVERY
-from pskkey.psk import generate_psk_line
+from pskkey.adapters.discovery.address_changes import SETTLE
+from pskkey.adapters.discovery.mdns import LOOK_ALSO_EVERY, LOOK_EVERY
+from pskkey.config.psk import generate_psk_line
 from tests.lab.daemon import Daemon
 from tests.lab.group import Group
 from tests.lab.namespaces import INTERFACE, Host, Switch, switch
@@ -57,7 +57,7 @@ async def test_more_addresses_than_a_node_may_tell(hosts: Switch, group: Group) 
     printed = hosts.hosts[0].run(
         sys.executable,
         "-c",
-        "from pskkey.adapters.interfaces import look_up; network = look_up((), 'both'); "
+        "from pskkey.adapters.discovery.network import look_up; network = look_up((), 'both'); "
         "print(*network.addresses); print(*network.left_out); print(*network.multicast)",
     )
     told, left_out, multicast = (line.split() for line in printed.splitlines())
@@ -146,7 +146,7 @@ async def test_an_ipv6_address_that_is_still_being_checked(hosts: Switch, group:
 
 WAIT_FOR_CHANGES = """
 import asyncio, resource, sys, time
-from pskkey.adapters.address_changes import AddressChanges
+from pskkey.adapters.discovery.address_changes import AddressChanges
 
 async def main(longest, files):
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))

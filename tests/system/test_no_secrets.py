@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from pskkey.client.watcher import AsyncKeyWatcher
+from pskkey.config.psk import generate_psk_line, load_psk
 from pskkey.model import KeyState
-from pskkey.psk import generate_psk_line, load_psk
-from pskkey.watcher import AsyncKeyWatcher
 from pskkey.wire.advert import advert_key
 from tests.lab.daemon import PSKKEYD, Daemon
 from tests.lab.group import Group

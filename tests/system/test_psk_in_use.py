@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from pskkey.psk import generate_psk_line
+from pskkey.config.psk import generate_psk_line
 from tests.lab.daemon import Daemon
 from tests.system.loopback import Loopback
 from tests.system.pskkeyctl_process import run

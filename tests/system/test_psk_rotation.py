@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from pskkey.adapters.tls_psk import client_context
+from pskkey.adapters.tls.contexts import client_context
+from pskkey.config.psk import generate_psk_line, load_psk
 from pskkey.mcast import JoinedGroup, join
-from pskkey.psk import generate_psk_line, load_psk
 from tests.lab.daemon import PSKKEYD, Control, Daemon, Status
 from tests.lab.group import key_of
 from tests.system.loopback import PORT, Loopback

@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from pskkey.client.watcher import AsyncKeyWatcher
 from pskkey.model import KeyState
-from pskkey.watcher import AsyncKeyWatcher
 from tests.lab.daemon import Daemon, Status
 from tests.lab.group import Group, key_of
 from tests.lab.service import Service

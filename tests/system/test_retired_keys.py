@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pskkey.watcher import AsyncKeyWatcher
+from pskkey.client.watcher import AsyncKeyWatcher
 from tests.quality.tracked import ROOT
 from tests.system.loopback import Loopback
 from tests.system.pskkeyctl_process import run

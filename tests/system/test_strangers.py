@@ -18,8 +18,8 @@ import pytest
 from zeroconf import ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
+from pskkey.config.psk import load_psk
 from pskkey.model import Advert, Role
-from pskkey.psk import load_psk
 from pskkey.secret import Secret
 from pskkey.wire.advert import SERVICE_TYPE, advert_key, encode_advert, instance_name
 from tests.lab.daemon import Daemon, Status

@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
+from pskkey.client.watcher import AsyncKeyWatcher
 from pskkey.errors import PskkeyError
 from pskkey.mcast.endpoint import RECEIVE_BUFFER, MulticastEndpoint
 from pskkey.mcast.session import GroupSession, Message, Need
 from pskkey.model import KeyNewReason, KeyState
-from pskkey.watcher import AsyncKeyWatcher
 
 _LOG = logging.getLogger("pskkey.mcast")
 

@@ -3,7 +3,7 @@
 from pskkey.core.actions import Action, Send
 from pskkey.core.events import Direction
 from pskkey.core.notices import KeyRolled, MasterLost, RoleChanged, Slept
-from pskkey.event_table import sentence
+from pskkey.daemon.event_table import sentence
 from pskkey.model import ErrorMessage, Handover, Join, KeyAck, KeyNew, Merge, Message
 from tests.sim.host import Host
 from tests.sim.managers import Managers, SessionManager

@@ -1,0 +1,319 @@
+"""`keys.sock`: where local session managers fetch the group key.
+
+Credentials are checked when a connection is made. It becomes a session of direction LOCAL with its first message, and
+until then it is *silent*: it is closed after FIRST_MESSAGE_WITHIN, or earlier when its place is needed. A session
+speaks the packet protocol at the pace of `paced_input`, with at most one answer waiting for a reader that is slow.
+"""
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from socket import socket
+from typing import Final, cast
+
+from pskkey.adapters.complaints import Complaints
+from pskkey.adapters.fair_turns import FairTurns
+from pskkey.adapters.local.local_access import LocalAccess, PeerCredentials
+from pskkey.adapters.local.unix_listener import UnixListener
+from pskkey.adapters.paced_input import PacedInput
+from pskkey.adapters.token_bucket import Rate, TokenBucket, TokenBuckets
+from pskkey.core.events import Attached, Direction, Disconnected, Event, Received, Session
+from pskkey.errors import BadPacket
+from pskkey.model import ErrorMessage, Heartbeat, KeyState, Message, Process
+from pskkey.wire.packet import Door, PacketReader, Side, encode
+
+MAX_CONNECTIONS: Final = 256
+"""Connections of all users."""
+MAX_CONNECTIONS_OF_OTHERS: Final = 192
+"""Connections of all users but root and our own; the places above are kept for those two."""
+MAX_CONNECTIONS_OF_USER: Final = 64
+"""Connections of one user who is neither root nor our own."""
+FIRST_MESSAGE_WITHIN: Final = 5.0
+"""Seconds in which the first message must come; a session manager has something to ask when it connects."""
+SESSION_RATE: Final = Rate(per_second=20.0, burst=40.0)
+"""Messages of one session. A session manager sends a few at a rekey, and a heartbeat every second or so."""
+USER_RATE: Final = Rate(per_second=200.0, burst=400.0)
+"""Messages of all sessions of one user."""
+READ_SIZE: Final = 4096
+"""Bytes that are read from a consumer at a time; besides an unfinished message no more of them wait undecoded."""
+MAX_UNREAD: Final = 256 * 1024
+"""Bytes of answers that a consumer may leave unread before it is cut off."""
+
+_log = logging.getLogger("pskkey.key_socket")
+
+
+class KeySocket:
+    """Serves local consumers. It decides only who may come in; what they get is the node's business."""
+
+    def __init__(
+        self,
+        users: Sequence[str],
+        groups: Sequence[str],
+        emit: Callable[[Event], None],
+        counters: Counter[str],
+        turns: FairTurns | None = None,
+    ) -> None:
+        """Let in root, our own user, `users` and the members of `groups`. Raises ConfigError for unknown ones.
+
+        Messages are taken in `turns`, which all that has sessions may share.
+        """
+        self._access = LocalAccess.of(users, groups)
+        self._emit = emit
+        self._counters = counters
+        self._turns = turns or FairTurns()
+        self._of_user = TokenBuckets(USER_RATE)
+        self._connections: dict[_Connection, Session | None] = {}
+        """Those that were let in, the oldest first; None while they are silent."""
+        self._sessions: dict[Session, _Connection] = {}
+        self._refused: set[_Connection] = set()
+        self._last_number = 0
+        self._complaints = Complaints(_log)
+        self._listener = UnixListener(counters, self._complaints)
+
+    async def start(self, path: Path, inherited: socket | None = None) -> None:
+        """Listen at `path`, or on an `inherited` listening socket. Raises ConfigError."""
+        await self._listener.start(lambda: _Connection(self), path, self._access, inherited)
+
+    def permit(self, access: LocalAccess) -> None:
+        """Let these in from now on. Connections of all others are closed, sessions with a Disconnected event."""
+        self._access = access
+        self._listener.permit(access)
+        for connection, session in list(self._connections.items()):
+            if not access.allows(connection.peer):
+                reason = f"user {connection.peer.uid} may not fetch keys here any more; see [handoff]"
+                self._end(connection, ErrorMessage("denied", reason))
+                if session is not None:
+                    self._emit(Disconnected(session, reason))
+
+    def send(self, session: Session, message: Message) -> None:
+        """Send to a consumer; to one that has just left, nothing. Of several unread KeyState only the newest goes."""
+        connection = self._sessions.get(session)
+        if connection is not None:
+            connection.send(message)
+
+    def disconnect(self, session: Session, error: ErrorMessage | None = None) -> None:
+        """Close a session, after sending `error`. No Disconnected event follows."""
+        connection = self._sessions.get(session)
+        if connection is not None:
+            self._end(connection, error)
+
+    async def stop(self) -> None:
+        """Close all connections and the socket, and remove its file. No event follows."""
+        self._listener.close()
+        for connection in list(self._connections):
+            self._end(connection, None)
+        for connection in list(self._refused):
+            connection.close(None)
+        await self._listener.wait_closed()
+
+    def admit(self, connection: "_Connection") -> None:
+        """Let a new connection in, or close it."""
+        peer = connection.peer
+        if not self._access.allows(peer):
+            self._refuse(connection, ErrorMessage("denied", f"user {peer.uid} may not fetch keys here; see [handoff]"))
+        elif (full := self._make_room(peer.uid)) is not None:
+            self._refuse(connection, ErrorMessage("busy", full))
+        else:
+            self._connections[connection] = None
+            now = asyncio.get_running_loop().time()
+            connection.open(self._turns, [TokenBucket(SESSION_RATE), self._of_user.of(peer.uid, now)])
+
+    def received(self, connection: "_Connection", message: Message) -> None:
+        """Pass a message on. The first one makes the connection a session."""
+        if connection not in self._connections:
+            return
+        session = self._connections[connection]
+        if session is None:
+            self._last_number += 1
+            session = self._connections[connection] = Session(Direction.LOCAL, self._last_number)
+            self._sessions[session] = connection
+            self._emit(Attached(session, Process(connection.peer.pid, connection.peer.uid)))
+        self._emit(Received(session, message))
+
+    def silent(self, connection: "_Connection") -> None:
+        """Close a connection on which nothing came for too long."""
+        if connection in self._connections and self._connections[connection] is None:
+            self._drop(connection, "silent", f"no message came within {FIRST_MESSAGE_WITHIN:g} s")
+
+    def broken(self, connection: "_Connection", error: BadPacket) -> None:
+        """Close a connection whose consumer broke the protocol."""
+        self._counters["bad_packets"] += 1
+        reason = f"the consumer sent a bad packet: {error}"
+        self._complaints.warn(f"user {connection.peer.uid}", reason)
+        session = self._connections.get(connection)
+        self._end(connection, ErrorMessage("bad_packet", str(error)))
+        if session is not None:
+            self._emit(Disconnected(session, reason))
+
+    def lost(self, connection: "_Connection", reason: str) -> None:
+        """Note that a connection is gone."""
+        self._refused.discard(connection)
+        session = self._connections.pop(connection, None)
+        if session is not None:
+            del self._sessions[session]
+            self._emit(Disconnected(session, reason))
+
+    def _end(self, connection: "_Connection", error: ErrorMessage | None) -> None:
+        session = self._connections.pop(connection, None)
+        if session is not None:
+            del self._sessions[session]
+        connection.close(error)
+
+    def _make_room(self, uid: int) -> str | None:
+        """See to it that there is a place for a connection of this user; return a sentence when there is none.
+
+        A silent connection makes room: the oldest one of the user who has the most.
+        """
+        held = Counter(connection.peer.uid for connection in self._connections)
+        privileged = {0, os.geteuid()}
+        others = sum(count for user, count in held.items() if user not in privileged)
+        if uid not in privileged and held[uid] >= MAX_CONNECTIONS_OF_USER:
+            full = f"user {uid} has {held[uid]} connections already"
+            users = {uid}
+        elif uid not in privileged and others >= MAX_CONNECTIONS_OF_OTHERS:
+            full = f"{others} consumers are connected already"
+            users = set(held) - privileged
+        elif len(self._connections) >= MAX_CONNECTIONS:
+            full = f"{len(self._connections)} consumers are connected already"
+            users = set(held)
+        else:
+            return None
+        silent = [c for c, session in self._connections.items() if session is None and c.is_silent]
+        silent = [connection for connection in silent if connection.peer.uid in users]
+        if not silent:
+            return full
+        oldest_of_busiest = max(silent, key=lambda connection: held[connection.peer.uid])
+        self._drop(oldest_of_busiest, "busy", "no message had come, and its place was needed")
+        return None
+
+    def _drop(self, connection: "_Connection", code: str, why: str) -> None:
+        self._counters["connections_silent"] += 1
+        self._complaints.warn(
+            f"user {connection.peer.uid}", f"the connection of process {connection.peer.pid} was closed: {why}"
+        )
+        self._end(connection, ErrorMessage(code, why))
+
+    def _refuse(self, connection: "_Connection", error: ErrorMessage) -> None:
+        peer = connection.peer
+        self._counters["connections_refused"] += 1
+        self._complaints.warn(f"user {peer.uid}", f"process {peer.pid} was refused: {error.message}")
+        self._refused.add(connection)
+        connection.close(error)
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One consumer. Reads no more requests while it does not take its answers."""
+
+    _transport: asyncio.Transport
+    peer: PeerCredentials
+    """The process at the other end, from `connection_made` on."""
+
+    def __init__(self, owner: KeySocket) -> None:
+        self._owner = owner
+        self._buffer = bytearray(READ_SIZE)
+        self._input: PacedInput | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._writable = True
+        self._newest: KeyState | None = None
+        self._reason = "the consumer closed the connection"
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no message has come, not even one that waits for its turn."""
+        return self._input is None or not self._input.has_message
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        # A limit of 0 reports as soon as the kernel takes no more, so that a state can wait where it can be replaced.
+        self._transport.set_write_buffer_limits(high=0)
+        try:
+            self.peer = PeerCredentials.of(transport.get_extra_info("socket"))
+        except OSError as error:
+            _log.warning("cannot find out who connects: %s", error.strerror)
+            self._transport.abort()
+            return
+        self._owner.admit(self)
+
+    def open(self, turns: FairTurns, buckets: Sequence[TokenBucket]) -> None:
+        """Read from now on, and wait for the first message."""
+        reader = PacketReader(Door.KEYS, Side.SERVER)
+        self._input = PacedInput(reader, self._transport, turns, buckets, self._take, self._refuse)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(FIRST_MESSAGE_WITHIN, self._owner.silent, self)
+
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._input is not None and not self._transport.is_closing():
+            self._input.feed(bytes(self._buffer[:nbytes]))
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        if self._input is not None:
+            self._input.hold()
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if self._transport.is_closing():
+            return
+        if self._input is not None:
+            self._input.release()
+        state, self._newest = self._newest, None
+        if state is not None:
+            self.send(state)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_silence()
+        self._newest = None
+        reason = f"the connection to the consumer failed: {exc}" if exc else self._reason
+        if self._input is None:
+            self._owner.lost(self, reason)
+        else:
+            self._input.finish(lambda: self._owner.lost(self, reason))
+
+    def send(self, message: Message) -> None:
+        if self._transport.is_closing():
+            return
+        if self._writable:
+            self._transport.write(encode(message))
+        elif isinstance(message, KeyState):
+            self._newest = message
+        elif isinstance(message, Heartbeat):
+            return  # news of nothing to a consumer that has older things to read
+        elif self._transport.get_write_buffer_size() < MAX_UNREAD:
+            self._transport.write(encode(message))
+        else:
+            self._reason = "the consumer asks for more than it reads"
+            self._transport.abort()
+
+    def close(self, error: ErrorMessage | None) -> None:
+        """Send `error` if the consumer takes it at once, and close."""
+        self._stop_reading()
+        if error is not None and self._writable:
+            self._transport.write(encode(error))
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _take(self, message: Message) -> None:
+        self._end_silence()
+        self._owner.received(self, message)
+
+    def _refuse(self, error: BadPacket) -> None:
+        self._owner.broken(self, error)
+
+    def _stop_reading(self) -> None:
+        if self._input is not None:
+            self._input.close()
+        self._end_silence()
+
+    def _end_silence(self) -> None:
+        """The first message has come, or is not waited for any more."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -1,0 +1,182 @@
+"""One authenticated TLS connection, the same for both ends: bytes in, bytes out, and how it may end.
+
+It ends once, with a reason for the operator, whoever ends it: `Owner.lost` follows each `Owner.opened` exactly once,
+and nothing is received or written from the moment that the end was decided.
+"""
+
+import asyncio
+import ssl
+from typing import Protocol, cast
+
+from pskkey.config.psk import PskFile
+from pskkey.errors import BadPacket
+
+WRITE_LIMIT = 1_048_576
+"""Bytes that may still wait for a peer when something more is to be sent, besides 64 KiB in asyncio's transport and
+the kernel's buffer. Looked at before a message and not after it, because one GROUP of a large group is as long.
+"""
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds in which a closed connection may still deliver what was written; then it is cut."""
+
+
+class Owner(Protocol):
+    """Who is told of a connection's life."""
+
+    def opened(self, connection: "TlsConnection") -> None:
+        """The handshake is done."""
+
+    def received(self, connection: "TlsConnection", data: bytes) -> None:
+        """Bytes came. A BadPacket that is raised here ends the connection."""
+
+    def lost(self, connection: "TlsConnection", reason: str) -> None:
+        """The connection is over; `reason` says why, as the end of a sentence about the peer."""
+
+
+class TlsConnection(asyncio.Protocol):
+    """A TLS connection with the peer at `address` and `port`. Made before the handshake, opened after it."""
+
+    def __init__(self, owner: Owner, address: str, port: int) -> None:
+        self.address = address
+        self.port = port
+        self.offered_identities: list[str] = []
+        """The PSK identities that a client offered in the handshake, known or not; once it is open the last is its."""
+        self.accepted_psks: PskFile | None = None
+        """On a server: what was accepted when the handshake began."""
+        self.last_heard = 0.0
+        """When the peer last said anything, in seconds of the event loop's clock."""
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._reason: str | None = None
+        self._broke_protocol = False
+        self._stalled = False
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._silence_limit: float | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """The PSK identity of the client at the other end, proved once the connection is open; None on its own end."""
+        return self.offered_identities[-1] if self.offered_identities else None
+
+    @property
+    def ending(self) -> bool:
+        """Whether the end was decided already."""
+        return self._reason is not None
+
+    @property
+    def broke_protocol(self) -> bool:
+        """Whether it ended because of a BadPacket."""
+        return self._broke_protocol
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it ended because the peer did not read."""
+        return self._stalled
+
+    @property
+    def silence_limited(self) -> bool:
+        """Whether the peer has to say something to stay; see `limit_silence`."""
+        return self._silence_limit is not None
+
+    @property
+    def tls(self) -> ssl.SSLObject:
+        """The TLS session of an open connection."""
+        if self._transport is None:
+            raise RuntimeError("a connection has no TLS session before it is open")
+        return cast(ssl.SSLObject, self._transport.get_extra_info("ssl_object"))
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. Nothing happens on a connection that ends; a peer that leaves too much unread loses it."""
+        if self._transport is None or self.ending:
+            return
+        if self._transport.get_write_buffer_size() > WRITE_LIMIT:
+            self._stalled = True
+            self.abort("it does not read what it is sent")
+            return
+        self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Take no more bytes until `resume_reading`: asyncio's TLS keeps 256 KiB of them, the kernel the rest."""
+        if self._transport is not None and not self.ending:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on after `pause_reading`."""
+        if self._transport is not None and not self.ending:
+            self._transport.resume_reading()
+
+    def refuse(self, error: BadPacket) -> None:
+        """End the connection at once, because the peer broke the protocol."""
+        self._broke_protocol = True
+        self.abort(f"it broke the protocol: {error}")
+
+    def limit_silence(self, seconds: float | None) -> None:
+        """End the connection when the peer says nothing for so long, from now on. None: however long it is silent."""
+        self._silence_limit = seconds
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+            self._silence_timer = None
+        if seconds is not None and not self.ending:
+            self._silence_timer = self._loop.call_later(seconds, self._check_silence)
+
+    def close(self, reason: str) -> None:
+        """End the connection after what was written is delivered, or after `CLOSE_TIMEOUT`."""
+        if self._transport is None or self.ending:
+            return
+        self._reason = reason
+        self._transport.close()
+        # asyncio bounds TLS's own farewell but not the delivery of the last bytes to a peer that stopped reading.
+        self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
+
+    def abort(self, reason: str) -> None:
+        """End the connection at once, whatever was written."""
+        if self._transport is None or self.ending:
+            return
+        self._reason = reason
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the handshake is done."""
+        self._transport = cast(asyncio.Transport, transport)
+        self.last_heard = self._loop.time()
+        self._owner.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes came."""
+        if self.ending:
+            return
+        self.last_heard = self._loop.time()
+        try:
+            self._owner.received(self, data)
+        except BadPacket as error:
+            self.refuse(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the socket is closed."""
+        for timer in (self._close_timer, self._silence_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._reason is None:
+            self._reason = "it closed the connection" if exc is None else f"the connection broke ({_cause(exc)})"
+        self._transport = None
+        self._owner.lost(self, self._reason)
+
+    def _check_silence(self) -> None:
+        limit = self._silence_limit
+        if limit is None or self.ending:
+            return
+        remaining = self.last_heard + limit - self._loop.time()
+        if remaining > 0:
+            self._silence_timer = self._loop.call_later(remaining, self._check_silence)
+        else:
+            self.close(f"it said nothing for {limit:g} s")
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "TLS failed").replace("_", " ").lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return type(error).__name__

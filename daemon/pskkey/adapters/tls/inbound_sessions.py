@@ -1,0 +1,171 @@
+"""The daemon's key server: sessions of clients that come over TLS-PSK, as events and actions.
+
+Messages are taken at the pace of `paced_input`: a session at SESSION_RATE, and all sessions of one address together at
+the share that their places have.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from pskkey.adapters.fair_turns import FairTurns
+from pskkey.adapters.paced_input import PacedInput
+from pskkey.adapters.tls.connection import TlsConnection
+from pskkey.adapters.tls.listener import ServerLimits, TlsListener
+from pskkey.adapters.token_bucket import Rate, TokenBucket, TokenBuckets
+from pskkey.config.psk import PskFile
+from pskkey.core.events import Accepted, Direction, Disconnected, Event, Received, Session
+from pskkey.model import ErrorMessage, Group, Join, Message
+from pskkey.wire.packet import Door, PacketReader, Side, encode
+
+SESSION_RATE: Final = Rate(per_second=50.0, burst=100.0)
+"""Messages of one session. A member sends 20 heartbeats a second at the shortest interval that may be configured."""
+RATE_OF_PLACE: Final = Rate(per_second=8.0, burst=16.0)
+"""Messages of one address, for each connection that it may have. A member sends two heartbeats a second by default,
+and its JOIN, which takes five tokens."""
+
+_REFUSAL = ErrorMessage("busy", "the key server has no place for another connection from this address")
+_REMOVED = ErrorMessage("psk_removed", "the pre-shared key of this session is not accepted any more")
+_log = logging.getLogger("pskkey.server")
+
+
+class InboundSessions:
+    """Accepts key clients and other nodes; decides nothing about what they ask.
+
+    Emits Accepted, Received and Disconnected. A session that has sent a JOIN may be silent as long as the core bears
+    it; every other one only for `limits.silence` seconds.
+    """
+
+    def __init__(
+        self,
+        psk: Callable[[], PskFile],
+        legacy_clients: bool,
+        limits: ServerLimits,
+        emit: Callable[[Event], None],
+        counters: Counter[str],
+        turns: FairTurns | None = None,
+    ) -> None:
+        """Messages are taken in `turns`, which all that has sessions may share."""
+        self._emit = emit
+        self._turns = turns or FairTurns()
+        self._of_address = TokenBuckets(_address_rate(limits))
+        self._listener = TlsListener(psk, legacy_clients, limits, self, encode(_REFUSAL), counters)
+        self._numbers = itertools.count(1)
+        self._sessions: dict[TlsConnection, Session] = {}
+        self._connections: dict[Session, TlsConnection] = {}
+        self._inputs: dict[TlsConnection, PacedInput] = {}
+        self._nodes: dict[TlsConnection, str] = {}
+        # A GROUP goes to every member in turn, and is large: it is encoded once for all.
+        self._last_group: tuple[Group, bytes] | None = None
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port that is listened on, None while it is not."""
+        return self._listener.port
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """The PSK identity of each open session that has sent a JOIN, by the id of its node: of two, the later."""
+        return {node: connection.identity for connection, node in self._nodes.items() if connection.identity}
+
+    async def start(self, addresses: Sequence[str], port: int) -> None:
+        """Listen on these IP addresses, or on all of IPv4 and IPv6 when there are none given.
+
+        Port 0 takes a free one. Raises ConfigError when an address or the port cannot be had.
+        """
+        await self._listener.start(addresses, port)
+
+    async def stop(self) -> None:
+        """Stop listening and end every session, each with its Disconnected event; it may be started again."""
+        await self._listener.stop()
+        for connection in list(self._sessions):  # those with last words that were not taken yet
+            self._over(connection, "the key server stops")
+
+    def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
+        """Let this count from the next connection on."""
+        self._listener.reconfigure(legacy_clients, limits)
+        self._of_address = TokenBuckets(_address_rate(limits))
+
+    def psk_changed(self) -> None:
+        """The PSK file is another now: end the sessions of those whose PSK was removed, with Disconnected events."""
+        for connection in self._listener.outdated():
+            session = self._sessions.get(connection)
+            if session is not None:
+                self.disconnect(session, _REMOVED)
+                reason = f"its PSK, identity {connection.identity!a}, was removed from our PSK file"
+                self._emit(Disconnected(session, reason))
+
+    def send(self, session: Session, message: Message) -> None:
+        """Send on an open session; nothing happens on one that is over."""
+        connection = self._connections.get(session)
+        if connection is not None:
+            connection.write(self._encoded(message))
+
+    def disconnect(self, session: Session, error: ErrorMessage | None) -> None:
+        """End a session, telling the peer `error` first if there is one. No Disconnected event follows."""
+        connection = self._connections.get(session)
+        if connection is None:
+            return
+        self._forget(connection)
+        if error is not None:
+            connection.write(encode(error))
+        connection.close("we closed it" if error is None else f"we closed it: {error.message}")
+
+    def opened(self, connection: TlsConnection) -> None:
+        """A client has proved that it holds a PSK of ours."""
+        session = Session(Direction.INBOUND, next(self._numbers))
+        self._sessions[connection] = session
+        self._connections[session] = connection
+        now = asyncio.get_running_loop().time()
+        self._inputs[connection] = PacedInput(
+            PacketReader(Door.TLS, Side.SERVER),
+            connection,
+            self._turns,
+            [TokenBucket(SESSION_RATE), self._of_address.of(connection.address, now)],
+            lambda message: self._take(connection, session, message),
+            connection.refuse,
+        )
+        _log.debug("Session %d from %s, identity %r", session.number, connection.address, connection.identity)
+        self._emit(Accepted(session, connection.address))
+
+    def received(self, connection: TlsConnection, data: bytes) -> None:
+        """Bytes came from a client."""
+        if (paced := self._inputs.get(connection)) is not None:
+            paced.feed(data)
+
+    def lost(self, connection: TlsConnection, reason: str) -> None:
+        """A client's connection is over."""
+        if (paced := self._inputs.get(connection)) is not None:
+            paced.finish(lambda: self._over(connection, reason))
+
+    def _over(self, connection: TlsConnection, reason: str) -> None:
+        session = self._sessions[connection]
+        self._forget(connection)
+        self._emit(Disconnected(session, f"the connection from {connection.address} ended: {reason}"))
+
+    def _take(self, connection: TlsConnection, session: Session, message: Message) -> None:
+        if isinstance(message, Join):
+            connection.limit_silence(None)
+            self._nodes[connection] = message.member.id
+        self._emit(Received(session, message))
+
+    def _encoded(self, message: Message) -> bytes:
+        if not isinstance(message, Group):
+            return encode(message)
+        if self._last_group is None or self._last_group[0] is not message:
+            self._last_group = (message, encode(message))
+        return self._last_group[1]
+
+    def _forget(self, connection: TlsConnection) -> None:
+        session = self._sessions.pop(connection)
+        self._nodes.pop(connection, None)
+        del self._connections[session]
+        self._inputs.pop(connection).close()
+
+
+def _address_rate(limits: ServerLimits) -> Rate:
+    places = limits.connections_per_address
+    return Rate(RATE_OF_PLACE.per_second * places, RATE_OF_PLACE.burst * places)

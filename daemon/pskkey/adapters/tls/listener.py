@@ -1,0 +1,260 @@
+"""Accepts TCP connections, makes TLS-PSK of them, and keeps strangers from taking what members need.
+
+Handshakes in progress have slots (`handshake_slots`), and connections have places. The peer of a connection has proved
+that it holds the PSK. A connection whose peer has not joined yet makes room for a newcomer when it is the one silent
+longest; when all peers have joined, the newcomer is refused.
+"""
+
+import asyncio
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from pskkey.adapters.complaints import Complaints, network_of
+from pskkey.adapters.host.memory_trimmer import MemoryTrimmer
+from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, Owner, TlsConnection
+from pskkey.adapters.tls.contexts import explain_client_failure, server_context
+from pskkey.adapters.tls.handshake_slots import HandshakeSlots
+from pskkey.adapters.tls.listening_sockets import open_listening_sockets
+from pskkey.adapters.tls.tcp_options import expect_small_messages
+from pskkey.config.psk import PskFile
+
+ACCEPT_PAUSE = 0.1
+"""Seconds to wait when the system has no file descriptor or memory for another connection."""
+
+_log = logging.getLogger("pskkey.tls")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What strangers and members may take. Times in seconds.
+
+    `connections` and `connections_per_address` count those that passed the handshake, `handshakes` the others;
+    `silence` is how long a peer that has not joined may say nothing.
+    """
+
+    connections: int = 512
+    connections_per_address: int = 64
+    handshakes: int = 128
+    handshake_timeout: float = 5.0
+    silence: float = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Handshake:
+    """A handshake in progress. Once it has begun its socket belongs to asyncio, which closes it."""
+
+    socket: socket.socket
+    address: str
+    port: int
+    begun: bool = False
+
+
+class TlsListener:
+    """Listening sockets, the handshakes in progress and the open connections, told to `owner`.
+
+    `psk` is asked at each connection, so that a reloaded file counts from the next one. `refusal` is sent to a
+    newcomer for whom there is no place. Counters: `handshakes_ok`, `handshakes_failed`, `handshakes_dropped` (for a
+    newer one), `connections_refused`, `connections_dropped` (for a newer one), `connections_stalled` (not reading),
+    `accept_failures`, `bad_packets`.
+    """
+
+    def __init__(
+        self,
+        psk: Callable[[], PskFile],
+        legacy_clients: bool,
+        limits: ServerLimits,
+        owner: Owner,
+        refusal: bytes,
+        counters: Counter[str],
+    ) -> None:
+        self._psk = psk
+        self._legacy_clients = legacy_clients
+        self._limits = limits
+        self._owner = owner
+        self._refusal = refusal
+        self._counters = counters
+        self._listeners: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._handshakes = HandshakeSlots(counters)
+        self._connections: dict[TlsConnection, bool] = {}  # whether the owner was told of it
+        self._all_lost = asyncio.Event()
+        self._beginning = asyncio.Lock()
+        self._trimmer = MemoryTrimmer()
+        self._complaints = Complaints(_log)
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port that is listened on, None while it is not."""
+        return self._listeners[0].getsockname()[1] if self._listeners else None
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """IP address and port of each listening socket."""
+        return [listener.getsockname()[:2] for listener in self._listeners]
+
+    async def start(self, addresses: Sequence[str], port: int) -> None:
+        """Listen on these addresses (none: all).
+
+        Raises ConfigError when it cannot, RuntimeError when started twice.
+        """
+        if self._listeners:
+            raise RuntimeError("listening already")
+        self._listeners = open_listening_sockets(addresses, port)
+        for address, listened in self.addresses:
+            _log.info("Listening on %s, port %d", address, listened)
+        self._accepting = [asyncio.create_task(self._accept(listener)) for listener in self._listeners]
+
+    async def stop(self, reason: str = "the key server stops") -> None:
+        """Stop listening, give handshakes up, close the connections; return when nothing of all that is left."""
+        tasks = [*self._accepting, *self._handshakes.tasks]
+        for task in tasks:
+            task.cancel()
+        for listener in self._listeners:
+            listener.close()
+        self._accepting, self._listeners = [], []
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close(reason)
+        while self._connections:
+            self._all_lost.clear()
+            await self._all_lost.wait()
+        self._trimmer.stop()
+
+    def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
+        """Let this count from the next connection on."""
+        self._legacy_clients = legacy_clients
+        self._limits = limits
+
+    def outdated(self) -> list[TlsConnection]:
+        """Return the open connections of peers whose PSK is not accepted any more."""
+        return [connection for connection, told in self._connections.items() if told and self._is_outdated(connection)]
+
+    def opened(self, connection: TlsConnection) -> None:
+        """A handshake succeeded: find a place for the connection."""
+        self._counters["handshakes_ok"] += 1
+        if self._is_outdated(connection):
+            self._connections[connection] = False
+            connection.close("its PSK was removed while it shook hands")
+            return
+        if self._make_room(connection.address):
+            self._connections[connection] = True
+            connection.limit_silence(self._limits.silence)
+            self._owner.opened(connection)
+            return
+        self._connections[connection] = False
+        self._counters["connections_refused"] += 1
+        self._complain(connection.address, "there is no place for another connection")
+        connection.write(self._refusal)
+        connection.close("there was no place for it")
+
+    def received(self, connection: TlsConnection, data: bytes) -> None:
+        """Bytes came on an open connection."""
+        if self._connections.get(connection):
+            self._owner.received(connection, data)
+
+    def lost(self, connection: TlsConnection, reason: str) -> None:
+        """A connection is over."""
+        told = self._connections.pop(connection, False)
+        self._trimmer.count_end()
+        if connection.broke_protocol or connection.stalled:
+            self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
+            self._complain(connection.address, reason)
+        if not self._connections:
+            self._all_lost.set()
+        if told:
+            self._owner.lost(connection, reason)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, peer = await loop.sock_accept(listener)
+            except ConnectionAbortedError:  # gone again before it was accepted
+                continue
+            except OSError as error:
+                # Out of file descriptors or memory: the pending connection would wake us again at once.
+                self._counters["accept_failures"] += 1
+                self._complaints.warn("Connections", f"accepting failed: {error.strerror}; trying again")
+                self._handshakes.drop_one()
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            handshake = _Handshake(accepted, peer[0], peer[1])
+            task = asyncio.create_task(self._shake_hands(handshake))
+            self._handshakes.add(task, handshake.address, self._limits.handshakes)
+            task.add_done_callback(partial(self._handshake_over, handshake))
+            # A long queue of connections must not keep those accepted before it from going on.
+            await asyncio.sleep(0)
+
+    async def _shake_hands(self, handshake: _Handshake) -> None:
+        psk = self._psk()
+        connection = TlsConnection(self, handshake.address, handshake.port)
+        try:
+            async with asyncio.timeout(self._limits.handshake_timeout):
+                expect_small_messages(handshake.socket)
+                await _readable(handshake.socket)
+                if not handshake.socket.recv(1, socket.MSG_PEEK):
+                    self._counters["handshakes_failed"] += 1
+                    self._complain(handshake.address, "it closed the connection before it sent anything")
+                    return
+                async with self._beginning:
+                    await asyncio.sleep(0)  # one in each turn of the event loop: to begin costs about a millisecond
+                context = server_context(psk, self._legacy_clients, connection.offered_identities)
+                handshake.begun = True
+                connection.accepted_psks = psk
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: connection, handshake.socket, ssl=context, ssl_shutdown_timeout=CLOSE_TIMEOUT
+                )
+        except OSError as error:
+            self._counters["handshakes_failed"] += 1
+            known = connection.identity in psk.accepted
+            self._complain(handshake.address, explain_client_failure(error, connection.identity, known))
+            # Its traceback leads to the future that holds it, and to the 256 KiB buffer of asyncio's TLS. Without this
+            # the memory of a flood of failed handshakes comes back only at some full run of the garbage collector.
+            error.with_traceback(None)
+
+    def _complain(self, address: str, reason: str) -> None:
+        self._complaints.warn(f"Connection from {address}", reason, network_of(address))
+
+    def _handshake_over(self, handshake: _Handshake, task: asyncio.Task[None]) -> None:
+        self._trimmer.count_end()
+        if not handshake.begun:
+            handshake.socket.close()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("A fault of our own ended a handshake", exc_info=error)
+
+    def _is_outdated(self, connection: TlsConnection) -> bool:
+        identity, then = connection.identity, connection.accepted_psks
+        if identity is None or then is None:
+            return False
+        return then.accepted.get(identity) != self._psk().accepted.get(identity)
+
+    def _make_room(self, address: str) -> bool:
+        """Whether there is a place for another connection from `address`, made free if need be."""
+        living = [connection for connection, told in self._connections.items() if told and not connection.ending]
+        held = Counter(connection.address for connection in living)
+        if held[address] >= self._limits.connections_per_address:
+            living = [connection for connection in living if connection.address == address]
+        elif len(living) < self._limits.connections:
+            return True
+        dispensable = [connection for connection in living if connection.silence_limited]
+        if not dispensable:
+            return False
+        victim = min(dispensable, key=lambda connection: (-held[connection.address], connection.last_heard))
+        self._counters["connections_dropped"] += 1
+        victim.abort("it was the longest silent when a place was needed")
+        return True
+
+
+async def _readable(accepted: socket.socket) -> None:
+    """Wait until the peer has said something. Until then it costs a descriptor, and no TLS with its buffers."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(accepted, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(accepted)

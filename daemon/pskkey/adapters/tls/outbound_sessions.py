@@ -1,0 +1,257 @@
+"""The daemon's key client: sessions that it opens to key servers over TLS-PSK, as events and actions."""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pskkey.adapters.fair_turns import FairTurns
+from pskkey.adapters.paced_input import PacedInput
+from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, TlsConnection
+from pskkey.adapters.tls.contexts import client_context, explain_server_failure, require_psk
+from pskkey.adapters.tls.tcp_errors import explain_connect_failure
+from pskkey.adapters.tls.tcp_options import expect_small_messages
+from pskkey.adapters.token_bucket import Rate, TokenBucket
+from pskkey.config.psk import Psk, PskFile
+from pskkey.core.actions import Connect
+from pskkey.core.events import Connected, Disconnected, Event, Received, Session
+from pskkey.errors import HandshakeError, PskkeyError, Unreachable
+from pskkey.model import ErrorMessage, Message
+from pskkey.wire.packet import Door, PacketReader, Side, encode
+
+STAGGER = 0.1
+"""Seconds that an attempt at one address of a peer may last before the next one is tried beside it."""
+
+SESSION_RATE: Final = Rate(per_second=200.0, burst=400.0)
+"""Frames of one session. A master sends a GROUP of up to 128 frames, its changes ten times a second, and heartbeats."""
+
+
+@dataclass(slots=True, eq=False)
+class _Outbound:
+    """A session that was asked for, with `psk`; open once it has a `connection`."""
+
+    psk: Psk
+    connection: TlsConnection | None = None
+    task: asyncio.Task[None] | None = None
+    failures: list[PskkeyError] = field(default_factory=list)
+
+
+class OutboundSessions:
+    """Opens sessions to key servers. Emits Connected, Received and Disconnected.
+
+    `psk` is asked at each attempt. `is_ours` tells of an address and port whether we listen there ourselves: another
+    node may have the same address on a network of its own, and there we would meet only ourselves.
+
+    Counters: `connects_ok`, `connects_failed`, `bad_packets`, `connections_stalled`.
+    """
+
+    def __init__(
+        self,
+        psk: Callable[[], PskFile],
+        emit: Callable[[Event], None],
+        counters: Counter[str],
+        is_ours: Callable[[str, int], bool] = lambda _address, _port: False,
+        turns: FairTurns | None = None,
+    ) -> None:
+        """Messages are taken in `turns`, which all that has sessions may share."""
+        self._psk = psk
+        self._emit = emit
+        self._counters = counters
+        self._is_ours = is_ours
+        self._turns = turns or FairTurns()
+        self._outbound: dict[Session, _Outbound] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: dict[TlsConnection, Session] = {}  # also those of attempts, and of sessions given up
+        self._open: set[TlsConnection] = set()
+        self._inputs: dict[TlsConnection, PacedInput] = {}
+        self._all_lost = asyncio.Event()
+
+    def connect(self, action: Connect) -> None:
+        """Open a session with the active PSK; answered by Connected or by Disconnected."""
+        outbound = self._outbound[action.session] = _Outbound(self._psk().active)
+        outbound.task = asyncio.create_task(self._connect(action, outbound))
+        self._tasks.add(outbound.task)
+        outbound.task.add_done_callback(self._tasks.discard)
+
+    def send(self, session: Session, message: Message) -> None:
+        """Send on an open session; nothing happens on one that is not."""
+        outbound = self._outbound.get(session)
+        if outbound is not None and outbound.connection is not None:
+            outbound.connection.write(encode(message))
+
+    def disconnect(self, session: Session, error: ErrorMessage | None) -> None:
+        """End a session, or the attempt to open it. No event follows."""
+        outbound = self._outbound.pop(session, None)
+        if outbound is None:
+            return
+        if outbound.connection is None:
+            if outbound.task is not None:
+                outbound.task.cancel()
+            return
+        if error is not None:
+            outbound.connection.write(encode(error))
+        outbound.connection.close("we closed it")
+
+    async def stop(self) -> None:
+        """End every session and attempt, each with its Disconnected event; return when nothing of them is left."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for session in [session for session, outbound in self._outbound.items() if outbound.connection is None]:
+            self._end(session, "the key client stops")
+        for connection in list(self._open):
+            connection.close("the key client stops")
+        while self._open:
+            self._all_lost.clear()
+            await self._all_lost.wait()
+        for session in list(self._outbound):  # those with last words that were not taken yet
+            self._end(session, "the key client stops")
+
+    def opened(self, connection: TlsConnection) -> None:
+        """A handshake succeeded: the session is open, unless another address was faster or the PSK was not used."""
+        self._open.add(connection)
+        session = self._connections[connection]
+        outbound = self._outbound.get(session)
+        if outbound is None or outbound.connection is not None:
+            connection.abort("it was not needed any more")
+            return
+        try:
+            require_psk(connection.tls)
+        except HandshakeError as error:
+            outbound.failures.append(HandshakeError(f"{connection.address}, port {connection.port}: {error}"))
+            connection.abort("it did not use the PSK")
+            return
+        outbound.connection = connection
+        self._inputs[connection] = PacedInput(
+            PacketReader(Door.TLS, Side.CLIENT),
+            connection,
+            self._turns,
+            [TokenBucket(SESSION_RATE)],
+            lambda message: self._take(connection, session, message),
+            connection.refuse,
+        )
+        self._counters["connects_ok"] += 1
+        self._emit(Connected(session, outbound.psk.name))
+
+    def received(self, connection: TlsConnection, data: bytes) -> None:
+        """Bytes came from a server."""
+        if (paced := self._inputs.get(connection)) is not None:
+            paced.feed(data)
+
+    def lost(self, connection: TlsConnection, reason: str) -> None:
+        """A connection is over."""
+        session = self._connections.pop(connection)
+        self._open.discard(connection)
+        if not self._open:
+            self._all_lost.set()
+        if connection.broke_protocol or connection.stalled:
+            self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
+        paced = self._inputs.pop(connection, None)
+        if paced is None:
+            self._over(connection, session, reason)
+        else:
+            paced.finish(lambda: self._over(connection, session, reason))
+
+    def _over(self, connection: TlsConnection, session: Session, reason: str) -> None:
+        """The last words of a lost connection were taken."""
+        if self._has(session, connection):
+            self._end(session, f"the connection to {connection.address}, port {connection.port} ended: {reason}")
+
+    def _take(self, connection: TlsConnection, session: Session, message: Message) -> None:
+        if self._has(session, connection):  # else an earlier message has ended the session
+            self._emit(Received(session, message))
+
+    def _has(self, session: Session, connection: TlsConnection) -> bool:
+        outbound = self._outbound.get(session)
+        return outbound is not None and outbound.connection is connection
+
+    def _end(self, session: Session, reason: str) -> None:
+        del self._outbound[session]
+        self._emit(Disconnected(session, reason))
+
+    # --- opening ------------------------------------------------------------------------------------------------
+
+    async def _connect(self, action: Connect, outbound: _Outbound) -> None:
+        late = ""
+        try:
+            async with asyncio.timeout(action.timeout):
+                await self._try_addresses(action, outbound)
+        except TimeoutError:
+            late = f"{', '.join(action.addresses)}, port {action.port}: no answer within {action.timeout:g} s"
+        if outbound.connection is None and self._outbound.get(action.session) is outbound:
+            self._counters["connects_failed"] += 1
+            # What a server said against us tells more than that another address did not answer.
+            told = sorted(outbound.failures, key=lambda error: not isinstance(error, HandshakeError))
+            self._end(action.session, str(told[0]) if told else late or "the peer has no address")
+
+    async def _try_addresses(self, action: Connect, outbound: _Outbound) -> None:
+        """Try the addresses one after the other, each beside those that have not failed yet, until one is open."""
+        waiting = [address for address in action.addresses if not self._is_ours(address, action.port)]
+        if action.addresses and not waiting:
+            said = f"{', '.join(action.addresses)}, port {action.port}"
+            outbound.failures.append(Unreachable(f"{said}: this is our own address; the peer has no other"))
+        attempts: dict[asyncio.Task[None], TlsConnection] = {}
+        try:
+            while (waiting or attempts) and outbound.connection is None:
+                if waiting:
+                    connection = TlsConnection(self, waiting.pop(0), action.port)
+                    self._connections[connection] = action.session
+                    attempts[asyncio.create_task(self._attempt(connection, outbound.psk, outbound.failures))] = (
+                        connection
+                    )
+                done, _ = await asyncio.wait(
+                    attempts, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    del attempts[task]
+                    task.result()
+        finally:
+            for task, connection in attempts.items():
+                if outbound.connection is not connection:  # cancelled in its last step, the fastest would be closed
+                    task.cancel()
+            await asyncio.gather(*attempts, return_exceptions=True)
+
+    async def _attempt(self, connection: TlsConnection, psk: Psk, failures: list[PskkeyError]) -> None:
+        """Try one address; what fails is noted in `failures`."""
+        target = f"{connection.address}, port {connection.port}"
+        try:
+            connected = await _connect_tcp(connection.address, connection.port)
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
+                sock=connected,
+                ssl=client_context(psk),
+                server_hostname="",
+                ssl_shutdown_timeout=CLOSE_TIMEOUT,
+            )
+        except Unreachable as error:
+            failures.append(Unreachable(f"{target}: {error}"))
+        except OSError as error:
+            failures.append(HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}"))
+            error.with_traceback(None)  # it leads in a circle to asyncio's TLS buffers, as in the listener
+        finally:
+            if connection not in self._open:  # never opened, so nothing will be told of it
+                self._connections.pop(connection, None)
+
+
+async def _connect_tcp(address: str, port: int) -> socket.socket:
+    """Return a connected socket. Raises Unreachable with the reason."""
+    try:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        family, kind, protocol, _, target = found[0]
+        connected = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise Unreachable(explain_connect_failure(error)) from None
+    try:
+        connected.setblocking(False)
+        expect_small_messages(connected)
+        await asyncio.get_running_loop().sock_connect(connected, target)
+    except OSError as error:
+        connected.close()
+        raise Unreachable(explain_connect_failure(error)) from None
+    except asyncio.CancelledError:
+        connected.close()
+        raise
+    return connected

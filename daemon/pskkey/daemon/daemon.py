@@ -1,0 +1,344 @@
+"""One running daemon: its parts, what goes between them, and the order in which they come and go."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from pskkey import __version__
+from pskkey.adapters.discovery.mdns import Discovery
+from pskkey.adapters.discovery.network import Network
+from pskkey.adapters.fair_turns import FairTurns
+from pskkey.adapters.host import key_store
+from pskkey.adapters.host.entropy import random_key
+from pskkey.adapters.host.key_store import open_key_store
+from pskkey.adapters.host.loop_turns import LoopTurns
+from pskkey.adapters.host.packet_models import build_packet_models
+from pskkey.adapters.host.process import raise_descriptor_limit
+from pskkey.adapters.host.systemd import Systemd, inherited
+from pskkey.adapters.local import control_socket, key_socket
+from pskkey.adapters.local.control_socket import Asked, ControlSocket
+from pskkey.adapters.local.key_socket import KeySocket
+from pskkey.adapters.tls import port_reservation
+from pskkey.adapters.tls.inbound_sessions import InboundSessions
+from pskkey.adapters.tls.key_port import KeyPort
+from pskkey.adapters.tls.listener import ServerLimits
+from pskkey.adapters.tls.outbound_sessions import OutboundSessions
+from pskkey.config.own_interfaces import how_it_is_said, missing_interfaces
+from pskkey.config.psk import PskFile
+from pskkey.config.schema import Config, node_id, node_name
+from pskkey.core.events import AddressesChanged, PskChanged, SettingsChanged, Started, StopRequested
+from pskkey.core.node import Node
+from pskkey.core.notices import Notice
+from pskkey.core.settings import Settings, Timing
+from pskkey.daemon import logs
+from pskkey.daemon.commands import Commands
+from pskkey.daemon.counters import DatedCounter
+from pskkey.daemon.driver import Driver, Outlets, boot_time
+from pskkey.daemon.event_table import DaemonEvent
+from pskkey.daemon.journal import Fields, Journal
+from pskkey.daemon.reload import Inputs, Reloader
+from pskkey.daemon.status import sentence, status
+from pskkey.model import Member
+
+_log = logging.getLogger("pskkey")
+
+KEYS_SOCKET = "keys"
+CONTROL_SOCKET = "control"
+"""`FileDescriptorName=` of the socket units."""
+
+_OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNECTIONS
+"""File descriptors beside those for [limits]: our own, and those for `keys.sock` and `control.sock`."""
+
+AWAY_SHARE = 1 / 3
+"""Of `dead_after`: the longest turn of the event loop that is in order. Peers must not take us for dead."""
+
+_EVERYWHERE = {"both": (), "v4": ("0.0.0.0",), "v6": ("::",)}  # noqa: S104  the operator's default
+"""Where the key server listens by [network] ip, unless addresses are configured."""
+
+_COUNTERS = ("handshakes_ok", "handshakes_failed", "adverts_rejected", "bad_packets", "elections", "rekeys")
+
+
+def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
+    me = Member(
+        id=node_id(config),
+        name=node_name(config),
+        addresses=addresses,
+        port=config.network.port,
+        priority=config.node.priority,
+        eligible=config.node.eligible,
+        sender_id=config.node.sender_id,
+    )
+    instance = secrets.token_hex(8)
+    return Settings(
+        group=config.group.name,
+        me=me,
+        instance=instance,
+        version=__version__,
+        nonce=secrets.token_urlsafe(6),
+        max_members=config.limits.members,
+        members_per_address=config.limits.connections_per_address,
+        preempt=config.election.preempt,
+        timing=_timing(config),
+        suite=config.key.suite,
+    )
+
+
+def _timing(config: Config) -> Timing:
+    return Timing(
+        discovery_window=config.election.discovery_window,
+        claim_step=config.election.claim_step,
+        heartbeat_interval=config.election.heartbeat_interval,
+        dead_after=config.election.dead_after,
+        activation_deadline=config.key.activation_deadline,
+        retire_after=config.key.retire_after,
+        rekey_interval=config.key.rekey_interval,
+    )
+
+
+def _limits(config: Config) -> ServerLimits:
+    return ServerLimits(
+        connections=config.limits.connections,
+        connections_per_address=config.limits.connections_per_address,
+        handshakes=config.limits.handshakes,
+        handshake_timeout=config.limits.handshake_timeout,
+    )
+
+
+class Daemon:
+    """One running daemon."""
+
+    def __init__(self, path: Path, config: Config, psk: PskFile, loop_turns: LoopTurns) -> None:
+        """`config` was read from the file at `path`, and `psk` from the one that it names.
+
+        `loop_turns` notes the turns of the event loop that this runs in.
+        """
+        self._config = config
+        self._loop_turns = loop_turns
+        self._psk = psk
+        self._counters = DatedCounter(_COUNTERS, boot_time)
+        self._settings = _settings(config, config.network.addresses)
+        self._inherited = inherited(os.environ, (key_store.FD_NAME, port_reservation.FD_NAME))
+        self._store = open_key_store(os.environ, self._inherited.stored[key_store.FD_NAME])
+        self._node = Node(self._settings, self._store.saved if self._store else None)
+        self._driver = Driver(self._node)
+        self._network = Network()
+        self._alone = False
+        """Whether no interface can be used, as far as was looked."""
+        self._systemd = Systemd(os.environ)
+        emit = self._driver.emit
+        self._journal = Journal(self._always_told)
+        self._reloader = Reloader(path, config, os.environ, self._apply, self._systemd, self._journal)
+        legacy = config.tls.legacy_clients
+        turns = FairTurns(self._driver.has_room)
+        self._key_server = InboundSessions(self._current_psk, legacy, _limits(config), emit, self._counters, turns)
+        kept = self._inherited.stored[port_reservation.FD_NAME]
+        self._key_port = KeyPort(self._key_server, os.environ, kept, self._settings_changed, self._failed)
+        self._key_client = OutboundSessions(self._current_psk, emit, self._counters, self._is_ours, turns)
+        self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters, turns)
+        self._control_socket = ControlSocket(
+            self._status,
+            Commands(self._node, emit).table(),
+            config.control.users,
+            config.control.groups,
+            self._counters,
+            __version__,
+            self._commanded,
+        )
+        self._discovery = Discovery(
+            group=config.group.name,
+            node_id=self._settings.me.id,
+            psk=self._current_psk,
+            interfaces=config.network.interfaces,
+            ip=config.network.ip,
+            emit=emit,
+            network_changed=self._network_changed,
+            failed=self._failed,
+            counters=self._counters,
+        )
+        self._driver.attach(
+            Outlets(
+                key_client=self._key_client,
+                key_server=self._key_server,
+                key_socket=self._key_socket,
+                advertise=self._discovery.advertise,
+                notice=self._notice,
+                save=self._store.save if self._store else None,
+                random_key=random_key,
+                handled=self._handled,
+            )
+        )
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises ConfigError when a Unix socket or an address cannot be had."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._driver.emit, StopRequested())
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        network = self._config.network
+        sockets = self._inherited.sockets
+        async with AsyncExitStack() as stack:  # takes down in the opposite order, all of it whatever fails
+            # Closing the loop gives the signal its default back, which is to end the process.
+            stack.callback(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGHUP})
+            if self._store is not None:
+                stack.callback(self._store.close)
+            stack.push_async_callback(self._control_socket.stop)
+            stack.push_async_callback(self._key_socket.stop)
+            stack.push_async_callback(self._key_server.stop)
+            stack.push_async_callback(self._key_port.stop)
+            stack.push_async_callback(self._key_client.stop)
+            stack.push_async_callback(self._discovery.stop)
+            stack.callback(self._driver.close)
+            stack.push_async_callback(self._systemd.stopping)
+            stack.push_async_callback(self._reloader.stop)
+            await self._key_socket.start(self._config.handoff.socket, sockets.get(KEYS_SOCKET))
+            await self._control_socket.start(self._config.control.socket, sockets.get(CONTROL_SOCKET))
+            await self._key_port.open(network.addresses or _EVERYWHERE[network.ip], network.port)
+            self._network_changed(await self._discovery.start())
+            if (trouble := self._no_key_server()) is not None:
+                self._journal.tell(DaemonEvent.PORT_TAKEN, trouble)
+                self._settings_changed()
+            self._driver.emit(Started())
+            self._systemd.ready()
+            self._reloader.start(self._failed)
+            started = f"pskkeyd {__version__}, group {self._settings.group!r}, node {self._settings.me.id}"
+            self._journal.tell(DaemonEvent.STARTED, started)
+            await build_packet_models()
+            self._loop_turns.forget()  # the start serves nobody yet, and would hide what comes after it
+            await self._driver.stopped
+        self._journal.tell(DaemonEvent.STOPPED, "stopped")
+
+    def _current_psk(self) -> PskFile:
+        return self._psk
+
+    def _apply(self, inputs: Inputs) -> None:
+        """Go on with what was read again. What the machine refuses is told there, and ends nothing."""
+        before, config = self._config, inputs.config
+        if inputs.psk != self._psk:
+            self._driver.emit(PskChanged(inputs.psk.active.name, inputs.psk.names))
+        self._config, self._psk = config, inputs.psk
+        logs.set_level(config.log.level)
+        if config.limits != before.limits:
+            allow_descriptors(config)
+        self._key_server.reconfigure(config.tls.legacy_clients, _limits(config))
+        self._key_socket.permit(inputs.handoff)
+        self._control_socket.permit(inputs.control)
+        self._settings_changed()
+        self._key_server.psk_changed()
+
+    def _settings_changed(self) -> None:
+        """Give the core what the operator has decided. A node that cannot be connected to is not eligible."""
+        config = self._config
+        self._driver.emit(
+            SettingsChanged(
+                node_name(config),
+                config.node.priority,
+                config.node.eligible and self._key_port.trouble is None,
+                config.limits.members,
+                config.election.preempt,
+                _timing(config),
+                config.key.suite,
+                config.limits.connections_per_address,
+            )
+        )
+
+    def _no_key_server(self) -> str | None:
+        trouble = self._key_port.trouble
+        return None if trouble is None else f"no key server, so this node cannot be master: {trouble}"
+
+    def _network_changed(self, network: Network) -> None:
+        self._network = network
+        self._tell_of(network)
+        if not self._config.network.addresses:
+            self._driver.emit(AddressesChanged(network.addresses))
+
+    def _tell_of(self, network: Network) -> None:
+        """Say what keeps this node from being found."""
+        self._alone = not network.multicast
+        chosen = self._config.network.interfaces
+        if not network.multicast:
+            wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
+            there = ", ".join(network.there) or "none"
+            text = f"alone: no interface of {wanted} has an address now, so no other node is found; there are: {there}"
+            self._journal.tell(DaemonEvent.ALONE, text)
+        elif not network.addresses and not self._config.network.addresses:
+            text = "alone: there is no address that others could connect to, so nothing is announced"
+            self._journal.tell(DaemonEvent.ALONE, text)
+        if network.left_out and not self._config.network.addresses:
+            _log.info("more addresses than a node may tell others; not told: %s", ", ".join(network.left_out))
+
+    def _is_ours(self, address: str, port: int) -> bool:
+        """Whether our own key server listens there."""
+        if self._key_port.trouble is not None or port != self._settings.me.port:
+            return False
+        return address in (self._config.network.addresses or self._network.addresses + self._network.left_out)
+
+    def _failed(self, error: BaseException) -> None:
+        """End the daemon on a defect of ours, rather than go on half dead."""
+        if not self._driver.stopped.done():
+            self._driver.stopped.set_exception(error)
+
+    def _notice(self, notice: Notice) -> None:
+        self._counters[self._journal.report(notice)] += 1
+
+    def _commanded(self, asked: Asked) -> None:
+        event = DaemonEvent.COMMAND_DENIED if asked.denied else DaemonEvent.COMMANDED
+        self._journal.tell(event, str(asked), asked.fields)
+
+    def _always_told(self) -> Fields:
+        view = self._node.view()
+        return {
+            "group": self._settings.group,
+            "node": self._settings.me.id,
+            "role": view.role,
+            "term": view.term,
+            "epoch": view.current.epoch if view.current else None,
+        }
+
+    def _handled(self) -> None:
+        trouble = "; the last reload failed, see the journal" if self._reloader.failed else ""
+        trouble += "; no key server, see the journal" if self._key_port.trouble is not None else ""
+        self._systemd.status(sentence(self._node) + trouble)
+        self._control_socket.status_changed()
+
+    def _status(self) -> dict[str, object]:
+        identities = self._key_server.identities
+        away = self._loop_turns.longest()
+        return status(self._node, self._settings, self._counters, self._warnings(away), identities, away, boot_time())
+
+    def _warnings(self, away: float) -> list[str]:
+        """Return what is wrong at this moment and does not end the daemon, a sentence each.
+
+        `away` is for how long (seconds) nobody was served lately.
+        """
+        chosen = self._config.network.interfaces
+        warnings = [how_it_is_said(missing)] if (missing := missing_interfaces(chosen)) else []
+        if (trouble := self._no_key_server()) is not None:
+            warnings.append(trouble)
+        if self._alone:
+            warnings.append("no other node can be found: no interface that may be used has an address now")
+        if self._reloader.failed:
+            warnings.append("the last reload failed; see the journal")
+        if away > self._config.election.dead_after * AWAY_SHARE:
+            warnings.append(
+                f"the daemon served nobody for {away * 1000:.0f} ms at once in the last minute: the machine is too "
+                "busy, or somebody floods the daemon; look at the machine's load and at journalctl -u pskkeyd"
+            )
+        return warnings
+
+
+def allow_descriptors(config: Config) -> None:
+    """Have as many file descriptors as [limits] may need, or say that there are fewer."""
+    allowed = raise_descriptor_limit()
+    needed = config.limits.connections + config.limits.handshakes + _OTHER_DESCRIPTORS
+    if needed > allowed:
+        _log.warning(
+            "[limits] may need %d open files, but this process may have only %d: raise LimitNOFILE= of the service "
+            "or lower connections and handshakes",
+            needed,
+            allowed,
+        )

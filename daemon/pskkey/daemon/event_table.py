@@ -1,0 +1,394 @@
+"""What the daemon reports to its operator: one row for each event, with all that is known of it.
+
+A row's MESSAGE_ID is never changed and never used for anything else. Its fields stand there without PSKKEY_ and in
+small letters.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from logging import ERROR, INFO, WARNING
+from typing import Final
+
+from pskkey.core import notices
+from pskkey.core.notices import Notice
+from pskkey.daemon.log_budget import Cause
+from pskkey.model import KeyNewReason
+
+
+class NodeEvent(StrEnum):
+    """What happens to the node. The values are the names of the counters in `status`."""
+
+    ROLE_CHANGED = "role_changes"
+    ELECTED = "elections"
+    MASTER_JOINED = "masters_joined"
+    MASTER_LOST = "masters_lost"
+    JOIN_FAILED = "joins_failed"
+    MEMBER_JOINED = "members_joined"
+    MEMBER_LOST = "members_lost"
+    MEMBER_REFUSED = "members_refused"
+    KEY_WANTED = "keys_wanted"
+    KEY_ROLLED = "rekeys"
+    KEY_CHANGED = "key_changes"
+    TWO_MASTERS = "two_masters"
+    MERGED = "merges"
+    HANDED_OVER = "handovers"
+    SESSION_RENEWED = "sessions_renewed"
+    FENCED = "fenced"
+    SLEPT = "sleeps"
+    DUPLICATE_ID = "duplicate_ids"
+    SECOND_SENDER = "second_senders"
+    SENDER_ID_TAKEN = "sender_ids_taken"
+    NO_SENDER_ID = "sender_ids_exhausted"
+    PROTOCOL_ERROR = "protocol_errors"
+
+
+class DaemonEvent(StrEnum):
+    """What happens to the daemon as a whole."""
+
+    STARTED = "started"
+    STOPPED = "stopped"
+    START_FAILED = "start_failed"
+    PORT_TAKEN = "port_taken"
+    RELOADED = "reloaded"
+    RELOAD_FAILED = "reload_failed"
+    RESTART_NEEDED = "restart_needed"
+    ALONE = "alone"
+    COMMANDED = "commanded"
+    COMMAND_DENIED = "command_denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row."""
+
+    message_id: str
+    """128 bits in hex."""
+    level: int
+    cause: Cause
+    """Who can make it happen: what a peer or a local process can cause as often as it likes is OTHERS."""
+    meaning: str
+    fields: str = ""
+    """Its journal fields, besides those that all events have."""
+    counted: str = ""
+    """What its counter counts."""
+    repeats: bool = False
+    """Whether it is a failure that comes again and again: one line of a text in a while (`log_budget`, rule 4)."""
+    sentences: Mapping[type[Notice], str] = field(default_factory=dict)
+    """What is logged, as a format of the notice's attributes."""
+
+
+EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
+    NodeEvent.ROLE_CHANGED: Entry(
+        "2d59f10e830b4086b0ad8ebbfd495d91",
+        INFO,
+        Cause.NODE,
+        "The node's role in its group changed",
+        counted="Changes of this node's role.",
+        sentences={notices.RoleChanged: "{was} -> {role}, term {term}"},
+    ),
+    NodeEvent.ELECTED: Entry(
+        "9b19c27c040943cb8f19337dd835fe8b",
+        INFO,
+        Cause.NODE,
+        "This node became the master",
+        counted="Times that this node became master.",
+        sentences={notices.Elected: "we are master of term {term}: {why}"},
+    ),
+    NodeEvent.MASTER_JOINED: Entry(
+        "e00e8624a26247859742fa0b556abb9b",
+        INFO,
+        Cause.NODE,
+        "This node joined a master",
+        fields="peer",
+        counted="Masters that were joined.",
+        sentences={notices.MasterJoined: "joined master {peer.name} in term {term}"},
+    ),
+    NodeEvent.MASTER_LOST: Entry(
+        "d10eb36800f540b795668c395c526b6c",
+        WARNING,
+        Cause.NODE,
+        "The session with the master ended",
+        fields="peer code",
+        counted="Masters that were lost.",
+        sentences={notices.MasterLost: "lost master {peer.name}: {reason}"},
+    ),
+    NodeEvent.JOIN_FAILED: Entry(
+        "1c4b208b315f41ca90323c2097293c49",
+        WARNING,
+        Cause.OTHERS,
+        "A master or successor could not be joined",
+        fields="peer code",
+        counted="Masters and successors that could not be joined.",
+        repeats=True,
+        sentences={
+            notices.JoinFailed: "could not join {peer.name}: {reason}",
+            notices.RenewalFailed: (
+                "the session with {peer.name} goes on with PSK identity {identity!a} for now: {reason}"
+            ),
+        },
+    ),
+    NodeEvent.MEMBER_JOINED: Entry(
+        "834ee85d97864982b9a6b5ba22d9984f",
+        INFO,
+        Cause.OTHERS,
+        "A node joined us, the master",
+        fields="peer address",
+        counted="Members that came, while this node was master.",
+        sentences={notices.MemberJoined: "{peer.name} joined from {address}"},
+    ),
+    NodeEvent.MEMBER_LOST: Entry(
+        "c03892fb301a436eb42a26b58eae3d8e",
+        INFO,
+        Cause.OTHERS,
+        "A member of ours left or died",
+        fields="peer",
+        counted="Members that left, while this node was master.",
+        sentences={notices.MemberLost: "{peer.name} left: {reason}"},
+    ),
+    NodeEvent.MEMBER_REFUSED: Entry(
+        "a4200b2f53464bb8b5636f98bfc88c2a",
+        WARNING,
+        Cause.OTHERS,
+        "A node was refused as a member",
+        fields="peer",
+        counted="Nodes that were refused as members.",
+        sentences={notices.MemberRefused: "refused {peer.name} at {address}: {reason}"},
+    ),
+    NodeEvent.KEY_WANTED: Entry(
+        "6b15ef1b29de41519d322c4ae933c0ad",
+        INFO,
+        Cause.OTHERS,
+        "A new key was asked for",
+        fields="peer",
+        counted="Times that a new key was asked for.",
+        sentences={
+            notices.KeyRequested: "rolling to a new key: {reason}",
+            notices.KeyRequestPostponed: (
+                "{requester} asks for a new key ({reason}) often: postponed by {seconds:.0f} s"
+            ),
+            notices.ForeignKeyMet: "{peer.name} comes with another group's key, epoch {foreign}: rolling above both",
+            notices.SuiteChanged: (
+                "rolling to a new key: the group's is of {used.name}, and {configured.name} is configured"
+            ),
+        },
+    ),
+    NodeEvent.KEY_ROLLED: Entry(
+        "ed03eb460c314e15bdb213bd20cfa108",
+        INFO,
+        Cause.NODE,
+        "A new key is being distributed; PSKKEY_EPOCH is its epoch",
+        counted="Keys that this node distributed as master.",
+        sentences={notices.KeyRolled: "distributing a new key, epoch {epoch}, {fingerprint}"},
+    ),
+    NodeEvent.KEY_CHANGED: Entry(
+        "284a1fc8f2d0450ea7924ce6869d01cf",
+        INFO,
+        Cause.NODE,
+        "Another key is sent with; PSKKEY_EPOCH is its epoch",
+        counted="Times that another key was sent with from then on.",
+        sentences={notices.KeyChanged: "sending with key epoch {epoch}, {fingerprint}"},
+    ),
+    NodeEvent.TWO_MASTERS: Entry(
+        "a32e320d5af34ee08523ebb69e72a884",
+        WARNING,
+        Cause.OTHERS,
+        "This master met another one",
+        fields="peer",
+        counted="Times that this master met another one.",
+        repeats=True,
+        sentences={notices.TwoMasters: "{peer.name} is master too, of term {peer.term}: asking it which of us stays"},
+    ),
+    NodeEvent.MERGED: Entry(
+        "526317952f1a47fdb48e8ea2d91e6ea1",
+        INFO,
+        Cause.NODE,
+        "Two masters agreed which of them stays",
+        fields="peer winner",
+        counted="Merges with the group of another master.",
+        sentences={notices.Merged: "merged with the group of {peer.name}: {winner.name} is master"},
+    ),
+    NodeEvent.HANDED_OVER: Entry(
+        "d0627284ee65429da94211ee313740f4",
+        INFO,
+        Cause.NODE,
+        "This master hands its part over to a member",
+        fields="peer",
+        counted="Times that this node handed the master's part over.",
+        sentences={notices.HandedOver: "handing over to {peer.name}"},
+    ),
+    NodeEvent.SESSION_RENEWED: Entry(
+        "86e8d30bd024aeeb54f5c3e9a4f88e70",
+        INFO,
+        Cause.OPERATOR,
+        "The session with the master goes on with another pre-shared key",
+        fields="peer",
+        counted="Sessions with a master that went on with another PSK.",
+        sentences={notices.SessionRenewed: "the session with {peer.name} goes on with PSK identity {identity!a}"},
+    ),
+    NodeEvent.FENCED: Entry(
+        "e1b8512cc3044c089a2d75eca0361fe6",
+        WARNING,
+        Cause.OTHERS,
+        "A master of an old term was not followed; PSKKEY_TERM is that term",
+        fields="peer",
+        counted="Masters of an old term that were not followed.",
+        sentences={notices.Fenced: "{peer.name} speaks for term {term}, but term {seen} has been seen; not followed"},
+    ),
+    NodeEvent.SLEPT: Entry(
+        "c515644caa5a463591d98b03840d790d",
+        WARNING,
+        Cause.NODE,
+        "This node did not run for so long that it was surely replaced",
+        counted="Times that this node did not run for too long.",
+        sentences={
+            notices.Slept: (
+                "asleep for {seconds:.1f} s as {was}: listening first, for there may be another master by now"
+            ),
+        },
+    ),
+    NodeEvent.DUPLICATE_ID: Entry(
+        "414587ea03784760970d78ada23e9c68",
+        ERROR,
+        Cause.OTHERS,
+        "Another node has this node's id, or two members have the same",
+        fields="peer",
+        counted="Times that another node had an id that was taken.",
+        sentences={
+            notices.OwnIdElsewhere: (
+                "node id {node} is also claimed elsewhere: {elsewhere}; set another [node] id on one of them"
+            ),
+            notices.DuplicateMember: "refused {peer.name} at {address}: {reason}",
+        },
+    ),
+    NodeEvent.SECOND_SENDER: Entry(
+        "733ba8a8cb0d446bbc0ab8f985dfdc91",
+        WARNING,
+        Cause.OTHERS,
+        "A second local session manager wants to send",
+        fields="pid",
+        counted="Local session managers that wanted to send beside another.",
+        sentences={notices.SecondSender: "process {pid} asks to send, but process {sender_pid} does: it may receive"},
+    ),
+    NodeEvent.SENDER_ID_TAKEN: Entry(
+        "6b37abcdf6d1478a85f2af8ca500cbd8",
+        WARNING,
+        Cause.OTHERS,
+        "A configured sender id is another node's",
+        fields="peer sender_id",
+        counted="Times that a configured sender id was another node's.",
+        sentences={
+            notices.OwnSenderIdTaken: (
+                "[node] sender_id = {configured} of our configuration is another node's: {sender_id} is leased to "
+                "us instead"
+            ),
+            notices.SenderIdTaken: (
+                "{peer.name} is configured with [node] sender_id = {configured}, but {sender_id} is leased to it: "
+                "{holder} has {configured}; give each node its own"
+            ),
+        },
+    ),
+    NodeEvent.NO_SENDER_ID: Entry(
+        "37eaec45224a4a28be0c62af38b048b6",
+        WARNING,
+        Cause.OTHERS,
+        "A node got no sender id: all 256 are in use",
+        fields="peer",
+        counted="Times that a node got no sender id, because all were in use.",
+        sentences={
+            notices.NoSenderId: "no sender id is left for {peer.name}: all 256 are in use; it receives, but cannot send"
+        },
+    ),
+    NodeEvent.PROTOCOL_ERROR: Entry(
+        "2d3cc79610a943d5a83881dc6e4b64e0",
+        WARNING,
+        Cause.OTHERS,
+        "A peer or a consumer broke the protocol",
+        counted="Messages that are not allowed where they came.",
+        sentences={
+            notices.UnexpectedMessage: "unexpected {message} on a session; closed it",
+            notices.TermLeap: "term {claimed} is further ahead of {own} than elections lead",
+            notices.BadJoin: "refused {peer.name} at {address}: {reason}",
+        },
+    ),
+    DaemonEvent.STARTED: Entry(
+        "f635cbe98e4544ca95531f2a00a35ca1",
+        INFO,
+        Cause.OPERATOR,
+        "The daemon is ready",
+    ),
+    DaemonEvent.STOPPED: Entry(
+        "769bd86d1ded4cce9294c01f1c9e02d8",
+        INFO,
+        Cause.OPERATOR,
+        "The daemon ends as it was asked to",
+    ),
+    DaemonEvent.START_FAILED: Entry(
+        "3310d2061898494681ea0a99e1cb1374",
+        ERROR,
+        Cause.OPERATOR,
+        "The daemon cannot run with this configuration or on this machine",
+    ),
+    DaemonEvent.PORT_TAKEN: Entry(
+        "300cee5875fd4b85b1293b55c4326df1",
+        ERROR,
+        Cause.NODE,
+        "Another program has the TCP port of the key server; this node cannot be master",
+    ),
+    DaemonEvent.RELOADED: Entry(
+        "cd6851b6204b43878172751e8ec280f3",
+        INFO,
+        Cause.OPERATOR,
+        "Configuration and PSK file were read again and apply",
+    ),
+    DaemonEvent.RELOAD_FAILED: Entry(
+        "6c32a3065e814fd99c67dfece3585419",
+        ERROR,
+        Cause.OPERATOR,
+        "Configuration or PSK file has a mistake; nothing of it applies",
+    ),
+    DaemonEvent.RESTART_NEEDED: Entry(
+        "6cb26c65dd9642bc91d8fabc819ceb45",
+        WARNING,
+        Cause.OPERATOR,
+        "A changed setting applies only after a restart",
+        fields="setting",
+    ),
+    DaemonEvent.ALONE: Entry(
+        "77f8677c2af041408bf27c04e6c55d72",
+        WARNING,
+        Cause.NODE,
+        "No other node can be found: no interface, or no address",
+    ),
+    DaemonEvent.COMMANDED: Entry(
+        "360b46d3dd9047b59df96698b311340d",
+        INFO,
+        Cause.NODE,
+        "An administrator gave a command, with PSKKEY_CODE if it cannot be done",
+        fields="uid pid command code",
+    ),
+    DaemonEvent.COMMAND_DENIED: Entry(
+        "3250bc4db9fb4ccea63eb8250eb4810a",
+        WARNING,
+        Cause.OTHERS,
+        "Somebody who is no administrator gave a command",
+        fields="uid pid command",
+        repeats=True,
+    ),
+}
+
+EVENT_OF: Final[Mapping[type[Notice], NodeEvent]] = {
+    notice: event for event, entry in EVENTS.items() if isinstance(event, NodeEvent) for notice in entry.sentences
+}
+"""The event that a notice reports."""
+
+
+def _said(value: object) -> object:
+    """Return what stands in a sentence for a value: for a reason its name, as in the status."""
+    return value.name.lower() if isinstance(value, KeyNewReason) else value
+
+
+def sentence(notice: Notice) -> str:
+    """Return what is logged of a notice."""
+    attributes = {one.name: _said(getattr(notice, one.name)) for one in fields(notice)}
+    return EVENTS[EVENT_OF[type(notice)]].sentences[type(notice)].format_map(attributes)

@@ -1,0 +1,137 @@
+"""Log lines: with fields for systemd's journal, readable on a terminal, and never with a secret.
+
+A record's fields for the journal are its attribute `journal`, a dictionary; see `pskkey.journal`.
+"""
+
+import errno
+import logging
+import os
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TextIO
+
+from pskkey.daemon.log_budget import LogBudget
+
+JOURNAL_SOCKET: Final = Path("/run/systemd/journal/socket")
+MAX_MESSAGE: Final = 48 * 1024
+"""Bytes of a message that are told; the smallest datagram buffer of a kernel holds them with the fields."""
+
+_SYSLOG_PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+_CONTROLS: Final = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
+"""All that a terminal would take for more than text; tab and newline are not among them."""
+_SIZE: Final = struct.Struct("<Q")
+
+
+def configure(level: str, environ: Mapping[str, str] = os.environ) -> LogBudget:
+    """Log from `level` on; other people's libraries only from warnings on. Return the budget that all lines keep.
+
+    To the journal where standard error leads there, else to standard error.
+    """
+    handler: logging.Handler
+    if is_journal(sys.stderr, environ):
+        handler = JournalHandler(sys.stderr)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    budget = LogBudget()
+    handler.addFilter(budget)
+    set_level(level)
+    return budget
+
+
+def set_level(level: str) -> None:
+    """Log from `level` on from now on."""
+    logging.getLogger("pskkey").setLevel(level.upper())
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Tell whether `stream` leads to the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5))."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # closed, or no file at all
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+class PlainFormatter(logging.Formatter):
+    """Writes what others named themselves without the control characters that would command a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        return super().format(record).translate(_CONTROLS)
+
+
+class JournalHandler(logging.Handler):
+    """Sends records to the journal by its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL); never waits for it.
+
+    A journal that does not take records for now loses them, and is told how many as soon as it takes the next. When
+    nobody listens at `path`, a record goes to `stream` with its priority in front (sd-daemon(3)) and without fields.
+    """
+
+    def __init__(self, stream: TextIO, path: Path = JOURNAL_SOCKET) -> None:
+        super().__init__()
+        self.setFormatter(PlainFormatter("%(message)s"))
+        self._stream = stream
+        is_socket = stat.S_ISSOCK(os.fstat(stream.fileno()).st_mode)
+        # Under systemd it is one, and must not be waited for either.
+        self._stream_socket = socket.socket(fileno=os.dup(stream.fileno())) if is_socket else None
+        self._path = os.fspath(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record."""
+        try:
+            message, priority = self.format(record), _SYSLOG_PRIORITY.get(record.levelno, 6)
+            fields: Mapping[str, str] = getattr(record, "journal", {})
+        except Exception:  # noqa: BLE001  logging's own way: a faulty record must not end the program
+            self.handleError(record)
+            return
+        if self._lost and self._send(f"{self._lost} lines were not taken by the journal", 4, {}):
+            self._lost = 0
+        if not self._send(message, priority, fields):
+            self._lost += 1
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._socket.close()
+        if self._stream_socket is not None:
+            self._stream_socket.close()
+        super().close()
+
+    def _send(self, message: str, priority: int, fields: Mapping[str, str]) -> bool:
+        told = {"MESSAGE": message, "PRIORITY": str(priority), "SYSLOG_IDENTIFIER": "pskkeyd", **fields}
+        try:
+            self._socket.sendto(b"".join(map(_encode, told, told.values())), self._path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):  # it is not there, or is being started again
+                return self._write("".join(f"<{priority}>{line}\n" for line in message.splitlines()))
+            return False
+        return True
+
+    def _write(self, lines: str) -> bool:
+        if self._stream_socket is None:
+            self._stream.write(lines)
+            self._stream.flush()
+            return True
+        data = lines.encode("utf-8", "replace")
+        try:
+            return self._stream_socket.send(data, socket.MSG_DONTWAIT) == len(data)
+        except OSError:
+            return False
+
+
+def _encode(name: str, value: str) -> bytes:
+    """Return a field; one of several lines with its size, u64 little-endian, instead of the equals sign."""
+    data = value.translate(_CONTROLS).encode("utf-8", "replace")
+    if len(data) > MAX_MESSAGE:
+        data = data[:MAX_MESSAGE].decode("utf-8", "ignore").encode()  # a character is cut off whole
+    if b"\n" not in data:
+        return b"%s=%s\n" % (name.encode(), data)
+    return b"%s\n%s%s\n" % (name.encode(), _SIZE.pack(len(data)), data)

@@ -1,0 +1,96 @@
+"""One request to a key server and its answer, blocking, for scripts."""
+
+import socket
+import ssl
+import time
+
+from pskkey.adapters.tls.contexts import client_context, explain_server_failure, require_psk
+from pskkey.adapters.tls.tcp_errors import explain_connect_failure
+from pskkey.adapters.tls.tcp_options import expect_small_messages
+from pskkey.config.psk import Psk
+from pskkey.errors import BadPacket, HandshakeError, NoAnswer, PeerError, Unreachable
+from pskkey.wire.frame import MAX_PAYLOAD, FrameReader, PacketType, encode_frame
+from pskkey.wire.membership import MAX_SIZE as MAX_ERROR_SIZE
+from pskkey.wire.membership import decode_error_untrusted
+
+_READ_SIZE = 65536
+
+
+def request(
+    address: str, port: int, psk: Psk, request_type: int, payload: bytes, *, timeout: float, bind: str | None
+) -> bytes:
+    """Send one request to the key server at a host name or IP address and return the payload of its answer.
+
+    All of it takes at most `timeout` seconds, but for looking a name up, which the system bounds. `bind` is the local
+    IP address to connect from. Raises Unreachable, HandshakeError, NoAnswer, PeerError (the server sent an ERROR) or
+    BadPacket, each with one sentence.
+    """
+    deadline = time.monotonic() + timeout
+    question = encode_frame(request_type, payload)
+    target = f"{address}, port {port}"
+    with _connect(address, port, deadline, bind) as connected:
+        try:
+            connected.settimeout(_remaining(deadline))
+            with client_context(psk).wrap_socket(connected) as session:
+                require_psk(session)
+                return _ask(session, question, request_type, target, deadline)
+        except HandshakeError as error:
+            raise HandshakeError(f"{target}: {error}") from None
+        except TimeoutError:
+            raise NoAnswer(f"{target}: it took the connection but said nothing of TLS within {timeout:g} s") from None
+        except OSError as error:
+            raise HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}") from None
+
+
+def _connect(address: str, port: int, deadline: float, bind: str | None) -> socket.socket:
+    """Return a connection to the first address of the name that takes one."""
+    try:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError):
+        raise Unreachable(f"{address!r} is neither an IP address nor a host name known here") from None
+    failure: Exception = TimeoutError()
+    for left, (family, kind, protocol, _, target) in zip(range(len(found), 0, -1), found, strict=True):
+        connected = socket.socket(family, kind, protocol)
+        try:
+            connected.settimeout(_remaining(deadline) / left)
+            expect_small_messages(connected)
+            if bind is not None:
+                connected.bind((bind, 0))
+            connected.connect(target)
+        except OSError as error:
+            connected.close()
+            failure = error
+        else:
+            return connected
+    raise Unreachable(f"{address}, port {port}: {explain_connect_failure(failure)}") from None
+
+
+def _ask(session: ssl.SSLSocket, question: bytes, request_type: int, target: str, deadline: float) -> bytes:
+    reader = FrameReader({PacketType.ERROR: MAX_ERROR_SIZE, request_type: MAX_PAYLOAD})
+    try:
+        session.settimeout(_remaining(deadline))
+        session.sendall(question)
+        while True:
+            session.settimeout(_remaining(deadline))
+            data = session.recv(_READ_SIZE)
+            if not data:
+                raise NoAnswer(f"{target}: it closed the connection without an answer to request type {request_type}")
+            for frame in reader.receive_untrusted(data):
+                if frame.type == request_type:
+                    return frame.payload
+                refusal = decode_error_untrusted(frame.payload)
+                raise PeerError(refusal.code, f"{target}: it refused: {refusal.message}")
+    except BadPacket as error:
+        raise BadPacket(f"{target}: it does not speak our protocol: {error}") from None
+    except TimeoutError:
+        raise NoAnswer(f"{target}: it did not answer request type {request_type} in time") from None
+    except OSError:
+        raise NoAnswer(f"{target}: the connection broke before request type {request_type} was answered") from None
+
+
+def _remaining(deadline: float) -> float:
+    """Return the seconds left. Raises TimeoutError when there are none; 0 would mean not to block at all."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds

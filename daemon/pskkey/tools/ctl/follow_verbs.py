@@ -1,0 +1,208 @@
+"""The verbs of `pskkeyctl` that follow the status: `wait`, `rekey --wait`, `switchover --wait` and `monitor`.
+
+They outlive the daemon: a service manager may start it again while they look.
+"""
+
+import json
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from pskkey.errors import PeerError, Unreachable
+from pskkey.model import MAX_EPOCH
+from pskkey.program import wait_while_output_is_read
+from pskkey.tools.ctl.control_client import call, follow_status, get_status
+from pskkey.tools.ctl.status_changes import Change, changes, id_and_name, opening, who
+from pskkey.tools.ctl.status_reading import MasterStatus, Status
+from pskkey.tools.ctl.status_view import safe
+
+ANSWER_WITHIN: Final = 5.0
+"""Seconds for the reply to one call."""
+RECONNECT_PAUSE: Final = 0.1
+"""Seconds until a daemon that is away is looked for again."""
+SCHEMA: Final = 1
+
+type Condition = Callable[[Status], str | None]
+"""Tells what is still missing, as a sentence; None when nothing is."""
+
+
+def has_epoch(epoch: int) -> Condition:
+    """Return the condition that the node sends with a key of this epoch or a later one.
+
+    Later are the 32767 epochs that follow it. After 65535 comes 1, with a higher term, so 2 is later than 65535, and
+    who waits for 1 at 65534 waits for two keys.
+    """
+
+    def missing(status: Status) -> str | None:
+        current = status.current_epoch
+        if current is None:
+            return "this node has no key yet"
+        return None if (current - epoch) % MAX_EPOCH <= MAX_EPOCH // 2 else f"this node sends with epoch {current}"
+
+    return missing
+
+
+def has_role(role: str) -> Condition:
+    """Return the condition that the node is this."""
+    return lambda status: None if status.role == role else f"this node is {safe(status.role)}"
+
+
+def is_synced(status: Status) -> str | None:
+    """Joined, one key to send with, none under way, and, as far as the master knows, everybody has it."""
+    if not status.joined:
+        return f"this node is {safe(status.role)}"
+    if sum(key.state == "current" for key in status.keys) != 1:
+        return "this node has no key to send with yet"
+    if status.next is not None:
+        return f"the key of epoch {status.next.epoch} is being distributed"
+    return _late(status)
+
+
+def wait_until(path: Path, condition: Condition, goal: str, timeout: float) -> Status:
+    """Return the first status that meets the condition. Raises TimeoutError, which says what was missing last."""
+    deadline = time.monotonic() + timeout
+    missing = f"{path}: pskkeyd has not answered"
+    try:
+        with closing(_statuses(path, deadline)) as statuses:
+            while True:
+                status = next(statuses)
+                if isinstance(status, Unreachable):
+                    missing = str(status)
+                elif (lacking := condition(status)) is None:
+                    return status
+                else:
+                    missing = lacking
+    except TimeoutError:
+        raise TimeoutError(f"{goal} not within {timeout:g} s: {missing}") from None
+
+
+def rekey(path: Path, wait: bool, timeout: float, as_json: bool) -> None:
+    """Have the key rolled; with `wait`, until a key that was not in use before is the one to send with."""
+    _, before = get_status(path, min(timeout, ANSWER_WITHIN))
+    call(path, "Rekey", {}, min(timeout, ANSWER_WITHIN))
+    if not wait:
+        return
+    # A key that is being distributed already is as good as one made now: such requests are one.
+    old = {key.fingerprint for key in before.keys if key.state != "next"}
+
+    def missing(status: Status) -> str | None:
+        if status.current is not None and status.current.fingerprint not in old:
+            return _late(status)
+        if status.next is not None:
+            return f"the key of epoch {status.next.epoch} is being distributed"
+        return f"no new key has come; this node is {safe(status.role)}"
+
+    status = wait_until(path, missing, "a new key everywhere:", timeout)
+    key = next(key for key in status.keys if key.state == "current")
+    text = f"epoch {key.epoch}, {safe(key.fingerprint)}"
+    _print(text, {"epoch": key.epoch, "fingerprint": key.fingerprint}, as_json)
+
+
+def switch_over(path: Path, node: str | None, wait: bool, timeout: float, as_json: bool) -> None:
+    """Have the master's part handed over; with `wait`, until this node has joined the new master.
+
+    Raises PeerError when another than the wanted node has become master.
+    """
+    call(path, "Switchover", {} if node is None else {"node": node}, min(timeout, ANSWER_WITHIN))
+    if not wait:
+        return
+
+    def missing(status: Status) -> str | None:
+        return None if status.role == "client" and status.master else f"this node is {safe(status.role)}"
+
+    status = wait_until(path, missing, "another master:", timeout)
+    if node is not None and not _is_called(status.master, node):
+        raise PeerError("other_master", f"{who(status.master)} was elected instead of {safe(node)}")
+    _print(
+        f"{who(status.master)}, term {status.term}",
+        {"master": id_and_name(status.master), "term": status.term},
+        as_json,
+    )
+
+
+def monitor(path: Path, as_json: bool) -> NoReturn:
+    """Print what happens, for ever. Raises Unreachable if no daemon is there to begin with."""
+    last: Status | None = None
+    away = returning = False
+    statuses = _statuses(path, None, shown=True)
+    while True:
+        status = next(statuses)
+        if isinstance(status, Unreachable):
+            if last is None:
+                raise status
+            away = True
+            text = f"the connection to the daemon was lost: {status}"
+            _print_change(Change("daemon_away", text, {"reason": str(status)}), as_json)
+            continue
+        if away:
+            away, returning = False, True
+            _print_change(Change("daemon_back", "the connection to the daemon is back", {}), as_json)
+        if last is not None:
+            status = _with_what_it_will_hear(status, last, returning)
+            returning &= not status.joined
+        for change in [opening(status)] if last is None else changes(last, status):
+            _print_change(change, as_json)
+        last = status
+
+
+def _statuses(path: Path, deadline: float | None, *, shown: bool = False) -> Generator[Status | Unreachable]:
+    """Yield the status whenever it changes, and why there is none each time that the daemon goes away.
+
+    Looks for it again until `deadline` (of time.monotonic; None: for ever), then raises TimeoutError. `shown` is that
+    of `follow_status`.
+    """
+    away = False
+    while True:
+        try:
+            with closing(follow_status(path, deadline, shown=shown)) as statuses:
+                for status in statuses:
+                    away = False
+                    yield status
+        except Unreachable as error:
+            if not away:
+                away = True
+                yield error
+        pause = RECONNECT_PAUSE if deadline is None else min(RECONNECT_PAUSE, deadline - time.monotonic())
+        if shown:
+            wait_while_output_is_read(None, pause)
+        else:
+            time.sleep(max(0.0, pause))
+
+
+def _with_what_it_will_hear(status: Status, last: Status, returning: bool) -> Status:
+    """Return the status with what the last one said of others, while this node cannot know better.
+
+    Who has no master hears of no members; of a daemon that was started again the session managers have to come first.
+    """
+    if status.joined:
+        return status
+    if returning:
+        status = status._replace(sessions=last.sessions, sender_id=last.sender_id)
+    return status._replace(members=last.members)
+
+
+def _late(status: Status) -> str | None:
+    names = [safe(member.name) for member in status.late]
+    return f"not yet acknowledged by {', '.join(names)}" if names else None
+
+
+def _is_called(master: MasterStatus | None, wanted: str) -> bool:
+    return master is not None and (master.name == wanted or master.id.startswith(wanted))
+
+
+def _print(text: str, values: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps({"schema": SCHEMA, **values}) if as_json else text)
+
+
+def _print_change(change: Change, as_json: bool) -> None:
+    now = datetime.now(UTC)
+    if as_json:
+        head = {"schema": SCHEMA, "time": now.isoformat(timespec="milliseconds"), "event": change.event}
+        line = json.dumps({**head, **change.values})
+    else:
+        line = f"{now.astimezone():%Y-%m-%d %H:%M:%S}.{now.microsecond // 1000:03} {change.text}"
+    # Whoever reads from a pipe wants it when it happens.
+    print(line, flush=True)

@@ -1,0 +1,123 @@
+"""The status as metrics: the verb `pskkeyctl metrics`, in the text format of Prometheus (0.0.4), or as JSON.
+
+All names and their help are in the two tables here. A name is never changed, nor what it counts. A counter that the
+daemon does not have (yet) is 0; one that is not in the table is passed over.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from pskkey.daemon.event_table import EVENTS, NodeEvent
+from pskkey.tools.ctl.status_reading import Status
+from pskkey.tools.ctl.status_view import safe
+
+SCHEMA: Final = 1
+ROLES: Final = ("listening", "joining", "client", "master")
+
+type Samples = list[tuple[dict[str, str], float]]
+"""Labels and value of each."""
+
+
+class Gauge(NamedTuple):
+    """A value that rises and falls: its name without `pskkey_` in front, what it is, and where it comes from."""
+
+    name: str
+    help: str
+    samples: Callable[[Status], Samples]
+
+
+def _one(value: Callable[[Status], float | None]) -> Callable[[Status], Samples]:
+    """Return a single sample without labels, or none for None."""
+    return lambda status: [] if (found := value(status)) is None else [({}, found)]
+
+
+def _node(status: Status) -> Samples:
+    return [({"group": status.group, "id": status.node.id, "name": status.node.name}, 1)]
+
+
+GAUGES: Final = (
+    Gauge("build_info", "Always 1; the version of the daemon.", lambda s: [({"version": s.node.version}, 1)]),
+    Gauge("node_info", "Always 1; the group, and the id and name of this node.", _node),
+    Gauge("priority", "The priority of this node.", _one(lambda s: s.node.priority)),
+    Gauge("eligible", "Whether this node may become master: 1 or 0.", _one(lambda s: int(s.node.eligible))),
+    Gauge(
+        "role",
+        "What this node is in its group: 1 for that role, 0 for the others.",
+        lambda s: [({"role": role}, int(s.role == role)) for role in ROLES],
+    ),
+    Gauge("term", "The term, which rises with each new master.", _one(lambda s: s.term)),
+    Gauge(
+        "epoch", "The epoch of the key that is sent with; 0 while there is none.", _one(lambda s: s.current_epoch or 0)
+    ),
+    Gauge(
+        "key_age_seconds",
+        "For how long the key that is sent with has been; nothing while there is none.",
+        _one(lambda s: s.current.age_s if s.current else None),
+    ),
+    Gauge("keys", "The keys that are held, of which one is sent with.", _one(lambda s: len(s.keys))),
+    Gauge("members", "The members of the group as this node knows it.", _one(lambda s: len(s.members))),
+    Gauge(
+        "members_late",
+        "On the master: members that have acknowledged neither the present key nor the next. Elsewhere 0.",
+        _one(lambda s: len(s.late)),
+    ),
+    Gauge(
+        "loop_away_ms",
+        "The longest time, in milliseconds and within the last minute, for which the daemon served nobody.",
+        _one(lambda s: s.loop_away_ms),
+    ),
+    Gauge("sessions", "The local session managers that follow the key.", _one(lambda s: len(s.sessions))),
+    Gauge(
+        "sessions_sending",
+        "Those of them that may send.",
+        _one(lambda s: sum(session.sender for session in s.sessions)),
+    ),
+)
+
+_OF_ADAPTERS: Final[dict[str, str]] = {
+    "accept_failures": "Times that the key server could not accept a connection.",
+    "adverts_accepted": "Adverts of other nodes that were signed with an accepted PSK.",
+    "adverts_rejected": "Adverts in the name of this group that were not.",
+    "mdns_dropped": "mDNS packets about our service that were malformed, too large or too many.",
+    "mdns_errors": "Queries on which python-zeroconf has failed.",
+    "bad_packets": "Packets that broke the protocol.",
+    "connections_dropped": "Connections given up to make room for newer ones.",
+    "connections_refused": "Connections refused for want of room or of permission.",
+    "connections_silent": "Local connections closed because no message had come on them.",
+    "connections_stalled": "Connections ended because the peer did not read.",
+    "connects_failed": "Sessions with other nodes that could not be opened.",
+    "connects_ok": "Sessions with other nodes that were opened.",
+    "handshakes_dropped": "TLS handshakes given up to make room for newer ones.",
+    "handshakes_failed": "TLS handshakes of clients that failed.",
+    "handshakes_ok": "TLS handshakes of clients that succeeded.",
+}
+COUNTERS: Final = {**_OF_ADAPTERS, **{event.value: EVENTS[event].counted for event in NodeEvent}}
+"""What the daemon's counters count, by their names in the status. As metrics they are `pskkey_NAME_total`."""
+
+
+def metrics(status: Status) -> list[dict[str, Any]]:
+    """Return all metrics: `name`, `type`, `help`, and `samples` with `labels` and `value` each."""
+    found = []
+    for gauge in GAUGES:
+        samples = [{"labels": labels, "value": value} for labels, value in gauge.samples(status)]
+        found.append({"name": f"pskkey_{gauge.name}", "type": "gauge", "help": gauge.help, "samples": samples})
+    for name, text in COUNTERS.items():
+        samples = [{"labels": {}, "value": status.counters.get(name, 0)}]
+        found.append({"name": f"pskkey_{name}_total", "type": "counter", "help": text, "samples": samples})
+    return found
+
+
+def exposition(families: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the lines of the text format, each without its end."""
+    for family in families:
+        name = family["name"]
+        yield f"# HELP {name} {family['help']}"
+        yield f"# TYPE {name} {family['type']}"
+        for sample in family["samples"]:
+            labels = ",".join(f'{label}="{_escaped(value)}"' for label, value in sample["labels"].items())
+            yield f"{name}{{{labels}}} {sample['value']}" if labels else f"{name} {sample['value']}"
+
+
+def _escaped(value: str) -> str:
+    """Return a label's value, which somebody chose, as it may stand between quotation marks."""
+    return safe(value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))

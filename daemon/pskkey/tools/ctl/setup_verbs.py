@@ -1,0 +1,167 @@
+"""The verbs of `pskkeyctl` that need no daemon: `check-config` and `psk generate`."""
+
+import os
+import pwd
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pskkey.config.own_interfaces import how_it_is_said, missing_interfaces
+from pskkey.config.psk import CREDENTIAL_NAME, find_psk_file, generate_psk_line, load_psk
+from pskkey.config.schema import DEFAULT_CONFIG, Config, load_config, node_id
+from pskkey.errors import ConfigError
+
+DAEMON_USER: Final = "pskkey"
+"""As whom pskkeyd.service and pskkeyd@.service run."""
+_CREDENTIAL_STORES: Final = [
+    Path(root, store) for root in ("/etc", "/run", "/usr/lib") for store in ("credstore.encrypted", "credstore")
+]
+"""Where `ImportCredential=` of systemd.exec(5) looks."""
+_ENDING: Final = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+_INSTANCES: Final = Path("/etc/pskkey")
+"""Where pskkeyd@.service has the configuration of each of several groups."""
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let nothing end us in between: a file with keys, of which nobody knows, would stay."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def service_of(config: Path) -> str | None:
+    """Return the service that runs with this configuration; None: one that somebody else made."""
+    if config.parent == _INSTANCES:
+        return f"pskkeyd@{config.stem}"
+    return "pskkeyd" if config == DEFAULT_CONFIG else None
+
+
+def stored_credential(config: Path) -> Path | None:
+    """Return the credential that systemd gives the daemon of this configuration; None when we see none."""
+    return next((path for path in _credentials(config) if os.access(path, os.F_OK)), None)
+
+
+def check_config(configured: Path | None) -> None:
+    """Print what the daemon would use, and notes about it. Raises ConfigError, a line for each mistake."""
+    path = DEFAULT_CONFIG if configured is None else configured
+    config = load_config(path)
+    mistakes = []
+    try:
+        print(f"node id: {node_id(config)}")
+    except ConfigError as error:
+        mistakes.append(str(error))
+    if missing := missing_interfaces(config.network.interfaces):
+        _note(f"{how_it_is_said(missing)}; the daemon takes them when they come")
+    try:
+        seen = _check_psk(path, config)
+    except ConfigError as error:
+        mistakes.append(str(error))
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    print(f"{path}: ok" if seen else f"{path}: ok, as far as this user may look")
+
+
+def psk_generate(identity: str | None, output: Path | None) -> None:
+    """Print a new PSK, or write it to a new file. Raises ConfigError."""
+    # A new name every time: the old and the new key stand in one file while they are exchanged.
+    line = generate_psk_line(f"pskkey-{secrets.token_hex(4)}" if identity is None else identity)
+    if output is None:
+        print(line)
+        return
+    try:
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise ConfigError(f"{output}: exists already; remove it, or add a line to it by hand") from None
+    except OSError as error:
+        raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
+    with undisturbed():
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+                file.flush()
+                os.fsync(descriptor)
+        except OSError as error:
+            output.unlink()
+            raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
+    print(f"{output}: holds a new key; copy it to every node of the group", file=sys.stderr)
+
+
+def _credentials(config: Path) -> Iterator[Path]:
+    """Yield where the credential may be, in the order in which systemd looks."""
+    name = f"pskkey.{config.stem}.psk" if config.parent == _INSTANCES else CREDENTIAL_NAME
+    for store in _CREDENTIAL_STORES:
+        yield store / name
+
+
+def _check_psk(path: Path, config: Config) -> bool:
+    """Print what is to say about the pre-shared keys; tell whether we could see all of it. Raises ConfigError."""
+    psk_file = find_psk_file(config.psk.file, os.environ)
+    closed = [place.parent for place in _credentials(path) if _is_hidden(place)]
+    for store in closed:
+        _note(f"{store} is closed to this user, so whether a credential is there was not looked at; root may")
+    credential = stored_credential(path)
+    if credential is not None and not os.access(psk_file, os.F_OK):
+        print(f"pre-shared keys: only systemd can read {credential}, so they are not checked")
+        return not closed
+    if credential is not None and psk_file == config.psk.file:
+        print(f"pre-shared keys: systemd gives pskkeyd {credential} instead of {psk_file}")
+    of_service = service_of(path) is not None
+    if of_service and os.geteuid() != 0 and _is_closed(psk_file):
+        _note(f"{psk_file} is closed to this user, so the pre-shared keys are not checked; root may")
+        return False
+    psk = load_psk(psk_file, config.handoff.users, config.handoff.groups)
+    print(f"pre-shared keys: {len(psk.accepted)} in {psk_file}")
+    if of_service and credential is None and os.geteuid() == 0:
+        _check_that_the_daemon_reads(psk_file)
+    return not closed
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether we may not see whether a file is there."""
+    try:
+        path.lstat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether we may not read a file, or not even see whether it is there."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _check_that_the_daemon_reads(psk_file: Path) -> None:
+    """Raise ConfigError when the daemon's user would not take the file, which root does not notice by itself."""
+    try:
+        user = pwd.getpwnam(DAEMON_USER)
+    except KeyError:
+        return
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    command = ["test", "-r", str(psk_file)]
+    if subprocess.run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, check=False).returncode != 0:
+        raise ConfigError(
+            f"{psk_file}: the daemon's user {DAEMON_USER} cannot read it; `chown {DAEMON_USER} {psk_file}`, and let "
+            "that user into the directories above it"
+        )
+    if psk_file.stat().st_uid not in (0, user.pw_uid):
+        raise ConfigError(f"{psk_file}: belongs to another user, who may change it; `chown {DAEMON_USER} {psk_file}`")
+
+
+def _note(text: str) -> None:
+    print(f"pskkeyctl: note: {text}", file=sys.stderr)

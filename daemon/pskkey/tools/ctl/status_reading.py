@@ -1,0 +1,137 @@
+"""The daemon's status as values: what GetStatus returns, checked field by field.
+
+Without pydantic, which takes longer to load than `pskkeyctl status` may last.
+"""
+
+from typing import Any, Final, NamedTuple, Self
+
+from pskkey.errors import BadPacket
+from pskkey.tools.ctl.typed_json import read_untrusted
+
+SCHEMA: Final = 1
+_JOINED_ROLES: Final = ("client", "master")
+
+
+class NodeStatus(NamedTuple):
+    """This node."""
+
+    id: str
+    name: str
+    priority: int
+    eligible: bool
+    version: str
+
+
+class MasterStatus(NamedTuple):
+    """The master that this node knows."""
+
+    id: str
+    name: str
+    address: str | None
+    port: int
+
+
+class KeyStatus(NamedTuple):
+    """A key that this node holds; `state` is current, next or previous, `age_s` is in seconds."""
+
+    epoch: int
+    suite: str
+    fingerprint: str
+    state: str
+    age_s: float
+
+
+class RequestStatus(NamedTuple):
+    """A request for a new key that is not served yet, and in how many seconds it is due."""
+
+    reason: str
+    due_s: float
+
+
+class MemberStatus(NamedTuple):
+    """A member of the group.
+
+    `acked_epoch` is news on the master only: others are not told of each acknowledgement. `psk_identity`, of the
+    pre-shared key of its session, is known to the master only.
+    """
+
+    id: str
+    name: str
+    role: str
+    address: str | None
+    sender_id: int | None
+    priority: int
+    eligible: bool
+    acked_epoch: int | None
+    psk_identity: str | None = None
+
+
+class SessionStatus(NamedTuple):
+    """A local session manager."""
+
+    pid: int
+    uid: int
+    sender: bool
+    acked_epoch: int | None
+
+
+class Status(NamedTuple):
+    """What GetStatus returns, in schema 1, by the names that it has there. Fields that came later are passed over."""
+
+    group: str
+    role: str
+    term: int
+    node: NodeStatus
+    master: MasterStatus | None
+    keys: tuple[KeyStatus, ...]
+    sender_id: int | None
+    members: tuple[MemberStatus, ...]
+    sessions: tuple[SessionStatus, ...]
+    counters: dict[str, int]
+    # These came later: a daemon that was not restarted since its upgrade does not have them.
+    requests: tuple[RequestStatus, ...] = ()
+    counter_ages_s: dict[str, float] = {}  # noqa: RUF012 - it is never changed
+    """Seconds since each counter rose last; without those that did not, and of all if the daemon does not tell."""
+    loop_away_ms: float | None = None
+    """The longest time in the last minute for which the daemon served nobody; None if it does not tell."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong at present, a sentence each."""
+
+    @classmethod
+    def parse_untrusted(cls, parameters: dict[str, Any]) -> Self:
+        """Read the parameters of a reply. Raises BadPacket."""
+        if parameters.get("schema") != SCHEMA:
+            raise BadPacket("the daemon speaks another version of the status; use the pskkeyctl that came with it")
+        try:
+            return read_untrusted(cls, parameters)
+        except BadPacket as error:
+            raise BadPacket(f"the daemon sent a status that is none: {error}") from None
+
+    @property
+    def joined(self) -> bool:
+        """Whether this node has a master, be it itself."""
+        return self.role in _JOINED_ROLES
+
+    @property
+    def current(self) -> KeyStatus | None:
+        """The key that is sent with."""
+        return next((key for key in self.keys if key.state == "current"), None)
+
+    @property
+    def next(self) -> KeyStatus | None:
+        """The key that is being distributed."""
+        return next((key for key in self.keys if key.state == "next"), None)
+
+    @property
+    def current_epoch(self) -> int | None:
+        """The epoch of the key that is sent with."""
+        current = self.current
+        return current.epoch if current else None
+
+    @property
+    def late(self) -> tuple[MemberStatus, ...]:
+        """The members that have acknowledged neither the current key nor the next one; empty but on the master."""
+        if self.role != "master":
+            return ()
+        epochs = {key.epoch for key in self.keys if key.state in ("current", "next")}
+        return tuple(member for member in self.members if epochs and member.acked_epoch not in epochs)

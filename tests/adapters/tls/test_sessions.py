@@ -1,0 +1,189 @@
+"""The daemon's key server and key client through their own doors: events, actions, limits and deadlines."""
+
+import asyncio
+import socket
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pskkey.adapters.host.entropy import random_key
+from pskkey.adapters.tls.listener import ServerLimits
+from pskkey.adapters.tls.outbound_sessions import OutboundSessions
+from pskkey.config.psk import Psk, PskFile, load_psk
+from pskkey.core.actions import Connect
+from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Received, Session
+from pskkey.errors import ConfigError
+from pskkey.model import ErrorMessage, Group, Heartbeat, KeyAck, KeyRequest, KeyResponse, Member, Suite
+from tests.adapters.tls.ends import JOIN, NODE, Ends, Side
+from tests.psk_files import write_psk
+
+
+async def test_messages_pass_both_ways_and_each_end_is_told_once(ends: Ends) -> None:
+    await ends.server.start(["127.0.0.1"], 0)
+    mine, its = await ends.session()
+    ends.client.send(mine, JOIN)
+    ends.client.send(mine, KeyRequest())
+    assert await ends.at_server.next(Received) == Received(its, JOIN)
+    assert await ends.at_server.next(Received) == Received(its, KeyRequest())
+    answer = KeyResponse(random_key(Suite.PSK_CHACHA20_POLY1305))
+    ends.server.send(its, answer)
+    assert await ends.at_client.next(Received) == Received(mine, answer)
+
+    refusal = ErrorMessage("group", "another group")
+    ends.server.disconnect(its, refusal)
+    assert await ends.at_client.next(Received) == Received(mine, refusal)
+    lost = await ends.at_client.next(Disconnected)
+    assert lost.session == mine
+    assert "ended: it closed the connection" in lost.reason
+    ends.client.send(mine, KeyRequest())
+    ends.server.send(its, answer)
+    await ends.server.stop()
+    assert ends.at_server.events.empty()
+    assert ends.at_client.events.empty()
+    assert ends.at_server.counters == {"handshakes_ok": 1}
+
+
+async def test_group_of_any_size_passes(ends: Ends) -> None:
+    await ends.server.start(["127.0.0.1"], 0)
+    mine, its = await ends.session()
+    members = tuple(Member(f"{number:032x}", "n" * 60, (f"10.0.{number // 256}.1",), 1) for number in range(4000))
+    group = Group(3, members[0].id, members, tuple(member.id for member in members))
+    ends.server.send(its, group)
+    assert await ends.at_client.next(Received) == Received(mine, group)
+
+
+async def test_server_can_be_started_again_and_says_goodbye(ends: Ends) -> None:
+    for _ in range(2):
+        await ends.server.start(["127.0.0.1"], 0)
+        await ends.session()
+        await ends.server.stop()
+        assert "key server stops" in (await ends.at_server.next(Disconnected)).reason
+        await ends.at_client.next(Disconnected)
+        assert ends.server.port is None
+
+
+async def test_port_in_use_and_foreign_address_are_told(ends: Ends) -> None:
+    await ends.server.start([], 0)
+    port = ends.server.port
+    assert port is not None
+    other = Ends.make_server(ends, ServerLimits())
+    with pytest.raises(ConfigError, match=f"port {port} of 0.0.0.0 is in use"):
+        await other.start([], port)
+    with pytest.raises(ConfigError, match="2001:db8::1 is not an address of this machine"):
+        await other.start(["127.0.0.1", "2001:db8::1"], 0)
+
+
+async def test_first_address_that_answers_is_taken(ends: Ends) -> None:
+    await ends.server.start(["127.0.0.3"], 0)
+    with socket.socket() as full, socket.socket() as filler:
+        full.bind(("127.0.0.2", ends.server.port or 0))
+        full.listen(0)
+        filler.connect(full.getsockname())  # from here on packets to it are dropped
+        mine = ends.connect("127.0.0.1", "127.0.0.2", "127.0.0.3")
+        assert (await ends.at_client.next(Connected)).session == mine
+        ends.client.disconnect(mine, None)
+        ends.connect("127.0.0.1", "127.0.0.2", timeout=1.0)
+        assert "127.0.0.1, port" in (await ends.at_client.next(Disconnected)).reason
+        ends.connect("127.0.0.2", timeout=0.2)
+        assert "no answer within 0.2 s" in (await ends.at_client.next(Disconnected)).reason
+
+
+async def test_attempt_can_be_given_up(ends: Ends) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        mine = ends.connect(port=silent.getsockname()[1])
+        accepted, _ = await asyncio.get_running_loop().sock_accept(silent)
+        with accepted:
+            assert await asyncio.get_running_loop().sock_recv(accepted, 5) != b""
+            ends.client.disconnect(mine, None)
+            while await asyncio.get_running_loop().sock_recv(accepted, 4096):
+                continue
+    assert ends.at_client.events.empty()
+
+
+async def test_reloaded_psk_counts_from_the_next_connection(ends: Ends, tmp_path: Path) -> None:
+    await ends.server.start(["127.0.0.1"], 0)
+    await ends.session()
+    fresh: PskFile = load_psk(write_psk(tmp_path / "fresh.psk", "node"))
+    old = ends.psk
+    stale = OutboundSessions(lambda: old, ends.at_client.events.put_nowait, Counter())
+    ends.psk = fresh
+    await ends.session()
+    stale.connect(Connect(Session(Direction.OUTBOUND, 99), NODE.id, ("127.0.0.1",), ends.server.port or 0, 5.0))
+    assert "another key" in (await ends.at_client.next(Disconnected)).reason
+    assert ends.at_server.counters == {"handshakes_ok": 2, "handshakes_failed": 1}
+    await stale.stop()
+
+
+async def test_each_session_names_the_psk_that_was_active_when_it_was_asked_for(ends: Ends) -> None:
+    await ends.server.start(["127.0.0.1"], 0)
+    both = ends.psk
+    spare = Psk("spare", both.accepted["spare"])
+    sessions = []
+    for active in (both.active, spare):
+        ends.psk = PskFile(active, both.accepted)
+        mine = ends.connect()
+        ends.psk = PskFile(spare, both.accepted)
+        assert await ends.at_client.next(Connected) == Connected(mine, active.name)
+        sessions.append((mine, (await ends.at_server.next(Accepted)).session))
+    assert both.active.name != spare.name
+    # They are two sessions: the end of one is none of the other.
+    ends.server.disconnect(sessions[0][1], None)
+    assert (await ends.at_client.next(Disconnected)).session == sessions[0][0]
+    ends.server.send(sessions[1][1], Heartbeat())
+    assert await ends.at_client.next(Received) == Received(sessions[1][0], Heartbeat())
+
+
+async def test_bad_packet_ends_that_session_only(ends: Ends) -> None:
+    await ends.server.start(["127.0.0.1"], 0)
+    mine, its = await ends.session()
+    other, its_other = await ends.session()
+    ends.client.send(mine, Group(1, NODE.id, (NODE,), (NODE.id,)))  # only servers send one
+    ended = await ends.at_server.next(Disconnected)
+    assert ended.session == its
+    assert "broke the protocol" in ended.reason
+    assert (await ends.at_client.next(Disconnected)).session == mine
+    ends.client.send(other, KeyAck(1))
+    assert await ends.at_server.next(Received) == Received(its_other, KeyAck(1))
+    ends.server.send(its_other, JOIN)
+    assert "broke the protocol" in (await ends.at_client.next(Disconnected)).reason
+    assert ends.at_server.counters["bad_packets"] == ends.at_client.counters["bad_packets"] == 1
+
+
+async def test_silent_session_ends_unless_it_joined(ends: Ends) -> None:
+    await ends.make_server(ServerLimits(silence=0.3)).start(["127.0.0.1"], 0)
+    member, its_member = await ends.session()
+    ends.client.send(member, JOIN)
+    await ends.at_server.next(Received)
+    _, its_silent = await ends.session()
+    ended = await ends.at_server.next(Disconnected)
+    assert ended.session == its_silent
+    assert "said nothing for 0.3 s" in ended.reason
+    ends.client.send(member, Heartbeat())
+    assert await ends.at_server.next(Received) == Received(its_member, Heartbeat())
+
+
+async def test_peer_that_does_not_read_is_cut(ends: Ends) -> None:
+    await ends.server.start(["127.0.0.1"], 0)
+    _, its = await ends.session()
+    members = tuple(Member(f"{number:032x}", "n" * 60, ("10.0.0.1",), 1) for number in range(1000))
+    group = Group(3, members[0].id, members, ())
+    for _ in range(100):  # without a turn of the loop, in which the client could read
+        ends.server.send(its, group)
+    assert "does not read" in (await ends.at_server.next(Disconnected)).reason
+    assert ends.at_server.counters["connections_stalled"] == 1
+
+
+async def test_an_address_of_our_own_is_not_connected_to(psk_path: Path) -> None:
+    side = Side()
+    psk = load_psk(psk_path)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0)
+        ours = listening.getsockname()
+        client = OutboundSessions(lambda: psk, side.events.put_nowait, side.counters, lambda *place: place == ours)
+        client.connect(Connect(Session(Direction.OUTBOUND, 1), NODE.id, (ours[0],), ours[1], 2.0))
+        assert "our own address" in (await side.next(Disconnected)).reason
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+    await client.stop()

@@ -1,0 +1,73 @@
+"""The table of events: every report has its row, and its sentence says what the report holds."""
+
+import string
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import pytest
+
+from pskkey.core import notices
+from pskkey.core.notices import Claim, JoinFailed, KeyRequested, Notice
+from pskkey.daemon.event_table import EVENT_OF, EVENTS, DaemonEvent, NodeEvent, sentence
+from pskkey.model import Advert, KeyNewReason, Member, Role, Suite
+
+PEER = Member("0badcafe", "pump-7", ("10.0.0.7",), 11111, 100, eligible=True)
+ADVERT = Advert("g", "0badcafe", "pump-7", 100, True, Role.MASTER, 3, 2, ("10.0.0.7",), 11111)
+EXAMPLES: dict[type, Any] = {
+    Member: PEER,
+    Advert: ADVERT,
+    str: "a word",
+    int: 4711,
+    float: 3.25,
+    Role: Role.MASTER,
+    Suite: Suite.PSK_CHACHA20_POLY1305,
+    KeyNewReason: KeyNewReason.SENDER_RESTARTED,
+    Claim: Claim.SUCCESSION,
+}
+NOTICES = [
+    kind
+    for kind in vars(notices).values()
+    if isinstance(kind, type) and issubclass(kind, Notice) and kind is not Notice
+]
+
+
+def example(kind: type[Notice]) -> Notice:
+    """Return a notice of a kind."""
+    hints = get_type_hints(kind)
+    return kind(**{one.name: EXAMPLES[hints[one.name]] for one in fields(kind)})
+
+
+def test_every_notice_has_one_row_and_every_row_of_a_node_has_notices() -> None:
+    assert len(NOTICES) > 25
+    assert EVENT_OF.keys() == set(NOTICES)
+    assert sum(len(entry.sentences) for entry in EVENTS.values()) == len(NOTICES)
+    assert set(EVENT_OF.values()) == set(NodeEvent)
+    assert all(EVENTS[event].counted for event in NodeEvent)
+    assert not any(EVENTS[event].sentences for event in DaemonEvent)
+
+
+@pytest.mark.parametrize("kind", NOTICES, ids=lambda kind: kind.__name__)
+def test_a_sentence_says_what_its_notice_holds(kind: type[Notice]) -> None:
+    template = EVENTS[EVENT_OF[kind]].sentences[kind]
+    named = {name.partition(".")[0] for _, name, _, _ in string.Formatter().parse(template) if name}
+    there = {one.name for one in fields(kind)}
+    assert named <= there
+    # The code of a failure is for programs, and a reason is a sentence for people already.
+    assert there - named <= {"code"}
+    said = sentence(example(kind))
+    assert "{" not in said
+    assert ("pump-7" in said) == bool({"peer", "winner"} & there)
+
+
+@pytest.mark.parametrize("event", NodeEvent)
+def test_the_fields_of_a_row_are_attributes_of_its_notices(event: NodeEvent) -> None:
+    names = {one.name for kind in EVENTS[event].sentences for one in fields(kind)}
+    assert set(EVENTS[event].fields.split()) <= names
+
+
+def test_what_a_peer_says_is_no_format() -> None:
+    assert sentence(JoinFailed(PEER, "x", "{peer.id} {0}")) == "could not join pump-7: {peer.id} {0}"
+
+
+def test_a_reason_is_said_as_in_the_status() -> None:
+    assert sentence(KeyRequested(KeyNewReason.RECEIVER_BEGAN)) == "rolling to a new key: receiver_began"

@@ -1,0 +1,67 @@
+"""`pskkey-server` as a process of its own, so that its memory and open files can be counted."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Self
+
+
+class ServerProcess:
+    """A running `pskkey-server` on a free port of 127.0.0.1; `prefix` goes before its command line."""
+
+    def __init__(self, psk_path: Path, *options: str, prefix: Sequence[str] = ()) -> None:
+        command = [*prefix, sys.executable, "-m", "pskkey.keyserver.pskkey_server", "--psk-file", str(psk_path)]
+        # Files and no pipes: nobody reads while it runs, and a full pipe would stop it.
+        self._printed, self._complained = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [*command, "--bind", "127.0.0.1", "--port", "0", *options], stdout=self._printed, stderr=self._complained
+        )
+        deadline = time.monotonic() + 10
+        while (listening := re.search(r"port (\d+)\n", self._said(self._complained))) is None:
+            assert self._process.poll() is None, self._said(self._complained)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        self.port = int(listening[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[str, str, int]:
+        """End it; return what it printed on standard output and on standard error, and the exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(10)
+        return self._said(self._printed), self._said(self._complained), self._process.returncode
+
+    @staticmethod
+    def _said(output: IO[str]) -> str:
+        # By its path: reading here must not move the position at which the server writes.
+        return Path(f"/proc/self/fd/{output.fileno()}").read_text()
+
+    @property
+    def open_files(self) -> int:
+        """How many file descriptors it has open."""
+        return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
+
+    @property
+    def memory(self) -> int:
+        """Resident memory in KiB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        assert found is not None
+        return int(found[1])
+
+    @property
+    def cpu_time(self) -> float:
+        """Seconds of processor time used so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,128 @@
+"""`pskkeyctl check-config`: what it says of what the daemon's user may read, and of what we may not look at."""
+
+import asyncio
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.local.other_user import let_everybody_enter
+from tests.system.ordinary_user import as_ordinary_user
+from tests.tools.ctl.pskkeyctl_process import Result, run
+
+INSTALLED = """
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
+echo pskkey:x:64999:64999::/:/bin/false >>/etc/passwd
+echo pskkey:x:64999: >>/etc/group
+printf '[node]\\nid = "0badcafe"\\n' >/etc/pskkey.toml
+touch /etc/pskkey.psk
+chmod 0600 /etc/pskkey.psk
+echo "plant:$KEY" >/etc/pskkey.psk
+"""
+"""A machine with the package installed, in a mount namespace of its own."""
+
+
+async def check_installed(further: str, *prefix: str) -> tuple[int | None, str, str]:
+    """Run `pskkeyctl check-config` there, after further commands."""
+    command = [*prefix, sys.executable, "-m", "pskkey.tools.ctl.pskkeyctl", "check-config"]
+    process = await asyncio.create_subprocess_exec(
+        "unshare", "--mount", "sh", "-ec", f"{INSTALLED}{further}\nexec {shlex.join(command)}",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "KEY": secrets.token_hex(32)},
+    )  # fmt: skip
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, output.decode(), errors.decode()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("further", "code", "said"),
+    [
+        ("chown pskkey /etc/pskkey.psk", 0, ""),
+        (
+            "",
+            1,
+            "pskkeyctl: /etc/pskkey.psk: the daemon's user pskkey cannot read it; `chown pskkey /etc/pskkey.psk`, "
+            "and let that user into the directories above it\n",
+        ),
+        (
+            "chgrp pskkey /etc/pskkey.psk; chmod 0640 /etc/pskkey.psk",
+            1,
+            "pskkeyctl: /etc/pskkey.psk: the PSK file may be read by the group pskkey of [handoff], and who has the "
+            "PSK may become master; allow 0600, or 0640 with a group of its own\n",
+        ),
+        (
+            "chown nobody /etc/pskkey.psk; groupadd keys; usermod -a -G keys pskkey; chgrp keys /etc/pskkey.psk; "
+            "chmod 0640 /etc/pskkey.psk",
+            1,
+            "pskkeyctl: /etc/pskkey.psk: belongs to another user, who may change it; `chown pskkey /etc/pskkey.psk`\n",
+        ),
+        ("mkdir -p /etc/credstore; touch /etc/credstore/pskkey.psk", 0, ""),
+    ],
+)
+async def test_root_learns_what_the_daemon_may_read(further: str, code: int, said: str) -> None:
+    found = await check_installed(further)
+    assert (found[0], found[2]) == (code, said)
+    assert found[1].endswith("/etc/pskkey.toml: ok\n") == (code == 0)
+
+
+@pytest.mark.root
+async def test_an_ordinary_user_learns_what_was_not_looked_at() -> None:
+    closed = "mkdir -p /etc/credstore.encrypted; chmod 0700 /etc/credstore.encrypted"
+    code, output, errors = await check_installed(closed, *as_ordinary_user())
+    assert (code, output) == (0, "node id: 0badcafe\n/etc/pskkey.toml: ok, as far as this user may look\n")
+    assert errors == (
+        "pskkeyctl: note: /etc/credstore.encrypted is closed to this user, so whether a credential is there was not "
+        "looked at; root may\n"
+        "pskkeyctl: note: /etc/pskkey.psk is closed to this user, so the pre-shared keys are not checked; root may\n"
+    )
+
+
+@pytest.mark.root
+async def test_a_credential_that_can_be_seen_is_named_to_an_ordinary_user() -> None:
+    stored = "mkdir -p /etc/credstore; chmod 0755 /etc/credstore; touch /etc/credstore/pskkey.psk; rm /etc/pskkey.psk"
+    stored += "; chmod 0600 /etc/credstore/pskkey.psk; rm -rf /etc/credstore.encrypted"
+    code, output, errors = await check_installed(stored, *as_ordinary_user())
+    assert (code, errors) == (0, "")
+    assert "pre-shared keys: only systemd can read /etc/credstore/pskkey.psk, so they are not checked\n" in output
+
+
+@pytest.mark.root
+def test_who_runs_a_daemon_of_his_own_must_read_its_keys(tmp_path: Path) -> None:
+    psk, config = let_everybody_enter(tmp_path) / "my.psk", tmp_path / "my.toml"
+    psk.touch(0o600)
+    psk.write_text(f"plant:{secrets.token_hex(32)}\n")
+    config.write_text('[node]\nid = "0badcafe"\n[psk]\nfile = "my.psk"\n')
+    command = [
+        *as_ordinary_user(),
+        sys.executable,
+        "-m",
+        "pskkey.tools.ctl.pskkeyctl",
+        "check-config",
+        "--config",
+        str(config),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"{psk}: the PSK file cannot be opened or read: Permission denied\n")
+    shutil.chown(psk, "nobody")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+
+
+async def test_an_interface_that_is_not_there_is_a_note(tmp_path: Path) -> None:
+    psk, config = tmp_path / "my.psk", tmp_path / "my.toml"
+    await run("psk", "generate", "--output", psk)
+    wanted = '["lo", "nosuch0", "127.0.0.1", "192.0.2.77", "2001:db8::77"]'
+    config.write_text(f'[node]\nid = "0badcafe"\n[network]\ninterfaces = {wanted}\n[psk]\nfile = "my.psk"\n')
+    found = await run("check-config", "--config", config)
+    assert found == Result(0, f"node id: 0badcafe\npre-shared keys: 1 in {psk}\n{config}: ok\n", found.errors)
+    missing = "nosuch0 and no 192.0.2.77 and no 2001:db8::77"
+    assert found.errors.startswith(f"pskkeyctl: note: [network] interfaces: this machine has no {missing} now; it has")
+    assert found.errors.endswith("; the daemon takes them when they come\n")

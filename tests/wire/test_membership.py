@@ -1,0 +1,291 @@
+"""JOIN, MERGE and ERROR: what they look like, and every bound of every field."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pskkey.model import ErrorMessage, HeldKey, Join, Member, Merge
+from pskkey.wire import membership
+from tests.wire.messages import accepts_or_bad_packet, error_messages, joins, member, merges, refused
+
+ID = "0123456789abcdef0123456789abcdef"
+FINGERPRINT = "00112233445566ff"
+
+MEMBER = {
+    "id": ID,
+    "name": "pump-3",
+    "addresses": ["10.0.0.1", "fe80::1"],
+    "port": 11111,
+    "priority": 100,
+    "eligible": True,
+    "sender_id": 4,
+    "acked_epoch": None,
+}
+JOIN = {
+    "group": "default",
+    "member": MEMBER,
+    "instance": "5f2c",
+    "term": 3,
+    "held": [{"epoch": 7, "fingerprint": FINGERPRINT, "send": True}],
+    "sender": False,
+    "lease": 4,
+    "version": "0.1.0",
+}
+MERGE = {"master": MEMBER, "term": 3, "members": 12, "epoch": 7, "winner": None}
+ERROR = {"code": "not_master", "message": "I am not the master: ask 10.0.0.2."}
+
+MEMBER_VALUE = Member(ID, "pump-3", ("10.0.0.1", "fe80::1"), 11111, 100, eligible=True, sender_id=4)
+DECODERS: list[tuple[dict[str, Any], Callable[[bytes], object]]] = [
+    (JOIN, membership.decode_join_untrusted),
+    (MERGE, membership.decode_merge_untrusted),
+    (ERROR, membership.decode_error_untrusted),
+]
+
+
+def changed(value: dict[str, Any], path: str, new: object) -> bytes:
+    """Return JSON of `value` with the field at the dotted `path` replaced, or removed when `new` is `...`."""
+    copy = json.loads(json.dumps(value))
+    *way, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+    place = copy
+    for step in way:
+        place = place[step]
+    if new is ...:
+        del place[last]
+    else:
+        place[last] = new
+    return json.dumps(copy).encode()
+
+
+def test_golden_json() -> None:
+    join = Join(
+        "default",
+        MEMBER_VALUE,
+        "5f2c",
+        3,
+        (HeldKey(7, FINGERPRINT, send=True),),
+        sender=False,
+        lease=4,
+        version="0.1.0",
+    )
+    assert json.loads(membership.encode_join(join)) == JOIN
+    assert membership.decode_join_untrusted(json.dumps(JOIN).encode()) == join
+    merge = Merge(MEMBER_VALUE, 3, 12, 7)
+    assert json.loads(membership.encode_merge(merge)) == MERGE
+    assert membership.decode_merge_untrusted(json.dumps(MERGE).encode()) == merge
+    error = ErrorMessage("not_master", "I am not the master: ask 10.0.0.2.")
+    assert json.loads(membership.encode_error(error)) == ERROR
+    assert membership.decode_error_untrusted(json.dumps(ERROR).encode()) == error
+
+
+@settings(max_examples=60, deadline=None)
+@given(joins)
+def test_join_round_trip(message: Join) -> None:
+    assert membership.decode_join_untrusted(membership.encode_join(message)) == message
+
+
+@settings(max_examples=60, deadline=None)
+@given(merges)
+def test_merge_round_trip(message: Merge) -> None:
+    assert membership.decode_merge_untrusted(membership.encode_merge(message)) == message
+
+
+@settings(max_examples=60, deadline=None)
+@given(error_messages)
+def test_error_round_trip(message: ErrorMessage) -> None:
+    assert membership.decode_error_untrusted(membership.encode_error(message)) == message
+
+
+TERM_BOUNDS = [-1, 2**53, 10**4000, 1.0, True, "1", None, [], ...]
+TEXT_BOUNDS = ["", "x" * 251, "a\nb", "a\x1b[31m", "\u202e", "\u0000", 1, True, None, ["x"], {}, ...]
+ID_BOUNDS = ["", "abcdef0", "0" * 33, "ABCDEF01", "0123456g", "01234567\n", " 01234567", 12345678, ...]
+FLAG_BOUNDS = [0, 1, "true", "1", None, [], ...]
+BOUNDS: dict[str, list[object]] = {
+    "group": TEXT_BOUNDS,
+    "instance": TEXT_BOUNDS,
+    "version": TEXT_BOUNDS,
+    "term": TERM_BOUNDS,
+    "sender": FLAG_BOUNDS,
+    "lease": [-1, 256, "4", 4.0, True, ...],
+    "held": [None, {}, "", [[]], [1], [None], ...],
+    "held.0.epoch": [0, 65536, -1, "7", 7.0, True, None, ...],
+    "held.0.fingerprint": ["", "0" * 15, "0" * 17, "0" * 15 + "G", "0" * 15 + "A", "0" * 16 + "\n", 1, ...],
+    "held.0.send": FLAG_BOUNDS,
+    "held.0.extra": [1],
+    "member": [None, [], "x", 1, ...],
+    "member.id": [*ID_BOUNDS, None],
+    "member.name": TEXT_BOUNDS,
+    "member.addresses": [None, "10.0.0.1", {"0": "10.0.0.1"}, [1], [None], ["10.0.0.1"] * 9, ...],
+    "member.addresses.0": [
+        "",
+        "10.0.0",
+        "10.0.0.256",
+        "010.0.0.1",
+        "10.0.0.1/8",
+        "host.example",
+        "10.0.0.1\u0000",
+        " 10.0.0.1",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "ff02::1",
+        "1:2",
+        "fe80::1::2",
+        "fe80::1" + "%" + "x" * 60,
+        167772161,
+    ],
+    "member.port": [0, 65536, -1, "11111", 11111.0, True, None, ...],
+    "member.priority": [-1, 256, "1", 1.5, None, ...],
+    "member.eligible": FLAG_BOUNDS,
+    "member.sender_id": [-1, 256, "4", 4.0, True, ...],
+    "member.acked_epoch": [0, 65536, "7", True, ...],
+    "member.extra": [None],
+    "extra": [None, 1],
+}
+CASES = [(path, new) for path, news in BOUNDS.items() for new in news]
+
+
+@pytest.mark.parametrize(("path", "new"), CASES, ids=lambda part: ascii(part)[:40])
+def test_join_out_of_bounds(path: str, new: object) -> None:
+    sentence = refused(membership.decode_join_untrusted, changed(JOIN, path, new))
+    assert len(sentence) < 400
+    assert sentence.isprintable()
+
+
+def test_join_lists_at_most_three_keys() -> None:
+    held = JOIN["held"]
+    assert isinstance(held, list)
+    membership.decode_join_untrusted(changed(JOIN, "held", held * 3))
+    refused(membership.decode_join_untrusted, changed(JOIN, "held", held * 4))
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        ("term", -1),
+        ("term", ...),
+        ("members", -1),
+        ("members", 4097),
+        ("members", "1"),
+        ("epoch", -1),
+        ("epoch", 65536),
+        ("epoch", ...),
+        ("winner", "x"),
+        ("winner", 1),
+        ("winner", ...),
+        ("master", None),
+        ("master.id", "x"),
+        ("extra", 1),
+    ],
+)
+def test_merge_out_of_bounds(path: str, new: object) -> None:
+    refused(membership.decode_merge_untrusted, changed(MERGE, path, new))
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        ("code", ""),
+        ("code", "Not"),
+        ("code", "1x"),
+        ("code", "a b"),
+        ("code", "a" * 65),
+        ("code", "a\n"),
+        ("code", None),
+        ("message", "x" * 1025),
+        ("message", "a\nb"),
+        ("message", None),
+        ("message", ...),
+        ("extra", 1),
+    ],
+)
+def test_error_out_of_bounds(path: str, new: object) -> None:
+    refused(membership.decode_error_untrusted, changed(ERROR, path, new))
+
+
+def test_a_refusal_shows_no_control_characters_of_a_field_name() -> None:
+    payload = json.dumps({**ERROR, "\x1b[2J\n" + "x" * 5000: 1}).encode()
+    sentence = refused(membership.decode_error_untrusted, payload)
+    assert sentence.isprintable()
+    assert len(sentence) < 400
+
+
+def test_an_address_is_made_canonical_and_loses_its_zone() -> None:
+    payload = changed(JOIN, "member.addresses", ["FE80:0::1%eth0", "10.0.0.1"])
+    assert membership.decode_join_untrusted(payload).member.addresses == ("fe80::1", "10.0.0.1")
+    scoped = replace(MEMBER_VALUE, addresses=("fe80::1%eth0",))
+    assert json.loads(membership.encode_merge(Merge(scoped, 3, 1, 0)))["master"]["addresses"] == ["fe80::1"]
+
+
+def test_an_error_is_made_fit_to_be_sent() -> None:
+    sent = membership.encode_error(ErrorMessage("bad", "line\nline\x1b[0m \ud800" + "\u20ac" * 5000))
+    assert len(sent) <= membership.MAX_SIZE
+    message = membership.decode_error_untrusted(sent).message
+    assert message.startswith("line?line?[0m ?\u20ac")
+    assert len(message) == 1024
+
+
+def test_the_largest_of_each_fits_its_limit() -> None:
+    wide = "\U0001f511" * 250
+    big = Member("f" * 32, wide, ("2001:db8:1111:2222:3333:4444:5555:6666",) * 8, 65535, 255, True, 255, 65535)
+    held = (HeldKey(65535, FINGERPRINT, send=True),) * 3
+    join = membership.encode_join(Join(wide, big, wide, 2**53 - 1, held, sender=False, lease=None, version=wide))
+    merge = membership.encode_merge(Merge(big, 2**53 - 1, 4096, 65535, "f" * 32))
+    error = membership.encode_error(ErrorMessage("a" * 64, "\U0001f511" * 1024))
+    quoted = membership.encode_error(ErrorMessage("a" * 64, '"' * 1024))
+    assert max(len(join), len(merge), len(error), len(quoted)) <= membership.MAX_SIZE
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        replace(MEMBER_VALUE, id="X"),
+        replace(MEMBER_VALUE, name=""),
+        replace(MEMBER_VALUE, name="\ud800"),
+        replace(MEMBER_VALUE, port=0),
+        replace(MEMBER_VALUE, addresses=("localhost",)),
+        replace(MEMBER_VALUE, acked_epoch=0),
+    ],
+    ids=lambda bad: ascii(bad)[:60],
+)
+def test_what_has_no_encoding(bad: Member) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        membership.encode_merge(Merge(bad, 3, 1, 0))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(DECODERS), st.data())
+def test_damaged_bytes_raise_only_bad_packet(
+    case: tuple[dict[str, Any], Callable[[bytes], object]], data: st.DataObject
+) -> None:
+    sample, decode = case
+    payload = bytearray(json.dumps(sample).encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    accepts_or_bad_packet(decode, bytes(payload))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(DECODERS), st.data())
+def test_wrong_types_raise_only_bad_packet(
+    case: tuple[dict[str, Any], Callable[[bytes], object]], data: st.DataObject
+) -> None:
+    sample, decode = case
+    field = data.draw(st.sampled_from(sorted(sample)))
+    accepts_or_bad_packet(decode, changed(sample, field, data.draw(json_values)))
+
+
+def test_a_member_as_the_core_makes_it_is_accepted() -> None:
+    merge = Merge(member(1), 1, 1, 0)
+    assert membership.decode_merge_untrusted(membership.encode_merge(merge)) == merge

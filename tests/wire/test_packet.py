@@ -1,0 +1,210 @@
+"""The two doors: every message passes where it belongs, and nothing passes anywhere else."""
+
+import time
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pskkey.errors import BadPacket
+from pskkey.model import (
+    ErrorMessage,
+    Group,
+    Handover,
+    Heartbeat,
+    Join,
+    KeyAck,
+    KeyEntry,
+    KeyNew,
+    KeyNewReason,
+    KeyRequest,
+    KeyResponse,
+    KeyState,
+    KeyWatch,
+    Merge,
+    Message,
+)
+from pskkey.wire.frame import PacketType, encode_frame
+from pskkey.wire.packet import Door, PacketReader, Side, encode
+from tests.wire.messages import (
+    error_messages,
+    from_any_client,
+    from_any_server,
+    groups,
+    handovers,
+    joins,
+    key_watches,
+    member,
+    merges,
+    numbered_key,
+)
+
+PLACES = list(product(Door, Side))
+PASSING: dict[tuple[Door, Side], st.SearchStrategy[Message]] = {
+    (Door.TLS, Side.SERVER): from_any_client | joins | merges,
+    (Door.TLS, Side.CLIENT): from_any_server | groups | merges | handovers,
+    (Door.KEYS, Side.SERVER): from_any_client | key_watches,
+    (Door.KEYS, Side.CLIENT): from_any_server,
+}
+KEY = numbered_key(0)
+STATE = KeyState(4, frozenset({4}), (KeyEntry(7, KEY, send=True),))
+GROUP = Group(3, member(1).id, (member(1), member(2)), (member(2).id,))
+MESSAGES: dict[str, Message] = {
+    "KEY_REQ": KeyRequest(),
+    "KEY_REQ response": KeyResponse(KEY),
+    "KEY_WATCH": KeyWatch(will_send=True),
+    "KEY_STATE": STATE,
+    "KEY_ACK": KeyAck(7),
+    "KEY_NEW": KeyNew(KeyNewReason.OPERATOR),
+    "JOIN": Join("default", member(1), "x", 0, (), sender=False, lease=None, version="1"),
+    "GROUP": GROUP,
+    "HEARTBEAT": Heartbeat(),
+    "MERGE": Merge(member(1), 3, 2, 7),
+    "HANDOVER": Handover(member(1), 3),
+    "ERROR": ErrorMessage("bad", "No."),
+}
+ALLOWED = {
+    (Door.TLS, Side.SERVER): {"KEY_REQ", "KEY_ACK", "KEY_NEW", "JOIN", "HEARTBEAT", "MERGE", "ERROR"},
+    (Door.TLS, Side.CLIENT): {
+        "KEY_REQ response",
+        "KEY_STATE",
+        "GROUP",
+        "HEARTBEAT",
+        "MERGE",
+        "HANDOVER",
+        "ERROR",
+    },
+    (Door.KEYS, Side.SERVER): {"KEY_REQ", "KEY_WATCH", "KEY_ACK", "KEY_NEW", "HEARTBEAT", "ERROR"},
+    (Door.KEYS, Side.CLIENT): {"KEY_REQ response", "KEY_STATE", "HEARTBEAT", "ERROR"},
+}
+LIMITS = {
+    (Door.TLS, Side.SERVER): {1: 0, 4: 2, 5: 1, 16: 8192, 18: 0, 19: 8192, 31: 8192},
+    (Door.TLS, Side.CLIENT): {1: 132, 3: 444, 17: 65535, 18: 0, 19: 8192, 20: 65535, 31: 8192},
+    (Door.KEYS, Side.SERVER): {1: 0, 2: 9, 4: 2, 5: 1, 18: 0, 31: 8192},
+    (Door.KEYS, Side.CLIENT): {1: 132, 3: 444, 18: 0, 31: 8192},
+}
+
+
+def outcome(place: tuple[Door, Side], pieces: list[bytes]) -> list[Message] | str:
+    """What a reader makes of these pieces: messages, or the sentence with which it refuses."""
+    reader = PacketReader(*place)
+    messages: list[Message] = []
+    try:
+        for piece in pieces:
+            messages += reader.receive_untrusted(piece)
+    except BadPacket as error:
+        return str(error)
+    return messages
+
+
+def test_golden_frames() -> None:
+    assert encode(KeyRequest()).hex() == "01010000"
+    assert encode(KeyResponse(KEY)).hex() == "01010080" + bytes(range(128)).hex()
+    assert encode(KeyResponse(KEY, 7)).hex() == "01010084" + "0007" + bytes(range(128)).hex() + "ccab"
+    assert encode(KeyWatch(will_send=True)).hex() == "01020001" + "01"
+    assert encode(KeyWatch(will_send=True, memory=0xAB)).hex() == "01020009" + "01" + "00000000000000ab"
+    assert encode(STATE).hex()[:8] == "010300ac"  # 172 = 36 + 136
+    assert encode(KeyAck(0x0107)).hex() == "01040002" + "0107"
+    assert encode(KeyNew(KeyNewReason.SENDER_RESTARTED)).hex() == "01050001" + "03"
+    assert encode(Heartbeat()).hex() == "01120000"
+    error = b'{"code":"bad","message":"No."}'
+    assert encode(ErrorMessage("bad", "No.")) == bytes.fromhex("011f001e") + error
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize("name", MESSAGES)
+def test_what_passes_where(place: tuple[Door, Side], name: str) -> None:
+    got = outcome(place, [encode(MESSAGES[name])])
+    if name in ALLOWED[place]:
+        assert got == [MESSAGES[name]]
+    else:
+        assert isinstance(got, str)
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_every_header_is_judged_before_its_payload(place: tuple[Door, Side]) -> None:
+    for number in range(256):
+        limit = LIMITS[place].get(number)
+        if limit is None:
+            assert isinstance(outcome(place, [bytes([1, number, 0, 0])]), str)
+            continue
+        assert limit == 0 or outcome(place, [bytes([1, number]) + limit.to_bytes(2)]) == []
+        if limit < 65535:
+            got = outcome(place, [bytes([1, number]) + (limit + 1).to_bytes(2)])
+            assert isinstance(got, str)
+            assert "announces" in got
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_pieces_give_the_same_messages(place: tuple[Door, Side], data: st.DataObject) -> None:
+    sent = data.draw(st.lists(PASSING[place], max_size=4))
+    stream = b"".join(encode(message) for message in sent)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    assert outcome(place, [stream]) == sent
+    assert outcome(place, [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]) == sent
+    assert outcome(place, [bytes([octet]) for octet in stream]) == sent
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_arbitrary_bytes_raise_only_bad_packet(place: tuple[Door, Side], data: st.DataObject) -> None:
+    frames = st.builds(encode_frame, st.sampled_from(sorted(LIMITS[place])), st.binary(max_size=200))
+    stream = b"".join(data.draw(st.lists(frames | st.binary(max_size=20), max_size=4)))
+    whole, by_byte = outcome(place, [stream]), outcome(place, [bytes([octet]) for octet in stream])
+    assert whole == by_byte
+
+
+@given(error_messages)
+@settings(max_examples=30, deadline=None)
+def test_a_bad_packet_ends_the_stream(message: ErrorMessage) -> None:
+    reader = PacketReader(Door.KEYS, Side.SERVER)
+    with pytest.raises(BadPacket, match="bad KEY_ACK: epoch 0"):
+        reader.receive_untrusted(bytes.fromhex("01040002 0000"))
+    with pytest.raises(BadPacket, match="given up"):
+        reader.receive_untrusted(encode(message))
+
+
+def large_group() -> Group:
+    members = tuple(member(n) for n in range(1, 1001))
+    return Group(3, members[0].id, members, tuple(each.id for each in members))
+
+
+def test_a_large_group_is_one_message_of_several_frames() -> None:
+    stream = encode(large_group())
+    assert len(stream) > 2 * 65535
+    pieces = [stream[start : start + 1400] for start in range(0, len(stream), 1400)]
+    assert outcome((Door.TLS, Side.CLIENT), [stream]) == [large_group()]
+    assert outcome((Door.TLS, Side.CLIENT), pieces) == [large_group()]
+    handover = Handover(member(1), 3, large_group().members)
+    assert outcome((Door.TLS, Side.CLIENT), [encode(handover)]) == [handover]
+
+
+@pytest.mark.parametrize(
+    "between", [Heartbeat(), STATE, Handover(member(1), 3)], ids=lambda message: type(message).__name__
+)
+def test_nothing_comes_between_the_parts(between: Message) -> None:
+    stream = encode(large_group())
+    first = 4 + int.from_bytes(stream[2:4])
+    got = outcome((Door.TLS, Side.CLIENT), [stream[:first], encode(between), stream[first:]])
+    assert isinstance(got, str)
+    assert "between the parts of a GROUP" in got
+
+
+def test_a_group_of_250_is_read_fast() -> None:
+    members = tuple(member(n) for n in range(1, 251))
+    stream = encode(Group(3, members[0].id, members, tuple(each.id for each in members)))
+    took = []
+    for _ in range(5):
+        start = time.thread_time()
+        PacketReader(Door.TLS, Side.CLIENT).receive_untrusted(stream)
+        took.append(time.thread_time() - start)
+    # Of processor time; 3 ms on a slow machine. A heartbeat interval is 500 ms.
+    assert min(took) < 0.03
+
+
+def test_every_packet_type_has_its_place() -> None:
+    assert {number for limits in LIMITS.values() for number in limits} == set(PacketType)
