@@ -12,7 +12,7 @@ from pskkey.adapters.paced_input import PacedInput
 from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.errors import BadPacket
 from pskkey.model import Heartbeat, KeyAck, KeyRequest, Message
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 
 PLENTY = Rate(per_second=1e9, burst=1e9)
 
@@ -40,7 +40,7 @@ class Session:
         self.taken: list[Message] = []
         self.errors: list[BadPacket] = []
         self.input = PacedInput(
-            PacketReader(Door.KEYS, Side.SERVER),
+            PacketReader(Channel.KEYS, Side.SERVER),
             self.connection,
             turns,
             [TokenBucket(rate) for rate in rates or (PLENTY,)],

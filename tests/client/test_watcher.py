@@ -28,7 +28,7 @@ from pskkey.model import (
     Message,
 )
 from pskkey.secret import Secret
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 from tests.adapters.local.other_user import acts_as_nobody, let_everybody_enter
 
 
@@ -52,7 +52,7 @@ class Daemon:
         self.connection.close()
         self.connection, _ = self.listener.accept()
         self.connection.settimeout(5)
-        self._reader = PacketReader(Door.KEYS, Side.SERVER)
+        self._reader = PacketReader(Channel.KEYS, Side.SERVER)
         self._heard: list[Message] = []
 
     def say(self, *messages: Message) -> None:
@@ -68,7 +68,7 @@ class Daemon:
     def hear_watch(self) -> KeyWatch:
         message = self.hear()
         assert isinstance(message, KeyWatch)
-        assert message.memory != 0
+        assert message.context != 0
         return message
 
     def close(self) -> None:
@@ -190,8 +190,8 @@ async def test_rubbish_and_errors_lead_to_a_new_connection(daemon: Daemon, watch
     await watcher.reach(daemon)
     daemon.connection.sendall(b"HTTP/1.1 200 OK\r\n")
     await watcher.reach(daemon)
-    daemon.say(ErrorMessage("busy", "too many consumers"))
-    with pytest.raises(TimeoutError, match=r"keys\.sock: no key state: the daemon says: too many consumers"):
+    daemon.say(ErrorMessage("busy", "too many session managers"))
+    with pytest.raises(TimeoutError, match=r"keys\.sock: no key state: the daemon says: too many session managers"):
         await watcher.wait(0.5)
     await watcher.reach(daemon)
     daemon.say(state(1))
@@ -323,11 +323,11 @@ async def test_socket_that_we_may_not_open_is_a_denial(tmp_path: Path, daemon: D
 async def test_each_watcher_is_a_memory_of_its_own(
     daemon: Daemon, kind: type[KeyWatcher] | type[AsyncKeyWatcher]
 ) -> None:
-    memories = set()
+    contexts = set()
     for _ in range(2):
         watcher = Watcher(kind(daemon.path, will_send=True))
         await watcher.reach(daemon)
-        memories.add(daemon.hear_watch().memory)
+        contexts.add(daemon.hear_watch().context)
         await watcher.close()
         daemon.connection.close()
-    assert len(memories) == 2
+    assert len(contexts) == 2

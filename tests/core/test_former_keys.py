@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pskkey.core.events import Direction, RekeyRequested, Session
 from pskkey.model import Group, Heartbeat, KeyNewReason, KeyState, Merge
-from tests.core.door import ME, Door, join, member, sent
+from tests.core.harness import ME, NodeHarness, join, member, sent
 from tests.core.situations import HIGH, LOW, OTHER, acked, sender, sending
 
 
@@ -13,172 +13,174 @@ def inbound(number: int) -> Session:
     return Session(Direction.INBOUND, number)
 
 
-def comes(door: Door, number: int, node: str, *, epoch: int = 1) -> None:
+def comes(harness: NodeHarness, number: int, node: str, *, epoch: int = 1) -> None:
     """Let a node join that sends with key 801."""
-    door.accept(number, sender(node, sends_with=epoch, key_number=801, lease=0))
+    harness.accept(number, sender(node, sends_with=epoch, key_number=801, lease=0))
 
 
-def send_mark(door: Door, number: int) -> int | None:
+def send_mark(harness: NodeHarness, number: int) -> int | None:
     """Return the epoch of the key that member `number` was last told to send with, None if it goes on with its own."""
-    states = [a.message for a in door.log if getattr(a, "session", None) == inbound(number) and hasattr(a, "message")]
+    states = [
+        a.message for a in harness.log if getattr(a, "session", None) == inbound(number) and hasattr(a, "message")
+    ]
     last = [s for s in states if isinstance(s, KeyState)][-1]
     return next((e.epoch for e in last.entries if e.send), None)
 
 
-def merged() -> Door:
+def merged() -> NodeHarness:
     """Return a master, with the member LOW, to which HIGH has yielded."""
-    door = Door(priority=200).start().become_master()
-    door.accept(1, join(LOW))
-    acked(door, 1, 1)
-    door.wait(1.2)
-    assert [m.winner for m in sent(Merge, door.accept(2, Merge(member(HIGH), 1, 2, 1)))] == [ME]
-    door.wait(0.1)
-    assert door.view.next is not None
-    acked(door, 1, 2)
-    return door
+    harness = NodeHarness(priority=200).start().become_master()
+    harness.accept(1, join(LOW))
+    acked(harness, 1, 1)
+    harness.wait(1.2)
+    assert [m.winner for m in sent(Merge, harness.accept(2, Merge(member(HIGH), 1, 2, 1)))] == [ME]
+    harness.wait(0.1)
+    assert harness.view.next is not None
+    acked(harness, 1, 2)
+    return harness
 
 
-def stays_alive(door: Door, *numbers: int, seconds: float) -> None:
+def stays_alive(harness: NodeHarness, *numbers: int, seconds: float) -> None:
     """Let time pass in which these members are heard."""
     for _ in range(round(seconds / 0.1)):
-        door.wait(0.1)
+        harness.wait(0.1)
         for number in numbers:
-            door.receive(inbound(number), Heartbeat())
+            harness.receive(inbound(number), Heartbeat())
 
 
 # --- the master -------------------------------------------------------------------------------------------------
 
 
 def test_new_key_waits_for_the_yielding_master() -> None:
-    door = merged()
-    assert sending(door.view) == 1, "HIGH is on its way"
-    comes(door, 3, HIGH)
-    assert sending(door.view) == 1, "it has not acknowledged the new key"
-    acked(door, 3, 2)
-    assert sending(door.view) == 2
-    door.wait(0.2)
-    assert send_mark(door, 3) == 2
+    harness = merged()
+    assert sending(harness.view) == 1, "HIGH is on its way"
+    comes(harness, 3, HIGH)
+    assert sending(harness.view) == 1, "it has not acknowledged the new key"
+    acked(harness, 3, 2)
+    assert sending(harness.view) == 2
+    harness.wait(0.2)
+    assert send_mark(harness, 3) == 2
 
 
 def test_new_key_waits_for_another_node_as_long_as_the_yielding_master_has_not_joined() -> None:
-    door = merged()
-    comes(door, 3, OTHER)
-    acked(door, 3, 2)
-    assert sending(door.view) == 1
-    comes(door, 4, HIGH)
-    acked(door, 4, 2)
-    assert sending(door.view) == 2
+    harness = merged()
+    comes(harness, 3, OTHER)
+    acked(harness, 3, 2)
+    assert sending(harness.view) == 1
+    comes(harness, 4, HIGH)
+    acked(harness, 4, 2)
+    assert sending(harness.view) == 2
 
 
 def test_new_key_waits_for_two_yielding_masters_with_the_key_of_this_one() -> None:
-    door = Door(priority=200).start().become_master()
-    door.wait(1.2)
+    harness = NodeHarness(priority=200).start().become_master()
+    harness.wait(1.2)
     for number, other in ((2, HIGH), (3, OTHER)):
-        door.accept(number, Merge(member(other), 1, 1, 1))
-    door.wait(0.2)
-    door.accept(4, sender(HIGH, sends_with=1, key_number=1, lease=0))
-    acked(door, 4, 2)
-    door.wait(1.0)
-    door.receive(inbound(4), Heartbeat())
-    assert sending(door.view) == 1, "OTHER is on its way"
-    coming = door.view.next
+        harness.accept(number, Merge(member(other), 1, 1, 1))
+    harness.wait(0.2)
+    harness.accept(4, sender(HIGH, sends_with=1, key_number=1, lease=0))
+    acked(harness, 4, 2)
+    harness.wait(1.0)
+    harness.receive(inbound(4), Heartbeat())
+    assert sending(harness.view) == 1, "OTHER is on its way"
+    coming = harness.view.next
     assert coming is not None
-    door.accept(5, sender(OTHER, sends_with=1, key_number=1, lease=0))
-    acked(door, 4, coming.epoch)
-    acked(door, 5, coming.epoch)
-    assert sending(door.view) == coming.epoch
+    harness.accept(5, sender(OTHER, sends_with=1, key_number=1, lease=0))
+    acked(harness, 4, coming.epoch)
+    acked(harness, 5, coming.epoch)
+    assert sending(harness.view) == coming.epoch
 
 
 def test_yielding_master_is_awaited_no_longer_than_comes_within() -> None:
-    door = merged()
-    stays_alive(door, 1, seconds=2.1)
-    assert sending(door.view) == 1
-    stays_alive(door, 1, seconds=0.3)
-    assert sending(door.view) == 2
+    harness = merged()
+    stays_alive(harness, 1, seconds=2.1)
+    assert sending(harness.view) == 1
+    stays_alive(harness, 1, seconds=0.3)
+    assert sending(harness.view) == 2
 
 
 def test_yielding_masters_take_no_places_of_members() -> None:
-    door = Door(priority=200, max_members=8).start().become_master()
+    harness = NodeHarness(priority=200, max_members=8).start().become_master()
     for number in range(20):
         other = replace(member(HIGH), id=f"{0xA0000000 + number:08x}")
-        door.accept(10 + number, Merge(other, 1, 1, 1))
-    assert sent(Group, door.accept(1, join(LOW)))
+        harness.accept(10 + number, Merge(other, 1, 1, 1))
+    assert sent(Group, harness.accept(1, join(LOW)))
 
 
 def test_joiners_keep_former_key_until_all_of_them_have_acknowledged_the_groups_key() -> None:
-    door = Door().start().become_master()
-    comes(door, 1, HIGH)
-    stays_alive(door, 1, seconds=1.2)
-    assert door.view.next is not None, "the master rekeys above a key that it does not know"
-    comes(door, 2, OTHER)
-    acked(door, 2, 2)
-    assert sending(door.view) == 1, "HIGH waits for a node of its group, and acknowledges nothing"
-    acked(door, 1, 2)
-    door.wait(0.2)
-    assert [send_mark(door, number) for number in (1, 2)] == [2, 2]
+    harness = NodeHarness().start().become_master()
+    comes(harness, 1, HIGH)
+    stays_alive(harness, 1, seconds=1.2)
+    assert harness.view.next is not None, "the master rekeys above a key that it does not know"
+    comes(harness, 2, OTHER)
+    acked(harness, 2, 2)
+    assert sending(harness.view) == 1, "HIGH waits for a node of its group, and acknowledges nothing"
+    acked(harness, 1, 2)
+    harness.wait(0.2)
+    assert [send_mark(harness, number) for number in (1, 2)] == [2, 2]
 
 
 def test_joiner_that_comes_alone_leaves_its_key_as_soon_as_it_has_a_newer_one() -> None:
-    door = Door().start().become_master()
-    door.wait(1.2)
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    door.wait(0.2)
-    assert sending(door.view) == 2
-    comes(door, 1, HIGH)
-    assert send_mark(door, 1) is None
-    acked(door, 1, 2)
-    door.wait(0.2)
-    assert send_mark(door, 1) == 2
-    assert sending(door.view) == 2, "no other key is needed: the group's is above its own"
+    harness = NodeHarness().start().become_master()
+    harness.wait(1.2)
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    harness.wait(0.2)
+    assert sending(harness.view) == 2
+    comes(harness, 1, HIGH)
+    assert send_mark(harness, 1) is None
+    acked(harness, 1, 2)
+    harness.wait(0.2)
+    assert send_mark(harness, 1) == 2
+    assert sending(harness.view) == 2, "no other key is needed: the group's is above its own"
 
 
 def test_joiner_with_an_epoch_above_the_groups_is_not_led_to_a_lower_one() -> None:
-    door = Door().start().become_master()
-    comes(door, 1, HIGH, epoch=7)
-    acked(door, 1, 1)
-    door.wait(0.2)
-    assert send_mark(door, 1) is None
-    stays_alive(door, 1, seconds=1.0)
-    acked(door, 1, 8)
-    door.wait(0.2)
-    assert send_mark(door, 1) == 8
+    harness = NodeHarness().start().become_master()
+    comes(harness, 1, HIGH, epoch=7)
+    acked(harness, 1, 1)
+    harness.wait(0.2)
+    assert send_mark(harness, 1) is None
+    stays_alive(harness, 1, seconds=1.0)
+    acked(harness, 1, 8)
+    harness.wait(0.2)
+    assert send_mark(harness, 1) == 8
 
 
 def test_joiner_with_the_groups_previous_key_goes_on_with_it_until_it_has_acknowledged() -> None:
-    door = Door().start().become_master()
-    door.wait(1.2)
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    door.wait(0.2)
-    door.accept(1, sender(HIGH, sends_with=1, key_number=1, lease=0))
-    assert send_mark(door, 1) is None
-    acked(door, 1, 2)
-    door.wait(0.2)
-    assert send_mark(door, 1) == 2
+    harness = NodeHarness().start().become_master()
+    harness.wait(1.2)
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    harness.wait(0.2)
+    harness.accept(1, sender(HIGH, sends_with=1, key_number=1, lease=0))
+    assert send_mark(harness, 1) is None
+    acked(harness, 1, 2)
+    harness.wait(0.2)
+    assert send_mark(harness, 1) == 2
 
 
 def test_previous_key_is_kept_while_a_member_sends_with_it() -> None:
-    door = Door().start().become_master()
-    door.wait(1.2)
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    door.wait(8.0)
-    door.accept(1, sender(HIGH, sends_with=1, key_number=1, lease=0))
-    stays_alive(door, 1, seconds=3.0)
-    assert {e.epoch for e in door.view.keys} == {1, 2}
+    harness = NodeHarness().start().become_master()
+    harness.wait(1.2)
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    harness.wait(8.0)
+    harness.accept(1, sender(HIGH, sends_with=1, key_number=1, lease=0))
+    stays_alive(harness, 1, seconds=3.0)
+    assert {e.epoch for e in harness.view.keys} == {1, 2}
 
 
 def test_member_that_never_acknowledges_leaves_its_key_in_the_end() -> None:
-    door = Door().start().become_master()
-    comes(door, 1, HIGH)
-    stays_alive(door, 1, seconds=7.0)
-    assert send_mark(door, 1) is None
-    stays_alive(door, 1, seconds=0.6)
-    assert send_mark(door, 1) == 2
+    harness = NodeHarness().start().become_master()
+    comes(harness, 1, HIGH)
+    stays_alive(harness, 1, seconds=7.0)
+    assert send_mark(harness, 1) is None
+    stays_alive(harness, 1, seconds=0.6)
+    assert send_mark(harness, 1) == 2
 
 
 def test_update_of_a_join_changes_nothing_of_it() -> None:
-    door = Door().start().become_master()
-    comes(door, 1, HIGH)
+    harness = NodeHarness().start().become_master()
+    comes(harness, 1, HIGH)
     again = sender(HIGH, sends_with=1, key_number=801, lease=0)
-    door.receive(inbound(1), again)
-    door.wait(0.2)
-    assert send_mark(door, 1) is None
+    harness.receive(inbound(1), again)
+    harness.wait(0.2)
+    assert send_mark(harness, 1) is None

@@ -8,7 +8,7 @@ from pskkey.core.actions import Connect, Send
 from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
 from pskkey.core.keyring import Keyring
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, KeyAck, KeyEntry, KeyNew, KeyNewReason, Merge, Role
-from tests.core.door import ME, Door, advert, join, member, of, one, sent
+from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, sent
 from tests.core.keys import empty_ring, entry, key
 from tests.core.situations import HIGH, LOW, OTHER, state
 
@@ -152,179 +152,179 @@ def test_former_key_and_its_lease_outlive_the_process() -> None:
 # --- transitional members ---------------------------------------------------------------------------------------
 
 
-def acknowledged(door: Door, session: Session) -> list[int]:
+def acknowledged(harness: NodeHarness, session: Session) -> list[int]:
     """Return the epochs that a node has acknowledged on a session, once its session managers might have come."""
-    door.receive(session, Heartbeat())
-    door.wait(0.6)
-    sends = [a.message for a in of(Send, door.log) if a.session == session]
+    harness.receive(session, Heartbeat())
+    harness.wait(0.6)
+    sends = [a.message for a in of(Send, harness.log) if a.session == session]
     return [m.epoch for m in sends if isinstance(m, KeyAck)]
 
 
-def joined_another(door: Door, lost: Session, *members: str) -> Session:
+def joined_another(harness: NodeHarness, lost: Session, *members: str) -> Session:
     """Let a member lose its master and join OTHER, which has these members; return the new session."""
-    one(Connect, door.give(Disconnected(lost, "reset")))
-    door.hear(advert(OTHER, Role.MASTER, term=2))
-    new = of(Connect, door.log)[-1].session
-    door.give(Connected(new))
-    door.receive(new, group(2, OTHER, ME, *members), state(entry(2, 902)))
+    one(Connect, harness.give(Disconnected(lost, "reset")))
+    harness.hear(advert(OTHER, Role.MASTER, term=2))
+    new = of(Connect, harness.log)[-1].session
+    harness.give(Connected(new))
+    harness.receive(new, group(2, OTHER, ME, *members), state(entry(2, 902)))
     return new
 
 
 def test_member_acknowledges_no_key_of_its_next_master_before_its_transitional_members_are_here() -> None:
-    door = Door().start()
-    new = joined_another(door, door.become_client(HIGH, OTHER))
-    assert not acknowledged(door, new), "HIGH may come"
-    door.receive(new, group(2, OTHER, ME, HIGH), state(entry(2, 902)))
-    assert acknowledged(door, new) == [2], "LOW was the master and is dead"
+    harness = NodeHarness().start()
+    new = joined_another(harness, harness.become_client(HIGH, OTHER))
+    assert not acknowledged(harness, new), "HIGH may come"
+    harness.receive(new, group(2, OTHER, ME, HIGH), state(entry(2, 902)))
+    assert acknowledged(harness, new) == [2], "LOW was the master and is dead"
 
 
 def test_member_waits_for_its_transitional_members_no_longer_than_comes_within() -> None:
-    door = Door().start()
-    new = joined_another(door, door.become_client(HIGH, OTHER))
+    harness = NodeHarness().start()
+    new = joined_another(harness, harness.become_client(HIGH, OTHER))
     for _ in range(25):
-        door.wait(0.1)
-        door.receive(new, Heartbeat())
-    assert acknowledged(door, new) == [2]
+        harness.wait(0.1)
+        harness.receive(new, Heartbeat())
+    assert acknowledged(harness, new) == [2]
 
 
 def test_member_that_leaves_the_group_of_one_master_is_not_transitional() -> None:
-    door = Door().start()
-    session = door.become_client(HIGH, OTHER)
-    door.receive(session, group(1, LOW, ME, OTHER), state(entry(1, 901, send=True), entry(2, 902)))
-    assert acknowledged(door, session)[-1:] == [2]
+    harness = NodeHarness().start()
+    session = harness.become_client(HIGH, OTHER)
+    harness.receive(session, group(1, LOW, ME, OTHER), state(entry(1, 901, send=True), entry(2, 902)))
+    assert acknowledged(harness, session)[-1:] == [2]
 
 
 def test_master_that_hands_over_is_transitional() -> None:
-    door = Door().start()
-    session = door.become_client()
-    new = one(Connect, door.receive(session, Handover(member(OTHER), 1))).session
-    door.give(Connected(new))
-    door.receive(new, group(2, OTHER, ME), state(entry(2, 902)))
-    assert not acknowledged(door, new)
-    door.receive(new, group(2, OTHER, ME, LOW), state(entry(2, 902)))
-    assert acknowledged(door, new) == [2]
+    harness = NodeHarness().start()
+    session = harness.become_client()
+    new = one(Connect, harness.receive(session, Handover(member(OTHER), 1))).session
+    harness.give(Connected(new))
+    harness.receive(new, group(2, OTHER, ME), state(entry(2, 902)))
+    assert not acknowledged(harness, new)
+    harness.receive(new, group(2, OTHER, ME, LOW), state(entry(2, 902)))
+    assert acknowledged(harness, new) == [2]
 
 
 def test_nodes_that_had_not_joined_the_next_master_before_its_loss_are_transitional() -> None:
-    door = Door().start()
-    new = joined_another(door, door.become_client(HIGH, OTHER))
-    again = one(Connect, door.give(Disconnected(new, "reset"))).session
-    door.give(Connected(again))
-    door.receive(again, group(2, OTHER, ME), state(entry(2, 902)))
-    assert not acknowledged(door, again), "HIGH may come"
+    harness = NodeHarness().start()
+    new = joined_another(harness, harness.become_client(HIGH, OTHER))
+    again = one(Connect, harness.give(Disconnected(new, "reset"))).session
+    harness.give(Connected(again))
+    harness.receive(again, group(2, OTHER, ME), state(entry(2, 902)))
+    assert not acknowledged(harness, again), "HIGH may come"
 
 
 def test_no_node_is_transitional_long_after_the_loss_of_the_group() -> None:
-    door = Door(eligible=False).start()
-    session = door.become_client(HIGH)
-    door.receive(session, replace(group(1, LOW, ME, HIGH), succession=(HIGH,)))
-    door.give(Disconnected(session, "reset"))
-    door.wait(30.0)
-    assert door.view.role is not Role.MASTER
-    door.hear(advert(OTHER, Role.MASTER, term=2))
-    new = of(Connect, door.log)[-1].session
-    door.give(Connected(new))
-    door.receive(new, group(2, OTHER, ME), state(entry(2, 902)))
-    assert acknowledged(door, new) == [2]
+    harness = NodeHarness(eligible=False).start()
+    session = harness.become_client(HIGH)
+    harness.receive(session, replace(group(1, LOW, ME, HIGH), succession=(HIGH,)))
+    harness.give(Disconnected(session, "reset"))
+    harness.wait(30.0)
+    assert harness.view.role is not Role.MASTER
+    harness.hear(advert(OTHER, Role.MASTER, term=2))
+    new = of(Connect, harness.log)[-1].session
+    harness.give(Connected(new))
+    harness.receive(new, group(2, OTHER, ME), state(entry(2, 902)))
+    assert acknowledged(harness, new) == [2]
 
 
-def yielded(door: Door, *members: str) -> Session:
+def yielded(harness: NodeHarness, *members: str) -> Session:
     """Let a master yield to LOW, which asks it, and join LOW beside these members; return the session."""
-    assert [m.winner for m in sent(Merge, door.accept(9, Merge(member(LOW), 1, 9, 1)))] == [LOW]
-    session = of(Connect, door.log)[-1].session
-    door.give(Connected(session))
-    door.receive(session, group(9, LOW, ME, *members), state(entry(2, 902)))
+    assert [m.winner for m in sent(Merge, harness.accept(9, Merge(member(LOW), 1, 9, 1)))] == [LOW]
+    session = of(Connect, harness.log)[-1].session
+    harness.give(Connected(session))
+    harness.receive(session, group(9, LOW, ME, *members), state(entry(2, 902)))
     return session
 
 
 def test_members_of_a_yielding_master_are_transitional_and_those_that_it_has_just_lost() -> None:
-    door = Door().start().become_master()
-    door.accept(1, join(HIGH))
-    door.accept(2, join(OTHER))
-    door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
-    session = yielded(door)
-    assert not acknowledged(door, session)
-    door.receive(session, group(9, LOW, ME, OTHER), state(entry(2, 902)))
-    assert not acknowledged(door, session), "HIGH was lost a moment ago"
-    door.receive(session, group(9, LOW, ME, OTHER, HIGH), state(entry(2, 902)))
-    assert acknowledged(door, session) == [2]
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(HIGH))
+    harness.accept(2, join(OTHER))
+    harness.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    session = yielded(harness)
+    assert not acknowledged(harness, session)
+    harness.receive(session, group(9, LOW, ME, OTHER), state(entry(2, 902)))
+    assert not acknowledged(harness, session), "HIGH was lost a moment ago"
+    harness.receive(session, group(9, LOW, ME, OTHER, HIGH), state(entry(2, 902)))
+    assert acknowledged(harness, session) == [2]
 
 
 def test_master_that_yields_to_one_that_yields_itself_is_transitional() -> None:
     """Seed 3856: of eight masters with one key each yields to the next, and the last one did not wait for all."""
-    door = Door(priority=200).start().become_master()
-    door.wait(1.2)
-    assert [m.winner for m in sent(Merge, door.accept(2, Merge(member(HIGH), 1, 1, 1)))] == [ME]
-    session = yielded(door)
-    assert not acknowledged(door, session), "HIGH has yielded to us, and has not come yet"
-    door.receive(session, group(9, LOW, ME, HIGH), state(entry(2, 902)))
-    assert acknowledged(door, session) == [2]
+    harness = NodeHarness(priority=200).start().become_master()
+    harness.wait(1.2)
+    assert [m.winner for m in sent(Merge, harness.accept(2, Merge(member(HIGH), 1, 1, 1)))] == [ME]
+    session = yielded(harness)
+    assert not acknowledged(harness, session), "HIGH has yielded to us, and has not come yet"
+    harness.receive(session, group(9, LOW, ME, HIGH), state(entry(2, 902)))
+    assert acknowledged(harness, session) == [2]
 
 
 def test_persisted_members_are_not_transitional() -> None:
-    door = Door().start()
-    door.become_client(HIGH)
-    again = door.restarted()
+    harness = NodeHarness().start()
+    harness.become_client(HIGH)
+    again = harness.restart()
     connect = one(Connect, again.hear(advert(OTHER, Role.MASTER, term=2)))
     again.give(Connected(connect.session))
     again.receive(connect.session, group(2, OTHER, ME), state(entry(2, 902)))
     assert acknowledged(again, connect.session) == [2], "nobody knows how old the saved group is"
 
 
-def refused_by_the_next(door: Door) -> Role:
+def refused_by_the_next(harness: NodeHarness) -> Role:
     """Let the node that this one was sent to answer that it is not the master; return our role a moment later."""
-    session = of(Connect, door.log)[-1].session
-    door.give(Connected(session))
-    door.receive(session, ErrorMessage("not_master", "I have yielded"))
-    door.wait(0.1)
-    return door.view.role
+    session = of(Connect, harness.log)[-1].session
+    harness.give(Connected(session))
+    harness.receive(session, ErrorMessage("not_master", "I have yielded"))
+    harness.wait(0.1)
+    return harness.view.role
 
 
 def test_yielding_master_listens_at_once_when_the_winner_has_yielded_in_turn() -> None:
-    door = Door().start().become_master()
-    door.accept(9, Merge(member(LOW), 1, 9, 1))
-    assert refused_by_the_next(door) is Role.LISTENING
+    harness = NodeHarness().start().become_master()
+    harness.accept(9, Merge(member(LOW), 1, 9, 1))
+    assert refused_by_the_next(harness) is Role.LISTENING
 
 
 def test_member_listens_at_once_when_the_winner_that_it_was_sent_to_has_yielded_in_turn() -> None:
-    door = Door().start()
-    door.receive(door.become_client(HIGH), Handover(member(OTHER), 1))
-    assert refused_by_the_next(door) is Role.LISTENING
+    harness = NodeHarness().start()
+    harness.receive(harness.become_client(HIGH), Handover(member(OTHER), 1))
+    assert refused_by_the_next(harness) is Role.LISTENING
 
 
 def test_member_asks_a_successor_of_its_group_again_that_is_not_master_yet() -> None:
-    door = Door().start()
-    door.receive(door.become_client(HIGH, OTHER), Handover(member(OTHER), 1))
-    assert refused_by_the_next(door) is Role.JOINING
+    harness = NodeHarness().start()
+    harness.receive(harness.become_client(HIGH, OTHER), Handover(member(OTHER), 1))
+    assert refused_by_the_next(harness) is Role.JOINING
 
 
 # --- found by a review ------------------------------------------------------------------------------------------
 
 
-def beside_a_former_key(*entries: KeyEntry) -> tuple[Door, Session]:
+def beside_a_former_key(*entries: KeyEntry) -> tuple[NodeHarness, Session]:
     """Return a member that sends with key 901 and came to OTHER, which lists these."""
-    door = Door().start()
-    one(Connect, door.give(Disconnected(door.become_client(OTHER, HIGH), "reset")))
-    door.wait(0.2)
-    door.hear(advert(OTHER, Role.MASTER, term=2))
-    session = of(Connect, door.log)[-1].session
-    door.give(Connected(session))
-    door.receive(session, group(2, OTHER, ME, HIGH), state(*entries))
-    assert door.view.sends_former_key
-    return door, session
+    harness = NodeHarness().start()
+    one(Connect, harness.give(Disconnected(harness.become_client(OTHER, HIGH), "reset")))
+    harness.wait(0.2)
+    harness.hear(advert(OTHER, Role.MASTER, term=2))
+    session = of(Connect, harness.log)[-1].session
+    harness.give(Connected(session))
+    harness.receive(session, group(2, OTHER, ME, HIGH), state(*entries))
+    assert harness.view.sends_former_key
+    return harness, session
 
 
 def test_request_for_a_key_is_sent_on_though_all_keys_of_the_master_are_to_come() -> None:
-    door, _ = beside_a_former_key(entry(2, 803))
-    assert sent(KeyNew, door.give(RekeyRequested(KeyNewReason.OPERATOR))) == [KeyNew(KeyNewReason.OPERATOR)]
+    harness, _ = beside_a_former_key(entry(2, 803))
+    assert sent(KeyNew, harness.give(RekeyRequested(KeyNewReason.OPERATOR))) == [KeyNew(KeyNewReason.OPERATOR)]
 
 
 def test_key_that_stands_back_for_the_former_one_is_not_acknowledged() -> None:
-    door, session = beside_a_former_key(entry(1, 803))
-    door.receive(session, Heartbeat())
-    door.wait(0.6)
-    door.receive(session, state(entry(1, 803), entry(2, 804)))
-    assert [a.message for a in of(Send, door.log) if a.session == session and isinstance(a.message, KeyAck)] == [
+    harness, session = beside_a_former_key(entry(1, 803))
+    harness.receive(session, Heartbeat())
+    harness.wait(0.6)
+    harness.receive(session, state(entry(1, 803), entry(2, 804)))
+    assert [a.message for a in of(Send, harness.log) if a.session == session and isinstance(a.message, KeyAck)] == [
         KeyAck(2)
     ]
 

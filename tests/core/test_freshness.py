@@ -7,25 +7,25 @@ from pskkey.core.events import AdvertReceived, Connected, Disconnected, PskChang
 from pskkey.core.freshness import ANSWER_FOR, CHALLENGE_EVERY, MAX_NOTED, PROVEN_FOR
 from pskkey.core.notices import JoinFailed, OwnIdElsewhere, TwoMasters
 from pskkey.model import MAX_ANSWERS, Advert, ErrorMessage, Join, PskName, Role
-from tests.core.door import ME, Door, advert, of, one, sent
+from tests.core.harness import ME, NodeHarness, advert, of, one, sent
 from tests.core.situations import HIGH, LOW, OTHER
 
 LONG_DEAD = ("0000000a", "0000000b")
 
 
-def role(door: Door) -> Role:
+def role(harness: NodeHarness) -> Role:
     """Return the role of the node."""
-    return door.view.role
+    return harness.view.role
 
 
-def challenge_of(door: Door) -> str:
+def challenge_of(harness: NodeHarness) -> str:
     """Return the challenge that the node has announced last."""
-    return [a.advert.challenge for a in of(Advertise, door.log) if a.advert.challenge][-1]
+    return [a.advert.challenge for a in of(Advertise, harness.log) if a.advert.challenge][-1]
 
 
-def answers_in(door: Door) -> list[tuple[str, ...]]:
+def answers_in(harness: NodeHarness) -> list[tuple[str, ...]]:
     """Return the challenges that each advert of the node answers, but for those that answer none."""
-    return [a.advert.answers for a in of(Advertise, door.log) if a.advert.answers]
+    return [a.advert.answers for a in of(Advertise, harness.log) if a.advert.answers]
 
 
 def listener(number: int) -> Advert:
@@ -37,103 +37,103 @@ def listener(number: int) -> Advert:
 
 
 def test_a_master_that_answers_the_challenge_is_joined_at_once() -> None:
-    door = Door().start()
-    assert of(Connect, door.hear_old(advert(LOW, Role.MASTER))) == []
-    proof = replace(advert(LOW, Role.MASTER), answers=("of another", challenge_of(door)))
-    assert one(Connect, door.hear_old(proof)).peer == LOW
+    harness = NodeHarness().start()
+    assert of(Connect, harness.hear_old(advert(LOW, Role.MASTER))) == []
+    proof = replace(advert(LOW, Role.MASTER), answers=("of another", challenge_of(harness)))
+    assert one(Connect, harness.hear_old(proof)).peer == LOW
 
 
 def test_recorded_adverts_put_off_the_claim_by_a_third_of_a_second_at_most() -> None:
-    door = Door().start()
-    began = door.now
-    while role(door) is not Role.MASTER:
-        door.hear_old(*(advert(node, Role.MASTER, term=99) for node in LONG_DEAD))
-        door.wait(0.05)  # a device without power does not refuse a connection: nothing answers
-        assert door.now - began < 1.4, "the window of one second, 0.3 s for hints"
-    assert {connect.peer for connect in of(Connect, door.log)} <= set(LONG_DEAD)
+    harness = NodeHarness().start()
+    began = harness.now
+    while role(harness) is not Role.MASTER:
+        harness.hear_old(*(advert(node, Role.MASTER, term=99) for node in LONG_DEAD))
+        harness.wait(0.05)  # a device without power does not refuse a connection: nothing answers
+        assert harness.now - began < 1.4, "the window of one second, 0.3 s for hints"
+    assert {connect.peer for connect in of(Connect, harness.log)} <= set(LONG_DEAD)
 
 
 def test_a_hint_is_followed_when_nobody_answers() -> None:
     """Where multicast passes one way only, a master never hears our challenge."""
-    door = Door().start()
-    door.hear_old(advert(LOW, Role.MASTER))
-    session = one(Connect, door.wait(1.01)).session
-    assert sent(Join, door.give(Connected(session)))
+    harness = NodeHarness().start()
+    harness.hear_old(advert(LOW, Role.MASTER))
+    session = one(Connect, harness.wait(1.01)).session
+    assert sent(Join, harness.give(Connected(session)))
 
 
 def test_a_proof_takes_the_place_of_a_hint_that_is_being_followed() -> None:
-    door = Door().start()
-    door.hear_old(advert(LONG_DEAD[0], Role.MASTER))
-    hint = one(Connect, door.wait(1.01))
-    actions = door.hear(advert(LOW, Role.MASTER))
+    harness = NodeHarness().start()
+    harness.hear_old(advert(LONG_DEAD[0], Role.MASTER))
+    hint = one(Connect, harness.wait(1.01))
+    actions = harness.hear(advert(LOW, Role.MASTER))
     assert of(Disconnect, actions)[0].session == hint.session
     assert one(Connect, actions).peer == LOW
 
 
 def test_an_answer_to_a_former_search_proves_nothing() -> None:
-    door = Door().start()
-    old = replace(advert(HIGH, Role.MASTER), answers=(challenge_of(door),))
-    session = door.become_client()
-    door.wait(PROVEN_FOR)
-    door.give(Disconnected(session, "reset"))
-    door.give(Disconnected(of(Connect, door.log)[-1].session, "refused"))
-    tries = len(of(Connect, door.log))
-    door.hear_old(old)
-    assert len(of(Connect, door.log)) == tries
+    harness = NodeHarness().start()
+    old = replace(advert(HIGH, Role.MASTER), answers=(challenge_of(harness),))
+    session = harness.become_client()
+    harness.wait(PROVEN_FOR)
+    harness.give(Disconnected(session, "reset"))
+    harness.give(Disconnected(of(Connect, harness.log)[-1].session, "refused"))
+    tries = len(of(Connect, harness.log))
+    harness.hear_old(old)
+    assert len(of(Connect, harness.log)) == tries
 
 
 def test_the_challenge_is_renewed_while_a_node_listens() -> None:
-    door = Door(eligible=False).start()
+    harness = NodeHarness(eligible=False).start()
     seen = set()
     for _ in range(4):
-        seen.add(challenge_of(door))
-        door.wait(CHALLENGE_EVERY)
+        seen.add(challenge_of(harness))
+        harness.wait(CHALLENGE_EVERY)
     assert len(seen) == 4
 
 
 def test_two_processes_of_a_node_have_no_challenge_in_common() -> None:
-    first, second = Door(nonce="a").start(), Door(nonce="b").start()
+    first, second = NodeHarness(nonce="a").start(), NodeHarness(nonce="b").start()
     assert challenge_of(first) != challenge_of(second)
 
 
 def test_of_a_node_that_is_proven_to_be_master_a_recorded_advert_changes_nothing() -> None:
-    door = Door(eligible=False).start()
-    session = one(Connect, door.hear(advert(LOW, Role.MASTER))).session
-    door.hear_old(advert(LOW, Role.LISTENING), advert(LOW, Role.CLIENT))
-    door.give(Connected(session))
-    door.receive(session, ErrorMessage("busy", "there is no place"))
-    door.hear_old(advert(LOW, Role.LISTENING))
-    assert one(Connect, door.wait(1.1)).peer == LOW
+    harness = NodeHarness(eligible=False).start()
+    session = one(Connect, harness.hear(advert(LOW, Role.MASTER))).session
+    harness.hear_old(advert(LOW, Role.LISTENING), advert(LOW, Role.CLIENT))
+    harness.give(Connected(session))
+    harness.receive(session, ErrorMessage("busy", "there is no place"))
+    harness.hear_old(advert(LOW, Role.LISTENING))
+    assert one(Connect, harness.wait(1.1)).peer == LOW
 
 
 # --- a takeover -------------------------------------------------------------------------------------------------
 
 
 def test_a_recorded_advert_of_a_newer_term_does_not_end_the_succession() -> None:
-    door = Door().start()
-    session = door.become_client("22222222")
-    door.give(Disconnected(session, "reset"))
-    door.hear_old(*(advert(node, Role.MASTER, term=99) for node in LONG_DEAD))
-    first = one(Connect, door.give(Disconnected(of(Connect, door.log)[-1].session, "refused")))
+    harness = NodeHarness().start()
+    session = harness.become_client("22222222")
+    harness.give(Disconnected(session, "reset"))
+    harness.hear_old(*(advert(node, Role.MASTER, term=99) for node in LONG_DEAD))
+    first = one(Connect, harness.give(Disconnected(of(Connect, harness.log)[-1].session, "refused")))
     assert first.peer == "22222222"
-    door.hear_old(*(advert(node, Role.MASTER, term=99) for node in LONG_DEAD))
-    door.give(Disconnected(first.session, "refused"))
-    assert role(door) is Role.MASTER
+    harness.hear_old(*(advert(node, Role.MASTER, term=99) for node in LONG_DEAD))
+    harness.give(Disconnected(first.session, "refused"))
+    assert role(harness) is Role.MASTER
 
 
 def test_recorded_adverts_of_members_are_asked_once_and_the_walk_goes_on() -> None:
     """They were masters before a power cut, when terms were higher than now."""
-    door = Door().start()
-    session = door.become_client("22222222", HIGH, OTHER)
-    lost = one(Connect, door.give(Disconnected(session, "reset")))
-    out_of_turn = door.hear_old(advert(HIGH, Role.MASTER, term=99), advert(OTHER, Role.MASTER, term=98))
+    harness = NodeHarness().start()
+    session = harness.become_client("22222222", HIGH, OTHER)
+    lost = one(Connect, harness.give(Disconnected(session, "reset")))
+    out_of_turn = harness.hear_old(advert(HIGH, Role.MASTER, term=99), advert(OTHER, Role.MASTER, term=98))
     first = one(Connect, out_of_turn)
     assert lost.session in [d.session for d in of(Disconnect, out_of_turn)]
-    second = one(Connect, door.give(Disconnected(first.session, "refused")))
+    second = one(Connect, harness.give(Disconnected(first.session, "refused")))
     assert {first.peer, second.peer} == {HIGH, OTHER}
-    door.hear_old(advert(HIGH, Role.MASTER, term=100))
-    door.give(Connected(second.session))
-    third = one(Connect, door.receive(second.session, ErrorMessage("not_master", "not the master")))
+    harness.hear_old(advert(HIGH, Role.MASTER, term=100))
+    harness.give(Connected(second.session))
+    third = one(Connect, harness.receive(second.session, ErrorMessage("not_master", "not the master")))
     assert third.peer == "22222222", "the first in the succession"
 
 
@@ -141,41 +141,41 @@ def test_recorded_adverts_of_members_are_asked_once_and_the_walk_goes_on() -> No
 
 
 def test_a_master_answers_challenges_at_once_and_few_adverts_answer_many() -> None:
-    door = Door().start().become_master()
-    door.log.clear()
-    door.hear_old(listener(1))
-    assert answers_in(door) == [("c1",)]
-    door.hear_old(*(listener(number) for number in range(2, 40)))
-    door.wait(0.3)
-    assert {c for answers in answers_in(door) for c in answers} == {f"c{number}" for number in range(1, 40)}
-    assert all(len(answers) <= MAX_ANSWERS for answers in answers_in(door))
-    assert len(answers_in(door)) <= 1 + 39 // MAX_ANSWERS + 2
+    harness = NodeHarness().start().become_master()
+    harness.log.clear()
+    harness.hear_old(listener(1))
+    assert answers_in(harness) == [("c1",)]
+    harness.hear_old(*(listener(number) for number in range(2, 40)))
+    harness.wait(0.3)
+    assert {c for answers in answers_in(harness) for c in answers} == {f"c{number}" for number in range(1, 40)}
+    assert all(len(answers) <= MAX_ANSWERS for answers in answers_in(harness))
+    assert len(answers_in(harness)) <= 1 + 39 // MAX_ANSWERS + 2
 
 
 def test_a_stranger_that_repeats_recorded_challenges_gets_few_answers() -> None:
-    door = Door().start().become_master()
-    door.log.clear()
+    harness = NodeHarness().start().become_master()
+    harness.log.clear()
     for number in range(2000):
-        door.hear_old(listener(number % 3))
-        door.wait(0.001)
-    assert len(answers_in(door)) <= 2.0 / 0.05
-    assert len(answers_in(door)) >= 2.0 / 0.25
+        harness.hear_old(listener(number % 3))
+        harness.wait(0.001)
+    assert len(answers_in(harness)) <= 2.0 / 0.05
+    assert len(answers_in(harness)) >= 2.0 / 0.25
 
 
 def test_more_challenges_than_can_be_noted_cost_no_memory_and_keep_no_other_one_out_for_long() -> None:
-    door = Door().start().become_master()
-    door.hear_old(*(listener(number) for number in range(4 * MAX_NOTED)))
-    door.wait(ANSWER_FOR + 0.1)
-    door.log.clear()
-    door.hear_old(listener(999_999))
-    assert answers_in(door) == [("c999999",)]
+    harness = NodeHarness().start().become_master()
+    harness.hear_old(*(listener(number) for number in range(4 * MAX_NOTED)))
+    harness.wait(ANSWER_FOR + 0.1)
+    harness.log.clear()
+    harness.hear_old(listener(999_999))
+    assert answers_in(harness) == [("c999999",)]
 
 
 def test_a_rival_that_answers_is_asked_at_once_and_a_recorded_one_seldom_and_in_silence() -> None:
-    door = Door().start().become_master()
-    assert of(Connect, door.hear_old(advert(LOW, Role.MASTER))) == []
-    assert one(Connect, door.hear(advert(LOW, Role.MASTER))).peer == LOW
-    other = Door().start().become_master()
+    harness = NodeHarness().start().become_master()
+    assert of(Connect, harness.hear_old(advert(LOW, Role.MASTER))) == []
+    assert one(Connect, harness.hear(advert(LOW, Role.MASTER))).peer == LOW
+    other = NodeHarness().start().become_master()
     for _ in range(600):
         other.hear_old(*(advert(node, Role.MASTER, term=99) for node in LONG_DEAD))
         other.wait(0.1)
@@ -185,10 +185,10 @@ def test_a_rival_that_answers_is_asked_at_once_and_a_recorded_one_seldom_and_in_
 
 
 def test_a_clone_is_reported_only_with_a_proof() -> None:
-    door = Door().start().become_master()
+    harness = NodeHarness().start().become_master()
     recorded = advert(ME, Role.MASTER, term=3)
-    assert not of(OwnIdElsewhere, door.hear_old(recorded, advert(ME, Role.LISTENING)))
-    assert of(OwnIdElsewhere, door.hear(recorded))
+    assert not of(OwnIdElsewhere, harness.hear_old(recorded, advert(ME, Role.LISTENING)))
+    assert of(OwnIdElsewhere, harness.hear(recorded))
 
 
 # --- candidates -------------------------------------------------------------------------------------------------
@@ -196,22 +196,22 @@ def test_a_clone_is_reported_only_with_a_proof() -> None:
 
 def test_invented_better_candidates_put_off_a_claim_for_less_than_two_seconds() -> None:
     for me in ("55555555", "ffffffff"):
-        door = Door(me=me).start()
-        began = door.now
+        harness = NodeHarness(me=me).start()
+        began = harness.now
         for number in range(60):
-            door.hear_old(advert(f"{number:08x}", Role.LISTENING, priority=255))
-        door.wait(1.0)
+            harness.hear_old(advert(f"{number:08x}", Role.LISTENING, priority=255))
+        harness.wait(1.0)
         for number in range(60):
-            door.give(AdvertReceived(advert(f"{number:08x}", Role.LISTENING, priority=255)))
-        while role(door) is not Role.MASTER:
-            door.wait(0.01)
-            assert door.now - began < 1.0 + 1.81
+            harness.give(AdvertReceived(advert(f"{number:08x}", Role.LISTENING, priority=255)))
+        while role(harness) is not Role.MASTER:
+            harness.wait(0.01)
+            assert harness.now - began < 1.0 + 1.81
 
 
 def test_what_was_heard_under_a_former_psk_is_forgotten() -> None:
-    door = Door().start()
-    door.hear_old(*(advert(node, Role.LISTENING, priority=255) for node in (LOW, HIGH)))
-    actions = door.give(PskChanged(PskName("new"), frozenset({PskName("new")})))
+    harness = NodeHarness().start()
+    harness.hear_old(*(advert(node, Role.LISTENING, priority=255) for node in (LOW, HIGH)))
+    actions = harness.give(PskChanged(PskName("new"), frozenset({PskName("new")})))
     assert of(Advertise, actions), "signed with the new one"
-    door.wait(1.01)
-    assert role(door) is Role.MASTER
+    harness.wait(1.01)
+    assert role(harness) is Role.MASTER

@@ -7,7 +7,7 @@ from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequeste
 from pskkey.core.notices import ForeignKeyMet
 from pskkey.model import Group, Heartbeat, KeyNewReason, Merge, Role
 from pskkey.wire.packet import encode
-from tests.core.door import ME, Door, advert, join, member, of, one, sent
+from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, sent
 from tests.core.keys import entry
 from tests.core.situations import HIGH, LOW, OTHER, acked, sender, sending, state
 
@@ -17,97 +17,97 @@ def inbound(number: int) -> Session:
     return Session(Direction.INBOUND, number)
 
 
-def passes(door: Door, seconds: float) -> None:
+def passes(harness: NodeHarness, seconds: float) -> None:
     """Let time pass in which member 1 is alive and acknowledges each key."""
     for _ in range(round(seconds * 10)):
-        door.wait(0.1)
-        door.receive(inbound(1), Heartbeat())
-        if door.view.next:
-            acked(door, 1, door.view.next.epoch)
+        harness.wait(0.1)
+        harness.receive(inbound(1), Heartbeat())
+        if harness.view.next:
+            acked(harness, 1, harness.view.next.epoch)
 
 
-def leading() -> Door:
+def leading() -> NodeHarness:
     """Return a master with the member LOW."""
-    door = Door(priority=200).start().become_master()
-    door.accept(1, join(LOW))
-    acked(door, 1, 1)
-    door.wait(1.2)
-    return door
+    harness = NodeHarness(priority=200).start().become_master()
+    harness.accept(1, join(LOW))
+    acked(harness, 1, 1)
+    harness.wait(1.2)
+    return harness
 
 
 def test_joins_with_ever_higher_epochs_keep_no_key_from_its_turn() -> None:
-    door = leading()
-    door.accept(2, sender(OTHER, sends_with=7, key_number=801, lease=0))
-    made = door.keys
+    harness = leading()
+    harness.accept(2, sender(OTHER, sends_with=7, key_number=801, lease=0))
+    made = harness.keys
     for _ in range(60):
-        passes(door, 1.0)
-        newest = door.view.newest
+        passes(harness, 1.0)
+        newest = harness.view.newest
         assert newest is not None
-        door.receive(inbound(2), sender(OTHER, sends_with=newest.epoch, key_number=801, lease=0))
-    assert (sending(door.view) or 0) > 7
-    assert door.keys - made <= 24, "two of them in 5 s: the second waits for the one that acknowledges nothing"
-    assert len(of(ForeignKeyMet, door.log)) <= 24
+        harness.receive(inbound(2), sender(OTHER, sends_with=newest.epoch, key_number=801, lease=0))
+    assert (sending(harness.view) or 0) > 7
+    assert harness.keys - made <= 24, "two of them in 5 s: the second waits for the one that acknowledges nothing"
+    assert len(of(ForeignKeyMet, harness.log)) <= 24
 
 
 def test_merges_that_are_won_again_and_again_keep_no_key_from_its_turn() -> None:
-    door = leading()
+    harness = leading()
     for number in range(10, 40):
-        door.accept(number, Merge(member(HIGH), 1, 1, 1))
-        passes(door, 2.0)
-    assert (sending(door.view) or 0) > 1
+        harness.accept(number, Merge(member(HIGH), 1, 1, 1))
+        passes(harness, 2.0)
+    assert (sending(harness.view) or 0) > 1
 
 
 def test_merges_of_ever_new_masters_are_not_all_remembered() -> None:
-    door = leading()
+    harness = leading()
     for number in range(300):
         other = replace(member(HIGH, priority=1), id=f"{0xA0000000 + number:08x}")
-        door.accept(10 + number, Merge(other, 1, 1, 1))
-        passes(door, 0.1)
-    passes(door, 6.0)
-    assert (sending(door.view) or 0) > 1
+        harness.accept(10 + number, Merge(other, 1, 1, 1))
+        passes(harness, 0.1)
+    passes(harness, 6.0)
+    assert (sending(harness.view) or 0) > 1
 
 
 def test_previous_key_that_is_claimed_again_and_again_is_retired() -> None:
-    door = leading()
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    passes(door, 0.2)
-    assert sending(door.view) == 2
+    harness = leading()
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    passes(harness, 0.2)
+    assert sending(harness.view) == 2
     for number in range(10, 20):
-        door.accept(number, sender(HIGH, sends_with=1, key_number=1, lease=0), "10.0.0.9")
+        harness.accept(number, sender(HIGH, sends_with=1, key_number=1, lease=0), "10.0.0.9")
         for _ in range(60):
-            passes(door, 0.1)
-            door.receive(inbound(number), Heartbeat())
-    assert {e.epoch for e in door.view.keys} == {2}
+            passes(harness, 0.1)
+            harness.receive(inbound(number), Heartbeat())
+    assert {e.epoch for e in harness.view.keys} == {2}
 
 
 def test_groups_of_ever_new_nodes_make_no_merge_that_cannot_be_sent() -> None:
-    door = Door().start()
-    session = door.become_client()
+    harness = NodeHarness().start()
+    session = harness.become_client()
     for first in (0x20000000, 0x30000000, 0x40000000):
         others = tuple(replace(member("20000000"), id=f"{first + n:08x}") for n in range(4094))
         told = Group(1, LOW, (member(LOW), member(ME), *others), (ME,))
-        door.receive(session, told, state(entry(1, 901, send=True)))
-    retry = one(Connect, door.give(Disconnected(session, "reset")))
-    door.give(Disconnected(retry.session, "refused"))
-    assert door.view.role is Role.MASTER
-    door.wait(0.2)
-    door.hear(advert(HIGH, Role.MASTER, members=5, priority=200))
-    door.give(Connected(of(Connect, door.log)[-1].session))
-    assert encode(sent(Merge, door.log)[-1])
+        harness.receive(session, told, state(entry(1, 901, send=True)))
+    retry = one(Connect, harness.give(Disconnected(session, "reset")))
+    harness.give(Disconnected(retry.session, "refused"))
+    assert harness.view.role is Role.MASTER
+    harness.wait(0.2)
+    harness.hear(advert(HIGH, Role.MASTER, members=5, priority=200))
+    harness.give(Connected(of(Connect, harness.log)[-1].session))
+    assert encode(sent(Merge, harness.log)[-1])
 
 
 def test_masters_that_have_yielded_take_no_places_when_a_node_leads_again() -> None:
-    door = Door(priority=200, max_members=8).start().become_master()
+    harness = NodeHarness(priority=200, max_members=8).start().become_master()
     for number in range(20):
         other = replace(member(HIGH, priority=1), id=f"{0xA0000000 + number:08x}")
-        door.accept(10 + number, Merge(other, 1, 1, 1))
-    door.accept(40, Merge(member(HIGH), 1, 99, 1))
-    door.wait(0.1)
+        harness.accept(10 + number, Merge(other, 1, 1, 1))
+    harness.accept(40, Merge(member(HIGH), 1, 99, 1))
+    harness.wait(0.1)
     for _ in range(40):
-        if door.view.role is Role.MASTER:
+        if harness.view.role is Role.MASTER:
             break
-        if (connect := of(Connect, door.log)[-1]).session not in {a.session for a in of(Disconnect, door.log)}:
-            door.give(Disconnected(connect.session, "unreachable"))
-        door.wait(0.1)
-    assert door.view.role is Role.MASTER
-    assert sent(Group, door.accept(50, join(LOW)))
+        if (connect := of(Connect, harness.log)[-1]).session not in {a.session for a in of(Disconnect, harness.log)}:
+            harness.give(Disconnected(connect.session, "unreachable"))
+        harness.wait(0.1)
+    assert harness.view.role is Role.MASTER
+    assert sent(Group, harness.accept(50, join(LOW)))

@@ -10,9 +10,9 @@ from tests.core.keys import empty_ring, entry, key
 TIMING = Timing(activation_deadline=5.0, retire_after=10.0, rekey_spacing=1.0)
 
 
-def turns(ring: Keyring) -> list[tuple[int, str, bool]]:
+def slots(ring: Keyring) -> list[tuple[int, str, bool]]:
     """Return (epoch, turn, is the one to send with) of every key."""
-    return [(e.epoch, str(e.turn), e is ring.current) for e in ring.entries]
+    return [(e.epoch, str(e.slot), e is ring.current) for e in ring.entries]
 
 
 def leading(number: int = 1, timing: Timing = TIMING) -> Keyring:
@@ -30,20 +30,20 @@ def following(*entries: object, sender_id: int = 3) -> KeyState:
 
 def test_the_first_key_of_a_group_is_sent_with_at_once() -> None:
     ring = leading()
-    assert turns(ring) == [(1, "current", True)]
+    assert slots(ring) == [(1, "current", True)]
 
 
 def test_a_new_key_is_received_first_then_sent_with_and_the_old_one_leaves_last() -> None:
     ring = leading()
     ring.install_fresh(key(2), 2.0)
-    assert turns(ring) == [(1, "current", True), (2, "next", False)]
+    assert slots(ring) == [(1, "current", True), (2, "next", False)]
     ring.activate(3.0)
-    assert turns(ring) == [(1, "previous", False), (2, "current", True)]
+    assert slots(ring) == [(1, "previous", False), (2, "current", True)]
     ring.lead_tick(12.9)
     assert len(ring.entries) == 2
     old = ring.entries[0].key
     ring.lead_tick(13.0)
-    assert turns(ring) == [(2, "current", True)]
+    assert slots(ring) == [(2, "current", True)]
     assert old.pms.reveal() == bytes(64), "a retired key is wiped"
 
 
@@ -89,9 +89,9 @@ def test_without_acknowledgements_the_deadline_activates() -> None:
     ring.install_fresh(key(2), 2.0)
     assert ring.lead_deadline() == 7.0
     ring.lead_tick(6.99)
-    assert turns(ring)[0] == (1, "current", True)
+    assert slots(ring)[0] == (1, "current", True)
     ring.lead_tick(7.0)
-    assert turns(ring)[1] == (2, "current", True)
+    assert slots(ring)[1] == (2, "current", True)
 
 
 def test_epochs_start_over_after_the_last_one_and_say_so() -> None:
@@ -99,15 +99,15 @@ def test_epochs_start_over_after_the_last_one_and_say_so() -> None:
     ring.adopt(following(entry(MAX_EPOCH, 1, send=True)), 0.0)
     ring.lead(1.0)
     assert ring.install_fresh(key(2), 1.0), "the caller must raise the term"
-    assert turns(ring) == [(MAX_EPOCH, "current", True), (1, "next", False)]
+    assert slots(ring) == [(MAX_EPOCH, "current", True), (1, "next", False)]
     ring.activate(2.0)
-    assert turns(ring) == [(MAX_EPOCH, "previous", False), (1, "current", True)]
+    assert slots(ring) == [(MAX_EPOCH, "previous", False), (1, "current", True)]
 
 
 def test_a_follower_gives_each_key_its_turn_by_its_place() -> None:
     ring = empty_ring(TIMING)
     ring.adopt(following(entry(9, 1), entry(4, 2, send=True), entry(10, 3)), 0.0)
-    assert turns(ring) == [(9, "previous", False), (4, "current", True), (10, "next", False)]
+    assert slots(ring) == [(9, "previous", False), (4, "current", True), (10, "next", False)]
     assert [e.epoch for e in ring.wire_entries()] == [9, 4, 10]
 
 
@@ -115,9 +115,9 @@ def test_a_follower_that_comes_to_lead_serves_what_it_held() -> None:
     ring = empty_ring(TIMING)
     ring.adopt(following(entry(4, 1), entry(5, 2, send=True), entry(6, 3)), 0.0)
     ring.lead(100.0)
-    assert turns(ring) == [(4, "previous", False), (5, "current", True), (6, "next", False)]
+    assert slots(ring) == [(4, "previous", False), (5, "current", True), (6, "next", False)]
     ring.lead_tick(104.0)
-    assert turns(ring)[-1] == (6, "next", False), "a key under way gets its deadline anew"
+    assert slots(ring)[-1] == (6, "next", False), "a key under way gets its deadline anew"
 
 
 def test_a_master_gives_out_no_epoch_that_a_former_master_has_given_out() -> None:
@@ -139,7 +139,7 @@ def test_the_previous_keys_of_the_last_master_stay_in_another_group() -> None:
         ring.follow(following(*ring.wire_entries()), 4.0)
         ring.adopt(following(entry(7, 9, send=not goes_on)), 5.0)
         kept = [(1, "previous", False), (2, "current" if goes_on else "previous", goes_on)]
-        assert turns(ring) == [*kept, (7, "next" if goes_on else "current", not goes_on)]
+        assert slots(ring) == [*kept, (7, "next" if goes_on else "current", not goes_on)]
         ring.follow_tick(12.9)
         assert 1 in ring.live_epochs
         ring.follow_tick(13.0)
@@ -164,7 +164,7 @@ def test_a_restarted_master_gives_out_no_epoch_of_a_key_that_its_last_process_he
     before.adopt(following(entry(1, 9, send=True)), 0.0)
     before.adopt(following(entry(1, 1), replace(entry(2, 2), unused=True)), 1.0)
     ring = empty_ring(TIMING, before.saved(None))
-    ring.restarted(2.0)
+    ring.restart(2.0)
     ring.lead(3.0)
     assert 2 in ring.live_epochs
     ring.lead_tick(20.0)

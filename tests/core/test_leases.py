@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pskkey.core.leases import Leases
+from pskkey.core.leases import LeaseTable
 from pskkey.model import SENDER_IDS
 
 
-def grant(leases: Leases, node: str, epoch: int = 1, **changes: object) -> tuple[int | None, bool]:
+def grant(leases: LeaseTable, node: str, epoch: int = 1, **changes: object) -> tuple[int | None, bool]:
     """Ask for a lease as a node with a whole memory does; return its id and whether that is blocked."""
     said: dict[str, object] = {
-        "instance": "i1",
+        "incarnation": "i1",
         "sends": True,
         "resumed": True,
         "before": frozenset(),
@@ -22,7 +22,7 @@ def grant(leases: Leases, node: str, epoch: int = 1, **changes: object) -> tuple
 
 
 def test_a_node_keeps_its_id_and_another_gets_another() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     first, _ = grant(leases, "a")
     second, _ = grant(leases, "b")
     assert first != second
@@ -31,30 +31,30 @@ def test_a_node_keeps_its_id_and_another_gets_another() -> None:
 
 
 def test_a_wish_is_honoured_unless_it_is_taken() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     assert grant(leases, "a", wanted=42) == (42, False)
     other, _ = grant(leases, "b", wanted=42)
     assert other not in (None, 42)
 
 
 def test_a_sender_without_memory_waits_for_the_next_epoch() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     mine, _ = grant(leases, "a", epoch=3)
-    assert grant(leases, "a", epoch=3, instance="i2", resumed=False) == (mine, True)
+    assert grant(leases, "a", epoch=3, incarnation="i2", resumed=False) == (mine, True)
     assert leases.is_blocked("a", 3)
     assert not leases.is_blocked("a", 4)
 
 
 def test_who_does_not_send_gets_no_id_but_keeps_the_one_it_had() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     assert grant(leases, "a", sends=False) == (None, False)
     mine, _ = grant(leases, "a")
     assert grant(leases, "a", sends=False) == (mine, False)
-    assert grant(leases, "a", sends=False, instance="i2", resumed=False) == (mine, True), "it may send any moment"
+    assert grant(leases, "a", sends=False, incarnation="i2", resumed=False) == (mine, True), "it may send any moment"
 
 
 def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_not_waits() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     leases.inherit({"a": 4, "b": 5}, frozenset({4, 5, 9}), epochs=frozenset({2}))
     assert grant(leases, "a", epoch=2, resumed=True) == (4, False)
     assert grant(leases, "b", epoch=2, resumed=False) == (5, True)
@@ -62,14 +62,14 @@ def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_
 
 
 def test_who_resumes_with_a_newer_key_may_not_know_what_it_sent_with_an_older_one() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     leases.inherit({"a": 4}, frozenset({4}), frozenset({2, 3}))
     assert grant(leases, "a", epoch=2, resumed=True, before=frozenset({2})) == (4, True)
     assert not leases.is_blocked("a", 3)
 
 
 def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     leases.inherit({"a": 4}, frozenset({4}), frozenset({2, 3}))
     newcomer, blocked = grant(leases, "b", epoch=2)
     assert newcomer not in (None, 4)
@@ -83,7 +83,7 @@ def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:
 
 
 def test_an_id_left_behind_is_free_again_only_when_its_key_is_gone() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     leases.inherit({}, frozenset(range(SENDER_IDS)), frozenset({2}))
     assert grant(leases, "b", epoch=3) == (None, False), "all taken"
     leases.review(frozenset(), frozenset({2, 3}))
@@ -93,7 +93,7 @@ def test_an_id_left_behind_is_free_again_only_when_its_key_is_gone() -> None:
 
 
 def test_a_node_that_is_away_for_a_while_finds_its_id_but_not_for_ever() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     mine, _ = grant(leases, "a", epoch=1)
     leases.review(frozenset(), frozenset({1}))
     assert grant(leases, "a", epoch=1) == (mine, False)
@@ -107,7 +107,7 @@ def test_a_node_that_is_away_for_a_while_finds_its_id_but_not_for_ever() -> None
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 3), st.booleans()), max_size=60))
 def test_within_one_epoch_no_two_nodes_ever_share_an_id(steps: list[tuple[str, int, bool]]) -> None:
-    leases = Leases()
+    leases = LeaseTable()
     holders: dict[int, str] = {}
     for node, wanted, leaves in steps:
         if leaves:
@@ -119,7 +119,7 @@ def test_within_one_epoch_no_two_nodes_ever_share_an_id(steps: list[tuple[str, i
 
 
 def test_a_lease_that_a_node_claims_is_its_own_under_no_other_key_of_before() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     leases.inherit({}, frozenset({2}), frozenset({4, 5}))
     nothing: frozenset[int] = frozenset()
     granted = leases.grant(
@@ -130,11 +130,11 @@ def test_a_lease_that_a_node_claims_is_its_own_under_no_other_key_of_before() ->
 
 
 def test_another_memory_of_a_member_waits_also_under_the_key_that_is_on_its_way() -> None:
-    leases, nothing = Leases(), frozenset[int]()
-    for instance in ("i1", "i2"):
+    leases, nothing = LeaseTable(), frozenset[int]()
+    for incarnation in ("i1", "i2"):
         leases.grant(
             "b",
-            instance,
+            incarnation,
             sends=True,
             resumed=False,
             before=nothing,

@@ -8,7 +8,7 @@ from pskkey.core.events import Attached, Direction, Disconnected, RekeyRequested
 from pskkey.core.notices import KeyRequested, KeyRequestPostponed
 from pskkey.core.rekey_requests import CALM, LONGEST_OPERATORS_PAUSE, LONGEST_PAUSE, REQUESTERS
 from pskkey.model import Heartbeat, KeyNew, KeyNewReason, KeyWatch, Process
-from tests.core.door import Door, join, of, sent
+from tests.core.harness import NodeHarness, join, of, sent
 from tests.core.situations import HIGH, LOW
 
 USER, OTHER_USER = 1000, 1001
@@ -16,10 +16,10 @@ BEGAN = KeyNewReason.RECEIVER_BEGAN
 
 
 class Requests:
-    """Asks at a door, as one requester each, and notes when a key was made."""
+    """Asks at a interface, as one requester each, and notes when a key was made."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, harness: NodeHarness) -> None:
+        self.harness = harness
         self.made: list[float] = []
         self._sessions = 10
 
@@ -27,60 +27,60 @@ class Requests:
         """Attach another process of a user."""
         self._sessions += 1
         session = Session(Direction.LOCAL, self._sessions)
-        self.note(self.door.give(Attached(session, Process(self._sessions, uid))))
-        self.note(self.door.receive(session, KeyWatch(will_send, memory=self._sessions)))
+        self.note(self.harness.give(Attached(session, Process(self._sessions, uid))))
+        self.note(self.harness.receive(session, KeyWatch(will_send, context=self._sessions)))
         return session
 
     def ask(self, uid: int, reason: KeyNewReason = BEGAN) -> None:
         """Let a process of a user begin, ask and end."""
         session = self.attach(uid)
-        self.note(self.door.receive(session, KeyNew(reason)))
-        self.note(self.door.give(Disconnected(session, "gone")))
+        self.note(self.harness.receive(session, KeyNew(reason)))
+        self.note(self.harness.give(Disconnected(session, "gone")))
 
     def operator(self) -> None:
         """Ask as the operator."""
-        self.note(self.door.give(RekeyRequested(KeyNewReason.OPERATOR)))
+        self.note(self.harness.give(RekeyRequested(KeyNewReason.OPERATOR)))
 
     def member(self, number: int) -> None:
         """Ask as a member."""
-        self.note(self.door.receive(Session(Direction.INBOUND, number), KeyNew(BEGAN)))
+        self.note(self.harness.receive(Session(Direction.INBOUND, number), KeyNew(BEGAN)))
 
     def wait(self, seconds: float) -> None:
         """Let time pass in steps, so that it is known when a key was made."""
         for _ in range(round(seconds * 10)):
-            self.note(self.door.wait(0.1))
+            self.note(self.harness.wait(0.1))
 
     def note(self, actions: Iterable[Action]) -> None:
         """Take what the node did."""
-        self.made += [self.door.now for _ in of(GenerateKey, actions)]
+        self.made += [self.harness.now for _ in of(GenerateKey, actions)]
 
 
 def alone() -> Requests:
     """Return a master without members, some time after its first key."""
-    door = Door().start().become_master()
-    door.wait(5.0)
-    return Requests(door)
+    harness = NodeHarness().start().become_master()
+    harness.wait(5.0)
+    return Requests(harness)
 
 
 def test_who_asks_every_second_is_served_at_once_and_then_less_and_less_often() -> None:
     it = alone()
-    begin = it.door.now
+    begin = it.harness.now
     for _ in range(120):
         it.ask(USER)
         it.wait(1.0)
     times = [round(at - begin) for at in it.made]
     assert times == [0, 1, 3, 7, 15, 31, 61, 91]
     assert max(b - a for a, b in pairwise(it.made)) <= LONGEST_PAUSE + 0.2, "postponed, and not lost"
-    told = len(of(KeyRequested, it.door.log)) + len(of(KeyRequestPostponed, it.door.log))
+    told = len(of(KeyRequested, it.harness.log)) + len(of(KeyRequestPostponed, it.harness.log))
     assert told <= 2 * len(times) + 1, "one line for each request"
 
 
 def test_a_sender_that_crashes_all_the_time_is_spaced_too_and_the_first_time_served_at_once() -> None:
     it = alone()
     session = it.attach(USER, will_send=True)
-    begin = it.door.now
+    begin = it.harness.now
     for _ in range(60):
-        it.note(it.door.give(Disconnected(session, "crashed")))
+        it.note(it.harness.give(Disconnected(session, "crashed")))
         session = it.attach(USER, will_send=True)
         it.wait(1.0)
     assert [round(at - begin) for at in it.made][:4] == [0, 1, 3, 7]
@@ -101,15 +101,15 @@ def test_the_requests_of_others_are_not_delayed() -> None:
 
 
 def test_a_member_that_asks_every_second_is_spaced_and_others_are_not() -> None:
-    door = Door().start().become_master()
+    harness = NodeHarness().start().become_master()
     for number, node in enumerate((LOW, HIGH), 1):
-        door.accept(number, join(node))
-    it = Requests(door)
+        harness.accept(number, join(node))
+    it = Requests(harness)
     it.wait(0.5)
-    begin, times = door.now, len(it.made)
+    begin, times = harness.now, len(it.made)
     for second in range(40):
         for number, node in enumerate((LOW, HIGH), 1):
-            door.accept(10 + 2 * second + number, join(node))
+            harness.accept(10 + 2 * second + number, join(node))
         it.member(10 + 2 * second + 1)
         it.wait(1.0)
     assert len(it.made) - times <= 6, [at - begin for at in it.made]
@@ -148,8 +148,8 @@ def test_the_pause_is_forgotten_in_time() -> None:
         it.ask(USER)
         it.wait(1.0)
     it.wait(32.0)
-    it.door.wait(6 * CALM)
-    begin, it.made[:] = it.door.now, []
+    it.harness.wait(6 * CALM)
+    begin, it.made[:] = it.harness.now, []
     for _ in range(4):
         it.ask(USER)
         it.wait(1.0)
@@ -157,15 +157,17 @@ def test_the_pause_is_forgotten_in_time() -> None:
 
 
 def test_a_client_sends_its_master_no_more_than_its_users_may_ask() -> None:
-    door = Door().start()
-    session = door.become_client(HIGH)
-    it = Requests(door)
+    harness = NodeHarness().start()
+    session = harness.become_client(HIGH)
+    it = Requests(harness)
     for _ in range(60):
         it.ask(USER)
-        door.receive(session, Heartbeat())
+        harness.receive(session, Heartbeat())
         it.wait(0.2)
-    assert len(sent(KeyNew, door.log)) <= 12.0 / 2.0 + 1, "one request, sent again every 2 s while there is no new key"
-    assert door.view.master_session == session
+    assert len(sent(KeyNew, harness.log)) <= 12.0 / 2.0 + 1, (
+        "one request, sent again every 2 s while there is no new key"
+    )
+    assert harness.view.master_session == session
 
 
 def test_there_is_room_for_so_many_requesters_and_none_starves_the_others() -> None:
@@ -182,9 +184,9 @@ def test_there_is_room_for_so_many_requesters_and_none_starves_the_others() -> N
 def test_a_node_shows_what_is_asked_for_until_there_is_a_key() -> None:
     it = alone()
     it.ask(USER)
-    assert it.door.node.pending_requests() == [], "a key was made at once"
+    assert it.harness.node.pending_requests() == [], "a key was made at once"
     it.ask(USER)
-    [(reason, due)] = it.door.node.pending_requests()
-    assert (reason, due) == (BEGAN, it.door.now + 1.0)
+    [(reason, due)] = it.harness.node.pending_requests()
+    assert (reason, due) == (BEGAN, it.harness.now + 1.0)
     it.wait(1.2)
-    assert it.door.node.pending_requests() == []
+    assert it.harness.node.pending_requests() == []

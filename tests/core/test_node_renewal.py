@@ -9,7 +9,7 @@ from pskkey.core.events import Connected, Disconnected
 from pskkey.core.notices import MasterLost, RenewalFailed, SessionRenewed
 from pskkey.core.renewal import PAUSE_MAX, PAUSE_MIN, RENEWAL_TIMEOUT
 from pskkey.model import ErrorMessage, Group, Heartbeat, Join, KeyAck, KeyEntry, Role
-from tests.core.door import ME, Door, advert, member, of, one, sent
+from tests.core.harness import ME, NodeHarness, advert, member, of, one, sent
 from tests.core.keys import key
 from tests.core.renewing import (
     BUSY,
@@ -30,136 +30,136 @@ from tests.core.situations import LOW, state
 
 
 def test_member_opens_a_second_session_and_goes_on_there_when_welcomed() -> None:
-    door, first = client()
-    connect = one(Connect, change(door, NEW, OLD))
+    harness, first = client()
+    connect = one(Connect, change(harness, NEW, OLD))
     assert (connect.peer, connect.addresses, connect.timeout) == (LOW, member(LOW).addresses, RENEWAL_TIMEOUT)
-    assert door.view.master_session == first
-    actions = door.give(Connected(connect.session, NEW))
+    assert harness.view.master_session == first
+    actions = harness.give(Connected(connect.session, NEW))
     assert [type(a) for a in actions] == [Send]
     assert one(Send, actions).session == connect.session
-    assert sent(Join, actions)[0].held == door.view.held()
-    assert is_answered(door, first), "the first one is alive meanwhile"
-    actions = door.receive(connect.session, group())
+    assert sent(Join, actions)[0].held == harness.view.held()
+    assert is_answered(harness, first), "the first one is alive meanwhile"
+    actions = harness.receive(connect.session, group())
     assert closed(actions) == [first]
     assert one(SessionRenewed, actions).identity == "new"
-    assert door.view.master_session == connect.session
-    actions = door.receive(connect.session, state(KeyEntry(1, key(901), send=True)))
+    assert harness.view.master_session == connect.session
+    actions = harness.receive(connect.session, state(KeyEntry(1, key(901), send=True)))
     assert KeyAck in on(connect.session, actions), "its other end does not know what we have"
-    assert of(Connect, door.wait(1.4)) == []
-    assert is_uninterrupted(door)
+    assert of(Connect, harness.wait(1.4)) == []
+    assert is_uninterrupted(harness)
 
 
 def test_nothing_is_renewed_that_has_the_active_psk() -> None:
-    door, _ = client()
-    assert of(Connect, change(door, OLD, NEW)) == []
-    assert of(Connect, change(door, OLD)) == []
+    harness, _ = client()
+    assert of(Connect, change(harness, OLD, NEW)) == []
+    assert of(Connect, change(harness, OLD)) == []
 
 
 def test_the_second_session_goes_to_the_latest_addresses_of_the_master() -> None:
-    door, first = client()
+    harness, first = client()
     moved = replace(member(LOW), addresses=("10.0.9.9",))
-    door.receive(first, Group(1, LOW, (moved, member(ME)), (ME,)))
-    assert one(Connect, change(door, NEW, OLD)).addresses == ("10.0.9.9",)
+    harness.receive(first, Group(1, LOW, (moved, member(ME)), (ME,)))
+    assert one(Connect, change(harness, NEW, OLD)).addresses == ("10.0.9.9",)
 
 
 # --- it fails -------------------------------------------------------------------------------------------------------
 
 
 def test_former_session_goes_on_when_the_second_one_fails() -> None:
-    door, first, second = connecting()
-    actions = door.give(Disconnected(second, "another key"))
+    harness, first, second = connecting()
+    actions = harness.give(Disconnected(second, "another key"))
     assert one(RenewalFailed, actions).identity == "old"
     assert closed(actions) == []
-    assert door.view.master_session == first
-    assert is_answered(door, first)
-    assert is_uninterrupted(door)
+    assert harness.view.master_session == first
+    assert is_answered(harness, first)
+    assert is_uninterrupted(harness)
 
 
 @pytest.mark.parametrize("error", [BUSY, ErrorMessage("not_master", "not now"), ErrorMessage("group_full", "full")])
 def test_former_session_goes_on_when_the_master_refuses_the_second_one(error: ErrorMessage) -> None:
-    door, first, second = greeting()
-    actions = door.receive(second, error)
+    harness, first, second = greeting()
+    actions = harness.receive(second, error)
     assert closed(actions) == [second]
     assert error.message in one(RenewalFailed, actions).reason
-    assert door.view.master_session == first
-    assert is_uninterrupted(door)
+    assert harness.view.master_session == first
+    assert is_uninterrupted(harness)
 
 
 def test_an_attempt_without_an_answer_ends() -> None:
-    door, first, second = connecting()
+    harness, first, second = connecting()
     beating = iter(range(1000))
 
     def until_closed() -> float:
-        begun = door.now
+        begun = harness.now
         for _ in beating:
-            if second in closed(door.wait(0.1)):
-                return door.now - begun
-            door.receive(first, Heartbeat())
+            if second in closed(harness.wait(0.1)):
+                return harness.now - begun
+            harness.receive(first, Heartbeat())
         raise AssertionError
 
     assert until_closed() == pytest.approx(RENEWAL_TIMEOUT * 1.5, abs=0.2)
-    while not (again := of(Connect, door.wait(0.1))):
-        door.receive(first, Heartbeat())
+    while not (again := of(Connect, harness.wait(0.1))):
+        harness.receive(first, Heartbeat())
     second = again[0].session
-    door.give(Connected(second, NEW))
+    harness.give(Connected(second, NEW))
     assert until_closed() == pytest.approx(2.0, abs=0.2)
-    assert is_uninterrupted(door)
+    assert is_uninterrupted(harness)
 
 
 def test_a_second_session_of_an_old_term_is_not_followed() -> None:
-    door, first, second = greeting()
-    door.receive(first, group(term=4))
-    assert closed(door.receive(second, group(term=3))) == [second]
-    assert door.view.master_session == first
-    assert is_uninterrupted(door)
+    harness, first, second = greeting()
+    harness.receive(first, group(term=4))
+    assert closed(harness.receive(second, group(term=3))) == [second]
+    assert harness.view.master_session == first
+    assert is_uninterrupted(harness)
 
 
 def test_pauses_double_up_to_a_bound_and_one_failure_is_reported() -> None:
-    door, first, second = connecting()
+    harness, first, second = connecting()
     pauses = []
     for _ in range(8):
-        door.give(Disconnected(second, "another key"))
-        begun = door.now
-        while not (again := of(Connect, door.wait(0.1))):
-            door.receive(first, Heartbeat())
-        pauses.append(door.now - begun)
+        harness.give(Disconnected(second, "another key"))
+        begun = harness.now
+        while not (again := of(Connect, harness.wait(0.1))):
+            harness.receive(first, Heartbeat())
+        pauses.append(harness.now - begun)
         second = again[0].session
     assert PAUSE_MIN <= pauses[0] <= 2 * PAUSE_MIN + 0.1
     assert pauses[1] == pytest.approx(2 * pauses[0], abs=0.2)
     assert pauses[-2:] == pytest.approx([PAUSE_MAX, PAUSE_MAX], abs=0.2)
-    assert len(of(RenewalFailed, door.log)) == 1
+    assert len(of(RenewalFailed, harness.log)) == 1
 
 
 def test_pauses_of_members_differ() -> None:
     def pause(me: str) -> float:
-        door = Door(me=me).start()
-        connect = one(Connect, door.hear(advert(LOW, Role.MASTER)))
-        door.give(Connected(connect.session, OLD))
-        door.receive(connect.session, Group(1, LOW, (member(LOW), member(me)), (me,)))
-        door.give(Disconnected(one(Connect, change(door, NEW, OLD)).session, "another key"))
-        begun = door.now
-        while not of(Connect, door.wait(0.01)):
-            door.receive(connect.session, Heartbeat())
-        return door.now - begun
+        harness = NodeHarness(me=me).start()
+        connect = one(Connect, harness.hear(advert(LOW, Role.MASTER)))
+        harness.give(Connected(connect.session, OLD))
+        harness.receive(connect.session, Group(1, LOW, (member(LOW), member(me)), (me,)))
+        harness.give(Disconnected(one(Connect, change(harness, NEW, OLD)).session, "another key"))
+        begun = harness.now
+        while not of(Connect, harness.wait(0.01)):
+            harness.receive(connect.session, Heartbeat())
+        return harness.now - begun
 
     assert len({round(pause(me), 1) for me in ("22222222", "55555555", "99999999", "ffffffff")}) == 4
 
 
 def test_another_change_of_the_psk_ends_the_pause() -> None:
-    door, _, second = connecting()
-    door.give(Disconnected(second, "another key"))
-    assert of(Connect, door.wait(1.0)) == []
-    assert len(of(Connect, change(door, NEW, OLD, NEWER))) == 1
+    harness, _, second = connecting()
+    harness.give(Disconnected(second, "another key"))
+    assert of(Connect, harness.wait(1.0)) == []
+    assert len(of(Connect, change(harness, NEW, OLD, NEWER))) == 1
 
 
 # --- the PSK of the session is removed ------------------------------------------------------------------------------
 
 
 def test_a_session_with_a_removed_psk_ends_with_the_first_attempt_that_fails() -> None:
-    door, first = client()
-    second = one(Connect, change(door, NEW)).session
-    assert is_uninterrupted(door)
-    actions = door.give(Disconnected(second, "another key"))
+    harness, first = client()
+    second = one(Connect, change(harness, NEW)).session
+    assert is_uninterrupted(harness)
+    actions = harness.give(Disconnected(second, "another key"))
     lost = one(MasterLost, actions)
     assert lost.code == "psk_removed"
     assert "another key" in lost.reason
@@ -168,52 +168,52 @@ def test_a_session_with_a_removed_psk_ends_with_the_first_attempt_that_fails() -
 
 
 def test_a_session_with_a_removed_psk_ends_when_its_attempt_is_not_answered() -> None:
-    door, first = client()
-    second = one(Connect, change(door, NEW)).session
-    door.give(Connected(second, NEW))
+    harness, first = client()
+    second = one(Connect, change(harness, NEW)).session
+    harness.give(Connected(second, NEW))
     for _ in range(15):
-        door.receive(first, Heartbeat())
-        assert closed(door.wait(0.1)) == []
-    door.receive(first, Heartbeat())
-    assert set(closed(door.wait(0.6))) == {first, second}
-    assert door.view.role is not Role.CLIENT
+        harness.receive(first, Heartbeat())
+        assert closed(harness.wait(0.1)) == []
+    harness.receive(first, Heartbeat())
+    assert set(closed(harness.wait(0.6))) == {first, second}
+    assert harness.view.role is not Role.CLIENT
 
 
 def test_a_session_outlives_the_failures_before_its_psk_is_removed() -> None:
-    door, first, second = connecting()
-    door.give(Disconnected(second, "another key"))
-    second = one(Connect, change(door, NEW)).session
-    assert door.view.master_session == first
-    door.give(Connected(second, NEW))
-    door.receive(second, group())
-    assert door.view.master_session == second
-    assert is_uninterrupted(door)
+    harness, first, second = connecting()
+    harness.give(Disconnected(second, "another key"))
+    second = one(Connect, change(harness, NEW)).session
+    assert harness.view.master_session == first
+    harness.give(Connected(second, NEW))
+    harness.receive(second, group())
+    assert harness.view.master_session == second
+    assert is_uninterrupted(harness)
 
 
 # --- the master ends the former session -----------------------------------------------------------------------------
 
 
 def test_end_of_the_former_session_before_the_welcome_is_no_loss() -> None:
-    door, first, second = greeting()
-    door.give(Disconnected(first, "it closed the connection"))
-    actions = door.receive(second, group())
+    harness, first, second = greeting()
+    harness.give(Disconnected(first, "it closed the connection"))
+    actions = harness.receive(second, group())
     assert closed(actions) == []
     assert one(SessionRenewed, actions).identity == "new"
-    door.receive(second, state(KeyEntry(1, key(901), send=True)))
-    assert door.view.master_session == second
-    assert is_uninterrupted(door)
+    harness.receive(second, state(KeyEntry(1, key(901), send=True)))
+    assert harness.view.master_session == second
+    assert is_uninterrupted(harness)
 
 
 def test_an_error_on_the_former_session_is_no_loss_either() -> None:
-    door, first, second = greeting()
-    assert closed(door.receive(first, ErrorMessage("psk_removed", "not accepted any more"))) == [first]
-    door.receive(second, group())
-    assert is_uninterrupted(door)
+    harness, first, second = greeting()
+    assert closed(harness.receive(first, ErrorMessage("psk_removed", "not accepted any more"))) == [first]
+    harness.receive(second, group())
+    assert is_uninterrupted(harness)
 
 
 def test_end_of_the_former_session_before_our_join_is_a_loss() -> None:
-    door, first, second = connecting()
-    actions = door.give(Disconnected(first, "reset"))
+    harness, first, second = connecting()
+    actions = harness.give(Disconnected(first, "reset"))
     assert one(MasterLost, actions).reason == "reset"
     assert closed(actions) == [second]
     assert one(Connect, actions).peer == LOW
@@ -221,24 +221,24 @@ def test_end_of_the_former_session_before_our_join_is_a_loss() -> None:
 
 def test_master_is_lost_when_both_sessions_end() -> None:
     for order in ((0, 1), (1, 0)):
-        door, *sessions = greeting()
-        lost = [of(MasterLost, door.give(Disconnected(sessions[n], "reset"))) for n in order]
+        harness, *sessions = greeting()
+        lost = [of(MasterLost, harness.give(Disconnected(sessions[n], "reset"))) for n in order]
         assert [len(one_of) for one_of in lost] == [0, 1]
 
 
 def test_master_is_lost_when_it_does_not_welcome_us_after_the_end_of_the_former_session() -> None:
-    door, first, second = greeting()
-    door.give(Disconnected(first, "it closed the connection"))
-    begun = door.now
-    while not (lost := of(MasterLost, door.wait(0.05))):
+    harness, first, second = greeting()
+    harness.give(Disconnected(first, "it closed the connection"))
+    begun = harness.now
+    while not (lost := of(MasterLost, harness.wait(0.05))):
         pass
     assert lost[0].code == "timeout"
-    assert door.now - begun <= 1.6
-    assert second in closed(door.log)
+    assert harness.now - begun <= 1.6
+    assert second in closed(harness.log)
 
 
 def test_master_is_lost_when_it_falls_silent_meanwhile() -> None:
-    door, first, second = greeting()
-    actions = door.wait(1.6)
+    harness, first, second = greeting()
+    actions = harness.wait(1.6)
     assert one(MasterLost, actions).reason == "it fell silent"
     assert closed(actions)[:2] == [first, second]

@@ -21,9 +21,9 @@ from pskkey.model import (
     Process,
     Role,
     SavedState,
-    Turn,
+    Slot,
 )
-from tests.core.door import ME, Door, advert, join, member, of, one, sent
+from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, sent
 from tests.core.keys import key
 
 LOCAL = Session(Direction.LOCAL, 1)
@@ -32,27 +32,27 @@ MANAGER = Process(10, 0)
 SECOND = Process(11, 0)
 
 
-def attach(door: Door, session: Session, process: Process) -> list[KeyState]:
+def attach(harness: NodeHarness, session: Session, process: Process) -> list[KeyState]:
     """Attach a session manager that sends; return what it is told."""
-    actions = door.give(Attached(session, process)) + door.receive(
-        session, KeyWatch(will_send=True, memory=process.pid)
+    actions = harness.give(Attached(session, process)) + harness.receive(
+        session, KeyWatch(will_send=True, context=process.pid)
     )
     return sent(KeyState, [a for a in actions if isinstance(a, Send) and a.session == session])
 
 
-def client() -> tuple[Door, Session]:
+def client() -> tuple[NodeHarness, Session]:
     """Return a client whose session manager sends."""
-    door = Door().start()
-    session = door.become_client("22222222")
-    assert attach(door, LOCAL, MANAGER)[-1].entries[0].send
-    door.receive(LOCAL, KeyAck(1))
-    return door, session
+    harness = NodeHarness().start()
+    session = harness.become_client("22222222")
+    assert attach(harness, LOCAL, MANAGER)[-1].entries[0].send
+    harness.receive(LOCAL, KeyAck(1))
+    return harness, session
 
 
 def test_the_session_manager_of_a_restarted_client_goes_on_at_once() -> None:
-    door, _ = client()
-    before = door.node.key_state()
-    again = door.restarted()
+    harness, _ = client()
+    before = harness.node.key_state()
+    again = harness.restart()
     assert again.node.view().role is Role.LISTENING
     assert attach(again, LOCAL, MANAGER) == [before]
     assert before.sender_id is not None
@@ -60,34 +60,34 @@ def test_the_session_manager_of_a_restarted_client_goes_on_at_once() -> None:
 
 
 def test_a_session_manager_that_was_faster_than_the_start_is_served() -> None:
-    door, _ = client()
-    again = Door(saved=door.node.saved_state())
+    harness, _ = client()
+    again = NodeHarness(saved=harness.node.saved_state())
     again.now = 12345.0
-    assert attach(again, LOCAL, MANAGER) == [door.node.key_state()]
+    assert attach(again, LOCAL, MANAGER) == [harness.node.key_state()]
     assert not of(Slept, again.give(Started()))
 
 
 def test_it_joins_with_its_instance_its_lease_and_its_keys() -> None:
-    door, _ = client()
-    again = door.restarted(instance="i9")
+    harness, _ = client()
+    again = harness.restart(incarnation="i9")
     connect = one(Connect, again.hear(advert("11111111", Role.MASTER, term=1)))
     (said,) = sent(Join, again.give(Connected(connect.session)))
-    assert (said.instance, said.lease, said.term, said.sender) == ("i0", door.node.key_state().sender_id, 1, True)
+    assert (said.incarnation, said.lease, said.term, said.sender) == ("i0", harness.node.key_state().sender_id, 1, True)
     assert [(h.epoch, h.send) for h in said.held] == [(1, True)]
 
 
 def test_what_another_node_or_another_group_saved_is_not_used() -> None:
-    door, _ = client()
-    saved = door.node.saved_state()
+    harness, _ = client()
+    saved = harness.node.saved_state()
     for foreign in (replace(saved, node="99999999"), replace(saved, group="other")):
-        again = door.restarted(foreign, instance="i9").start()
+        again = harness.restart(foreign, incarnation="i9").start()
         assert again.node.view().keys == ()
-        assert again.node.saved_state().instance == "i9"
+        assert again.node.saved_state().incarnation == "i9"
 
 
 def test_another_process_is_still_kept_from_sending_after_the_restart() -> None:
-    door, _ = client()
-    again = door.restarted()
+    harness, _ = client()
+    again = harness.restart()
     again.wait(2.5)  # nobody has come back, and no master was found
     told = attach(again, OTHER, SECOND)
     assert not any(e.send for state in told for e in state.entries)
@@ -96,31 +96,31 @@ def test_another_process_is_still_kept_from_sending_after_the_restart() -> None:
 
 
 def test_a_second_sender_that_is_back_first_does_not_take_the_place_of_the_first() -> None:
-    door, _ = client()
-    attach(door, OTHER, SECOND)
-    again = door.restarted()
+    harness, _ = client()
+    attach(harness, OTHER, SECOND)
+    again = harness.restart()
     assert not any(e.send for e in attach(again, OTHER, SECOND)[-1].entries)
     assert attach(again, LOCAL, MANAGER)[-1].entries[0].send
 
 
 def test_a_lone_master_that_was_restarted_serves_the_same_key_under_a_higher_term_with_the_same_lease() -> None:
-    door = Door().start().become_master()
-    before = attach(door, LOCAL, MANAGER)[-1]
+    harness = NodeHarness().start().become_master()
+    before = attach(harness, LOCAL, MANAGER)[-1]
     assert before.sender_id is not None
-    again = door.restarted()
+    again = harness.restart()
     assert attach(again, LOCAL, MANAGER) == [before]
     again.become_master()
     again.wait(3.0)
     assert again.node.key_state() == before
-    assert again.node.view().term > door.view.term
+    assert again.node.view().term > harness.view.term
 
 
 def test_ids_that_others_had_are_not_given_to_newcomers_under_the_same_key() -> None:
-    door = Door().start().become_master()
-    attach(door, LOCAL, MANAGER)
-    leased = sent(KeyState, door.accept(1, replace(join("11111111"), sender=True)))[-1].sender_id
+    harness = NodeHarness().start().become_master()
+    attach(harness, LOCAL, MANAGER)
+    leased = sent(KeyState, harness.accept(1, replace(join("11111111"), sender=True)))[-1].sender_id
     assert leased is not None
-    again = door.restarted()
+    again = harness.restart()
     again.become_master()
     told = sent(KeyState, again.accept(1, replace(join("22222222"), sender=True)))[-1]
     assert told.sender_id is None, "it must wait for the next key"
@@ -129,9 +129,11 @@ def test_ids_that_others_had_are_not_given_to_newcomers_under_the_same_key() -> 
 
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_a_coming_key_is_acknowledged_when_the_session_manager_is_back_or_will_not_come(comes_back: bool) -> None:
-    door, session = client()
-    door.receive(session, KeyState(1, frozenset(range(3)), (KeyEntry(1, key(901), True), KeyEntry(2, key(902), False))))
-    again = door.restarted()
+    harness, session = client()
+    harness.receive(
+        session, KeyState(1, frozenset(range(3)), (KeyEntry(1, key(901), True), KeyEntry(2, key(902), False)))
+    )
+    again = harness.restart()
     connect = one(Connect, again.hear(advert("11111111", Role.MASTER, term=1)))
     again.give(Connected(connect.session))
     group = Group(1, "11111111", (member("11111111"), member(ME, sender_id=1), member("22222222")), (ME,))
@@ -148,29 +150,29 @@ def test_a_coming_key_is_acknowledged_when_the_session_manager_is_back_or_will_n
 
 
 def test_a_key_is_retired_in_time_also_when_the_clock_says_that_its_turn_is_yet_to_come() -> None:
-    door = Door().start().become_master()
-    door.wait(2.0)
-    door.give(Attached(LOCAL, MANAGER))
-    door.receive(LOCAL, KeyWatch(will_send=False), KeyNew(KeyNewReason.OPERATOR))
-    door.wait(0.5)
-    assert [e.turn.value for e in door.view.keys] == ["previous", "current"]
-    again = door.restarted(now=1.0)
+    harness = NodeHarness().start().become_master()
+    harness.wait(2.0)
+    harness.give(Attached(LOCAL, MANAGER))
+    harness.receive(LOCAL, KeyWatch(will_send=False), KeyNew(KeyNewReason.OPERATOR))
+    harness.wait(0.5)
+    assert [e.slot.value for e in harness.view.keys] == ["previous", "current"]
+    again = harness.restart(now=1.0)
     again.wait(11.0)
-    assert [e.turn.value for e in again.node.view().keys] == ["current"]
+    assert [e.slot.value for e in again.node.view().keys] == ["current"]
 
 
 def test_nothing_of_it_is_saved_before_it_is_so() -> None:
-    door = Door()
-    assert door.node.saved_state() == SavedState("g", ME, "i0", 0)
+    harness = NodeHarness()
+    assert harness.node.saved_state() == SavedState("g", ME, "i0", 0)
 
 
 def test_when_all_are_restarted_at_once_everybody_goes_on_with_the_lease_that_it_had() -> None:
-    master = Door().start().become_master()
+    master = NodeHarness().start().become_master()
     attach(master, LOCAL, MANAGER)
     other = replace(join("11111111"), sender=True)
     told = sent(KeyState, master.accept(1, other))[0]
     master.wait(0.5)
-    again = master.restarted()
+    again = master.restart()
     attach(again, LOCAL, MANAGER)
     again.become_master()
     held = tuple(HeldKey(e.epoch, e.key.fingerprint, send=e.send) for e in told.entries)
@@ -181,13 +183,13 @@ def test_when_all_are_restarted_at_once_everybody_goes_on_with_the_lease_that_it
 
 
 def test_a_node_that_begins_with_a_key_long_overdue_was_not_asleep() -> None:
-    door = Door().start().become_master()
-    door.wait(2.0)
-    door.give(Attached(LOCAL, MANAGER))
-    door.receive(LOCAL, KeyWatch(will_send=False), KeyNew(KeyNewReason.OPERATOR))
-    door.wait(0.5)
-    again = door.restarted(now=door.now + 60.0)
-    assert again.node.view().keys[0].turn is Turn.PREVIOUS
+    harness = NodeHarness().start().become_master()
+    harness.wait(2.0)
+    harness.give(Attached(LOCAL, MANAGER))
+    harness.receive(LOCAL, KeyWatch(will_send=False), KeyNew(KeyNewReason.OPERATOR))
+    harness.wait(0.5)
+    again = harness.restart(now=harness.now + 60.0)
+    assert again.node.view().keys[0].slot is Slot.PREVIOUS
     again.now += 0.5
     actions = again.hear(advert("11111111", Role.MASTER, term=5))
     assert not of(Slept, actions + again.wait(0.5))

@@ -24,7 +24,7 @@ from pskkey.model import (
     KeyWatch,
     Process,
 )
-from tests.core.door import Door, join, of, sent
+from tests.core.harness import NodeHarness, join, of, sent
 from tests.core.keys import empty_ring, entry, key
 from tests.core.situations import HIGH, LOW, acked, sender, sending, state, taken_over
 
@@ -35,17 +35,17 @@ LOCAL = Session(Direction.LOCAL, 1)
 
 
 def test_who_comes_over_while_a_key_is_on_its_way_may_send_with_that() -> None:
-    door = taken_over()
-    door.wait(0.6)
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    welcome = sent(KeyState, door.accept(1, sender(HIGH, sends_with=1, key_number=801, lease=2)))
+    harness = taken_over()
+    harness.wait(0.6)
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    welcome = sent(KeyState, harness.accept(1, sender(HIGH, sends_with=1, key_number=801, lease=2)))
     assert welcome[-1].sender_id is None, "not under the key that another memory of it may have sent with"
-    acked(door, 1, 2)
-    told = sent(KeyState, door.wait(0.2))
+    acked(harness, 1, 2)
+    told = sent(KeyState, harness.wait(0.2))
     assert [e.epoch for e in told[-1].entries if e.send] == [2]
     assert told[-1].sender_id == 2
-    door.wait(1.2)
-    assert door.view.next is None, "and no second roll is needed for it"
+    harness.wait(1.2)
+    assert harness.view.next is None, "and no second roll is needed for it"
 
 
 # --- rolling soon after one another: seeds 2, 67 ----------------------------------------------------------------
@@ -64,16 +64,16 @@ def test_a_key_is_kept_for_its_time_while_there_is_room_though_two_have_followed
 
 
 def test_a_key_that_a_member_comes_over_with_is_kept_from_then_on() -> None:
-    door = Door().start().become_master()
-    door.accept(1, KeyNew(KeyNewReason.OPERATOR))
-    door.wait(1.5)
-    door.accept(2, join(LOW))
-    door.receive(Session(Direction.INBOUND, 2), KeyNew(KeyNewReason.OPERATOR), KeyAck(2))
-    assert [e.epoch for e in door.view.keys] == [1, 2]
-    door.wait(8.0)
-    door.accept(3, sender(HIGH, sends_with=1, key_number=1, lease=9))
-    door.wait(5.0)
-    assert 1 in {e.epoch for e in door.view.keys}
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, KeyNew(KeyNewReason.OPERATOR))
+    harness.wait(1.5)
+    harness.accept(2, join(LOW))
+    harness.receive(Session(Direction.INBOUND, 2), KeyNew(KeyNewReason.OPERATOR), KeyAck(2))
+    assert [e.epoch for e in harness.view.keys] == [1, 2]
+    harness.wait(8.0)
+    harness.accept(3, sender(HIGH, sends_with=1, key_number=1, lease=9))
+    harness.wait(5.0)
+    assert 1 in {e.epoch for e in harness.view.keys}
 
 
 # --- epochs that start over: the seeds of kind "wrap" ------------------------------------------------------------
@@ -111,69 +111,71 @@ def test_the_term_rises_also_when_epochs_start_over_above_another_halfs() -> Non
 
 
 def test_an_acknowledgement_is_of_a_key_and_not_of_the_next_one_with_its_epoch() -> None:
-    door = Door().start()
-    session = door.become_client(HIGH)
-    door.give(Attached(LOCAL, Process(10, 0)))
-    door.receive(LOCAL, KeyWatch(will_send=True, memory=10), KeyAck(1))
-    assert sent(KeyAck, door.log) == [KeyAck(1)]
-    door.wait(0.6)
-    door.receive(session, state(entry(1, 901, send=True), entry(2, 902), sender_id=1))
-    door.receive(LOCAL, KeyAck(2))
-    door.receive(session, state(entry(1, 901), entry(2, 902, send=True), sender_id=1))
-    told = door.receive(session, state(entry(2, 902, send=True), entry(1, 904), sender_id=1))
+    harness = NodeHarness().start()
+    session = harness.become_client(HIGH)
+    harness.give(Attached(LOCAL, Process(10, 0)))
+    harness.receive(LOCAL, KeyWatch(will_send=True, context=10), KeyAck(1))
+    assert sent(KeyAck, harness.log) == [KeyAck(1)]
+    harness.wait(0.6)
+    harness.receive(session, state(entry(1, 901, send=True), entry(2, 902), sender_id=1))
+    harness.receive(LOCAL, KeyAck(2))
+    harness.receive(session, state(entry(1, 901), entry(2, 902, send=True), sender_id=1))
+    told = harness.receive(session, state(entry(2, 902, send=True), entry(1, 904), sender_id=1))
     assert sent(KeyState, told)
     assert not sent(KeyAck, told), "the session manager has not got it yet"
-    assert sent(KeyAck, door.receive(LOCAL, KeyAck(1))) == [KeyAck(1)]
+    assert sent(KeyAck, harness.receive(LOCAL, KeyAck(1))) == [KeyAck(1)]
 
 
 # --- connections that break in the middle: seeds 40553, 40354 ---------------------------------------------------
 
 
 def test_a_member_whose_connection_broke_is_waited_for_a_moment_before_a_key_is_sent_with() -> None:
-    door = Door().start().become_master()
-    door.accept(1, join(LOW))
-    door.wait(1.2)
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
-    door.wait(0.6)
-    assert sending(door.view) == 1
-    door.accept(2, join(LOW))
-    acked(door, 2, 2)
-    assert sending(door.view) == 2
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(LOW))
+    harness.wait(1.2)
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    harness.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    harness.wait(0.6)
+    assert sending(harness.view) == 1
+    harness.accept(2, join(LOW))
+    acked(harness, 2, 2)
+    assert sending(harness.view) == 2
 
 
 def test_who_is_handed_over_has_the_key_that_its_master_has_just_begun_to_send_with() -> None:
-    door = Door().start().become_master()
-    door.accept(1, join(LOW))
-    door.wait(1.2)
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    acked(door, 1, 2)
-    assert sending(door.view) == 2
-    told = [a.message for a in of(Send, door.give(SwitchoverRequested())) if a.session.direction is Direction.INBOUND]
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(LOW))
+    harness.wait(1.2)
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    acked(harness, 1, 2)
+    assert sending(harness.view) == 2
+    told = [
+        a.message for a in of(Send, harness.give(SwitchoverRequested())) if a.session.direction is Direction.INBOUND
+    ]
     assert [type(message) for message in told] == [KeyState, Handover]
     assert isinstance(told[0], KeyState)
     assert [e.epoch for e in told[0].entries if e.send] == [2]
 
 
 def test_a_member_that_is_gone_for_good_does_not_hold_up_a_key_for_long() -> None:
-    door = Door().start().become_master()
-    door.accept(1, join(LOW))
-    door.wait(1.2)
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
-    door.wait(2.5)
-    assert sending(door.view) == 2
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(LOW))
+    harness.wait(1.2)
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    harness.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    harness.wait(2.5)
+    assert sending(harness.view) == 2
 
 
 def test_new_key_waits_for_a_member_that_noticed_the_loss_of_its_master_before_the_master_did() -> None:
     """Seed 20148: a split cut a member off; its connection broke at the master only after the split had healed."""
-    door = Door().start().become_master()
-    door.accept(1, join(LOW))
-    door.wait(1.2)
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    door.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
-    door.wait(1.5)
-    assert sending(door.view) == 1, "it walks the succession, and comes back"
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(LOW))
+    harness.wait(1.2)
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    harness.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    harness.wait(1.5)
+    assert sending(harness.view) == 1, "it walks the succession, and comes back"
 
 
 def test_a_follower_keeps_a_previous_key_as_long_as_its_master_lists_it() -> None:

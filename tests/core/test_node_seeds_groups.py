@@ -11,7 +11,7 @@ from pskkey.core.events import (
     SettingsChanged,
     Timeout,
 )
-from pskkey.core.leases import Leases
+from pskkey.core.leases import LeaseTable
 from pskkey.core.notices import Slept
 from pskkey.core.settings import Timing
 from pskkey.model import (
@@ -22,7 +22,7 @@ from pskkey.model import (
     Merge,
     Role,
 )
-from tests.core.door import Door, advert, join, member, of, one, sent
+from tests.core.harness import NodeHarness, advert, join, member, of, one, sent
 from tests.core.keys import entry
 from tests.core.situations import HIGH, LOW, OTHER, sender, state, taken_over
 
@@ -30,29 +30,29 @@ from tests.core.situations import HIGH, LOW, OTHER, sender, state, taken_over
 
 
 def test_a_member_that_asks_for_a_merge_is_no_member_any_more() -> None:
-    door = Door(priority=200).start().become_master()
-    door.accept(1, join(LOW))
-    assert door.members == {LOW}
-    door.receive(Session(Direction.INBOUND, 1), Merge(member(LOW), 1, 1, 1))
-    assert not door.members
-    later = door.wait(1.0)
+    harness = NodeHarness(priority=200).start().become_master()
+    harness.accept(1, join(LOW))
+    assert harness.members == {LOW}
+    harness.receive(Session(Direction.INBOUND, 1), Merge(member(LOW), 1, 1, 1))
+    assert not harness.members
+    later = harness.wait(1.0)
     assert not [a for a in of(Send, later) if a.session == Session(Direction.INBOUND, 1)]
 
 
 def test_of_an_id_that_another_is_said_to_have_as_well_the_lease_is_ours() -> None:
-    door = Door().start()
-    session = door.become_client(HIGH)
+    harness = NodeHarness().start()
+    session = harness.become_client(HIGH)
     members = (member(LOW, sender_id=0), member("55555555", sender_id=1), member(HIGH, sender_id=1))
-    door.receive(session, Group(1, LOW, members, ("55555555", HIGH)))
-    door.receive(session, state(entry(1, 901, send=True), sender_id=1))
-    retry = one(Connect, door.give(Disconnected(session, "reset")))
-    door.give(Disconnected(retry.session, "refused"))
-    assert door.node.key_state().sender_id == 1
-    assert sent(KeyState, door.accept(1, join(HIGH)))[0].sender_id is None
+    harness.receive(session, Group(1, LOW, members, ("55555555", HIGH)))
+    harness.receive(session, state(entry(1, 901, send=True), sender_id=1))
+    retry = one(Connect, harness.give(Disconnected(session, "reset")))
+    harness.give(Disconnected(retry.session, "refused"))
+    assert harness.node.key_state().sender_id == 1
+    assert sent(KeyState, harness.accept(1, join(HIGH)))[0].sender_id is None
 
 
 def test_of_an_id_that_the_last_master_told_of_twice_nobody_has_the_lease() -> None:
-    leases = Leases()
+    leases = LeaseTable()
     leases.inherit({LOW: 4, HIGH: 4, OTHER: 5}, frozenset({5}), frozenset({1}))
     assert [leases.sender_id(node) for node in (LOW, HIGH, OTHER)] == [None, None, 5]
     assert leases.in_use() == {4, 5}
@@ -60,25 +60,25 @@ def test_of_an_id_that_the_last_master_told_of_twice_nobody_has_the_lease() -> N
 
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_the_member_map_of_a_master_whose_keys_have_not_come_is_not_taken_for_that_of_ours(is_killed: bool) -> None:
-    door = Door().start()
-    session = door.become_client(HIGH)
-    door.give(Disconnected(session, "reset"))
-    door = door.restarted(now=door.now + 120.0)
-    again = one(Connect, door.hear(advert(OTHER, Role.MASTER, term=5)))
-    door.give(Connected(again.session))
+    harness = NodeHarness().start()
+    session = harness.become_client(HIGH)
+    harness.give(Disconnected(session, "reset"))
+    harness = harness.restart(now=harness.now + 120.0)
+    again = one(Connect, harness.hear(advert(OTHER, Role.MASTER, term=5)))
+    harness.give(Connected(again.session))
     members = (member(OTHER, sender_id=0), member("66666666", sender_id=2), member("55555555", sender_id=8))
-    door.receive(again.session, Group(5, OTHER, members, ("55555555", "66666666")))
+    harness.receive(again.session, Group(5, OTHER, members, ("55555555", "66666666")))
     if is_killed:
-        door = door.restarted()
+        harness = harness.restart()
     else:
-        door.give(Disconnected(again.session, "reset"))
-        door.give(Disconnected(of(Connect, door.log)[-1].session, "refused"))
-    door.wait(3.0)
-    group = door.node.group()
-    assert door.view.role is Role.MASTER
+        harness.give(Disconnected(again.session, "reset"))
+        harness.give(Disconnected(of(Connect, harness.log)[-1].session, "refused"))
+    harness.wait(3.0)
+    group = harness.node.group()
+    assert harness.view.role is Role.MASTER
     assert group is not None
-    assert door.node.key_state().sender_id == 1, "as we had it with the keys that we hold"
-    fellow = sent(KeyState, door.accept(1, sender(HIGH, sends_with=1, key_number=901, lease=2)))
+    assert harness.node.key_state().sender_id == 1, "as we had it with the keys that we hold"
+    fellow = sent(KeyState, harness.accept(1, sender(HIGH, sends_with=1, key_number=901, lease=2)))
     assert fellow[0].sender_id == 2, "as under the key that it sends with, whoever has that id under another"
 
 
@@ -86,56 +86,56 @@ def test_the_member_map_of_a_master_whose_keys_have_not_come_is_not_taken_for_th
 
 
 def test_whom_the_new_master_refuses_does_not_become_one_beside_it() -> None:
-    door = Door().start()
-    session = door.become_client(LOW, HIGH, master=OTHER)
-    new = one(Connect, door.receive(session, Handover(member(LOW), 2)))
-    door.hear(advert(LOW, Role.MASTER, term=2))
-    door.give(Connected(new.session))
-    door.receive(new.session, ErrorMessage("group_full", "the group has 3 members"))
+    harness = NodeHarness().start()
+    session = harness.become_client(LOW, HIGH, master=OTHER)
+    new = one(Connect, harness.receive(session, Handover(member(LOW), 2)))
+    harness.hear(advert(LOW, Role.MASTER, term=2))
+    harness.give(Connected(new.session))
+    harness.receive(new.session, ErrorMessage("group_full", "the group has 3 members"))
     for _ in range(40):
-        door.wait(0.25)
-        assert door.view.role is not Role.MASTER
-        for connect in of(Connect, door.log)[-1:]:
-            door.give(Connected(connect.session))
-            door.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
+        harness.wait(0.25)
+        assert harness.view.role is not Role.MASTER
+        for connect in of(Connect, harness.log)[-1:]:
+            harness.give(Connected(connect.session))
+            harness.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
 
 
 def test_a_newcomer_does_not_take_the_place_of_a_member_that_is_about_to_come_over() -> None:
-    door = taken_over(max_members=3)
-    assert not door.members
-    door.accept(1, join(OTHER))
-    door.accept(2, join("33333333"))
-    door.accept(3, join(HIGH))
-    assert door.members == {OTHER, HIGH}
+    harness = taken_over(max_members=3)
+    assert not harness.members
+    harness.accept(1, join(OTHER))
+    harness.accept(2, join("33333333"))
+    harness.accept(3, join(HIGH))
+    assert harness.members == {OTHER, HIGH}
 
 
 def test_who_is_not_eligible_any_more_neither_claims_nor_asks_to_be_called_for_ever() -> None:
-    door = Door().start()
-    door.hear(advert(LOW, Role.LISTENING))
-    door.wait(1.1)
-    door.give(SettingsChanged("n5", 100, eligible=False, max_members=9, preempt=False, timing=Timing()))
+    harness = NodeHarness().start()
+    harness.hear(advert(LOW, Role.LISTENING))
+    harness.wait(1.1)
+    harness.give(SettingsChanged("n5", 100, eligible=False, max_members=9, preempt=False, timing=Timing()))
     for _ in range(20):
-        deadline = door.node.next_deadline()
+        deadline = harness.node.next_deadline()
         assert deadline is not None
-        door.now = max(door.now, deadline)
-        door.give(Timeout())
-    assert door.view.role is Role.LISTENING
-    assert door.now > 105.0
+        harness.now = max(harness.now, deadline)
+        harness.give(Timeout())
+    assert harness.view.role is Role.LISTENING
+    assert harness.now > 105.0
 
 
 def test_a_listener_that_is_refused_again_and_again_is_not_taken_for_a_sleeper() -> None:
-    door = Door().start()
-    door.hear(advert(LOW, Role.MASTER))
+    harness = NodeHarness().start()
+    harness.hear(advert(LOW, Role.MASTER))
     tried = 0
     for _ in range(400):
-        for connect in of(Connect, door.log)[tried:]:
+        for connect in of(Connect, harness.log)[tried:]:
             tried += 1
-            door.give(Connected(connect.session))
-            door.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
-        door.wait(0.1)
-        door.hear(advert(LOW, Role.MASTER))  # its beacon
+            harness.give(Connected(connect.session))
+            harness.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
+        harness.wait(0.1)
+        harness.hear(advert(LOW, Role.MASTER))  # its beacon
     assert tried > 4
-    assert not of(Slept, door.log)
+    assert not of(Slept, harness.log)
 
 
 # --- leases granted at the last moment: seed 144 ----------------------------------------------------------------
@@ -145,6 +145,6 @@ def test_a_listener_that_is_refused_again_and_again_is_not_taken_for_a_sleeper()
 def test_a_lease_that_the_last_master_granted_unknown_to_us_is_honoured_unless_somebody_has_it(
     claimed: int, goes_on: bool
 ) -> None:
-    door = taken_over()
-    welcome = sent(KeyState, door.accept(1, sender(OTHER, sends_with=1, key_number=901, lease=claimed)))
+    harness = taken_over()
+    welcome = sent(KeyState, harness.accept(1, sender(OTHER, sends_with=1, key_number=901, lease=claimed)))
     assert welcome[0].sender_id == (claimed if goes_on else None)

@@ -5,24 +5,24 @@ import pytest
 from pskkey.core.actions import Connect
 from pskkey.core.events import Connected, Disconnected, RekeyRequested, Session
 from pskkey.model import Group, HeldKey, KeyNewReason, Role
-from tests.core.door import ME, Door, advert, join, member, of, one, sent
+from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, sent
 from tests.core.keys import empty_ring, entry, key
 from tests.core.situations import HIGH, LOW, OTHER, acked, sending, state
 
 
-def beside_another_half(door: Door, *others: str) -> Session:
+def beside_another_half(harness: NodeHarness, *others: str) -> Session:
     """Let a member of LOW's group, which HIGH is in too, lose LOW and come to OTHER, which serves `others`."""
-    session = door.become_client(HIGH, OTHER)
-    one(Connect, door.give(Disconnected(session, "reset")))
-    door.wait(0.2)
-    door.hear(advert(OTHER, Role.MASTER, term=2))
-    new = of(Connect, door.log)[-1]
+    session = harness.become_client(HIGH, OTHER)
+    one(Connect, harness.give(Disconnected(session, "reset")))
+    harness.wait(0.2)
+    harness.hear(advert(OTHER, Role.MASTER, term=2))
+    new = of(Connect, harness.log)[-1]
     assert new.peer == OTHER
-    door.give(Connected(new.session))
+    harness.give(Connected(new.session))
     ids = (OTHER, *others, ME)
     told = Group(2, OTHER, tuple(member(i, sender_id=n) for n, i in enumerate(ids)), tuple(sorted(ids[1:])))
-    door.receive(new.session, told, state(entry(1, 902)))
-    assert door.view.sends_former_key
+    harness.receive(new.session, told, state(entry(1, 902)))
+    assert harness.view.sends_former_key
     return new.session
 
 
@@ -31,60 +31,60 @@ def beside_another_half(door: Door, *others: str) -> Session:
 
 @pytest.mark.parametrize("last_group", [(HIGH,), ()], ids=["which was whole", "to which not all had come yet"])
 def test_who_takes_over_with_its_own_halfs_key_waits_for_the_rest_of_its_half(last_group: tuple[str, ...]) -> None:
-    door = Door().start()
-    session = beside_another_half(door, *last_group)
-    retry = one(Connect, door.give(Disconnected(session, "reset")))
-    door.give(Disconnected(retry.session, "refused"))
-    assert door.view.role is Role.MASTER
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    door.wait(2.1)
-    assert sending(door.view) == 1, "HIGH was with us and may come"
-    door.wait(0.3)
-    assert sending(door.view) != 1
+    harness = NodeHarness().start()
+    session = beside_another_half(harness, *last_group)
+    retry = one(Connect, harness.give(Disconnected(session, "reset")))
+    harness.give(Disconnected(retry.session, "refused"))
+    assert harness.view.role is Role.MASTER
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    harness.wait(2.1)
+    assert sending(harness.view) == 1, "HIGH was with us and may come"
+    harness.wait(0.3)
+    assert sending(harness.view) != 1
 
 
 # --- members that are not there: seed 5171 ----------------------------------------------------------------------
 
 
 def test_who_fell_silent_may_have_noticed_later_than_we_and_is_waited_for_as_long_as_after_a_takeover() -> None:
-    door = Door().start().become_master()
-    door.accept(1, join(LOW))
-    door.wait(1.2)
-    door.give(RekeyRequested(KeyNewReason.OPERATOR))
-    door.wait(0.4)
-    assert not door.members
-    door.wait(2.0)
-    assert sending(door.view) == 1
-    door.accept(2, join(LOW))
-    acked(door, 2, 2)
-    assert sending(door.view) == 2
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(LOW))
+    harness.wait(1.2)
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    harness.wait(0.4)
+    assert not harness.members
+    harness.wait(2.0)
+    assert sending(harness.view) == 1
+    harness.accept(2, join(LOW))
+    acked(harness, 2, 2)
+    assert sending(harness.view) == 2
 
 
 def test_who_comes_back_with_a_key_that_is_on_its_way_does_not_put_it_off() -> None:
-    door = Door().start().become_master()
-    door.wait(1.2)
+    harness = NodeHarness().start().become_master()
+    harness.wait(1.2)
     stranger = HeldKey(1, key(801).fingerprint, send=True)
-    door.accept(1, join(LOW, held=(stranger,)))
-    coming = door.view.next
+    harness.accept(1, join(LOW, held=(stranger,)))
+    coming = harness.view.next
     assert coming is not None
-    door.wait(1.2)
-    door.accept(2, join(LOW, held=(stranger, HeldKey(coming.epoch, coming.key.fingerprint, send=False))))
-    door.wait(0.2)
-    assert door.view.next == coming
+    harness.wait(1.2)
+    harness.accept(2, join(LOW, held=(stranger, HeldKey(coming.epoch, coming.key.fingerprint, send=False))))
+    harness.wait(0.2)
+    assert harness.view.next == coming
 
 
 # --- halves that come over one by one: seeds 2910, 4347, 4705 ---------------------------------------------------
 
 
 def test_everybody_is_told_when_a_joiner_has_the_keys() -> None:
-    door = Door().start().become_master()
-    door.accept(1, join(LOW))
-    door.wait(0.3)
-    before = len(door.log)
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(LOW))
+    harness.wait(0.3)
+    before = len(harness.log)
     for _ in range(2):
-        acked(door, 1, 1)
-        door.wait(0.3)
-    (told,) = sent(Group, door.log[before:])  # the second time it is no news
+        acked(harness, 1, 1)
+        harness.wait(0.3)
+    (told,) = sent(Group, harness.log[before:])  # the second time it is no news
     assert next(m.acked_epoch for m in told.members if m.id == LOW) == 1
 
 

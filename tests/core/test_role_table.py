@@ -8,7 +8,7 @@ from pskkey.core.actions import Action, Connect, Disconnect
 from pskkey.core.events import Connected, Direction, Disconnected, Session, SwitchoverRequested, Timeout
 from pskkey.core.role_table import TABLE, Cell, Ignored, Refused, Trigger
 from pskkey.model import ErrorMessage, Group, Handover, Merge, Message, Role, SavedState
-from tests.core.door import ME, Door, advert, join, member, of, one
+from tests.core.harness import ME, NodeHarness, advert, join, member, of, one
 from tests.core.situations import HIGH, LOW, OTHER
 
 NOWHERE = Session(Direction.OUTBOUND, 99)
@@ -21,32 +21,32 @@ class Situation:
     """A node in a role, with its outbound session if it has one."""
 
     def __init__(self, role: Role) -> None:
-        self.door = door = Door(saved=SavedState("g", ME, "i0", SEEN_TERM)).start()
+        self.harness = harness = NodeHarness(saved=SavedState("g", ME, "i0", SEEN_TERM)).start()
         self.session = NOWHERE
         match role:
             case Role.LISTENING:
                 pass
             case Role.JOINING:
-                self.session = one(Connect, door.hear(advert(MASTER, Role.MASTER, term=3))).session
-                door.give(Connected(self.session))
+                self.session = one(Connect, harness.hear(advert(MASTER, Role.MASTER, term=3))).session
+                harness.give(Connected(self.session))
             case Role.CLIENT:
-                self.session = door.become_client(master=MASTER, term=3)
+                self.session = harness.become_client(master=MASTER, term=3)
             case Role.MASTER:
-                door.become_master()
-                door.accept(1, join(HIGH))
-                door.wait(0.3)
+                harness.become_master()
+                harness.accept(1, join(HIGH))
+                harness.wait(0.3)
                 # A rival that goes before us: we go and ask it.
-                self.session = one(Connect, door.hear(advert(MASTER, Role.MASTER, term=1))).session
-                door.give(Connected(self.session))
-        assert door.view.role is role
+                self.session = one(Connect, harness.hear(advert(MASTER, Role.MASTER, term=1))).session
+                harness.give(Connected(self.session))
+        assert harness.view.role is role
 
     def says(self, message: Message) -> list[Action]:
         """Let the peer of the outbound session say this."""
-        return self.door.receive(self.session, message)
+        return self.harness.receive(self.session, message)
 
     def asked(self, message: Message) -> list[Action]:
         """Let a new client say this."""
-        return self.door.accept(2, message)
+        return self.harness.accept(2, message)
 
 
 def merge(master: str, winner: str | None, members: int = 1) -> Merge:
@@ -56,21 +56,21 @@ def merge(master: str, winner: str | None, members: int = 1) -> Merge:
 
 def time_over(at: Situation) -> list[Action]:
     """Let time pass to where the node gives up what it does: nobody says anything."""
-    role, actions = at.door.view.role, []
+    role, actions = at.harness.view.role, []
     for _ in range(100):
-        deadline = at.door.node.next_deadline()
+        deadline = at.harness.node.next_deadline()
         assert deadline is not None
-        at.door.now = max(at.door.now, deadline)
-        actions += at.door.give(Timeout())
-        if at.door.view.role is not role:
+        at.harness.now = max(at.harness.now, deadline)
+        actions += at.harness.give(Timeout())
+        if at.harness.view.role is not role:
             break
     return actions
 
 
 def slept(at: Situation) -> list[Action]:
     """Let the node run again long after its deadline, by an event that says nothing."""
-    at.door.now += 100.0
-    return at.door.hear_old(advert(OTHER, Role.LISTENING))
+    at.harness.now += 100.0
+    return at.harness.hear_old(advert(OTHER, Role.LISTENING))
 
 
 def group(term: int) -> Group:
@@ -79,12 +79,12 @@ def group(term: int) -> Group:
 
 
 EVENTS: dict[Trigger, Callable[[Situation], list[Action]]] = {
-    Trigger.MASTER_PROVEN: lambda at: at.door.hear(advert(OTHER, Role.MASTER, term=4)),
-    Trigger.MASTER_HINTED: lambda at: at.door.hear_old(advert(OTHER, Role.MASTER, term=4)),
+    Trigger.MASTER_PROVEN: lambda at: at.harness.hear(advert(OTHER, Role.MASTER, term=4)),
+    Trigger.MASTER_HINTED: lambda at: at.harness.hear_old(advert(OTHER, Role.MASTER, term=4)),
     Trigger.TIME_OVER: time_over,
     Trigger.WELCOMED: lambda at: at.says(group(5)),
     Trigger.FENCED: lambda at: at.says(group(SEEN_TERM - 1)),
-    Trigger.SESSION_ENDED: lambda at: at.door.give(Disconnected(at.session, "reset")),
+    Trigger.SESSION_ENDED: lambda at: at.harness.give(Disconnected(at.session, "reset")),
     Trigger.REFUSED: lambda at: at.says(ErrorMessage("not_master", "not I")),
     Trigger.HANDED_OVER: lambda at: at.says(Handover(member(ME), 6)),
     Trigger.SENT_ON: lambda at: at.says(Handover(member(OTHER), 6)),
@@ -94,7 +94,7 @@ EVENTS: dict[Trigger, Callable[[Situation], list[Action]]] = {
     Trigger.ANSWER_WON: lambda at: at.says(merge(MASTER, ME)),
     Trigger.ANSWER_LOST: lambda at: at.says(merge(MASTER, MASTER)),
     Trigger.SLEPT: slept,
-    Trigger.SWITCHOVER: lambda at: at.door.give(SwitchoverRequested()),
+    Trigger.SWITCHOVER: lambda at: at.harness.give(SwitchoverRequested()),
 }
 
 CELLS = [(trigger, role, cell) for trigger, cells in TABLE.items() for role, cell in cells.items()]
@@ -108,9 +108,9 @@ def test_table_has_each_event_in_each_role() -> None:
 @pytest.mark.parametrize(("trigger", "role", "cell"), CELLS, ids=lambda part: getattr(part, "name", ""))
 def test_cell_holds(trigger: Trigger, role: Role, cell: Cell) -> None:
     at = Situation(role)
-    before = at.door.view
+    before = at.harness.view
     actions = EVENTS[trigger](at)
-    after = at.door.view
+    after = at.harness.view
     match cell:
         case Role():
             assert after.role is cell

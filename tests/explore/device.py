@@ -31,7 +31,7 @@ from pskkey.model import (
     Suite,
 )
 from pskkey.secret import Secret
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 from tests.explore.snapshot import EPOCH, MICROSECONDS, number_of, value_of
 
 GROUP: Final = "explored"
@@ -86,7 +86,7 @@ class Facts(NamedTuple):
     """The key and the sender id that its session manager sends with."""
     knows: tuple[tuple[int, str], ...] = ()
     """The epochs and keys that its session manager receives with."""
-    memory: int = 0
+    context: int = 0
     """The sequence context of its session manager."""
     group: tuple[tuple[str, int | None, int | None], ...] = ()
     """As master: the members with their sender ids and the epochs that they have acknowledged."""
@@ -199,7 +199,7 @@ class Device:
         return session
 
     def _received(self, session: Session, data: bytes, side: Side) -> list[Event]:
-        messages = PacketReader(Door.TLS, side).receive_untrusted(data)
+        messages = PacketReader(Channel.TLS, side).receive_untrusted(data)
         return [events.Received(session, message) for message in messages]
 
     # --- its processes ------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class Device:
         self.sessions.add(session)
         self._inputs.append(events.Started())
         self._inputs.append(events.Attached(session, Process(1000 + self.number, 0)))
-        self._inputs.append(events.Received(session, KeyWatch(will_send=True, memory=self.memory)))
+        self._inputs.append(events.Received(session, KeyWatch(will_send=True, context=self.context)))
 
     def _end(self, *, is_forgotten: bool) -> None:
         assert self.node is not None
@@ -230,7 +230,7 @@ class Device:
             self.knows, self.sends = (), None
 
     @property
-    def memory(self) -> int:
+    def context(self) -> int:
         """The name of what the session manager knows of its sequence numbers."""
         return 1000 * self.number + self.lives + 1
 
@@ -345,7 +345,7 @@ class Device:
             incarnation=self.incarnation,
             sends=self.sends,
             knows=self.knows,
-            memory=self.memory,
+            context=self.context,
         )
         if node is None:
             return of_manager

@@ -324,7 +324,7 @@ class Moves:
         places = (*state.places[:number], Place(local, 0), *state.places[number + 1 :])
         facts = self._steps.facts(local)
         grants = state.grants
-        if facts.sends is not None and (grant := (*facts.sends, facts.memory)) not in grants:
+        if facts.sends is not None and (grant := (*facts.sends, facts.context)) not in grants:
             check_grant(grants, grant)
             grants |= {grant}
         state = state._replace(places=places, grants=grants)

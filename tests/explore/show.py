@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from pskkey.core.node import Node
-from pskkey.wire.packet import Door, PacketReader, Side
+from pskkey.wire.packet import Channel, PacketReader, Side
 from tests.explore.device import Broken
 from tests.explore.moves import Cost, Move, parse
 from tests.explore.search import ALONG, HEARD, UNHEARD, run_on
@@ -67,7 +67,7 @@ def described(state: State, move: Move) -> str:
             ends = (stream.client + 1, stream.server + 1)
             sender, receiver = ends if move.what == ">" else ends[::-1]
             side = Side.SERVER if move.what == ">" else Side.CLIENT
-            inside = "end" if data == ENDED else PacketReader(Door.TLS, side).receive_untrusted(data)
+            inside = "end" if data == ENDED else PacketReader(Channel.TLS, side).receive_untrusted(data)
             return f"n{receiver} receives of n{sender}: {inside}"
         case "+" | "-" | "!":
             stream = stream_of(state, move.at)

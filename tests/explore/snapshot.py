@@ -43,8 +43,8 @@ from pskkey.model import (
     Process,
     Role,
     SavedKey,
+    Slot,
     Suite,
-    Turn,
 )
 from pskkey.secret import Secret
 
@@ -106,7 +106,7 @@ class _Pickler(pickle.Pickler):
         Key: lambda k: (_key, (k.pms, k.server_random, k.client_random, k.suite, k.fingerprint)),
         count: _reduce_count,
         **dict.fromkeys((KeyEntry, KeyState, SavedKey), _reduce_fields),
-        **dict.fromkeys((*_KEPT_ONCE, Session, Process, Direction, Role, Suite, Turn), _reduce_kept),
+        **dict.fromkeys((*_KEPT_ONCE, Session, Process, Direction, Role, Suite, Slot), _reduce_kept),
     }
 
 

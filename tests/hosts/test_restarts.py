@@ -69,7 +69,7 @@ def test_a_master_that_is_stopped_hands_over(group: Group) -> None:
         host, rest = group.master, group.clients
         before = status(host)
         host.run("systemctl", "stop", "pskkeyd")
-        # The heir was told before it stopped; the other one still has to join the heir.
+        # The successor was told before it stopped; the other one still has to join the successor.
         wait_until(lambda: not any(_is_led_by(host, other) for other in rest), 3, "the others have another master")
         for other in rest:
             shown = status(other)

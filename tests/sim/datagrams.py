@@ -21,7 +21,7 @@ from random import Random
 
 from pskkey.mcast.session import CannotSend, GroupSession, Message
 from pskkey.model import KeyState
-from pskkey.wire.packet import Door, PacketReader, Side
+from pskkey.wire.packet import Channel, PacketReader, Side
 from tests.sim.host import Broken
 from tests.sim.managers import Managers, SessionManager
 from tests.sim.world import World
@@ -77,7 +77,7 @@ class Datagrams:
         session = self._sessions.get(manager)
         if session is None:
             session = self._sessions[manager] = self.make_session()
-        for state in PacketReader(Door.KEYS, Side.CLIENT).receive_untrusted(manager.state):
+        for state in PacketReader(Channel.KEYS, Side.CLIENT).receive_untrusted(manager.state):
             assert isinstance(state, KeyState)
             session.apply(state)
         if manager.sends != sent:

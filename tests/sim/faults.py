@@ -195,9 +195,9 @@ class Faults:
     def switch_over(self, host: Host) -> None:
         """Let an operator hand over to whoever is next, or to somebody by name."""
         rng = self._world.random
-        heir = rng.choice(self._hosts).member.id if rng.random() < 0.3 else None
+        successor = rng.choice(self._hosts).member.id if rng.random() < 0.3 else None
         self._world.note(host, "is told to hand over")
-        self._world.handle(host, SwitchoverRequested(heir))
+        self._world.handle(host, SwitchoverRequested(successor))
 
     def change(self, host: Host) -> None:
         """Let an operator change a node's priority or eligibility, or its network the address."""

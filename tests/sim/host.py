@@ -78,7 +78,7 @@ class Host:
     stranger: Mind | None = None
     saved: SavedState | None = None
     incarnation: int = 0
-    memory: int = 0
+    context: int = 0
     """Counts the times that it started with nothing that it knew before."""
     paused: bool = False
     off: bool = False

@@ -87,7 +87,7 @@ class Watch:
         if host.due is None and view.role is not Role.CLIENT:
             raise Broken("G6", f"{host.name} is {view.role} and waits for nothing: it gave up")
         if view.current is not None:
-            self._first_in.setdefault((host, host.memory, view.current.epoch), view.term)
+            self._first_in.setdefault((host, host.context, view.current.epoch), view.term)
         version = (host.incarnation, view.term, view.keys_version)
         if self._versions.get(host) == version:
             return
@@ -108,7 +108,7 @@ class Watch:
         view = node.view()
         term, current = view.term, view.current
         for entry in view.keys:
-            key = self._keys.setdefault((host, host.memory, term, entry.epoch), entry.key.fingerprint)
+            key = self._keys.setdefault((host, host.context, term, entry.epoch), entry.key.fingerprint)
             if key != entry.key.fingerprint:
                 raise Broken("G4", f"{host.name}: two keys are epoch {entry.epoch} of its term {term}")
         if current is not None:
@@ -119,7 +119,7 @@ class Watch:
             self._epochs[about] = current.epoch
 
     def _has_wrapped(self, before: int, term: int, host: Host) -> bool:
-        return before > MAX_EPOCH // 2 and term > self._first_in[host, host.memory, before]
+        return before > MAX_EPOCH // 2 and term > self._first_in[host, host.context, before]
 
 
 class Calm:
@@ -140,7 +140,7 @@ class Calm:
             return
         self._versions[host] = view.keys_version
         self.changed_at = self._world.now
-        in_use = tuple((key.epoch, key.turn) for key in (view.current, view.next) if key is not None)
+        in_use = tuple((key.epoch, key.slot) for key in (view.current, view.next) if key is not None)
         if self._in_use.get(host) != in_use:
             self._in_use[host] = in_use
             self.turned_at = self._world.now
@@ -188,7 +188,7 @@ def check_suite(world: World) -> None:
 def check_keys_settled(world: World) -> None:
     """All members hold the same keys in the same turns."""
     views = {h.name: h.node.view() for h in world.hosts if h.node is not None and h.node.view().master}
-    held = {name: [(k.epoch, k.key.fingerprint, k.turn) for k in v.keys] for name, v in views.items()}
+    held = {name: [(k.epoch, k.key.fingerprint, k.slot) for k in v.keys] for name, v in views.items()}
     if len({tuple(keys) for keys in held.values()}) > 1:
         raise Broken("G16", f"the keys differ: {held}")
 

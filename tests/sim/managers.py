@@ -46,7 +46,7 @@ class SessionManager:
     acked: set[tuple[int, str]] = field(default_factory=set)
     told_at: dict[str, float] = field(default_factory=dict)
     """When it was first told of a key, by the fingerprint, if it is slow."""
-    memory: int = 0
+    context: int = 0
     """Which memory of its host's daemon let it send last."""
     told_by: int = 0
     """The incarnation of the daemon that it was last told something by."""

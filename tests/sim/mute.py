@@ -17,7 +17,7 @@ master of ours has a key, so this is a fault where no peer talks nonsense."""
 def why_mute(manager: SessionManager, managers: Managers) -> str:
     """Return the reason, as words that follow "a sender fell mute"."""
     host = manager.host
-    if manager.memory != host.memory:
+    if manager.context != host.context:
         return "whose daemon had forgotten everything"
     if not manager.counters:
         return "without a name for its memory"

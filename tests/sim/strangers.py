@@ -173,9 +173,11 @@ class Babbler:
             HeldKey(epoch, f"{rng.randrange(2**64):016x}", send=rng.random() < 0.5)
             for epoch in rng.sample((1, 2, 3, 9, 300), rng.randrange(4))
         )
-        instance = f"babbler-{rng.randrange(3)}"
+        incarnation = f"babbler-{rng.randrange(3)}"
         lease = rng.choice((None, 0, 1, 255))
-        return Join("sim", me, instance, self._some_term(), held, sender=rng.random() < 0.5, lease=lease, version="0")
+        return Join(
+            "sim", me, incarnation, self._some_term(), held, sender=rng.random() < 0.5, lease=lease, version="0"
+        )
 
     def _merge(self) -> Merge:
         rng = self._random

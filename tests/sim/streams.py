@@ -15,7 +15,7 @@ from pskkey.core.actions import Connect
 from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Event, Received, Session
 from pskkey.errors import BadPacket
 from pskkey.model import ErrorMessage, Group, Heartbeat, KeyState, Message, PskName
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 from tests.sim.host import Conditions, Host, Stream
 from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
@@ -182,7 +182,7 @@ class Streams:
         now = self._schedule.now
         stream = Stream(
             {host: session, target: inbound},
-            {host: PacketReader(Door.TLS, Side.CLIENT), target: PacketReader(Door.TLS, Side.SERVER)},
+            {host: PacketReader(Channel.TLS, Side.CLIENT), target: PacketReader(Channel.TLS, Side.SERVER)},
             {host: deque(), target: deque()},
             {host: now, target: now},
             psk,
@@ -199,7 +199,7 @@ class Streams:
     def _encoded_group(self, message: Group) -> bytes:
         if self._group[0] is not message:
             data = encode(message)
-            self._group = (message, data, PacketReader(Door.TLS, Side.CLIENT).receive_untrusted(data))
+            self._group = (message, data, PacketReader(Channel.TLS, Side.CLIENT).receive_untrusted(data))
         return self._group[1]
 
     def _arrives(self, stream: Stream, receiver: Host, data: bytes) -> None:

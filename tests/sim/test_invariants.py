@@ -12,7 +12,7 @@ from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
 from pskkey.core.view import KeyView, NodeView
 from pskkey.mcast.session import GroupSession, Message
-from pskkey.model import Advert, Heartbeat, KeyNewReason, KeyState, Role, SavedState, Suite, Turn
+from pskkey.model import Advert, Heartbeat, KeyNewReason, KeyState, Role, SavedState, Slot, Suite
 from tests.sim.chaos import Outcome, run
 from tests.sim.host import Broken, Host
 from tests.sim.invariants import (
@@ -91,7 +91,7 @@ def test_a_term_that_falls() -> None:
 
 def test_two_keys_of_one_term_and_epoch() -> None:
     stage = Stage()
-    another = KeyView(1, stage.world.fresh_key(), Turn.CURRENT, 0.0)
+    another = KeyView(1, stage.world.fresh_key(), Slot.CURRENT, 0.0)
     stage.master()[1].lie = lambda view: replace(view, keys=(another,), keys_version=99)
     with pytest.raises(Broken, match="two keys are epoch 1"):
         stage.wait(1.0)
@@ -101,7 +101,7 @@ def test_an_epoch_that_falls() -> None:
     stage = Stage()
     stage.roll()
     node = stage.master()[1]
-    first = next(replace(key, turn=Turn.CURRENT) for key in node.view().keys if key.epoch == 1)
+    first = next(replace(key, slot=Slot.CURRENT) for key in node.view().keys if key.epoch == 1)
     node.lie = lambda view: replace(view, keys=(first,), keys_version=99)
     with pytest.raises(Broken, match="epoch went down from 2 to 1"):
         stage.wait(1.0)
@@ -122,7 +122,7 @@ def test_two_processes_that_send_under_one_key_and_id() -> None:
     host, _ = stage.client()
     stage.world.crash(host)
     assert host.saved is not None
-    host.saved = replace(host.saved, sent_with=(), consumers=())  # a daemon that forgets who sent with what
+    host.saved = replace(host.saved, sent_with=(), managers=())  # a daemon that forgets who sent with what
     for manager in list(stage.traffic.managers.on[host]):
         stage.traffic.managers.end(manager)
     stage.world.start(host)
@@ -209,7 +209,7 @@ def test_a_key_of_another_suite_than_the_master_is_configured_for() -> None:
 def test_keys_that_do_not_settle() -> None:
     stage = Stage()
     check_keys_settled(stage.world)
-    another = KeyView(2, stage.world.fresh_key(), Turn.NEXT, 0.0)
+    another = KeyView(2, stage.world.fresh_key(), Slot.NEXT, 0.0)
     stage.client()[1].lie = lambda view: replace(view, keys=(*view.keys, another))
     with pytest.raises(Broken, match="the keys differ"):
         check_keys_settled(stage.world)
@@ -263,7 +263,7 @@ def test_a_sender_that_falls_mute_because_a_master_has_no_key_for_it() -> None:
     stage = Stage(make_node=Forgetful)
     node = stage.client()[1]
     assert isinstance(node, Forgetful)
-    node.lie = lambda view: replace(view, keys=tuple(replace(key, turn=Turn.PREVIOUS) for key in view.keys))
+    node.lie = lambda view: replace(view, keys=tuple(replace(key, slot=Slot.PREVIOUS) for key in view.keys))
     node.is_forgetful = True
     with pytest.raises(Broken, match=f"falls mute: {BY_NONSENSE}"):
         stage.roll()

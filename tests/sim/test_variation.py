@@ -160,10 +160,10 @@ def test_a_group_that_renews_its_key_is_calm_in_between() -> None:
     world = group(timing=Timing(rekey_interval=12.0))
     calm = Calm(world)
     start(world)
-    turns = set()
+    slots = set()
     for _ in range(80):
         world.run_until(world.now + 0.5)
-        turns.add(calm.turned_at)
+        slots.add(calm.turned_at)
         if world.now - calm.changed_at > 1.0:
             check_keys_settled(world)
-    assert len(turns) == 1 + 3
+    assert len(slots) == 1 + 3

@@ -97,7 +97,7 @@ class Traffic:
     def _begins(self, manager: SessionManager) -> None:
         sends = manager.sends
         assert sends is not None
-        manager.memory = manager.host.memory
+        manager.context = manager.host.context
         self._used_since.setdefault(sends[0], self._world.now)
         first = self._senders.setdefault(sends, manager.process)
         if first != manager.process and sends[0] not in self.foreign and manager.host not in self.twins:

@@ -108,7 +108,7 @@ class World:
         if forgetful or host.off:
             host.saved = None
         host.off = False
-        host.memory += host.saved is None
+        host.context += host.saved is None
         settings = Settings(
             "sim",
             host.member,

@@ -7,7 +7,7 @@ from pskkey.adapters.tls.contexts import client_context
 from pskkey.client.watcher import AsyncKeyWatcher
 from pskkey.config.psk import load_psk
 from pskkey.model import ErrorMessage, Group, Join, KeyState, Member, Message
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 from tests.lab.daemon import Daemon
 from tests.system.loopback import PORT, Loopback
 from tests.system.starting import one_daemon, status_of
@@ -25,7 +25,7 @@ class Insider:
         self._reader = reader
         self._writer = writer
         self._group = group
-        self._packets = PacketReader(Door.TLS, Side.CLIENT)
+        self._packets = PacketReader(Channel.TLS, Side.CLIENT)
 
     @classmethod
     async def connect(cls, loopback: Loopback, daemon: Daemon) -> "Insider":

@@ -37,19 +37,19 @@ async def test_rekey_names_who_does_not_answer(loopback: Loopback) -> None:
 
 
 async def test_switchover(loopback: Loopback) -> None:
-    master, heir, other = await group_of(loopback, 3)
-    code, _, errors = await run(heir, "switchover")
+    master, successor, other = await group_of(loopback, 3)
+    code, _, errors = await run(successor, "switchover")
     assert code == 1
     where = f"n0 ({master.id[:8]}) at {loopback.address(master)}"
     assert errors.endswith(f"only the master can hand over, and that is {where}: run `pskkeyctl switchover` there\n")
-    code, _, errors = await run(heir, "switchover", "n2")
+    code, _, errors = await run(successor, "switchover", "n2")
     assert (code, errors.endswith(": run `pskkeyctl switchover n2` there\n")) == (1, True)
     code, _, errors = await run(master, "switchover", "nobody")
     assert code == 1
     assert errors.endswith("has the id or name nobody; see pskkeyctl members\n")
     assert await run(master, "switchover", "n2", "--wait") == (0, f"master n2 ({other.id[:8]}), term 2\n", "")
     assert await run(other, "wait", "--role", "master") == (0, "", "")
-    await Group((master, heir, other)).together(10)  # the best of those that have joined will be the next
+    await Group((master, successor, other)).together(10)  # the best of those that have joined will be the next
     code, output, _ = await run(other, "switchover", "--wait", "--json")
     assert code == 0
     assert json.loads(output) == {"schema": 1, "master": {"id": master.id, "name": "n0"}, "term": 3}

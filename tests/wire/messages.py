@@ -110,7 +110,7 @@ joins = st.builds(
     Join,
     group=texts,
     member=members,
-    instance=texts,
+    incarnation=texts,
     term=terms,
     held=st.lists(held_keys, max_size=3).map(tuple),
     sender=st.booleans(),

@@ -79,8 +79,8 @@ def test_golden_key_watch() -> None:
 
 def test_golden_key_watch_with_a_memory() -> None:
     payload = bytes.fromhex("01 0123456789abcdef")
-    assert keymsg.encode_key_watch(KeyWatch(will_send=True, memory=0x0123456789ABCDEF)) == payload
-    assert keymsg.decode_key_watch_untrusted(payload) == KeyWatch(will_send=True, memory=0x0123456789ABCDEF)
+    assert keymsg.encode_key_watch(KeyWatch(will_send=True, context=0x0123456789ABCDEF)) == payload
+    assert keymsg.decode_key_watch_untrusted(payload) == KeyWatch(will_send=True, context=0x0123456789ABCDEF)
     assert keymsg.decode_key_watch_untrusted(bytes.fromhex("01" + 8 * "00")) == KeyWatch(will_send=True), "none"
     for size in (0, 2, 5, 8, 10):
         with pytest.raises(BadPacket):

@@ -29,7 +29,7 @@ MEMBER = {
 JOIN = {
     "group": "default",
     "member": MEMBER,
-    "instance": "5f2c",
+    "incarnation": "5f2c",
     "term": 3,
     "held": [{"epoch": 7, "fingerprint": FINGERPRINT, "send": True}],
     "sender": False,
@@ -106,7 +106,7 @@ ID_BOUNDS = ["", "abcdef0", "0" * 33, "ABCDEF01", "0123456g", "01234567\n", " 01
 FLAG_BOUNDS = [0, 1, "true", "1", None, [], ...]
 BOUNDS: dict[str, list[object]] = {
     "group": TEXT_BOUNDS,
-    "instance": TEXT_BOUNDS,
+    "incarnation": TEXT_BOUNDS,
     "version": TEXT_BOUNDS,
     "term": TERM_BOUNDS,
     "sender": FLAG_BOUNDS,

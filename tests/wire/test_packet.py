@@ -26,7 +26,7 @@ from pskkey.model import (
     Message,
 )
 from pskkey.wire.frame import PacketType, encode_frame
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 from tests.wire.messages import (
     error_messages,
     from_any_client,
@@ -40,12 +40,12 @@ from tests.wire.messages import (
     numbered_key,
 )
 
-PLACES = list(product(Door, Side))
-PASSING: dict[tuple[Door, Side], st.SearchStrategy[Message]] = {
-    (Door.TLS, Side.SERVER): from_any_client | joins | merges,
-    (Door.TLS, Side.CLIENT): from_any_server | groups | merges | handovers,
-    (Door.KEYS, Side.SERVER): from_any_client | key_watches,
-    (Door.KEYS, Side.CLIENT): from_any_server,
+PLACES = list(product(Channel, Side))
+PASSING: dict[tuple[Channel, Side], st.SearchStrategy[Message]] = {
+    (Channel.TLS, Side.SERVER): from_any_client | joins | merges,
+    (Channel.TLS, Side.CLIENT): from_any_server | groups | merges | handovers,
+    (Channel.KEYS, Side.SERVER): from_any_client | key_watches,
+    (Channel.KEYS, Side.CLIENT): from_any_server,
 }
 KEY = numbered_key(0)
 STATE = KeyState(4, frozenset({4}), (KeyEntry(7, KEY, send=True),))
@@ -65,8 +65,8 @@ MESSAGES: dict[str, Message] = {
     "ERROR": ErrorMessage("bad", "No."),
 }
 ALLOWED = {
-    (Door.TLS, Side.SERVER): {"KEY_REQ", "KEY_ACK", "KEY_NEW", "JOIN", "HEARTBEAT", "MERGE", "ERROR"},
-    (Door.TLS, Side.CLIENT): {
+    (Channel.TLS, Side.SERVER): {"KEY_REQ", "KEY_ACK", "KEY_NEW", "JOIN", "HEARTBEAT", "MERGE", "ERROR"},
+    (Channel.TLS, Side.CLIENT): {
         "KEY_REQ response",
         "KEY_STATE",
         "GROUP",
@@ -75,18 +75,18 @@ ALLOWED = {
         "HANDOVER",
         "ERROR",
     },
-    (Door.KEYS, Side.SERVER): {"KEY_REQ", "KEY_WATCH", "KEY_ACK", "KEY_NEW", "HEARTBEAT", "ERROR"},
-    (Door.KEYS, Side.CLIENT): {"KEY_REQ response", "KEY_STATE", "HEARTBEAT", "ERROR"},
+    (Channel.KEYS, Side.SERVER): {"KEY_REQ", "KEY_WATCH", "KEY_ACK", "KEY_NEW", "HEARTBEAT", "ERROR"},
+    (Channel.KEYS, Side.CLIENT): {"KEY_REQ response", "KEY_STATE", "HEARTBEAT", "ERROR"},
 }
 LIMITS = {
-    (Door.TLS, Side.SERVER): {1: 0, 4: 2, 5: 1, 16: 8192, 18: 0, 19: 8192, 31: 8192},
-    (Door.TLS, Side.CLIENT): {1: 132, 3: 444, 17: 65535, 18: 0, 19: 8192, 20: 65535, 31: 8192},
-    (Door.KEYS, Side.SERVER): {1: 0, 2: 9, 4: 2, 5: 1, 18: 0, 31: 8192},
-    (Door.KEYS, Side.CLIENT): {1: 132, 3: 444, 18: 0, 31: 8192},
+    (Channel.TLS, Side.SERVER): {1: 0, 4: 2, 5: 1, 16: 8192, 18: 0, 19: 8192, 31: 8192},
+    (Channel.TLS, Side.CLIENT): {1: 132, 3: 444, 17: 65535, 18: 0, 19: 8192, 20: 65535, 31: 8192},
+    (Channel.KEYS, Side.SERVER): {1: 0, 2: 9, 4: 2, 5: 1, 18: 0, 31: 8192},
+    (Channel.KEYS, Side.CLIENT): {1: 132, 3: 444, 18: 0, 31: 8192},
 }
 
 
-def outcome(place: tuple[Door, Side], pieces: list[bytes]) -> list[Message] | str:
+def outcome(place: tuple[Channel, Side], pieces: list[bytes]) -> list[Message] | str:
     """What a reader makes of these pieces: messages, or the sentence with which it refuses."""
     reader = PacketReader(*place)
     messages: list[Message] = []
@@ -103,7 +103,7 @@ def test_golden_frames() -> None:
     assert encode(KeyResponse(KEY)).hex() == "01010080" + bytes(range(128)).hex()
     assert encode(KeyResponse(KEY, 7)).hex() == "01010084" + "0007" + bytes(range(128)).hex() + "ccab"
     assert encode(KeyWatch(will_send=True)).hex() == "01020001" + "01"
-    assert encode(KeyWatch(will_send=True, memory=0xAB)).hex() == "01020009" + "01" + "00000000000000ab"
+    assert encode(KeyWatch(will_send=True, context=0xAB)).hex() == "01020009" + "01" + "00000000000000ab"
     assert encode(STATE).hex()[:8] == "010300ac"  # 172 = 36 + 136
     assert encode(KeyAck(0x0107)).hex() == "01040002" + "0107"
     assert encode(KeyNew(KeyNewReason.SENDER_RESTARTED)).hex() == "01050001" + "03"
@@ -114,7 +114,7 @@ def test_golden_frames() -> None:
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
 @pytest.mark.parametrize("name", MESSAGES)
-def test_what_passes_where(place: tuple[Door, Side], name: str) -> None:
+def test_what_passes_where(place: tuple[Channel, Side], name: str) -> None:
     got = outcome(place, [encode(MESSAGES[name])])
     if name in ALLOWED[place]:
         assert got == [MESSAGES[name]]
@@ -123,7 +123,7 @@ def test_what_passes_where(place: tuple[Door, Side], name: str) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
-def test_every_header_is_judged_before_its_payload(place: tuple[Door, Side]) -> None:
+def test_every_header_is_judged_before_its_payload(place: tuple[Channel, Side]) -> None:
     for number in range(256):
         limit = LIMITS[place].get(number)
         if limit is None:
@@ -139,7 +139,7 @@ def test_every_header_is_judged_before_its_payload(place: tuple[Door, Side]) -> 
 @pytest.mark.parametrize("place", PLACES, ids=str)
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_any_pieces_give_the_same_messages(place: tuple[Door, Side], data: st.DataObject) -> None:
+def test_any_pieces_give_the_same_messages(place: tuple[Channel, Side], data: st.DataObject) -> None:
     sent = data.draw(st.lists(PASSING[place], max_size=4))
     stream = b"".join(encode(message) for message in sent)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
@@ -151,7 +151,7 @@ def test_any_pieces_give_the_same_messages(place: tuple[Door, Side], data: st.Da
 @pytest.mark.parametrize("place", PLACES, ids=str)
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_arbitrary_bytes_raise_only_bad_packet(place: tuple[Door, Side], data: st.DataObject) -> None:
+def test_arbitrary_bytes_raise_only_bad_packet(place: tuple[Channel, Side], data: st.DataObject) -> None:
     frames = st.builds(encode_frame, st.sampled_from(sorted(LIMITS[place])), st.binary(max_size=200))
     stream = b"".join(data.draw(st.lists(frames | st.binary(max_size=20), max_size=4)))
     whole, by_byte = outcome(place, [stream]), outcome(place, [bytes([octet]) for octet in stream])
@@ -161,7 +161,7 @@ def test_arbitrary_bytes_raise_only_bad_packet(place: tuple[Door, Side], data: s
 @given(error_messages)
 @settings(max_examples=30, deadline=None)
 def test_a_bad_packet_ends_the_stream(message: ErrorMessage) -> None:
-    reader = PacketReader(Door.KEYS, Side.SERVER)
+    reader = PacketReader(Channel.KEYS, Side.SERVER)
     with pytest.raises(BadPacket, match="bad KEY_ACK: epoch 0"):
         reader.receive_untrusted(bytes.fromhex("01040002 0000"))
     with pytest.raises(BadPacket, match="given up"):
@@ -177,10 +177,10 @@ def test_a_large_group_is_one_message_of_several_frames() -> None:
     stream = encode(large_group())
     assert len(stream) > 2 * 65535
     pieces = [stream[start : start + 1400] for start in range(0, len(stream), 1400)]
-    assert outcome((Door.TLS, Side.CLIENT), [stream]) == [large_group()]
-    assert outcome((Door.TLS, Side.CLIENT), pieces) == [large_group()]
+    assert outcome((Channel.TLS, Side.CLIENT), [stream]) == [large_group()]
+    assert outcome((Channel.TLS, Side.CLIENT), pieces) == [large_group()]
     handover = Handover(member(1), 3, large_group().members)
-    assert outcome((Door.TLS, Side.CLIENT), [encode(handover)]) == [handover]
+    assert outcome((Channel.TLS, Side.CLIENT), [encode(handover)]) == [handover]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_large_group_is_one_message_of_several_frames() -> None:
 def test_nothing_comes_between_the_parts(between: Message) -> None:
     stream = encode(large_group())
     first = 4 + int.from_bytes(stream[2:4])
-    got = outcome((Door.TLS, Side.CLIENT), [stream[:first], encode(between), stream[first:]])
+    got = outcome((Channel.TLS, Side.CLIENT), [stream[:first], encode(between), stream[first:]])
     assert isinstance(got, str)
     assert "between the parts of a GROUP" in got
 
@@ -200,7 +200,7 @@ def test_a_group_of_250_is_read_fast() -> None:
     took = []
     for _ in range(5):
         start = time.thread_time()
-        PacketReader(Door.TLS, Side.CLIENT).receive_untrusted(stream)
+        PacketReader(Channel.TLS, Side.CLIENT).receive_untrusted(stream)
         took.append(time.thread_time() - start)
     # Of processor time; 3 ms on a slow machine. A heartbeat interval is 500 ms.
     assert min(took) < 0.03

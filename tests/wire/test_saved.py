@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from pskkey.errors import BadPacket
 from pskkey.model import (
     Key,
-    SavedConsumer,
     SavedKey,
     SavedLease,
+    SavedManager,
     SavedRing,
     SavedState,
+    Slot,
     Suite,
-    Turn,
 )
 from pskkey.secret import Secret
-from pskkey.wire.saved import MAX_SAVED_CONSUMERS, MAX_SAVED_SIZE, decode_saved_untrusted, encode_saved
+from pskkey.wire.saved import MAX_SAVED_MANAGERS, MAX_SAVED_SIZE, decode_saved_untrusted, encode_saved
 
 texts = st.text(max_size=255).filter(lambda text: len(text.encode()) <= 255)
 keys = st.builds(
@@ -25,7 +25,7 @@ keys = st.builds(
     *[st.binary(min_size=32, max_size=32)] * 2,
     st.sampled_from(Suite),
 )
-saved_keys = st.builds(SavedKey, st.integers(1, 65535), keys, st.sampled_from(Turn), st.floats(0, 1e9, allow_nan=False))
+saved_keys = st.builds(SavedKey, st.integers(1, 65535), keys, st.sampled_from(Slot), st.floats(0, 1e9, allow_nan=False))
 leases = st.builds(SavedLease, st.none() | st.integers(0, 255), st.frozensets(st.integers(0, 255)))
 rings = st.builds(
     SavedRing,
@@ -34,7 +34,7 @@ rings = st.builds(
     st.lists(saved_keys, max_size=3).map(tuple),
     st.none() | leases,
 )
-memories = st.integers(0, 2**64 - 1)
+contexts = st.integers(0, 2**64 - 1)
 fingerprints = st.binary(min_size=8, max_size=8).map(bytes.hex)
 states = st.builds(
     SavedState,
@@ -44,8 +44,8 @@ states = st.builds(
     st.integers(0, 2**53),
     rings,
     st.lists(st.tuples(st.text(max_size=32), st.none() | st.integers(0, 255)), max_size=20).map(tuple),
-    st.lists(st.tuples(fingerprints, memories), max_size=64).map(tuple),
-    st.lists(st.builds(SavedConsumer, memories, st.booleans(), st.booleans()), max_size=20).map(tuple),
+    st.lists(st.tuples(fingerprints, contexts), max_size=64).map(tuple),
+    st.lists(st.builds(SavedManager, contexts, st.booleans(), st.booleans()), max_size=20).map(tuple),
 )
 
 FULL = SavedState(
@@ -54,14 +54,14 @@ FULL = SavedState(
     "i" * 255,
     2**53,
     SavedRing(
-        tuple(SavedKey(65535, Key(Secret(bytes(64)), bytes(32), bytes(32)), turn, 1.5) for turn in Turn),
+        tuple(SavedKey(65535, Key(Secret(bytes(64)), bytes(32), bytes(32)), slot, 1.5) for slot in Slot),
         SavedLease(255, frozenset(range(256))),
-        (SavedKey(7, Key(Secret(bytes(64)), bytes(32), bytes(32)), Turn.CURRENT, 1.5),) * 3,
+        (SavedKey(7, Key(Secret(bytes(64)), bytes(32), bytes(32)), Slot.CURRENT, 1.5),) * 3,
         SavedLease(255, frozenset(range(256))),
     ),
     tuple((f"{number:032x}", number % 256 or None) for number in range(4096)),
     tuple((f"{number:016x}", 2**64 - 1) for number in range(64)),
-    (SavedConsumer(3, asked_to_send=True, acknowledges=False),) * MAX_SAVED_CONSUMERS,
+    (SavedManager(3, asked_to_send=True, acknowledges=False),) * MAX_SAVED_MANAGERS,
 )
 
 

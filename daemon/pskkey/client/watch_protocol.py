@@ -1,4 +1,4 @@
-"""What a consumer says and hears on `keys.sock`, without any I/O; both watchers of `pskkey.watcher` speak so."""
+"""What a session manager says and hears on `keys.sock`, without any I/O; both watchers of `pskkey.watcher` speak so."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from typing import Final
 
 from pskkey.errors import BadPacket, PeerError
 from pskkey.model import ErrorMessage, Key, KeyAck, KeyNew, KeyNewReason, KeyState, KeyWatch, Message
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 
 DEFAULT_SOCKET: Final = Path("/run/pskkey/keys.sock")
 SOCKET_VARIABLE: Final = "PSKKEY_KEYS_SOCKET"
@@ -29,7 +29,7 @@ class WatcherConversation:
         self.path = Path(path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
         # One of these is one memory of sequence numbers, whatever process it is in.
         self._watch = KeyWatch(will_send, secrets.randbelow(2**64 - 1) + 1)
-        self._reader = PacketReader(Door.KEYS, Side.CLIENT)
+        self._reader = PacketReader(Channel.KEYS, Side.CLIENT)
         self._open = False
         self._first = True
         self._delay = FIRST_DELAY
@@ -45,7 +45,7 @@ class WatcherConversation:
         """Begin a new connection; return what to send on it."""
         self._open = True
         self._first = True
-        self._reader = PacketReader(Door.KEYS, Side.CLIENT)
+        self._reader = PacketReader(Channel.KEYS, Side.CLIENT)
         messages: list[Message] = [self._watch]
         if self._wanted is not None:
             messages.append(KeyNew(self._wanted))

@@ -1,4 +1,4 @@
-"""The Python consumer of `keys.sock`: follows the key state of the local daemon.
+"""The Python session manager of `keys.sock`: follows the key state of the local daemon.
 
 `KeyWatcher` blocks, `AsyncKeyWatcher` awaits; both speak through `WatcherConversation`, which does no I/O. A watcher
 keeps trying while the daemon is away: a session manager may start before it and live through its restarts.

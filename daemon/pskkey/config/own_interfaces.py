@@ -15,7 +15,7 @@ def missing_interfaces(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if not _is_here(name))
 
 
-def how_it_is_said(missing: Sequence[str]) -> str:
+def describe_missing(missing: Sequence[str]) -> str:
     """Return the sentence for the operator about interfaces that are missing."""
     there = [name for _, name in socket.if_nameindex()]
     more = f" and {len(there) - MAX_NAMED} more" if len(there) > MAX_NAMED else ""

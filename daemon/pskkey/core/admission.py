@@ -64,13 +64,13 @@ class Admission:
         if join.group != self._settings.group:
             return ErrorMessage("wrong_group", f"this is group {self._settings.group!r}, not {join.group!r}")
         if (same := joined.get(session)) is not None:
-            if (same.member.id, same.join.instance) != (node, join.instance):
+            if (same.member.id, same.join.incarnation) != (node, join.incarnation):
                 return ErrorMessage("protocol", f"this session is of node {same.member.id} and stays so")
             return None
         if node == self._settings.me.id:
             return ErrorMessage("duplicate_id", f"node id {node} is the master's own; set [node] id on one")
         members = {other.member.id: other for other in joined.values()}
-        if (other := members.get(node)) is not None and other.join.instance != join.instance:
+        if (other := members.get(node)) is not None and other.join.incarnation != join.incarnation:
             alive = now < other.deadline - self._settings.timing.dead_after / 2
             if alive:
                 text = f"node id {node} is in use by {other.member.name}, alive; set [node] id on one"

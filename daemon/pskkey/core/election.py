@@ -216,11 +216,11 @@ class Election:
             self._try_successor(now)
         return self._changes()
 
-    def step_down(self, heir: Member, now: float) -> list[Transition]:
-        """As master, hand over to the member `heir`, the successor, and join it."""
-        self._out.append(notices.HandedOver(heir))
-        self._peers.clear_hold_down(heir.id)
-        self._yield(Handover(heir, self.term + 1), now, was_master=False)
+    def step_down(self, successor: Member, now: float) -> list[Transition]:
+        """As master, hand over to the member `successor`, the successor, and join it."""
+        self._out.append(notices.HandedOver(successor))
+        self._peers.clear_hold_down(successor.id)
+        self._yield(Handover(successor, self.term + 1), now, was_master=False)
         return self._changes()
 
     def _yield(self, handover: Handover, now: float, *, was_master: bool) -> None:

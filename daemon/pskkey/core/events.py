@@ -140,9 +140,9 @@ class RekeyRequested:
 
 @dataclass(frozen=True, slots=True)
 class SwitchoverRequested:
-    """The operator requests a handover to the member with id `heir`; None: to the first in the succession."""
+    """The operator requests a handover to the member with id `successor`; None: to the first in the succession."""
 
-    heir: str | None = None
+    successor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

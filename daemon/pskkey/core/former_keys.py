@@ -19,16 +19,16 @@ A sender id is leased under a key. With its former key a member sends under its 
 from collections.abc import Iterable
 
 from pskkey.core.admission import Joined
-from pskkey.core.key_slots import KeySlot, is_above
+from pskkey.core.key_slots import RingKey, is_above
 from pskkey.model import HeldKey
 
 
-def is_same(key: HeldKey, entry: KeySlot | None) -> bool:
+def is_same(key: HeldKey, entry: RingKey | None) -> bool:
     """Return whether the `key` of a joiner is the one in the slot `entry`, under the same epoch."""
     return entry is not None and (key.epoch, key.fingerprint) == (entry.epoch, entry.key.fingerprint)
 
 
-def former_key(held: Iterable[HeldKey], current: KeySlot | None) -> HeldKey | None:
+def former_key(held: Iterable[HeldKey], current: RingKey | None) -> HeldKey | None:
     """Return the key of `held` that a joiner sends with; None if there is none or it is the group's `current` key."""
     sends_with = next((key for key in held if key.send), None)
     return None if sends_with is None or is_same(sends_with, current) else sends_with
@@ -36,8 +36,8 @@ def former_key(held: Iterable[HeldKey], current: KeySlot | None) -> HeldKey | No
 
 def leave_former_keys(
     joined: Iterable[Joined],
-    current: KeySlot,
-    coming: KeySlot | None,
+    current: RingKey,
+    coming: RingKey | None,
     *,
     all_are_here: bool,
     now: float,

@@ -1,7 +1,7 @@
 """The reports to the operator on this node's key and lease, one report for each change."""
 
 from pskkey.core.actions import Action
-from pskkey.core.key_slots import KeySlot
+from pskkey.core.key_slots import RingKey
 from pskkey.core.notices import KeyChanged, OwnSenderIdTaken
 
 
@@ -13,7 +13,7 @@ class KeyNotices:
         self._current = ""
         self._lease: int | None = None
 
-    def sending_with(self, current: KeySlot | None) -> None:
+    def sending_with(self, current: RingKey | None) -> None:
         """Report the current key, if it is another one than before."""
         if current is not None and current.key.fingerprint != self._current:
             self._current = current.key.fingerprint

@@ -20,7 +20,7 @@ Theory of operation
 
 from collections.abc import Iterable
 
-from pskkey.core.key_slots import KeySlot, assign_slots, latest, ring_of
+from pskkey.core.key_slots import RingKey, assign_slots, latest, ring_of
 from pskkey.core.settings import Settings
 from pskkey.model import (
     MAX_EPOCH,
@@ -31,7 +31,7 @@ from pskkey.model import (
     KeyState,
     SavedLease,
     SavedRing,
-    Turn,
+    Slot,
 )
 
 REMEMBERED_EPOCHS = 16
@@ -45,9 +45,9 @@ class Keyring:
 
     def __init__(self, settings: Settings, saved: SavedRing = _NOTHING) -> None:
         self._settings = settings
-        self._held = [KeySlot.of(key) for key in saved.keys]
+        self._held = [RingKey.of(key) for key in saved.keys]
         self._lease = saved.lease
-        self._unlisted = [KeySlot.of(key) for key in saved.unlisted]
+        self._unlisted = [RingKey.of(key) for key in saved.unlisted]
         """Keys that the master does not list: our former key (current), and keys for reception (previous)."""
         self._former_lease = saved.former_lease
         """Our lease under the former key that we send with, None without one."""
@@ -59,15 +59,15 @@ class Keyring:
     # --- reading ------------------------------------------------------------------------------------------------
 
     @property
-    def entries(self) -> tuple[KeySlot, ...]:
+    def entries(self) -> tuple[RingKey, ...]:
         """Return the keys in use, at most three, in the order previous, current, next."""
         return ring_of(self._unlisted, self._held)
 
     @property
-    def current(self) -> KeySlot | None:
+    def current(self) -> RingKey | None:
         """Return the key to send with."""
-        former = next((e for e in self._unlisted if e.turn is Turn.CURRENT), None)
-        return former or self._by_turn(Turn.CURRENT)
+        former = next((e for e in self._unlisted if e.slot is Slot.CURRENT), None)
+        return former or self._in_slot(Slot.CURRENT)
 
     @property
     def sends_former_key(self) -> bool:
@@ -75,17 +75,17 @@ class Keyring:
         return self._former_lease is not None
 
     @property
-    def next(self) -> KeySlot | None:
+    def next(self) -> RingKey | None:
         """Return the key that is being distributed; None while we send with a former key."""
-        return None if self.sends_former_key else self._by_turn(Turn.NEXT)
+        return None if self.sends_former_key else self._in_slot(Slot.NEXT)
 
     @property
-    def newest(self) -> KeySlot | None:
+    def newest(self) -> RingKey | None:
         """Return the key that becomes current last. After a wrap its epoch is not the highest number."""
         return self.entries[-1] if self.entries else None
 
     @property
-    def newest_listed(self) -> KeySlot | None:
+    def newest_listed(self) -> RingKey | None:
         """Return the newest key in use that our master lists: the key to acknowledge."""
         return next((e for e in reversed(self.entries) if e in self._held), None)
 
@@ -123,16 +123,16 @@ class Keyring:
         unlisted = tuple(e.saved() for e in self._unlisted)
         return SavedRing(tuple(e.saved() for e in self._held), lease, unlisted, self._former_lease)
 
-    def restarted(self, now: float) -> None:
+    def restart(self, now: float) -> None:
         """Begin at `now` with the saved keys. No slot may date from the future."""
         for entry in self._all():
             entry.since = min(entry.since, now)
 
-    def _all(self) -> list[KeySlot]:
+    def _all(self) -> list[RingKey]:
         return [*self._unlisted, *self._held]
 
-    def _by_turn(self, turn: Turn) -> KeySlot | None:
-        return next((e for e in self._held if e.turn is turn), None)
+    def _in_slot(self, slot: Slot) -> RingKey | None:
+        return next((e for e in self._held if e.slot is slot), None)
 
     # --- leading ------------------------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class Keyring:
             self._held = list(self.entries)
             for entry in (e for e in self._held if e is not current):
                 entry.since = now - (1.0 if entry.unused else 0.0)
-                entry.turn, entry.unused = Turn.PREVIOUS, False  # the last master may have activated it
+                entry.slot, entry.unused = Slot.PREVIOUS, False  # the last master may have activated it
             self._held.sort(key=lambda e: e is current)
         else:
             # An epoch has one key: the listed one, which the members that we lead have.
@@ -158,7 +158,7 @@ class Keyring:
             coming.since = now
             coming.unused = False  # the last master may have activated it
             if self.current is None:
-                coming.turn = Turn.CURRENT
+                coming.slot = Slot.CURRENT
         for entry in self._held:
             entry.kept_until = self._kept_until(now)
 
@@ -174,17 +174,17 @@ class Keyring:
                 self._drop(replaced)
             else:
                 self._held.remove(replaced)
-                replaced.turn, replaced.since, replaced.kept_until = Turn.PREVIOUS, now, self._kept_until(now)
+                replaced.slot, replaced.since, replaced.kept_until = Slot.PREVIOUS, now, self._kept_until(now)
                 self._held.insert(0, replaced)
         while len(self._held) >= MAX_KEY_ENTRIES:
-            self._drop(min((e for e in self._held if e.turn is Turn.PREVIOUS), key=lambda e: e.since))
+            self._drop(min((e for e in self._held if e.slot is Slot.PREVIOUS), key=lambda e: e.since))
         before = self.newest.epoch if self.newest else 0
         epoch = latest((*self.live_epochs, above)) % MAX_EPOCH + 1
         while epoch in taken:
             epoch = epoch % MAX_EPOCH + 1
         self._see([epoch])
-        turn = Turn.CURRENT if self.current is None else Turn.NEXT
-        self._held.append(KeySlot(epoch, key, turn, now, unused=turn is Turn.NEXT))
+        slot = Slot.CURRENT if self.current is None else Slot.NEXT
+        self._held.append(RingKey(epoch, key, slot, now, unused=slot is Slot.NEXT))
         self.version += 1
         return epoch < before
 
@@ -193,15 +193,15 @@ class Keyring:
         coming = self.next
         if coming is None:
             return
-        if (current := self._by_turn(Turn.CURRENT)) is not None:
-            current.turn, current.since, current.kept_until = Turn.PREVIOUS, now, self._kept_until(now)
-        coming.turn, coming.since, coming.unused = Turn.CURRENT, now, False
+        if (current := self._in_slot(Slot.CURRENT)) is not None:
+            current.slot, current.since, current.kept_until = Slot.PREVIOUS, now, self._kept_until(now)
+        coming.slot, coming.since, coming.unused = Slot.CURRENT, now, False
         self.version += 1
 
     def keep(self, key: HeldKey, now: float) -> None:
         """Restart `retire_after` of a previous key that a member still sends with, until `kept_until` at the latest."""
         for entry in self._held:
-            if entry.key.fingerprint == key.fingerprint and entry.turn is Turn.PREVIOUS and now < entry.kept_until:
+            if entry.key.fingerprint == key.fingerprint and entry.slot is Slot.PREVIOUS and now < entry.kept_until:
                 entry.since = now
 
     def _kept_until(self, now: float) -> float:
@@ -222,14 +222,14 @@ class Keyring:
         timing = self._settings.timing
         times: list[float] = []
         for entry in self._held:
-            if entry.turn is Turn.NEXT:
+            if entry.slot is Slot.NEXT:
                 times.append(entry.since + timing.activation_deadline)
-            elif entry.turn is Turn.PREVIOUS:
+            elif entry.slot is Slot.PREVIOUS:
                 times.append(entry.since + timing.retire_after)
         return min(times, default=None)
 
     def _retire(self, now: float) -> None:
-        for entry in [e for e in self._held if e.turn is Turn.PREVIOUS]:
+        for entry in [e for e in self._held if e.slot is Slot.PREVIOUS]:
             if now >= entry.since + self._settings.timing.retire_after:
                 self._drop(entry)
                 self.version += 1
@@ -238,7 +238,7 @@ class Keyring:
         fresh = tuple(dict.fromkeys(epoch for epoch in epochs if epoch not in self._seen))
         self._seen = (*self._seen, *fresh)[-REMEMBERED_EPOCHS:]
 
-    def _drop(self, entry: KeySlot) -> None:
+    def _drop(self, entry: RingKey) -> None:
         entry.key.pms.wipe()
         self._held.remove(entry)
 
@@ -248,7 +248,7 @@ class Keyring:
         """Cease to lead. Keep the lease of `state`, which our session managers have."""
         self._lease = SavedLease(state.sender_id, state.senders)
         for entry in self._held:
-            if entry.turn is Turn.PREVIOUS:
+            if entry.slot is Slot.PREVIOUS:
                 entry.since = max(entry.since, now - self._settings.timing.retire_after)
 
     def adopt(self, state: KeyState, now: float) -> None:
@@ -259,7 +259,7 @@ class Keyring:
         # A master retires no previous key of another master: it leaves out keys that it has never had.
         is_others = goes_on or (current is not None and not current.is_among(self._held))
         previous = known if is_others and self._former_lease is None else self._unlisted
-        kept = [e for e in previous if e.turn is Turn.PREVIOUS]
+        kept = [e for e in previous if e.slot is Slot.PREVIOUS]
         self._see(e.epoch for e in self._held)
         if goes_on and self._former_lease is None:
             self._former_lease = self._lease
@@ -272,21 +272,21 @@ class Keyring:
             self.version += 1
 
     def _left_over(
-        self, previous: list[KeySlot], known: list[KeySlot], current: KeySlot | None, *, goes_on: bool, now: float
-    ) -> list[KeySlot]:
+        self, previous: list[RingKey], known: list[RingKey], current: RingKey | None, *, goes_on: bool, now: float
+    ) -> list[RingKey]:
         """Return the keys to keep that the master does not list, the most important one last.
 
         Other nodes may still send with them. The last one is our former key, or the key that we sent with last.
         """
-        in_use = [e for e in known if e is not current and e.turn is not Turn.PREVIOUS]
+        in_use = [e for e in known if e is not current and e.slot is not Slot.PREVIOUS]
         # The last master may have activated an unused key for other members.
-        kept = [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use if e.unused] + previous
-        kept += [KeySlot(e.epoch, e.key, Turn.PREVIOUS, now) for e in in_use if not e.unused]
+        kept = [RingKey(e.epoch, e.key, Slot.PREVIOUS, now) for e in in_use if e.unused] + previous
+        kept += [RingKey(e.epoch, e.key, Slot.PREVIOUS, now) for e in in_use if not e.unused]
         if current is not None:
-            kept.append(KeySlot(current.epoch, current.key, Turn.CURRENT if goes_on else Turn.PREVIOUS, now))
+            kept.append(RingKey(current.epoch, current.key, Slot.CURRENT if goes_on else Slot.PREVIOUS, now))
         return [e for e in kept if not e.is_among(self._held)][-MAX_KEY_ENTRIES:]
 
-    def _wipe(self, known: list[KeySlot]) -> None:
+    def _wipe(self, known: list[RingKey]) -> None:
         """Wipe the keys of `known` that no slot has any more."""
         held = [e.key.pms for e in self._all()]
         for entry in known:
@@ -296,12 +296,12 @@ class Keyring:
     def follow_tick(self, now: float) -> None:
         """As a follower, retire the keys that the master does not list. The master retires its own."""
         known, keep_for = self._all(), self._settings.timing.retire_after
-        self._unlisted = [e for e in self._unlisted if e.turn is Turn.CURRENT or now < e.since + keep_for]
+        self._unlisted = [e for e in self._unlisted if e.slot is Slot.CURRENT or now < e.since + keep_for]
         if len(self._all()) < len(known):
             self._wipe(known)
             self.version += 1
 
     def follow_deadline(self) -> float | None:
         """Return when `follow_tick` has something to do."""
-        kept = [e.since for e in self._unlisted if e.turn is Turn.PREVIOUS]
+        kept = [e.since for e in self._unlisted if e.slot is Slot.PREVIOUS]
         return min(kept) + self._settings.timing.retire_after if kept else None

@@ -19,7 +19,7 @@ from pskkey.model import SENDER_IDS, Member
 @dataclass(slots=True)
 class _Lease:
     sender_id: int
-    instance: str | None
+    incarnation: str | None
     blocked_in: frozenset[int] = frozenset()
     """The epochs under which the id is not granted."""
     left_in: frozenset[int] | None = None
@@ -31,7 +31,7 @@ def leases_of(members: Iterable[Member]) -> tuple[tuple[str, int | None], ...]:
     return tuple((member.id, member.sender_id) for member in members)
 
 
-class Leases:
+class LeaseTable:
     """The lease table of a master. `live` are the epochs of the keys that it holds, if not stated otherwise."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Leases:
     def grant(
         self,
         node: str,
-        instance: str,
+        incarnation: str,
         *,
         sends: bool,
         resumed: bool,
@@ -77,19 +77,19 @@ class Leases:
         lease = self._by_node.get(node)
         if lease is None and claimed and claimed[1] in self._inherited and self.holder(claimed[0]) is None:
             # Under the other inherited keys, another partition may have granted this id to another node.
-            lease = self._by_node[node] = _Lease(claimed[0], instance, self._inherited - {claimed[1]})
+            lease = self._by_node[node] = _Lease(claimed[0], incarnation, self._inherited - {claimed[1]})
             self._retired.pop(claimed[0], None)
         elif lease is None:
             sender_id = self._free_id(wanted) if sends else None
             if sender_id is None:
                 return None
-            lease = self._by_node[node] = _Lease(sender_id, instance, self._inherited)
-        elif lease.instance is None and resumed:
+            lease = self._by_node[node] = _Lease(sender_id, incarnation, self._inherited)
+        elif lease.incarnation is None and resumed:
             lease.blocked_in = before
-        elif lease.instance != instance:
+        elif lease.incarnation != incarnation:
             # Its last incarnation, if that was a member here, has the coming key too.
-            lease.blocked_in = self._inherited | (live if lease.instance is None else live | coming)
-        lease.instance = instance
+            lease.blocked_in = self._inherited | (live if lease.incarnation is None else live | coming)
+        lease.incarnation = incarnation
         lease.left_in = None
         self._count()
         return lease.sender_id

@@ -16,8 +16,8 @@ from pskkey.core.admission import Admission, Joined
 from pskkey.core.arrivals import Arrivals
 from pskkey.core.events import Session
 from pskkey.core.former_keys import former_key, leave_former_keys
-from pskkey.core.grants import Grants
 from pskkey.core.keyring import Keyring
+from pskkey.core.lease_allocator import LeaseAllocator
 from pskkey.core.notices import BadJoin, DuplicateMember, MemberJoined, MemberLost, MemberRefused
 from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
@@ -25,7 +25,7 @@ from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck,
 ACKS_WITHIN = 2.0
 """Seconds after its JOIN for which a new key waits for a member that holds no key and has acknowledged none.
 
-An acknowledgement takes a round trip, and up to `consumers_return` for the session managers of the member. A member
+An acknowledgement takes a round trip, and up to `managers_return` for the session managers of the member. A member
 that sends none cannot read the current traffic either, so it loses nothing. If the master waited for it, such a peer
 would delay each new key to its deadline. A member whose JOIN lists keys may read and send with them, so a new key waits
 for it.
@@ -50,7 +50,7 @@ class Members:
         """Cache of `ids`, which every event reads; None after a change of the members."""
         self._silent_at = float("inf")
         """A lower bound of the deadlines of all members: a message from a member only raises its deadline."""
-        self._grants = Grants(settings, keyring, self.group, out)
+        self._allocator = LeaseAllocator(settings, keyring, self.group, out)
         self._term = 0
         self._group_stale = False
         self._keys_version = -1
@@ -89,7 +89,7 @@ class Members:
         """Return the number of members, the master included."""
         return len(self._joined) + 1
 
-    def heir(self, node: str | None = None) -> Member | None:
+    def successor(self, node: str | None = None) -> Member | None:
         """Return the member with the id `node` (None: the successor), or None if there is no such member."""
         group = self.group()
         wanted = node if node is not None else next(iter(group.succession), None)
@@ -145,7 +145,7 @@ class Members:
     @property
     def waiting(self) -> list[str]:
         """Return the ids of the nodes, the master included, whose lease is blocked under the current epoch."""
-        return self._grants.leases.waiting(self.ids | {self._settings.me.id}, self._epoch())
+        return self._allocator.leases.waiting(self.ids | {self._settings.me.id}, self._epoch())
 
     def all_acknowledged(self, epoch: int, now: float) -> bool:
         """Return whether no node is on its way, and all members that count (ACKS_WITHIN) have acknowledged `epoch`."""
@@ -174,8 +174,8 @@ class Members:
         self._arrivals = Arrivals(self._settings.max_members)
         for node in awaited:
             self._arrivals.expect(node, now + self._settings.timing.comes_within)
-        self._grants = Grants(self._settings, self._keyring, self.group, self._out)
-        self._grants.inherit(dict(last), state)
+        self._allocator = LeaseAllocator(self._settings, self._keyring, self.group, self._out)
+        self._allocator.inherit(dict(last), state)
         self._next_heartbeat = now
         self._next_flush = now
         self._group_stale = True
@@ -187,7 +187,7 @@ class Members:
 
     def lease_to_me(self) -> None:
         """Lease a sender id to the master itself, for its own session manager."""
-        self._group_stale |= self._grants.to_me()
+        self._group_stale |= self._allocator.to_me()
 
     def dissolve(self, handover: Handover | None) -> None:
         """Release all members: send them to the successor in `handover`, or, for None, close their sessions."""
@@ -223,7 +223,7 @@ class Members:
 
     def refuses(self, session: Session, join: Join, address: str, now: float) -> bool:
         """Return whether a joiner is refused. If it is, report it and close its session with the reason."""
-        leased = self._grants.leases.nodes
+        leased = self._allocator.leases.nodes
         refusal = self._admission.refusal(session, join, address, self._joined, self.awaited, leased, now)
         if refusal is None:
             return False
@@ -239,8 +239,8 @@ class Members:
             del self._joined[old.session], self._open[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
-        self._admission.admit(join.member.id, address, self.ids | self.awaited | self._grants.leases.nodes)
-        self._grants.to_joiner(join)
+        self._admission.admit(join.member.id, address, self.ids | self.awaited | self._allocator.leases.nodes)
+        self._allocator.to_joiner(join)
         timing = self._settings.timing
         deadline = now + timing.dead_after
         if is_new:
@@ -258,7 +258,7 @@ class Members:
         self._silent_at = min(self._silent_at, deadline)
         self._arrivals.came(join.member.id)
         if is_new:
-            if not any(old.join.instance == join.instance for old in olds):  # else only its session is new
+            if not any(old.join.incarnation == join.incarnation for old in olds):  # else only its session is new
                 self._out.append(MemberJoined(join.member, address))
             self._out.append(Send(session, self.group()))
             self._out.append(Send(session, self._key_state_for(self._joined[session])))
@@ -301,7 +301,7 @@ class Members:
         if back_by is not None:
             self._arrivals.expect(joined.member.id, back_by)
         self._group_stale = True
-        self._grants.forget(joined.member.id)
+        self._allocator.forget(joined.member.id)
         self._out.append(MemberLost(joined.member, reason))
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -338,10 +338,10 @@ class Members:
         # GROUP also carries the members' acknowledgements of a new current epoch.
         self._group_stale |= self._epoch() != self._told_epoch
         self._told_epoch = self._epoch()
-        self._grants.leases.review(self.ids | {self._settings.me.id}, self._keyring.live_epochs)
+        self._allocator.leases.review(self.ids | {self._settings.me.id}, self._keyring.live_epochs)
         for joined in self._joined.values():
-            if joined.join.sender and self._grants.leases.sender_id(joined.member.id) is None:
-                self._grants.to_joiner(joined.join)  # no id was free when it joined
+            if joined.join.sender and self._allocator.leases.sender_id(joined.member.id) is None:
+                self._allocator.to_joiner(joined.join)  # no id was free when it joined
         group = self.group()
         for joined in self._joined.values():
             if self._group_stale:
@@ -373,9 +373,9 @@ class Members:
         return current.epoch if current else 0
 
     def _key_state(self, node: str) -> KeyState:
-        blocked = self._grants.leases.is_blocked(node, self._epoch())
-        sender_id = None if blocked else self._grants.leases.sender_id(node)
-        return KeyState(sender_id, self._grants.leases.in_use(), self._keyring.wire_entries())
+        blocked = self._allocator.leases.is_blocked(node, self._epoch())
+        sender_id = None if blocked else self._allocator.leases.sender_id(node)
+        return KeyState(sender_id, self._allocator.leases.in_use(), self._keyring.wire_entries())
 
     def _key_state_for(self, joined: Joined) -> KeyState:
         """Return the key state for a member. A member with a former key gets no other key to send with."""
@@ -385,4 +385,4 @@ class Members:
         return replace(state, entries=tuple(replace(entry, send=False) for entry in state.entries))
 
     def _with_lease(self, member: Member) -> Member:
-        return replace(member, sender_id=self._grants.leases.sender_id(member.id))
+        return replace(member, sender_id=self._allocator.leases.sender_id(member.id))

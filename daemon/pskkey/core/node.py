@@ -5,7 +5,7 @@ the latest time for the next `Timeout`. Times are seconds of any clock that neve
 draws no random number and opens no socket, so a simulator can run a whole group, and a seed repeats the run.
 
 The node connects its parts: `election` (the role), `members` (the members of this master), `keyring` (the keys),
-`consumers` (the local session managers) and `conversation` (the meaning of each message). Each part owns one kind of
+`managers` (the local session managers) and `conversation` (the meaning of each message). Each part owns one kind of
 state. After every event the node synchronizes the parts: changed keys go to members and session managers,
 acknowledgements go to the master, and the advert follows the role.
 
@@ -19,8 +19,6 @@ from typing import assert_never
 
 from pskkey.core import events
 from pskkey.core.actions import Action, Advertise, GenerateKey, Send, Stopped
-from pskkey.core.consumers import Consumers
-from pskkey.core.conversation import Conversation
 from pskkey.core.election import Election
 from pskkey.core.events import Event
 from pskkey.core.freshness import Freshness
@@ -29,11 +27,13 @@ from pskkey.core.keyring import Keyring
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.leases import leases_of
 from pskkey.core.members import Members
+from pskkey.core.message_handler import MessageHandler
 from pskkey.core.notices import KeyRolled, SuiteChanged
 from pskkey.core.peers import Peers
 from pskkey.core.persistence import begin_with, saved_by
 from pskkey.core.rekey import Reason, Rekey
 from pskkey.core.rekey_requests import OPERATOR, RekeyRequests
+from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
 from pskkey.core.view import NodeView, view_of
@@ -65,14 +65,14 @@ class Node:
         self._peers = Peers(settings)
         self._keyring = Keyring(settings, saved.ring)
         self._members = Members(settings, self._keyring, self._out)
-        self._consumers = Consumers(settings, self._out, saved.sent_with, saved.consumers)
+        self._managers = SessionManagers(settings, self._out, saved.sent_with, saved.managers)
         self._known = known = KnownGroup(settings, saved.members)
         self._election = Election(settings, self._peers, known, self._out, self._join_message, self._merge_message)
         self._election.term = saved.term
         self._requests = requests = RekeyRequests(settings, self._keyring)
         self._rekey = rekey = Rekey(settings, self._keyring, requests)
-        self._conversation = Conversation(
-            settings, self._election, known, self._members, self._keyring, self._consumers, requests, rekey, self._out
+        self._conversation = MessageHandler(
+            settings, self._election, known, self._members, self._keyring, self._managers, requests, rekey, self._out
         )
         self._freshness = Freshness(settings.nonce)
         self._advertised: Advert | None = None
@@ -109,7 +109,7 @@ class Node:
         return self._due
 
     def _next_deadline(self) -> float | None:
-        times = [self._election.next_deadline(self._last_now), self._consumers.next_deadline()]
+        times = [self._election.next_deadline(self._last_now), self._managers.next_deadline()]
         times.append(self._requests.next_deadline(self._last_now))
         if self._election.role is Role.MASTER:
             times += [self._members.next_deadline(), self._keyring.lead_deadline(), self._next_announcement()]
@@ -123,14 +123,14 @@ class Node:
     def view(self) -> NodeView:
         """Return the frozen view of the node."""
         if self._view is None:
-            self._view = view_of(self._election, self._keyring, self._members, self._consumers)
+            self._view = view_of(self._election, self._keyring, self._members, self._managers)
         return self._view
 
     def saved_state(self) -> SavedState:
         """Return the state that the next process of this node needs."""
         told = self._members.my_key_state() if self._election.role is Role.MASTER else None
         settings, ring = self._settings, self._keyring.saved(told)
-        return saved_by(settings, self._election.term, ring, self._known, self._consumers)
+        return saved_by(settings, self._election.term, ring, self._known, self._managers)
 
     def key_state(self) -> KeyState:
         """Return the key state for the session managers of this node."""
@@ -149,8 +149,8 @@ class Node:
     def _dispatch(self, event: Event, now: float) -> None:
         match event:
             case events.Started():
-                self._keyring.restarted(now)
-                self._consumers.begin(now)
+                self._keyring.restart(now)
+                self._managers.begin(now)
                 if self._election.role is Role.LISTENING:  # else the node has heard of a master and joins it
                     self._apply(self._election.listen(now), now)
             case events.Timeout():
@@ -183,8 +183,8 @@ class Node:
                 self._change_settings(event, now)
             case events.RekeyRequested(reason):
                 self._conversation.ask_for_new_key(OPERATOR, reason, now)
-            case events.SwitchoverRequested(heir):
-                self._switch_over(heir, now)
+            case events.SwitchoverRequested(successor):
+                self._switch_over(successor, now)
             case events.StopRequested():
                 self._stop()
             case _:
@@ -201,7 +201,7 @@ class Node:
             self._conversation.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
 
     def _tick(self, now: float) -> None:
-        self._consumers.tick(now)
+        self._managers.tick(now)
         self._apply(self._election.tick(now), now)
         if self._election.role is Role.MASTER:
             self._keyring.lead_tick(now)
@@ -263,7 +263,7 @@ class Node:
         else:
             self._follow(now)
         self._notices.sending_with(self._keyring.current)
-        self._consumers.deliver(self.key_state(), now)
+        self._managers.deliver(self.key_state(), now)
         self._advertise(now)
 
     def _install_fresh(self, key: Key, now: float) -> None:
@@ -303,12 +303,12 @@ class Node:
 
     def _lead(self, now: float) -> None:
         election, keyring, members = self._election, self._keyring, self._members
-        if self._consumers.sends:
+        if self._managers.sends:
             members.lease_to_me()
         self._conversation.request_for_senders(now)
         election.meet_rivals(members.ids, now)
         coming = keyring.next
-        if coming and members.all_acknowledged(coming.epoch, now) and self._consumers.all_acknowledged(coming, now):
+        if coming and members.all_acknowledged(coming.epoch, now) and self._managers.all_acknowledged(coming, now):
             keyring.activate(now)
         if reasons := self._rekey.starts(now):
             if Reason.SUITE in reasons and keyring.current is not None:
@@ -332,13 +332,13 @@ class Node:
         if (
             newest
             and newest.key.fingerprint != link.acked
-            and self._consumers.all_acknowledged(newest, now)
+            and self._managers.all_acknowledged(newest, now)
             and not self._known.transitional(now)
         ):
             link.acked = newest.key.fingerprint
             self._out.append(Send(link.session, KeyAck(newest.epoch)))
         said = link.joined_as
-        if said is not None and (said.sender, said.member) != (self._consumers.sends, self._settings.me):
+        if said is not None and (said.sender, said.member) != (self._managers.sends, self._settings.me):
             self._election.outbound.greet(link, self._join_message())
         self._conversation.request_for_senders(now)
         self._out.extend(Send(link.session, KeyNew(reason)) for reason in self._requests.to_send(now))
@@ -350,10 +350,10 @@ class Node:
         return Join(
             group=settings.group,
             member=settings.me,
-            instance=settings.instance,
+            incarnation=settings.incarnation,
             term=self._election.term,
             held=self._keyring.held(),
-            sender=self._consumers.sends,
+            sender=self._managers.sends,
             lease=self.key_state().sender_id,
             version=settings.version,
         )
@@ -362,9 +362,9 @@ class Node:
         newest = self._keyring.newest
         return Merge(self._settings.me, self._election.term, self._members.count, newest.epoch if newest else 0)
 
-    def _switch_over(self, heir: str | None, now: float) -> None:
-        """As master, hand over to the member `heir`; None: to the successor. Without such a member do nothing."""
-        member = self._members.heir(heir) if self._election.role is Role.MASTER else None
+    def _switch_over(self, successor: str | None, now: float) -> None:
+        """As master, hand over to the member `successor`; None: to the successor. Without such a member do nothing."""
+        member = self._members.successor(successor) if self._election.role is Role.MASTER else None
         if member is not None:
             self._apply(self._election.step_down(member, now), now)
 
@@ -372,8 +372,8 @@ class Node:
         self._stopping = True
         if self._election.role is Role.MASTER:
             group = self._members.group()
-            heirs = [m for m in group.members if m.id in group.succession[:1]]
-            self._members.dissolve(Handover(heirs[0], self._election.term + 1) if heirs else None)
+            successors = [m for m in group.members if m.id in group.succession[:1]]
+            self._members.dissolve(Handover(successors[0], self._election.term + 1) if successors else None)
         else:
             self._election.outbound.drop()
         self._out.append(Stopped())

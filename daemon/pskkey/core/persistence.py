@@ -1,7 +1,7 @@
 """The persisted state of a node: what it takes from its earlier process and leaves to the next one."""
 
-from pskkey.core.consumers import Consumers
 from pskkey.core.known_group import KnownGroup
+from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
 from pskkey.model import SavedRing, SavedState
 
@@ -9,23 +9,25 @@ from pskkey.model import SavedRing, SavedState
 def begin_with(saved: SavedState | None, settings: Settings) -> SavedState:
     """Return the state to begin with: `saved`, if it is of this node and this group, else an empty state.
 
-    A node that goes on with `saved` is the same incarnation, so `settings.instance` becomes the saved one.
+    A node that goes on with `saved` is the same incarnation, so `settings.incarnation` becomes the saved one.
     """
     if saved is None or (saved.group, saved.node) != (settings.group, settings.me.id):
-        return SavedState(settings.group, settings.me.id, settings.instance, term=0)
-    settings.instance = saved.instance
+        return SavedState(settings.group, settings.me.id, settings.incarnation, term=0)
+    settings.incarnation = saved.incarnation
     return saved
 
 
-def saved_by(settings: Settings, term: int, ring: SavedRing, known: KnownGroup, consumers: Consumers) -> SavedState:
+def saved_by(
+    settings: Settings, term: int, ring: SavedRing, known: KnownGroup, managers: SessionManagers
+) -> SavedState:
     """Return the state that the next process of a node needs."""
     return SavedState(
         group=settings.group,
         node=settings.me.id,
-        instance=settings.instance,
+        incarnation=settings.incarnation,
         term=term,
         ring=ring,
         members=known.leases,
-        sent_with=consumers.sent_with(),
-        consumers=consumers.saved(),
+        sent_with=managers.sent_with(),
+        managers=managers.saved(),
     )

@@ -31,8 +31,8 @@ class Timing:
     retire_after: float = 10.0
     rekey_spacing: float = 1.0
     request_interval: float = 2.0
-    consumers_arrive: float = 0.5
-    consumers_return: float = 2.0
+    managers_arrive: float = 0.5
+    managers_return: float = 2.0
     rekey_interval: float = 0.0
 
     @property
@@ -62,7 +62,7 @@ class Timing:
 class Settings:
     """The settings of one node: its group, its own entry in the member map, its incarnation and its limits.
 
-    `instance` is the random name of the incarnation; a persisted state brings its own. `nonce` is random,
+    `incarnation` is the random name of the incarnation; a persisted state brings its own. `nonce` is random,
     1 to 10 characters, and new in each process: the challenges of the node begin with it. `me` and the fields from
     `max_members` on change while the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so no part keeps
     a copy. `me.sender_id` is the configured sender id, `suite` the suite of the keys that the node makes as master.
@@ -70,7 +70,7 @@ class Settings:
 
     group: str
     me: Member
-    instance: str
+    incarnation: str
     version: str
     nonce: str
     max_members: int = 1024

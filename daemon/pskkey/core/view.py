@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from pskkey.core.consumers import Consumers
 from pskkey.core.election import Election
 from pskkey.core.events import Session
-from pskkey.core.key_slots import KeySlot
+from pskkey.core.key_slots import RingKey
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
-from pskkey.model import HeldKey, Key, Member, Process, Role, Turn
+from pskkey.core.session_managers import SessionManagers
+from pskkey.model import HeldKey, Key, Member, Process, Role, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,12 @@ class KeyView:
 
     epoch: int
     key: Key
-    turn: Turn
+    slot: Slot
     since: float
 
 
 @dataclass(frozen=True, slots=True)
-class ConsumerView:
+class ManagerView:
     """A local session. `sends`: it is the session of the node's sender, which may be blocked."""
 
     process: Process
@@ -49,19 +49,19 @@ class NodeView:
     """Rises with every change of the keys or their slots, and, as member, of the sender ids."""
     sends_former_key: bool
     """Whether the node still sends with the key that it came to its master with."""
-    consumers: tuple[ConsumerView, ...]
+    managers: tuple[ManagerView, ...]
     sender_is_blocked: bool
     """Whether the node's sender must wait for another key than the current one."""
 
     @property
     def current(self) -> KeyView | None:
         """Return the key to send with."""
-        return next((key for key in self.keys if key.turn is Turn.CURRENT), None)
+        return next((key for key in self.keys if key.slot is Slot.CURRENT), None)
 
     @property
     def next(self) -> KeyView | None:
         """Return the key that is being distributed."""
-        return next((key for key in self.keys if key.turn is Turn.NEXT), None)
+        return next((key for key in self.keys if key.slot is Slot.NEXT), None)
 
     @property
     def newest(self) -> KeyView | None:
@@ -70,12 +70,12 @@ class NodeView:
 
     def held(self) -> tuple[HeldKey, ...]:
         """Return the keys as JOIN lists them."""
-        return tuple(HeldKey(key.epoch, key.key.fingerprint, send=key.turn is Turn.CURRENT) for key in self.keys)
+        return tuple(HeldKey(key.epoch, key.key.fingerprint, send=key.slot is Slot.CURRENT) for key in self.keys)
 
 
-def view_of(election: Election, keyring: Keyring, members: Members, consumers: Consumers) -> NodeView:
+def view_of(election: Election, keyring: Keyring, members: Members, managers: SessionManagers) -> NodeView:
     """Return the view of the node that consists of these parts."""
-    current, sender = keyring.current, consumers.sender
+    current, sender = keyring.current, managers.sender
     return NodeView(
         role=election.role,
         term=election.term,
@@ -85,13 +85,13 @@ def view_of(election: Election, keyring: Keyring, members: Members, consumers: C
         keys=tuple(KeyView(e.epoch, e.key, _turn(e, current), e.since) for e in keyring.entries),
         keys_version=keyring.version,
         sends_former_key=keyring.sends_former_key,
-        consumers=tuple(ConsumerView(c.process, c.watches, c is sender, c.acked_epoch) for c in consumers.all),
-        sender_is_blocked=current is not None and consumers.is_blocked(current.key),
+        managers=tuple(ManagerView(c.process, c.watches, c is sender, c.acked_epoch) for c in managers.all),
+        sender_is_blocked=current is not None and managers.is_blocked(current.key),
     )
 
 
-def _turn(entry: KeySlot, current: KeySlot | None) -> Turn:
+def _turn(entry: RingKey, current: RingKey | None) -> Slot:
     """Return the slot to show: only the key that the node sends with is current."""
     if entry is current:
-        return Turn.CURRENT
-    return Turn.PREVIOUS if entry.turn is Turn.CURRENT else entry.turn
+        return Slot.CURRENT
+    return Slot.PREVIOUS if entry.slot is Slot.CURRENT else entry.slot

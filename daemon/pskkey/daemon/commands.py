@@ -41,12 +41,12 @@ class Commands:
         view, group = self._node.view(), self._node.group()
         if view.role is not Role.MASTER or group is None:
             raise CommandRefused("NotPossible", {"reason": self._who_can(view.master, wanted)})
-        heir = _next_in_line(group) if wanted is None else _find(group, wanted)
-        if heir is None:
+        successor = _next_in_line(group) if wanted is None else _find(group, wanted)
+        if successor is None:
             raise CommandRefused("NotPossible", {"reason": "no other member is eligible to be master"})
-        if not heir.eligible:
-            raise CommandRefused("NotPossible", {"reason": f"{heir.name} is not eligible ([node] eligible there)"})
-        self._emit(SwitchoverRequested(heir.id))
+        if not successor.eligible:
+            raise CommandRefused("NotPossible", {"reason": f"{successor.name} is not eligible ([node] eligible there)"})
+        self._emit(SwitchoverRequested(successor.id))
         return {}
 
     def _who_can(self, master: Member | None, wanted: str | None) -> str:

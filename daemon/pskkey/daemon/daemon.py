@@ -27,7 +27,7 @@ from pskkey.adapters.tls.inbound_sessions import InboundSessions
 from pskkey.adapters.tls.key_port import KeyPort
 from pskkey.adapters.tls.listener import ServerLimits
 from pskkey.adapters.tls.outbound_sessions import OutboundSessions
-from pskkey.config.own_interfaces import how_it_is_said, missing_interfaces
+from pskkey.config.own_interfaces import describe_missing, missing_interfaces
 from pskkey.config.psk import PskFile
 from pskkey.config.schema import Config, node_id, node_name
 from pskkey.core.events import AddressesChanged, PskChanged, SettingsChanged, Started, StopRequested
@@ -72,11 +72,11 @@ def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
         eligible=config.node.eligible,
         sender_id=config.node.sender_id,
     )
-    instance = secrets.token_hex(8)
+    incarnation = secrets.token_hex(8)
     return Settings(
         group=config.group.name,
         me=me,
-        instance=instance,
+        incarnation=incarnation,
         version=__version__,
         nonce=secrets.token_urlsafe(6),
         max_members=config.limits.members,
@@ -316,7 +316,7 @@ class Daemon:
         `away` is for how long (seconds) nobody was served lately.
         """
         chosen = self._config.network.interfaces
-        warnings = [how_it_is_said(missing)] if (missing := missing_interfaces(chosen)) else []
+        warnings = [describe_missing(missing)] if (missing := missing_interfaces(chosen)) else []
         if (trouble := self._no_key_server()) is not None:
             warnings.append(trouble)
         if self._alone:

@@ -26,14 +26,14 @@ QUEUE_ROOM: Final = 256
 """Events in the queue from which on sessions have to wait with more; a few turns' work."""
 
 
-class SessionDoor(Protocol):
+class SessionTransport(Protocol):
     """What every adapter that has sessions can do."""
 
     def send(self, session: Session, message: Message) -> None: ...
     def disconnect(self, session: Session, error: ErrorMessage | None) -> None: ...
 
 
-class Opener(SessionDoor, Protocol):
+class Opener(SessionTransport, Protocol):
     """The adapter of outbound sessions."""
 
     def connect(self, action: Connect) -> None: ...
@@ -44,8 +44,8 @@ class Outlets:
     """Where the actions go."""
 
     key_client: Opener
-    key_server: SessionDoor
-    key_socket: SessionDoor
+    key_server: SessionTransport
+    key_socket: SessionTransport
     advertise: Callable[[Advert], None]
     notice: Callable[[Notice], None]
     save: Callable[[SavedState], None] | None
@@ -166,7 +166,7 @@ class Driver:
             case _:
                 assert_never(action)
 
-    def _door(self, session: Session, outlets: Outlets) -> SessionDoor:
+    def _door(self, session: Session, outlets: Outlets) -> SessionTransport:
         match session.direction:
             case Direction.OUTBOUND:
                 return outlets.key_client

@@ -303,7 +303,7 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "2d3cc79610a943d5a83881dc6e4b64e0",
         WARNING,
         Cause.OTHERS,
-        "A peer or a consumer broke the protocol",
+        "A peer or a session manager broke the protocol",
         counted="Messages that are not allowed where they came.",
         sentences={
             notices.UnexpectedMessage: "unexpected {message} on a session; closed it",

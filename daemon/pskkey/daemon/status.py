@@ -46,7 +46,7 @@ def status(
                 "epoch": held.epoch,
                 "suite": held.key.suite.name,
                 "fingerprint": held.key.fingerprint,
-                "state": str(held.turn),
+                "state": str(held.slot),
                 "age_s": round(now - held.since, 1),
             }
             for held in view.keys
@@ -64,7 +64,7 @@ def status(
                 "sender": c.sends,
                 "acked_epoch": c.acked_epoch,
             }
-            for c in view.consumers
+            for c in view.managers
             if c.watches
         ],
         "counters": dict(sorted(counters.items())),

@@ -10,8 +10,8 @@ from pskkey.model.keys import (
     Key,
     KeyEntry,
     PskName,
+    Slot,
     Suite,
-    Turn,
 )
 from pskkey.model.messages import (
     ErrorMessage,
@@ -31,7 +31,7 @@ from pskkey.model.messages import (
     Message,
 )
 from pskkey.model.nodes import MAX_ANSWERS, Advert, Member, Process, Role
-from pskkey.model.saved import SavedConsumer, SavedKey, SavedLease, SavedRing, SavedState
+from pskkey.model.saved import SavedKey, SavedLease, SavedManager, SavedRing, SavedState
 
 __all__ = [
     "MAX_ANSWERS",
@@ -63,11 +63,11 @@ __all__ = [
     "Process",
     "PskName",
     "Role",
-    "SavedConsumer",
     "SavedKey",
     "SavedLease",
+    "SavedManager",
     "SavedRing",
     "SavedState",
+    "Slot",
     "Suite",
-    "Turn",
 ]

@@ -68,7 +68,7 @@ class KeyEntry:
     unused: bool = False
 
 
-class Turn(StrEnum):
+class Slot(StrEnum):
     """Whose turn it is: a key's place among those that are held."""
 
     PREVIOUS = "previous"

@@ -26,17 +26,17 @@ class KeyResponse:
 class KeyWatch:
     """KEY_WATCH: send me the key state now and whenever it changes.
 
-    `memory` names what the sender knows of its sequence numbers: a random number above 0, the same as long as they are
+    `context` names what the sender knows of its sequence numbers: a random number above 0, the same as long as they are
     remembered, and another one when they are not. Who has none (0) is taken for another sender on each connection.
     """
 
     will_send: bool
-    memory: int = 0
+    context: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """KEY_STATE: all that a consumer needs to know, in full.
+    """KEY_STATE: all that a session manager needs to know, in full.
 
     Install what is new, send with the one entry marked `send` (none: do not send), drop what is not listed. The entries
     stand in the order of their turns: what was sent with before, what is, what will be.
@@ -87,7 +87,7 @@ class HeldKey:
 class Join:
     """JOIN: let me be a member. Sent again in a session when what it says has changed.
 
-    `instance` names one continuous memory of the sender: a restart that lost its keys has a new one. `held` are the
+    `incarnation` names one continuous memory of the sender: a restart that lost its keys has a new one. `held` are the
     keys that it holds, so a master knows a joiner that comes from another part of a split. `sender`: a
     session manager that sends is attached. `lease`: the sender id that was granted to the node, and may have been sent
     with under the key that it sends with.
@@ -95,7 +95,7 @@ class Join:
 
     group: str
     member: Member
-    instance: str
+    incarnation: str
     term: int
     held: tuple[HeldKey, ...]
     sender: bool

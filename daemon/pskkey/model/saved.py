@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pskkey.model.keys import Key, Turn
+from pskkey.model.keys import Key, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +11,7 @@ class SavedKey:
 
     epoch: int
     key: Key
-    turn: Turn
+    slot: Slot
     since: float
 
 
@@ -36,10 +36,10 @@ class SavedRing:
 
 
 @dataclass(frozen=True, slots=True)
-class SavedConsumer:
+class SavedManager:
     """A session manager that was attached, by its memory: whether it asked to send, and whether it acknowledges."""
 
-    memory: int
+    context: int
     asked_to_send: bool
     acknowledges: bool
 
@@ -55,9 +55,9 @@ class SavedState:
 
     group: str
     node: str
-    instance: str
+    incarnation: str
     term: int
     ring: SavedRing = SavedRing()
     members: tuple[tuple[str, int | None], ...] = ()
     sent_with: tuple[tuple[str, int], ...] = ()
-    consumers: tuple[SavedConsumer, ...] = ()
+    managers: tuple[SavedManager, ...] = ()

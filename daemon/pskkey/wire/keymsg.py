@@ -50,7 +50,7 @@ _STATE_HEAD: Final = struct.Struct("!BBBx32s")
 _STATE_ENTRY: Final = struct.Struct("!HHB3x128s")
 _EPOCH: Final = struct.Struct("!H")
 _BYTE: Final = struct.Struct("!B")
-_WATCH_WITH_MEMORY: Final = struct.Struct("!BQ")
+_WATCH_WITH_CONTEXT: Final = struct.Struct("!BQ")
 
 _WILL_SEND: Final = 0x01
 _LEASED: Final = 0x01
@@ -59,7 +59,7 @@ _RECEIVE: Final = 0x02
 _UNUSED: Final = 0x04
 
 KEY_RESPONSE_MAX_SIZE: Final = _KEY_WITH_EPOCH.size
-KEY_WATCH_MAX_SIZE: Final = _WATCH_WITH_MEMORY.size
+KEY_WATCH_MAX_SIZE: Final = _WATCH_WITH_CONTEXT.size
 KEY_STATE_MAX_SIZE: Final = _STATE_HEAD.size + MAX_KEY_ENTRIES * _STATE_ENTRY.size
 KEY_ACK_SIZE: Final = _EPOCH.size
 KEY_NEW_SIZE: Final = _BYTE.size
@@ -94,17 +94,17 @@ def decode_key_response_untrusted(payload: bytes) -> KeyResponse:
 def encode_key_watch(message: KeyWatch) -> bytes:
     """Return the flags byte, and eight more when there is a memory."""
     flags = _WILL_SEND if message.will_send else 0
-    return _WATCH_WITH_MEMORY.pack(flags, message.memory) if message.memory else _BYTE.pack(flags)
+    return _WATCH_WITH_CONTEXT.pack(flags, message.context) if message.context else _BYTE.pack(flags)
 
 
 def decode_key_watch_untrusted(payload: bytes) -> KeyWatch:
     """Read either form, told apart by size."""
     if len(payload) == _BYTE.size:
         return KeyWatch(will_send=bool(payload[0] & _WILL_SEND))
-    if len(payload) != _WATCH_WITH_MEMORY.size:
-        raise BadPacket(f"KEY_WATCH is {_BYTE.size} or {_WATCH_WITH_MEMORY.size} bytes, not {len(payload)}")
-    flags, memory = _WATCH_WITH_MEMORY.unpack(payload)
-    return KeyWatch(bool(flags & _WILL_SEND), memory)
+    if len(payload) != _WATCH_WITH_CONTEXT.size:
+        raise BadPacket(f"KEY_WATCH is {_BYTE.size} or {_WATCH_WITH_CONTEXT.size} bytes, not {len(payload)}")
+    flags, context = _WATCH_WITH_CONTEXT.unpack(payload)
+    return KeyWatch(bool(flags & _WILL_SEND), context)
 
 
 def encode_key_state(message: KeyState) -> bytes:

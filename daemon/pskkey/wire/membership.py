@@ -29,7 +29,7 @@ class _HeldKeyFields(Packet):
 class _JoinFields(Packet):
     group: Text
     member: MemberFields
-    instance: Text
+    incarnation: Text
     term: Term
     held: Annotated[tuple[_HeldKeyFields, ...], Field(strict=False, max_length=MAX_KEY_ENTRIES), FailFast()]
     sender: bool
@@ -61,7 +61,7 @@ def decode_join_untrusted(payload: bytes) -> Join:
     return Join(
         group=fields.group,
         member=fields.member.value(),
-        instance=fields.instance,
+        incarnation=fields.incarnation,
         term=fields.term,
         held=tuple(HeldKey(key.epoch, key.fingerprint, key.send) for key in fields.held),
         sender=fields.sender,

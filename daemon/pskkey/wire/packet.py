@@ -24,7 +24,7 @@ from pskkey.wire import keymsg, membership, roster
 from pskkey.wire.frame import MAX_PAYLOAD, Frame, FrameReader, PacketType, encode_frame
 
 
-class Door(Enum):
+class Channel(Enum):
     """Where a connection comes in."""
 
     TLS = "tls"
@@ -38,11 +38,11 @@ class Side(Enum):
     CLIENT = "client"
 
 
-_TLS_SERVER: Final = frozenset({(Door.TLS, Side.SERVER)})
-_TLS_CLIENT: Final = frozenset({(Door.TLS, Side.CLIENT)})
-_KEYS_SERVER: Final = frozenset({(Door.KEYS, Side.SERVER)})
+_TLS_SERVER: Final = frozenset({(Channel.TLS, Side.SERVER)})
+_TLS_CLIENT: Final = frozenset({(Channel.TLS, Side.CLIENT)})
+_KEYS_SERVER: Final = frozenset({(Channel.KEYS, Side.SERVER)})
 _SERVERS: Final = _TLS_SERVER | _KEYS_SERVER
-_CLIENTS: Final = _TLS_CLIENT | {(Door.KEYS, Side.CLIENT)}
+_CLIENTS: Final = _TLS_CLIENT | {(Channel.KEYS, Side.CLIENT)}
 
 
 class _Packet(NamedTuple):
@@ -50,7 +50,7 @@ class _Packet(NamedTuple):
 
     message: type[Message]
     type: PacketType
-    receivers: frozenset[tuple[Door, Side]]
+    receivers: frozenset[tuple[Channel, Side]]
     limit: int
     """Bytes of payload."""
     encode: Callable[[Any], bytes | list[bytes]]
@@ -133,7 +133,7 @@ _PACKETS: Final[Sequence[_Packet]] = (
 _BY_MESSAGE: Final = {packet.message: packet for packet in _PACKETS}
 _RECEIVED: Final = {
     (door, side): {packet.type: packet for packet in _PACKETS if (door, side) in packet.receivers}
-    for door in Door
+    for door in Channel
     for side in Side
 }
 
@@ -141,7 +141,7 @@ _RECEIVED: Final = {
 class PacketReader:
     """Turns the bytes that come on one connection into messages. `side` is our own end of it."""
 
-    def __init__(self, door: Door, side: Side) -> None:
+    def __init__(self, door: Channel, side: Side) -> None:
         self._packets = _RECEIVED[door, side]
         self._frames = FrameReader({packet.type: packet.limit for packet in self._packets.values()})
         self._roster = roster.RosterReader()

@@ -1,7 +1,7 @@
 """What a node saves for its next process (`model.SavedState`), as bytes. Every number is big-endian.
 
     head       version u8 = 1 | term u64 | keys u8 | unlisted u8 | former_lease u8 (0 or 1)
-               | members u16 | sent_with u16 | consumers u16: how many there are of each
+               | members u16 | sent_with u16 | session managers u16: how many there are of each
     texts      group, node, instance, each: size u16 | UTF-8
     leases     lease and, if there is one, former_lease, each: leased u8 (0 or 1) | sender_id u8
                | senders[32], a bitmap as in KEY_STATE
@@ -9,7 +9,7 @@
                | pms[64] | server_random[32] | client_random[32]; those `unlisted` are the last
     members    each: leased u8 (0 or 1) | sender_id u8 | size u16 | node id, UTF-8
     sent_with  each: fingerprint[8] | memory u64
-    consumers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | memory u64
+    session managers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | memory u64
 
 It is read by the program that wrote it, or by another version of it, so a version or a size that is not known is
 refused as a whole: a node that begins anew is safe, one that half remembers is not.
@@ -22,20 +22,20 @@ from pskkey.errors import BadPacket
 from pskkey.model import (
     MAX_KEY_ENTRIES,
     Key,
-    SavedConsumer,
     SavedKey,
     SavedLease,
+    SavedManager,
     SavedRing,
     SavedState,
+    Slot,
     Suite,
-    Turn,
 )
 from pskkey.secret import Secret
 
-MAX_SAVED_CONSUMERS: Final = 256
+MAX_SAVED_MANAGERS: Final = 256
 MAX_SAVED_MEMBERS: Final = 4096
 MAX_SAVED_SIZE: Final = 192 * 1024
-"""Bytes: with 4096 members, 64 entries of `sent_with` and 256 consumers it is below this."""
+"""Bytes: with 4096 members, 64 entries of `sent_with` and 256 session managers it is below this."""
 
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("!BQBBBHHH")
@@ -44,8 +44,8 @@ _LEASE: Final = struct.Struct("!BB32s")
 _MEMBER: Final = struct.Struct("!BB")
 _KEY: Final = struct.Struct("!HHBd64s32s32s")
 _SENT_WITH: Final = struct.Struct("!8sQ")
-_CONSUMER: Final = struct.Struct("!BQ")
-_TURNS: Final = tuple(Turn)
+_MANAGER: Final = struct.Struct("!BQ")
+_SLOTS: Final = tuple(Slot)
 _ASKED_TO_SEND: Final = 0x01
 _ACKNOWLEDGES: Final = 0x02
 
@@ -53,29 +53,29 @@ _ACKNOWLEDGES: Final = 0x02
 def encode_saved(state: SavedState) -> bytearray:
     """Return the bytes of `state`, for the caller to wipe. Raises ValueError when they are over MAX_SAVED_SIZE."""
     ring = state.ring
-    consumers = state.consumers[:MAX_SAVED_CONSUMERS]
+    managers = state.managers[:MAX_SAVED_MANAGERS]
     keys = (*ring.keys, *ring.unlisted)
     leases = [ring.lease] if ring.former_lease is None else [ring.lease, ring.former_lease]
     members = state.members[:MAX_SAVED_MEMBERS]
     ring_counts = (len(ring.keys), len(ring.unlisted), len(leases) - 1)
-    counts = (*ring_counts, len(members), len(state.sent_with), len(consumers))
+    counts = (*ring_counts, len(members), len(state.sent_with), len(managers))
     encoded = bytearray(_HEAD.pack(_VERSION, state.term, *counts))
-    for text in (state.group, state.node, state.instance):
+    for text in (state.group, state.node, state.incarnation):
         encoded += _text(text)
     for lease in leases:
         senders = sum(1 << sender_id for sender_id in lease.senders).to_bytes(32, "little")
         encoded += _LEASE.pack(lease.sender_id is not None, lease.sender_id or 0, senders)
     for saved in keys:
-        key, turn = saved.key, _TURNS.index(saved.turn)
+        key, slot = saved.key, _SLOTS.index(saved.slot)
         randoms = (key.server_random, key.client_random)
-        encoded += _KEY.pack(saved.epoch, key.suite, turn, saved.since, key.pms.reveal(), *randoms)
+        encoded += _KEY.pack(saved.epoch, key.suite, slot, saved.since, key.pms.reveal(), *randoms)
     for node, sender_id in members:
         encoded += _MEMBER.pack(sender_id is not None, sender_id or 0) + _text(node)
-    for fingerprint, memory in state.sent_with:
-        encoded += _SENT_WITH.pack(bytes.fromhex(fingerprint), memory)
-    for consumer in consumers:
-        flags = _ASKED_TO_SEND * consumer.asked_to_send | _ACKNOWLEDGES * consumer.acknowledges
-        encoded += _CONSUMER.pack(flags, consumer.memory)
+    for fingerprint, context in state.sent_with:
+        encoded += _SENT_WITH.pack(bytes.fromhex(fingerprint), context)
+    for manager in managers:
+        flags = _ASKED_TO_SEND * manager.asked_to_send | _ACKNOWLEDGES * manager.acknowledges
+        encoded += _MANAGER.pack(flags, manager.context)
     if len(encoded) > MAX_SAVED_SIZE:
         raise ValueError(f"a saved state of {len(encoded)} bytes is over the limit of {MAX_SAVED_SIZE}")
     return encoded
@@ -85,22 +85,22 @@ def decode_saved_untrusted(encoded: bytes) -> SavedState:
     """Read what `encode_saved` wrote. Raises BadPacket when it is anything else."""
     reader = _Reader(encoded)
     try:
-        version, term, keys, unlisted, has_former_lease, members, sent_with, consumers = reader.take(_HEAD)
+        version, term, keys, unlisted, has_former_lease, members, sent_with, managers = reader.take(_HEAD)
         if version != _VERSION or max(keys, unlisted) > MAX_KEY_ENTRIES or has_former_lease > 1:
             raise BadPacket("a saved state of another version of pskkey")
-        group, node, instance = (reader.text() for _ in range(3))
+        group, node, incarnation = (reader.text() for _ in range(3))
         lease = _lease(*reader.take(_LEASE))
         former_lease = _lease(*reader.take(_LEASE)) if has_former_lease else None
         ring = tuple(_key(*reader.take(_KEY)) for _ in range(keys))
         beside = tuple(_key(*reader.take(_KEY)) for _ in range(unlisted))
         nodes = tuple(_member(reader) for _ in range(members))
-        sent = tuple((f.hex(), memory) for f, memory in (reader.take(_SENT_WITH) for _ in range(sent_with)))
-        known = tuple(_consumer(*reader.take(_CONSUMER)) for _ in range(consumers))
+        sent = tuple((f.hex(), context) for f, context in (reader.take(_SENT_WITH) for _ in range(sent_with)))
+        known = tuple(_manager(*reader.take(_MANAGER)) for _ in range(managers))
     except (struct.error, ValueError, IndexError):
         raise BadPacket("a saved state that is damaged") from None
     if reader.rest:
         raise BadPacket("a saved state with bytes after its end")
-    return SavedState(group, node, instance, term, SavedRing(ring, lease, beside, former_lease), nodes, sent, known)
+    return SavedState(group, node, incarnation, term, SavedRing(ring, lease, beside, former_lease), nodes, sent, known)
 
 
 def _text(text: str) -> bytes:
@@ -140,10 +140,10 @@ def _member(reader: _Reader) -> tuple[str, int | None]:
 
 
 def _key(
-    epoch: int, suite: int, turn: int, since: float, pms: bytes, server_random: bytes, client_random: bytes
+    epoch: int, suite: int, slot: int, since: float, pms: bytes, server_random: bytes, client_random: bytes
 ) -> SavedKey:
-    return SavedKey(epoch, Key(Secret(pms), server_random, client_random, Suite(suite)), _TURNS[turn], since)
+    return SavedKey(epoch, Key(Secret(pms), server_random, client_random, Suite(suite)), _SLOTS[slot], since)
 
 
-def _consumer(flags: int, memory: int) -> SavedConsumer:
-    return SavedConsumer(memory, bool(flags & _ASKED_TO_SEND), bool(flags & _ACKNOWLEDGES))
+def _manager(flags: int, context: int) -> SavedManager:
+    return SavedManager(context, bool(flags & _ASKED_TO_SEND), bool(flags & _ACKNOWLEDGES))

@@ -29,7 +29,7 @@ from pskkey.model import (
     Message,
 )
 from pskkey.secret import Secret
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 from tests.adapters.local.other_user import NOBODY, acts_as_nobody, let_everybody_enter
 
 KEY = Key(Secret(bytes(range(64))), bytes(32), bytes(32))
@@ -52,11 +52,11 @@ class Daemon:
         async with asyncio.timeout(5):
             return await self.events.get()
 
-    async def session(self) -> "tuple[Consumer, Session]":
+    async def session(self) -> "tuple[SessionManager, Session]":
         """Connect and send a first message, which makes a session."""
-        consumer = Consumer(self.path)
-        await consumer.send(encode(KeyWatch(will_send=False)))
-        return consumer, await self.attached()
+        manager = SessionManager(self.path)
+        await manager.send(encode(KeyWatch(will_send=False)))
+        return manager, await self.attached()
 
     async def attached(self) -> Session:
         """Return the session that begins with a KEY_WATCH next."""
@@ -78,11 +78,11 @@ async def daemon(path: Path, users: tuple[str, ...] = (), groups: tuple[str, ...
         await sockets.stop()
 
 
-class Consumer:
+class SessionManager:
     """A client of `keys.sock` that reads only when told to."""
 
     def __init__(self, path: Path) -> None:
-        self._reader = PacketReader(Door.KEYS, Side.CLIENT)
+        self._reader = PacketReader(Channel.KEYS, Side.CLIENT)
         self._messages: list[Message] = []
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.setblocking(False)
@@ -104,29 +104,29 @@ class Consumer:
 
 async def test_attached_names_the_process(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer = Consumer(here.path)
-        await consumer.send(encode(KeyRequest()))
+        manager = SessionManager(here.path)
+        await manager.send(encode(KeyRequest()))
         event = await here.next()
         assert isinstance(event, Attached)
         assert event.session == Session(Direction.LOCAL, 1)
         assert await here.next() == Received(event.session, KeyRequest())
         assert (event.process.pid, event.process.uid) == (os.getpid(), os.geteuid())
-        consumer.socket.close()
-        assert await here.next() == Disconnected(event.session, "the consumer closed the connection")
+        manager.socket.close()
+        assert await here.next() == Disconnected(event.session, "the session manager closed the connection")
 
 
 async def test_each_message_is_received_once_and_in_order(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer, session = await here.session()
+        manager, session = await here.session()
         sent: list[Message] = [KeyWatch(will_send=True), KeyRequest(), KeyAck(7), Heartbeat()]
         stream = b"".join(encode(message) for message in sent)
         for at in range(len(stream)):
-            await consumer.send(stream[at : at + 1])
+            await manager.send(stream[at : at + 1])
         assert [await here.next() for _ in sent] == [Received(session, message) for message in sent]
         assert here.events.empty()
 
 
-async def test_answers_go_to_the_right_consumer(tmp_path: Path) -> None:
+async def test_answers_go_to_the_right_session_manager(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
         (one, first), (other, second) = await here.session(), await here.session()
         here.sockets.send(second, state(2))
@@ -137,10 +137,10 @@ async def test_answers_go_to_the_right_consumer(tmp_path: Path) -> None:
 
 async def test_disconnect_sends_the_error_and_reports_nothing(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer, session = await here.session()
+        manager, session = await here.session()
         here.sockets.disconnect(session, ErrorMessage("leaving", "good-bye"))
-        assert await consumer.receive() == ErrorMessage("leaving", "good-bye")
-        assert await consumer.receive() is None
+        assert await manager.receive() == ErrorMessage("leaving", "good-bye")
+        assert await manager.receive() is None
         here.sockets.send(session, Heartbeat())
         here.sockets.disconnect(session)
         await asyncio.sleep(0.02)
@@ -158,7 +158,7 @@ async def test_rubbish_ends_its_own_session_only(tmp_path: Path, rubbish: bytes)
         event = await here.next()
         assert isinstance(event, Disconnected)
         assert event.session == second
-        assert event.reason.startswith("the consumer sent a bad packet: ")
+        assert event.reason.startswith("the session manager sent a bad packet: ")
         assert here.counters["bad_packets"] == 1
         answer = await bad.receive()
         assert isinstance(answer, ErrorMessage)
@@ -171,22 +171,22 @@ async def test_rubbish_ends_its_own_session_only(tmp_path: Path, rubbish: bytes)
 
 async def test_slow_reader_gets_the_newest_state(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer, session = await here.session()
+        manager, session = await here.session()
         for epoch in range(1, 20001):
             here.sockets.send(session, state(epoch))
             here.sockets.send(session, Heartbeat())
         epochs: list[int] = []
         while not epochs or epochs[-1] != 20000:
-            message = await consumer.receive()
+            message = await manager.receive()
             if isinstance(message, KeyState):
                 epochs.append(message.entries[0].epoch)
         assert epochs == sorted(epochs)
         assert len(epochs) < 5000, "all but the newest of those that did not fit are left out"
-        await consumer.send(encode(KeyAck(20000)))
+        await manager.send(encode(KeyAck(20000)))
         assert await here.next() == Received(session, KeyAck(20000))
 
 
-async def test_consumer_that_asks_but_never_reads_is_held_back(tmp_path: Path) -> None:
+async def test_session_manager_that_asks_but_never_reads_is_held_back(tmp_path: Path) -> None:
     answered: Counter[Session] = Counter()
 
     def answer(event: Event) -> None:
@@ -196,7 +196,7 @@ async def test_consumer_that_asks_but_never_reads_is_held_back(tmp_path: Path) -
 
     sockets = KeySocket((), (), answer, Counter())
     await sockets.start(tmp_path / "k")
-    deaf, other = Consumer(tmp_path / "k"), Consumer(tmp_path / "k")
+    deaf, other = SessionManager(tmp_path / "k"), SessionManager(tmp_path / "k")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(deaf.send(encode(KeyRequest()) * 1_000_000), 0.5)
     (count,) = answered.values()
@@ -206,41 +206,41 @@ async def test_consumer_that_asks_but_never_reads_is_held_back(tmp_path: Path) -
     await asyncio.wait_for(sockets.stop(), 5)
 
 
-async def test_consumer_with_too_much_to_read_is_cut_off(tmp_path: Path) -> None:
+async def test_session_manager_with_too_much_to_read_is_cut_off(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer, session = await here.session()
+        manager, session = await here.session()
         for _ in range(20000):
             here.sockets.send(session, KeyResponse(KEY))
-        assert await here.next() == Disconnected(session, "the consumer asks for more than it reads")
+        assert await here.next() == Disconnected(session, "the session manager asks for more than it reads")
         assert here.events.empty()
-        consumer.socket.close()
+        manager.socket.close()
 
 
 async def test_connections_are_limited(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumers = []
+        managers = []
         for _ in range(MAX_CONNECTIONS):
-            consumer, _ = await here.session()
-            consumers.append(consumer)
-        refused = Consumer(here.path)
+            manager, _ = await here.session()
+            managers.append(manager)
+        refused = SessionManager(here.path)
         answer = await refused.receive()
         assert isinstance(answer, ErrorMessage)
         assert answer.code == "busy"
         assert await refused.receive() is None
         assert here.counters["connections_refused"] == 1
-        consumers.pop().socket.close()
+        managers.pop().socket.close()
         assert isinstance(await here.next(), Disconnected)
-        consumer, _ = await here.session()
-        consumers.append(consumer)
-        for consumer in consumers:
-            consumer.socket.close()
+        manager, _ = await here.session()
+        managers.append(manager)
+        for manager in managers:
+            manager.socket.close()
 
 
 async def test_stop_closes_sessions_and_removes_the_file(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        consumer, _ = await here.session()
+        manager, _ = await here.session()
         await here.sockets.stop()
-        assert await consumer.receive() is None
+        assert await manager.receive() is None
         assert not here.path.exists()
         assert here.events.empty()
 

@@ -14,7 +14,7 @@ from pskkey.core.events import Disconnected
 from pskkey.model import ErrorMessage, KeyWatch
 from pskkey.wire.packet import encode
 from tests.adapters.local.other_user import NOBODY, acts_as_nobody, let_everybody_enter
-from tests.adapters.local.test_key_socket import Consumer, Daemon, daemon
+from tests.adapters.local.test_key_socket import Daemon, SessionManager, daemon
 
 WATCH = encode(KeyWatch(will_send=False))
 
@@ -69,14 +69,14 @@ def open_directory(tmp_path: Path) -> Path:
 
 async def gets_a_place(here: Daemon) -> bool:
     """Whether a session manager of our own user becomes a session."""
-    consumer = Consumer(here.path)
+    manager = SessionManager(here.path)
     with contextlib.suppress(BrokenPipeError):
-        await consumer.send(WATCH)
+        await manager.send(WATCH)
     while not here.events.empty():
         here.events.get_nowait()
     events = here.counters["connections_refused"]
     await asyncio.sleep(0.3)
-    consumer.socket.close()
+    manager.socket.close()
     return here.counters["connections_refused"] == events
 
 
@@ -94,14 +94,14 @@ async def lose_their_places(here: Daemon, count: int) -> None:
 async def test_silent_connection_is_closed_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_socket, "FIRST_MESSAGE_WITHIN", 0.2)
     async with daemon(tmp_path / "k") as here:
-        silent, halting = Consumer(here.path), Consumer(here.path)
+        silent, halting = SessionManager(here.path), SessionManager(here.path)
         speaking, session = await here.session()
         await halting.send(WATCH[:-1])
-        for consumer in (silent, halting):
-            answer = await consumer.receive()
+        for manager in (silent, halting):
+            answer = await manager.receive()
             assert isinstance(answer, ErrorMessage)
             assert (answer.code, answer.message) == ("silent", "no message came within 0.2 s")
-            assert await consumer.receive() is None
+            assert await manager.receive() is None
         assert here.counters["connections_silent"] == 2
         assert here.events.empty(), "what was silent has never been a session"
         here.sockets.send(session, ErrorMessage("x", "still there"))
@@ -111,19 +111,19 @@ async def test_silent_connection_is_closed_after_its_time(tmp_path: Path, monkey
 async def test_oldest_silent_connection_makes_room_and_sessions_do_not(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
         speaking = [await here.session() for _ in range(MAX_CONNECTIONS - 2)]
-        first, second = Consumer(here.path), Consumer(here.path)
+        first, second = SessionManager(here.path), SessionManager(here.path)
         newcomers = [await here.session() for _ in range(2)]
-        for consumer in (first, second):
-            answer = await consumer.receive()
+        for manager in (first, second):
+            answer = await manager.receive()
             assert isinstance(answer, ErrorMessage)
             assert answer == ErrorMessage("busy", "no message had come, and its place was needed")
-        refused = Consumer(here.path)
+        refused = SessionManager(here.path)
         answer = await refused.receive()
         assert isinstance(answer, ErrorMessage)
-        assert answer == ErrorMessage("busy", f"{MAX_CONNECTIONS} consumers are connected already")
+        assert answer == ErrorMessage("busy", f"{MAX_CONNECTIONS} session managers are connected already")
         assert here.events.empty()
-        for consumer, _ in (*speaking, *newcomers):
-            consumer.socket.close()
+        for manager, _ in (*speaking, *newcomers):
+            manager.socket.close()
 
 
 @acts_as_nobody

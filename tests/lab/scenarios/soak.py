@@ -45,9 +45,9 @@ async def _rekey(trial: Trial, statuses: Statuses) -> None:
 
 async def _switch_over(trial: Trial, statuses: Statuses) -> None:
     (master,) = trial.group.of(statuses, "master")
-    heir = trial.random.choice(trial.others(master).daemons)
-    began = trial.mark(f"switchover from {master.name} to {heir.name}")
-    await master.call("Switchover", node=heir.name)
+    successor = trial.random.choice(trial.others(master).daemons)
+    began = trial.mark(f"switchover from {master.name} to {successor.name}")
+    await master.call("Switchover", node=successor.name)
     await _again(trial, began, master_is_not(master))
 
 

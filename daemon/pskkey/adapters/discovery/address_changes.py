@@ -21,7 +21,8 @@ _log = logging.getLogger("pskkey.network")
 class AddressChanges:
     """To be waited for, in a `with` block. What has changed is for the one who waits to find out.
 
-    Where the kernel does not tell, which `are_told` says after the beginning of the block, each wait lasts its time.
+    Where the kernel does not announce changes (`are_announced`, after the beginning of the block), each wait lasts its
+    time.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class AddressChanges:
         self._close()
 
     @property
-    def are_told(self) -> bool:
+    def are_announced(self) -> bool:
         """Whether a change ends a wait."""
         return self._socket is not None
 

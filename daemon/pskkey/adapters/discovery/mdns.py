@@ -138,7 +138,7 @@ class Discovery:
                 await asyncio.sleep(max(0.0, not_before - loop.time()))
                 if await self._look(self._network_changed):
                     not_before = loop.time() + LOOK_EVERY
-                quiet = LOOK_ALSO_EVERY if changes.are_told and not self._attempts else LOOK_EVERY
+                quiet = LOOK_ALSO_EVERY if changes.are_announced and not self._attempts else LOOK_EVERY
 
     def _followed(self, follower: asyncio.Task[None]) -> None:
         if not follower.cancelled() and (error := follower.exception()) is not None:

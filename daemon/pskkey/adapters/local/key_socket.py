@@ -23,7 +23,7 @@ from pskkey.adapters.token_bucket import Rate, TokenBucket, TokenBuckets
 from pskkey.core.events import Attached, Direction, Disconnected, Event, Received, Session
 from pskkey.errors import BadPacket
 from pskkey.model import ErrorMessage, Heartbeat, KeyState, Message, Process
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 
 MAX_CONNECTIONS: Final = 256
 """Connections of all users."""
@@ -38,15 +38,15 @@ SESSION_RATE: Final = Rate(per_second=20.0, burst=40.0)
 USER_RATE: Final = Rate(per_second=200.0, burst=400.0)
 """Messages of all sessions of one user."""
 READ_SIZE: Final = 4096
-"""Bytes that are read from a consumer at a time; besides an unfinished message no more of them wait undecoded."""
+"""Bytes of one read from a session manager. Besides an unfinished message no more of them wait undecoded."""
 MAX_UNREAD: Final = 256 * 1024
-"""Bytes of answers that a consumer may leave unread before it is cut off."""
+"""Bytes of answers that a session manager may leave unread before it is cut off."""
 
 _log = logging.getLogger("pskkey.key_socket")
 
 
 class KeySocket:
-    """Serves local consumers. It decides only who may come in; what they get is the node's business."""
+    """Serves local session managers. It decides only who may come in; what they get is the node's business."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class KeySocket:
                     self._emit(Disconnected(session, reason))
 
     def send(self, session: Session, message: Message) -> None:
-        """Send to a consumer; to one that has just left, nothing. Of several unread KeyState only the newest goes."""
+        """Send to a session manager, if it is still there. Of several unread KeyState only the newest goes."""
         connection = self._sessions.get(session)
         if connection is not None:
             connection.send(message)
@@ -139,9 +139,9 @@ class KeySocket:
             self._drop(connection, "silent", f"no message came within {FIRST_MESSAGE_WITHIN:g} s")
 
     def broken(self, connection: "_Connection", error: BadPacket) -> None:
-        """Close a connection whose consumer broke the protocol."""
+        """Close a connection whose session manager broke the protocol."""
         self._counters["bad_packets"] += 1
-        reason = f"the consumer sent a bad packet: {error}"
+        reason = f"the session manager sent a bad packet: {error}"
         self._complaints.warn(f"user {connection.peer.uid}", reason)
         session = self._connections.get(connection)
         self._end(connection, ErrorMessage("bad_packet", str(error)))
@@ -174,10 +174,10 @@ class KeySocket:
             full = f"user {uid} has {held[uid]} connections already"
             users = {uid}
         elif uid not in privileged and others >= MAX_CONNECTIONS_OF_OTHERS:
-            full = f"{others} consumers are connected already"
+            full = f"{others} session managers are connected already"
             users = set(held) - privileged
         elif len(self._connections) >= MAX_CONNECTIONS:
-            full = f"{len(self._connections)} consumers are connected already"
+            full = f"{len(self._connections)} session managers are connected already"
             users = set(held)
         else:
             return None
@@ -205,7 +205,7 @@ class KeySocket:
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """One consumer. Reads no more requests while it does not take its answers."""
+    """One session manager. Reads no more requests while it does not take its answers."""
 
     _transport: asyncio.Transport
     peer: PeerCredentials
@@ -218,7 +218,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._writable = True
         self._newest: KeyState | None = None
-        self._reason = "the consumer closed the connection"
+        self._reason = "the session manager closed the connection"
 
     @property
     def is_silent(self) -> bool:
@@ -239,7 +239,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def open(self, turns: FairTurns, buckets: Sequence[TokenBucket]) -> None:
         """Read from now on, and wait for the first message."""
-        reader = PacketReader(Door.KEYS, Side.SERVER)
+        reader = PacketReader(Channel.KEYS, Side.SERVER)
         self._input = PacedInput(reader, self._transport, turns, buckets, self._take, self._refuse)
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(FIRST_MESSAGE_WITHIN, self._owner.silent, self)
@@ -269,7 +269,7 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_silence()
         self._newest = None
-        reason = f"the connection to the consumer failed: {exc}" if exc else self._reason
+        reason = f"the connection to the session manager failed: {exc}" if exc else self._reason
         if self._input is None:
             self._owner.lost(self, reason)
         else:
@@ -283,15 +283,15 @@ class _Connection(asyncio.BufferedProtocol):
         elif isinstance(message, KeyState):
             self._newest = message
         elif isinstance(message, Heartbeat):
-            return  # news of nothing to a consumer that has older things to read
+            return  # news of nothing to a session manager that has older things to read
         elif self._transport.get_write_buffer_size() < MAX_UNREAD:
             self._transport.write(encode(message))
         else:
-            self._reason = "the consumer asks for more than it reads"
+            self._reason = "the session manager asks for more than it reads"
             self._transport.abort()
 
     def close(self, error: ErrorMessage | None) -> None:
-        """Send `error` if the consumer takes it at once, and close."""
+        """Send `error` if the session manager takes it at once, and close."""
         self._stop_reading()
         if error is not None and self._writable:
             self._transport.write(encode(error))

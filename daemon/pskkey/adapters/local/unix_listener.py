@@ -38,7 +38,7 @@ class UnixListener:
     """Accepts connections on a Unix socket and makes a protocol for each.
 
     A socket file left by a dead daemon is replaced; that of a living one is not touched. On `close` the file is
-    removed, unless the socket was inherited: then consumers may queue on it until the daemon is back.
+    removed, unless the socket was inherited: then session managers may queue on it until the daemon is back.
     """
 
     def __init__(self, counters: Counter[str], complaints: Complaints) -> None:

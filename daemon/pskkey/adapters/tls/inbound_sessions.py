@@ -19,7 +19,7 @@ from pskkey.adapters.token_bucket import Rate, TokenBucket, TokenBuckets
 from pskkey.config.psk import PskFile
 from pskkey.core.events import Accepted, Direction, Disconnected, Event, Received, Session
 from pskkey.model import ErrorMessage, Group, Join, Message
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 
 SESSION_RATE: Final = Rate(per_second=50.0, burst=100.0)
 """Messages of one session. A member sends 20 heartbeats a second at the shortest interval that may be configured."""
@@ -121,7 +121,7 @@ class InboundSessions:
         self._connections[session] = connection
         now = asyncio.get_running_loop().time()
         self._inputs[connection] = PacedInput(
-            PacketReader(Door.TLS, Side.SERVER),
+            PacketReader(Channel.TLS, Side.SERVER),
             connection,
             self._turns,
             [TokenBucket(SESSION_RATE), self._of_address.of(connection.address, now)],

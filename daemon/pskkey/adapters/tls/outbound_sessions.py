@@ -19,7 +19,7 @@ from pskkey.core.actions import Connect
 from pskkey.core.events import Connected, Disconnected, Event, Received, Session
 from pskkey.errors import HandshakeError, PskkeyError, Unreachable
 from pskkey.model import ErrorMessage, Message
-from pskkey.wire.packet import Door, PacketReader, Side, encode
+from pskkey.wire.packet import Channel, PacketReader, Side, encode
 
 STAGGER = 0.1
 """Seconds that an attempt at one address of a peer may last before the next one is tried beside it."""
@@ -126,7 +126,7 @@ class OutboundSessions:
             return
         outbound.connection = connection
         self._inputs[connection] = PacedInput(
-            PacketReader(Door.TLS, Side.CLIENT),
+            PacketReader(Channel.TLS, Side.CLIENT),
             connection,
             self._turns,
             [TokenBucket(SESSION_RATE)],

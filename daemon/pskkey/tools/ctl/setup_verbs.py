@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pskkey.config.own_interfaces import how_it_is_said, missing_interfaces
+from pskkey.config.own_interfaces import describe_missing, missing_interfaces
 from pskkey.config.psk import CREDENTIAL_NAME, find_psk_file, generate_psk_line, load_psk
 from pskkey.config.schema import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.errors import ConfigError
@@ -59,7 +59,7 @@ def check_config(configured: Path | None) -> None:
     except ConfigError as error:
         mistakes.append(str(error))
     if missing := missing_interfaces(config.network.interfaces):
-        _note(f"{how_it_is_said(missing)}; the daemon takes them when they come")
+        _note(f"{describe_missing(missing)}; the daemon takes them when they come")
     try:
         seen = _check_psk(path, config)
     except ConfigError as error:

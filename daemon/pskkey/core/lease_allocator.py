@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 
 from pskkey.core.actions import Action
 from pskkey.core.keyring import Keyring
-from pskkey.core.leases import Leases
+from pskkey.core.leases import LeaseTable
 from pskkey.core.notices import NoSenderId, Notice, SenderIdTaken
 from pskkey.core.settings import Settings
 from pskkey.model import Group, Join, KeyState, Member
 
 
-class Grants:
+class LeaseAllocator:
     """The lease table of one master, and its reports, appended to `out`. `group` returns the group as it is now."""
 
     def __init__(self, settings: Settings, keyring: Keyring, group: Callable[[], Group], out: list[Action]) -> None:
@@ -20,7 +20,7 @@ class Grants:
         self._out = out
         self._told: dict[str, Notice] = {}
         self._told_me: tuple[int | None, int | None] = (None, None)
-        self.leases = Leases()
+        self.leases = LeaseTable()
 
     def inherit(self, leased: Mapping[str, int | None], state: KeyState) -> None:
         """Begin with the leases that the last master announced, and with the lease of this node in `state`."""
@@ -42,7 +42,7 @@ class Grants:
             return False
         self.leases.grant(
             me.id,
-            self._settings.instance,
+            self._settings.incarnation,
             sends=True,
             resumed=True,
             before=frozenset(),
@@ -63,7 +63,7 @@ class Grants:
         used = frozenset(e.epoch for e in self._keyring.entries if e is not self._keyring.next)
         self.leases.grant(
             join.member.id,
-            join.instance,
+            join.incarnation,
             sends=join.sender,
             resumed=sends_with is not None and join.lease is not None and join.lease == granted,
             before=frozenset(epoch for epoch, _ in ring[:sends_with]),

@@ -7,9 +7,9 @@
 3. A key is *spent* when its context must drop it, or has lost its sequence numbers. No session manager sends with a
    spent key again.
 4. Of several session managers that ask to send, the first one may send. When it leaves, the next one may.
-5. After a restart of the daemon, its session managers reconnect within moments. Until `consumers_return` each of them
+5. After a restart of the daemon, its session managers reconnect within moments. Until `managers_return` each of them
    keeps its place: no other one becomes the sender instead, and no key counts as installed without its acknowledgement.
-   Unknown ones may come too, so for `consumers_arrive` after the first key state no next key counts as installed.
+   Unknown ones may come too, so for `managers_arrive` after the first key state no next key counts as installed.
 """
 
 from collections.abc import Iterable
@@ -18,10 +18,10 @@ from math import inf, isfinite
 
 from pskkey.core.actions import Action, Send
 from pskkey.core.events import Session
-from pskkey.core.key_slots import KeySlot
+from pskkey.core.key_slots import RingKey
 from pskkey.core.notices import SecondSender
 from pskkey.core.settings import Settings
-from pskkey.model import Key, KeyState, Process, SavedConsumer, Turn
+from pskkey.model import Key, KeyState, Process, SavedManager, Slot
 
 NOBODY = 0
 """The sequence context of a spent key."""
@@ -31,12 +31,12 @@ SENT_WITH_LIMIT = 64
 
 
 @dataclass(slots=True)
-class Consumer:
+class SessionManager:
     """A local session. No key waits for a session that has never acknowledged one."""
 
     session: Session
     process: Process
-    memory: int
+    context: int
     """The sequence context: the named one, or a negative number that no other session has."""
     watches: bool = False
     asked_to_send: bool = False
@@ -52,7 +52,7 @@ class Consumer:
         return next((e.epoch for e in reversed(held) if e.key.fingerprint in self.acked), None)
 
 
-class Consumers:
+class SessionManagers:
     """All local sessions. Methods append actions to `out`."""
 
     def __init__(
@@ -60,19 +60,19 @@ class Consumers:
         settings: Settings,
         out: list[Action],
         sent_with: Iterable[tuple[str, int]] = (),
-        awaited: Iterable[SavedConsumer] = (),
+        awaited: Iterable[SavedManager] = (),
     ) -> None:
         self._settings = settings
         self._out = out
-        self._consumers: dict[Session, Consumer] = {}
+        self._managers: dict[Session, SessionManager] = {}
         self._sent_with = dict(sent_with)
         """By the fingerprint of a key, the sequence context to which it belongs."""
-        self._awaited = {consumer.memory: consumer for consumer in awaited}
+        self._awaited = {manager.context: manager for manager in awaited}
         """Session managers of the last process that have not returned, or not acknowledged again."""
         self._return_until = inf
         self._arrive_until = inf
-        """Until then, `consumers_arrive` after the first delivery of a key, unknown session managers may come."""
-        self._askers = [c.memory for c in self._awaited.values() if c.asked_to_send]
+        """Until then, `managers_arrive` after the first delivery of a key, unknown session managers may come."""
+        self._askers = [c.context for c in self._awaited.values() if c.asked_to_send]
         """The sequence contexts that ask to send, in the order in which they asked."""
         self._delivered: KeyState | None = None
         """The key state that was delivered last; None when a session has changed since."""
@@ -80,59 +80,59 @@ class Consumers:
     # --- reading ------------------------------------------------------------------------------------------------
 
     @property
-    def all(self) -> tuple[Consumer, ...]:
+    def all(self) -> tuple[SessionManager, ...]:
         """Return every local session."""
-        return tuple(self._consumers.values())
+        return tuple(self._managers.values())
 
     @property
-    def sender(self) -> Consumer | None:
+    def sender(self) -> SessionManager | None:
         """Return the latest session of the context that asked to send first; None if it has no session now."""
         first = self._askers[0] if self._askers else None
-        return next((c for c in reversed(self._consumers.values()) if c.asked_to_send and c.memory == first), None)
+        return next((c for c in reversed(self._managers.values()) if c.asked_to_send and c.context == first), None)
 
     @property
     def sends(self) -> bool:
         """Return whether a session manager, connected or awaited, asks to send."""
         return bool(self._askers)
 
-    def saved(self) -> tuple[SavedConsumer, ...]:
+    def saved(self) -> tuple[SavedManager, ...]:
         """Return the session managers to await after a restart: first those that ask to send, in their order."""
-        there: dict[int, SavedConsumer] = dict(self._awaited)
-        for consumer in self._consumers.values():
-            memory = consumer.memory
-            if consumer.watches and memory > 0:
-                acknowledges = consumer.acknowledges or (memory in there and there[memory].acknowledges)
-                there[memory] = SavedConsumer(memory, memory in self._askers, acknowledges)
-        askers = [there.pop(memory) for memory in self._askers if memory > 0]
+        there: dict[int, SavedManager] = dict(self._awaited)
+        for manager in self._managers.values():
+            context = manager.context
+            if manager.watches and context > 0:
+                acknowledges = manager.acknowledges or (context in there and there[context].acknowledges)
+                there[context] = SavedManager(context, context in self._askers, acknowledges)
+        askers = [there.pop(context) for context in self._askers if context > 0]
         return (*askers, *there.values())
 
     def sent_with(self) -> tuple[tuple[str, int], ...]:
         """Return, by the fingerprint of a key, the context to which it belongs; 0: none that can return."""
-        return tuple((fingerprint, max(memory, NOBODY)) for fingerprint, memory in self._sent_with.items())
+        return tuple((fingerprint, max(context, NOBODY)) for fingerprint, context in self._sent_with.items())
 
     def is_blocked(self, key: Key) -> bool:
         """Return whether the sender must wait for another key, because this one is another context's or spent."""
         sender = self.sender
-        return sender is not None and self._sent_with.get(key.fingerprint, sender.memory) != sender.memory
+        return sender is not None and self._sent_with.get(key.fingerprint, sender.context) != sender.context
 
     def has(self, session: Session) -> bool:
         """Return whether a local session is open."""
-        return session in self._consumers
+        return session in self._managers
 
     def user_of(self, session: Session) -> int:
         """Return the user id of an open local session."""
-        return self._consumers[session].process.uid
+        return self._managers[session].process.uid
 
-    def all_acknowledged(self, entry: KeySlot, now: float) -> bool:
+    def all_acknowledged(self, entry: RingKey, now: float) -> bool:
         """Return whether every session manager that ever acknowledged a key has acknowledged this one.
 
         A next key waits also for unknown session managers that may still come.
         """
-        if entry.turn is Turn.NEXT and now < self._arrive_until:
+        if entry.slot is Slot.NEXT and now < self._arrive_until:
             return False
         if any(awaited.acknowledges for awaited in self._awaited.values()):
             return False
-        return all(entry.key.fingerprint in c.acked for c in self._consumers.values() if c.acknowledges)
+        return all(entry.key.fingerprint in c.acked for c in self._managers.values() if c.acknowledges)
 
     def next_deadline(self) -> float | None:
         """Return when `tick` has something to do."""
@@ -142,7 +142,7 @@ class Consumers:
 
     def begin(self, now: float) -> None:
         """Begin to wait for the session managers of the last process."""
-        self._return_until = now + self._settings.timing.consumers_return
+        self._return_until = now + self._settings.timing.managers_return
 
     def tick(self, now: float) -> None:
         """End the waits that are over. A session manager that has not returned does not count any more."""
@@ -155,41 +155,41 @@ class Consumers:
 
     def attach(self, session: Session, process: Process) -> None:
         """Add the session of a process that connected to `keys.sock`."""
-        self._consumers[session] = Consumer(session, process, -1 - session.number)
+        self._managers[session] = SessionManager(session, process, -1 - session.number)
 
     def detach(self, session: Session) -> None:
         """Remove the session of a process that is gone."""
-        self._consumers.pop(session, None)
+        self._managers.pop(session, None)
         self._review_askers()
 
-    def watch(self, session: Session, *, will_send: bool, memory: int) -> None:
+    def watch(self, session: Session, *, will_send: bool, context: int) -> None:
         """Process KEY_WATCH. A further one asks for the key state again, or changes `will_send` or the context."""
-        consumer = self._consumers[session]
-        consumer.watches, consumer.told, consumer.asked_to_send = True, None, will_send
-        consumer.memory = memory or -1 - session.number
-        returned = self._awaited.get(memory)
+        manager = self._managers[session]
+        manager.watches, manager.told, manager.asked_to_send = True, None, will_send
+        manager.context = context or -1 - session.number
+        returned = self._awaited.get(context)
         if returned is not None and not returned.acknowledges:
-            del self._awaited[memory]
-        if will_send and consumer.memory not in self._askers:
-            self._askers.append(consumer.memory)
+            del self._awaited[context]
+        if will_send and manager.context not in self._askers:
+            self._askers.append(manager.context)
         self._review_askers()
         sender = self.sender
-        if will_send and sender is not None and sender.memory != consumer.memory:
-            self._out.append(SecondSender(consumer.process.pid, sender.process.pid))
+        if will_send and sender is not None and sender.context != manager.context:
+            self._out.append(SecondSender(manager.process.pid, sender.process.pid))
 
     def acknowledge(self, session: Session, epoch: int) -> None:
         """Record that a session manager has installed `epoch` for reception."""
-        consumer = self._consumers[session]
-        if consumer.told is None:
+        manager = self._managers[session]
+        if manager.told is None:
             return
         # A slow session manager may acknowledge a key that is gone. Later keys wait for it all the same.
-        consumer.acknowledges = True
-        self._awaited.pop(consumer.memory, None)
-        consumer.acked |= {entry.key.fingerprint for entry in consumer.told.entries if entry.epoch == epoch}
+        manager.acknowledges = True
+        self._awaited.pop(manager.context, None)
+        manager.acked |= {entry.key.fingerprint for entry in manager.told.entries if entry.epoch == epoch}
 
     def forgot(self, session: Session) -> None:
         """Mark the key that this session may send with as spent, because its sequence numbers are lost."""
-        told = self._consumers[session].told
+        told = self._managers[session].told
         for entry in told.entries if told is not None and told.sender_id is not None else ():
             if entry.send:
                 self._sent_with[entry.key.fingerprint] = NOBODY
@@ -207,35 +207,35 @@ class Consumers:
             return
         self._delivered = state
         if self._arrive_until == inf:
-            self._arrive_until = now + self._settings.timing.consumers_arrive
+            self._arrive_until = now + self._settings.timing.managers_arrive
         sender = self.sender
         key = next((e.key for e in state.entries if e.send), None)
         may_send = key is not None and state.sender_id is not None and not self.is_blocked(key)
         if key is not None and sender is not None and may_send:
-            self._sent_with[key.fingerprint] = sender.memory
+            self._sent_with[key.fingerprint] = sender.context
             for oldest in list(self._sent_with)[:-SENT_WITH_LIMIT]:
                 del self._sent_with[oldest]
         receive_only = replace(state, sender_id=None, entries=tuple(replace(e, send=False) for e in state.entries))
-        for consumer in self._consumers.values():
-            if not consumer.watches:
+        for manager in self._managers.values():
+            if not manager.watches:
                 continue
-            theirs = receive_only if consumer.asked_to_send else replace(state, sender_id=None)
-            if consumer is sender and may_send:
+            theirs = receive_only if manager.asked_to_send else replace(state, sender_id=None)
+            if manager is sender and may_send:
                 theirs = state
-            if theirs != consumer.told:
-                consumer.acked &= {e.key.fingerprint for e in theirs.entries}
-                consumer.told = theirs
-                self._spend(consumer.memory, theirs)
-                self._out.append(Send(consumer.session, theirs))
+            if theirs != manager.told:
+                manager.acked &= {e.key.fingerprint for e in theirs.entries}
+                manager.told = theirs
+                self._spend(manager.context, theirs)
+                self._out.append(Send(manager.session, theirs))
 
-    def _spend(self, memory: int, told: KeyState) -> None:
+    def _spend(self, context: int, told: KeyState) -> None:
         """Mark the keys of a context that `told` does not list as spent: with a key go its sequence numbers."""
         listed = {entry.key.fingerprint for entry in told.entries}
         for fingerprint, sent in self._sent_with.items():
-            if sent == memory and fingerprint not in listed:
+            if sent == context and fingerprint not in listed:
                 self._sent_with[fingerprint] = NOBODY
 
     def _review_askers(self) -> None:
         self._delivered = None
-        asking = {c.memory for c in self._consumers.values() if c.asked_to_send}
+        asking = {c.context for c in self._managers.values() if c.asked_to_send}
         self._askers = [m for m in self._askers if m in asking or m in self._awaited]

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core.actions import Action, Disconnect, Send
-from pskkey.core.consumers import Consumers
 from pskkey.core.election import NOT_MASTER, Election
 from pskkey.core.events import Direction, Event, Received, Session
 from pskkey.core.former_keys import former_key, is_same
@@ -26,6 +25,7 @@ from pskkey.core.notices import (
 )
 from pskkey.core.rekey import Rekey
 from pskkey.core.rekey_requests import RekeyRequests, local_user, member
+from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import Transition
 from pskkey.model import (
@@ -55,7 +55,7 @@ DUPLICATE_SPACING = 60.0
 """Seconds between two reports that another node has our id, at least."""
 
 
-class Conversation:
+class MessageHandler:
     """The handler of sessions and messages. Methods append actions to `out`."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Conversation:
         known: KnownGroup,
         members: Members,
         keyring: Keyring,
-        consumers: Consumers,
+        managers: SessionManagers,
         requests: RekeyRequests,
         rekey: Rekey,
         out: list[Action],
@@ -75,7 +75,7 @@ class Conversation:
         self._known = known
         self._members = members
         self._keyring = keyring
-        self._consumers = consumers
+        self._managers = managers
         self._requests = requests
         self._rekey = rekey
         self._out = out
@@ -89,7 +89,7 @@ class Conversation:
 
     def attached(self, session: Session, process: Process) -> None:
         """Add the session of a session manager of this node."""
-        self._consumers.attach(session, process)
+        self._managers.attach(session, process)
 
     def disconnected(self, session: Session, reason: str, now: float) -> list[Transition]:
         """Process the end of a session."""
@@ -99,7 +99,7 @@ class Conversation:
             case Direction.INBOUND:
                 self._members.broke(session, reason, now)
             case Direction.LOCAL:
-                self._consumers.detach(session)
+                self._managers.detach(session)
             case _:
                 assert_never(session.direction)
         return []
@@ -123,8 +123,8 @@ class Conversation:
                 if (address := self._members.address_of(session)) is not None:
                     return self._from_client(session, address, message, now)
             case Direction.LOCAL:
-                if self._consumers.has(session):
-                    self._from_consumer(session, message, now)
+                if self._managers.has(session):
+                    self._from_manager(session, message, now)
             case _:
                 assert_never(session.direction)
         return []
@@ -197,18 +197,18 @@ class Conversation:
                 assert_never(message)
         return []
 
-    def _from_consumer(self, session: Session, message: Message, now: float) -> None:
+    def _from_manager(self, session: Session, message: Message, now: float) -> None:
         match message:
             case KeyRequest():
                 self._answer_key_request(session)
-            case KeyWatch(will_send, memory):
-                self._consumers.watch(session, will_send=will_send, memory=memory)
+            case KeyWatch(will_send, context):
+                self._managers.watch(session, will_send=will_send, context=context)
             case KeyAck(epoch):
-                self._consumers.acknowledge(session, epoch)
+                self._managers.acknowledge(session, epoch)
             case KeyNew(reason):
                 if reason is KeyNewReason.SENDER_RESTARTED:
-                    self._consumers.forgot(session)
-                self.ask_for_new_key(local_user(self._consumers.user_of(session)), reason, now)
+                    self._managers.forgot(session)
+                self.ask_for_new_key(local_user(self._managers.user_of(session)), reason, now)
             case Heartbeat():
                 self._out.append(Send(session, Heartbeat()))
             case ErrorMessage():
@@ -232,11 +232,11 @@ class Conversation:
 
     def request_for_senders(self, now: float) -> None:
         """Request a key for our blocked sender and, as master, for blocked leases, unless there is a next key."""
-        sender, current = self._consumers.sender, self._keyring.current
+        sender, current = self._managers.sender, self._keyring.current
         if current is None or self._keyring.next is not None:
             return
         reason = KeyNewReason.SENDER_RESTARTED
-        if sender is not None and self._consumers.is_blocked(current.key):
+        if sender is not None and self._managers.is_blocked(current.key):
             self._requests.ask(local_user(sender.process.uid), reason, now)
         for node in self._members.waiting if self._election.role is Role.MASTER else ():
             self._requests.ask(member(node, reason), reason, now)
@@ -283,7 +283,7 @@ class Conversation:
                 self._members.close(session, error, why)
             case Direction.LOCAL:
                 self._out.append(Disconnect(session, error))
-                self._consumers.detach(session)
+                self._managers.detach(session)
             case _:
                 assert_never(session.direction)
 

@@ -1,4 +1,4 @@
-"""One node and a script of what happens to it: events in, actions out, by the public door only."""
+"""One node and a script of what happens to it: events in, actions out, by the public interface only."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -38,12 +38,12 @@ def advert(node_id: str, role: Role, *, term: int = 1, members: int = 1, priorit
     return Advert("g", m.id, m.name, m.priority, m.eligible, role, term, members, m.addresses, m.port)
 
 
-def join(node_id: str, *, term: int = 0, held: tuple[HeldKey, ...] = (), instance: str = "i1") -> Join:
+def join(node_id: str, *, term: int = 0, held: tuple[HeldKey, ...] = (), incarnation: str = "i1") -> Join:
     """Return the JOIN of such a node."""
-    return Join("g", member(node_id), instance, term, held, sender=False, lease=None, version="t")
+    return Join("g", member(node_id), incarnation, term, held, sender=False, lease=None, version="t")
 
 
-class Door:
+class NodeHarness:
     """A node under test. `now` moves only as told; every call returns the actions."""
 
     def __init__(
@@ -54,14 +54,14 @@ class Door:
         preempt: bool = False,
         max_members: int = 1024,
         sender_id: int | None = None,
-        instance: str = "i0",
+        incarnation: str = "i0",
         me: str = ME,
         nonce: str = "n",
         saved: SavedState | None = None,
         timing: Timing | None = None,
     ) -> None:
         mine = member(me, eligible=eligible, priority=priority, sender_id=sender_id)
-        settings = Settings("g", mine, instance, "t", nonce, max_members, preempt=preempt, timing=timing or Timing())
+        settings = Settings("g", mine, incarnation, "t", nonce, max_members, preempt=preempt, timing=timing or Timing())
         self.node = Node(settings, saved)
         self._me = me
         self.now = 100.0
@@ -88,14 +88,16 @@ class Door:
         self.log += actions
         return actions
 
-    def start(self) -> "Door":
+    def start(self) -> "NodeHarness":
         """Start the node."""
         self.give(Started())
         return self
 
-    def restarted(self, saved: SavedState | None = None, *, instance: str = "i0", now: float | None = None) -> "Door":
+    def restart(
+        self, saved: SavedState | None = None, *, incarnation: str = "i0", now: float | None = None
+    ) -> "NodeHarness":
         """Return the node of the next process, started: it has what this one saved."""
-        again = Door(instance=instance, saved=self.node.saved_state() if saved is None else saved)
+        again = NodeHarness(incarnation=incarnation, saved=self.node.saved_state() if saved is None else saved)
         again.now = self.now + 0.5 if now is None else now
         return again.start()
 
@@ -138,7 +140,7 @@ class Door:
         self.receive(connect.session, state)
         return connect.session
 
-    def become_master(self) -> "Door":
+    def become_master(self) -> "NodeHarness":
         """Wait until nobody else came forward."""
         self.wait(1.5)
         assert self.view.role is Role.MASTER
