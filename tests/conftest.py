@@ -1,7 +1,8 @@
-"""Which tests may run here, and which must have the machine to themselves."""
+"""Marks each test by what may run beside it, and skips tests that cannot run here."""
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from ctypes.util import find_library
 from pathlib import Path
@@ -11,11 +12,43 @@ import pytest
 
 ROOT: Final = Path(__file__).parent
 
-ALONE: Final = ("bench", "hostile", "hosts", "interop", "lab", "system", "adapters/tls/test_storm.py")
-"""Tests that measure time or memory, or load the machine; so do all that are marked `slow` or `root`."""
+MARKS: Final = {
+    "fast": "needs no waiting and no other program",
+    "waits": "waits for time or for programs; several run beside each other, each in a network of its own",
+    "machine": "boots hosts, or builds or installs packages",
+    "measures": "measures time, memory or losses",
+}
+"""The four kinds of tests: each test has one of these marks."""
 
-VIRTUAL_TIME: Final = "sim"
-"""Tests that do not mind who else runs, however slow they are."""
+MEASURES: Final = (
+    "adapters/tls/test_storm.py",
+    "bench",
+    "hostile",
+    "lab",
+    "system/test_floods.py",
+)
+"""Tests that measure time, memory or lost datagrams. They are marked `measures`, and little runs beside them."""
+
+ONE_MACHINE: Final = ("hosts", "interop/test_tls_legacy_wolfssl.py", "packaging")
+"""Tests that boot hosts, or build or install packages. They are marked `machine`, and run one after the other."""
+
+WAITS: Final = (
+    "adapters/local/test_control_shares.py",
+    "adapters/local/test_key_socket_places.py",
+    "explore",
+    "interop",
+    "keyserver",
+    "mcast/test_mcastpeer.py",
+    "quality/test_coverage.py",
+    "sim/test_rotation.py",
+    "sim/test_simulator.py",
+    "system",
+    "tools/ctl/test_follow_verbs.py",
+    "tools/ctl/test_psk_verbs.py",
+    "tools/test_program_output.py",
+)
+"""Tests that wait, start programs, or simulate for long. Like all that are marked `slow` or `root`, they are marked
+`waits`. A test without one of the three marks is marked `fast`."""
 
 
 def _has_wolfssl() -> bool:
@@ -61,21 +94,31 @@ NEEDS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marker that is put on here."""
-    config.addinivalue_line("markers", "alone: must not run beside other tests (set by the test's place and marks)")
+    """Name the markers that are put on here, and give each of several workers a network of its own."""
+    for mark, meaning in MARKS.items():
+        config.addinivalue_line("markers", f"{mark}: {meaning} (set by the test's place and marks)")
+    if hasattr(config, "workerinput") and config.getoption("markexpr") == "waits" and os.geteuid() == 0:
+        os.unshare(os.CLONE_NEWNET)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def _mark_of(item: pytest.Item) -> str:
+    path = item.path.relative_to(ROOT)
+    for mark, places in {"measures": MEASURES, "machine": ONE_MACHINE, "waits": WAITS}.items():
+        if any(map(path.is_relative_to, places)):
+            return mark
+    return "waits" if any(map(item.get_closest_marker, ("slow", "root"))) else "fast"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs alone, and skip what cannot run here; in CI it runs all the same, and fails."""
+    """Mark each test, and skip what cannot run here; in CI it runs all the same, and fails."""
     must_run = bool(os.environ.get("CI"))
     is_root = os.geteuid() == 0
     absent = {place: package for place, (package, is_there) in NEEDS.items() if not is_there()}
     for item in items:
         path = item.path.relative_to(ROOT)
-        is_heavy = any(map(path.is_relative_to, ALONE)) or any(map(item.get_closest_marker, ("slow", "root")))
-        if is_heavy and not path.is_relative_to(VIRTUAL_TIME):
-            item.add_marker("alone")
+        item.add_marker(_mark_of(item))
         if must_run:
             continue
         if item.get_closest_marker("root") and not is_root:

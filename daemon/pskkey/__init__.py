@@ -1,7 +1,7 @@
 """pskkey: the group-key daemon for multicast DTLS.
 
-What needs TLS or the packet codec is loaded when it is first used, so that a short-lived program such as `pskkeyctl`
-does not pay for it.
+The modules that need TLS or the packet codec are loaded on their first use, so that a short-lived program such as
+`pskkeyctl` does not load them.
 """
 
 from importlib import import_module

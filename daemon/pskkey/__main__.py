@@ -1,4 +1,4 @@
-"""The entry point of `pskkeyd`, also as `python -m pskkey`: loads the daemon quickly, then runs it."""
+"""The entry point of `pskkeyd` and of `python -m pskkey`. It loads the daemon quickly, then runs it."""
 
 import gc
 import signal
@@ -9,8 +9,8 @@ from typing import Final
 from pskkey import program
 
 COLLECTED_AFTER: Final = (700, 2, 10)
-"""Often and little at a time: by Python's own (2000, 10, 10), a flood of connections leaves 15,000 objects to be looked
-at in one turn of the event loop, which takes 40 ms of processor time."""
+"""The thresholds of the garbage collector: it runs often and does little at a time. With Python's own (2000, 10, 10), a
+flood of connections leaves 15,000 objects for one turn of the event loop, which takes 40 ms of processor time."""
 
 
 def main() -> int:
@@ -19,12 +19,12 @@ def main() -> int:
 
 
 def _load_and_run() -> int:
-    """Run `pskkey.app` and return its exit code.
+    """Run `pskkey.daemon.main` and return its exit code.
 
-    Nothing that loads here is ever garbage, and looking for some meanwhile takes a sixth of the start: the collector
-    begins afterwards, and passes over what was loaded.
+    The loaded modules are never garbage, and a search for garbage takes a sixth of the start. So the collector begins
+    after the modules are loaded, and passes over them.
     """
-    # Until the daemon takes it as the wish to read the PSK file again, which it has not read yet.
+    # SIGHUP is a request to read the PSK file again. The daemon has not read it yet, so the signal is ignored for now.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     gc.disable()
     app = import_module("pskkey.daemon.main")

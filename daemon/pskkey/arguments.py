@@ -1,4 +1,4 @@
-"""What may stand on our command lines beside words: each is a type for argparse, whose error says what is allowed."""
+"""The types of arguments on our command lines, for argparse. The error of each names the allowed values."""
 
 import argparse
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def number(lowest: float, highest: float) -> Callable[[str], float]:
 
 
 def seconds(highest: float) -> Callable[[str], float]:
-    """Return the type of a time that is more than nothing and at most `highest` seconds."""
+    """Return the type of a time above 0 and up to `highest` seconds."""
 
     return _float(lambda value: 0 < value <= highest, f"a number of seconds above 0 and up to {highest:g}")
 
@@ -45,8 +45,8 @@ def _float(is_allowed: Callable[[float], bool], allowed: str) -> Callable[[str],
 
 
 def psk_identity(text: str) -> str:
-    """Take the identity of a pre-shared key, if a PSK file can hold it. It is not repeated: it may be a key."""
-    # Only here: pskkeyctl shall not load it to show a status.
+    """Return the identity of a pre-shared key, if a PSK file can hold it. No error repeats it: it may be a key."""
+    # Imported here, so that pskkeyctl does not load it to show a status.
     from pskkey.config.psk import check_identity
     from pskkey.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""Errors, by whose fault they are and who can mend them.
+"""Errors: one class for each party that causes them and can mend them.
 
 Each message is one sentence for the person who can act on it, and never holds a secret.
 """
@@ -8,22 +8,22 @@ from typing import Final
 
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{16,}")
 _SPACED_HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}[:\s]){11,}(?:[0-9A-Fa-f]{2})?")
-"""Twelve bytes and more as dumps and certificates show them; addresses have fewer, or no two digits each."""
+"""Twelve or more bytes in the form of dumps and certificates. Addresses have fewer bytes, or not two digits each."""
 _BASE64: Final = re.compile(r"[0-9A-Za-z+/_-]{32,}=*")
 _WORD: Final = re.compile(r"[0-9A-Za-z+_-]{20,}=*")
 
 
 def without_keys(text: object) -> str:
-    """Return what an operator wrote (a name, a value, a path) with all hidden in it that may be a key.
+    """Return a text of the operator (a name, a value, a path) with each part hidden that may be a key.
 
-    A key pasted into the wrong place, or given as the name of a file, must not be repeated in a message.
+    A message must not repeat a key that was pasted into the wrong place, or given as the name of a file.
     """
     hidden = _HEX.sub("<hidden>", _SPACED_HEX.sub("<hidden>", str(text)))
     return _WORD.sub(_unless_readable, _BASE64.sub(_unless_readable, hidden))
 
 
 def _unless_readable(found: re.Match[str]) -> str:
-    """Hide what looks like Base64: it has digits, small and capital letters; long words and paths seldom have all."""
+    """Hide a run that looks like Base64: it has digits, small and capital letters. Long words and paths seldom do."""
     run = found[0]
     mixed = all(any(test(letter) for letter in run) for test in (str.isdigit, str.islower, str.isupper))
     return "<hidden>" if mixed and not run.startswith("/") else run
@@ -47,7 +47,7 @@ class BadPacket(PskkeyError):
 class PeerError(PskkeyError):
     """A peer that we authenticated refused us or broke the protocol.
 
-    `code` is the machine-readable code of its ERROR packet (or our own word for what it did).
+    `code` is the machine-readable code of its ERROR packet, or our own code.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -64,4 +64,4 @@ class Unreachable(PskkeyError):
 
 
 class NoAnswer(Unreachable):
-    """A peer took our connection or request and then said nothing in time, or closed without an answer."""
+    """A peer accepted our connection or request, but sent nothing in time, or closed without an answer."""

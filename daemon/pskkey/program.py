@@ -1,6 +1,6 @@
-"""What all our programs have around their main function: what becomes of output that cannot be written, and of Ctrl-C.
+"""The frame around the main function of all our programs. It handles output that cannot be written, and Ctrl-C.
 
-Python itself would tell of each with a traceback or with exit code 120, and argparse would not tell at all.
+Python itself answers both with a traceback or with exit code 120, and argparse does not report them at all.
 """
 
 import errno
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 OUTPUT_FAILED: Final = 1
-"""The exit code of whoever could not write all of its output."""
+"""The exit code of a program that could not write all of its output."""
 INTERRUPTED: Final = 130
-"""The exit code after Ctrl-C, as shells give it to a program that the signal ended."""
+"""The exit code after Ctrl-C: that of a shell for a program that the signal ended."""
 _INPUT, _OUTPUT, _ERRORS = range(3)
 
 
@@ -26,7 +26,7 @@ class Source(Protocol):
 
 
 class OutputFailed(Exception):
-    """Standard output took no more. No OSError: whoever handles those means files of its own."""
+    """Standard output takes no more. This is no OSError, because programs handle OSError for files of their own."""
 
     def __init__(self, error: OSError) -> None:
         closed = error.errno == errno.EBADF
@@ -37,8 +37,8 @@ class OutputFailed(Exception):
 def run(name: str, main: Callable[[], int]) -> int:
     """Run the main function of the program `name` and return its exit code.
 
-    Output that cannot be written is one sentence and OUTPUT_FAILED. When it went to a pipe and the reader has seen
-    enough, the process ends by SIGPIPE, as others do. Raises SystemExit when `main` does.
+    When output cannot be written, print one sentence and return OUTPUT_FAILED. When the reader of a pipe has left, end
+    the process by SIGPIPE, as other programs do. Raises SystemExit when `main` does.
     """
     _occupy_standard_descriptors()
     sys.stdout, sys.stderr = _Output.of(sys.stdout), _Errors.of(sys.stderr)
@@ -59,7 +59,7 @@ def run(name: str, main: Callable[[], int]) -> int:
 
 
 def discard_output() -> None:
-    """Have standard output take everything from now on, for whoever has other work to go on with."""
+    """Discard all standard output from now on, in a program that has other work to do."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(nowhere, _OUTPUT)
     os.close(nowhere)
@@ -67,9 +67,9 @@ def discard_output() -> None:
 
 
 def wait_while_output_is_read(source: Source | None, timeout: float | None) -> bool:
-    """Wait until there is something to read at `source`, at most `timeout` seconds; tell whether there is.
+    """Wait until there is something to read at `source`, at most `timeout` seconds; return whether there is.
 
-    Raises OutputFailed as soon as whoever reads our output leaves: nothing that is read now would be shown.
+    Raises OutputFailed as soon as the reader of our output leaves, because nothing would be shown any more.
     """
     poll = select.poll()
     if source is not None:
@@ -82,9 +82,9 @@ def wait_while_output_is_read(source: Source | None, timeout: float | None) -> b
 
 
 def _occupy_standard_descriptors() -> None:
-    """Open those that our caller closed, or the next file or connection would be taken for one of them.
+    """Open the standard descriptors that our caller closed. The next file or connection must not get the number of one.
 
-    What is read from there, or written as output, fails as on a closed descriptor.
+    Reading and writing there fails as on a closed descriptor.
     """
     for number, flags in ((_INPUT, os.O_WRONLY), (_OUTPUT, os.O_RDONLY), (_ERRORS, os.O_WRONLY)):
         try:
@@ -98,7 +98,7 @@ def _writer(number: int) -> io.BufferedWriter:
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output: raises OutputFailed, and nothing for a character that the terminal lacks."""
+    """Standard output. It raises OutputFailed, and replaces a character that the terminal does not have."""
 
     @classmethod
     def of(cls, stream: object) -> "_Output":
@@ -118,7 +118,7 @@ class _Output(io.TextIOWrapper):
 
 
 class _Errors(io.TextIOWrapper):
-    """Standard error: what cannot be written there can be told nowhere, and changes no exit code."""
+    """Standard error. A failure to write there is reported nowhere, and changes no exit code."""
 
     @classmethod
     def of(cls, stream: object) -> "_Errors":

@@ -5,10 +5,10 @@ from typing import NoReturn
 
 
 class Secret:
-    """Key bytes that show nothing of themselves.
+    """Key bytes that are never shown.
 
     `repr` and `str` are redacted, comparison takes constant time, and pickling and hashing are refused. The bytes
-    leave only through `reveal()`, so that every place where they do can be found by searching for that word.
+    leave only through `reveal()`, so that a search for that word finds every such place.
     """
 
     __slots__ = ("_value",)
@@ -17,11 +17,11 @@ class Secret:
         self._value = bytearray(value)
 
     def reveal(self) -> bytes:
-        """Return a copy of the secret bytes (`ssl` and `cryptography` want `bytes`)."""
+        """Return a copy of the secret bytes (`ssl` and `cryptography` need `bytes`)."""
         return bytes(self._value)
 
     def wipe(self) -> None:
-        """Overwrite the bytes held here; copies that `reveal` gave out are beyond reach."""
+        """Overwrite the bytes held here; copies that `reveal` returned stay as they are."""
         self._value[:] = bytes(len(self._value))
 
     def __len__(self) -> int:

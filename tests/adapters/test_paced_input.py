@@ -18,7 +18,7 @@ PLENTY = Rate(per_second=1e9, burst=1e9)
 
 
 class Connection:
-    """What can be left unread; it notes whether it is."""
+    """A source whose reading can be paused. It notes whether it is read."""
 
     def __init__(self) -> None:
         self.is_read = True
@@ -33,7 +33,7 @@ class Connection:
 
 
 class Session:
-    """A session's input with what was taken of it."""
+    """A session's input and the messages that were taken from it."""
 
     def __init__(self, turns: FairTurns, *rates: Rate, take: Callable[[Message], None] | None = None) -> None:
         self.connection = Connection()
@@ -64,7 +64,7 @@ async def test_single_message_is_taken_at_once_and_reading_goes_on() -> None:
     assert session.connection.is_read
 
 
-async def test_what_comes_together_is_taken_in_order_and_unread_meanwhile() -> None:
+async def test_messages_that_come_together_are_taken_in_order_while_reading_is_paused() -> None:
     session = Session(FairTurns())
     sent: list[Message] = [KeyAck(epoch) for epoch in range(1, 1000)]
     session.input.feed(b"".join(map(encode, sent)))
@@ -82,10 +82,10 @@ async def test_sessions_take_turns() -> None:
         session.input.feed(encode(Heartbeat()) * 200)
     await turns_until(lambda: len(order) == 600)
     runs = [len(list(run)) for _, run in groupby(order)]
-    assert max(runs) <= 2, "nobody has two messages taken while another waits, but at the start"
+    assert max(runs) <= 2, "no session has two messages taken while another waits, except at the start"
 
 
-async def test_turn_of_the_loop_is_not_longer_than_its_budget_and_one_message() -> None:
+async def test_turn_of_the_loop_lasts_at_most_its_budget_and_one_message() -> None:
     session = Session(FairTurns(), take=lambda _: time.sleep(TURN_BUDGET))
     turns = 0
     session.input.feed(encode(Heartbeat()) * 10)
@@ -102,7 +102,7 @@ async def test_session_that_floods_is_held_to_its_rate() -> None:
     began = time.monotonic()
     await turns_until(lambda: len(flood.taken) == 5)
     other.input.feed(encode(KeyRequest()))
-    assert other.taken == [KeyRequest()], "the others do not wait with it"
+    assert other.taken == [KeyRequest()], "other sessions do not wait with it"
     await turns_until(lambda: flood.connection.is_read)
     assert len(flood.taken) == 25
     assert time.monotonic() - began > 0.19
@@ -132,7 +132,7 @@ async def test_nothing_is_taken_while_there_is_no_room() -> None:
     await turns_until(lambda: session.taken == [KeyRequest()])
 
 
-async def test_bad_packet_comes_after_what_was_good_before_it() -> None:
+async def test_messages_before_a_bad_packet_are_taken_first() -> None:
     session = Session(FairTurns())
     session.input.feed(encode(KeyAck(1)) + encode(KeyAck(2)) + b"\x02\x01\x00\x00" + encode(KeyAck(3)))
     await turns_until(lambda: bool(session.errors))
@@ -143,8 +143,8 @@ async def test_bad_packet_comes_after_what_was_good_before_it() -> None:
     assert (len(session.errors), len(ended)) == (1, 1)
 
 
-class LastWords(Session):
-    """A session whose connection is over; it notes how much was taken when its end was told."""
+class EndedSession(Session):
+    """A session whose connection is over. It notes how many messages were taken before its end was reported."""
 
     def __init__(self, turns: FairTurns, *rates: Rate, take: Callable[[Message], None] | None = None) -> None:
         super().__init__(turns, *rates, take=take)
@@ -154,15 +154,15 @@ class LastWords(Session):
         self.input.finish(lambda: self.ended_after.append(len(self.taken)))
 
 
-async def test_end_is_told_at_once_when_nothing_is_left() -> None:
-    session = LastWords(FairTurns())
+async def test_end_is_reported_at_once_when_no_message_waits() -> None:
+    session = EndedSession(FairTurns())
     session.input.feed(encode(KeyAck(1)) + encode(KeyAck(2))[:3])
     session.finish()
     assert session.ended_after == [1]
 
 
-async def test_last_words_are_taken_before_the_end_is_told() -> None:
-    session = LastWords(FairTurns())
+async def test_last_messages_are_taken_before_the_end_is_reported() -> None:
+    session = EndedSession(FairTurns())
     sent: list[Message] = [KeyAck(epoch) for epoch in range(1, 200)]
     session.input.feed(b"".join(map(encode, sent)))
     session.finish()
@@ -171,8 +171,8 @@ async def test_last_words_are_taken_before_the_end_is_told() -> None:
     assert session.ended_after == [len(sent)]
 
 
-async def test_last_words_are_taken_although_the_connection_was_held() -> None:
-    session = LastWords(FairTurns())
+async def test_last_messages_are_taken_although_the_input_was_held() -> None:
+    session = EndedSession(FairTurns())
     session.input.hold()
     session.input.feed(encode(KeyAck(1)) * 3)
     session.finish()
@@ -181,8 +181,8 @@ async def test_last_words_are_taken_although_the_connection_was_held() -> None:
 
 
 @pytest.mark.parametrize("already", [0, 5, 10])
-async def test_last_words_beyond_the_rate_are_given_up(already: int) -> None:
-    session = LastWords(FairTurns(), Rate(per_second=0.01, burst=10.0))
+async def test_last_messages_beyond_the_rate_are_dropped(already: int) -> None:
+    session = EndedSession(FairTurns(), Rate(per_second=0.01, burst=10.0))
     session.input.feed(encode(KeyAck(1)) * 50)
     await turns_until(lambda: len(session.taken) >= already)
     await asyncio.sleep(0)
@@ -194,8 +194,8 @@ async def test_last_words_beyond_the_rate_are_given_up(already: int) -> None:
     assert session.ended_after == [10]
 
 
-async def test_many_that_end_at_once_have_their_last_words_taken_in_turns() -> None:
-    """All sessions of a process that is killed end in one turn of the event loop."""
+async def test_last_messages_of_many_ended_sessions_are_taken_in_turns() -> None:
+    """All sessions of a killed process end in one turn of the event loop."""
     turns, taken = FairTurns(), 0
 
     def take(_: Message) -> None:
@@ -203,7 +203,7 @@ async def test_many_that_end_at_once_have_their_last_words_taken_in_turns() -> N
         taken += 1
         time.sleep(TURN_BUDGET / 4)
 
-    sessions = [LastWords(turns, take=take) for _ in range(8)]
+    sessions = [EndedSession(turns, take=take) for _ in range(8)]
     for session in sessions:
         session.input.feed(encode(Heartbeat()) * 8)
     for session in sessions:
@@ -217,16 +217,16 @@ async def test_many_that_end_at_once_have_their_last_words_taken_in_turns() -> N
     assert max(per_turn) <= 5
 
 
-async def test_bad_packet_among_last_words_ends_them() -> None:
-    session = LastWords(FairTurns())
+async def test_bad_packet_ends_the_last_messages() -> None:
+    session = EndedSession(FairTurns())
     session.input.feed(encode(KeyAck(1)) * 2 + b"\x02\x01\x00\x00" + encode(KeyAck(3)))
     session.finish()
     await turns_until(lambda: bool(session.ended_after))
     assert (session.taken, len(session.errors), session.ended_after) == ([KeyAck(1)] * 2, 1, [2])
 
 
-async def test_last_words_of_an_input_that_is_closed_are_not_taken() -> None:
-    session = LastWords(FairTurns())
+async def test_last_messages_of_a_closed_input_are_not_taken() -> None:
+    session = EndedSession(FairTurns())
     session.input.feed(encode(KeyAck(1)) * 50)
     session.finish()
     session.input.close()

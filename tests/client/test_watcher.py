@@ -1,4 +1,4 @@
-"""KeyWatcher and AsyncKeyWatcher against a daemon's end of `keys.sock` that this test plays, on real sockets."""
+"""KeyWatcher and AsyncKeyWatcher against the daemon's end of `keys.sock`, played by this test, on real sockets."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ def state(*epochs: int, filling: int = 1) -> KeyState:
 
 
 class Daemon:
-    """The daemon's end: accepts one connection at a time, and says and hears what the test tells it."""
+    """The daemon's end: accepts one connection at a time, and sends and receives what the test asks for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,20 +53,20 @@ class Daemon:
         self.connection, _ = self.listener.accept()
         self.connection.settimeout(5)
         self._reader = PacketReader(Channel.KEYS, Side.SERVER)
-        self._heard: list[Message] = []
+        self._received: list[Message] = []
 
-    def say(self, *messages: Message) -> None:
+    def send(self, *messages: Message) -> None:
         self.connection.sendall(b"".join(map(encode, messages)))
 
-    def hear(self) -> Message:
-        while not self._heard:
+    def receive(self) -> Message:
+        while not self._received:
             data = self.connection.recv(4096)
             assert data, "the watcher left"
-            self._heard += self._reader.receive_untrusted(data)
-        return self._heard.pop(0)
+            self._received += self._reader.receive_untrusted(data)
+        return self._received.pop(0)
 
-    def hear_watch(self) -> KeyWatch:
-        message = self.hear()
+    def receive_watch(self) -> KeyWatch:
+        message = self.receive()
         assert isinstance(message, KeyWatch)
         assert message.context != 0
         return message
@@ -86,7 +86,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 class Watcher:
-    """Either watcher, driven from a test that does not care which."""
+    """Either watcher, with the same methods for a test."""
 
     def __init__(self, watch: AsyncKeyWatcher | KeyWatcher) -> None:
         self.watch = watch
@@ -127,62 +127,66 @@ def watcher(daemon: Daemon, kind: type[KeyWatcher] | type[AsyncKeyWatcher]) -> W
     return Watcher(kind(daemon.path, will_send=True))
 
 
-async def test_first_wait_returns_the_present_state_and_later_ones_changes(daemon: Daemon, watcher: Watcher) -> None:
+async def test_first_wait_returns_the_present_state_and_later_waits_return_changes(
+    daemon: Daemon, watcher: Watcher
+) -> None:
     await watcher.reach(daemon)
-    assert daemon.hear_watch().will_send
-    daemon.say(state(1))
+    assert daemon.receive_watch().will_send
+    daemon.send(state(1))
     assert await watcher.wait() == state(1)
-    daemon.say(state(1), Heartbeat())
+    daemon.send(state(1), Heartbeat())
     await watcher.step()
-    daemon.say(state(1, 2), state(2), state(2, 3))
+    daemon.send(state(1, 2), state(2), state(2, 3))
     assert await watcher.wait() == state(2, 3)
     await watcher.close()
 
 
 async def test_acknowledgements_and_requests_reach_the_daemon(daemon: Daemon, watcher: Watcher) -> None:
     await watcher.reach(daemon)
-    daemon.say(state(1, 2))
+    daemon.send(state(1, 2))
     await watcher.wait()
     watcher.watch.acknowledge(2)
     watcher.watch.acknowledge(9)
     watcher.watch.request_new_key(KeyNewReason.SEQUENCE_HIGH_WATER)
-    daemon.hear_watch()
-    assert [daemon.hear() for _ in range(2)] == [KeyAck(2), KeyNew(KeyNewReason.SEQUENCE_HIGH_WATER)]
+    daemon.receive_watch()
+    assert [daemon.receive() for _ in range(2)] == [KeyAck(2), KeyNew(KeyNewReason.SEQUENCE_HIGH_WATER)]
     await watcher.close()
 
 
-async def test_reconnect_goes_unnoticed_and_acknowledges_again(daemon: Daemon, watcher: Watcher) -> None:
+async def test_reconnect_is_hidden_from_the_caller_and_repeats_acknowledgements(
+    daemon: Daemon, watcher: Watcher
+) -> None:
     await watcher.reach(daemon)
-    daemon.say(state(1))
+    daemon.send(state(1))
     await watcher.wait()
     watcher.watch.acknowledge(1)
-    first = daemon.hear_watch()
+    first = daemon.receive_watch()
     daemon.connection.close()
     await watcher.step()
     watcher.watch.request_new_key()
     await watcher.reach(daemon)
-    assert daemon.hear_watch() == first, "it is the same memory of what was sent"
-    assert daemon.hear() == KeyNew(KeyNewReason.OPERATOR)
-    daemon.say(state(1))
+    assert daemon.receive_watch() == first, "the sequence context is the same"
+    assert daemon.receive() == KeyNew(KeyNewReason.OPERATOR)
+    daemon.send(state(1))
     await watcher.step()
-    assert daemon.hear() == KeyAck(1)
-    daemon.say(state(1, 2))
+    assert daemon.receive() == KeyAck(1)
+    daemon.send(state(1, 2))
     assert await watcher.wait() == state(1, 2)
     await watcher.close()
 
 
 async def test_another_key_under_a_known_epoch_is_not_acknowledged(daemon: Daemon, watcher: Watcher) -> None:
     await watcher.reach(daemon)
-    daemon.say(state(1, filling=1))
+    daemon.send(state(1, filling=1))
     await watcher.wait()
     watcher.watch.acknowledge(1)
     daemon.connection.close()
     await watcher.reach(daemon)
-    daemon.say(state(1, filling=2))
+    daemon.send(state(1, filling=2))
     assert await watcher.wait() == state(1, filling=2)
     watcher.watch.request_new_key()
-    daemon.hear_watch()
-    assert daemon.hear() == KeyNew(KeyNewReason.OPERATOR)
+    daemon.receive_watch()
+    assert daemon.receive() == KeyNew(KeyNewReason.OPERATOR)
     await watcher.close()
 
 
@@ -190,18 +194,18 @@ async def test_rubbish_and_errors_lead_to_a_new_connection(daemon: Daemon, watch
     await watcher.reach(daemon)
     daemon.connection.sendall(b"HTTP/1.1 200 OK\r\n")
     await watcher.reach(daemon)
-    daemon.say(ErrorMessage("busy", "too many session managers"))
-    with pytest.raises(TimeoutError, match=r"keys\.sock: no key state: the daemon says: too many session managers"):
+    daemon.send(ErrorMessage("busy", "too many session managers"))
+    with pytest.raises(TimeoutError, match=r"keys\.sock: no key state: the daemon reports: too many session managers"):
         await watcher.wait(0.5)
     await watcher.reach(daemon)
-    daemon.say(state(1))
+    daemon.send(state(1))
     assert await watcher.wait() == state(1)
     await watcher.close()
 
 
 async def test_denial_is_reported_at_once(daemon: Daemon, watcher: Watcher) -> None:
     await watcher.reach(daemon)
-    daemon.say(ErrorMessage("denied", "user 5 may not fetch keys here"))
+    daemon.send(ErrorMessage("denied", "user 5 may not fetch keys here"))
     daemon.connection.close()
     with pytest.raises(PeerError, match=r"keys\.sock: user 5 may not fetch keys here") as caught:
         await watcher.wait()
@@ -209,9 +213,9 @@ async def test_denial_is_reported_at_once(daemon: Daemon, watcher: Watcher) -> N
     await watcher.close()
 
 
-async def test_denial_after_the_first_state_is_waited_out(daemon: Daemon, watcher: Watcher) -> None:
+async def test_after_a_denial_that_follows_a_state_the_watcher_connects_again(daemon: Daemon, watcher: Watcher) -> None:
     await watcher.reach(daemon)
-    daemon.say(state(1), ErrorMessage("denied", "not any more"))
+    daemon.send(state(1), ErrorMessage("denied", "not any more"))
     daemon.connection.close()
     assert await watcher.wait() == state(1)
     await watcher.step()
@@ -226,8 +230,8 @@ async def test_daemon_may_come_later(tmp_path: Path, kind: type[KeyWatcher] | ty
 
     def serve() -> None:
         daemon.accept()
-        assert not daemon.hear_watch().will_send
-        daemon.say(state(1))
+        assert not daemon.receive_watch().will_send
+        daemon.send(state(1))
 
     server = threading.Thread(target=serve)
     server.start()
@@ -243,12 +247,12 @@ async def test_path_comes_from_the_environment(
     monkeypatch.setenv("PSKKEY_KEYS_SOCKET", str(daemon.path))
     watcher = Watcher(kind())
     await watcher.reach(daemon)
-    daemon.say(state(1))
+    daemon.send(state(1))
     assert await watcher.wait() == state(1)
     await watcher.close()
 
 
-def test_fileno_tells_of_changes_across_reconnects(daemon: Daemon) -> None:
+def test_fileno_reports_changes_across_reconnects(daemon: Daemon) -> None:
     with KeyWatcher(daemon.path) as watcher:
         number = watcher.fileno()
 
@@ -261,14 +265,14 @@ def test_fileno_tells_of_changes_across_reconnects(daemon: Daemon) -> None:
 
         assert wait_readable() is None
         daemon.accept()
-        daemon.say(state(1))
+        daemon.send(state(1))
         assert wait_readable() == state(1)
         assert select.select([watcher], [], [], 0) == ([], [], [])
         daemon.connection.close()
         assert wait_readable() is None
         assert wait_readable() is None
         daemon.accept()
-        daemon.say(state(2))
+        daemon.send(state(2))
         assert wait_readable() == state(2)
         assert watcher.fileno() == number
 
@@ -291,14 +295,14 @@ def test_close_leaves_no_descriptor(daemon: Daemon) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-async def test_cancelled_wait_loses_nothing(daemon: Daemon) -> None:
+async def test_cancelled_wait_loses_no_state(daemon: Daemon) -> None:
     async with AsyncKeyWatcher(daemon.path) as watcher:
         waiting = asyncio.create_task(watcher.wait())
         await asyncio.sleep(0.02)
         daemon.accept()
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        daemon.say(state(1))
+        daemon.send(state(1))
         assert await watcher.wait(5) == state(1)
 
 
@@ -320,14 +324,14 @@ async def test_socket_that_we_may_not_open_is_a_denial(tmp_path: Path, daemon: D
         assert b"keys.sock: permission denied; become root" in output
 
 
-async def test_each_watcher_is_a_memory_of_its_own(
+async def test_each_watcher_is_a_sequence_context_of_its_own(
     daemon: Daemon, kind: type[KeyWatcher] | type[AsyncKeyWatcher]
 ) -> None:
     contexts = set()
     for _ in range(2):
         watcher = Watcher(kind(daemon.path, will_send=True))
         await watcher.reach(daemon)
-        contexts.add(daemon.hear_watch().context)
+        contexts.add(daemon.receive_watch().context)
         await watcher.close()
         daemon.connection.close()
     assert len(contexts) == 2

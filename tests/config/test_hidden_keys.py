@@ -1,4 +1,4 @@
-"""A key in the wrong place of the configuration is not repeated by any message."""
+"""No message repeats a key that stands in the wrong place of the configuration."""
 
 import base64
 import secrets
@@ -12,7 +12,7 @@ from pskkey.errors import ConfigError, without_keys
 
 HEX = secrets.token_hex(16)
 BASE64 = base64.b64encode(base64.b64decode("Ab1z") + secrets.token_bytes(29)).decode()
-"""It begins so that it has digits, small and capital letters, as nearly every one has."""
+"""Its first characters give it digits, small and capital letters, which nearly every key has."""
 
 
 @pytest.mark.parametrize("key", [HEX, HEX.upper(), HEX[:16], BASE64], ids=["hex", "capitals", "half", "base64"])
@@ -43,7 +43,7 @@ def test_no_mistake_in_the_configuration_repeats_a_key(tmp_path: Path, text: str
 
 
 @pytest.mark.parametrize("table", ["group", "node"])
-def test_a_name_that_could_be_a_key_is_refused(tmp_path: Path, table: str) -> None:
+def test_name_that_could_be_a_key_is_refused(tmp_path: Path, table: str) -> None:
     """A name is announced to the whole network, so a pasted PSK would be public."""
     path = tmp_path / "c.toml"
     for key in (HEX, HEX.upper(), secrets.token_hex(32)[:62], f"node:{HEX}"):
@@ -57,7 +57,7 @@ def test_a_name_that_could_be_a_key_is_refused(tmp_path: Path, table: str) -> No
     load_config(path)
 
 
-def test_no_path_that_holds_a_key_is_repeated(tmp_path: Path) -> None:
+def test_path_with_a_key_is_not_repeated(tmp_path: Path) -> None:
     for key in (HEX, "Ab1" + HEX[:12].replace("a", "z") + "Zz9xyzXYZ"):
         path = tmp_path / f"node:{key}"
         for load in (load_config, load_psk):
@@ -68,14 +68,14 @@ def test_no_path_that_holds_a_key_is_repeated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("separator", [":", " ", "\t"])
-def test_a_key_written_byte_by_byte_is_hidden(separator: str) -> None:
+def test_key_written_byte_by_byte_is_hidden(separator: str) -> None:
     for size in (12, 16, 32):
         key = secrets.token_bytes(size).hex(separator)
         assert without_keys(f"psk {key}!") == "psk <hidden>!"
         assert without_keys(f"psk {key.upper()}") == "psk <hidden>"
 
 
-def test_what_people_write_is_shown() -> None:
+def test_ordinary_texts_are_shown() -> None:
     for text in (
         "/etc/pskkey/PSKs/site-1/controller/group.psk",
         "/var/lib/Some Long Directory/With Many Parts/2026/pskkey.toml",
@@ -88,7 +88,7 @@ def test_what_people_write_is_shown() -> None:
         assert without_keys(text) == text
 
 
-def test_byte_order_mark_is_taken(tmp_path: Path) -> None:
+def test_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     config, psk = tmp_path / "c.toml", tmp_path / "psk"
     config.write_bytes(b'\xef\xbb\xbf[group]\nname = "g"\n')
     psk.touch(0o600)
@@ -97,7 +97,7 @@ def test_byte_order_mark_is_taken(tmp_path: Path) -> None:
     assert load_psk(psk).active.identity == "node"
 
 
-def test_credential_that_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
-    # A name too long fails for root too, whom no permission stops.
+def test_credential_that_cannot_be_looked_at_is_reported(tmp_path: Path) -> None:
+    # A name that is too long fails for root too. Permissions do not stop root.
     with pytest.raises(ConfigError, match="credential cannot be looked at: File name too long"):
         find_psk_file(None, {"CREDENTIALS_DIRECTORY": str(tmp_path / ("x y" * 100))})

@@ -1,4 +1,4 @@
-"""The PSK file: what is read from it, what is refused, and that a refusal tells no key."""
+"""The PSK file: the keys that are read, the files that are refused, and refusals without a key."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ KEY = secrets.token_hex(16)
 OTHER = secrets.token_hex(32)
 
 
-def written(directory: Path, content: str | bytes, mode: int = 0o600) -> Path:
+def write_file(directory: Path, content: str | bytes, mode: int = 0o600) -> Path:
     path = directory / "group.psk"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     path.chmod(mode)
@@ -35,16 +35,16 @@ def refusal(path: Path, users: tuple[str, ...] = (), groups: tuple[str, ...] = (
 
 
 def test_first_line_is_active_and_all_are_accepted_in_order(tmp_path: Path) -> None:
-    psk = load_psk(written(tmp_path, f"# ours\n\nnew:{KEY.upper()}\r\nold:{OTHER}\n"))
+    psk = load_psk(write_file(tmp_path, f"# ours\n\nnew:{KEY.upper()}\r\nold:{OTHER}\n"))
     assert psk.active.identity == "new"
     assert psk.active.key.reveal().hex() == KEY
     assert list(psk.accepted) == ["new", "old"]
     assert psk.accepted["old"].reveal().hex() == OTHER
 
 
-def test_a_name_changes_with_the_key_and_shows_nothing_of_it(tmp_path: Path) -> None:
-    psk = load_psk(written(tmp_path, f"new:{KEY}\nold:{OTHER}\n"))
-    again = load_psk(written(tmp_path, f"old:{OTHER}\nnew:{secrets.token_hex(16)}\n"))
+def test_name_changes_with_the_key_and_shows_nothing_of_it(tmp_path: Path) -> None:
+    psk = load_psk(write_file(tmp_path, f"new:{KEY}\nold:{OTHER}\n"))
+    again = load_psk(write_file(tmp_path, f"old:{OTHER}\nnew:{secrets.token_hex(16)}\n"))
     assert psk.active.name in psk.names
     assert psk.names & again.names == {again.active.name}, "the other one has another key"
     shown = repr([*psk.names, *again.names])
@@ -52,7 +52,7 @@ def test_a_name_changes_with_the_key_and_shows_nothing_of_it(tmp_path: Path) -> 
 
 
 def test_only_keeps_one_line(tmp_path: Path) -> None:
-    psk = load_psk(written(tmp_path, f"new:{KEY}\nold:{OTHER}\n"))
+    psk = load_psk(write_file(tmp_path, f"new:{KEY}\nold:{OTHER}\n"))
     assert psk.only("old").active.key == psk.accepted["old"]
     assert list(psk.only("old").accepted) == ["old"]
     with pytest.raises(ConfigError, match="no identity 'gone'; it has 'new', 'old'"):
@@ -60,17 +60,17 @@ def test_only_keeps_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [16, 512])
-def test_key_sizes_at_the_bounds_are_taken(tmp_path: Path, size: int) -> None:
-    assert len(load_psk(written(tmp_path, f"a:{secrets.token_hex(size)}")).active.key) == size
+def test_key_sizes_at_the_bounds_are_accepted(tmp_path: Path, size: int) -> None:
+    assert len(load_psk(write_file(tmp_path, f"a:{secrets.token_hex(size)}")).active.key) == size
 
 
-def test_identity_of_128_bytes_of_utf_8_is_taken(tmp_path: Path) -> None:
+def test_identity_of_128_bytes_of_utf_8_is_accepted(tmp_path: Path) -> None:
     identity = "ä" * 64
-    assert load_psk(written(tmp_path, f"{identity}:{KEY}")).active.identity == identity
+    assert load_psk(write_file(tmp_path, f"{identity}:{KEY}")).active.identity == identity
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "fault"),
     [
         (KEY, "'identity:hexkey'"),
         (f":{KEY}", "1 to 128 bytes"),
@@ -93,13 +93,13 @@ def test_identity_of_128_bytes_of_utf_8_is_taken(tmp_path: Path) -> None:
         (f"new:{OTHER}", "repeats the identity"),
         (f"b:{OTHER}", "repeats the key"),
     ],
-    ids=map(str, range(20)),  # the lines are random, and processes that share the tests must agree on names
+    ids=map(str, range(20)),  # the lines are random, and all processes of a parallel run need the same names
 )
-def test_mistake_in_a_line_is_told_by_line_and_without_its_content(tmp_path: Path, line: str, said: str) -> None:
-    first = f"new:{OTHER}\n" if "repeats" in said else f"new:{secrets.token_hex(16)}\n"
-    sentence = refusal(written(tmp_path, first + line + "\n"))
+def test_mistake_is_reported_with_its_line_number_and_without_content(tmp_path: Path, line: str, fault: str) -> None:
+    first = f"new:{OTHER}\n" if "repeats" in fault else f"new:{secrets.token_hex(16)}\n"
+    sentence = refusal(write_file(tmp_path, first + line + "\n"))
     assert sentence.startswith(", line 2: ")
-    assert said in sentence
+    assert fault in sentence
     assert "\n" not in sentence
     digits = line.rpartition(":")[2]
     assert len(digits) < 8 or digits not in sentence
@@ -107,20 +107,20 @@ def test_mistake_in_a_line_is_told_by_line_and_without_its_content(tmp_path: Pat
 
 @pytest.mark.parametrize("mode", [0o604, 0o644, 0o606, 0o601, 0o660, 0o620])
 def test_file_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
-    assert "allow 0600" in refusal(written(tmp_path, f"a:{KEY}", mode))
+    assert "allow 0600" in refusal(write_file(tmp_path, f"a:{KEY}", mode))
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o440, 0o600, 0o640])
-def test_file_of_the_owner_and_a_reading_group_is_taken(tmp_path: Path, mode: int) -> None:
-    assert load_psk(written(tmp_path, f"a:{KEY}", mode)).active.identity == "a"
+def test_file_of_the_owner_and_a_reading_group_is_accepted(tmp_path: Path, mode: int) -> None:
+    assert load_psk(write_file(tmp_path, f"a:{KEY}", mode)).active.identity == "a"
 
 
 @pytest.mark.root
 @pytest.mark.parametrize(("users", "groups"), [((), ("none", "nogroup")), (("none", "nobody"), ())])
-def test_file_that_those_may_read_who_fetch_keys_is_refused(
+def test_file_that_handoff_users_may_read_is_refused(
     tmp_path: Path, users: tuple[str, ...], groups: tuple[str, ...]
 ) -> None:
-    path = written(tmp_path, f"a:{KEY}", 0o640)
+    path = write_file(tmp_path, f"a:{KEY}", 0o640)
     shutil.chown(path, group="nogroup")
     assert load_psk(path).active.identity == "a"
     assert load_psk(path, ("root",), ("daemon",)).active.identity == "a"
@@ -132,10 +132,10 @@ def test_file_that_those_may_read_who_fetch_keys_is_refused(
 
 @pytest.mark.root
 @pytest.mark.parametrize(("tag", "users", "groups"), [(2, ("nobody",), ()), (8, (), ("nogroup",))])
-def test_access_control_list_for_those_who_fetch_keys_is_refused(
+def test_access_control_list_with_handoff_users_is_refused(
     tmp_path: Path, tag: int, users: tuple[str, ...], groups: tuple[str, ...]
 ) -> None:
-    path = written(tmp_path, f"a:{KEY}")
+    path = write_file(tmp_path, f"a:{KEY}")
     everybody = 0xFFFFFFFF
     for permissions, refused in ((0, False), (4, True)):
         # user::rw- user or group:nobody group::--- mask::r-- other::---
@@ -152,34 +152,34 @@ def test_access_control_list_for_those_who_fetch_keys_is_refused(
 
 @pytest.mark.root
 def test_file_of_another_user_is_refused(tmp_path: Path) -> None:
-    path = written(let_everybody_enter(tmp_path), f"a:{KEY}", 0o640)
+    path = write_file(let_everybody_enter(tmp_path), f"a:{KEY}", 0o640)
     read = "from pathlib import Path; from pskkey.config.psk import load_psk; load_psk(Path(__import__('sys').argv[1]))"
     command = [*as_ordinary_user(), sys.executable, "-c", read, str(path)]
-    for owner, said in (("root", ""), ("nobody", ""), ("daemon", "belongs to user")):
+    for owner, fault in (("root", ""), ("nobody", ""), ("daemon", "belongs to user")):
         shutil.chown(path, owner, "nogroup")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (done.returncode == 0) == (not said), done.stderr
-        assert said in done.stderr
+        assert (done.returncode == 0) == (not fault), done.stderr
+        assert fault in done.stderr
 
 
 def test_unusable_files_are_refused(tmp_path: Path) -> None:
-    assert "holds no PSK" in refusal(written(tmp_path, "# nothing\n"))
-    assert "not UTF-8" in refusal(written(tmp_path, b"\xff\xfe\n"))
-    assert "larger than" in refusal(written(tmp_path, "# " + "x" * 70_000))
+    assert "holds no PSK" in refusal(write_file(tmp_path, "# nothing\n"))
+    assert "not UTF-8" in refusal(write_file(tmp_path, b"\xff\xfe\n"))
+    assert "larger than" in refusal(write_file(tmp_path, "# " + "x" * 70_000))
     assert "does not exist; `pskkeyctl psk generate`" in refusal(tmp_path / "missing")
     assert "Is a directory" in refusal(tmp_path)
     unreadable = tmp_path / "link"
-    unreadable.symlink_to("/proc/self/mem")  # opens, is a regular file of mode 0600, and has nothing at address 0
+    unreadable.symlink_to("/proc/self/mem")  # a regular file of mode 0600 that opens, but cannot be read at address 0
     assert "cannot be opened or read: Input/output error" in refusal(unreadable)
 
 
-def test_fifo_in_its_place_does_not_hang(tmp_path: Path) -> None:
+def test_fifo_is_refused_without_waiting(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo, 0o600)
     assert "not a regular file" in refusal(fifo)
 
 
-def test_credential_of_systemd_comes_first(tmp_path: Path) -> None:
+def test_credential_of_systemd_has_precedence(tmp_path: Path) -> None:
     configured = Path("/etc/pskkey.psk")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     assert find_psk_file(configured, environ) == configured
@@ -192,15 +192,15 @@ def test_credential_of_systemd_comes_first(tmp_path: Path) -> None:
 
 def test_generated_lines_are_read_back_and_differ(tmp_path: Path) -> None:
     lines = [generate_psk_line(f"node {number}") for number in range(20)]
-    psk = load_psk(written(tmp_path, "\n".join(lines)))
+    psk = load_psk(write_file(tmp_path, "\n".join(lines)))
     assert len(psk.accepted) == 20
     assert all(len(key) == 32 for key in psk.accepted.values())
     with pytest.raises(ConfigError, match="colon"):
         generate_psk_line("a:b")
 
 
-def test_nothing_printed_of_a_loaded_file_has_a_key(tmp_path: Path) -> None:
-    psk = load_psk(written(tmp_path, f"a:{KEY}\nb:{OTHER}\n"))
+def test_text_of_a_loaded_file_has_no_key(tmp_path: Path) -> None:
+    psk = load_psk(write_file(tmp_path, f"a:{KEY}\nb:{OTHER}\n"))
     assert KEY not in f"{psk!r} {psk}"
     assert OTHER not in f"{psk!r} {psk}"
     assert psk.active.key.reveal() not in repr(psk).encode()

@@ -1,4 +1,4 @@
-"""The configuration file: defaults, mistakes and what is derived from the machine."""
+"""The configuration file: defaults, mistakes and values that come from the machine."""
 
 import os
 import re
@@ -16,7 +16,7 @@ SHIPPED = Path(__file__).parents[2] / "etc" / "pskkey.toml"
 
 
 def mistakes_in(directory: Path, text: str) -> list[str]:
-    """Return the sentences for a file of this content, without the file's name, which each must begin with."""
+    """Return the sentences about a file with this content, without the file's name at their start."""
     path = directory / "pskkey.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -26,7 +26,7 @@ def mistakes_in(directory: Path, text: str) -> list[str]:
     return [sentence.removeprefix(f"{path}: ") for sentence in sentences]
 
 
-def test_shipped_file_says_the_defaults() -> None:
+def test_shipped_file_has_the_defaults() -> None:
     assert load_config(SHIPPED) == Config()
 
 
@@ -43,7 +43,7 @@ def test_optional_lines_of_the_shipped_file_are_valid(tmp_path: Path) -> None:
     assert (config.node.id, config.node.name, config.node.sender_id) == ("0123456789abcdef", "pump-1", 7)
 
 
-def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
+def test_empty_file_has_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.toml"
     path.touch()
     assert load_config(path) == Config()
@@ -113,7 +113,7 @@ def test_values_are_read(tmp_path: Path) -> None:
         ("\na" + ".a" * 129 + " = 1", "too many dots (at line 2); allowed: at most 128 in one line"),
     ],
 )
-def test_one_mistake_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+def test_each_mistake_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     (found,) = mistakes_in(tmp_path, text)
     assert sentence in found
     assert "; allowed: " in found
@@ -126,7 +126,7 @@ def test_all_mistakes_are_reported(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_socket_path_of_the_greatest_length_is_allowed(tmp_path: Path) -> None:
+def test_socket_path_of_the_maximum_length_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "pskkey.toml"
     path.write_text(f'[control]\nsocket = "/{"x" * 106}"')
     assert len(str(load_config(path).control.socket)) == 107
@@ -151,13 +151,13 @@ def test_missing_file_and_directory_are_reported(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
-def test_fifo_in_its_place_does_not_hang(tmp_path: Path) -> None:
+def test_fifo_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ConfigError, match="fifo: cannot be read: not a regular file; allowed: "):
         load_config(tmp_path / "fifo")
 
 
-def test_file_of_the_most_laborious_keys_is_soon_refused(tmp_path: Path) -> None:
+def test_file_of_dotted_keys_is_refused_within_5_seconds(tmp_path: Path) -> None:
     for line, count in (("a" + ".a" * 30_000 + " = 1\n", 1), (".a" * 128 + " = 1\n", 240)):
         before = time.process_time()
         mistakes_in(tmp_path, "".join(f"b{number}{line}" for number in range(count)))
@@ -193,12 +193,12 @@ def test_node_id_is_derived_from_the_machine_id(tmp_path: Path) -> None:
     assert len({node_id(Config(), one), node_id(Config(), other), one.read_text().strip()}) == 3
 
 
-def test_configured_node_id_comes_first(tmp_path: Path) -> None:
+def test_configured_node_id_has_precedence(tmp_path: Path) -> None:
     assert node_id(Config.parse('[node]\nid = "0badcafe"', tmp_path / "x.toml"), tmp_path / "missing") == "0badcafe"
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", "uninitialized\n", "0" * 32, "3d1219c7", "é" * 16])
-def test_no_machine_id_asks_for_a_node_id(tmp_path: Path, content: str | None) -> None:
+def test_missing_machine_id_is_reported(tmp_path: Path, content: str | None) -> None:
     machine_id = tmp_path / "machine-id"
     if content is not None:
         machine_id.write_text(content)
@@ -211,7 +211,7 @@ def test_node_name_is_the_configured_one_or_the_host_name(tmp_path: Path) -> Non
     assert 1 <= len(node_name(Config())) <= 63
 
 
-def test_of_thousands_of_mistakes_the_first_are_told(tmp_path: Path) -> None:
+def test_first_20_of_thousands_of_mistakes_are_reported(tmp_path: Path) -> None:
     text = "".join(f"{chr(97 + number % 26)}{number} = 1\n" for number in range(5000))
     found = mistakes_in(tmp_path, f"[node]\n{text}")
     assert [sentence.partition(":")[0] for sentence in found[:2]] == ["[node] a0", "[node] b1"]
@@ -220,7 +220,7 @@ def test_of_thousands_of_mistakes_the_first_are_told(tmp_path: Path) -> None:
     assert (len(twenty), "more" in twenty[-1]) == (20, False)
 
 
-def test_a_name_of_any_length_is_cut(tmp_path: Path) -> None:
+def test_long_name_is_cut(tmp_path: Path) -> None:
     name = "x" * 20_000
     found = mistakes_in(tmp_path, f'[{name}]\n[node]\n{name} = 1\n[tls]\nlegacy_clients = "{name}"\n')
     assert len(found) == 3

@@ -1,4 +1,4 @@
-"""One node and a script of what happens to it: events in, actions out, by the public interface only."""
+"""One node and the events that it gets: events in, actions out, by the public interface only."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -33,7 +33,7 @@ def member(node_id: str, *, priority: int = 100, eligible: bool = True, sender_i
 
 
 def advert(node_id: str, role: Role, *, term: int = 1, members: int = 1, priority: int = 100) -> Advert:
-    """Return what such a node says of itself."""
+    """Return the advert of such a node."""
     m = member(node_id, priority=priority)
     return Advert("g", m.id, m.name, m.priority, m.eligible, role, term, members, m.addresses, m.port)
 
@@ -44,7 +44,7 @@ def join(node_id: str, *, term: int = 0, held: tuple[HeldKey, ...] = (), incarna
 
 
 class NodeHarness:
-    """A node under test. `now` moves only as told; every call returns the actions."""
+    """A node under test. Only the test moves `now`; every call returns the actions."""
 
     def __init__(
         self,
@@ -70,17 +70,17 @@ class NodeHarness:
 
     @property
     def view(self) -> NodeView:
-        """What can be seen of the node."""
+        """The view of the node."""
         return self.node.view()
 
     @property
     def members(self) -> set[str]:
-        """The ids of the members that the node knows of, without its own."""
+        """The ids of the members that the node knows, without its own."""
         group = self.node.group()
         return {m.id for m in group.members} - {self._me} if group else set()
 
     def give(self, event: Event) -> list[Action]:
-        """Handle an event, and generate a key at once when one is asked for, as the driver does."""
+        """Handle an event, and generate a requested key at once, as the driver does."""
         actions = list(self.node.handle(event, self.now))
         for asked in of(GenerateKey, actions):
             self.keys += 1
@@ -96,13 +96,13 @@ class NodeHarness:
     def restart(
         self, saved: SavedState | None = None, *, incarnation: str = "i0", now: float | None = None
     ) -> "NodeHarness":
-        """Return the node of the next process, started: it has what this one saved."""
+        """Return the started node of the next process, with the persisted state of this one."""
         again = NodeHarness(incarnation=incarnation, saved=self.node.saved_state() if saved is None else saved)
         again.now = self.now + 0.5 if now is None else now
         return again.start()
 
     def wait(self, seconds: float) -> list[Action]:
-        """Let time pass; ring the timer each time that the node asked for it."""
+        """Let time pass, with a timeout at each deadline of the node."""
         end = self.now + seconds
         actions: list[Action] = []
         while (deadline := self.node.next_deadline()) is not None and deadline <= end:
@@ -111,14 +111,14 @@ class NodeHarness:
         self.now = end
         return actions
 
-    def hear(self, *said: Advert) -> list[Action]:
-        """Receive adverts of now: they answer the node's challenge, if it has one."""
+    def hear(self, *adverts: Advert) -> list[Action]:
+        """Receive fresh adverts: they answer the node's challenge, if it has one."""
         answers = tuple(a.advert.challenge for a in self.log if isinstance(a, Advertise) and a.advert.challenge)[-1:]
-        return self.hear_old(*(replace(one, answers=answers) for one in said))
+        return self.hear_old(*(replace(one, answers=answers) for one in adverts))
 
-    def hear_old(self, *said: Advert) -> list[Action]:
+    def hear_old(self, *adverts: Advert) -> list[Action]:
         """Receive adverts as they are."""
-        return [a for one in said for a in self.give(AdvertReceived(one))]
+        return [a for one in adverts for a in self.give(AdvertReceived(one))]
 
     def receive(self, session: Session, *messages: Message) -> list[Action]:
         """Receive messages on a session."""
@@ -130,7 +130,7 @@ class NodeHarness:
         return self.give(Accepted(session, address or f"10.0.0.{number}")) + self.receive(session, message)
 
     def become_client(self, *others: str, master: str = "11111111", term: int = 1, psk: PskName = OLD_PSK) -> Session:
-        """Join a master that serves us and `others`, over a session that is opened with `psk`."""
+        """Join a master that serves this node and `others`, on a session that is opened with `psk`."""
         connect = one(Connect, self.hear(advert(master, Role.MASTER, term=term)))
         self.give(Connected(connect.session, psk))
         ids = sorted((ME, *others))
@@ -141,7 +141,7 @@ class NodeHarness:
         return connect.session
 
     def become_master(self) -> "NodeHarness":
-        """Wait until nobody else came forward."""
+        """Wait until the node has become master."""
         self.wait(1.5)
         assert self.view.role is Role.MASTER
         return self

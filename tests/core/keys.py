@@ -1,4 +1,4 @@
-"""Distinct keys for tests, from a number; what they hold is of no meaning. And the rings that hold them."""
+"""Distinct keys for tests, each from a number, and the keyrings that hold them."""
 
 from pskkey.core.keyring import Keyring
 from pskkey.core.settings import Settings, Timing
@@ -18,6 +18,6 @@ def entry(epoch: int, number: int, *, send: bool = False) -> KeyEntry:
 
 
 def empty_ring(timing: Timing | None = None, saved: SavedRing | None = None) -> Keyring:
-    """Return a keyring that holds nothing, or what was saved."""
+    """Return a keyring that is empty, or has the saved state."""
     me = Member("0badcafe", "n", (), 1, 100, eligible=True)
     return Keyring(Settings("g", me, "i", "t", "n", timing=timing or Timing()), saved or SavedRing())

@@ -11,13 +11,13 @@ OLD, NEW, NEWER = OLD_PSK, PskName("new"), PskName("newer")
 BUSY = ErrorMessage("busy", "no place")
 
 
-def change(harness: NodeHarness, active: PskName, *others: PskName) -> list[Action]:
+def change_psk(harness: NodeHarness, active: PskName, *others: PskName) -> list[Action]:
     """Change the PSK file of a node; `others` are accepted too."""
     return harness.give(PskChanged(active, frozenset({active, *others}))) + harness.wait(0.0)
 
 
 def group(term: int = 1) -> Group:
-    """Return the group of LOW with HIGH and ourselves."""
+    """Return the group of LOW, HIGH and this node."""
     return Group(term, LOW, (member(LOW), member(ME), member(HIGH)), (ME, HIGH))
 
 
@@ -28,19 +28,19 @@ def client() -> tuple[NodeHarness, Session]:
 
 
 def connecting() -> tuple[NodeHarness, Session, Session]:
-    """Return one that has begun to open its second session, with its first session and the second."""
+    """Return a member that has begun to open its second session; with its first session and the second."""
     harness, first = client()
-    return harness, first, one(Connect, change(harness, NEW, OLD)).session
+    return harness, first, one(Connect, change_psk(harness, NEW, OLD)).session
 
 
 def greeting() -> tuple[NodeHarness, Session, Session]:
-    """Return one that has sent JOIN on its second session."""
+    """Return a member that has sent JOIN on its second session; with both sessions."""
     harness, first, second = connecting()
     harness.give(Connected(second, NEW))
     return harness, first, second
 
 
-def on(session: Session, actions: list[Action]) -> list[type]:
+def kinds_sent_on(session: Session, actions: list[Action]) -> list[type]:
     """Return the kinds of messages that are sent on a session."""
     return [type(a.message) for a in of(Send, actions) if a.session == session]
 
@@ -48,7 +48,7 @@ def on(session: Session, actions: list[Action]) -> list[type]:
 def is_answered(harness: NodeHarness, session: Session) -> bool:
     """Return whether a heartbeat of the master is answered on a session."""
     harness.wait(0.5)
-    return on(session, harness.receive(session, Heartbeat())) == [Heartbeat]
+    return kinds_sent_on(session, harness.receive(session, Heartbeat())) == [Heartbeat]
 
 
 def closed(actions: list[Action]) -> list[Session]:

@@ -1,15 +1,16 @@
-"""No two nodes send under one id within a key's life, whoever comes, goes, forgets or takes over."""
+"""Within the life of a key, no two nodes send under one sender id (`core/leases.py`)."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pskkey.core.leases import LeaseTable
 from pskkey.model import SENDER_IDS
+from tests.core.situations import HIGH, LOW, OTHER
 
 
 def grant(leases: LeaseTable, node: str, epoch: int = 1, **changes: object) -> tuple[int | None, bool]:
-    """Ask for a lease as a node with a whole memory does; return its id and whether that is blocked."""
-    said: dict[str, object] = {
+    """Ask for a lease as a node that has kept its state; return its id and whether it is blocked."""
+    arguments: dict[str, object] = {
         "incarnation": "i1",
         "sends": True,
         "resumed": True,
@@ -17,8 +18,8 @@ def grant(leases: LeaseTable, node: str, epoch: int = 1, **changes: object) -> t
         "wanted": None,
         "live": frozenset({epoch}),
     }
-    said.update(changes)
-    return leases.grant(node, **said), leases.is_blocked(node, epoch)  # type: ignore[arg-type]
+    arguments.update(changes)
+    return leases.grant(node, **arguments), leases.is_blocked(node, epoch)  # type: ignore[arg-type]
 
 
 def test_a_node_keeps_its_id_and_another_gets_another() -> None:
@@ -30,14 +31,14 @@ def test_a_node_keeps_its_id_and_another_gets_another() -> None:
     assert leases.in_use() == {first, second}
 
 
-def test_a_wish_is_honoured_unless_it_is_taken() -> None:
+def test_configured_id_is_granted_unless_it_is_taken() -> None:
     leases = LeaseTable()
     assert grant(leases, "a", wanted=42) == (42, False)
     other, _ = grant(leases, "b", wanted=42)
     assert other not in (None, 42)
 
 
-def test_a_sender_without_memory_waits_for_the_next_epoch() -> None:
+def test_sender_of_a_new_incarnation_waits_for_the_next_epoch() -> None:
     leases = LeaseTable()
     mine, _ = grant(leases, "a", epoch=3)
     assert grant(leases, "a", epoch=3, incarnation="i2", resumed=False) == (mine, True)
@@ -45,44 +46,31 @@ def test_a_sender_without_memory_waits_for_the_next_epoch() -> None:
     assert not leases.is_blocked("a", 4)
 
 
-def test_who_does_not_send_gets_no_id_but_keeps_the_one_it_had() -> None:
+def test_new_incarnation_of_a_member_waits_also_under_the_next_key() -> None:
+    leases, nothing = LeaseTable(), frozenset[int]()
+    for incarnation in ("i1", "i2"):
+        leases.grant(
+            "b",
+            incarnation,
+            sends=True,
+            resumed=False,
+            before=nothing,
+            wanted=None,
+            live=frozenset({1}),
+            coming=frozenset({2}),
+        )
+    assert [leases.is_blocked("b", epoch) for epoch in (1, 2, 3)] == [True, True, False]
+
+
+def test_node_that_does_not_send_gets_no_id_but_keeps_the_one_that_it_had() -> None:
     leases = LeaseTable()
     assert grant(leases, "a", sends=False) == (None, False)
     mine, _ = grant(leases, "a")
     assert grant(leases, "a", sends=False) == (mine, False)
-    assert grant(leases, "a", sends=False, incarnation="i2", resumed=False) == (mine, True), "it may send any moment"
+    assert grant(leases, "a", sends=False, incarnation="i2", resumed=False) == (mine, True), "it may send at any moment"
 
 
-def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_not_waits() -> None:
-    leases = LeaseTable()
-    leases.inherit({"a": 4, "b": 5}, frozenset({4, 5, 9}), epochs=frozenset({2}))
-    assert grant(leases, "a", epoch=2, resumed=True) == (4, False)
-    assert grant(leases, "b", epoch=2, resumed=False) == (5, True)
-    assert 9 in leases.in_use(), "somebody who is not here any more has sent with it"
-
-
-def test_who_resumes_with_a_newer_key_may_not_know_what_it_sent_with_an_older_one() -> None:
-    leases = LeaseTable()
-    leases.inherit({"a": 4}, frozenset({4}), frozenset({2, 3}))
-    assert grant(leases, "a", epoch=2, resumed=True, before=frozenset({2})) == (4, True)
-    assert not leases.is_blocked("a", 3)
-
-
-def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:
-    leases = LeaseTable()
-    leases.inherit({"a": 4}, frozenset({4}), frozenset({2, 3}))
-    newcomer, blocked = grant(leases, "b", epoch=2)
-    assert newcomer not in (None, 4)
-    assert blocked, "our predecessor may have given this id to somebody we never heard of"
-    assert leases.is_blocked("b", 3), "a key that was under way is inherited as well"
-    assert leases.waiting(frozenset({"b"}), 3) == ["b"]
-    assert leases.waiting(frozenset({"a"}), 3) == []
-    assert not leases.is_blocked("b", 4)
-    leases.review(frozenset({"a", "b"}), frozenset({4}))
-    assert grant(leases, "c", epoch=4)[1] is False
-
-
-def test_an_id_left_behind_is_free_again_only_when_its_key_is_gone() -> None:
+def test_id_of_a_lost_node_is_free_again_only_when_its_key_is_gone() -> None:
     leases = LeaseTable()
     leases.inherit({}, frozenset(range(SENDER_IDS)), frozenset({2}))
     assert grant(leases, "b", epoch=3) == (None, False), "all taken"
@@ -92,7 +80,7 @@ def test_an_id_left_behind_is_free_again_only_when_its_key_is_gone() -> None:
     assert grant(leases, "b", epoch=3) == (0, False)
 
 
-def test_a_node_that_is_away_for_a_while_finds_its_id_but_not_for_ever() -> None:
+def test_node_that_is_away_for_a_while_gets_its_id_again_but_not_for_ever() -> None:
     leases = LeaseTable()
     mine, _ = grant(leases, "a", epoch=1)
     leases.review(frozenset(), frozenset({1}))
@@ -118,7 +106,40 @@ def test_within_one_epoch_no_two_nodes_ever_share_an_id(steps: list[tuple[str, i
         assert holders.setdefault(sender_id, node) == node
 
 
-def test_a_lease_that_a_node_claims_is_its_own_under_no_other_key_of_before() -> None:
+# --- after a takeover -------------------------------------------------------------------------------------------------
+
+
+def test_after_a_takeover_a_member_that_holds_the_key_goes_on_and_one_that_does_not_waits() -> None:
+    leases = LeaseTable()
+    leases.inherit({"a": 4, "b": 5}, frozenset({4, 5, 9}), epochs=frozenset({2}))
+    assert grant(leases, "a", epoch=2, resumed=True) == (4, False)
+    assert grant(leases, "b", epoch=2, resumed=False) == (5, True)
+    assert 9 in leases.in_use(), "a node that has left has sent with it"
+
+
+def test_member_that_resumes_with_a_newer_key_waits_under_the_older_one() -> None:
+    """It may not know what it sent with the older one."""
+    leases = LeaseTable()
+    leases.inherit({"a": 4}, frozenset({4}), frozenset({2, 3}))
+    assert grant(leases, "a", epoch=2, resumed=True, before=frozenset({2})) == (4, True)
+    assert not leases.is_blocked("a", 3)
+
+
+def test_under_an_inherited_key_a_newcomer_waits_for_the_next_one() -> None:
+    leases = LeaseTable()
+    leases.inherit({"a": 4}, frozenset({4}), frozenset({2, 3}))
+    newcomer, blocked = grant(leases, "b", epoch=2)
+    assert newcomer not in (None, 4)
+    assert blocked, "the former master may have given this id to a node that we do not know"
+    assert leases.is_blocked("b", 3), "a key that was under way is inherited as well"
+    assert leases.waiting(frozenset({"b"}), 3) == ["b"]
+    assert leases.waiting(frozenset({"a"}), 3) == []
+    assert not leases.is_blocked("b", 4)
+    leases.review(frozenset({"a", "b"}), frozenset({4}))
+    assert grant(leases, "c", epoch=4)[1] is False
+
+
+def test_claimed_lease_is_blocked_under_the_other_inherited_keys() -> None:
     leases = LeaseTable()
     leases.inherit({}, frozenset({2}), frozenset({4, 5}))
     nothing: frozenset[int] = frozenset()
@@ -129,17 +150,9 @@ def test_a_lease_that_a_node_claims_is_its_own_under_no_other_key_of_before() ->
     assert [leases.is_blocked("b", epoch) for epoch in (4, 5, 6)] == [False, True, False]
 
 
-def test_another_memory_of_a_member_waits_also_under_the_key_that_is_on_its_way() -> None:
-    leases, nothing = LeaseTable(), frozenset[int]()
-    for incarnation in ("i1", "i2"):
-        leases.grant(
-            "b",
-            incarnation,
-            sends=True,
-            resumed=False,
-            before=nothing,
-            wanted=None,
-            live=frozenset({1}),
-            coming=frozenset({2}),
-        )
-    assert [leases.is_blocked("b", epoch) for epoch in (1, 2, 3)] == [True, True, False]
+def test_id_that_the_last_master_listed_twice_is_leased_to_no_node() -> None:
+    """Seeds of the kind "babbler"."""
+    leases = LeaseTable()
+    leases.inherit({LOW: 4, HIGH: 4, OTHER: 5}, frozenset({5}), frozenset({1}))
+    assert [leases.sender_id(node) for node in (LOW, HIGH, OTHER)] == [None, None, 5]
+    assert leases.in_use() == {4, 5}

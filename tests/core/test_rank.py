@@ -1,4 +1,4 @@
-"""The orders of the election are total: a tie or a circle would let two nodes both believe to be the better one."""
+"""The orders of the election are total: a tie or a circle would make two nodes both the better one."""
 
 from hypothesis import given
 from hypothesis import strategies as st

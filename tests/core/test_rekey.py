@@ -1,15 +1,18 @@
-"""Why and when a master makes a new key: `core/rekey.py`."""
+"""The reasons for which a master makes a new key, and the times at which it does (`core/rekey.py`)."""
 
 from dataclasses import replace
 from itertools import pairwise
 
+from pskkey.core.events import Attached, Direction, RekeyRequested, Session
 from pskkey.core.keyring import Keyring
+from pskkey.core.notices import SuiteChanged
 from pskkey.core.rekey import Reason, Rekey
 from pskkey.core.rekey_requests import RekeyRequests, local_user
 from pskkey.core.settings import Settings, Timing
-from pskkey.model import MAX_EPOCH, KeyNewReason, Member, Suite
+from pskkey.model import MAX_EPOCH, KeyAck, KeyNewReason, KeyWatch, Member, Process, Suite
+from tests.core.harness import NodeHarness, of
 from tests.core.keys import entry, key
-from tests.core.situations import state
+from tests.core.situations import CHANGED, state
 
 
 class Master:
@@ -21,7 +24,7 @@ class Master:
         self.ring = Keyring(self.settings)
         if epoch:
             self.ring.adopt(state(entry(epoch, 900, send=True)), 0.0)
-        self.ring.lead(0.0)
+        self.ring.begin_to_lead(0.0)
         self.requests = RekeyRequests(self.settings, self.ring)
         self.rekey = Rekey(self.settings, self.ring, self.requests)
         self.made = 0
@@ -75,7 +78,7 @@ def test_interval_makes_a_key_up_to_a_tenth_earlier_by_chance() -> None:
     assert len(dues) > 50
 
 
-def test_key_that_has_replaced_another_has_its_turn_before_it_is_replaced() -> None:
+def test_next_key_that_has_replaced_another_is_activated_before_it_is_replaced() -> None:
     master = Master()
     master.step(0.0)
     master.rekey.go_above(1)
@@ -86,13 +89,13 @@ def test_key_that_has_replaced_another_has_its_turn_before_it_is_replaced() -> N
     assert master.step(4.0, activate=False) == {Reason.ABOVE}
     assert [e.epoch for e in master.ring.entries] == [1, 10]
     master.rekey.go_above(20)
-    assert not master.step(6.0), "it would never have its turn if somebody came with ever higher epochs"
+    assert not master.step(6.0), "otherwise joiners with ever higher epochs keep it from its activation"
     master.ring.activate(7.0)
     assert master.step(8.0) == {Reason.ABOVE}
     assert [e.epoch for e in master.ring.entries] == [1, 10, 21]
 
 
-def test_epoch_above_a_foreign_one_counts_round_the_end() -> None:
+def test_epoch_above_a_foreign_one_wraps_after_the_last_one() -> None:
     master = Master(epoch=MAX_EPOCH)
     master.rekey.go_above(MAX_EPOCH - 9)
     assert not master.step(1.0)
@@ -120,9 +123,40 @@ def test_interval_and_suite_wait_while_a_key_is_on_its_way() -> None:
     assert master.step(90.0) == {Reason.SUITE}
 
 
-def test_what_was_foreign_to_an_earlier_time_as_master_is_forgotten() -> None:
+def test_foreign_epochs_of_an_earlier_mastership_are_forgotten() -> None:
     master = Master()
     master.step(0.0)
     master.rekey.go_above(7)
     master.rekey.begin()
     assert not master.step(2.0)
+
+
+# --- the suite, at a node ---------------------------------------------------------------------------------------------
+
+
+def test_another_suite_causes_one_rekey() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.wait(1.5)
+    harness.give(replace(CHANGED, suite=Suite.PSK_CHACHA20_POLY1305))
+    assert harness.view.next is None, "the current key has that suite"
+    actions = harness.give(replace(CHANGED, suite=Suite.WDM_WITH_NULL_SHA256))
+    assert of(SuiteChanged, actions)[0].configured is Suite.WDM_WITH_NULL_SHA256
+    actions += harness.wait(20.0)
+    assert len(of(SuiteChanged, actions)) == 1
+    assert harness.view.current is not None
+    assert harness.view.current.key.suite is Suite.WDM_WITH_NULL_SHA256
+
+
+def test_another_suite_waits_for_a_next_key_of_the_former_suite() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.wait(1.5)
+    harness.give(Attached(Session(Direction.LOCAL, 1), Process(1, 0)))
+    harness.receive(Session(Direction.LOCAL, 1), KeyWatch(will_send=True, context=1), KeyAck(1))
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    assert harness.view.next is not None, "the session manager has not installed it"
+    harness.give(replace(CHANGED, suite=Suite.WDM_WITH_NULL_SHA256))
+    harness.wait(1.5)
+    assert harness.keys == 2
+    harness.receive(Session(Direction.LOCAL, 1), KeyAck(2))
+    harness.wait(0.5)
+    assert harness.keys == 3

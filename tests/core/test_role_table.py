@@ -1,4 +1,4 @@
-"""Every cell of the role table (`core/role_table.py`), on a real node that was brought into the role."""
+"""Every cell of the role table (`core/role_table.py`) holds for a node in that role."""
 
 from collections.abc import Callable
 
@@ -35,17 +35,17 @@ class Situation:
                 harness.become_master()
                 harness.accept(1, join(HIGH))
                 harness.wait(0.3)
-                # A rival that goes before us: we go and ask it.
+                # A rival that ranks higher: the node asks it.
                 self.session = one(Connect, harness.hear(advert(MASTER, Role.MASTER, term=1))).session
                 harness.give(Connected(self.session))
         assert harness.view.role is role
 
-    def says(self, message: Message) -> list[Action]:
-        """Let the peer of the outbound session say this."""
+    def receive_from_peer(self, message: Message) -> list[Action]:
+        """Receive a message of the peer of the outbound session."""
         return self.harness.receive(self.session, message)
 
-    def asked(self, message: Message) -> list[Action]:
-        """Let a new client say this."""
+    def receive_from_client(self, message: Message) -> list[Action]:
+        """Receive a message of a new client."""
         return self.harness.accept(2, message)
 
 
@@ -55,7 +55,7 @@ def merge(master: str, winner: str | None, members: int = 1) -> Merge:
 
 
 def time_over(at: Situation) -> list[Action]:
-    """Let time pass to where the node gives up what it does: nobody says anything."""
+    """Let time pass without any message until the node changes its role."""
     role, actions = at.harness.view.role, []
     for _ in range(100):
         deadline = at.harness.node.next_deadline()
@@ -68,7 +68,7 @@ def time_over(at: Situation) -> list[Action]:
 
 
 def slept(at: Situation) -> list[Action]:
-    """Let the node run again long after its deadline, by an event that says nothing."""
+    """Let the node run again long after its deadline, by an event without a meaning."""
     at.harness.now += 100.0
     return at.harness.hear_old(advert(OTHER, Role.LISTENING))
 
@@ -82,17 +82,17 @@ EVENTS: dict[Trigger, Callable[[Situation], list[Action]]] = {
     Trigger.MASTER_PROVEN: lambda at: at.harness.hear(advert(OTHER, Role.MASTER, term=4)),
     Trigger.MASTER_HINTED: lambda at: at.harness.hear_old(advert(OTHER, Role.MASTER, term=4)),
     Trigger.TIME_OVER: time_over,
-    Trigger.WELCOMED: lambda at: at.says(group(5)),
-    Trigger.FENCED: lambda at: at.says(group(SEEN_TERM - 1)),
+    Trigger.WELCOMED: lambda at: at.receive_from_peer(group(5)),
+    Trigger.FENCED: lambda at: at.receive_from_peer(group(SEEN_TERM - 1)),
     Trigger.SESSION_ENDED: lambda at: at.harness.give(Disconnected(at.session, "reset")),
-    Trigger.REFUSED: lambda at: at.says(ErrorMessage("not_master", "not I")),
-    Trigger.HANDED_OVER: lambda at: at.says(Handover(member(ME), 6)),
-    Trigger.SENT_ON: lambda at: at.says(Handover(member(OTHER), 6)),
-    Trigger.JOIN: lambda at: at.asked(join(OTHER)),
-    Trigger.MERGE_WON: lambda at: at.asked(merge(HIGH, None)),
-    Trigger.MERGE_LOST: lambda at: at.asked(merge(OTHER, None, members=7)),
-    Trigger.ANSWER_WON: lambda at: at.says(merge(MASTER, ME)),
-    Trigger.ANSWER_LOST: lambda at: at.says(merge(MASTER, MASTER)),
+    Trigger.NOT_MASTER: lambda at: at.receive_from_peer(ErrorMessage("not_master", "not I")),
+    Trigger.HANDED_OVER: lambda at: at.receive_from_peer(Handover(member(ME), 6)),
+    Trigger.SENT_ON: lambda at: at.receive_from_peer(Handover(member(OTHER), 6)),
+    Trigger.JOIN: lambda at: at.receive_from_client(join(OTHER)),
+    Trigger.MERGE_WON: lambda at: at.receive_from_client(merge(HIGH, None)),
+    Trigger.MERGE_LOST: lambda at: at.receive_from_client(merge(OTHER, None, members=7)),
+    Trigger.ANSWER_WON: lambda at: at.receive_from_peer(merge(MASTER, ME)),
+    Trigger.ANSWER_LOST: lambda at: at.receive_from_peer(merge(MASTER, MASTER)),
     Trigger.SLEPT: slept,
     Trigger.SWITCHOVER: lambda at: at.harness.give(SwitchoverRequested()),
 }

@@ -1,4 +1,4 @@
-"""The driver with a real node: a long queue keeps neither the event loop nor the clock of the group waiting."""
+"""The driver with a real node: a long queue delays neither the event loop nor the timer of the node."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from pskkey.model import ErrorMessage, Heartbeat, Member, Message, Process, Role
 
 LOCAL = Session(Direction.LOCAL, 1)
 FLOOD = 20000
-"""Heartbeats: they take some seconds."""
+"""Number of heartbeats; the driver needs some seconds for them."""
 
 
-class Counted:
-    """What has sessions, and counts what it is to send."""
+class CountingTransport:
+    """An adapter with sessions. It counts the messages that it gets to send."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -35,16 +35,16 @@ class Counted:
         raise AssertionError(session, error)
 
 
-def started(door: Counted, handled: Callable[[], None] = lambda: None) -> tuple[Driver, Node]:
+def start_driver(transport: CountingTransport, handled: Callable[[], None] = lambda: None) -> tuple[Driver, Node]:
     """Return the driver of a node that becomes master after 0.05 s, with a session manager, and the node."""
     me = Member("0123456789abcdef", "node", ("127.0.0.1",), 11111)
     node = Node(Settings("default", me, "0011223344556677", "0.1.0", "n", timing=Timing(discovery_window=0.05)))
     driver = Driver(node)
     driver.attach(
         Outlets(
-            key_client=door,
-            key_server=door,
-            key_socket=door,
+            key_client=transport,
+            key_server=transport,
+            key_socket=transport,
             advertise=lambda _: None,
             notice=lambda _: None,
             save=None,
@@ -57,8 +57,8 @@ def started(door: Counted, handled: Callable[[], None] = lambda: None) -> tuple[
     return driver, node
 
 
-async def each_turn_until(condition: Callable[[], bool]) -> int:
-    """Return how many turns the event loop makes until it is so."""
+async def count_turns_until(condition: Callable[[], bool]) -> int:
+    """Return how many turns the event loop makes until the condition is true."""
     turns = 0
     async with asyncio.timeout(60):
         while True:
@@ -68,46 +68,46 @@ async def each_turn_until(condition: Callable[[], bool]) -> int:
             await asyncio.sleep(0)
 
 
-async def test_time_of_the_group_goes_on_before_the_queue_is_empty() -> None:
-    door = Counted()
-    driver, node = started(door)
+async def test_timer_of_the_node_expires_before_a_long_queue_is_empty() -> None:
+    transport = CountingTransport()
+    driver, node = start_driver(transport)
     for _ in range(FLOOD):
         driver.emit(Received(LOCAL, Heartbeat()))
-    await each_turn_until(lambda: node.view().role is Role.MASTER)
-    assert 0 < door.sent < FLOOD
+    await count_turns_until(lambda: node.view().role is Role.MASTER)
+    assert 0 < transport.sent < FLOOD
     driver.close()
 
 
-async def test_loop_turns_while_events_wait() -> None:
-    door = Counted()
-    driver, _ = started(door)
+async def test_event_loop_turns_while_events_wait() -> None:
+    transport = CountingTransport()
+    driver, _ = start_driver(transport)
     for _ in range(FLOOD):
         driver.emit(Received(LOCAL, Heartbeat()))
-    turns = await each_turn_until(lambda: door.sent == FLOOD)
+    turns = await count_turns_until(lambda: transport.sent == FLOOD)
     assert turns > 3
     driver.close()
 
 
 @pytest.mark.parametrize(("waiting", "room"), [(QUEUE_ROOM - 3, True), (QUEUE_ROOM - 2, False)])
-async def test_there_is_room_until_the_queue_is_long(waiting: int, room: bool) -> None:
-    driver, _ = started(Counted())
+async def test_sessions_may_emit_until_the_queue_is_long(waiting: int, room: bool) -> None:
+    driver, _ = start_driver(CountingTransport())
     for _ in range(waiting):
         driver.emit(Received(LOCAL, Heartbeat()))
     assert driver.has_room() is room
     driver.close()
 
 
-async def test_what_follows_from_events_is_reported_once_a_turn() -> None:
-    door = Counted()
+async def test_handled_events_are_reported_once_a_turn() -> None:
+    transport = CountingTransport()
     reports = 0
 
     def count() -> None:
         nonlocal reports
         reports += 1
 
-    driver, _ = started(door, count)
+    driver, _ = start_driver(transport, count)
     for _ in range(50):
         driver.emit(Received(LOCAL, Heartbeat()))
-    await each_turn_until(lambda: door.sent == 50)
+    await count_turns_until(lambda: transport.sent == 50)
     assert 0 < reports < 50
     driver.close()

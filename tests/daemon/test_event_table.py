@@ -1,4 +1,4 @@
-"""The table of events: every report has its row, and its sentence says what the report holds."""
+"""The table of events: every notice has a row and a sentence with the content of the notice."""
 
 import string
 from dataclasses import fields
@@ -31,13 +31,13 @@ NOTICES = [
 ]
 
 
-def example(kind: type[Notice]) -> Notice:
+def make_example(kind: type[Notice]) -> Notice:
     """Return a notice of a kind."""
     hints = get_type_hints(kind)
     return kind(**{one.name: EXAMPLES[hints[one.name]] for one in fields(kind)})
 
 
-def test_every_notice_has_one_row_and_every_row_of_a_node_has_notices() -> None:
+def test_every_notice_has_one_row_and_every_node_event_has_notices() -> None:
     assert len(NOTICES) > 25
     assert EVENT_OF.keys() == set(NOTICES)
     assert sum(len(entry.sentences) for entry in EVENTS.values()) == len(NOTICES)
@@ -47,16 +47,16 @@ def test_every_notice_has_one_row_and_every_row_of_a_node_has_notices() -> None:
 
 
 @pytest.mark.parametrize("kind", NOTICES, ids=lambda kind: kind.__name__)
-def test_a_sentence_says_what_its_notice_holds(kind: type[Notice]) -> None:
+def test_sentence_has_the_attributes_of_its_notice(kind: type[Notice]) -> None:
     template = EVENTS[EVENT_OF[kind]].sentences[kind]
     named = {name.partition(".")[0] for _, name, _, _ in string.Formatter().parse(template) if name}
     there = {one.name for one in fields(kind)}
     assert named <= there
-    # The code of a failure is for programs, and a reason is a sentence for people already.
+    # The code of a failure is for programs. People read its reason.
     assert there - named <= {"code"}
-    said = sentence(example(kind))
-    assert "{" not in said
-    assert ("pump-7" in said) == bool({"peer", "winner"} & there)
+    text = sentence(make_example(kind))
+    assert "{" not in text
+    assert ("pump-7" in text) == bool({"peer", "winner"} & there)
 
 
 @pytest.mark.parametrize("event", NodeEvent)
@@ -65,9 +65,9 @@ def test_the_fields_of_a_row_are_attributes_of_its_notices(event: NodeEvent) -> 
     assert set(EVENTS[event].fields.split()) <= names
 
 
-def test_what_a_peer_says_is_no_format() -> None:
+def test_text_of_a_peer_is_no_format() -> None:
     assert sentence(JoinFailed(PEER, "x", "{peer.id} {0}")) == "could not join pump-7: {peer.id} {0}"
 
 
-def test_a_reason_is_said_as_in_the_status() -> None:
-    assert sentence(KeyRequested(KeyNewReason.RECEIVER_BEGAN)) == "rolling to a new key: receiver_began"
+def test_reason_has_its_name_of_the_status() -> None:
+    assert sentence(KeyRequested(KeyNewReason.RECEIVER_BEGAN)) == "making a new key: receiver_began"

@@ -1,4 +1,4 @@
-"""Log lines that others can cause stay few, and nothing that happens for the first time is lost among them."""
+"""Others can cause only few log lines, and a new event is never lost among them."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ JOURNAL = Journal(dict)
 
 
 class Log(logging.Handler):
-    """What is logged, as text with times, while the clock stands where the test puts it."""
+    """The log lines with their times. The test sets the clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def test_600_strangers_cause_10_lines_in_10_seconds_and_40_in_a_minute(log: Log)
     assert len(log.lines) <= 3 * (40 + 60 / REPORT_AFTER)
 
 
-def test_what_was_left_out_is_counted_once(log: Log) -> None:
+def test_records_left_out_are_reported_once(log: Log) -> None:
     complaints = Complaints(LOG)
     for number in range(25):
         complaints.warn(f"user {number}", "no")
@@ -86,7 +86,7 @@ def test_what_was_left_out_is_counted_once(log: Log) -> None:
     assert len(log.lines) == 11
 
 
-def test_what_was_left_out_is_reported_at_the_end_and_without_a_timer() -> None:
+def test_records_left_out_are_reported_at_the_end_and_without_a_timer() -> None:
     log = Log()
     logging.getLogger().addHandler(log)
     try:
@@ -105,7 +105,7 @@ def test_what_was_left_out_is_reported_at_the_end_and_without_a_timer() -> None:
     assert log.texts[12:] == ["user 14: no"]
 
 
-def test_one_line_about_each_peer_in_10_seconds(log: Log) -> None:
+def test_each_peer_causes_one_line_in_10_seconds(log: Log) -> None:
     for _ in range(19):
         Complaints(LOG).warn("user 1000", "no")
         Complaints(logging.getLogger("pskkey.key_socket")).warn("user 1000", "other")
@@ -126,27 +126,27 @@ def test_one_line_about_each_peer_in_10_seconds(log: Log) -> None:
         ("no address", "no address"),
     ],
 )
-def test_ipv6_counts_by_its_network(address: str, network: str) -> None:
+def test_ipv6_addresses_of_one_network_count_as_one(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
-def test_a_new_event_is_never_lost_in_a_flood(log: Log) -> None:
+def test_new_event_is_never_lost_in_a_flood(log: Log) -> None:
     """Rule 3: each kind passes once a minute, however much others cause."""
     complaints = Complaints(LOG)
     for number in range(1000):
         complaints.warn(f"user {number}", "no")
     for event in EVENTS:
-        JOURNAL.tell(event, f"this is {event.name}")
+        JOURNAL.log_event(event, f"this is {event.name}")
     LOG.error("a fault of our own")
     assert log.texts[10:] == [*(f"this is {event.name}" for event in EVENTS), "a fault of our own"]
 
 
-def test_a_flood_does_not_hide_what_the_node_reports(log: Log) -> None:
+def test_flood_does_not_hide_the_reports_of_the_node(log: Log) -> None:
     complaints = Complaints(LOG)
     for number in range(20):
         for _ in range(100):
             complaints.warn(f"user {number}", "no")
-        JOURNAL.tell(NodeEvent.ROLE_CHANGED, f"change {number}")
+        JOURNAL.log_event(NodeEvent.ROLE_CHANGED, f"change {number}")
         log.pass_time(2)
     assert [text for text in log.texts if "change" in text] == [f"change {number}" for number in range(20)]
 
@@ -156,27 +156,27 @@ def test_a_flood_does_not_hide_what_the_node_reports(log: Log) -> None:
     [
         *((event, 40) for event in (NodeEvent.MEMBER_JOINED, NodeEvent.MEMBER_REFUSED, DaemonEvent.COMMAND_DENIED)),
         *((event, 40) for event in (NodeEvent.PROTOCOL_ERROR, NodeEvent.DUPLICATE_ID, NodeEvent.JOIN_FAILED)),
-        *((event, 60) for event in (NodeEvent.ROLE_CHANGED, NodeEvent.KEY_ROLLED, DaemonEvent.COMMANDED)),
+        *((event, 60) for event in (NodeEvent.ROLE_CHANGED, NodeEvent.KEY_DISTRIBUTED, DaemonEvent.COMMANDED)),
         *((event, 1200) for event in (DaemonEvent.RELOAD_FAILED, DaemonEvent.STARTED)),
     ],
 )
-def test_no_event_of_others_comes_more_often(log: Log, event: NodeEvent | DaemonEvent, lines: int) -> None:
+def test_each_event_keeps_the_allowance_of_its_cause(log: Log, event: NodeEvent | DaemonEvent, lines: int) -> None:
     for number in range(1200):
-        JOURNAL.tell(event, f"number {number}")
+        JOURNAL.log_event(event, f"number {number}")
         log.pass_time(0.05)
     assert log.most_in(60) == lines
 
 
-def test_a_failure_that_repeats_itself_is_one_line_in_10_seconds(log: Log) -> None:
+def test_repeated_failure_is_one_line_in_10_seconds(log: Log) -> None:
     for _ in range(10):
-        JOURNAL.tell(NodeEvent.JOIN_FAILED, "could not join n1")
-        JOURNAL.tell(DaemonEvent.COMMAND_DENIED, "user 1000 was denied Rekey")
+        JOURNAL.log_event(NodeEvent.JOIN_FAILED, "could not join n1")
+        JOURNAL.log_event(DaemonEvent.COMMAND_DENIED, "user 1000 was denied Rekey")
         log.pass_time(0.9)
     assert log.texts == ["could not join n1", "user 1000 was denied Rekey"]
 
 
-def failing(size: int) -> Exception:
-    """Return an exception that was raised somewhere."""
+def make_failure(size: int) -> Exception:
+    """Return an exception that was raised, with a text of this size."""
     try:
         int("x" * size, 37)
     except ValueError as error:
@@ -185,10 +185,10 @@ def failing(size: int) -> Exception:
     raise AssertionError
 
 
-def test_a_library_writes_single_short_lines(log: Log) -> None:
+def test_library_logs_single_short_lines(log: Log) -> None:
     zeroconf = logging.getLogger("zeroconf")
     for number in range(100):
-        error = failing(9000)
+        error = make_failure(9000)
         zeroconf.warning("packet %d\nof %r", number, b"\n" * 9000, exc_info=error)
     assert len(log.lines) == 10
     assert all(len(text) <= MAX_LINE for text in log.texts)
@@ -196,27 +196,27 @@ def test_a_library_writes_single_short_lines(log: Log) -> None:
     assert log.texts[0].endswith(" of test_log_budget.py)")
 
 
-def test_the_first_traceback_of_a_defect_is_whole_and_only_the_first(log: Log) -> None:
+def test_only_the_first_traceback_of_a_defect_is_whole(log: Log) -> None:
     for _ in range(5):
-        logging.getLogger("asyncio").error("Fatal error on transport", exc_info=failing(3))
-        LOG.error("A fault of our own", exc_info=failing(3))
+        logging.getLogger("asyncio").error("Fatal error on transport", exc_info=make_failure(3))
+        LOG.error("A fault of our own", exc_info=make_failure(3))
     assert log.texts.count("ValueError: xxx") == 2
     assert sum(text.startswith("A fault of our own: ValueError: xxx (line ") for text in log.texts) == 4
 
 
-def test_a_library_that_repeats_itself_is_one_line_in_10_seconds(log: Log) -> None:
+def test_repeated_record_of_a_library_is_one_line_in_10_seconds(log: Log) -> None:
     for _ in range(50):
         logging.getLogger("asyncio").warning("socket.send() raised exception.")
         log.pass_time(0.1)
     assert log.texts == ["socket.send() raised exception."]
 
 
-def test_a_faulty_record_ends_nothing(log: Log) -> None:
+def test_faulty_record_does_not_end_the_program(log: Log) -> None:
     log.handle(logging.LogRecord("zeroconf", logging.WARNING, "file", 1, "%d bytes", ("many",), None))
     assert log.texts == ["%d bytes"]
 
 
-def test_at_the_level_debug_nothing_is_lost(log: Log) -> None:
+def test_no_record_is_lost_at_the_level_debug(log: Log) -> None:
     logging.getLogger("pskkey").setLevel(logging.DEBUG)
     complaints = Complaints(LOG)
     for number in range(50):
@@ -227,7 +227,7 @@ def test_at_the_level_debug_nothing_is_lost(log: Log) -> None:
     assert len(log.lines) == 100
 
 
-def test_the_budget_of_a_logger_ends_with_its_use(log: Log) -> None:
+def test_budget_of_a_logger_ends_with_its_context(log: Log) -> None:
     budget = LogBudget(lambda: log.now)
     log.removeFilter(log.budget)
     with budget.over(LOG.name):
@@ -239,7 +239,7 @@ def test_the_budget_of_a_logger_ends_with_its_use(log: Log) -> None:
     assert len(log.lines) == 30
 
 
-async def test_a_real_loop_brings_the_report(log: Log) -> None:
+async def test_timer_of_a_real_loop_causes_the_report(log: Log) -> None:
     loop = asyncio.get_running_loop()
     with log.budget.reporting(lambda seconds, function: loop.call_later(seconds / 1000, function)):
         for number in range(12):

@@ -1,4 +1,4 @@
-"""Nodes that are wrong on purpose, one for each guarantee, so that each check is seen to find what it is there for."""
+"""Nodes with a defect on purpose, one for each guarantee. They prove that each check finds its fault."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ class ForgetsItsTerm(Node):
 
 
 class RunsAhead(Node):
-    """As a member it shows a term that its master has not."""
+    """As a member it shows a later term than its master."""
 
     def view(self) -> NodeView:
         view = super().view()
@@ -26,7 +26,7 @@ class RunsAhead(Node):
 
 
 class MixesUpEpochs(Node):
-    """As master it shows the epochs of two keys the wrong way round, once the second is in use."""
+    """As master it swaps the epochs of two keys in its view when the second one is in use."""
 
     def view(self) -> NodeView:
         view = super().view()
@@ -36,13 +36,13 @@ class MixesUpEpochs(Node):
         return replace(view, keys=(replace(first, epoch=second.epoch), replace(second, epoch=first.epoch)))
 
 
-class GrantsTwice(Node):
-    """Lets its session manager send under one id, whatever the master has granted."""
+class LeasesTwice(Node):
+    """Lets its session manager send under sender id 0, whatever the master has leased."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        return [self._all_alike(action) for action in super().handle(event, now)]
+        return [self._with_id_0(action) for action in super().handle(event, now)]
 
-    def _all_alike(self, action: Action) -> Action:
+    def _with_id_0(self, action: Action) -> Action:
         match action:
             case Send(session, KeyState(sender_id=int()) as state) if session.direction is Direction.LOCAL:
                 return Send(session, replace(state, sender_id=0))
@@ -51,7 +51,7 @@ class GrantsTwice(Node):
 
 
 class DropsTooSoon(Node):
-    """Takes the former key from its session manager when the next one comes."""
+    """Takes the former key from its session manager when the next one arrives."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
         return [self._shortened(action) for action in super().handle(event, now)]
@@ -65,7 +65,7 @@ class DropsTooSoon(Node):
 
 
 class MiscountsAcknowledgements(Node):
-    """Shows that everybody has acknowledged the first epoch and no other."""
+    """Shows that all members have acknowledged the first epoch and no other."""
 
     def group(self) -> Group | None:
         group = super().group()
@@ -82,8 +82,8 @@ class RepeatsAnEpoch(Node):
         return replace(state, entries=state.entries * 2)
 
 
-class SpeaksToTheDead(Node):
-    """Sends on a session that is over."""
+class SendsOnClosedSession(Node):
+    """Sends on a session that has ended."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
         actions = super().handle(event, now)
@@ -91,21 +91,21 @@ class SpeaksToTheDead(Node):
 
 
 class Spins(Node):
-    """Wants to be called again at once, for ever."""
+    """Is always due at once."""
 
     def next_deadline(self) -> float | None:
         return 0.0
 
 
 class GivesUp(Node):
-    """Waits for nothing once it has no master."""
+    """Has no deadline while it joins."""
 
     def next_deadline(self) -> float | None:
         return None if self.view().role is Role.JOINING else super().next_deadline()
 
 
 class Fails(Node):
-    """Has a fault of a common kind where it is asked for a new key."""
+    """Raises an exception if it is asked for a new key as a member."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
         if isinstance(event, RekeyRequested) and self.view().role is Role.CLIENT:
@@ -113,8 +113,8 @@ class Fails(Node):
         return super().handle(event, now)
 
 
-class HearsNobody(Node):
-    """As master it does not hear that there is another one."""
+class IgnoresAdverts(Node):
+    """As master it ignores all adverts."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
         if isinstance(event, AdvertReceived) and self.view().role is Role.MASTER:

@@ -1,8 +1,8 @@
-"""One device: our daemon's core, and the session manager beside it, which sends and acknowledges at once.
+"""One device: our daemon's core and its session manager, which sends and acknowledges at once.
 
-`step` gives a device one input and returns what leaves it. A key that the core asks for is given at once, and what it
-sends to the session manager is installed and acknowledged at once, so a step ends when only the network can go on.
-What must hold within one device is checked here, after every step: `Broken` names the guarantee.
+`step` gives a device one input and returns its outputs. The device provides a new key at once when the core asks for
+one. The session manager installs and acknowledges each KEY_STATE at once. So a step ends when only the network can go
+on. The guarantees within one device are checked here after every step: `Broken` names the guarantee.
 """
 
 from collections import deque
@@ -38,11 +38,11 @@ GROUP: Final = "explored"
 PORT: Final = 11111
 
 CALLS_AT_ONCE: Final = 20
-"""How often a node may want to be called again at the moment at which it was called: it waits, it does not spin."""
+"""How often a node may be due again at the time of its last call. A node waits, and does not spin."""
 
 
 class Broken(AssertionError):
-    """A guarantee does not hold; the text begins with its name."""
+    """A guarantee does not hold. The text begins with the name of the guarantee."""
 
     def __init__(self, guarantee: str, text: str) -> None:
         super().__init__(f"{guarantee}: {text}")
@@ -50,7 +50,7 @@ class Broken(AssertionError):
 
 
 class Input(NamedTuple):
-    """What happens to a device. `number` is that of a session, or of an advert; `data` a packet or an address."""
+    """An input to a device. `number`: the number of a session or of an advert; `data`: a packet or an address."""
 
     what: str
     number: int = 0
@@ -58,9 +58,9 @@ class Input(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What leaves a device: `send`, `connect`, `close`, `advert`, or `note`, a line of the transcript.
+    """An output of a device: `send`, `connect`, `close`, `advert`, or `note`, a line of the transcript.
 
-    `number` is that of a session, or of an advert; `data` a packet, the id of a node, or the line.
+    `number`: the number of a session or of an advert; `data`: a packet, the id of a node, or the line.
     """
 
     what: str
@@ -72,7 +72,7 @@ class Output(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What can be seen of a device, for the checks. Keys are fingerprints."""
+    """The visible state of a device, for the checks. Keys are fingerprints."""
 
     role: Role | None = None
     """None: its daemon does not run."""
@@ -83,24 +83,24 @@ class Facts(NamedTuple):
     session: int | None = None
     """The number of the outbound session with its master."""
     sends: tuple[str, int] | None = None
-    """The key and the sender id that its session manager sends with."""
+    """The key and the sender id with which its session manager sends."""
     knows: tuple[tuple[int, str], ...] = ()
-    """The epochs and keys that its session manager receives with."""
+    """The epochs and keys with which its session manager receives."""
     context: int = 0
     """The sequence context of its session manager."""
     group: tuple[tuple[str, int | None, int | None], ...] = ()
     """As master: the members with their sender ids and the epochs that they have acknowledged."""
-    ring: tuple[tuple[int, str], ...] = ()
+    held_keys: tuple[tuple[int, str], ...] = ()
     """The epochs and keys that its core holds, the oldest first."""
     current: str | None = None
     is_settled: bool = True
-    """No key is on its way."""
+    """It has no next key."""
     forced: frozenset[str] = frozenset()
-    """As master: the keys that it began to send with at the activation deadline."""
-    led_with: frozenset[str] = frozenset()
-    """As master: the keys that it has sent with since it is that."""
+    """As master: the keys that it has activated at the activation deadline."""
+    used_as_master: frozenset[str] = frozenset()
+    """As master: the keys that it has sent with since it became master."""
     due: int | None = None
-    """When its core wants to be called: microseconds after the last step."""
+    """The deadline of its core: microseconds after the last step."""
 
 
 def member(number: int) -> Member:
@@ -112,7 +112,7 @@ class Device:
     """The state of one device between two steps."""
 
     def __init__(self, number: int, make_node: type[Node] = Node) -> None:
-        """Make a device that does not run yet. A test may give another kind of node, to see that it is found."""
+        """Make a device that does not run yet. A test may give a defective node, to see that the defect is found."""
         self.number = number
         self.make_node = make_node
         self.at = EPOCH
@@ -121,34 +121,34 @@ class Device:
         self.has_power = False
         self.incarnation = 0
         self.keys_made = 0
-        self.lives = 0
-        """How often the device has lost its power, and so the session manager its sequence numbers."""
+        self.power_losses = 0
+        """How often the device has lost its power. Each time the session manager loses its sequence numbers."""
         self.knows: tuple[tuple[int, str], ...] = ()
         self.sends: tuple[str, int] | None = None
         self.sessions: set[Session] = set()
-        self.meant: dict[int, str] = {}
-        """As master of the present term: the key that each epoch meant."""
+        self.keys_of_epochs: dict[int, str] = {}
+        """As master of the present term: the key of each epoch."""
         self.sent_epoch = 0
         self.term = 0
         self.forced: frozenset[str] = frozenset()
-        self.led_with: frozenset[str] = frozenset()
+        self.used_as_master: frozenset[str] = frozenset()
         self._inputs: deque[Event] = deque()
         self._outputs: list[Output] = []
 
     # --- a step -------------------------------------------------------------------------------------------------
 
-    def step(self, happens: Input, at: float) -> list[Output]:
-        """Let something happen at time `at`; return what leaves the device. Raises Broken."""
+    def step(self, cause: Input, at: float) -> list[Output]:
+        """Give the device an input at time `at`, and return its outputs. Raises Broken."""
         self.at = at
         outputs: list[Output] = []
         self._outputs = outputs
-        match happens.what:
+        match cause.what:
             case "start":
                 self._start()
             case "die" | "lose power":
-                self._end(is_forgotten=happens.what == "lose power")
+                self._end(is_forgotten=cause.what == "lose power")
             case _:
-                self._inputs.extend(self._events(happens))
+                self._inputs.extend(self._events_of(cause))
         self._run()
         self._outputs = []
         return outputs
@@ -163,37 +163,37 @@ class Device:
             self._handle(events.Timeout())
             while self._inputs:
                 self._handle(self._inputs.popleft())
-        raise Broken("waits", f"n{self.number} wants to be called again at once, {CALLS_AT_ONCE} times")
+        raise Broken("waits", f"n{self.number} is due again at once, {CALLS_AT_ONCE} times")
 
-    def _events(self, happens: Input) -> list[Event]:
-        data = happens.data
-        match happens.what:
+    def _events_of(self, cause: Input) -> list[Event]:
+        data = cause.data
+        match cause.what:
             case "time":
                 return [events.Timeout()]
             case "advert":
-                return [events.AdvertReceived(value_of(happens.number))]
+                return [events.AdvertReceived(value_of(cause.number))]
             case "connected":
-                return [events.Connected(Session(Direction.OUTBOUND, happens.number))]
+                return [events.Connected(Session(Direction.OUTBOUND, cause.number))]
             case "failed" | "ended":
-                return [events.Disconnected(self._over(Direction.OUTBOUND, happens.number), "it is over")]
+                return [events.Disconnected(self._ended_session(Direction.OUTBOUND, cause.number), "it is over")]
             case "accepted" if isinstance(data, str):
-                session = Session(Direction.INBOUND, happens.number)
+                session = Session(Direction.INBOUND, cause.number)
                 self.sessions.add(session)
                 return [events.Accepted(session, data)]
             case "left":
-                return [events.Disconnected(self._over(Direction.INBOUND, happens.number), "it is over")]
+                return [events.Disconnected(self._ended_session(Direction.INBOUND, cause.number), "it is over")]
             case "answer" if isinstance(data, bytes):
-                return self._received(Session(Direction.OUTBOUND, happens.number), data, Side.CLIENT)
+                return self._received(Session(Direction.OUTBOUND, cause.number), data, Side.CLIENT)
             case "request" if isinstance(data, bytes):
-                return self._received(Session(Direction.INBOUND, happens.number), data, Side.SERVER)
+                return self._received(Session(Direction.INBOUND, cause.number), data, Side.SERVER)
             case "rekey":
                 return [events.RekeyRequested(KeyNewReason.OPERATOR)]
             case "switchover":
                 return [events.SwitchoverRequested()]
             case _:
-                raise ValueError(happens)
+                raise ValueError(cause)
 
-    def _over(self, direction: Direction, number: int) -> Session:
+    def _ended_session(self, direction: Direction, number: int) -> Session:
         session = Session(direction, number)
         self.sessions.discard(session)
         return session
@@ -222,19 +222,19 @@ class Device:
         self.saved = None if is_forgotten else self.node.saved_state()
         self.node = None
         self.sessions.clear()
-        self.meant, self.sent_epoch = {}, 0
-        self.forced = self.led_with = frozenset()
+        self.keys_of_epochs, self.sent_epoch = {}, 0
+        self.forced = self.used_as_master = frozenset()
         if is_forgotten:
             self.has_power = False
-            self.lives += 1
+            self.power_losses += 1
             self.knows, self.sends = (), None
 
     @property
     def context(self) -> int:
-        """The name of what the session manager knows of its sequence numbers."""
-        return 1000 * self.number + self.lives + 1
+        """The sequence context of the session manager."""
+        return 1000 * self.number + self.power_losses + 1
 
-    # --- what the core wants ------------------------------------------------------------------------------------
+    # --- actions of the core ------------------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
         node = self.node
@@ -275,13 +275,13 @@ class Device:
             case Notice():
                 self._outputs.append(Output("note", data=f"{EVENT_OF[type(action)]}: {sentence(action)}"))
             case Stopped():
-                raise AssertionError("nobody has asked it to stop")
+                raise AssertionError("it stopped without a request")
 
     def _put(self, what: str, session: Session, data: bytes | None) -> None:
         self._outputs.append(Output(what, session.direction, session.number, data))
 
     def _fresh_key(self) -> Key:
-        """Return a key that was never there before, the same in every order of what others do."""
+        """Return a key that has never been made before. It does not depend on the steps of other devices."""
         self.keys_made += 1
         name = self.number.to_bytes(1) + self.keys_made.to_bytes(3)
         return Key(
@@ -296,7 +296,7 @@ class Device:
         self.sends = None if marked is None or state.sender_id is None else (marked, state.sender_id)
         self._inputs.extend(events.Received(session, KeyAck(epoch)) for epoch, _ in fresh)
 
-    # --- what must hold -----------------------------------------------------------------------------------------
+    # --- checks -------------------------------------------------------------------------------------------------
 
     def _check(self, before: NodeView, view: NodeView) -> None:
         node, name = self.node, f"n{self.number}"
@@ -307,16 +307,16 @@ class Device:
             raise Broken("waits", f"{name} is {view.role} and waits for nothing: it gave up")
         check_key_state(self.number, node.key_state())
         if view.term > self.term or view.role is not Role.MASTER:
-            self.meant, self.sent_epoch = {}, 0
+            self.keys_of_epochs, self.sent_epoch = {}, 0
         if view.role is not Role.MASTER:
-            self.forced = self.led_with = frozenset()
+            self.forced = self.used_as_master = frozenset()
         self.term = view.term
         if view.role is Role.MASTER:
             self._check_master(name, before, view)
 
     def _check_master(self, name: str, before: NodeView, view: NodeView) -> None:
         for key in view.keys:
-            if self.meant.setdefault(key.epoch, key.key.fingerprint) != key.key.fingerprint:
+            if self.keys_of_epochs.setdefault(key.epoch, key.key.fingerprint) != key.key.fingerprint:
                 raise Broken("epochs", f"{name}: two keys are epoch {key.epoch} of its term {view.term}")
         current = view.current
         if current is None:
@@ -324,7 +324,7 @@ class Device:
         if current.epoch < self.sent_epoch <= MAX_EPOCH // 2:
             raise Broken("epochs", f"{name}: its epoch fell from {self.sent_epoch} to {current.epoch}")
         self.sent_epoch = current.epoch
-        self.led_with |= {current.key.fingerprint}
+        self.used_as_master |= {current.key.fingerprint}
         coming = before.next if before.role is Role.MASTER else None
         if coming is None or coming.key.fingerprint != current.key.fingerprint:
             return
@@ -338,7 +338,7 @@ class Device:
             raise Broken("activation", f"{name} sends with epoch {current.epoch}, and has acknowledgements of {acked}")
 
     def facts(self) -> Facts:
-        """Return what can be seen of it."""
+        """Return the visible state of the device."""
         node = self.node
         of_manager = Facts(
             has_power=self.has_power,
@@ -357,17 +357,17 @@ class Device:
             master=view.master.id if view.master else None,
             session=view.master_session.number if view.master_session else None,
             group=tuple((m.id, m.sender_id, m.acked_epoch) for m in group.members) if group and leads else (),
-            ring=tuple((key.epoch, key.key.fingerprint) for key in view.keys),
+            held_keys=tuple((key.epoch, key.key.fingerprint) for key in view.keys),
             current=view.current.key.fingerprint if view.current else None,
             is_settled=view.next is None,
             forced=self.forced,
-            led_with=self.led_with,
+            used_as_master=self.used_as_master,
             due=None if due is None else round((due - self.at) * MICROSECONDS),
         )
 
 
 def check_key_state(number: int, state: KeyState) -> None:
-    """A KEY_STATE has few entries, one of each epoch, and one at most to send with."""
+    """Check that a KEY_STATE has few entries, one at most of each epoch, and one at most to send with."""
     epochs = [entry.epoch for entry in state.entries]
     if len(epochs) > MAX_KEY_ENTRIES:
         raise Broken("key states", f"n{number} lists {len(epochs)} keys")

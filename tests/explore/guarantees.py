@@ -1,15 +1,15 @@
-"""What must hold between the devices, in every state; what must hold within one is in `device`.
+"""The guarantees between the devices, in every state. Those within one device are in `device`.
 
-`sender ids`: a key and a sender id are given to one sequence context only, ever, or a sequence number could come twice.
+`sender ids`: only one sequence context ever sends with a key and a sender id. Otherwise a sequence number could repeat.
 
 `members`: a member is never in a later term than the master that serves it.
 
-`readable`: what the master or a member sends with a key of the master, all those can read that have acknowledged that
-key, or one after it. (That all have acknowledged a key before it is sent with, is `activation` in `device`.) Of an
-epoch a session manager has one key, so a key of a former group stands for the master's of the same epoch.
+`readable`: if the master or a member sends with a key of the master, all members that have acknowledged this key or a
+later one can read it. (`activation` in `device` checks that all have acknowledged a key before it is used.) A session
+manager has one key of an epoch, so a key of a former group counts as the master's key of that epoch.
 
-That there is one master in a term is no guarantee: two successors on two sides of a split take the same term, each by
-the same rule, and know nothing of each other. (See `epochs` in `device` for what takes its place.)
+One master in a term is not a guarantee: two successors in two partitions take the same term by the same rule, and know
+nothing of each other. `epochs` in `device` takes its place.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ from pskkey.model import Role
 from tests.explore.device import Broken, Facts, member
 from tests.explore.state import DEVICES, State
 
-type Grant = tuple[str, int, int]
+type Use = tuple[str, int, int]
 
 
-def check_grant(grants: frozenset[Grant], grant: Grant) -> None:
-    """Of all that was granted ever, nothing is granted to another. Raises Broken."""
-    key, sender_id, context = grant
-    for former_key, former_id, former in grants:
+def check_use(uses: frozenset[Use], use: Use) -> None:
+    """Check that no other sequence context has ever sent with this key and sender id. Raises Broken."""
+    key, sender_id, context = use
+    for former_key, former_id, former in uses:
         if (former_key, former_id) == (key, sender_id) and former != context:
             raise Broken(
                 "sender ids",
-                f"sender id {sender_id} under key {key} is granted to sequence context {context}, and was to {former}",
+                f"sequence contexts {former} and {context} both send with sender id {sender_id} under key {key}",
             )
 
 
 def check_group(state: State, facts: Sequence[Facts]) -> None:
-    """Check every master and those that it serves. Raises Broken."""
+    """Check every master and the members that it serves. Raises Broken."""
     for number, leader in enumerate(facts):
         if leader.role is not Role.MASTER:
             continue
@@ -45,7 +45,7 @@ def check_group(state: State, facts: Sequence[Facts]) -> None:
 
 
 def members_of(state: State, facts: Sequence[Facts], master: int) -> list[int]:
-    """Return the devices that have joined a master, as both of them know."""
+    """Return the devices that are members of a master in the view of both."""
     listed = {node: number for number in range(DEVICES) for node in [member(number + 1).id] if number != master}
     joined = {listed[node] for node, _, _ in facts[master].group if node in listed}
     ends = {
@@ -58,14 +58,14 @@ def members_of(state: State, facts: Sequence[Facts], master: int) -> list[int]:
 
 def _check_readable(facts: Sequence[Facts], master: int, served: list[int]) -> None:
     leader = facts[master]
-    places = {epoch: place for place, (epoch, _) in enumerate(leader.ring)}
+    places = {epoch: place for place, (epoch, _) in enumerate(leader.held_keys)}
     acked = {node: places.get(epoch, -1) for node, _, epoch in leader.group if epoch is not None}
     for sender in (master, *served):
         sends = facts[sender].sends
-        is_ours = sends is not None and sends[0] in leader.led_with and member(sender + 1).id in acked
-        if sends is not None and is_ours and sends[0] not in {key for _, key in leader.ring}:
+        is_ours = sends is not None and sends[0] in leader.used_as_master and member(sender + 1).id in acked
+        if sends is not None and is_ours and sends[0] not in {key for _, key in leader.held_keys}:
             raise Broken("readable", f"n{sender + 1} still sends with {sends[0]}, which its master has dropped")
-        for place, (epoch, key) in enumerate(leader.ring):
+        for place, (epoch, key) in enumerate(leader.held_keys):
             if sends is None or sends[0] != key or key in leader.forced:
                 continue
             for reader in (master, *served):

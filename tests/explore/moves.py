@@ -1,28 +1,28 @@
-"""What can happen next in a state, and the state after it.
+"""The moves that are possible in a state, and the state after each of them.
 
 A move is one of:
 
     a12.0     the first of the adverts that are on their way from device 1 to device 2 arrives (.1: the second)
-    a12.0*    it arrives, and will arrive once more
+    a12.0*    it arrives, and will arrive again
     2.1.3+    session 3 of the first process of device 2 is open at both ends
     2.1.3-    the attempt to open it is refused, or no answer comes in time
-    2.1.3>    the server receives what the client has sent first
-    2.1.3<    the client receives what the server has sent first
+    2.1.3>    the server receives the first packet of its queue
+    2.1.3<    the client receives the first packet of its queue
     2.1.3!    the session breaks
-    t2        time passes until device 2 wants to be called, and it is called
+    t2        time passes until the deadline of device 2, and it is called
     x2  p2    its daemon dies; it loses its power
     s2        its daemon starts
     r2  w2    its operator asks for a new key, for another master
 
-A move has a cost, which is what it adds to the depth (`Cost`).
+A move has a cost, which it adds to the depth (`Cost`).
 
-Time passes by `t` and by the end of an attempt only, up to the earliest of all deadlines; LATENESS lets a device that
-is due a moment later go first. Every other move takes no time, and any number of `t` may come before it: so everything
-may be as late as it likes.
+Time passes only by `t` and by the end of an attempt, up to the earliest of all deadlines. LATENESS lets a device that
+is due a moment later go first. Every other move takes no time, and any number of `t` may precede it. So each move
+may be late by any time.
 
-A session that is asked for at a device whose daemon is dead is refused at once; one without power does not answer. A
-heartbeat that has become the first of its queue arrives with the move before. So a peer is silent when something before
-the heartbeat does not arrive, when a broken session has not been noticed, and when the power is lost.
+A device whose daemon is dead refuses a session at once. A device without power does not answer. A heartbeat that has
+become the first of its queue arrives with the move before. So a peer is silent if a packet before the heartbeat does
+not arrive, if a broken session has not been noticed, or if the power is lost.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ from pskkey.core.events import Direction, Session
 from pskkey.model import Heartbeat, Role
 from pskkey.wire.packet import encode
 from tests.explore.device import Facts, Input, Output, member
-from tests.explore.guarantees import check_grant
+from tests.explore.guarantees import check_use
 from tests.explore.snapshot import value_of
 from tests.explore.state import (
     DEVICES,
@@ -45,24 +45,24 @@ from tests.explore.state import (
     Place,
     State,
     Stream,
-    closed,
     find_stream,
-    sent,
     spend,
     stream_of,
     with_air,
+    with_end_closed,
+    with_packet,
     with_stream,
     without_power,
 )
 
 LATENESS: Final = 20_000
-"""Microseconds by which a device may be called later than another that was due later."""
+"""A device may be called this many microseconds after its deadline, so that another one goes first."""
 
 HEARTBEAT: Final = encode(Heartbeat())
 
 
 class Move(NamedTuple):
-    """One thing that happens: where, by the number of a device or of a session."""
+    """One move. `at`: the number of a device, the name of a session, or a pair and the place of an advert."""
 
     what: str
     at: tuple[int, ...]
@@ -77,7 +77,7 @@ class Move(NamedTuple):
 
 
 def parse(text: str) -> Move:
-    """Return the move that is written so. Raises ValueError."""
+    """Return the move that has this text form. Raises ValueError."""
     if text[0] == "a":
         pair = PAIRS.index((int(text[1]) - 1, int(text[2]) - 1))
         return Move("*" if text[-1] == "*" else "a", (pair, int(text[4])))
@@ -88,11 +88,11 @@ def parse(text: str) -> Move:
 
 
 class Cost(IntEnum):
-    """What a move adds to the depth: most of a search is how the group goes on after a fault, not which fault comes.
+    """The depth that a move adds. A fault costs most, so that a search follows the group for long after few faults.
 
-    PROMPT: what is on its way arrives, a daemon starts; or, when nothing can arrive, time passes.
-    LATE: time passes while something could arrive, or an advert overtakes another.
-    FAULT: a fault, or something that an operator asks for.
+    PROMPT: a packet or an advert arrives, a daemon starts; or, if nothing can arrive, time passes.
+    LATE: time passes while a packet or an advert could arrive, or an advert overtakes another.
+    FAULT: a fault, or a request of an operator.
     """
 
     PROMPT = 1
@@ -101,33 +101,33 @@ class Cost(IntEnum):
 
 
 class Steps(Protocol):
-    """How a step of one device is made."""
+    """Makes the steps of the devices."""
 
-    def step(self, local: Local, age: int, happens: Input) -> tuple[Local, tuple[Output, ...]]:
-        """Let something happen to a device, `age` microseconds after its last step."""
+    def step(self, local: Local, age: int, cause: Input) -> tuple[Local, tuple[Output, ...]]:
+        """Give a device an input `age` microseconds after its last step."""
 
     def facts(self, local: Local) -> Facts:
-        """Return what can be seen of a device."""
+        """Return the visible state of a device."""
 
 
 class Moves:
-    """Makes moves. `notes` has what the nodes have reported since it was cleared, if `keeps_notes`."""
+    """Makes moves. `notes`: the reports of the nodes since it was cleared, if `keeps_notes`."""
 
     def __init__(self, steps: Steps, *, keeps_notes: bool = False) -> None:
         self._steps = steps
         self._keeps_notes = keeps_notes
         self.notes: list[str] = []
         self.elapsed = 0
-        """The microseconds that have passed in all the moves made."""
+        """The microseconds that have passed in all moves."""
 
-    # --- what can happen ----------------------------------------------------------------------------------------
+    # --- possible moves -----------------------------------------------------------------------------------------
 
-    def of(self, state: State, cost: Cost) -> Iterator[Move]:
+    def possible_moves(self, state: State, cost: Cost) -> Iterator[Move]:
         """Yield every move of this cost that is possible."""
         match cost:
             case Cost.PROMPT:
                 arrivals = list(self._arrivals(state))
-                yield from arrivals or self._of_time(state)
+                yield from arrivals or self._time_moves(state)
                 for number in range(DEVICES):
                     if self._facts(state, number).role is None:
                         yield Move("s", (number,))
@@ -135,7 +135,7 @@ class Moves:
                 for pair, air in enumerate(state.airs):
                     yield from (Move("a", (pair, which)) for which in range(1, len(air.coming)))
                 if any(self._arrivals(state)):
-                    yield from self._of_time(state)
+                    yield from self._time_moves(state)
             case Cost.FAULT:
                 yield from self._faults(state)
 
@@ -175,13 +175,13 @@ class Moves:
             if allowed.switchovers and role is Role.MASTER:
                 yield Move("w", (number,))
 
-    def _of_time(self, state: State) -> Iterator[Move]:
+    def _time_moves(self, state: State) -> Iterator[Move]:
         waits = self._waits(state)
         first = min((wait for wait, _ in waits), default=0)
         yield from (move for wait, move in waits if wait <= first + LATENESS)
 
     def _waits(self, state: State) -> list[tuple[int, Move]]:
-        """Return every deadline: the microseconds until then, and the move. A refusal comes at once, and has none."""
+        """Return every deadline: the microseconds until then, and the move. A refusal is at once, so it has none."""
         waits = []
         for number, place in enumerate(state.places):
             if (due := self._steps.facts(place.local).due) is not None:
@@ -194,12 +194,12 @@ class Moves:
         return waits
 
     def in_order(self, state: State) -> tuple[int, Move | None]:
-        """Return the move that comes next where nothing is late or lost, and the microseconds until then."""
+        """Return the next move if nothing is late or lost, and the microseconds until then."""
         arrival = next(self._arrivals(state), None)
         return (0, arrival) if arrival is not None else min(self._waits(state), default=(0, None))
 
     def _is_refused(self, state: State, stream: Stream) -> bool:
-        """Return whether an attempt is refused at once: the daemon is dead, and its device is not."""
+        """Return whether an attempt is refused at once: the daemon is dead, and its device has power."""
         server = self._facts(state, stream.server)
         return server.role is None and server.has_power
 
@@ -209,7 +209,7 @@ class Moves:
         """Return the state after a move that is possible. Raises Broken."""
         match move.what:
             case "a" | "*":
-                state = self._hear(state, move.at[0], move.at[1], stays=move.what == "*")
+                state = self._deliver_advert(state, move.at[0], move.at[1], stays=move.what == "*")
             case "t":
                 number = move.at[0]
                 due = self._facts(state, number).due
@@ -218,14 +218,14 @@ class Moves:
             case "s":
                 state = self._start(state, move.at[0])
             case "x" | "p":
-                state = self._die(state, move.at[0], is_forgotten=move.what == "p")
+                state = self._end_processes(state, move.at[0], is_forgotten=move.what == "p")
             case "r":
                 state = self._step(spend(state, "rekeys"), move.at[0], Input("rekey"))
             case "w":
                 state = self._step(spend(state, "switchovers"), move.at[0], Input("switchover"))
             case _:
                 state = self._move_stream(state, stream_of(state, move.at), move.what)
-        return self._beat(state)
+        return self._deliver_heartbeats(state)
 
     def _move_stream(self, state: State, stream: Stream, what: str) -> State:
         client, server = stream.client, stream.server
@@ -252,14 +252,14 @@ class Moves:
         data, rest = queue[0], queue[1:]
         if by_server:
             after = stream._replace(to_server=rest, server_is_open=data != ENDED)
-            happens = Input("left", stream.inbound) if data == ENDED else Input("request", stream.inbound, data)
+            cause = Input("left", stream.inbound) if data == ENDED else Input("request", stream.inbound, data)
         else:
             after = stream._replace(to_client=rest, client_is_open=data != ENDED)
-            happens = Input("ended", stream.number) if data == ENDED else Input("answer", stream.number, data)
-        return self._step(with_stream(state, stream, after), stream.server if by_server else stream.client, happens)
+            cause = Input("ended", stream.number) if data == ENDED else Input("answer", stream.number, data)
+        return self._step(with_stream(state, stream, after), stream.server if by_server else stream.client, cause)
 
-    def _beat(self, state: State) -> State:
-        """Deliver every heartbeat that is the first of its queue."""
+    def _deliver_heartbeats(self, state: State) -> State:
+        """Deliver all heartbeats that are, or become, the first of their queue."""
         while True:
             for stream in state.streams:
                 if stream.to_server and stream.to_server[0] == HEARTBEAT:
@@ -271,7 +271,7 @@ class Moves:
             else:
                 return state
 
-    def _hear(self, state: State, pair: int, which: int, *, stays: bool) -> State:
+    def _deliver_advert(self, state: State, pair: int, which: int, *, stays: bool) -> State:
         air = state.airs[pair]
         advert = air.coming[which]
         coming = air.coming if stays else air.coming[:which] + air.coming[which + 1 :]
@@ -281,15 +281,15 @@ class Moves:
         return self._step(state, PAIRS[pair][1], Input("advert", advert))
 
     def _start(self, state: State, number: int) -> State:
-        """Start a daemon; it asks by mDNS who is there, and everybody that runs answers."""
+        """Start a daemon. It asks for adverts by mDNS, and all running daemons answer."""
         for pair, (sender, receiver) in enumerate(PAIRS):
             if receiver == number:
-                said = state.said[sender]
-                state = with_air(state, pair, Air(None, () if said is None else (said,)))
+                last_advert = state.announced[sender]
+                state = with_air(state, pair, Air(None, () if last_advert is None else (last_advert,)))
         return self._step(state, number, Input("start"))
 
-    def _die(self, state: State, number: int, *, is_forgotten: bool) -> State:
-        """End what runs on a device; its kernel ends its sessions, unless it has lost its power."""
+    def _end_processes(self, state: State, number: int, *, is_forgotten: bool) -> State:
+        """End the daemon of a device, or all its processes by a power loss. A kernel with power ends the sessions."""
         state = spend(state, "power_losses" if is_forgotten else "crashes")
         for stream in state.streams:
             if number not in (stream.client, stream.server):
@@ -300,17 +300,17 @@ class Moves:
             elif is_forgotten:
                 state = with_stream(state, stream, without_power(stream, number))
             else:
-                state = with_stream(state, stream, closed(stream, at_client=stream.client == number))
+                state = with_stream(state, stream, with_end_closed(stream, at_client=stream.client == number))
         for pair, (_, receiver) in enumerate(PAIRS):
             if receiver == number:
                 state = with_air(state, pair, Air())
-        state = state._replace(said=(*state.said[:number], None, *state.said[number + 1 :]))
+        state = state._replace(announced=(*state.announced[:number], None, *state.announced[number + 1 :]))
         return self._step(state, number, Input("lose power" if is_forgotten else "die"))
 
     # --- time and steps -----------------------------------------------------------------------------------------
 
     def _wait(self, state: State, wait: int) -> State:
-        """Let `wait` microseconds pass, if it is not over already."""
+        """Let `wait` microseconds pass; none if `wait` is negative."""
         if wait <= 0:
             return state
         self.elapsed += wait
@@ -318,16 +318,16 @@ class Moves:
         streams = tuple(s if s.expires is None else s._replace(expires=s.expires - wait) for s in state.streams)
         return state._replace(places=places, streams=streams)
 
-    def _step(self, state: State, number: int, happens: Input) -> State:
+    def _step(self, state: State, number: int, cause: Input) -> State:
         place = state.places[number]
-        local, outputs = self._steps.step(place.local, place.age, happens)
+        local, outputs = self._steps.step(place.local, place.age, cause)
         places = (*state.places[:number], Place(local, 0), *state.places[number + 1 :])
         facts = self._steps.facts(local)
-        grants = state.grants
-        if facts.sends is not None and (grant := (*facts.sends, facts.context)) not in grants:
-            check_grant(grants, grant)
-            grants |= {grant}
-        state = state._replace(places=places, grants=grants)
+        uses = state.uses
+        if facts.sends is not None and (use := (*facts.sends, facts.context)) not in uses:
+            check_use(uses, use)
+            uses |= {use}
+        state = state._replace(places=places, uses=uses)
         for output in outputs:
             state = self._perform(state, number, output)
         return state
@@ -337,15 +337,17 @@ class Moves:
             case "send":
                 stream = find_stream(state, number, Session(output.direction, output.number))
                 assert isinstance(output.data, bytes)
-                return state if stream is None else with_stream(state, stream, sent(stream, number, output.data))
+                return state if stream is None else with_stream(state, stream, with_packet(stream, number, output.data))
             case "close":
                 stream = find_stream(state, number, Session(output.direction, output.number))
                 if stream is None:
                     return state
                 if stream.expires is not None:
                     return with_stream(state, stream, None)
-                after = sent(stream, number, output.data) if isinstance(output.data, bytes) else stream
-                return with_stream(state, stream, closed(after, at_client=output.direction is Direction.OUTBOUND))
+                after = with_packet(stream, number, output.data) if isinstance(output.data, bytes) else stream
+                return with_stream(
+                    state, stream, with_end_closed(after, at_client=output.direction is Direction.OUTBOUND)
+                )
             case "connect":
                 assert isinstance(output.data, str)
                 server = int(output.data, 16) - 1
@@ -360,7 +362,7 @@ class Moves:
                 return state
 
     def _announce(self, state: State, number: int, advert: int) -> State:
-        state = state._replace(said=(*state.said[:number], advert, *state.said[number + 1 :]))
+        state = state._replace(announced=(*state.announced[:number], advert, *state.announced[number + 1 :]))
         for pair, (sender, receiver) in enumerate(PAIRS):
             if sender == number and self._facts(state, receiver).role is not None:
                 air = state.airs[pair]

@@ -1,11 +1,11 @@
-"""The search: every state that can be reached, the nearest first.
+"""The search visits every state that can be reached, the nearest first.
 
-A state counts by the form of its devices (`snapshot`) with the time since the last step of each, the sessions and the
-adverts with all that is on its way, what may still go wrong, and what was granted. It does not count how a state came
-about, so its trace is a shortest one.
+Two states are the same if these are equal: the form of each device (`snapshot`) and the time since its last step, the
+sessions and the adverts with all packets on their way, the faults that are still allowed, and the uses of sender ids.
+The way to a state does not count, so its trace is a shortest one.
 
-From some of the states that are left when the search ends, spread evenly over the last ones, a run without faults must
-lead to a whole group: once with all adverts that are on their way, once without.
+When the search ends, some of the states that it has not visited are chosen evenly. From each of them a run without
+faults must lead to a whole group, once with all adverts that are on their way, and once without.
 """
 
 import gc
@@ -24,15 +24,15 @@ from tests.explore.state import Place, State
 from tests.explore.steps import KeptSteps
 
 ALONG = "~"
-"""With a number, the first word of a trace that begins with so many moves of the undisturbed way."""
+"""With a number it is the first word of a trace that begins with this number of moves of the undisturbed way."""
 
 HEARD, UNHEARD = "heard", "unheard"
-"""The last word of a trace that ends with a run without faults, in which the adverts on their way arrive, or do not."""
+"""The last word of a trace that ends with a run without faults: the adverts on their way arrive, or they are lost."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A guarantee that does not hold, and the shortest way to where it does not."""
+    """A guarantee that does not hold, and the shortest trace to the state in which it does not."""
 
     guarantee: str
     text: str
@@ -41,7 +41,7 @@ class Fault:
 
 @dataclass
 class Found:
-    """What a search has found. `depth`: every state was met that is so deep or less."""
+    """The results of a search. `depth`: all states up to this depth were met."""
 
     situation: str
     states: int = 0
@@ -53,7 +53,7 @@ class Found:
 
 
 class _Waiting(NamedTuple):
-    """A state from which the moves of one cost are still to be made."""
+    """A state from which the moves of one cost have not been made yet."""
 
     number: int
     state: State
@@ -71,16 +71,16 @@ class Search:
         self._moves = Moves(self._steps)
         self._numbers: dict[Hashable, int] = {}
         self._costs: dict[bytes, int] = {}
-        """Of each state that was met: the length of the shortest way to it."""
+        """By state: the length of the shortest way to it."""
         self._layers: dict[int, list[_Waiting]] = {}
-        """The states that are still to be visited, by the depth to which they lead, less one."""
-        self._came_by: list[tuple[int, Move]] = []
-        """Of each state but the first: the number of the state before, and the move."""
+        """The states that have not been visited yet, by the depth to which they lead, less one."""
+        self._predecessors: list[tuple[int, Move]] = []
+        """By state: the number of its predecessor, and the move from there."""
         self.found = Found(situation.name)
 
     def explore(self, states: int, depth: int | None = None, runs: int = 0) -> Found:
-        """Visit every state up to `depth`, until there are so many `states`; then make `runs` without faults."""
-        gc.disable()  # KeptSteps calls it
+        """Visit every state up to `depth`, until `states` were met. Then make `runs` without faults."""
+        gc.disable()  # KeptSteps collects
         try:
             self._search(states, depth, runs)
         finally:
@@ -95,8 +95,8 @@ class Search:
             found.fault = Fault(broken.guarantee, str(broken), f"{self._situation.name}:")
             return
         places = tuple(Place(self._steps.keep(_device(p)), p.age) for p in state.places)
-        self._meet(state._replace(places=places), 0, Move("s", (0,)), 0)
-        self._go_along(state._replace(places=places))
+        self._record(state._replace(places=places), 0, Move("s", (0,)), 0)
+        self._record_undisturbed_way(state._replace(places=places))
         cost = 0
         while cost in self._layers and found.fault is None and len(self._costs) < states:
             layer = self._layers[cost]
@@ -110,26 +110,26 @@ class Search:
             else:
                 found.depth = cost + 1
                 del self._layers[cost]
-                # A fault may be the only way on from a layer, so the next ones may be empty.
+                # Faults may be the only moves from a layer, so the next layers may be empty.
                 cost = min(self._layers, default=cost + 1)
         found.states, found.device_states = len(self._costs), self._steps.states
         if found.fault is None:
-            self._run_on(runs)
+            self._run_leaves(runs)
 
-    def _go_along(self, state: State) -> None:
-        """Let the search begin at every state of the undisturbed way too, as long as the situation wants it."""
+    def _record_undisturbed_way(self, state: State) -> None:
+        """Record the states of the undisturbed way too, as many as the situation demands."""
         for number in range(self._situation.along):
             _, move = self._moves.in_order(state)
             assert move is not None
             state = self._moves.make(state, move)
-            self._meet(state, number, move, 0)
+            self._record(state, number, move, 0)
 
     def _visit(self, waiting: _Waiting, cost: int) -> bool:
-        """Make the moves from a state that lead one deeper; return False when one has led to a fault."""
+        """Make the moves from a state to the next depth. Return False if one has led to a fault."""
         number, state, form, kind = waiting
         if self._costs[form] + kind - 1 < cost:
-            return True  # there was a shorter way to it
-        for move in self._moves.of(state, kind):
+            return True  # there is a shorter way to it
+        for move in self._moves.possible_moves(state, kind):
             self.found.moves += 1
             try:
                 after = self._moves.make(state, move)
@@ -137,21 +137,21 @@ class Search:
             except Broken as broken:
                 self.found.fault = Fault(broken.guarantee, str(broken), f"{self.trace(number)} {move}")
                 return False
-            self._meet(after, number, move, cost + 1)
+            self._record(after, number, move, cost + 1)
         return True
 
-    def _meet(self, state: State, came_from: int, move: Move, cost: int) -> None:
-        """Note a state for a later visit, unless there was no longer a way to it before."""
+    def _record(self, state: State, predecessor: int, move: Move, cost: int) -> None:
+        """Record a state for a later visit, unless an equally short way to it is known."""
         form = array("q", self._form(state)).tobytes()
         if self._costs.get(form, cost + 1) > cost:
             self._costs[form] = cost
             for kind in Cost:
-                waiting = _Waiting(len(self._came_by), state, form, kind)
+                waiting = _Waiting(len(self._predecessors), state, form, kind)
                 self._layers.setdefault(cost + kind - 1, []).append(waiting)
-            self._came_by.append((came_from, move))
+            self._predecessors.append((predecessor, move))
 
     def leaves(self, number: int) -> Iterator[tuple[str, State]]:
-        """Yield so many of the states that are still to be visited, each with its trace and devices of its own."""
+        """Yield `number` of the states that have not been visited, each with its trace and its own devices."""
         left = [one for layer in self._layers.values() for one in layer if one.cost is Cost.PROMPT]
         number = min(number, len(left))
         for n in range(number):
@@ -159,23 +159,23 @@ class Search:
             places = tuple(Place(self._steps.device(place.local), place.age) for place in one.state.places)
             yield self.trace(one.number), one.state._replace(places=places)
 
-    def _run_on(self, runs: int) -> None:
+    def _run_leaves(self, runs: int) -> None:
         for how in (HEARD, UNHEARD):
             for trace, state in self.leaves(runs):
                 self.found.runs += 1
                 stage = Stage()
                 stage.state = state
                 try:
-                    run_on(stage, how)
+                    run_without_faults(stage, how)
                 except Broken as broken:
                     self.found.fault = Fault(broken.guarantee, str(broken), f"{trace} {how}")
                     return
 
     def trace(self, number: int) -> str:
-        """Return the way to a state: the situation and the moves from there; of the undisturbed way, their number."""
+        """Return the way to a state: the situation, the number of moves of the undisturbed way, and the other moves."""
         moves: list[str] = []
         while number > self._situation.along:
-            number, move = self._came_by[number]
+            number, move = self._predecessors[number]
             moves.append(str(move))
         along = [f"{ALONG}{number}"] if number else []
         return " ".join([f"{self._situation.name}:", *along, *reversed(moves)])
@@ -185,7 +185,7 @@ class Search:
             assert isinstance(place.local, int)
             yield from (place.local, place.age)
         numbers = self._numbers
-        parts: tuple[Hashable, ...] = (*state.streams, state.airs, state.said, state.allowed, state.grants)
+        parts: tuple[Hashable, ...] = (*state.streams, state.airs, state.announced, state.allowed, state.uses)
         for part in parts:
             yield numbers.setdefault(part, len(numbers))
 
@@ -195,8 +195,8 @@ def _device(place: Place) -> Device:
     return place.local
 
 
-def run_on(stage: Stage, how: str) -> None:
-    """Let a group become whole from where it is. Raises Broken."""
+def run_without_faults(stage: Stage, how: str) -> None:
+    """Let a group become whole from its present state. Raises Broken."""
     if how == UNHEARD:
         stage.state = stage.state._replace(airs=tuple(air._replace(coming=()) for air in stage.state.airs))
     stage.converge()

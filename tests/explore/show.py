@@ -1,4 +1,4 @@
-"""A trace, made again move by move, for people to read."""
+"""A trace, repeated move by move in a readable form."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -7,7 +7,7 @@ from pskkey.core.node import Node
 from pskkey.wire.packet import Channel, PacketReader, Side
 from tests.explore.device import Broken
 from tests.explore.moves import Cost, Move, parse
-from tests.explore.search import ALONG, HEARD, UNHEARD, run_on
+from tests.explore.search import ALONG, HEARD, UNHEARD, run_without_faults
 from tests.explore.situations import SITUATIONS
 from tests.explore.snapshot import MICROSECONDS, value_of
 from tests.explore.stage import Stage
@@ -15,11 +15,11 @@ from tests.explore.state import ENDED, PAIRS, State, stream_of
 
 
 def show(trace: str, make_node: type[Node] = Node) -> Iterator[str]:
-    """Yield what happens in a trace, a line at a time, and in the end how each device is. Raises ValueError."""
+    """Yield the events of a trace, line by line, and at the end the state of each device. Raises ValueError."""
     name, _, moves = trace.partition(":")
     situation = next((s for s in SITUATIONS if s.name == name.strip()), None)
     if situation is None:
-        raise ValueError(f"no situation is called {name.strip()}")
+        raise ValueError(f"there is no situation {name.strip()}")
     stage, lines = Stage(make_node), list[str]()
     try:
         situation.prepare(stage)
@@ -29,22 +29,22 @@ def show(trace: str, make_node: type[Node] = Node) -> Iterator[str]:
         for word in moves.split():
             if word in (HEARD, UNHEARD) or word.startswith(ALONG):
                 listener = partial(_keep, stage, lines)
-                stage.making.append(listener)
+                stage.observers.append(listener)
                 try:
                     if word.startswith(ALONG):
                         stage.follow(int(word.removeprefix(ALONG)))
                     else:
-                        lines.append(f"{_time(stage)} from here on without faults, adverts on their way {word}")
-                        run_on(stage, word)
+                        lines.append(f"{_time(stage)} without faults from here on, adverts on their way {word}")
+                        run_without_faults(stage, word)
                 finally:
-                    stage.making.remove(listener)
+                    stage.observers.remove(listener)
                     yield from lines
                     lines.clear()
             else:
                 move = parse(word)
-                if all(move not in stage.moves.of(stage.state, cost) for cost in Cost):
+                if all(move not in stage.moves.possible_moves(stage.state, cost) for cost in Cost):
                     raise ValueError(f"{word} is not possible there")
-                yield f"{_time(stage)} {word}  {described(stage.state, move)}"
+                yield f"{_time(stage)} {word}  {describe(stage.state, move)}"
                 stage.make(move)
             yield from _notes(stage)
     except Broken as broken:
@@ -54,8 +54,8 @@ def show(trace: str, make_node: type[Node] = Node) -> Iterator[str]:
         yield f"n{number + 1}: {facts}"
 
 
-def described(state: State, move: Move) -> str:
-    """Return what a move is."""
+def describe(state: State, move: Move) -> str:
+    """Return a move in words."""
     match move.what:
         case "a" | "*":
             sender, receiver = PAIRS[move.at[0]]
@@ -68,7 +68,7 @@ def described(state: State, move: Move) -> str:
             sender, receiver = ends if move.what == ">" else ends[::-1]
             side = Side.SERVER if move.what == ">" else Side.CLIENT
             inside = "end" if data == ENDED else PacketReader(Channel.TLS, side).receive_untrusted(data)
-            return f"n{receiver} receives of n{sender}: {inside}"
+            return f"n{receiver} receives from n{sender}: {inside}"
         case "+" | "-" | "!":
             stream = stream_of(state, move.at)
             how = {"+": "is open", "-": "cannot be opened", "!": "breaks"}[move.what]
@@ -80,7 +80,7 @@ def described(state: State, move: Move) -> str:
 
 def _keep(stage: Stage, lines: list[str], move: Move) -> None:
     lines.extend(_notes(stage))
-    lines.append(f"{_time(stage)} {move}  {described(stage.state, move)}")
+    lines.append(f"{_time(stage)} {move}  {describe(stage.state, move)}")
 
 
 def _time(stage: Stage) -> str:

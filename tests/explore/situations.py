@@ -1,4 +1,7 @@
-"""The situations in which an exploration begins, each reached by a run without choices, and what may then go wrong."""
+"""The situations in which an exploration begins, and the faults that are then allowed.
+
+A run without choices leads to each situation.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,14 +12,14 @@ from tests.explore.stage import Stage
 from tests.explore.state import Allowed, State
 
 WAY: Final = 45
-"""Moves of the undisturbed way along which a search begins: about until the group is whole."""
+"""Moves of the undisturbed way along which a search begins. After about so many moves the group is whole."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """`name` is a scenario's, or `scenario/variant`; `prepare` leads to it.
+    """`name`: `scenario` or `scenario/variant`; `prepare`: leads to the situation.
 
-    `along`: the search begins not only there, but also after each of so many moves of the undisturbed way from there.
+    `along`: the search begins not only there, but also after each of the next `along` moves of the undisturbed way.
     """
 
     name: str
@@ -30,7 +33,7 @@ class Situation:
         return self.name.partition("/")[0]
 
     def begin(self, make_node: type[Node] = Node) -> State:
-        """Return the state in which it begins; its devices are alive."""
+        """Return the first state, which has live devices."""
         stage = Stage(make_node)
         self.prepare(stage)
         return stage.state._replace(allowed=self.allowed)
@@ -42,14 +45,14 @@ def _whole(stage: Stage) -> None:
 
 
 def _join(stage: Stage) -> None:
-    """A master, and two that have just started."""
+    """There is a master, and two nodes have just started."""
     stage.start(0)
     stage.run(3.0)
     stage.start(1, 2)
 
 
 def _boot(stage: Stage) -> None:
-    """Three that have just started."""
+    """Three nodes have just started."""
     stage.start(0, 1, 2)
 
 
@@ -66,10 +69,10 @@ def _power_is_lost(stage: Stage) -> None:
 
 
 def _dies_with_a_newcomer(stage: Stage) -> None:
-    """A master has taken in a newcomer, and its daemon dies before its other member could hear of that."""
+    """The daemon of a master dies when it has accepted a newcomer, before the other member is notified."""
     stage.start(0, 1)
     stage.run(3.0)
-    stage.part(1)
+    stage.cut_off(1)
     stage.start(2)
     while stage.facts()[2].sends is None:
         stage.follow(1)
@@ -84,30 +87,30 @@ def _rekey(stage: Stage) -> None:
 
 
 def _switchover(stage: Stage) -> None:
-    """A master hands over."""
+    """A master hands over its mastership."""
     _whole(stage)
     stage.disturb("w", 0)
 
 
 def _switchover_in_rekey(stage: Stage) -> None:
-    """A master has made a new key, and hands over before anybody has it."""
+    """A master has made a new key, and hands over before any member has it."""
     _whole(stage)
     stage.disturb("r", 0)
     stage.disturb("w", 0)
 
 
 def _two_groups_meet(stage: Stage) -> None:
-    """Two masters that were never in one group, one of them with a member."""
-    stage.part(2)
+    """Two masters meet that were never in one group. One of them has a member."""
+    stage.cut_off(2)
     stage.start(0, 1, 2)
     stage.run(8.0)
     stage.heal()
 
 
 def _a_split_heals(stage: Stage) -> None:
-    """The master of a group was cut off; both sides have gone on, and have another key of the same epoch."""
+    """The master of a group was cut off. Both partitions have rekeyed, to different keys of the same epoch."""
     _whole(stage)
-    stage.part(0)
+    stage.cut_off(0)
     stage.run(5.0)
     stage.disturb("r", 0)
     stage.disturb("r", 1)

@@ -1,18 +1,18 @@
 """Copies of a device, and the form by which two devices count as the same state.
 
-A copy is a pickle: here it costs a quarter of `copy.deepcopy`. A `Secret` refuses to be pickled, and rightly, so the
-pickler of this file, and no other, knows how to copy one. Values that cannot change (members, groups, adverts) are kept
-once in a table, and a pickle holds their number.
+A copy is a pickle, which costs a quarter of `copy.deepcopy` here. A `Secret` refuses pickling on purpose, and only the
+pickler of this file can copy one. Immutable values (members, groups, adverts) are kept once in a table, and a pickle
+has their numbers.
 
-The form has everything that can be reached from a device, without a name of any part of the core, so that a new
-attribute of the core is in it by itself. It leaves out:
+The form has every object that can be reached from a device. It names no part of the core, so a new attribute of the
+core is included automatically. It leaves out:
 
 1. Absolute times. A float that is a time (at least EPOCH / 2) counts by its distance from the time of the last event,
-   in microseconds. So the same situation is one state whenever it comes about, which holds as far as the core knows
-   differences of times only.
-2. The order in which the entries of a dictionary or a set came. It can decide nothing but the order of the members in
-   GROUP, and which of two messages on two sessions is sent first.
-3. Which equal immutable values are one object.
+   in microseconds. So the same situation is one state at any time. This holds because the core uses differences of
+   times only.
+2. The order of the entries of a dictionary or a set. It can decide only the order of the members in GROUP, and which of
+   two messages on two sessions is sent first.
+3. The identity of equal immutable values.
 """
 
 import copyreg
@@ -49,7 +49,7 @@ from pskkey.model import (
 from pskkey.secret import Secret
 
 EPOCH: Final = float(1 << 20)
-"""When every clock begins, seconds: far above every duration, and a power of two, so that sums stay exact for long."""
+"""The first time of every clock, seconds. It is far above every duration, and a power of two for exact sums."""
 
 MICROSECONDS: Final = 1_000_000
 
@@ -69,7 +69,7 @@ def number_of(value: Hashable) -> int:
 
 
 def value_of(number: int) -> Any:
-    """Return the value with that number."""
+    """Return the value with this number."""
     return _values[number]
 
 
@@ -82,7 +82,7 @@ def _secret(value: bytes) -> Secret:
 
 
 def _key(secret: Secret, server_random: bytes, client_random: bytes, suite: Any, fingerprint: str) -> Key:
-    """Return a copy of a key, which may be wiped: its fingerprint is that of the key as it was made."""
+    """Return a copy of a key. It may be wiped; its fingerprint is still that of the original key."""
     key = object.__new__(Key)
     names = ("pms", "server_random", "client_random", "suite", "fingerprint")
     for name, value in zip(names, (secret, server_random, client_random, suite, fingerprint), strict=True):
@@ -100,7 +100,7 @@ def _reduce_count(numbers: Any) -> tuple[type, tuple[int]]:
 
 
 class _Pickler(pickle.Pickler):
-    dispatch_table = {  # noqa: RUF012  # the name is the pickler's
+    dispatch_table = {  # noqa: RUF012  # the pickle module defines this name
         **copyreg.dispatch_table,
         Secret: lambda secret: (_secret, (secret.reveal(),)),
         Key: lambda k: (_key, (k.pms, k.server_random, k.client_random, k.suite, k.fingerprint)),
@@ -111,15 +111,15 @@ class _Pickler(pickle.Pickler):
 
 
 def freeze(device: object) -> bytes:
-    """Return a copy from which any number of copies can be made."""
+    """Return a frozen copy, from which `thaw` makes any number of copies."""
     file = io.BytesIO()
     _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(device)
     return file.getvalue()
 
 
 def thaw(frozen: bytes) -> Any:
-    """Return a new copy of what was frozen."""
-    return pickle.loads(frozen)  # noqa: S301  # it is our own
+    """Return a new copy of a frozen device."""
+    return pickle.loads(frozen)  # noqa: S301  # our own data
 
 
 # --- the form -------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ _names: dict[type, tuple[str, ...]] = {}
 
 
 def _field_names(kind: type) -> tuple[str, ...]:
-    """Return what an object of this class has beside a `__dict__`."""
+    """Return the names of the fields or slots of a class."""
     names = _names.get(kind)
     if names is None:
         if is_dataclass(kind):
@@ -140,7 +140,7 @@ def _field_names(kind: type) -> tuple[str, ...]:
 
 
 class _Form:
-    """Writes one device. An object that can change has a number, by which a second way to it is written."""
+    """Writes the form of one device. A mutable object has a number, which stands for it wherever it occurs again."""
 
     def __init__(self, at: float) -> None:
         self.at = at
@@ -209,7 +209,7 @@ _writers: dict[type, _Writer] = {
 
 
 def _writer_for(value: Any) -> _Writer:
-    """Return how to write a value of a class that was not met before."""
+    """Return the writer for a value of a new class."""
     if isinstance(value, tuple):
         return _of_tuple
     if isinstance(value, Enum):
@@ -221,5 +221,5 @@ def _writer_for(value: Any) -> _Writer:
 
 
 def digest(device: object, at: float) -> bytes:
-    """Return what is the same for two devices in the same state, each seen at the time of its last event."""
+    """Return the hash of the form of a device. `at`: the time of its last event."""
     return hashlib.blake2b(_Form(at).of(device).encode(), digest_size=16).digest()

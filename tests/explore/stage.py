@@ -1,4 +1,4 @@
-"""One run without choices: to the situation in which an exploration begins, and from its leaves to a whole group."""
+"""A run without choices: to the situation in which an exploration begins, or from its last states to a whole group."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,44 +12,47 @@ from tests.explore.state import DEVICES, PAIRS, Air, Allowed, Place, State, Stre
 from tests.explore.steps import LiveSteps
 
 CONVERGES_WITHIN = 12.0
-"""Seconds of a connected, fault-free network after which a group must be one: the patience with a successor, a
-discovery window, the claims of the candidates, the hold-downs of a rival and of a lost master, and a merge."""
+"""Seconds of a connected, fault-free network after which a group must be whole.
+
+This is the sum of the patience with a successor, a discovery window, the claims of the candidates, the hold-downs of a
+rival and of a lost master, and a merge.
+"""
 
 STAYS_FOR = 1.0
-"""Seconds for which it must then stay so."""
+"""Seconds for which the group must then stay whole."""
 
 MOVES_A_SECOND = 2000
-"""Moves in a second of the group's time at most, so that a run ends whatever the nodes do."""
+"""The most moves in a second of virtual time, so that every run ends."""
 
 
 class Stage:
-    """Three devices and one way on. Messages take no time, in the order of `Moves.in_order`."""
+    """Three devices that follow one way, by `Moves.in_order`. Messages take no time."""
 
     def __init__(self, make_node: type[Node] = Node) -> None:
         self.steps = LiveSteps()
         self.moves = Moves(self.steps, keeps_notes=True)
         self.state = State(tuple(Place(Device(number + 1, make_node), 0) for number in range(DEVICES)))
-        self.making: list[Callable[[Move], None]] = []
-        """Told before a move is made."""
+        self.observers: list[Callable[[Move], None]] = []
+        """Called before each move."""
         self.cut: frozenset[int] = frozenset()
         """The devices that the others neither hear nor are heard by."""
 
     def facts(self) -> list[Facts]:
-        """Return what can be seen of each device."""
+        """Return the visible state of each device."""
         return [self.steps.facts(place.local) for place in self.state.places]
 
     def make(self, *moves: Move) -> None:
         """Make these moves. Raises Broken."""
         for move in moves:
-            for told in self.making:
-                told(move)
+            for observer in self.observers:
+                observer(move)
             self.state = self.moves.make(self.state, move)
             check_group(self.state, self.facts())
 
     def follow(self, moves: int) -> None:
-        """Make so many moves as they come in order. Raises Broken."""
+        """Make the next `moves` moves of the undisturbed way. Raises Broken."""
         for _ in range(moves):
-            self._sever()
+            self._lose_cut_packets()
             _, move = self.moves.in_order(self.state)
             assert move is not None
             self.make(move)
@@ -64,32 +67,32 @@ class Stage:
         self.make(Move(what, (number,)))
 
     def run(self, seconds: float) -> None:
-        """Let time pass, and all happen that is due by then. Raises Broken."""
+        """Let `seconds` pass, and make all moves that are due in that time. Raises Broken."""
         end = self.moves.elapsed + round(seconds * MICROSECONDS)
         for _ in range(round(MOVES_A_SECOND * (1 + seconds))):
-            self._sever()
+            self._lose_cut_packets()
             wait, move = self.moves.in_order(self.state)
             if move is None or self.moves.elapsed + max(wait, 0) > end:
                 return
             self.make(move)
         raise Broken("waits", f"the group makes more than {MOVES_A_SECOND} moves a second")
 
-    def part(self, *numbers: int) -> None:
+    def cut_off(self, *numbers: int) -> None:
         """Cut these devices off from the others, silently."""
         self.cut = frozenset(numbers)
 
     def heal(self) -> None:
-        """Mend the cut: what each device has announced last is on its way to those that have not heard it."""
+        """Mend the cut. The last advert of each device is then on its way to the devices on the other side."""
         cut, self.cut = self.cut, frozenset()
         airs = list(self.state.airs)
         for pair, (sender, receiver) in enumerate(PAIRS):
-            said = self.state.said[sender]
-            if (sender in cut) != (receiver in cut) and said is not None:
-                airs[pair] = Air(None, (said,))
+            last_advert = self.state.announced[sender]
+            if (sender in cut) != (receiver in cut) and last_advert is not None:
+                airs[pair] = Air(None, (last_advert,))
         self.state = self.state._replace(airs=tuple(airs))
 
-    def _sever(self) -> None:
-        """Lose what is on its way across the cut."""
+    def _lose_cut_packets(self) -> None:
+        """Drop all packets and adverts that are on their way across the cut."""
         if not self.cut:
             return
         airs = [
@@ -97,15 +100,15 @@ class Stage:
             for air, (a, b) in zip(self.state.airs, PAIRS, strict=True)
         ]
         streams = [
-            self._severed(s) if (s.client in self.cut) != (s.server in self.cut) else s for s in self.state.streams
+            self._broken(s) if (s.client in self.cut) != (s.server in self.cut) else s for s in self.state.streams
         ]
         self.state = self.state._replace(airs=tuple(airs), streams=tuple(streams))
 
-    def _severed(self, stream: Stream) -> Stream:
+    def _broken(self, stream: Stream) -> Stream:
         return stream._replace(to_server=(), to_client=(), is_broken=True)
 
     def converge(self) -> None:
-        """Let the group become one, with all devices, and stay so. Raises Broken."""
+        """Check that the group becomes whole, with all devices, and stays so. Raises Broken."""
         self.start(*(number for number, one in enumerate(self.facts()) if one.role is None))
         end = self.moves.elapsed + round(CONVERGES_WITHIN * MICROSECONDS)
         since: int | None = None
@@ -122,7 +125,7 @@ class Stage:
 
 
 def why_not_whole(facts: Sequence[Facts]) -> str | None:
-    """Return what a group lacks to be one: a master, members, a key, a sender id for each; None: nothing."""
+    """Return the reason why a group is not whole: its masters, members, terms, keys or senders; None: it is whole."""
     masters = [one for one in facts if one.role is Role.MASTER]
     if len(masters) != 1:
         return f"{len(masters)} masters"

@@ -1,8 +1,9 @@
-"""The state of a group of three as one immutable value, and what lies between the devices.
+"""The state of a group of three as one immutable value, with the network between the devices.
 
-A session is TCP: two queues, in order and without loss, until it ends. What one end closes, the other hears of after
-all that was sent before; a session that breaks loses what is on its way, and each end hears of it by itself. mDNS has
-for each pair the adverts that are on their way, KEPT_ADVERTS at most: an older one is lost.
+A session is TCP: two queues, in order and without loss, until it ends. When one end closes the session, the other end
+notices this after all packets that were sent before. A session that breaks loses all packets on their way, and each end
+notices this by itself. mDNS has for each pair the adverts that are on their way, KEPT_ADVERTS at most: an older one is
+lost.
 """
 
 from typing import Final, NamedTuple
@@ -13,15 +14,15 @@ from tests.explore.device import Device
 DEVICES: Final = 3
 
 KEPT_ADVERTS: Final = 2
-"""Adverts of one device that are on their way to another at most. The later one may overtake."""
+"""The most adverts on their way from one device to another. The later one may overtake."""
 
 PAIRS: Final = tuple((a, b) for a in range(DEVICES) for b in range(DEVICES) if a != b)
 
 type Local = int | Device
-"""The state of a device: a number in the table of all that were met, or, outside the search, the device itself."""
+"""The state of a device: its number in the table of all states, or, outside the search, the device itself."""
 
 ENDED: Final = b""
-"""In a queue: the session is over."""
+"""The end of the session, in a queue."""
 
 
 class Place(NamedTuple):
@@ -32,20 +33,20 @@ class Place(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """A session, or the attempt to open one. `number` is the client's, `incarnation` of its process."""
+    """A session, or the attempt to open one. `number`: the client's; `incarnation`: of the client's daemon."""
 
     client: int
     incarnation: int
     number: int
     server: int
     expires: int | None
-    """While it is an attempt: the microseconds that it has left."""
+    """The microseconds until the attempt fails; None: it is no attempt any more."""
     to_server: tuple[bytes, ...] = ()
     to_client: tuple[bytes, ...] = ()
     client_is_open: bool = True
     server_is_open: bool = False
     is_broken: bool = False
-    """Nothing that is sent arrives any more."""
+    """No packet that is sent from now on arrives."""
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -54,19 +55,19 @@ class Stream(NamedTuple):
 
     @property
     def inbound(self) -> int:
-        """The number of the session at its server: the same in whatever order the clients come."""
+        """The number of the session at its server, which does not depend on the order of the clients."""
         return (self.client * 1000 + self.incarnation) * 1000 + self.number
 
 
 class Air(NamedTuple):
-    """What one device hears of another by mDNS: the advert that it heard last, and those on their way, by number."""
+    """mDNS from one device to another: the advert that arrived last, and those on their way, by number."""
 
     heard: int | None = None
     coming: tuple[int, ...] = ()
 
 
 class Allowed(NamedTuple):
-    """How often something may still happen."""
+    """How often each fault and each request may still happen."""
 
     breaks: int = 0
     crashes: int = 0
@@ -78,16 +79,16 @@ class Allowed(NamedTuple):
 
 
 class State(NamedTuple):
-    """All of it."""
+    """The state of the group."""
 
     places: tuple[Place, ...]
     streams: tuple[Stream, ...] = ()
     airs: tuple[Air, ...] = (Air(),) * len(PAIRS)
-    said: tuple[int | None, ...] = (None,) * DEVICES
-    """What each daemon that runs has announced last."""
+    announced: tuple[int | None, ...] = (None,) * DEVICES
+    """The last advert of each running daemon."""
     allowed: Allowed = Allowed()
-    grants: frozenset[tuple[str, int, int]] = frozenset()
-    """Every key and sender id that a session manager was told to send with, and its sequence context."""
+    uses: frozenset[tuple[str, int, int]] = frozenset()
+    """Every use of a sender id: the key, the id, and the sequence context of the session manager."""
 
 
 def stream_of(state: State, key: tuple[int, ...]) -> Stream:
@@ -96,7 +97,7 @@ def stream_of(state: State, key: tuple[int, ...]) -> Stream:
 
 
 def spend(state: State, what: str) -> State:
-    """Return a state in which something may happen once less."""
+    """Return a state in which `what` may happen once less."""
     return state._replace(allowed=state.allowed._replace(**{what: getattr(state.allowed, what) - 1}))
 
 
@@ -106,14 +107,14 @@ def with_air(state: State, pair: int, air: Air) -> State:
 
 
 def with_stream(state: State, old: Stream, new: Stream | None) -> State:
-    """Put a session in the place of another, or of none; one that is closed at both ends is gone."""
+    """Return a state with session `new` instead of `old`. A session that is None or closed at both ends is removed."""
     is_gone = new is None or not (new.client_is_open or new.server_is_open)
     streams = (new if s is old else s for s in state.streams if s is not old or not is_gone)
     return state._replace(streams=tuple(s for s in streams if s is not None))
 
 
 def find_stream(state: State, number: int, session: Session) -> Stream | None:
-    """Return the session that a device names, if its end is still open."""
+    """Return the session with this name at a device, if that end is still open."""
     for stream in state.streams:
         if session.direction is Direction.OUTBOUND:
             if stream.client == number and stream.number == session.number and stream.client_is_open:
@@ -123,8 +124,8 @@ def find_stream(state: State, number: int, session: Session) -> Stream | None:
     return None
 
 
-def sent(stream: Stream, sender: int, data: bytes) -> Stream:
-    """Return a session with one packet more on its way, if it has anywhere to go."""
+def with_packet(stream: Stream, sender: int, data: bytes) -> Stream:
+    """Return a session with one more packet on its way, if the receiving end is open."""
     if stream.is_broken:
         return stream
     if sender == stream.client:
@@ -132,16 +133,16 @@ def sent(stream: Stream, sender: int, data: bytes) -> Stream:
     return stream._replace(to_client=(*stream.to_client, data)) if stream.client_is_open else stream
 
 
-def closed(stream: Stream, *, at_client: bool) -> Stream:
-    """Close one end; the other hears of it after all that was sent before."""
-    after = sent(stream, stream.client if at_client else stream.server, ENDED)
+def with_end_closed(stream: Stream, *, at_client: bool) -> Stream:
+    """Return a session with one end closed. The other end notices this after all packets that were sent before."""
+    after = with_packet(stream, stream.client if at_client else stream.server, ENDED)
     if at_client:
         return after._replace(client_is_open=False, to_client=())
     return after._replace(server_is_open=False, to_server=())
 
 
 def without_power(stream: Stream, number: int) -> Stream:
-    """Let one end be gone without a word, and what it has sent with it."""
+    """Return a session whose one end has lost its power. The packets that it has sent are lost."""
     if stream.client == number:
         return stream._replace(
             client_is_open=False, to_client=(), to_server=_if_ended(stream.to_server), is_broken=True
@@ -150,5 +151,5 @@ def without_power(stream: Stream, number: int) -> Stream:
 
 
 def _if_ended(queue: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """A session that broke before is noticed all the same."""
+    """Return the queue of an end that must still notice an earlier break."""
     return (ENDED,) if queue == (ENDED,) else ()

@@ -1,7 +1,7 @@
-"""How a step of a device is made: in the search by a table, elsewhere by the device itself.
+"""The steps of the devices: in the search by a table, elsewhere by the device itself.
 
-A device is a function of its state, the time since, and what happens. In the search the same step is met again and
-again, for the other two devices may be in any state meanwhile: so each is made once and kept.
+A step depends only on the state of the device, the time since its last step, and the input. The search meets the same
+step again and again, with other states of the other two devices. So each step is made once and kept.
 """
 
 import gc
@@ -12,12 +12,15 @@ from tests.explore.snapshot import MICROSECONDS, digest, freeze, thaw
 from tests.explore.state import Local
 
 COLLECT_EVERY: Final = 500
-"""Steps after which the devices that were made for them are thrown away; each is a circle, which only the collector
-finds. It is called by hand, for by itself it would look through millions of states again and again."""
+"""Steps between two garbage collections, which remove the devices that were made for the steps.
+
+Each device is a reference cycle. The collection is explicit: the automatic one would visit millions of states again and
+again.
+"""
 
 
 class KeptSteps:
-    """A table of all states of devices that were met, by number, and of all steps between them."""
+    """A table of all known states of devices, by number, and of all known steps between them."""
 
     def __init__(self) -> None:
         self._frozen: list[bytes] = []
@@ -27,7 +30,7 @@ class KeptSteps:
 
     @property
     def states(self) -> int:
-        """How many states of devices were met."""
+        """The number of known states of devices."""
         return len(self._frozen)
 
     def keep(self, device: Device) -> int:
@@ -41,44 +44,44 @@ class KeptSteps:
         return number
 
     def device(self, local: Local) -> Device:
-        """Return a device of its own in that state."""
+        """Return a new device in that state."""
         assert isinstance(local, int)
         device = thaw(self._frozen[local])
         assert isinstance(device, Device)
         return device
 
-    def step(self, local: Local, age: int, happens: Input) -> tuple[Local, tuple[Output, ...]]:
-        """Make a step, or find it in the table."""
-        about = (local, age, happens)
+    def step(self, local: Local, age: int, cause: Input) -> tuple[Local, tuple[Output, ...]]:
+        """Find a step in the table, or make it."""
+        about = (local, age, cause)
         kept = self._steps.get(about)
         if kept is None:
             if len(self._steps) % COLLECT_EVERY == 0:
                 gc.collect(0)
             device = self.device(local)
-            outputs = device.step(happens, _time(device, age))
+            outputs = device.step(cause, _time(device, age))
             kept = self._steps[about] = (self.keep(device), tuple(outputs))
         return kept
 
     def facts(self, local: Local) -> Facts:
-        """Return what can be seen of a device."""
+        """Return the visible state of a device."""
         assert isinstance(local, int)
         return self._facts[local]
 
 
 class LiveSteps:
-    """Lets the devices themselves change: for one way from state to state, and no way back."""
+    """Changes the devices themselves. So it follows one way from state to state, without a way back."""
 
     def __init__(self) -> None:
         self._facts: dict[Device, Facts] = {}
 
-    def step(self, local: Local, age: int, happens: Input) -> tuple[Local, tuple[Output, ...]]:
-        """Let the device make the step."""
+    def step(self, local: Local, age: int, cause: Input) -> tuple[Local, tuple[Output, ...]]:
+        """Make the step on the device itself."""
         assert isinstance(local, Device)
         self._facts.pop(local, None)
-        return local, tuple(local.step(happens, _time(local, age)))
+        return local, tuple(local.step(cause, _time(local, age)))
 
     def facts(self, local: Local) -> Facts:
-        """Return what can be seen of a device."""
+        """Return the visible state of a device."""
         assert isinstance(local, Device)
         if local not in self._facts:
             self._facts[local] = local.facts()
@@ -86,7 +89,7 @@ class LiveSteps:
 
 
 def _time(device: Device, age: int) -> float:
-    """Return the time `age` microseconds after the last step: exactly that at which it is due, if it is that."""
+    """Return the time `age` microseconds after the last step. If that is the deadline, the result is exactly that."""
     due = None if device.node is None else device.node.next_deadline()
     if due is not None and round((due - device.at) * MICROSECONDS) == age:
         return max(due, device.at)

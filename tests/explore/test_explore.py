@@ -1,6 +1,6 @@
-"""The core, in every order of delivery, loss and crash of a group of three, for so many states of each situation.
+"""The core keeps its guarantees in every order of delivery, loss and crash of a group of three, up to STATES states.
 
-`tests/explore/run` goes deeper. Where a test fails, it names the trace that `tests/explore/run --show` prints.
+`tests/explore/run` goes deeper. A test that fails names the trace for `tests/explore/run --show`.
 """
 
 import pytest
@@ -14,28 +14,28 @@ from tests.explore.stage import Stage
 from tests.explore.state import State
 
 STATES = 6_500
-"""Of each situation."""
+"""States of each situation."""
 
 RUNS = 20
 """States of each situation from which the group must become whole, once with the adverts on their way, once without."""
 
 REPLAYED = 5
-"""States of each situation that are reached again by their traces."""
+"""States of each situation whose trace is repeated."""
 
 
-def test_there_are_enough_of_them() -> None:
+def test_all_situations_have_a_hundred_thousand_states() -> None:
     assert SCENARIOS == ("join", "failover", "rekey", "switchover", "merge")
     assert STATES * len(SITUATIONS) >= 100_000
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
-def test_every_order(situation: Situation) -> None:
+def test_every_order_keeps_guarantees(situation: Situation) -> None:
     search = Search(situation)
     found = search.explore(STATES, runs=RUNS)
     assert found.fault is None, f"{found.fault.text}; tests/explore/run --show '{found.fault.trace}'"
     assert found.states >= STATES
     assert found.runs == 2 * RUNS
-    # The search makes each step of a device once, at some time or other; a trace is made by the devices themselves.
+    # The search makes each step of a device once, and takes it from a table later. A trace uses the devices themselves.
     for trace, state in search.leaves(REPLAYED):
         assert _form(_replayed(situation, trace)) == _form(state), trace
 

@@ -1,4 +1,4 @@
-"""Each guarantee can fail: a node is wrong on purpose, and the explorer finds the shortest way to where that shows."""
+"""Each check can fail: the explorer finds the shortest way to the defect of a node that a test makes on purpose."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.explore.show import show
 from tests.explore.situations import SITUATIONS
 
 STATES = 3000
-"""So many are enough to find each of them."""
+"""Enough states to find each defect."""
 
 
 @pytest.mark.parametrize(
@@ -18,18 +18,18 @@ STATES = 3000
         (broken.ForgetsItsTerm, "failover", "terms"),
         (broken.RunsAhead, "join", "members"),
         (broken.MixesUpEpochs, "rekey", "epochs"),
-        (broken.GrantsTwice, "join", "sender ids"),
+        (broken.LeasesTwice, "join", "sender ids"),
         (broken.DropsTooSoon, "rekey", "readable"),
         (broken.MiscountsAcknowledgements, "rekey", "activation"),
         (broken.RepeatsAnEpoch, "join", "key states"),
-        (broken.SpeaksToTheDead, "failover", "open sessions"),
+        (broken.SendsOnClosedSession, "failover", "open sessions"),
         (broken.Spins, "join", "waits"),
         (broken.GivesUp, "switchover", "waits"),
         (broken.Fails, "rekey", "no exception"),
-        (broken.HearsNobody, "merge", "converges"),
+        (broken.IgnoresAdverts, "merge", "converges"),
     ],
 )
-def test_a_node_that_is_wrong_is_found(make_node: type[Node], situation: str, guarantee: str) -> None:
+def test_defective_node_is_found(make_node: type[Node], situation: str, guarantee: str) -> None:
     search = Search(next(s for s in SITUATIONS if s.name == situation), make_node)
     fault = search.explore(STATES, runs=5).fault
     assert fault is not None

@@ -1,4 +1,4 @@
-"""A copy is a device of its own; a form is the same for the same state, whenever it comes about."""
+"""A copy shares nothing with its original, and the form is the same for the same state at any time."""
 
 from pskkey.model import Role
 from tests.explore.device import Device, Input
@@ -14,7 +14,7 @@ def _master(began: float = EPOCH) -> Device:
     return device
 
 
-def test_a_copy_is_a_device_of_its_own() -> None:
+def test_copy_shares_nothing_with_its_original() -> None:
     device = _master()
     copy = thaw(freeze(device))
     assert digest(copy, copy.at) == digest(device, device.at)
@@ -22,20 +22,20 @@ def test_a_copy_is_a_device_of_its_own() -> None:
     device.step(Input("rekey"), device.at)
     device.step(Input("time"), device.at + 30.0)
     device.step(Input("time"), device.at + 30.0)
-    assert copy.facts().ring != device.facts().ring
+    assert copy.facts().held_keys != device.facts().held_keys
     for entry in copy.node.key_state().entries:
-        assert any(entry.key.pms.reveal())  # what the other has wiped is not wiped here
+        assert any(entry.key.pms.reveal())  # the original has wiped this key, the copy has not
 
 
-def test_a_form_does_not_depend_on_the_time_of_day() -> None:
+def test_form_does_not_depend_on_absolute_time() -> None:
     early, late = _master(), _master(EPOCH + 12345.678)
     assert digest(early, early.at) == digest(late, late.at)
 
 
-def test_a_form_has_what_is_different() -> None:
+def test_form_differs_between_states() -> None:
     device = _master()
     forms = {digest(device, device.at), digest(device, device.at + 0.001)}
-    for happens in (Input("accepted", 7, "10.0.0.2"), Input("rekey"), Input("die")):
-        device.step(happens, device.at)
+    for cause in (Input("accepted", 7, "10.0.0.2"), Input("rekey"), Input("die")):
+        device.step(cause, device.at)
         forms.add(digest(device, device.at))
     assert len(forms) == 5

@@ -168,7 +168,7 @@ async def _is_heard(target: Listener, stranger: Stranger) -> bool:
     new = os.urandom(8).hex()
     stranger.send(dns.announcement(instance_name(new), dns.text_data(target.pairs(new, Role.CLIENT))))
     try:
-        event = await target.next()
+        event = await target.next_event()
     except TimeoutError:
         return False
     return isinstance(event, AdvertReceived) and event.advert.id == new

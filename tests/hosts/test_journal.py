@@ -35,7 +35,7 @@ def test_events_have_fields_and_a_fixed_id(group: Group) -> None:
     for host in group.hosts:
         sending = _entries(host, f"PSKKEY_EPOCH={epoch}", f"MESSAGE_ID={SENDING}")
         assert len(sending) == 1
-        assert sending[0]["MESSAGE"].startswith(f"sending with key epoch {epoch}, ")
+        assert sending[0]["MESSAGE"].startswith(f"activated key epoch {epoch}, ")
 
 
 def test_it_is_plain_words_without_secrets(group: Group) -> None:

@@ -7,7 +7,7 @@
  *     daemon restarts; and a key that was sent with and then dropped is not sent with again. Across a restart of this
  *     program the daemon sees to it: it lets us send only from the next epoch on.
  * [3] wolfSSL_set_secret starts the replay windows of the peers that it knows. wolfSSL_mcast_peer_add on a live object
- *     says that all is well, but the peer is never heard: its window is that of epoch 0. So three objects are made for
+ *     returns success, but the peer is never heard: its window is that of epoch 0. So three objects are made for
  *     each key, which together know all 256 sender ids from the start (one has room for 100), and a member that joins
  *     later is heard at once.
  * [4] wolfSSL must see nothing but whole application data records of its own epoch, and anybody can send something else
@@ -40,12 +40,12 @@ enum { PEERS_EACH = 86, READERS = 3, PLACES = 2 * MAX_KEYS, SPENT_KEYS = 64 };
 
 struct key {
     unsigned epoch;                /* 1..65535; 0: this place is free */
-    uint8_t randoms[RANDOMS_SIZE]; /* no secret, and they tell keys of the same epoch apart */
+    uint8_t randoms[RANDOMS_SIZE]; /* no secret; they distinguish keys of the same epoch */
     unsigned seal_size;            /* of the MAC or tag at the end of a record */
     bool listed;
     bool earlier; /* others may have sent with it before this program began [5] */
     WOLFSSL *readers[READERS];
-    WOLFSSL *writer; /* made when we are first told to send with this key */
+    WOLFSSL *writer; /* made for the first KEY_STATE that has us send with this key */
     unsigned writer_id;
     uint64_t sent;
 };
@@ -71,7 +71,7 @@ static int give_datagram(WOLFSSL *ssl, char *buffer, int room, void *unused) {
     return (int)incoming_size;
 }
 
-/* Says that it has sent also what nobody asked for, such as an alert of a reader, and forgets that. */
+/* Reports the datagrams that nobody asked for, such as an alert of a reader, as sent, and discards them. */
 static int take_datagram(WOLFSSL *ssl, char *buffer, int size, void *unused) {
     (void)ssl, (void)unused;
     if (outgoing != NULL && size <= GROUP_MAX_DATAGRAM) {

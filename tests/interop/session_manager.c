@@ -1,7 +1,7 @@
 /* A session manager in C: multicast DTLS with wolfSSL, under the group key of the local pskkeyd.
  *
  * It is a test program and the example to start from. It follows the key state on keys.sock, sends a numbered datagram
- * at a steady rate, receives those of the other members, and says at the end what was lost:
+ * at a steady rate, receives those of the other members, and prints at the end how many were lost:
  *
  *     cc -o session_manager session_manager.c group_keys.c -lwolfssl
  *     ./session_manager --group 239.255.0.1 --port 12345 --interface 10.0.0.1 --rate 50 --duration 10
@@ -96,7 +96,7 @@ static void acknowledge(unsigned epoch) {
     tell_daemon(KEY_ACK, (uint8_t[]){(uint8_t)(epoch >> 8), (uint8_t)epoch}, 2);
 }
 
-/* `run` tells the daemon, when it or we have connected again, that our sequence numbers are still known. */
+/* After a new connection, `run` informs the daemon that our sequence numbers are still known. */
 static void connect_daemon(const char *path, bool will_send, uint64_t run) {
     uint8_t watch[WATCH_SIZE] = {will_send ? WILL_SEND : 0};
     run = htobe64(run);
@@ -228,7 +228,7 @@ static void read_group(void) {
         int length = group_keys_open(datagram, (size_t)size, plaintext, &sender);
         if (length > 0)
             count(&senders[sender], plaintext, length);
-        else if (length < 0 && was_let_in) /* before the first key nothing can be told from rubbish */
+        else if (length < 0 && was_let_in) /* before the first key, no datagram can be distinguished from rubbish */
             refused++;
     }
 }

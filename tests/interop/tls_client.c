@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     wolfSSL_Init();
-    /* Certificates are verified and none is trusted (wolfSSL's default for clients), so only the PSK opens the door. */
+    /* Certificates are verified and none is trusted (wolfSSL's default for clients), so only the PSK is accepted. */
     WOLFSSL_CTX *context = wolfSSL_CTX_new(tls13 ? wolfTLSv1_3_client_method() : wolfTLSv1_2_client_method());
     wolfSSL_CTX_set_psk_client_callback(context, give_key);
     must(NULL, wolfSSL_CTX_set_cipher_list(context, argv[3]), "this wolfSSL does not have the suite");

@@ -1,4 +1,4 @@
-"""PSK files, and a key server that runs beside the test."""
+"""PSK files, and a key server that runs in a thread beside the test."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -19,10 +19,10 @@ def psk_path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serve(psk_path: Path) -> Iterator[Callable[..., KeyServer]]:
-    """Start a KeyServer on 127.0.0.1 and a free port, with any further arguments of its constructor."""
+    """Start a KeyServer on 127.0.0.1 and a free port, with further arguments of its constructor."""
     running: list[tuple[KeyServer, threading.Thread]] = []
 
-    def start(**arguments: Any) -> KeyServer:  # as many kinds as the constructor has
+    def start(**arguments: Any) -> KeyServer:  # of all types of the constructor
         settings: dict[str, Any] = {"psk_file": psk_path, "bind": "127.0.0.1", "port": 0}
         server = KeyServer(**(settings | arguments))
         thread = threading.Thread(target=server.run)

@@ -1,4 +1,4 @@
-"""The real `openssl` command line as a key client, and as a server that is none of ours."""
+"""The real `openssl` command as a key client, and as a server that is not ours."""
 
 import os
 import select
@@ -22,14 +22,14 @@ LEGACY_GCM = ("-tls1_2", "-cipher", "PSK-AES128-GCM-SHA256")
 
 
 class Exchange(NamedTuple):
-    """What `openssl s_client` got from the server, and what it said on standard error."""
+    """The bytes that `openssl s_client` got from the server, and its text on standard error."""
 
     answer: bytes
     complaint: str
 
 
 def ask(port: int, psk: Psk, options: Sequence[str], question: bytes = KEY_REQUEST, expect: int = 132) -> Exchange:
-    """Send `question` with `openssl s_client` and read until `expect` bytes or the end of the connection came."""
+    """Send `question` with `openssl s_client` and read until `expect` bytes have arrived or the connection ends."""
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-quiet", *options]
     command += ["-psk", psk.key.reveal().hex(), "-psk_identity", psk.identity]
     with subprocess.Popen(
@@ -39,7 +39,9 @@ def ask(port: int, psk: Psk, options: Sequence[str], question: bytes = KEY_REQUE
         assert client.stdout is not None
         assert client.stderr is not None
         try:
-            with suppress(BrokenPipeError):  # it was refused and is gone already; what it got decides all the same
+            with suppress(
+                BrokenPipeError
+            ):  # the server refused it and it has ended; the bytes that it got still decide
                 client.stdin.write(question)
             answer = read_until(client.stdout.fileno(), expect)
         finally:
@@ -48,7 +50,7 @@ def ask(port: int, psk: Psk, options: Sequence[str], question: bytes = KEY_REQUE
 
 
 def read_until(descriptor: int, size: int, timeout: float = 10.0) -> bytes:
-    """Read `size` bytes, or fewer when the other end closes; fails the test when neither happens in time."""
+    """Read `size` bytes, or fewer when the other end closes; fail the test when neither happens in time."""
     data = b""
     deadline = time.monotonic() + timeout
     while len(data) < size:
@@ -65,7 +67,7 @@ def read_until(descriptor: int, size: int, timeout: float = 10.0) -> bytes:
 def certificate_server(directory: Path) -> Iterator[tuple[int, Path]]:
     """Run `openssl s_server -tls1_3` with a self-signed certificate and no PSK.
 
-    Yields its port and the file in which it writes down all it sends and receives.
+    Yields its port and the file in which it records all that it sends and receives.
     """
     key, certificate, transcript = directory / "rogue.key", directory / "rogue.pem", directory / "transcript"
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
@@ -85,7 +87,7 @@ def psk_server(psk: Psk) -> Iterator["Server"]:
 
 
 class Server(NamedTuple):
-    """A running `openssl s_server`: its standard output is what clients send, its standard input what they get."""
+    """A running `openssl s_server`: its standard output has the bytes of clients, its standard input goes to them."""
 
     port: int
     process: subprocess.Popen[bytes]

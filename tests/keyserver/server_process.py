@@ -13,18 +13,18 @@ from typing import IO, Self
 
 
 class ServerProcess:
-    """A running `pskkey-server` on a free port of 127.0.0.1; `prefix` goes before its command line."""
+    """A running `pskkey-server` on a free port of 127.0.0.1; `prefix` stands before its command line."""
 
     def __init__(self, psk_path: Path, *options: str, prefix: Sequence[str] = ()) -> None:
         command = [*prefix, sys.executable, "-m", "pskkey.keyserver.pskkey_server", "--psk-file", str(psk_path)]
-        # Files and no pipes: nobody reads while it runs, and a full pipe would stop it.
+        # Files instead of pipes: the test does not read while the server runs, and a full pipe would stop it.
         self._printed, self._complained = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115
         self._process = subprocess.Popen(
             [*command, "--bind", "127.0.0.1", "--port", "0", *options], stdout=self._printed, stderr=self._complained
         )
         deadline = time.monotonic() + 10
-        while (listening := re.search(r"port (\d+)\n", self._said(self._complained))) is None:
-            assert self._process.poll() is None, self._said(self._complained)
+        while (listening := re.search(r"port (\d+)\n", self._text_of(self._complained))) is None:
+            assert self._process.poll() is None, self._text_of(self._complained)
             assert time.monotonic() < deadline
             time.sleep(0.01)
         self.port = int(listening[1])
@@ -36,15 +36,15 @@ class ServerProcess:
         self.stop()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[str, str, int]:
-        """End it; return what it printed on standard output and on standard error, and the exit code."""
+        """End the server; return the texts of standard output and standard error, and the exit code."""
         if self._process.poll() is None:
             self._process.send_signal(number)
             self._process.wait(10)
-        return self._said(self._printed), self._said(self._complained), self._process.returncode
+        return self._text_of(self._printed), self._text_of(self._complained), self._process.returncode
 
     @staticmethod
-    def _said(output: IO[str]) -> str:
-        # By its path: reading here must not move the position at which the server writes.
+    def _text_of(output: IO[str]) -> str:
+        # Opened by its path, because reading must not move the position at which the server writes.
         return Path(f"/proc/self/fd/{output.fileno()}").read_text()
 
     @property

@@ -1,4 +1,4 @@
-"""Our blocking client against real servers: ours, `openssl s_server`, a rogue one, and nothing at all."""
+"""Our blocking client with real servers: ours, `openssl s_server`, a rogue server, and none at all."""
 
 import os
 import socket
@@ -24,13 +24,13 @@ KEY = Key(Secret(PMS), os.urandom(32), os.urandom(32))
 PACKED = PMS + KEY.server_random + KEY.client_random
 
 
-def over_network(server: KeyServer, psk: Path | PskFile) -> bytes:
-    """Ask for the key without the short way that servers of the same process have."""
+def ask_over_network(server: KeyServer, psk: Path | PskFile) -> bytes:
+    """Ask for the key over the network, although the server runs in this process."""
     return KeyClient(psk, port=server.port).get("127.0.0.1", 1)
 
 
 def failure(client: KeyClient, kind: type[PskkeyError], address: str = "127.0.0.1") -> str:
-    """Return the one sentence with which asking for the key fails."""
+    """Return the one sentence of the error when a request for the key fails."""
     with pytest.raises(kind) as caught:
         client.get_key(address)
     assert type(caught.value) is kind
@@ -46,19 +46,19 @@ def test_server_in_this_process_answers_from_memory(serve: Serve, psk_path: Path
     client = KeyClient(psk_path, port=server.port)
     assert client.get_key("127.0.0.1") is KEY
     assert lines == []
-    assert over_network(server, psk_path) == PACKED
+    assert ask_over_network(server, psk_path) == PACKED
     assert len(lines) == 3
     server.stop()
 
 
-def test_memory_gives_nothing_that_the_network_would_not(serve: Serve, psk_path: Path, tmp_path: Path) -> None:
+def test_memory_grants_no_more_than_the_network(serve: Serve, psk_path: Path, tmp_path: Path) -> None:
     server = serve(key=KEY)
     stranger = write_psk(tmp_path / "stranger.psk", "node")
     assert "another key" in failure(KeyClient(stranger, port=server.port), HandshakeError)
     assert "refused" in failure(KeyClient(psk_path, port=server.port), Unreachable, "127.0.0.2")
 
 
-def test_all_addresses_are_served_over_ipv4_and_ipv6(serve: Serve, psk_path: Path) -> None:
+def test_all_addresses_of_ipv4_and_ipv6_are_served(serve: Serve, psk_path: Path) -> None:
     server = serve(bind=(), key=KEY)
     client = KeyClient(psk_path, port=server.port)
     for address in ("127.0.0.1", "127.0.0.9", "::1", "localhost"):
@@ -70,19 +70,19 @@ def test_all_addresses_are_served_over_ipv4_and_ipv6(serve: Serve, psk_path: Pat
 def test_both_psks_of_a_rotation_are_accepted(serve: Serve, psk_path: Path, identity: str) -> None:
     server = serve(key=KEY)
     psk = load_psk(psk_path)
-    assert over_network(server, psk.only(identity)) == PACKED
+    assert ask_over_network(server, psk.only(identity)) == PACKED
     restricted = serve(key=KEY, identity="spare")
     if identity == "node":
         with pytest.raises(HandshakeError):
-            over_network(restricted, psk.only(identity))
+            ask_over_network(restricted, psk.only(identity))
     else:
-        assert over_network(restricted, psk.only(identity)) == PACKED
+        assert ask_over_network(restricted, psk.only(identity)) == PACKED
 
 
-def test_lines_are_told_as_documented(serve: Serve, psk_path: Path) -> None:
+def test_on_event_gets_the_documented_lines(serve: Serve, psk_path: Path) -> None:
     lines: list[str] = []
     server = serve(on_event=lines.append)
-    over_network(server, psk_path)
+    ask_over_network(server, psk_path)
     assert lines[0].startswith("Connection from 127.0.0.1, port ")
     assert lines[1:] == ["Request: Version 1, Cmd 1, Size 0", "Response: Version 1, Cmd 1, Size 128"]
 
@@ -106,7 +106,7 @@ def test_handlers_answer_requests_of_other_types(serve: Serve, psk_path: Path) -
 
 
 @pytest.mark.parametrize("long_form", [False, True])
-def test_key_of_a_server_in_c(psk_path: Path, long_form: bool) -> None:
+def test_client_reads_the_key_of_a_server_in_c(psk_path: Path, long_form: bool) -> None:
     answer = b"\0\7" + PACKED + b"\x00\xfe" if long_form else PACKED
     with openssl.psk_server(load_psk(psk_path).active) as (port, server):
         assert server.stdin is not None
@@ -121,7 +121,7 @@ def test_key_of_a_server_in_c(psk_path: Path, long_form: bool) -> None:
     assert result == [Key(KEY.pms, KEY.server_random, KEY.client_random, suite)]
 
 
-def test_server_of_our_psk_that_speaks_something_else(psk_path: Path) -> None:
+def test_server_with_our_psk_and_another_protocol_is_refused(psk_path: Path) -> None:
     with openssl.psk_server(load_psk(psk_path).active) as (port, server):
         assert server.stdin is not None
         server.stdin.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -131,13 +131,13 @@ def test_server_of_our_psk_that_speaks_something_else(psk_path: Path) -> None:
 def test_server_with_a_certificate_gets_nothing(psk_path: Path, tmp_path: Path) -> None:
     with openssl.certificate_server(tmp_path) as (port, transcript):
         sentence = failure(KeyClient(psk_path, port=port), HandshakeError)
-        refused = after(transcript, "Alert")
-        # A client that only leaves verification out is fooled by the same server: it answers in the open.
+        refused = wait_for_sign(transcript, "Alert")
+        # A client that only skips the verification sends its data to the same server.
         naive = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         naive.check_hostname, naive.verify_mode = False, ssl.CERT_NONE
         with naive.wrap_socket(socket.create_connection(("127.0.0.1", port))) as fooled:
             fooled.sendall(b"the rogue reads this")
-            fooled_transcript = after(transcript, "the rogue reads this")
+            fooled_transcript = wait_for_sign(transcript, "the rogue reads this")
     assert "presented a certificate and does not use our PSK" in sentence
     heard = [line for line in refused.splitlines() if line.startswith("<<<") and ("Handshake" in line or "Al" in line)]
     assert [line.partition("], ")[2] for line in heard] == ["ClientHello", "fatal unknown_ca"]
@@ -146,8 +146,8 @@ def test_server_with_a_certificate_gets_nothing(psk_path: Path, tmp_path: Path) 
     assert active.key.reveal().hex() not in refused.replace(" ", "").replace("\n", "")
 
 
-def after(transcript: Path, sign: str) -> str:
-    """Wait until the transcript has the sign, and return it."""
+def wait_for_sign(transcript: Path, sign: str) -> str:
+    """Wait until the transcript contains `sign`, and return the transcript."""
     deadline = time.monotonic() + 10
     while True:
         text = transcript.read_text(errors="replace")
@@ -157,7 +157,7 @@ def after(transcript: Path, sign: str) -> str:
         time.sleep(0.01)
 
 
-def test_wrong_key_and_unknown_identity_of_a_server_that_says_so(psk_path: Path, tmp_path: Path) -> None:
+def test_client_reports_a_wrong_key_and_an_unknown_identity(psk_path: Path, tmp_path: Path) -> None:
     wrong = write_psk(tmp_path / "wrong.psk", "node", "unknown")
     with openssl.psk_server(load_psk(psk_path).active) as (port, _server):
         assert "holds another key" in failure(KeyClient(wrong, port=port), HandshakeError)
@@ -166,18 +166,18 @@ def test_wrong_key_and_unknown_identity_of_a_server_that_says_so(psk_path: Path,
         assert "'unknown'" in sentence
 
 
-def test_nobody_there(psk_path: Path) -> None:
+def test_client_reports_a_server_that_is_not_there(psk_path: Path) -> None:
     port = openssl.free_port()
     assert failure(KeyClient(psk_path, port=port), Unreachable) == (
         f"127.0.0.1, port {port}: it refused the connection: no key server listens there"
     )
-    # The kernel says "no route" for TCP to a multicast address, so that nothing leaves this machine.
+    # The kernel has no route for TCP to a multicast address, so that nothing leaves this machine.
     assert "cannot be reached" in failure(KeyClient(psk_path), Unreachable, "224.0.0.1")
     assert "neither an IP address nor a host name" in failure(KeyClient(psk_path), Unreachable, "no.such.invalid")
     assert "connect from" in failure(KeyClient(psk_path, bind="192.0.2.1"), Unreachable)
 
 
-def test_address_that_swallows_packets_is_unreachable_in_time(psk_path: Path) -> None:
+def test_address_that_drops_packets_is_unreachable_in_time(psk_path: Path) -> None:
     with socket.socket() as full:  # its queue holds one connection, so the next one's packets are dropped
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -189,16 +189,16 @@ def test_address_that_swallows_packets_is_unreachable_in_time(psk_path: Path) ->
     assert "does not answer in time" in sentence
 
 
-def test_server_that_stays_silent_is_given_up_in_time(psk_path: Path) -> None:
+def test_silent_server_is_given_up_in_time(psk_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = KeyClient(psk_path, port=silent.getsockname()[1], timeout=0.3)
-        assert "said nothing of TLS within 0.3 s" in failure(client, NoAnswer)
+        assert "sent no TLS within 0.3 s" in failure(client, NoAnswer)
     with openssl.psk_server(load_psk(psk_path).active) as (port, _server):
         client = KeyClient(psk_path, port=port, timeout=2.0)
         assert "did not answer request type 1 in time" in failure(client, NoAnswer)
 
 
-def test_stop_before_run_and_a_second_run(psk_path: Path) -> None:
+def test_server_stops_before_run_and_runs_a_second_time(psk_path: Path) -> None:
     server = KeyServer(psk_path, bind="127.0.0.1", port=0)
     server.stop()
     server.run()
@@ -212,5 +212,5 @@ def test_stop_before_run_and_a_second_run(psk_path: Path) -> None:
     assert not thread.is_alive()
 
 
-def test_import_warns_of_nothing() -> None:
+def test_import_causes_no_warning() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", "import pskkey; pskkey.KeyServer"], check=True)

@@ -1,4 +1,4 @@
-"""Our key server as `openssl s_client` sees it."""
+"""Our key server with `openssl s_client` as its client."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ def test_plain_psk_suites_are_for_legacy_clients_only(serve: Serve, psk_path: Pa
 
 
 @pytest.mark.parametrize("suite", ["PSK-NULL-SHA256", "ECDHE-PSK-NULL-SHA256", "PSK-AES128-CBC-SHA"])
-def test_suites_without_encryption_are_never_taken(serve: Serve, psk_path: Path, suite: str) -> None:
+def test_suites_without_encryption_are_never_accepted(serve: Serve, psk_path: Path, suite: str) -> None:
     options = ("-tls1_2", "-cipher", f"{suite}:@SECLEVEL=0")
     server = serve(legacy_clients=True)
     assert openssl.ask(server.port, load_psk(psk_path).active, options).answer == b""
@@ -78,7 +78,7 @@ def test_client_without_a_psk_gets_nothing(serve: Serve, options: Sequence[str])
 
 
 def assert_key(server: KeyServer, exchange: openssl.Exchange) -> None:
-    """The 132 bytes: header, `fe fd` and 46 random bytes, 16 zeros, the two randoms, all as the server has them."""
+    """Check the 132 bytes of the answer: header, `fe fd` and 46 random bytes, 16 zeros, and the two randoms."""
     answer = exchange.answer
     assert len(answer) == 132, exchange.complaint
     assert answer[:4] == b"\x01\x01\x00\x80"

@@ -1,4 +1,4 @@
-"""`pskkey-server` and `pskkey-client` as commands: what they print, where, and how they exit."""
+"""`pskkey-server` and `pskkey-client` as commands: their output and their exit codes."""
 
 import re
 import signal
@@ -68,16 +68,18 @@ def test_both_print_the_lines_of_a_request_and_no_key(
     assert len(key) == 128
     assert key[:2] == b"\xfe\xfd"
     assert key[48:64] == bytes(16)
-    told = (done.stdout + printed + complained).lower()
+    output = (done.stdout + printed + complained).lower()
     secrets = [key[:64], key[2:18], key[64:96], *(psk.reveal() for psk in load_psk(psk_path).accepted.values())]
-    assert not [secret for secret in secrets if secret.hex() in told or repr(secret)[2:-1].lower() in told]
+    assert not [secret for secret in secrets if secret.hex() in output or repr(secret)[2:-1].lower() in output]
 
 
-def test_sigint_ends_the_server_too(start: Callable[..., ServerProcess]) -> None:
+def test_sigint_ends_the_server(start: Callable[..., ServerProcess]) -> None:
     assert start().stop(signal.SIGINT)[2] == 0
 
 
-def test_server_takes_older_c_clients_only_when_told(start: Callable[..., ServerProcess], psk_path: Path) -> None:
+def test_server_accepts_older_c_clients_only_with_its_option(
+    start: Callable[..., ServerProcess], psk_path: Path
+) -> None:
     psk = load_psk(psk_path).active
     assert len(openssl.ask(start("--legacy-clients").port, psk, openssl.LEGACY_CBC).answer) == 132
     server = start()
@@ -85,7 +87,7 @@ def test_server_takes_older_c_clients_only_when_told(start: Callable[..., Server
     assert "older C clients need legacy_clients" in server.stop()[1]
 
 
-def test_client_says_why_it_is_denied(start: Callable[..., ServerProcess], tmp_path: Path) -> None:
+def test_client_reports_why_it_is_denied(start: Callable[..., ServerProcess], tmp_path: Path) -> None:
     server = start()
     wrong = write_psk(tmp_path / "wrong.psk", "node", "stranger")
     assert "another key" in complaint(client("127.0.0.1", "--psk-file", wrong, "--port", server.port), 4)
@@ -96,7 +98,7 @@ def test_client_says_why_it_is_denied(start: Callable[..., ServerProcess], tmp_p
     assert "127.0.0.5: it offered the PSK identity 'stranger', which our PSK file does not have" in complained
 
 
-def test_client_tells_a_rogue_server_nothing(psk_path: Path, tmp_path: Path) -> None:
+def test_client_sends_nothing_to_a_rogue_server(psk_path: Path, tmp_path: Path) -> None:
     with openssl.certificate_server(tmp_path) as (port, _transcript):
         done = client("127.0.0.1", "--psk-file", psk_path, "--port", port)
     assert "presented a certificate" in complaint(done, 4)
@@ -115,7 +117,7 @@ def test_client_exit_codes_without_a_server(psk_path: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("options", [[], ["127.0.0.1"], ["127.0.0.1", "--psk-file", "x", "--port", "70000"]])
-def test_usage_mistakes_of_the_client(options: list[str]) -> None:
+def test_client_reports_usage_mistakes(options: list[str]) -> None:
     done = client(*options)
     assert done.returncode == 2
     assert "usage: pskkey-client" in done.stderr
@@ -130,7 +132,9 @@ def test_key_is_stored_only_in_a_regular_file(
     assert list(tmp_path.glob("**/*key*")) == []
 
 
-def test_server_refuses_what_it_cannot_use(psk_path: Path, tmp_path: Path, start: Callable[..., ServerProcess]) -> None:
+def test_server_refuses_unusable_addresses_and_files(
+    psk_path: Path, tmp_path: Path, start: Callable[..., ServerProcess]
+) -> None:
     def server(*options: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pskkey.keyserver.pskkey_server", *map(str, options)]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

@@ -1,4 +1,4 @@
-"""Key clients and key servers built on wolfSSL, as those in C are."""
+"""Key clients and key servers with wolfSSL, the library of those in C."""
 
 import os
 import socket
@@ -27,7 +27,7 @@ def test_wolfssl_client_gets_its_key(serve: Callable[..., KeyServer], psk_path: 
     server = serve()
     with (
         socket.create_connection(("127.0.0.1", server.port), timeout=10) as connected,
-        wolfssl.client(blocking(connected), load_psk(psk_path).active, method, cipher) as session,
+        wolfssl.client(make_blocking(connected), load_psk(psk_path).active, method, cipher) as session,
     ):
         session.write(b"\x01\x01\x00\x00")
         answer = session.read(132)
@@ -40,7 +40,7 @@ def test_wolfssl_client_with_another_key_gets_nothing(serve: Callable[..., KeySe
     with (
         socket.create_connection(("127.0.0.1", serve().port), timeout=10) as connected,
         pytest.raises(wolfssl.WolfSSLError),
-        wolfssl.client(blocking(connected), stranger, TLS_1_3, "TLS13-AES128-GCM-SHA256"),
+        wolfssl.client(make_blocking(connected), stranger, TLS_1_3, "TLS13-AES128-GCM-SHA256"),
     ):
         pass
 
@@ -65,7 +65,7 @@ def test_our_client_gets_the_key_of_a_wolfssl_server(psk_path: Path, size: int) 
     assert keys == [Key(Secret(packed[:64]), packed[64:96], packed[96:])]
 
 
-def blocking(connected: socket.socket) -> socket.socket:
-    """wolfSSL reads the descriptor itself: let the kernel, not Python, bound the wait."""
+def make_blocking(connected: socket.socket) -> socket.socket:
+    """Make a socket blocking. wolfSSL reads the descriptor itself, so the kernel must bound the wait, not Python."""
     connected.setblocking(True)
     return connected

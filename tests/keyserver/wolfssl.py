@@ -1,4 +1,4 @@
-"""Debian's libwolfssl through ctypes, speaking TLS-PSK on a socket: what C key clients and key servers are built on."""
+"""TLS-PSK on a socket by Debian's libwolfssl, through ctypes. Key clients and key servers in C use this library."""
 
 import ctypes
 import ctypes.util
@@ -55,12 +55,12 @@ class Session:
         return str(self._library.wolfSSL_get_cipher(self._session).decode())
 
     def write(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all of `data`."""
         if self._library.wolfSSL_write(self._session, data, len(data)) != len(data):
             raise WolfSSLError("wolfSSL_write failed")
 
     def read(self, size: int) -> bytes:
-        """Read exactly so many bytes."""
+        """Read exactly `size` bytes."""
         data = b""
         while len(data) < size:
             buffer = ctypes.create_string_buffer(size - len(data))
@@ -73,7 +73,7 @@ class Session:
 
 @contextmanager
 def client(connected: socket.socket, psk: Psk, method: str, cipher: str) -> Iterator[Session]:
-    """Do a client's handshake; `method` is `wolfTLSv1_2_client_method` or its sister of 1.3."""
+    """Do a client's handshake; `method` is `wolfTLSv1_2_client_method` or that of 1.3."""
 
     def give(_ssl: int, _hint: bytes, identity: int, _identity_max: int, key: int, _key_max: int) -> int:
         name = psk.identity.encode() + b"\0"

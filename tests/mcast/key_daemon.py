@@ -1,4 +1,4 @@
-"""The daemon's end of `keys.sock`, played by the test over the real key socket."""
+"""The daemon's end of `keys.sock`: the test plays the daemon over the real key socket."""
 
 import asyncio
 from collections import Counter
@@ -12,27 +12,27 @@ from pskkey.model import KeyAck, KeyNew, KeyState, KeyWatch
 
 
 class KeyDaemon:
-    """Tells each watcher its key state, and notes what watchers say."""
+    """Sends each watcher its key state, and notes the messages of the watchers."""
 
     def __init__(self, state: KeyState, sender_ids: tuple[int | None, ...]) -> None:
         self.acknowledged: list[list[int]] = []
-        self.new_keys_asked: list[KeyNew] = []
+        self.key_requests: list[KeyNew] = []
         self.watches: list[KeyWatch] = []
         self._state = state
         self._sender_ids = sender_ids
         self._after_attach: KeyState | None = None
         self._sessions: list[Session] = []
-        self._heard = asyncio.Event()
+        self._received = asyncio.Event()
         self.socket = KeySocket((), (), self._handle, Counter())
 
-    def tell(self, state: KeyState) -> None:
+    def publish(self, state: KeyState) -> None:
         """Send a new state to every watcher, each with its own sender id."""
         self._state = state
         for index in range(len(self._sessions)):
-            self._tell(index)
+            self._send_state(index)
 
-    def tell_after_attach(self, state: KeyState) -> None:
-        """Send `state` to the next watcher right after the state that it gets when it attaches."""
+    def publish_after_attach(self, state: KeyState) -> None:
+        """Send `state` to the next watcher right after the first state that it gets."""
         self._after_attach = state
 
     def lease(self, *sender_ids: int | None) -> None:
@@ -43,15 +43,15 @@ class KeyDaemon:
         """Wait until every watcher has acknowledged `epoch`."""
         async with asyncio.timeout(5):
             while not all(epoch in epochs for epochs in self.acknowledged):
-                self._heard.clear()
-                await self._heard.wait()
+                self._received.clear()
+                await self._received.wait()
 
-    async def until_asked(self, times: int) -> None:
-        """Wait until a new key was asked for so many times."""
+    async def until_requested(self, times: int) -> None:
+        """Wait until watchers have asked for a new key `times` times."""
         async with asyncio.timeout(5):
-            while len(self.new_keys_asked) < times:
-                self._heard.clear()
-                await self._heard.wait()
+            while len(self.key_requests) < times:
+                self._received.clear()
+                await self._received.wait()
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -59,19 +59,19 @@ class KeyDaemon:
                 self.watches.append(watch)
                 self.acknowledged.append([])
                 self._sessions.append(session)
-                self._tell(len(self._sessions) - 1)
+                self._send_state(len(self._sessions) - 1)
                 if self._after_attach is not None:
                     self._state, self._after_attach = self._after_attach, None
-                    self._tell(len(self._sessions) - 1)
+                    self._send_state(len(self._sessions) - 1)
             case Received(session, KeyAck(epoch)):
                 self.acknowledged[self._sessions.index(session)].append(epoch)
             case Received(_, KeyNew() as asked):
-                self.new_keys_asked.append(asked)
+                self.key_requests.append(asked)
             case _:
                 return
-        self._heard.set()
+        self._received.set()
 
-    def _tell(self, index: int) -> None:
+    def _send_state(self, index: int) -> None:
         senders = frozenset(sender for sender in self._sender_ids if sender is not None)
         state = KeyState(self._sender_ids[index], senders, self._state.entries)
         self.socket.send(self._sessions[index], state)

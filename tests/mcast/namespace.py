@@ -1,4 +1,4 @@
-"""A network namespace of this process's own, with one interface that carries multicast to itself."""
+"""A network namespace for this process alone, with one interface that carries multicast to itself."""
 
 import os
 import subprocess
@@ -13,11 +13,11 @@ INTERFACE = "mc0"
 def multicast_namespace() -> Iterator[str]:
     """Enter a fresh namespace and return its interface's name; leave and delete it at the end. Needs root."""
     name = f"pskkey-mcast-{os.getpid()}"
-    ours = Path("/proc/thread-self/ns/net").open("rb")  # noqa: SIM115 - closed below, after the way back
+    own = Path("/proc/thread-self/ns/net").open("rb")  # noqa: SIM115 - closed below, after the return
     _ip("netns", "add", name)
     try:
-        with (Path("/run/netns") / name).open("rb") as theirs:
-            os.setns(theirs.fileno(), os.CLONE_NEWNET)
+        with (Path("/run/netns") / name).open("rb") as fresh:
+            os.setns(fresh.fileno(), os.CLONE_NEWNET)
         _ip("link", "add", INTERFACE, "type", "veth", "peer", "name", "mc1")
         _ip("link", "set", "mc1", "up")
         _ip("link", "set", INTERFACE, "up")
@@ -26,8 +26,8 @@ def multicast_namespace() -> Iterator[str]:
         _ip("link", "set", "lo", "up")
         yield INTERFACE
     finally:
-        os.setns(ours.fileno(), os.CLONE_NEWNET)
-        ours.close()
+        os.setns(own.fileno(), os.CLONE_NEWNET)
+        own.close()
         _ip("netns", "delete", name)
 
 
@@ -37,7 +37,7 @@ def pull_cable(interface: str) -> None:
 
 
 def plug_cable(interface: str) -> None:
-    """Bring an interface up again, and back the IPv6 address that it lost."""
+    """Bring an interface up again, and restore the IPv6 address that it lost."""
     _ip("link", "set", interface, "up")
     _ip("address", "replace", "fd77::1/64", "dev", interface, "nodad")
 

@@ -1,4 +1,4 @@
-"""How late the machine lets a program go on that has slept: what a bound on someone else's clock must allow for."""
+"""How late the machine wakes a program that sleeps. A bound on the time of another program must allow for that."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ _SLEEP: Final = 0.005
 
 
 class Stalls:
-    """The oversleeps of threads that do nothing but sleep, one on each processor: it may be only one that stalls."""
+    """The oversleeps of threads that only sleep. Each processor has one thread, because a single one may stall."""
 
     def __init__(self) -> None:
         self._late: list[tuple[float, float]] = []  # when a thread woke, and how much later than it wanted
@@ -20,7 +20,7 @@ class Stalls:
     @classmethod
     @contextmanager
     def watched(cls) -> Iterator["Stalls"]:
-        """Watch until the end; the last sleeps are noted by then."""
+        """Watch during the block; at its end, every sleep is noted."""
         stalls = cls()
         threads = [threading.Thread(target=stalls._watch, args=(cpu,)) for cpu in os.sched_getaffinity(0)]
         for thread in threads:

@@ -60,7 +60,7 @@ async def test_a_burst_is_drained_in_few_wake_ups_of_bounded_size(unused_udp_por
         assert endpoint.counters == {"datagrams_sent": 300, "datagrams_received": 300}
 
 
-async def test_other_groups_on_the_same_port_are_not_heard(unused_udp_port: int) -> None:
+async def test_datagrams_of_another_group_on_the_same_port_are_not_received(unused_udp_port: int) -> None:
     inbox, other = Inbox(), Inbox()
     with (
         MulticastEndpoint(GROUP, unused_udp_port, inbox, interface="lo") as endpoint,
@@ -98,7 +98,7 @@ async def test_without_loopback_nothing_comes_back() -> None:
         ("ff02::77%mc0", None),
     ],
 )
-async def test_an_interface_by_name_by_address_or_by_scope(group: str, interface: str | None) -> None:
+async def test_interface_is_given_by_name_address_or_scope(group: str, interface: str | None) -> None:
     with multicast_namespace():
         inbox = Inbox()
         with MulticastEndpoint(group, 12345, inbox, interface=interface, ttl=3) as endpoint:
@@ -117,7 +117,7 @@ async def test_a_group_without_a_route_is_refused_with_a_sentence() -> None:
 
 
 @pytest.mark.root
-async def test_a_cable_that_comes_out_loses_datagrams_and_nothing_else() -> None:
+async def test_unplugged_cable_loses_datagrams_and_nothing_else() -> None:
     inbox = Inbox()
     with (
         multicast_namespace() as interface,
@@ -132,7 +132,7 @@ async def test_a_cable_that_comes_out_loses_datagrams_and_nothing_else() -> None
         assert inbox.datagrams == [b"here"]
 
 
-async def test_too_long_for_udp(unused_udp_port: int) -> None:
+async def test_datagram_too_long_for_udp_is_refused(unused_udp_port: int) -> None:
     with (
         MulticastEndpoint(GROUP, unused_udp_port, Inbox(), interface="lo") as endpoint,
         pytest.raises(ValueError, match="too long"),
@@ -151,6 +151,6 @@ async def test_too_long_for_udp(unused_udp_port: int) -> None:
         (lambda: MulticastEndpoint("ff02::1", 1000, Inbox(), interface="2001:db8::1"), "interface"),
     ],
 )
-async def test_mistakes_are_named(make: Callable[[], MulticastEndpoint], named: str) -> None:
+async def test_error_names_the_wrong_argument(make: Callable[[], MulticastEndpoint], named: str) -> None:
     with pytest.raises(ConfigError, match=f"^{named}:"):
         make()

@@ -43,7 +43,7 @@ async def test_two_members_follow_the_daemon_through_a_rekey(tmp_path: Path, unu
         ]
         assert (one.sender_id, two.sender_id) == (1, 2)
         for number, step in enumerate(steps):
-            daemon.tell(step)
+            daemon.publish(step)
             await daemon.until_acknowledged(step.entries[-1].epoch)
             for _ in range(100):
                 assert one.send(b"step %d" % number)
@@ -66,10 +66,10 @@ async def test_a_restarted_sender_waits_until_it_may_send(tmp_path: Path, unused
         with pytest.raises(CannotSend, match="receive-only"):
             group.send(b"too early")
         ready = asyncio.create_task(group.ready())
-        daemon.tell(key_state(None, entry(1), entry(2)))
+        daemon.publish(key_state(None, entry(1), entry(2)))
         await daemon.until_acknowledged(2)
         assert not ready.done()
-        daemon.tell(key_state(None, entry(1), entry(2, send=True)))
+        daemon.publish(key_state(None, entry(1), entry(2, send=True)))
         await asyncio.wait_for(ready, 5)
         assert group.send(b"now")
         assert await receive(group, 1) == [(1, 2, 0, b"now")]
@@ -92,7 +92,7 @@ async def test_a_listener_asks_for_no_sender_id(tmp_path: Path, unused_udp_port:
         assert [watch.will_send for watch in daemon.watches] == [False, True]
 
 
-async def test_what_nobody_fetches_is_bounded_and_counted(tmp_path: Path, unused_udp_port: int) -> None:
+async def test_unfetched_messages_are_bounded_and_counted(tmp_path: Path, unused_udp_port: int) -> None:
     path = tmp_path / "keys.sock"
     async with (
         key_daemon(path, key_state(None, entry(1, send=True)), 1),
@@ -107,7 +107,7 @@ async def test_what_nobody_fetches_is_bounded_and_counted(tmp_path: Path, unused
         assert [message.sequence for message in messages] == list(range(WAITING_MESSAGES))
 
 
-async def test_after_leaving_nothing_works_and_nothing_hangs(tmp_path: Path, unused_udp_port: int) -> None:
+async def test_every_call_after_leaving_raises_and_none_hangs(tmp_path: Path, unused_udp_port: int) -> None:
     path = tmp_path / "keys.sock"
     async with key_daemon(path, key_state(None, entry(1, send=True)), 1):
         async with join(GROUP, unused_udp_port, interface="lo", path=path) as group:
@@ -121,7 +121,7 @@ async def test_after_leaving_nothing_works_and_nothing_hangs(tmp_path: Path, unu
             await group.receive()
 
 
-async def test_no_daemon_is_a_timeout_that_says_so(tmp_path: Path, unused_udp_port: int) -> None:
+async def test_timeout_without_a_daemon_names_the_socket(tmp_path: Path, unused_udp_port: int) -> None:
     path = tmp_path / "nobody.sock"
     with pytest.raises(TimeoutError, match=r"nobody\.sock"):
         async with join(GROUP, unused_udp_port, path=path, timeout=0.05):
@@ -136,7 +136,7 @@ async def test_a_wrong_interface_is_named(tmp_path: Path, unused_udp_port: int) 
                 pytest.fail("joined on an interface that does not exist")
 
 
-async def test_who_begins_asks_for_a_key_and_receives_from_that_one_on(tmp_path: Path, unused_udp_port: int) -> None:
+async def test_new_session_asks_for_a_key_and_receives_from_that_key_on(tmp_path: Path, unused_udp_port: int) -> None:
     path = tmp_path / "keys.sock"
     used = replace(entry(1, send=True), unused=False)
     async with (
@@ -144,13 +144,13 @@ async def test_who_begins_asks_for_a_key_and_receives_from_that_one_on(tmp_path:
         join(GROUP, unused_udp_port, interface="lo", path=path, own_records=True) as group,
     ):
         ready = asyncio.create_task(group.ready())
-        await daemon.until_asked(1)
-        assert daemon.new_keys_asked == [KeyNew(KeyNewReason.RECEIVER_BEGAN)]
+        await daemon.until_requested(1)
+        assert daemon.key_requests == [KeyNew(KeyNewReason.RECEIVER_BEGAN)]
         assert group.send(b"sending does not wait")
-        daemon.tell(key_state(None, used, entry(2)))
+        daemon.publish(key_state(None, used, entry(2)))
         await daemon.until_acknowledged(2)
         assert not ready.done()
-        daemon.tell(key_state(None, replace(used, send=False), replace(entry(2, send=True), unused=False)))
+        daemon.publish(key_state(None, replace(used, send=False), replace(entry(2, send=True), unused=False)))
         await asyncio.wait_for(ready, 5)
         assert group.send(b"heard")
         assert await receive(group, 1) == [(1, 2, 0, b"heard")]
@@ -158,16 +158,16 @@ async def test_who_begins_asks_for_a_key_and_receives_from_that_one_on(tmp_path:
         assert daemon.acknowledged == [[2]]
 
 
-async def test_a_key_that_is_made_while_we_attach_is_not_an_earlier_one(tmp_path: Path, unused_udp_port: int) -> None:
-    """The daemon sends the key in use, and at once the one that it has made for us, which is in use by then."""
+async def test_key_that_is_made_while_we_attach_is_no_earlier_key(tmp_path: Path, unused_udp_port: int) -> None:
+    """The daemon sends the key in use, and at once the key that it has made for us and that is in use now."""
     path = tmp_path / "keys.sock"
     used, made = replace(entry(1), unused=False), replace(entry(2, send=True), unused=False)
     async with key_daemon(path, key_state(None, used), 1) as daemon:
-        daemon.tell_after_attach(key_state(None, used, made))
+        daemon.publish_after_attach(key_state(None, used, made))
         async with join(GROUP, unused_udp_port, interface="lo", path=path) as group:
             await asyncio.wait_for(group.ready(), 5)
             assert group.epochs == (2,)
-            assert daemon.new_keys_asked == []
+            assert daemon.key_requests == []
 
 
 async def test_a_session_whose_daemon_was_restarted_goes_on_receiving(tmp_path: Path, unused_udp_port: int) -> None:
@@ -184,10 +184,10 @@ async def test_a_session_whose_daemon_was_restarted_goes_on_receiving(tmp_path: 
         assert group.epochs == (1,)
         assert group.send(b"heard")
         assert await receive(group, 1) == [(1, 1, 0, b"heard")]
-        assert again.new_keys_asked == []
+        assert again.key_requests == []
 
 
-async def test_without_a_new_key_it_receives_with_the_one_in_use_and_reports_so(
+async def test_session_without_a_new_key_receives_with_the_key_in_use_and_logs_it(
     tmp_path: Path, unused_udp_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys.modules[JoinedGroup.__module__], "ASKS_EVERY", 0.1)
@@ -198,7 +198,7 @@ async def test_without_a_new_key_it_receives_with_the_one_in_use_and_reports_so(
         join(GROUP, unused_udp_port, interface="lo", path=path, own_records=True) as group,
     ):
         await asyncio.wait_for(group.ready(), 5)
-        assert daemon.new_keys_asked == [KeyNew(KeyNewReason.RECEIVER_BEGAN)] * 3
+        assert daemon.key_requests == [KeyNew(KeyNewReason.RECEIVER_BEGAN)] * 3
         await daemon.until_acknowledged(1)
         group.send(b"x")
         assert await receive(group, 1) == [(1, 1, 0, b"x")]

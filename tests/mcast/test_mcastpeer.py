@@ -44,8 +44,8 @@ def test_two_peers_for_ten_seconds_keep_the_clock(unused_udp_port: int) -> None:
     with Stalls.watched() as stalls:
         started = time.monotonic()
         peers = peers_of(run(unused_udp_port, "2", "--duration", "10"))
-    # A peer reads its clock once, after its last sleep, so only a stall at that instant makes it late. That is ten
-    # seconds after its begin, thus later than ten after its start: a stall that ended before has not touched it.
+    # A peer reads its clock once, after its last sleep, so only a stall at that instant makes it late. The instant is
+    # more than ten seconds after the start of the process: a stall that ended before has no effect.
     stalled = stalls.worst_since(started + 10) * 1000
     assert [number for number, *_ in peers] == [0, 1]
     for _, elapsed, sent, received in peers:
@@ -91,15 +91,17 @@ def test_json_has_sent_received_lost_and_rate_of_each_peer(suite: str, unused_ud
         assert peer["senders"] == {str(sender): {"received": 100, "lost": 0} for sender in (7, 8, 9, 10)}
 
 
-def test_ctrl_c_ends_it_with_the_result_and_a_terminal_gets_a_live_line(unused_udp_port: int) -> None:
-    terminal, theirs = pty.openpty()
-    with subprocess.Popen([*TOOL, "2", "--port", str(unused_udp_port)], stdout=subprocess.PIPE, stderr=theirs) as tool:
+def test_ctrl_c_prints_the_result_and_a_terminal_shows_a_live_line(unused_udp_port: int) -> None:
+    terminal, tool_end = pty.openpty()
+    with subprocess.Popen(
+        [*TOOL, "2", "--port", str(unused_udp_port)], stdout=subprocess.PIPE, stderr=tool_end
+    ) as tool:
         shown = _read_until(terminal, b"lost 0")
         tool.send_signal(signal.SIGINT)
         output, _ = tool.communicate(timeout=10)
-    os.close(theirs)
+    os.close(tool_end)
     os.close(terminal)
-    # How many it is by then, is for a machine to say that nothing else holds up.
+    # The exact number depends on the load of the machine.
     live = re.search(rb"1 s  sent (\d+) \(\1/s\)  received (\d+) \(\2/s\)  lost 0", shown)
     assert live, shown
     assert 0 < int(live[2]) <= 2 * int(live[1]) <= 2 * 102
@@ -119,7 +121,7 @@ def _read_until(terminal: int, wanted: bytes) -> bytes:
     return shown
 
 
-async def test_with_the_daemons_key_it_is_one_peer(tmp_path: Path, unused_udp_port: int) -> None:
+async def test_mcastpeer_with_the_key_of_the_daemon_is_one_peer(tmp_path: Path, unused_udp_port: int) -> None:
     path = tmp_path / "keys.sock"
     state = key_state(None, KeyEntry(3, group_key(3), send=True, unused=True))
     async with key_daemon(path, state, 42) as daemon:
@@ -136,7 +138,7 @@ async def test_with_the_daemons_key_it_is_one_peer(tmp_path: Path, unused_udp_po
     assert list(peer["senders"]) == ["42"]
 
 
-async def test_it_says_that_it_may_not_send_and_when_it_may(tmp_path: Path, unused_udp_port: int) -> None:
+async def test_peer_reports_that_it_may_not_send_and_when_it_may(tmp_path: Path, unused_udp_port: int) -> None:
     path = tmp_path / "keys.sock"
     async with key_daemon(path, key_state(None, KeyEntry(3, group_key(3), send=False, unused=True)), None) as daemon:
         tool = await asyncio.create_subprocess_exec(
@@ -144,13 +146,13 @@ async def test_it_says_that_it_may_not_send_and_when_it_may(tmp_path: Path, unus
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         assert tool.stderr is not None
-        said = await asyncio.wait_for(tool.stderr.readline(), 20)
-        assert said == (
-            b"mcastpeer: it only receives: the daemon gives it no sender id; its log says why, "
-            b"see `journalctl -u pskkeyd`\n"
+        reported = await asyncio.wait_for(tool.stderr.readline(), 20)
+        assert reported == (
+            b"mcastpeer: it only receives: the daemon leases it no sender id; "
+            b"see the reason in `journalctl -u pskkeyd`\n"
         )
         daemon.lease(42)
-        daemon.tell(key_state(None, KeyEntry(3, group_key(3), send=True)))
+        daemon.publish(key_state(None, KeyEntry(3, group_key(3), send=True)))
         assert await asyncio.wait_for(tool.stderr.readline(), 20) == b"mcastpeer: it sends and receives now\n"
         tool.send_signal(signal.SIGINT)
         _, errors = await asyncio.wait_for(tool.communicate(), 20)
@@ -164,7 +166,7 @@ def test_no_argument_prints_the_usage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["0"], 2, "1 to 256"),
         (["many"], 2, "1 to 256"),
@@ -174,12 +176,12 @@ def test_no_argument_prints_the_usage() -> None:
         (["3", "--daemon"], 2, "one peer"),
         (["--daemon", "--suite", "CCAB"], 2, "leave them out"),
         (["1", "--group", "10.0.0.1"], 1, "no multicast address"),
-        (["1", "--interface", "nosuch0"], 1, "'nosuch0' is none of this host"),
+        (["1", "--interface", "nosuch0"], 1, "'nosuch0' is no interface of this host"),
         (["--daemon", "--socket", "/nonexistent/keys.sock"], 1, "/nonexistent/keys.sock"),
     ],
 )
-def test_mistakes_get_one_sentence(arguments: list[str], code: int, said: str, unused_udp_port: int) -> None:
+def test_mistakes_get_one_sentence(arguments: list[str], code: int, message: str, unused_udp_port: int) -> None:
     done = run(unused_udp_port, *arguments)
     assert (done.returncode, done.stdout) == (code, "")
-    assert said in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Records against those of wolfSSL, and against whatever may happen to them on their way."""
+"""Records compared with those of wolfSSL, and records that were changed on their way."""
 
 import pytest
 from hypothesis import given, settings
@@ -25,12 +25,12 @@ def test_vectors_hold_both_suites_and_alerts() -> None:
 def test_derives_what_wolfssl_derives(derivation: Derivation) -> None:
     assert derive_master_secret(derivation.key).reveal() == derivation.master_secret
     keys = derive_traffic_keys(derivation.key)
-    for ours, theirs in (
+    for derived, expected in (
         (keys.mac_key, derivation.mac_key),
         (keys.key, derivation.cipher_key),
         (keys.iv, derivation.iv),
     ):
-        assert theirs is None or ours.reveal() == theirs
+        assert expected is None or derived.reveal() == expected
 
 
 @pytest.mark.parametrize("vector", RECORDS)
@@ -65,7 +65,7 @@ def test_refuses_every_bit_flip_and_every_truncation(vector: Record) -> None:
     plaintext=st.binary(max_size=300),
     data=st.data(),
 )
-def test_opens_what_was_sealed_and_nothing_else(
+def test_opens_sealed_records_and_no_others(
     suite: Suite, epoch: int, sender_id: int, sequence: int, plaintext: bytes, data: st.DataObject
 ) -> None:
     protection = RecordProtection(group_key(1, suite), epoch)
@@ -107,7 +107,7 @@ def test_rubbish_under_a_good_header_fails_authentication(suite: Suite, number: 
 
 
 @SUITES
-def test_the_other_suite_does_not_open_it(suite: Suite) -> None:
+def test_record_is_not_opened_with_the_other_suite(suite: Suite) -> None:
     other = next(other for other in Suite if other is not suite)
     record = RecordProtection(group_key(1, suite), 7).seal(1, 0, bytes(64))
     with pytest.raises(BadPacket):
@@ -115,7 +115,7 @@ def test_the_other_suite_does_not_open_it(suite: Suite) -> None:
 
 
 @SUITES
-def test_bounds_of_what_is_sealed(suite: Suite) -> None:
+def test_values_out_of_bounds_are_not_sealed(suite: Suite) -> None:
     protection = RecordProtection(group_key(1, suite), 7)
     longest = protection.seal(255, SEQUENCE_LIMIT - 1, bytes(1 << 14))
     assert protection.open(longest) == (255, SEQUENCE_LIMIT - 1, bytes(1 << 14))
@@ -133,7 +133,7 @@ def test_bounds_of_what_is_sealed(suite: Suite) -> None:
             RecordProtection(group_key(1, suite), epoch)
 
 
-def test_nothing_of_the_key_is_shown() -> None:
+def test_repr_shows_no_part_of_the_key() -> None:
     key = group_key(0x41)
     shown = repr(RecordProtection(key, 7)) + repr(derive_traffic_keys(key))
     keys = derive_traffic_keys(key)

@@ -9,7 +9,7 @@ from pskkey.mcast import ReplayWindow
 
 
 class NaiveWindow:
-    """RFC 6347 section 4.1.2.6 said plainly: seen, or more than 63 below the highest seen."""
+    """RFC 6347 section 4.1.2.6 in its plainest form; refused: seen, or more than 63 below the highest seen."""
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
@@ -29,7 +29,7 @@ def test_agrees_with_a_naive_window(sequences: list[int]) -> None:
         assert not window.check(sequence)
 
 
-def test_a_long_walk_at_the_far_end() -> None:
+def test_agrees_with_a_naive_window_near_the_largest_numbers() -> None:
     rng = random.Random(1)
     window, naive = ReplayWindow(), NaiveWindow()
     highest = (1 << 40) - 5000

@@ -1,4 +1,4 @@
-"""A member's session: keys that come and go, what it sends, and what it asks for."""
+"""A member's session: its keys, its records, and its requests."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def test_two_members_understand_each_other(suite: Suite) -> None:
 
 
 def test_no_datagram_is_lost_through_a_rekey_in_any_order() -> None:
-    """Members learn of each step of a rekey at different times; whatever is sent in between is received."""
+    """Members learn of each step of a rekey at different times; every record sent in between is received."""
     old, new = entry(1), entry(2)
     steps = [
         key_state(None, replace(old, send=True)),
@@ -58,7 +58,7 @@ def test_no_datagram_is_lost_through_a_rekey_in_any_order() -> None:
     assert sessions[1].epochs == (2,)
 
 
-def test_a_dropped_epoch_is_unknown() -> None:
+def test_record_of_a_dropped_epoch_is_refused() -> None:
     one, _ = member(key_state(1, entry(1, send=True)))
     two, needs = member(key_state(2, entry(1, send=True)))
     late = one.send(b"late")
@@ -136,7 +136,7 @@ def test_every_reason_of_a_drop_is_counted() -> None:
     assert session.counters == {"received": 1} | {reason: len(datagrams) for reason, datagrams in refused.items()}
 
 
-def test_own_records_on_request() -> None:
+def test_own_records_are_delivered_on_request() -> None:
     session, _ = member(key_state(1, entry(1, send=True)), own_records=True)
     datagram = session.send(b"mine")
     assert session.receive(datagram) == (1, 1, 0, b"mine")
@@ -151,12 +151,12 @@ def test_records_of_a_former_sender_id_are_our_own() -> None:
     assert session.counters["own"] == 1
 
 
-def test_the_id_of_our_own_half_is_somebody_elses_in_the_other() -> None:
-    own, theirs = entry(3), entry(4)
+def test_our_former_sender_id_may_be_another_members_after_a_merge() -> None:
+    own, other = entry(3), entry(4)  # the keys of two partitions
     us, _ = member(key_state(2, replace(own, send=True)))
-    us.apply(key_state(2, replace(own, send=True), theirs))  # we have come over, and still send with our half's key
-    us.apply(key_state(3, own, replace(theirs, send=True)))
-    them, _ = member(key_state(2, replace(theirs, send=True)))
+    us.apply(key_state(2, replace(own, send=True), other))  # we have yielded, and still send with our former key
+    us.apply(key_state(3, own, replace(other, send=True)))
+    them, _ = member(key_state(2, replace(other, send=True)))
     assert us.receive(them.send(b"x")) == (2, 4, 0, b"x")
 
 
@@ -172,7 +172,7 @@ def test_a_sender_once_listed_is_known_until_the_epoch_ends() -> None:
     assert needs == [Need.KEY_STATE]
 
 
-def test_any_sender_that_authenticates_on_request() -> None:
+def test_unlisted_sender_is_received_on_request() -> None:
     only = entry(1, send=True)
     session, needs = member(key_state(1, only, senders=frozenset()), any_sender=True)
     datagram = RecordProtection(only.key, 1).seal(9, 5, b"x")
@@ -203,7 +203,7 @@ def test_the_epoch_after_65535_is_newer() -> None:
     assert needs == [Need.KEY_STATE]
 
 
-def test_the_high_water_mark_asks_once_for_each_key_and_the_hard_stop_holds() -> None:
+def test_high_water_mark_asks_once_for_each_key_and_the_sequence_limit_holds() -> None:
     session, needs = member(key_state(1, entry(1, send=True)), high_water=5, sequence_limit=8)
     for _ in range(4):
         session.send(b"")
@@ -234,7 +234,7 @@ def test_no_limit_goes_over_the_size_of_the_field() -> None:
         (key_state(None, entry(1, send=True)), "no sender id"),
     ],
 )
-def test_refuses_to_send_and_says_why(state: KeyState, reason: str) -> None:
+def test_refusal_to_send_states_the_reason(state: KeyState, reason: str) -> None:
     session, _ = member(state)
     assert session.send_epoch is None
     with pytest.raises(CannotSend, match=reason):
@@ -258,14 +258,14 @@ def test_a_state_that_contradicts_itself_changes_nothing(entries: tuple[KeyEntry
     assert session.send_epoch == 5
 
 
-def test_what_was_recorded_before_a_session_began_is_not_delivered_to_it() -> None:
-    """A stranger sends records again to a receiver whose replay windows are empty: 5 of 5 were delivered."""
+def test_records_from_before_a_session_began_are_not_delivered_to_it() -> None:
+    """A stranger sends recorded datagrams to a receiver with empty replay windows. Once, 5 of 5 were delivered."""
     sender, _ = member(key_state(1, entry(1, send=True)))
     recorded = [sender.send(b"open valve %d" % n) for n in range(5)]
     earlier = frozenset({(1, group_key(1).fingerprint)})
     session = GroupSession(earlier_keys=earlier)
-    assert session.apply(key_state(2, entry(1, send=True))) == (), "what is not received is not acknowledged"
-    assert (session.is_deaf, session.hears_group, session.epochs) == (True, False, ())
+    assert session.apply(key_state(2, entry(1, send=True))) == (), "a key that is not received with is not acknowledged"
+    assert (session.is_deaf, session.is_hearing, session.epochs) == (True, False, ())
     assert [session.receive(datagram) for datagram in recorded] == [None] * 5
     assert session.counters["earlier_key"] == 5
     assert session.send(b"we may send")
@@ -273,10 +273,10 @@ def test_what_was_recorded_before_a_session_began_is_not_delivered_to_it() -> No
 
     assert session.apply(key_state(2, entry(1, send=True), entry(2))) == (2,)
     assert not session.is_deaf
-    assert not session.hears_group, "the group sends with the earlier key still"
+    assert not session.is_hearing, "the group still sends with the earlier key"
     session.apply(key_state(2, entry(1), entry(2, send=True)))
     sender.apply(key_state(1, entry(1), entry(2, send=True)))
-    assert session.hears_group
+    assert session.is_hearing
     assert session.receive(sender.send(b"now")) == (1, 2, 0, b"now")
     assert [session.receive(datagram) for datagram in recorded] == [None] * 5
 
@@ -286,7 +286,7 @@ def test_an_earlier_key_is_known_by_its_fingerprint_too() -> None:
     assert session.apply(key_state(2, entry(1, send=True, key=group_key(9)))) == (1,), "a group that began anew"
 
 
-def test_without_a_new_key_a_session_receives_with_the_earlier_ones_in_the_end() -> None:
+def test_session_without_a_new_key_receives_with_the_earlier_keys_in_the_end() -> None:
     session = GroupSession(earlier_keys=frozenset({(1, group_key(1).fingerprint)}))
     session.apply(key_state(2, entry(1, send=True)))
     assert session.receive_with_earlier_keys() == (1,)

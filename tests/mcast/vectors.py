@@ -23,7 +23,7 @@ class Record(NamedTuple):
 
 
 class Derivation(NamedTuple):
-    """What wolfSSL derived from one key."""
+    """The secrets that wolfSSL derived from one key."""
 
     key: Key
     master_secret: bytes
@@ -62,11 +62,11 @@ def load() -> tuple[list[Derivation], list[Record]]:
 
 
 def group_key(seed: int = 1, suite: Suite = Suite.PSK_CHACHA20_POLY1305) -> Key:
-    """A group key that differs for each seed (0..255)."""
+    """Return a group key that differs for each seed (0..255)."""
     pms = b"\xfe\xfd" + bytes([seed]) * 46 + bytes(16)
     return Key(Secret(pms), server_random=bytes([seed]) * 32, client_random=bytes([seed ^ 0xFF]) * 32, suite=suite)
 
 
 def key_state(sender_id: int | None, *entries: KeyEntry, senders: frozenset[int] = frozenset({1, 2, 3})) -> KeyState:
-    """A key state whose group has the senders 1, 2 and 3."""
+    """Return a key state whose group has the senders 1, 2 and 3."""
     return KeyState(sender_id=sender_id, senders=senders, entries=entries)

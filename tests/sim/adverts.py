@@ -1,7 +1,7 @@
 """mDNS as the nodes see it: adverts are datagrams, delayed, lost, repeated, overtaken, and replayed by anybody.
 
-A receiver notices one only where it differs from what it has cached, or comes from a node that listens. Nothing tells
-of a death, and a goodbye has no effect.
+A receiver notices an advert only if it differs from the cached one, or comes from a node that listens. Nothing
+announces a death, and a goodbye has no effect.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
 
 HISTORY = 64
-"""How many adverts an eavesdropper keeps for a replay."""
+"""Adverts that an eavesdropper keeps for a replay, at most."""
 
 
 class Adverts:
-    """All that is said over mDNS."""
+    """All adverts of a world."""
 
     def __init__(
         self,
@@ -33,34 +33,35 @@ class Adverts:
         self._reach = reach
         self._conditions = conditions
         self._give = give
-        self._heard: list[Advert] = []
+        self._recorded: list[Advert] = []
+        """The adverts that an eavesdropper has kept."""
 
-    def say(self, sender: Host, advert: Advert) -> None:
-        """Announce `advert` to everybody."""
-        sender.said = advert
-        self._heard.append(advert)
-        if len(self._heard) > HISTORY:
-            # What is thrown away is drawn too, so that some of the oldest stay.
-            self._heard.pop(self._schedule.random.randrange(HISTORY))
+    def announce(self, sender: Host, advert: Advert) -> None:
+        """Announce `advert` to all other hosts."""
+        sender.announced = advert
+        self._recorded.append(advert)
+        if len(self._recorded) > HISTORY:
+            # A random one is removed, so that some of the oldest stay.
+            self._recorded.pop(self._schedule.random.randrange(HISTORY))
         for other in self._hosts:
             if other is not sender:
                 self._send(sender, other, advert)
 
     def query(self, host: Host) -> None:
-        """Ask who is there, as a process does when it starts: everybody who hears it answers."""
+        """Ask for all adverts, as a process does when it starts. All hosts that hear it answer."""
         host.cache.clear()
         for other in self._hosts:
-            if other is not host and other.lives and other.said and self._reach.passes(host, other):
-                self._send(other, host, other.said)
+            if other is not host and other.is_responsive and other.announced and self._reach.passes(host, other):
+                self._send(other, host, other.announced)
 
     def record(self, advert: Advert) -> None:
-        """Let an eavesdropper have heard this at some former time."""
-        self._heard.append(advert)
+        """Give an eavesdropper this advert, as if it had heard it at some former time."""
+        self._recorded.append(advert)
 
     def replay(self, to: Host) -> None:
-        """Let an eavesdropper send `to` once more what somebody said before."""
-        if self._heard:
-            self._arrives(to, self._schedule.random.choice(self._heard), None)
+        """Let an eavesdropper send one of the recorded adverts `to` a host."""
+        if self._recorded:
+            self._receive(to, self._schedule.random.choice(self._recorded), None)
 
     def _send(self, sender: Host, receiver: Host, advert: Advert) -> None:
         random, conditions = self._schedule.random, self._conditions
@@ -73,11 +74,11 @@ class Adverts:
             delay = self._delay()
             if conditions.advert_late and random.random() < conditions.advert_late:
                 delay += random.uniform(0.0, 0.5)
-            self._schedule.at(self._schedule.now + delay, partial(self._arrives, receiver, advert, sender.psks[0]))
+            self._schedule.at(self._schedule.now + delay, partial(self._receive, receiver, advert, sender.psks[0]))
 
-    def _arrives(self, host: Host, advert: Advert, signed_by: str | None) -> None:
-        """An advert comes; None: it is taken whatever has signed it."""
-        if host.mind is None or (signed_by is not None and signed_by not in host.psks):
+    def _receive(self, host: Host, advert: Advert, signed_by: str | None) -> None:
+        """Let an advert arrive. `signed_by`: the PSK that has signed it; None: any signature is accepted."""
+        if host.program is None or (signed_by is not None and signed_by not in host.psks):
             return
         if host.cache.get(advert.id) != advert or advert.role is Role.LISTENING:
             host.cache[advert.id] = advert

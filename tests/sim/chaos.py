@@ -1,4 +1,4 @@
-"""A random group with random faults, the same for the same seed."""
+"""A run: a random group with random faults, the same for the same seed."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -26,26 +26,27 @@ from tests.sim.variation import draw
 from tests.sim.world import World
 
 CALM = 1.0
-"""Seconds without a change after which everything that was sent has arrived."""
+"""Seconds without a change after which all packets have arrived."""
 
 SIZES = (5, 5, 5, 6, 6, 7, 8, 8, 9, 10, 11, 12, 14, 16, 20)
 
 ROTATES = 0.5
-"""The share of the runs in which the PSK is rotated while other things go wrong; in the end it is in all of them."""
+"""The share of the runs in which the PSK is rotated during the faults. At the end every run rotates it once."""
 
 LARGE_EVERY = 1000
-"""One seed in this many has a large group."""
+"""One seed in this number of seeds has a large group."""
 
 LARGE = (250, 260)
-"""As many nodes as a large group has, and more than there are sender ids."""
+"""The sizes of a large group. The larger one has more nodes than there are sender ids."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `error` is None if every guarantee held.
+    """How a run ended.
 
-    `is_varied`: some settings were others than the defaults; `mute`: how often senders fell mute, by reason;
-    `excused`: how often a datagram need not be readable, by reason; `delivered`: how often a real one was delivered.
+    `error`: the guarantee that did not hold, or None; `is_varied`: some settings were not the defaults; `mute`: how
+    often senders fell mute, by reason; `excused`: how often a datagram need not be readable, by reason; `delivered`:
+    how often a real datagram was delivered.
     """
 
     seed: int
@@ -60,7 +61,7 @@ class Outcome:
 
 
 class Run:
-    """One seed's world, from its making to its judgement."""
+    """The world of one seed, from its construction to the last check."""
 
     def __init__(self, seed: int, nodes: int | None, kind: Kind | None, *, always_varied: bool) -> None:
         self.world = world = World(seed)
@@ -110,20 +111,20 @@ class Run:
         faults = Faults(world, self.traffic.managers, self.hosts, self.end, self.operators.faults)
         rotation = Rotation(world)
         if rng.random() < ROTATES:
-            rotation.again_and_again(self.end)
+            rotation.rotate_repeatedly(self.end)
         when = rng.expovariate(0.7)
         while when < self.end:
-            world.at(when, faults.strike)
+            world.at(when, faults.cause_fault)
             when += rng.expovariate(0.7)
         world.run_until(self.end)
         if stranger is not None:
             world.power_off(stranger)
         faults.mend(start_again=lambda _host: rng.random() < 0.5)
-        world.run_until(self.end + bounds.converges_within + (bounds.twin_is_awaited if self.kind.has_twins else 0.0))
+        world.run_until(self.end + bounds.converges_within + (bounds.twin_delay if self.kind.has_twins else 0.0))
         if self.kind.has_twins:
             twins = self.hosts[-2:]
             check_rest_is_whole(world, twins)
-            self._part(rng.choice(twins))
+            self._crash(rng.choice(twins))
             world.run_until(world.now + bounds.converges_within + bounds.refused_for)
         self._wait_between_rekeys()
         self._check(world, keys_settled=False)
@@ -134,7 +135,7 @@ class Run:
         check_keys_settled(world)
         check_suite(world)
         quiet = Quiet(world)
-        rotation.once(0.8, RENEWED_WITHIN)
+        rotation.rotate_once(0.8, RENEWED_WITHIN)
         world.run_until(world.now + (60.0 if world.random.random() < 0.05 else 6.0))
         self._wait_between_rekeys()
         self._check(world)
@@ -145,27 +146,30 @@ class Run:
         self._lose_master()
 
     def _wait_between_rekeys(self) -> None:
-        """Where keys are renewed periodically: until the slowest has installed the last one, before the next comes."""
+        """If the master rekeys periodically, wait until the slowest node has installed the last key."""
         world, calm = self.world, self.calm
         if not self.variation.rekeys_periodically:
             return
         latest = world.now + 2 * self.world.bounds.slowest.rekey_interval
         while world.now < latest and (
-            world.now - calm.turned_at < LONGEST_LAG + CALM or world.now - calm.changed_at < CALM
+            world.now - calm.slots_changed_at < LONGEST_LAG + CALM or world.now - calm.changed_at < CALM
         ):
             world.run_until(world.now + CALM / 4)
 
     def _lose_master(self) -> None:
-        """Cut the power of the master. In a full group another node may take its place, after a hold-down."""
+        """Cut the power of the master, and check that a successor replaces it.
+
+        A full group is skipped: there a refused node may take the free place after a hold-down.
+        """
         world, bounds = self.world, self.world.bounds
         master = next((h for h in self.hosts if world.master_of(h) is h), None)
-        if master is None or self.kind.has_little_room or not bounds.agrees:
+        if master is None or self.kind.has_little_room or not bounds.has_equal_timings:
             return
         world.power_off(master)
         world.run_until(world.now + bounds.replaces_within)
         check_replaced(world)
 
-    def _part(self, twin: Host) -> None:
+    def _crash(self, twin: Host) -> None:
         if twin.node is not None:
             self.world.crash(twin)
 
@@ -180,7 +184,7 @@ class Run:
 
 
 def run(seed: int, nodes: int | None = None, kind: Kind | None = None, *, always_varied: bool = False) -> Outcome:
-    """Put a random group through random faults, and return which guarantee did not hold."""
+    """Cause random faults in a random group, and return how the run ended."""
     one = Run(seed, nodes, kind, always_varied=always_varied)
     error = None
     try:
@@ -188,5 +192,5 @@ def run(seed: int, nodes: int | None = None, kind: Kind | None = None, *, always
     except Broken as broken:
         error = str(broken)
     traffic = one.traffic
-    told = tuple(one.world.transcript), traffic.mute, traffic.excused, traffic.datagrams.delivered
-    return Outcome(seed, one.size, one.kind.name, not one.variation.is_default, error, *told)
+    observed = tuple(one.world.transcript), traffic.mute, traffic.excused, traffic.datagrams.delivered
+    return Outcome(seed, one.size, one.kind.name, not one.variation.is_default, error, *observed)

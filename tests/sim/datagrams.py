@@ -1,16 +1,17 @@
-"""What session managers send, as real records: each has a `GroupSession`, which installs what its daemon tells it.
+"""The datagrams of the session managers, as real records: each manager has a `GroupSession` that installs KEY_STATEs.
 
-The model in `traffic` asks who holds the key of a datagram. Here it is sent: sealed by the session of its sender, which
-counts its own sequence numbers, and opened by the session of everybody who hears it, on the same host too, within
-`FLIGHT`. Some come twice, as a network may repeat them. Whatever happens to the group:
+The model in `traffic` checks only which receivers hold the key of a datagram. Here the datagram is sent: the session of
+its sender seals it and counts its own sequence numbers. The sessions of all receivers, on the same host too, open it
+within `FLIGHT`. Some datagrams arrive twice, as a network may repeat them. These rules always hold:
 
-A datagram whose key the receiver has installed is delivered by its session, exactly once, as what was sent. Nobody
-delivers what he has no key for, nor what is his own. A session can send whenever its daemon lets it, and no two records
-under one key have one number.
+1. A session delivers a datagram exactly once and unchanged if its manager has installed the key.
+2. A session delivers no datagram without the key, and none of its own.
+3. A session can send whenever its daemon lets it.
+4. No two records under one key have the same number.
 
-It takes no link of the two: that the key is there is claimed in `traffic`, and it is all that is needed. Each sender
-sends at every `SEND_EVERY`, and whenever it begins with a key or an id. A group of more than `MOST_HOSTS`, where so
-many datagrams would take minutes, has the model only.
+The two need not be linked: `traffic` checks that the receiver has the key, and no more is needed here. Each sender
+sends every `SEND_EVERY`, and whenever it begins to use a key or an id. A group of more than `MOST_HOSTS` has the model
+only, because so many datagrams would take minutes.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ SEND_EVERY = 0.75
 """Seconds between two datagrams of one sender."""
 
 REPEATED = 0.1
-"""The share of the datagrams that come twice."""
+"""The share of the datagrams that arrive twice."""
 
 MOST_HOSTS = 32
 """Hosts of the largest group whose datagrams are real."""
@@ -41,7 +42,7 @@ MOST_HOSTS = 32
 
 @dataclass(frozen=True, eq=False)
 class Datagram:
-    """One record: who sent it, with which key (by its fingerprint) and as whom, and who has delivered it."""
+    """One record: its sender, the fingerprint of its key, its sender id, and the managers that have delivered it."""
 
     sender: SessionManager
     key: str
@@ -52,23 +53,23 @@ class Datagram:
 
 
 class Datagrams:
-    """All real datagrams of a world. `vouches_for` tells whether the claims hold of a sender that sends with a key."""
+    """All real datagrams of a world. `is_covered(sender, key)`: whether the rules apply to this use of a key."""
 
-    def __init__(self, world: World, managers: Managers, vouches_for: Callable[[SessionManager, str], bool]) -> None:
+    def __init__(self, world: World, managers: Managers, is_covered: Callable[[SessionManager, str], bool]) -> None:
         self._world = world
         self._managers = managers
-        self._vouches_for = vouches_for
-        self._random = Random(0)  # not the world's: what is sent changes nothing of what happens
+        self._is_covered = is_covered
+        self._random = Random(0)  # not the world's: the datagrams must not change the run
         self._numbers = count(1)
         self._sessions: dict[SessionManager, GroupSession] = {}
         self._sent: set[tuple[str, bytes]] = set()
         """The key and the record number of each datagram."""
         self.make_session: Callable[[], GroupSession] = partial(GroupSession, any_sender=True)
-        """What a session is made of, as `join` makes it; a test may give another, to see that its defect is noticed."""
+        """Makes a session as `join` does. A test may give a defective one, to see that the defect is found."""
         self.delivered = 0
         """How often a datagram was delivered."""
         managers.changed.append(self._installed)
-        managers.gone.append(self._gone)
+        managers.ended.append(self._ended)
         world.at(SEND_EVERY, self._send_all)
 
     def _installed(self, manager: SessionManager, _knew: frozenset[str], sent: tuple[str, int] | None) -> None:
@@ -83,7 +84,7 @@ class Datagrams:
         if manager.sends != sent:
             self._send(manager, session)
 
-    def _gone(self, manager: SessionManager) -> None:
+    def _ended(self, manager: SessionManager) -> None:
         self._sessions.pop(manager, None)
 
     def _send_all(self) -> None:
@@ -101,23 +102,23 @@ class Datagrams:
         except CannotSend as why:
             raise Broken("G11", f"{name} is to send with key {self._name(key)} and cannot: {why}") from None
         number = record[3:11]
-        if (key, number) in self._sent and self._vouches_for(manager, key):
+        if (key, number) in self._sent and self._is_covered(manager, key):
             raise Broken("G1", f"{name} sends two records with key {self._name(key)} and number {number.hex()}")
         self._sent.add((key, number))
         datagram = Datagram(manager, key, sender_id, plaintext, record)
         for _ in range(2 if self._random.random() < REPEATED else 1):
-            self._world.at(self._world.now + self._random.uniform(0.0, FLIGHT), partial(self._arrives, datagram))
+            self._world.at(self._world.now + self._random.uniform(0.0, FLIGHT), partial(self._receive, datagram))
 
-    def _arrives(self, datagram: Datagram) -> None:
+    def _receive(self, datagram: Datagram) -> None:
         sender, reach = datagram.sender, self._world.reach
-        is_claimed = self._vouches_for(sender, datagram.key)
+        is_covered = self._is_covered(sender, datagram.key)
         for receiver, session in self._sessions.items():
             if not reach.passes(sender.host, receiver.host):
                 continue
             message = session.receive(datagram.record, self._world.now)
             is_due = receiver is not sender and datagram.key in receiver.knows and receiver not in datagram.delivered
-            if is_claimed and is_due != (message is not None):
-                raise Broken("G10", self._what_is_wrong(datagram, receiver, message))
+            if is_covered and is_due != (message is not None):
+                raise Broken("G10", self._describe_fault(datagram, receiver, message))
             if message is not None:
                 if message.plaintext != datagram.plaintext or message.sender_id != datagram.sender_id:
                     seen = f"{receiver.host.name} delivers {message}, which {sender.host.name} has not sent"
@@ -125,13 +126,13 @@ class Datagrams:
                 datagram.delivered.add(receiver)
                 self.delivered += 1
 
-    def _what_is_wrong(self, datagram: Datagram, receiver: SessionManager, message: Message | None) -> str:
+    def _describe_fault(self, datagram: Datagram, receiver: SessionManager, message: Message | None) -> str:
         name, sender, key = receiver.host.name, datagram.sender, self._name(datagram.key)
-        sent = f"what {sender.host.name} has sent with key {key} as {datagram.sender_id}"
+        sent = f"a datagram that {sender.host.name} has sent with key {key} as {datagram.sender_id}"
         if message is None:
             session = self._sessions[receiver]
             before = session.counters.copy()
-            session.receive(datagram.record, self._world.now)  # once more, for its reason
+            session.receive(datagram.record, self._world.now)  # again, for the reason
             return f"{name} has that key and does not deliver {sent}: {', '.join(session.counters - before)}"
         if receiver in datagram.delivered:
             return f"{name} delivers twice {sent}"

@@ -1,4 +1,4 @@
-"""What the simulated network consists of: devices with their clocks, and the streams between their processes."""
+"""The parts of the simulated network: devices with their clocks, and the streams between their processes."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from pskkey.wire.packet import PacketReader
 
 
 class Broken(AssertionError):
-    """A guarantee does not hold: its number in ARCHITECTURE.md ("G7"), and what was seen of which host."""
+    """A guarantee does not hold. `guarantee`: its number in ARCHITECTURE.md ("G7"); `seen`: the host and the fact."""
 
     def __init__(self, guarantee: str, seen: str) -> None:
         super().__init__(f"{guarantee}: {seen}")
@@ -23,9 +23,9 @@ class Broken(AssertionError):
 
 @dataclass
 class Conditions:
-    """How the network behaves: delays in seconds, and of adverts the probabilities of each mishap.
+    """The behaviour of the network: the delay in seconds, and the probability of each mishap of an advert.
 
-    `advert_late`: held up for up to half a second, so that later ones overtake it.
+    `advert_late`: the advert is delayed for up to half a second, so that later ones overtake it.
     """
 
     delay: tuple[float, float] = (0.0005, 0.01)
@@ -36,23 +36,23 @@ class Conditions:
 
 @dataclass(eq=False)
 class Stream:
-    """One session between two processes: its name, its decoder and what is on its way, at each end."""
+    """One session between two processes: for each end its name, its decoder and the packets on their way."""
 
     ends: dict["Host", Session]
     readers: dict["Host", PacketReader]
     coming: dict["Host", deque[Callable[[], None]]]
     clear_at: dict["Host", float]
     psk: str
-    """The PSK that it was opened with."""
-    open: bool = True
+    """The PSK with which it was opened."""
+    is_open: bool = True
 
     def other(self, host: "Host") -> "Host":
-        """Return who is at the other end."""
+        """Return the host at the other end."""
         return next(h for h in self.ends if h is not host)
 
 
-class Mind(Protocol):
-    """What runs on a host: a node of ours, or a program that only pretends to be one."""
+class Program(Protocol):
+    """The program of a host: our node, or a program that only pretends to be one."""
 
     def handle(self, event: Event, now: float) -> list[Action]: ...
     def next_deadline(self) -> float | None: ...
@@ -60,9 +60,9 @@ class Mind(Protocol):
 
 @dataclass(eq=False)
 class Host:
-    """A device: its node while its process runs, its clock, and what its mDNS cache and its sockets hold.
+    """A device: its program, its clock, its mDNS cache and its sockets.
 
-    `node` is our daemon; a host that runs something else has a `stranger` instead, and no node ever.
+    `node` is our daemon while it runs. A host with another program has a `stranger` instead, and never a node.
     """
 
     name: str
@@ -71,54 +71,55 @@ class Host:
     max_members: int = 1024
     preempt: bool = False
     suite: Suite = Suite.PSK_CHACHA20_POLY1305
-    """The suite that its operator wants."""
+    """The configured suite."""
     unreachable: set[str] = field(default_factory=set)
-    """Of its addresses: those at which nobody reaches it."""
+    """Those of its addresses at which no other host reaches it."""
     node: Node | None = None
-    stranger: Mind | None = None
+    stranger: Program | None = None
     saved: SavedState | None = None
     incarnation: int = 0
-    context: int = 0
-    """Counts the times that it started with nothing that it knew before."""
-    paused: bool = False
-    off: bool = False
-    """It has no power: nothing answers, not even its kernel."""
+    fresh_starts: int = 0
+    """How often its daemon has started without persisted state."""
+    is_paused: bool = False
+    is_off: bool = False
+    """It has no power: not even its kernel answers."""
     backlog: list[Event] = field(default_factory=list)
     psk_file: tuple[str, ...] = ("psk0",)
-    """The PSKs in its file, by name; the first one is the active one, all are accepted."""
+    """The names of the PSKs in its file. All are accepted, and the first one is the active one."""
     psks: tuple[str, ...] = ("psk0",)
-    """Those that its process has read."""
+    """The PSKs that its process has read from the file."""
     cache: dict[str, Advert] = field(default_factory=dict)
-    said: Advert | None = None
+    announced: Advert | None = None
+    """The last advert that its process has announced."""
     streams: dict[Session, Stream] = field(default_factory=dict)
     accepted: Iterator[int] = field(default_factory=lambda: count(1))
     due: float | None = None
-    """When the node wants to be called, in virtual time."""
-    rings_at: float | None = None
-    """When the timer that is set will ring, in virtual time; it is set anew only for an earlier time."""
+    """The next deadline of its program, in virtual time."""
+    timer_at: float | None = None
+    """When the timer expires, in virtual time. It is set again only for an earlier time."""
     clock_ahead: float = 0.0
     """Seconds by which its clock is ahead of virtual time, at time 0."""
     clock_rate: float = 1.0
-    """Seconds that its clock goes in a second."""
+    """Seconds by which its clock advances in a second."""
 
     @property
-    def mind(self) -> Mind | None:
-        """What runs on it, None while nothing does."""
+    def program(self) -> Program | None:
+        """Our node or the stranger's program; None while neither runs."""
         return self.node or self.stranger
 
     @property
-    def lives(self) -> bool:
-        """Tell whether something runs on it and is not held up."""
-        return (self.node is not None or self.stranger is not None) and not self.paused
+    def is_responsive(self) -> bool:
+        """Whether a program runs on it and is not paused."""
+        return (self.node is not None or self.stranger is not None) and not self.is_paused
 
     def is_reached_at(self, address: str) -> bool:
-        """Tell whether what is sent to `address` comes to this host, where the network lets it."""
+        """Return whether packets to `address` reach this host, if the network lets them pass."""
         return address in self.member.addresses and address not in self.unreachable
 
     def clock(self, now: float) -> float:
-        """Return what its clock shows at virtual time `now`."""
+        """Return the time on its clock at virtual time `now`."""
         return now * self.clock_rate + self.clock_ahead
 
     def when(self, shown: float) -> float:
-        """Return the virtual time at which its clock shows `shown`, rounded up."""
+        """Return the virtual time at which its clock shows `shown` seconds, rounded up."""
         return (shown - self.clock_ahead) / self.clock_rate + 1e-7

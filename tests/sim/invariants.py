@@ -1,27 +1,30 @@
-"""What must hold of a group at every step, and once the network has been connected and quiet for a while."""
+"""The guarantees for a group: at every step, and after the network has been connected and quiet for a while."""
 
 from pskkey.core.actions import Action, Connect, Disconnect, Send
 from pskkey.core.events import Accepted, Attached, Disconnected, Event, Session
-from pskkey.core.notices import KeyRolled, Merged, RoleChanged
+from pskkey.core.notices import KeyDistributed, Merged, RoleChanged
 from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, SENDER_IDS, Role
 from tests.sim.host import Broken, Host
 from tests.sim.world import World
 
 EARLIEST_REKEY = 0.89
-"""The share of the rekey interval after which the next key may come: a tenth earlier by chance, and by its clock."""
+"""The share of the rekey interval after which the next key may come.
+
+The master rekeys up to a tenth earlier by chance, and its clock may be fast.
+"""
 
 STEPS_A_SECOND = 400
-"""How often a node may be called in one virtual second at most, for each host that there is: it waits, not spins."""
+"""The most calls of a node in one virtual second, for each host of the world. A node waits, and does not spin."""
 
 
 class Watch:
     """Checks every step of every node.
 
-    A term never falls in the life of a process. Of one term and master, and while that one remembers, an epoch means
-    one key, and the epoch of the key that it sends with never falls, but for a wrap, which comes with a higher term.
-    (That one (term, epoch) is one key in the whole network cannot hold: two successors on two sides of a split take the
-    same term, each by the same rule, and know nothing of each other.) Nothing is sent on a session that is closed or
-    was never open. That nothing is done after `Stopped`, the world itself sees.
+    A term never falls in the life of a process. In one term of a master, as long as its persisted state lasts, an epoch
+    is one key. The epoch that a master sends with never falls, except at a wrap, which comes with a higher term. (One
+    (term, epoch) is not one key in the whole network: two successors in two partitions take the same term by the same
+    rule, and know nothing of each other.) A node sends nothing on a session that is closed or was never open. The world
+    itself checks that a node does nothing after `Stopped`.
     """
 
     def __init__(self, world: World) -> None:
@@ -80,14 +83,14 @@ class Watch:
         if node is None:
             return
         view = node.view()
-        life, before = self._terms.get(host, (0, 0))
-        if life == host.incarnation and view.term < before:
+        incarnation, before = self._terms.get(host, (0, 0))
+        if incarnation == host.incarnation and view.term < before:
             raise Broken("G3", f"{host.name}: term went down from {before} to {view.term}")
         self._terms[host] = (host.incarnation, view.term)
         if host.due is None and view.role is not Role.CLIENT:
             raise Broken("G6", f"{host.name} is {view.role} and waits for nothing: it gave up")
         if view.current is not None:
-            self._first_in.setdefault((host, host.context, view.current.epoch), view.term)
+            self._first_in.setdefault((host, host.fresh_starts, view.current.epoch), view.term)
         version = (host.incarnation, view.term, view.keys_version)
         if self._versions.get(host) == version:
             return
@@ -108,7 +111,7 @@ class Watch:
         view = node.view()
         term, current = view.term, view.current
         for entry in view.keys:
-            key = self._keys.setdefault((host, host.context, term, entry.epoch), entry.key.fingerprint)
+            key = self._keys.setdefault((host, host.fresh_starts, term, entry.epoch), entry.key.fingerprint)
             if key != entry.key.fingerprint:
                 raise Broken("G4", f"{host.name}: two keys are epoch {entry.epoch} of its term {term}")
         if current is not None:
@@ -119,17 +122,17 @@ class Watch:
             self._epochs[about] = current.epoch
 
     def _has_wrapped(self, before: int, term: int, host: Host) -> bool:
-        return before > MAX_EPOCH // 2 and term > self._first_in[host, host.context, before]
+        return before > MAX_EPOCH // 2 and term > self._first_in[host, host.fresh_starts, before]
 
 
 class Calm:
-    """Knows for how long no node has changed what it sends with or distributes, and when any key was changed last."""
+    """Records when any node last changed its current or next key, and when any node last changed any key."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._in_use: dict[Host, tuple[object, ...]] = {}
         self._versions: dict[Host, int] = {}
-        self.turned_at = self.changed_at = world.now
+        self.slots_changed_at = self.changed_at = world.now
         world.after_step.append(self._step)
 
     def _step(self, host: Host) -> None:
@@ -143,11 +146,11 @@ class Calm:
         in_use = tuple((key.epoch, key.slot) for key in (view.current, view.next) if key is not None)
         if self._in_use.get(host) != in_use:
             self._in_use[host] = in_use
-            self.turned_at = self._world.now
+            self.slots_changed_at = self._world.now
 
 
 class Quiet:
-    """From its making on: nobody changes its role and no key rolls, but by the master's `rekey_interval`."""
+    """Checks from its construction on that no role and no key changes, except by the master's `rekey_interval`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -161,10 +164,10 @@ class Quiet:
             case _ if self.is_over:
                 pass
             case RoleChanged(was, role) if {was, role} <= {Role.LISTENING, Role.JOINING}:
-                pass  # whom a full group has refused goes on asking
-            case KeyRolled() if host.timing.rekey_interval and self._is_time(host.timing.rekey_interval):
+                pass  # a node that a full group has refused tries again
+            case KeyDistributed() if host.timing.rekey_interval and self._is_time(host.timing.rekey_interval):
                 self._rekeyed_at = self._world.now
-            case RoleChanged() | KeyRolled() | Merged():
+            case RoleChanged() | KeyDistributed() | Merged():
                 raise Broken("G18", f"{host.name} is not quiet: {action}")
             case _:
                 pass
@@ -174,7 +177,7 @@ class Quiet:
 
 
 def check_suite(world: World) -> None:
-    """The key in use is of the suite that the master is configured with."""
+    """Check that the current key is of the suite that the master is configured for."""
     for host in world.hosts:
         view = host.node.view() if host.node is not None else None
         if view is None or view.role is not Role.MASTER or view.current is None:
@@ -186,7 +189,7 @@ def check_suite(world: World) -> None:
 
 
 def check_keys_settled(world: World) -> None:
-    """All members hold the same keys in the same turns."""
+    """Check that all members hold the same keys in the same slots."""
     views = {h.name: h.node.view() for h in world.hosts if h.node is not None and h.node.view().master}
     held = {name: [(k.epoch, k.key.fingerprint, k.slot) for k in v.keys] for name, v in views.items()}
     if len({tuple(keys) for keys in held.values()}) > 1:
@@ -194,10 +197,10 @@ def check_keys_settled(world: World) -> None:
 
 
 def check_converged(world: World, *, senders: set[Host] | None = None, keys_settled: bool = True) -> None:
-    """One master, everybody alive its member as far as there is room, one term, one key to send with.
+    """Check for one master, all live nodes its members as far as it has room, one term and one current key.
 
-    `senders` are the hosts that must have a sender id of their own; None: all. Before the `keys_settled` there may be
-    none left for some: those of nodes that have gone are in use for as long as the keys that they were used under.
+    `senders`: the hosts that must have a sender id of their own; None: all. Until `keys_settled` there may be too few
+    ids: the ids of nodes that have left stay in use as long as the keys under which they were used.
     """
     alive = [h for h in world.hosts if h.node is not None]
     masters = [h for h in alive if h.node and h.node.view().role is Role.MASTER]
@@ -221,7 +224,7 @@ def check_converged(world: World, *, senders: set[Host] | None = None, keys_sett
 
 
 def check_replaced(world: World) -> None:
-    """The master of a quiet group is gone, and everybody is a member of its successor."""
+    """Check that all nodes of a quiet group whose master is gone are members of its successor."""
     alive = [h for h in world.hosts if h.node is not None]
     masters = {h.name: world.master_of(h) for h in alive}
     is_replaced = len(set(masters.values())) == 1 and set(masters.values()) <= set(alive)
@@ -231,9 +234,9 @@ def check_replaced(world: World) -> None:
 
 
 def check_rest_is_whole(world: World, twins: list[Host]) -> None:
-    """Whatever two nodes with one id do, all others are members of one master.
+    """Check that all other nodes are members of one master, though two nodes have one id.
 
-    When the two are masters themselves, since before they met, no other can tell them apart, and both keep their part.
+    If both twins were masters before they met, no other node can distinguish them, and each keeps its members.
     """
     others = [h for h in world.hosts if h.node is not None and h not in twins]
     if not any(h.member.eligible for h in others):
@@ -251,17 +254,17 @@ def check_rest_is_whole(world: World, twins: list[Host]) -> None:
 
 
 def _check_client(world: World, host: Host, master: Host) -> None:
-    node, leader = host.node, master.node
+    node, master_node = host.node, master.node
     assert node is not None
-    assert leader is not None
+    assert master_node is not None
     if world.master_of(host) is not master:
         raise Broken("G12", f"{host.name} follows another master than {master.name}")
-    if node.view().term != leader.view().term:
-        raise Broken("G13", f"{host.name} is in term {node.view().term}, not {leader.view().term}")
-    current, masters_own = node.view().current, leader.view().current
-    if current is None or masters_own is None or current.key != masters_own.key:
-        raise Broken("G13", f"{host.name} sends with {current}, the master with {masters_own}")
-    group, masters_group = node.group(), leader.group()
+    if node.view().term != master_node.view().term:
+        raise Broken("G13", f"{host.name} is in term {node.view().term}, not {master_node.view().term}")
+    current, masters_current = node.view().current, master_node.view().current
+    if current is None or masters_current is None or current.key != masters_current.key:
+        raise Broken("G13", f"{host.name} sends with {current}, the master with {masters_current}")
+    group, masters_group = node.group(), master_node.group()
     if group is None or masters_group is None:
         raise Broken("G13", f"{host.name} knows no group")
     if {(m.id, m.sender_id) for m in group.members} != {(m.id, m.sender_id) for m in masters_group.members}:

@@ -1,4 +1,4 @@
-"""The kinds of runs: what is unusual about a group before anything goes wrong."""
+"""The kinds of runs. A kind is what is unusual about a group before any fault."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,31 +14,35 @@ from tests.sim.world import World
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of run. `durations` in seconds until everything is mended; `weight` says how often it is drawn."""
+    """A kind of run. `durations`: choices of the seconds until all faults end; `weight`: how often it is drawn."""
 
     name: str
     weight: int
     durations: tuple[float, ...] = (8.0, 12.0, 15.0)
     has_little_room: bool = False
-    """The group has a place less than there are nodes, or two."""
+    """The group has room for one or two nodes less than there are."""
     has_twins: bool = False
-    """Two nodes have one id; one of them goes for good when everything is mended."""
+    """Two nodes, the twins, have one id. One of them ends for good when all faults have ended."""
     stranger: Callable[[World, Traffic, float], Host] | None = None
-    """Lets a program take part that is not ours."""
+    """Adds a host with a program that is not ours."""
     talks_sense: bool = True
+    """No program sends nonsense with our PSK."""
 
 
 def veteran(world: World, _traffic: Traffic, end: float) -> Host:
-    """Let the epochs begin shortly before their end, and let the key roll a few times more than it would."""
+    """Let the group reach the last epochs, so that they wrap, and rekey a few times more.
+
+    A veteran is a member that has been in another group before, with late epochs.
+    """
     host = world.add()
-    world.at(1.0, partial(world.let_in, host, Veteran(lambda: host.member, (30_000, 60_000, MAX_EPOCH - 2))))
+    world.at(1.0, partial(world.start_stranger, host, Veteran(lambda: host.member, (30_000, 60_000, MAX_EPOCH - 2))))
     for n in range(1, 7):
-        world.at(4.0 + (end - 4.0) * n / 7, partial(_roll, world))
+        world.at(4.0 + (end - 4.0) * n / 7, partial(_rekey, world))
     return host
 
 
 def babbler(world: World, traffic: Traffic, _end: float) -> Host:
-    """Let a program that holds our PSK talk nonsense."""
+    """Add a babbler: a program that holds our PSK and sends valid messages that make no sense."""
     traffic.strict = False
     host = world.add()
 
@@ -48,17 +52,17 @@ def babbler(world: World, traffic: Traffic, _end: float) -> Host:
         return key
 
     program = Babbler(lambda: host.member, world.random, fresh_key)
-    world.at(world.random.uniform(0.0, 4.0), partial(world.let_in, host, program))
+    world.at(world.random.uniform(0.0, 4.0), partial(world.start_stranger, host, program))
     return host
 
 
 def recorder(world: World, _traffic: Traffic, end: float) -> Host:
-    """Let a stranger send recorded adverts again, also those of masters that have been switched off since."""
+    """Add a recorder: a stranger that sends recorded adverts again, also those of masters that are off by now."""
     host = world.add()
     rng = world.random
     for n in range(1, 4):
-        gone = Advert("sim", f"{n:032x}", "gone", 255, True, Role.MASTER, 50 * n, 9, (f"10.98.0.{n}",), 11111)
-        world.adverts.record(replace(gone, challenge="x1", answers=("y1",)))
+        advert = Advert("sim", f"{n:032x}", "gone", 255, True, Role.MASTER, 50 * n, 9, (f"10.98.0.{n}",), 11111)
+        world.adverts.record(replace(advert, challenge="x1", answers=("y1",)))
 
     def replay() -> None:
         world.adverts.replay(rng.choice(world.hosts))
@@ -69,7 +73,7 @@ def recorder(world: World, _traffic: Traffic, end: float) -> Host:
     return host
 
 
-def _roll(world: World) -> None:
+def _rekey(world: World) -> None:
     for host in world.hosts:
         if host.node is not None and host.node.view().role is Role.MASTER:
             world.handle(host, RekeyRequested(KeyNewReason.OPERATOR))

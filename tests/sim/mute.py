@@ -1,44 +1,46 @@
-"""Why a session manager that has sent does not send now."""
+"""The reasons why a session manager that has sent does not send any more."""
 
 from tests.sim.host import Host
 from tests.sim.managers import Managers, SessionManager
 
-NOBODY = 0
-"""Stands in the saved state for a memory that nobody will come back with."""
+NO_CONTEXT = 0
+"""In the saved state: a sequence context that no session manager has."""
 
 UNEXPLAINED = "unexplained"
-"""Of a sender that fell mute though its daemon lets it send: a fault."""
+"""A sender fell mute though its daemon lets it send. This is a fault."""
 
 BY_NONSENSE = "under a master that has given it no key to send with"
-"""A member goes on for a while with the key that it came with, and then gives in (seed 6770 of 23 November). Every
-master of ours has a key, so this is a fault where no peer talks nonsense."""
+"""A member goes on for a while with its former key, and then gives it up (seed 6770 of 23 November).
+
+Every master of ours has a key, so this is a fault unless a peer sends nonsense.
+"""
 
 
-def why_mute(manager: SessionManager, managers: Managers) -> str:
-    """Return the reason, as words that follow "a sender fell mute"."""
+def mute_reason(manager: SessionManager, managers: Managers) -> str:
+    """Return the reason, as words that continue "a sender fell mute"."""
     host = manager.host
-    if manager.context != host.context:
-        return "whose daemon had forgotten everything"
-    if not manager.counters:
-        return "without a name for its memory"
+    if manager.fresh_starts != host.fresh_starts:
+        return "after its daemon had started without persisted state"
+    if not manager.sequence_context:
+        return "without a sequence context"
     if sum(other.will_send for other in managers.on[host]) > 1:
         return "beside another process that asks to send"
     if manager.lag:
-        return "long after it was told so"
-    return _why_not_granted(host)
+        return "because it installs keys slowly"
+    return _why_not_allowed(host)
 
 
-def _why_not_granted(host: Host) -> str:
-    """Return why the present key is not to be sent with by a node that has a sender and remembers everything."""
+def _why_not_allowed(host: Host) -> str:
+    """Return why a node with one sender and its persisted state must not send with the current key."""
     if (node := host.node) is None or (group := node.group()) is None:
         return "while its node has no group"
     current = node.view().current
     if node.key_state().sender_id is None:
         leased = next((m.sender_id for m in group.members if m.id == host.member.id), None)
-        return "while all sender ids are in use" if leased is None else "under a key that its lease is blocked in"
+        return "while all sender ids are in use" if leased is None else "under a key for which its lease is blocked"
     if current is None:
         return BY_NONSENSE
     if not node.view().sender_is_blocked:
         return UNEXPLAINED
-    dropped = (current.key.fingerprint, NOBODY) in node.saved_state().sent_with
-    return "under a key that it has dropped" if dropped else "under a key that a process before it has sent with"
+    dropped = (current.key.fingerprint, NO_CONTEXT) in node.saved_state().sent_with
+    return "under a key that it has dropped" if dropped else "under a key that a former process has sent with"

@@ -1,4 +1,4 @@
-"""The operators of a group and its networks: what they choose for a node, and what they change while it runs."""
+"""The operators of a group and its networks: their choices for a node, and their changes while it runs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,11 +9,11 @@ from tests.sim.variation import Variation
 from tests.sim.world import World
 
 OFTEN = 3
-"""How often each change stands among the faults."""
+"""How often each change is in the list of faults."""
 
 
 def settings_changed(host: Host) -> SettingsChanged:
-    """Return the event of a configuration that is as the host now has it."""
+    """Return the event that carries the present configuration of the host."""
     member = host.member
     return SettingsChanged(
         member.name,
@@ -27,7 +27,7 @@ def settings_changed(host: Host) -> SettingsChanged:
 
 
 class Operators:
-    """Configures the hosts by the choices of a variation. Each method that changes a running one is a fault."""
+    """Configures the hosts by the choices of a variation. Each method that changes a running host is a fault."""
 
     def __init__(self, world: World, variation: Variation) -> None:
         self._world = world
@@ -37,7 +37,7 @@ class Operators:
 
     @property
     def faults(self) -> tuple[Callable[[Host], None], ...]:
-        """What they change while a node runs: about a quarter of all faults, where there is a choice."""
+        """The changes while a node runs: about a quarter of all faults, if the variation has choices."""
         variation = self._variation
         if not variation.changes:
             return ()
@@ -51,7 +51,7 @@ class Operators:
         return tuple(faults * OFTEN)
 
     def configure(self, host: Host) -> None:
-        """Choose for a host that has not started yet."""
+        """Configure a host that has not started yet."""
         if self._variation.is_default:
             return
         rng, variation = self._world.random, self._variation
@@ -62,62 +62,62 @@ class Operators:
             self._add_address(host)
             if rng.random() < 0.5:
                 host.unreachable.add(rng.choice(host.member.addresses))
-                self._leave_one(host)
+                self._keep_one_reachable(host)
 
     # --- changes ------------------------------------------------------------------------------------------------
 
     def change_timing(self, host: Host) -> None:
-        """Let an operator set other timings."""
+        """Set other timings."""
         host.timing = self._world.random.choice(self._variation.timings)
-        self._changed(host, "other timings")
+        self._apply_change(host, "other timings")
 
     def change_preemption(self, host: Host) -> None:
-        """Let an operator turn preemption on or off."""
+        """Turn preemption on or off."""
         host.preempt = self._world.random.choice(self._variation.preempts)
-        self._changed(host, f"preempt = {host.preempt}")
+        self._apply_change(host, f"preempt = {host.preempt}")
 
     def change_suite(self, host: Host) -> None:
-        """Let an operator want another suite."""
+        """Configure another suite."""
         host.suite = self._world.random.choice(self._variation.suites)
-        self._changed(host, f"suite = {host.suite.name}")
+        self._apply_change(host, f"suite = {host.suite.name}")
 
     def change_addresses(self, host: Host) -> None:
-        """Let an address come or go, and the node learn of it."""
+        """Add or remove an address, and notify the node."""
         rng, addresses = self._world.random, host.member.addresses
         if len(addresses) > 1 and rng.random() < 0.5:
-            gone = rng.choice(addresses)
-            host.member = replace(host.member, addresses=tuple(a for a in addresses if a != gone))
-            self._leave_one(host)
+            removed = rng.choice(addresses)
+            host.member = replace(host.member, addresses=tuple(a for a in addresses if a != removed))
+            self._keep_one_reachable(host)
         else:
             self._add_address(host)
         self._world.note(host, f"has the addresses {' '.join(host.member.addresses)}")
         self._world.handle(host, AddressesChanged(host.member.addresses))
 
     def change_reachability(self, host: Host) -> None:
-        """Let an address not be reached any more, or all of them again, and nobody learn of it."""
+        """Make an address unreachable, or all of them reachable again, and notify nobody."""
         if host.unreachable:
             host.unreachable.clear()
             self._world.note(host, "is reached at all its addresses")
         else:
             host.unreachable.add(self._world.random.choice(host.member.addresses))
-            self._leave_one(host)
+            self._keep_one_reachable(host)
             self._world.note(host, f"is not reached at {' '.join(sorted(host.unreachable)) or 'no address'}")
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def _changed(self, host: Host, what: str) -> None:
+    def _apply_change(self, host: Host, what: str) -> None:
         self._world.note(host, f"has {what}")
         self._world.handle(host, settings_changed(host))
 
     def _add_address(self, host: Host) -> None:
-        """Put a new address anywhere among those of a host: the first is the one that others try first."""
+        """Insert a new address at a random place among those of a host. Other nodes try them in this order."""
         self._added += 1
         addresses = list(host.member.addresses)
         addresses.insert(self._world.random.randrange(len(addresses) + 1), f"fd00::{self._added:x}")
         host.member = replace(host.member, addresses=tuple(addresses))
 
-    def _leave_one(self, host: Host) -> None:
-        """Let a host be reached at one address at least: without any it is isolated, which is another fault."""
+    def _keep_one_reachable(self, host: Host) -> None:
+        """Keep a host reachable at one address at least. Without any it would be isolated, which is another fault."""
         host.unreachable &= set(host.member.addresses)
         if host.unreachable == set(host.member.addresses):
             host.unreachable.discard(self._world.random.choice(host.member.addresses))

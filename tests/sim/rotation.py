@@ -1,7 +1,7 @@
-"""Another PSK for all hosts, by the documented steps: add it, use it, remove the old one.
+"""The rotation of the PSK of all hosts, by the documented steps: add the new one, use it, remove the old one.
 
-Each step is done on every host before the next one begins, in any order. A host that is down has the new file when it
-starts; one whose daemon is held up is awaited. None of this may interrupt anything.
+Each step is done on all hosts, in any order, before the next one begins. A host that is down has the new file when it
+starts. The rotation waits for a host whose daemon is paused. It may interrupt nothing.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from tests.sim.host import Broken, Host
 from tests.sim.world import World
 
 LOOK_AGAIN = 0.1
-"""Seconds until a host whose daemon is held up is looked at once more."""
+"""Seconds until the next look at a host whose daemon is paused."""
 
 RENEWED_WITHIN = 1.0
-"""Seconds of a quiet network in which a member has renewed its session."""
+"""Seconds in which a member of a quiet network has renewed its session."""
 
 
 class Rotation:
@@ -27,50 +27,50 @@ class Rotation:
         self._active = world.hosts[0].psk_file[0]
         self._is_under_way = False
 
-    def again_and_again(self, end: float) -> None:
-        """Rotate, and after a while once more; one that has begun by `end` is brought to its end."""
+    def rotate_repeatedly(self, end: float) -> None:
+        """Rotate again and again, with pauses. A rotation that has begun before `end` is completed."""
         rng = self._world.random
 
         def next_one() -> None:
             if self._world.now < end:
                 spread, pause = rng.uniform(0.0, 1.0), rng.uniform(0.0, 2.0)
-                self.once(spread, pause, lambda: self._after(rng.uniform(0.0, 3.0), next_one))
+                self.rotate_once(spread, pause, lambda: self._after(rng.uniform(0.0, 3.0), next_one))
 
         self._after(rng.uniform(0.5, end), next_one)
 
-    def once(self, spread: float, pause: float, then: Callable[[], None] = lambda: None) -> None:
-        """Rotate, with `spread` seconds for a step and `pause` seconds after each; nothing if one is under way."""
+    def rotate_once(self, spread: float, pause: float, then: Callable[[], None] = lambda: None) -> None:
+        """Rotate, with `spread` seconds for a step and `pause` seconds after each. Do nothing if one is under way."""
         if self._is_under_way:
             return
         self._is_under_way = True
         old, new = self._active, f"psk{next(self._numbers)}"
         self._active = new
-        self._begin([(old, new), (new, old), (new,)], spread, pause, then)
+        self._begin_step([(old, new), (new, old), (new,)], spread, pause, then)
 
     def check_done(self) -> None:
-        """No member is left whose session was opened with another PSK than the active one."""
+        """Check that the session of each member was opened with the active PSK."""
         if self._is_under_way:
             raise Broken("G22", "the PSK of all hosts could not be rotated")
         for host in self._world.hosts:
             session = None if host.node is None else host.node.view().master_session
             stream = None if session is None else host.streams.get(session)
             if stream is not None and stream.psk != self._active:
-                raise Broken("G22", f"{host.name} has still a session that was opened with {stream.psk}")
+                raise Broken("G22", f"{host.name} still has a session that was opened with {stream.psk}")
 
-    def _begin(self, steps: list[tuple[str, ...]], spread: float, pause: float, then: Callable[[], None]) -> None:
+    def _begin_step(self, steps: list[tuple[str, ...]], spread: float, pause: float, then: Callable[[], None]) -> None:
         if not steps:
             self._is_under_way = False
             then()
             return
         hosts = list(self._world.hosts)
         self._world.random.shuffle(hosts)
-        next_step = partial(self._begin, steps[1:], spread, pause, then)
+        next_step = partial(self._begin_step, steps[1:], spread, pause, then)
         self._give(steps[0], hosts, spread / len(hosts), partial(self._after, pause, next_step))
 
     def _give(self, file: tuple[str, ...], hosts: list[Host], spacing: float, then: Callable[[], None]) -> None:
-        """Give a PSK file to these hosts, one after the other. One that is held up has to wait, and all wait for it."""
+        """Give a PSK file to these hosts, one after the other. A paused host comes later, and all wait for it."""
         host, *others = hosts
-        if host.paused:
+        if host.is_paused:
             others.append(host)
             spacing = max(spacing, LOOK_AGAIN)
         else:

@@ -1,4 +1,4 @@
-"""Virtual time: what is to be done, in the order in which its time comes, and the one source of chance."""
+"""Virtual time: the calls that are due, in order of time, and the one random generator of a world."""
 
 import heapq
 import random
@@ -16,11 +16,11 @@ class Schedule:
         self._order = count()
 
     def at(self, when: float, what: Callable[[], None]) -> None:
-        """Do `what` at virtual time `when`."""
+        """Call `what` at virtual time `when`."""
         heapq.heappush(self._heap, (when, next(self._order), what))
 
     def run_until(self, end: float) -> None:
-        """Let the time pass up to `end`."""
+        """Make all calls that are due up to virtual time `end`."""
         heap = self._heap
         while heap and heap[0][0] <= end:
             when, _, what = heapq.heappop(heap)

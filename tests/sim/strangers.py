@@ -1,6 +1,6 @@
-"""Programs that hold our PSK and are no nodes of ours: one that comes with a late epoch, and one that talks nonsense.
+"""Programs that hold our PSK and are not our nodes: a veteran joins with a late epoch, a babbler sends nonsense.
 
-Both are driven by the same events as a node and answer with the same actions.
+Both handle the same events as a node and return the same actions.
 """
 
 from collections.abc import Callable
@@ -35,9 +35,10 @@ from pskkey.model import (
 
 
 class Veteran:
-    """A client that joins the first master it hears of, and says that it sends under ever later `epochs`.
+    """A client that joins the first master that it hears, and claims in its JOIN to send under a late epoch.
 
-    A group rolls above an epoch that is less than half of all epochs ahead of its own, so it takes a few steps.
+    A group rekeys to an epoch above the claimed one if that is less than half of all epochs ahead of its own. So the
+    veteran claims several `epochs`, one after the other.
     """
 
     def __init__(self, me: Callable[[], Member], epochs: tuple[int, ...]) -> None:
@@ -46,7 +47,7 @@ class Veteran:
         self._tried = False
 
     def handle(self, event: Event, _now: float) -> list[Action]:
-        """Join, and join again when the group has an epoch above the last one."""
+        """Join, and join again when the epoch of the group is above the last claim."""
         match event:
             case AdvertReceived(advert) if advert.role is Role.MASTER and not self._tried:
                 self._tried = True
@@ -72,12 +73,12 @@ class Veteran:
         return [Send(session, Join("sim", self._me(), "veteran", 0, held, sender=False, lease=None, version="0"))]
 
     def next_deadline(self) -> float | None:
-        """Return None: it only reacts."""
+        """Return None: it has no deadline."""
         return None
 
 
 class Babbler:
-    """Claims to be a master, joins, asks to merge, and says what is valid by its form and makes no sense."""
+    """Claims to be a master, joins, asks to merge, and sends messages of valid form that make no sense."""
 
     def __init__(self, me: Callable[[], Member], random: Random, fresh_key: Callable[[], Key]) -> None:
         self._me = me
@@ -90,7 +91,7 @@ class Babbler:
         self._term = 1
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Babble, in answer and unasked."""
+        """Return nonsense, as an answer to the event, and now and then without a cause."""
         actions: list[Action] = []
         match event:
             case AdvertReceived(advert):
@@ -98,32 +99,32 @@ class Babbler:
                 self._term = max(self._term, advert.term)
             case Connected(session) | Accepted(session):
                 self._open.append(session)
-                actions += self._say(session)
+                actions += self._send_nonsense(session)
             case Received(session, message) if session in self._open:
                 if not isinstance(message, Heartbeat) or self._random.random() < 0.5:
-                    actions += self._say(session)
+                    actions += self._send_nonsense(session)
             case Disconnected(session):
                 self._open = [s for s in self._open if s != session]
             case _:
                 pass
         if now >= self._next:
             self._next = now + self._random.uniform(0.05, 0.6)
-            actions += self._unasked()
+            actions += self._act_without_cause()
         return actions
 
     def next_deadline(self) -> float | None:
-        """Return when it will speak unasked."""
+        """Return when it sends nonsense without a cause next."""
         return self._next
 
-    def _unasked(self) -> list[Action]:
+    def _act_without_cause(self) -> list[Action]:
         rng = self._random
         actions: list[Action] = []
         if rng.random() < 0.3:
             term = max(0, self._term + rng.choice((-3, 0, 1, 7)))
             me, role, members = self._me(), rng.choice(tuple(Role)), rng.choice((1, 3, 1000))
-            said = Advert("sim", me.id, me.name, me.priority, me.eligible, role, term, members, me.addresses, me.port)
-            asked = [a.challenge for a in self._known.values() if a.challenge]
-            actions.append(Advertise(replace(said, answers=tuple(asked[-MAX_ANSWERS:]))))
+            claim = Advert("sim", me.id, me.name, me.priority, me.eligible, role, term, members, me.addresses, me.port)
+            challenges = [a.challenge for a in self._known.values() if a.challenge]
+            actions.append(Advertise(replace(claim, answers=tuple(challenges[-MAX_ANSWERS:]))))
         if self._known and len(self._open) < 6:
             advert = rng.choice(sorted(self._known.values(), key=lambda a: a.id))
             session = Session(Direction.OUTBOUND, next(self._numbers))
@@ -133,15 +134,15 @@ class Babbler:
                 self._open.remove(session)
                 actions.append(Disconnect(session))
             else:
-                actions += self._say(session)
+                actions += self._send_nonsense(session)
         return actions
 
-    def _say(self, session: Session) -> list[Action]:
+    def _send_nonsense(self, session: Session) -> list[Action]:
         to_server = session.direction is Direction.OUTBOUND
-        kinds = self._as_client() if to_server else self._as_server()
+        kinds = self._client_messages() if to_server else self._server_messages()
         return [Send(session, self._random.choice(kinds)()) for _ in range(self._random.randrange(4))]
 
-    def _as_client(self) -> list[Callable[[], Message]]:
+    def _client_messages(self) -> list[Callable[[], Message]]:
         rng = self._random
         return [
             self._join,
@@ -154,7 +155,7 @@ class Babbler:
             lambda: ErrorMessage("nonsense", "it makes no sense"),
         ]
 
-    def _as_server(self) -> list[Callable[[], Message]]:
+    def _server_messages(self) -> list[Callable[[], Message]]:
         rng = self._random
         return [
             self._group,
@@ -162,7 +163,7 @@ class Babbler:
             self._key_state,
             self._merge,
             Heartbeat,
-            lambda: Handover(self._somebody(), self._some_term(), tuple(self._some_members())),
+            lambda: Handover(self._random_member(), self._random_term(), tuple(self._random_members())),
             lambda: ErrorMessage(rng.choice(("not_master", "group_full", "busy", "nonsense")), "it makes no sense"),
         ]
 
@@ -176,21 +177,21 @@ class Babbler:
         incarnation = f"babbler-{rng.randrange(3)}"
         lease = rng.choice((None, 0, 1, 255))
         return Join(
-            "sim", me, incarnation, self._some_term(), held, sender=rng.random() < 0.5, lease=lease, version="0"
+            "sim", me, incarnation, self._random_term(), held, sender=rng.random() < 0.5, lease=lease, version="0"
         )
 
     def _merge(self) -> Merge:
         rng = self._random
-        winner = rng.choice((None, self._me().id, self._somebody().id))
-        return Merge(self._me(), self._some_term(), rng.choice((1, 4, 1000)), rng.choice((0, 1, 5, 400)), winner)
+        winner = rng.choice((None, self._me().id, self._random_member().id))
+        return Merge(self._me(), self._random_term(), rng.choice((1, 4, 1000)), rng.choice((0, 1, 5, 400)), winner)
 
     def _group(self) -> Group:
-        members = self._some_members()
+        members = self._random_members()
         if self._random.random() < 0.5:
             members.append(self._me())
-        master = self._random.choice((self._me(), self._somebody()))
+        master = self._random.choice((self._me(), self._random_member()))
         succession = tuple(m.id for m in members if self._random.random() < 0.7)
-        return Group(self._some_term(), master.id, tuple(members), succession)
+        return Group(self._random_term(), master.id, tuple(members), succession)
 
     def _key_state(self) -> KeyState:
         rng = self._random
@@ -200,15 +201,15 @@ class Babbler:
         sender_id = rng.choice((None, 0, 1, 200))
         return KeyState(sender_id, frozenset(rng.sample(range(256), 3)), entries)
 
-    def _some_term(self) -> int:
+    def _random_term(self) -> int:
         return max(0, self._term + self._random.choice((-5, -1, 0, 0, 1, 2, 1000, 2**40)))
 
-    def _some_members(self) -> list[Member]:
+    def _random_members(self) -> list[Member]:
         known = sorted(self._known.values(), key=lambda a: a.id)
         some = self._random.sample(known, self._random.randrange(len(known) + 1))
         return [_member(advert, self._random.choice((None, 0, 1, 2))) for advert in some]
 
-    def _somebody(self) -> Member:
+    def _random_member(self) -> Member:
         known = sorted(self._known.values(), key=lambda a: a.id)
         nobody = Member("f" * 32, "nobody", ("10.99.99.99",), 11111)
         return self._random.choice([nobody, *(_member(advert, None) for advert in known)])

@@ -1,9 +1,9 @@
-"""TCP with TLS-PSK as the nodes see it: ordered and reliable, held up while its way is cut.
+"""TCP with TLS-PSK as the nodes see it: ordered and reliable, and delayed while the way is cut.
 
 A handshake succeeds if the server accepts the PSK that was the client's active one when it began.
 
-When a process dies, its kernel ends its streams at the other side if it can still be heard; when a device loses its
-power, nobody says anything. What goes through is the real encoding.
+When a process dies, its kernel ends its streams at the other side, if the way is not cut. When a device loses its
+power, it sends nothing any more. The streams carry the real encoding.
 """
 
 from collections import deque
@@ -26,15 +26,15 @@ REMOVED = ErrorMessage("psk_removed", "the pre-shared key of this session is not
 RETRY_CONNECT = 0.1
 """Seconds after which a SYN without an answer is sent again."""
 STAGGER = 0.1
-"""Seconds after which the next address of a peer is tried beside the one before, as the key client does."""
+"""Seconds after which the next address of a peer is tried beside the former one, as the key client does."""
 RETRANSMIT = 0.2
-"""Seconds after which what was not acknowledged is sent again."""
+"""Seconds after which a packet that was not acknowledged is sent again."""
 HEARTBEAT = encode(Heartbeat())
 
 
 @dataclass(eq=False)
 class _Dial:
-    """An attempt of a host to connect: which addresses it has not tried yet, and how it ended."""
+    """An attempt of a host to connect. `waiting`: the addresses that it has not tried yet."""
 
     host: Host
     incarnation: int
@@ -42,14 +42,14 @@ class _Dial:
     waiting: list[str]
     gives_up: float
     psk: str
-    """The one that was active when it began."""
+    """The PSK that was active when it began."""
     refused: int = 0
     is_open: bool = False
     has_failed: bool = False
 
     @property
     def is_over(self) -> bool:
-        """Whether it has been answered, or its process is gone."""
+        """Whether it has succeeded or failed, or its process is gone."""
         return self.is_open or self.has_failed or self.host.incarnation != self.incarnation
 
 
@@ -69,15 +69,15 @@ class Streams:
         self._reach = reach
         self._conditions = conditions
         self._give = give
-        # A GROUP goes to everybody in turn: it is encoded and decoded once, as the key server encodes it once.
+        # A GROUP goes to all members in turn: it is encoded and decoded once, as the key server encodes it once.
         self._group: tuple[Group | None, bytes, list[Message]] = (None, b"", [])
         self.breaks_before_keys: set[Host] = set()
-        """Whose next KEY_STATE does not get through: the connection breaks instead."""
+        """The hosts whose connection breaks at their next KEY_STATE, which is lost."""
 
-    # --- what a host does ---------------------------------------------------------------------------------------
+    # --- calls of a host ----------------------------------------------------------------------------------------
 
     def connect(self, host: Host, action: Connect) -> None:
-        """Try the addresses one after the other, each beside those that have not failed yet, until one answers."""
+        """Try the addresses one after the other, each beside the former attempts, until one answers."""
         gives_up = self._schedule.now + action.timeout
         dial = _Dial(host, host.incarnation, action, list(action.addresses), gives_up, host.psks[0])
         if action.addresses:
@@ -92,9 +92,9 @@ class Streams:
         # TCP and TLS take two round trips before the server knows of a session.
         self._schedule.at(self._schedule.now + sum(self._delay() for _ in range(4)), partial(self._try, dial, address))
         if dial.waiting:
-            self._schedule.at(self._schedule.now + STAGGER, partial(self._try_next_but, dial, len(dial.waiting)))
+            self._schedule.at(self._schedule.now + STAGGER, partial(self._try_staggered, dial, len(dial.waiting)))
 
-    def _try_next_but(self, dial: _Dial, waiting: int) -> None:
+    def _try_staggered(self, dial: _Dial, waiting: int) -> None:
         if len(dial.waiting) == waiting:  # else an attempt failed, and the next one began at once
             self._try_next(dial)
 
@@ -104,13 +104,13 @@ class Streams:
         host, now = dial.host, self._schedule.now
         target = next((h for h in self._hosts if h.is_reached_at(address)), None)
         if target is not None and self._reach.both_ways(host, target):
-            if target.mind is None and not target.off:
+            if target.program is None and not target.is_off:
                 self._schedule.at(now + self._delay(), partial(self._refused, dial, REFUSED))
                 return
-            if target.lives and dial.psk not in target.psks:
+            if target.is_responsive and dial.psk not in target.psks:
                 self._schedule.at(now + self._delay(), partial(self._refused, dial, UNKNOWN_PSK))
                 return
-            if target.lives:
+            if target.is_responsive:
                 dial.is_open = True
                 self._open(host, dial.action.session, target, dial.psk)
                 return
@@ -132,9 +132,9 @@ class Streams:
             self._give(dial.host, Disconnected(dial.action.session, reason))
 
     def send(self, host: Host, session: Session, message: Message) -> None:
-        """Send on a stream, if it is still there."""
+        """Send on a stream, if it is still open."""
         stream = host.streams.get(session)
-        if stream is None or not stream.open:
+        if stream is None or not stream.is_open:
             return
         if host in self.breaks_before_keys and isinstance(message, KeyState):
             self.breaks_before_keys.discard(host)
@@ -150,32 +150,32 @@ class Streams:
             data = self._encoded_group(message)
         else:
             data = encode(message)
-        self._deliver(stream, receiver, partial(self._arrives, stream, receiver, data))
+        self._deliver(stream, receiver, partial(self._receive, stream, receiver, data))
 
     def close(self, host: Host, session: Session, reason: str) -> None:
-        """End a stream; the other side hears of it after all that was sent before."""
+        """End a stream. The other side notices this after all packets that were sent before."""
         stream = host.streams.pop(session, None)
-        if stream is None or not stream.open:
+        if stream is None or not stream.is_open:
             return
-        stream.open = False
+        stream.is_open = False
         receiver = stream.other(host)
-        self._deliver(stream, receiver, partial(self._ends, stream, receiver, reason))
+        self._deliver(stream, receiver, partial(self._notice_end, stream, receiver, reason))
 
     def end_removed(self, host: Host) -> None:
-        """End the sessions that others have opened with a PSK that a host does not accept any more."""
+        """End the sessions that peers have opened with a PSK that a host does not accept any more."""
         for session, stream in list(host.streams.items()):
             if session.direction is Direction.INBOUND and stream.psk not in host.psks:
                 self.send(host, session, REMOVED)
                 self.close(host, session, "connection closed")
                 self._give(host, Disconnected(session, "its PSK was removed"))
 
-    def drop(self, host: Host) -> None:
-        """Let every stream of a host go dead without a word."""
+    def drop_all(self, host: Host) -> None:
+        """End every stream of a host at this side. The other side is not notified."""
         for session, stream in list(host.streams.items()):
-            stream.open = False
+            stream.is_open = False
             del host.streams[session]
 
-    # --- on its way ---------------------------------------------------------------------------------------------
+    # --- deliveries ---------------------------------------------------------------------------------------------
 
     def _open(self, host: Host, session: Session, target: Host, psk: str) -> None:
         inbound = Session(Direction.INBOUND, next(target.accepted))
@@ -202,9 +202,9 @@ class Streams:
             self._group = (message, data, PacketReader(Channel.TLS, Side.CLIENT).receive_untrusted(data))
         return self._group[1]
 
-    def _arrives(self, stream: Stream, receiver: Host, data: bytes) -> None:
+    def _receive(self, stream: Stream, receiver: Host, data: bytes) -> None:
         session = stream.ends[receiver]
-        if receiver.mind is None or session not in receiver.streams:
+        if receiver.program is None or session not in receiver.streams:
             return
         if data is self._group[1]:
             messages = self._group[2]
@@ -218,7 +218,7 @@ class Streams:
         for message in messages:
             self._give(receiver, Received(session, message))
 
-    def _ends(self, stream: Stream, receiver: Host, reason: str) -> None:
+    def _notice_end(self, stream: Stream, receiver: Host, reason: str) -> None:
         if receiver.streams.pop(stream.ends[receiver], None) is not None:
             self._give(receiver, Disconnected(stream.ends[receiver], reason))
 
@@ -227,13 +227,13 @@ class Streams:
         when = max(schedule.now + self._delay(), stream.clear_at[receiver] + 1e-6)
         stream.clear_at[receiver] = when
         stream.coming[receiver].append(what)
-        schedule.at(when, partial(self._due, stream, receiver, receiver.incarnation))
+        schedule.at(when, partial(self._deliver_due, stream, receiver, receiver.incarnation))
 
-    def _due(self, stream: Stream, receiver: Host, incarnation: int) -> None:
+    def _deliver_due(self, stream: Stream, receiver: Host, incarnation: int) -> None:
         if receiver.incarnation != incarnation:
             return
         if not self._reach.passes(stream.other(receiver), receiver):
-            again = partial(self._due, stream, receiver, incarnation)
+            again = partial(self._deliver_due, stream, receiver, incarnation)
             self._schedule.at(self._schedule.now + RETRANSMIT, again)
             return
         stream.coming[receiver].popleft()()

@@ -1,4 +1,4 @@
-"""Whatever happens, a node does not grow: it holds no more than a bounded number of objects for each node there is."""
+"""A node does not grow: it always holds a bounded number of objects for each node of its world."""
 
 import gc
 import types
@@ -8,10 +8,10 @@ from tests.sim.host import Broken, Host
 from tests.sim.world import World
 
 OBJECTS_A_NODE = 500
-"""How many objects a node may hold at most, whatever it has been through."""
+"""The most objects that a node may hold by itself, after any run."""
 
 OBJECTS_A_PEER = 40
-"""And how many for every host and session manager that there ever was."""
+"""The most further objects for each host and session manager that there ever was."""
 
 _SHARED = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.CodeType, property)
 
@@ -30,7 +30,7 @@ def held_by(host: Host) -> int:
 
 
 def check_tables(world: World, processes: int) -> None:
-    """No table of any node has grown with what has happened; `processes` session managers have run in all."""
+    """Check that no node has grown during the run. `processes`: how many session managers have run in all."""
     limit = OBJECTS_A_NODE + OBJECTS_A_PEER * (len(world.hosts) + processes)
     for host in world.hosts:
         if host.node is not None and (held := held_by(host)) > limit:

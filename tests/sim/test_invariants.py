@@ -1,4 +1,4 @@
-"""Each invariant can fail: a node, or what is done to it, is broken on purpose, and that is noticed."""
+"""Each check can fail: it finds the defect of a node, or of its treatment, that a test makes on purpose."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +32,7 @@ from tests.sim.world import World
 
 
 class Liar(Node):
-    """Shows something else than it is."""
+    """Shows a false view of itself."""
 
     def __init__(self, settings: Settings, saved: SavedState | None = None) -> None:
         super().__init__(settings, saved)
@@ -43,7 +43,7 @@ class Liar(Node):
 
 
 class Stage:
-    """A group of three, watched."""
+    """A group of three with all its checks."""
 
     def __init__(
         self,
@@ -77,19 +77,19 @@ class Stage:
         nodes = ((host, host.node) for host in self.world.hosts if isinstance(host.node, Liar))
         return next((host, node) for host, node in nodes if node.view().role is role)
 
-    def roll(self) -> None:
+    def rekey(self) -> None:
         self.world.handle(self.master()[0], RekeyRequested(KeyNewReason.OPERATOR))
         self.wait(2.0)
 
 
-def test_a_term_that_falls() -> None:
+def test_falling_term_is_found() -> None:
     stage = Stage()
     stage.client()[1].lie = lambda view: replace(view, term=view.term - 1)
     with pytest.raises(Broken, match="term went down"):
         stage.wait(1.0)
 
 
-def test_two_keys_of_one_term_and_epoch() -> None:
+def test_two_keys_of_one_term_and_epoch_are_found() -> None:
     stage = Stage()
     another = KeyView(1, stage.world.fresh_key(), Slot.CURRENT, 0.0)
     stage.master()[1].lie = lambda view: replace(view, keys=(another,), keys_version=99)
@@ -97,9 +97,9 @@ def test_two_keys_of_one_term_and_epoch() -> None:
         stage.wait(1.0)
 
 
-def test_an_epoch_that_falls() -> None:
+def test_falling_epoch_is_found() -> None:
     stage = Stage()
-    stage.roll()
+    stage.rekey()
     node = stage.master()[1]
     first = next(replace(key, slot=Slot.CURRENT) for key in node.view().keys if key.epoch == 1)
     node.lie = lambda view: replace(view, keys=(first,), keys_version=99)
@@ -107,22 +107,24 @@ def test_an_epoch_that_falls() -> None:
         stage.wait(1.0)
 
 
-def test_a_key_that_is_sent_with_before_all_have_it() -> None:
+def test_key_in_use_before_all_have_it_is_found() -> None:
     with pytest.raises(Broken, match="cannot read"):
-        Stage(timing=Timing(activation_deadline=0.0001)).roll()
+        Stage(timing=Timing(activation_deadline=0.0001)).rekey()
 
 
-def test_a_key_that_is_dropped_while_others_still_send_with_it() -> None:
+def test_key_dropped_while_others_send_with_it_is_found() -> None:
     with pytest.raises(Broken, match="cannot read"):
-        Stage(timing=Timing(retire_after=0.0)).roll()
+        Stage(timing=Timing(retire_after=0.0)).rekey()
 
 
-def test_two_processes_that_send_under_one_key_and_id() -> None:
+def test_two_processes_that_send_under_one_key_and_id_are_found() -> None:
     stage = Stage()
     host, _ = stage.client()
     stage.world.crash(host)
     assert host.saved is not None
-    host.saved = replace(host.saved, sent_with=(), managers=())  # a daemon that forgets who sent with what
+    host.saved = replace(
+        host.saved, sent_with=(), managers=()
+    )  # a daemon that forgets which process has sent with which key
     for manager in list(stage.traffic.managers.on[host]):
         stage.traffic.managers.end(manager)
     stage.world.start(host)
@@ -131,7 +133,7 @@ def test_two_processes_that_send_under_one_key_and_id() -> None:
 
 
 class Deaf(GroupSession):
-    """Takes what one other sends for its own."""
+    """Takes the records of one other sender for its own."""
 
     def receive(self, datagram: bytes, now: float = 0.0) -> Message | None:
         message = super().receive(datagram, now)
@@ -139,7 +141,7 @@ class Deaf(GroupSession):
 
 
 class Gullible(GroupSession):
-    """Delivers again what comes again."""
+    """Delivers a repeated datagram again."""
 
     def __init__(self) -> None:
         super().__init__(any_sender=True)
@@ -153,15 +155,15 @@ class Gullible(GroupSession):
 
 
 class Stuck(GroupSession):
-    """Does not count what it sends."""
+    """Repeats its sequence numbers."""
 
     def send(self, plaintext: bytes) -> bytes:
         other = GroupSession()
-        other.apply(self.told)
+        other.apply(self.state)
         return other.send(plaintext)
 
     def apply(self, state: KeyState) -> tuple[int, ...]:
-        self.told = state
+        self.state = state
         return super().apply(state)
 
 
@@ -175,38 +177,38 @@ class Stuck(GroupSession):
         (partial(GroupSession, any_sender=True, high_water=3, sequence_limit=3), "cannot: the sequence numbers"),
     ],
 )
-def test_a_session_that_does_not_deliver_each_datagram_once(
+def test_session_that_does_not_deliver_each_datagram_once_is_found(
     make_session: Callable[[], GroupSession], match: str
 ) -> None:
     with pytest.raises(Broken, match=match):
         Stage(make_session=make_session).wait(20.0)
 
 
-def test_a_group_that_is_not_quiet() -> None:
+def test_rekey_in_quiet_group_is_found() -> None:
     stage = Stage()
     Quiet(stage.world)
     stage.wait(30.0)
     with pytest.raises(Broken, match="not quiet"):
-        stage.roll()
+        stage.rekey()
 
 
-def test_a_key_that_is_renewed_before_its_time() -> None:
+def test_rekey_before_rekey_interval_is_found() -> None:
     stage = Stage(timing=Timing(rekey_interval=30.0))
     Quiet(stage.world)
     stage.wait(70.0)
     with pytest.raises(Broken, match="not quiet"):
-        stage.roll()
+        stage.rekey()
 
 
-def test_a_key_of_another_suite_than_the_master_is_configured_for() -> None:
+def test_key_of_suite_that_master_is_not_configured_for_is_found() -> None:
     stage = Stage()
     check_suite(stage.world)
-    stage.master()[0].suite = Suite.WDM_WITH_NULL_SHA256  # its node does not learn of it
+    stage.master()[0].suite = Suite.WDM_WITH_NULL_SHA256  # its node is not notified
     with pytest.raises(Broken, match="configured for WDM_WITH_NULL_SHA256"):
         check_suite(stage.world)
 
 
-def test_keys_that_do_not_settle() -> None:
+def test_keys_that_do_not_settle_are_found() -> None:
     stage = Stage()
     check_keys_settled(stage.world)
     another = KeyView(2, stage.world.fresh_key(), Slot.NEXT, 0.0)
@@ -215,7 +217,7 @@ def test_keys_that_do_not_settle() -> None:
         check_keys_settled(stage.world)
 
 
-def test_a_sender_that_is_mute() -> None:
+def test_mute_sender_in_whole_group_is_found() -> None:
     stage = Stage()
     stage.traffic.check_flows()
     host, _ = stage.client()
@@ -224,18 +226,18 @@ def test_a_sender_that_is_mute() -> None:
         stage.traffic.check_flows()
 
 
-def test_it_counts_who_falls_mute_and_says_why() -> None:
+def test_senders_that_fall_mute_are_counted_by_reason() -> None:
     stage = Stage()
     host, _ = stage.client()
     stage.world.crash(host)
     stage.world.start(host, forgetful=True)
     stage.wait(5.0)
-    assert dict(stage.traffic.mute) == {"whose daemon had forgotten everything": 1}
+    assert dict(stage.traffic.mute) == {"after its daemon had started without persisted state": 1}
     stage.traffic.check_flows()
 
 
 class Forgetful(Liar):
-    """Does not say any more which key to send with."""
+    """Marks no key to send with any more."""
 
     is_forgetful = False
 
@@ -250,26 +252,26 @@ class Forgetful(Liar):
                 return action
 
 
-def test_a_sender_that_falls_mute_for_no_reason() -> None:
+def test_sender_that_falls_mute_for_no_reason_is_found() -> None:
     stage = Stage(make_node=Forgetful)
     node = stage.client()[1]
     assert isinstance(node, Forgetful)
     node.is_forgetful = True
     with pytest.raises(Broken, match="falls mute: unexplained"):
-        stage.roll()
+        stage.rekey()
 
 
-def test_a_sender_that_falls_mute_because_a_master_has_no_key_for_it() -> None:
+def test_sender_that_falls_mute_for_want_of_masters_key_is_found() -> None:
     stage = Stage(make_node=Forgetful)
     node = stage.client()[1]
     assert isinstance(node, Forgetful)
     node.lie = lambda view: replace(view, keys=tuple(replace(key, slot=Slot.PREVIOUS) for key in view.keys))
     node.is_forgetful = True
     with pytest.raises(Broken, match=f"falls mute: {BY_NONSENSE}"):
-        stage.roll()
+        stage.rekey()
 
 
-def test_tables_that_grow() -> None:
+def test_growing_tables_are_found() -> None:
     stage = Stage()
     _, node = stage.master()
     check_tables(stage.world, 3)
@@ -288,7 +290,7 @@ class Leaky(Liar):
         return [*actions, Send(event.session, Heartbeat())] if isinstance(event, Disconnected) else actions
 
 
-def test_what_is_sent_on_a_closed_session() -> None:
+def test_message_on_closed_session_is_found() -> None:
     stage = Stage(make_node=Leaky)
     stage.world.crash(stage.client()[0])
     with pytest.raises(Broken, match="which is not open"):
@@ -296,7 +298,7 @@ def test_what_is_sent_on_a_closed_session() -> None:
 
 
 class Restless(Liar):
-    """Does not know when to stop."""
+    """Announces itself after it has stopped."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
         actions = super().handle(event, now)
@@ -307,25 +309,25 @@ class Restless(Liar):
         )
 
 
-def test_what_is_done_after_the_end() -> None:
+def test_action_after_stop_is_found() -> None:
     stage = Stage(make_node=Restless)
     with pytest.raises(Broken, match="after it has stopped"):
         stage.world.handle(stage.master()[0], StopRequested())
 
 
 class Spinning(Liar):
-    """Wants to be called again at once, for ever."""
+    """Is always due at once."""
 
     def next_deadline(self) -> float | None:
         return 0.0
 
 
-def test_a_node_that_spins() -> None:
+def test_spinning_node_is_found() -> None:
     with pytest.raises(Broken, match="it spins"):
         Stage(make_node=Spinning)
 
 
-def test_others_that_are_torn_apart_by_two_with_one_id() -> None:
+def test_group_that_two_nodes_with_one_id_divide_is_found() -> None:
     stage = Stage(size=5)
     hosts = stage.world.hosts
     check_rest_is_whole(stage.world, hosts[:2])
@@ -335,7 +337,7 @@ def test_others_that_are_torn_apart_by_two_with_one_id() -> None:
         check_rest_is_whole(stage.world, hosts[:2])
 
 
-def test_a_master_that_is_not_replaced() -> None:
+def test_lost_master_without_successor_is_found() -> None:
     stage = Stage()
     check_replaced(stage.world)
     stage.world.power_off(stage.master()[0])
@@ -345,7 +347,7 @@ def test_a_master_that_is_not_replaced() -> None:
     check_replaced(stage.world)
 
 
-def test_every_kind_of_run_is_held_and_repeats() -> None:
+def test_every_kind_of_run_keeps_guarantees_and_repeats() -> None:
     def held(seed: int, name: str) -> Outcome:
         outcome = run(seed, nodes=5, kind=next(k for k in KINDS if k.name == name))
         assert outcome.error is None

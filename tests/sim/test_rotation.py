@@ -1,4 +1,4 @@
-"""A rotation of the PSK interrupts nothing; one that leaves a step out heals when all hosts are through."""
+"""A rotation of the PSK interrupts nothing. If a step is left out, the group heals after the last host."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.sim.world import World
 
 
 class Stage:
-    """A group of five with traffic, its operator, and what its nodes report from `listen` on."""
+    """A group of five with traffic and an operator. `heard`: the actions of its nodes since it has converged."""
 
     def __init__(self, make_node: type[Node] = Node) -> None:
         self.world = World(1)
@@ -45,7 +45,7 @@ class Stage:
         self.world.reload(host)
 
     def states(self) -> list[tuple[object, ...]]:
-        """Return what must not change: role, term, keys, and sender id of every node."""
+        """Return the role, the term, the keys and the sender id of every node. A rotation changes none of them."""
         nodes = [h.node for h in self.world.hosts if h.node is not None]
         return [(n.view().role, n.view().term, n.view().held(), n.key_state().sender_id) for n in nodes]
 
@@ -57,7 +57,7 @@ def test_documented_steps_change_nothing() -> None:
     stage = Stage()
     before = stage.states()
     Quiet(stage.world)
-    stage.rotation.once(0.5, RENEWED_WITHIN)
+    stage.rotation.rotate_once(0.5, RENEWED_WITHIN)
     stage.wait(6.0)
     stage.rotation.check_done()
     assert stage.states() == before
@@ -66,9 +66,9 @@ def test_documented_steps_change_nothing() -> None:
     stage.traffic.check_flows()
 
 
-def test_a_key_that_rolls_meanwhile_loses_nothing() -> None:
+def test_rekey_during_rotation_loses_nothing() -> None:
     stage = Stage()
-    stage.rotation.once(0.2, 0.3)
+    stage.rotation.rotate_once(0.2, 0.3)
     while stage.count(SessionRenewed) < 4:
         stage.world.handle(stage.master, RekeyRequested(KeyNewReason.OPERATOR))
         stage.wait(0.01)
@@ -80,7 +80,7 @@ def test_a_key_that_rolls_meanwhile_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.003, 0.006, 0.01, 0.02])
-def test_master_that_dies_or_hands_over_while_all_renew_is_replaced_as_ever(delay: float) -> None:
+def test_master_that_dies_or_hands_over_during_renewal_is_replaced(delay: float) -> None:
     for dies in (True, False):
         stage = Stage()
         master = stage.master
@@ -104,11 +104,11 @@ def test_master_that_dies_or_hands_over_while_all_renew_is_replaced_as_ever(dela
         assert stage.count(MasterLost) == (4 if dies else 0)
 
 
-def test_a_host_that_was_down_finds_the_group() -> None:
+def test_host_that_was_down_during_rotation_joins_the_group() -> None:
     stage = Stage()
     host = stage.clients[0]
     stage.world.crash(host)
-    stage.rotation.once(0.5, RENEWED_WITHIN)
+    stage.rotation.rotate_once(0.5, RENEWED_WITHIN)
     stage.wait(6.0)
     stage.world.start(host)
     stage.wait(3.0)
@@ -116,11 +116,11 @@ def test_a_host_that_was_down_finds_the_group() -> None:
     check_converged(stage.world)
 
 
-def test_a_host_that_is_held_up_is_awaited() -> None:
+def test_rotation_waits_for_paused_host() -> None:
     stage = Stage()
     host = stage.clients[0]
     stage.world.pause(host)
-    stage.rotation.once(0.5, RENEWED_WITHIN)
+    stage.rotation.rotate_once(0.5, RENEWED_WITHIN)
     stage.wait(10.0)
     assert host.psks == ("psk0",)
     with pytest.raises(Broken, match="could not be rotated"):
@@ -131,7 +131,7 @@ def test_a_host_that_is_held_up_is_awaited() -> None:
     check_converged(stage.world)
 
 
-def test_a_session_waits_for_a_master_that_does_not_know_the_new_psk_yet() -> None:
+def test_session_is_kept_until_master_has_new_psk() -> None:
     stage = Stage()
     for client in stage.clients:
         stage.give(client, "psk1", "psk0")
@@ -143,7 +143,7 @@ def test_a_session_waits_for_a_master_that_does_not_know_the_new_psk_yet() -> No
     check_converged(stage.world)
 
 
-def test_a_master_without_the_new_psk_is_left_and_the_group_heals() -> None:
+def test_group_heals_after_clients_have_left_master_without_new_psk() -> None:
     stage = Stage()
     master, clients = stage.master, stage.clients
     for client in clients:
@@ -156,7 +156,7 @@ def test_a_master_without_the_new_psk_is_left_and_the_group_heals() -> None:
     check_converged(stage.world)
 
 
-def test_members_with_a_removed_psk_are_sent_away_and_come_back() -> None:
+def test_members_with_removed_psk_are_refused_and_join_again() -> None:
     stage = Stage()
     clients = stage.clients
     stage.give(stage.master, "psk1")
@@ -168,18 +168,18 @@ def test_members_with_a_removed_psk_are_sent_away_and_come_back() -> None:
     check_converged(stage.world)
 
 
-# --- the judges can fail --------------------------------------------------------------------------------------------
+# --- the checks can fail --------------------------------------------------------------------------------------------
 
 
 class Deaf(Node):
-    """Does not hear of another PSK."""
+    """Ignores another PSK."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
         return [] if isinstance(event, PskChanged) else super().handle(event, now)
 
 
 class Careless(Node):
-    """Goes on as if a renewal were a new master."""
+    """Reports each renewal as a change of its role."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
         actions = super().handle(event, now)
@@ -188,17 +188,17 @@ class Careless(Node):
         return actions
 
 
-def test_it_notices_a_session_that_stays() -> None:
+def test_session_with_former_psk_is_found() -> None:
     stage = Stage(Deaf)
-    stage.rotation.once(0.0, 0.0)
+    stage.rotation.rotate_once(0.0, 0.0)
     stage.world.run_until(stage.world.now + 0.0005)
     with pytest.raises(Broken, match="opened with psk0"):
         stage.rotation.check_done()
 
 
-def test_it_notices_an_interruption() -> None:
+def test_interruption_is_found() -> None:
     stage = Stage(Careless)
     Quiet(stage.world)
-    stage.rotation.once(0.5, RENEWED_WITHIN)
+    stage.rotation.rotate_once(0.5, RENEWED_WITHIN)
     with pytest.raises(Broken, match="is not quiet"):
         stage.wait(6.0)

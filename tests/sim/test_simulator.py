@@ -1,4 +1,4 @@
-"""The simulator itself: that a seed repeats, that it would notice, and that large groups hold. More seeds: `run`."""
+"""The simulator itself: a seed repeats, the checks can fail, and large groups converge. `run` tests more seeds."""
 
 import pytest
 
@@ -30,14 +30,14 @@ def masters(world: World) -> list[Host]:
     return [h for h in world.hosts if h.node and h.node.view().role is Role.MASTER]
 
 
-def test_the_same_seed_gives_the_same_run_and_another_gives_another() -> None:
+def test_same_seed_repeats_a_run_and_another_seed_does_not() -> None:
     first, again, other = run(7), run(7), run(8)
     assert first.transcript == again.transcript
     assert first.transcript != other.transcript
     assert first.error is None
 
 
-def test_it_notices_two_masters() -> None:
+def test_two_masters_are_found() -> None:
     world = group(3)
     world.reach.split(world.hosts[:1])
     world.run_until(20.0)
@@ -46,7 +46,7 @@ def test_it_notices_two_masters() -> None:
         check_converged(world)
 
 
-def test_it_notices_a_client_that_has_lost_its_master() -> None:
+def test_client_without_master_is_found() -> None:
     world = group(3)
     world.crash(masters(world)[0])
     world.run_until(world.now + 0.001)
@@ -54,7 +54,7 @@ def test_it_notices_a_client_that_has_lost_its_master() -> None:
         check_converged(world)
 
 
-def test_a_dead_master_is_replaced_within_half_a_second_and_the_key_stays() -> None:
+def test_dead_master_is_replaced_within_half_a_second_and_key_stays() -> None:
     world = group(5)
     before = masters(world)[0]
     assert before.node is not None
@@ -68,7 +68,7 @@ def test_a_dead_master_is_replaced_within_half_a_second_and_the_key_stays() -> N
     assert after.node.view().held() == held
 
 
-def test_a_switchover_is_over_within_a_fifth_of_a_second_and_the_key_stays() -> None:
+def test_switchover_takes_a_fifth_of_a_second_and_key_stays() -> None:
     world = group(5)
     before = masters(world)[0]
     assert before.node is not None
@@ -82,7 +82,7 @@ def test_a_switchover_is_over_within_a_fifth_of_a_second_and_the_key_stays() -> 
     assert after.node.view().held() == held
 
 
-def test_a_cut_cable_of_the_master_is_noticed_within_two_and_a_half_seconds() -> None:
+def test_master_with_cut_cable_is_replaced_within_two_and_a_half_seconds() -> None:
     world = group(5)
     lost = masters(world)[0]
     world.reach.split([lost])
@@ -92,10 +92,10 @@ def test_a_cut_cable_of_the_master_is_noticed_within_two_and_a_half_seconds() ->
     assert sum(h.node is not None and h.node.view().role is Role.CLIENT for h in others) == 3
 
 
-def test_a_split_heals_to_one_master_and_one_fresh_key_within_five_seconds() -> None:
+def test_partitions_merge_to_one_master_and_one_new_key_within_five_seconds() -> None:
     world = group(6)
-    half = [h for h in world.hosts if h not in masters(world)][:3]
-    world.reach.split(half)
+    partition = [h for h in world.hosts if h not in masters(world)][:3]
+    world.reach.split(partition)
     world.run_until(world.now + 30.0)
     assert len(masters(world)) == 2
     world.reach.heal()
@@ -106,8 +106,8 @@ def test_a_split_heals_to_one_master_and_one_fresh_key_within_five_seconds() -> 
 
 
 @pytest.mark.parametrize("size", [8, 20])
-def test_masters_of_one_key_that_meet_all_have_each_new_key_before_it_is_used(size: int) -> None:
-    """Each of them is alone, as when a switch comes back. They yield in chains, one to the next."""
+def test_merging_masters_of_one_key_all_have_each_new_key_before_it_is_used(size: int) -> None:
+    """All masters are alone, as when a network switch returns. They yield in chains, one to the next."""
     world = group(size)
     world.reach.split(*[[host] for host in world.hosts])
     world.run_until(world.now + 40.0)
@@ -129,8 +129,8 @@ def test_masters_of_one_key_that_meet_all_have_each_new_key_before_it_is_used(si
     assert used
 
 
-def test_two_groups_that_meet_hear_each_other_though_they_gave_out_the_same_sender_ids() -> None:
-    """Seeds 7, 8, 10: a node took the records of another one for its own, which has the id that it had before."""
+def test_merged_groups_that_leased_the_same_sender_ids_hear_each_other() -> None:
+    """Seeds 7, 8, 10: a node took the records of another node, which had its former id, for its own."""
     world = World(1)
     traffic = Traffic(world, calm=True)
     hosts = [world.add() for _ in range(4)]
@@ -146,7 +146,7 @@ def test_two_groups_that_meet_hear_each_other_though_they_gave_out_the_same_send
     traffic.check_flows()
 
 
-def test_a_paused_master_wakes_as_a_client_of_the_new_one() -> None:
+def test_paused_master_wakes_and_becomes_client_of_the_new_one() -> None:
     world = group(4)
     sleeper = masters(world)[0]
     world.pause(sleeper)
@@ -159,7 +159,7 @@ def test_a_paused_master_wakes_as_a_client_of_the_new_one() -> None:
     check_converged(world)
 
 
-def test_a_new_key_is_active_everywhere_within_half_a_second_also_after_a_takeover() -> None:
+def test_new_key_is_active_at_all_nodes_within_half_a_second_also_after_takeover() -> None:
     world = group(5)
     for _ in range(3):
         world.handle(masters(world)[0], RekeyRequested(KeyNewReason.OPERATOR))
@@ -167,13 +167,13 @@ def test_a_new_key_is_active_everywhere_within_half_a_second_also_after_a_takeov
         check_converged(world)
         master = masters(world)[0].node
         assert master is not None
-        assert master.view().next is None, "somebody's acknowledgement is missing"
+        assert master.view().next is None, "an acknowledgement is missing"
         world.crash(masters(world)[0])
         world.run_until(world.now + 1.5)
 
 
-def test_a_refused_node_takes_the_place_of_a_lost_member_of_a_full_group() -> None:
-    """Seed 4352: the place was free only after the refused node had asked once more, and its pause was long by then."""
+def test_refused_node_takes_the_place_of_a_lost_member_of_a_full_group() -> None:
+    """Seed 4352: the place was free only after a further refusal, when the hold-down of the refused node was long."""
     world = World(1)
     Watch(world)
     for _ in range(4):
@@ -183,12 +183,12 @@ def test_a_refused_node_takes_the_place_of_a_lost_member_of_a_full_group() -> No
     (refused,) = (host for host in world.hosts if world.master_of(host) is None)
     world.power_off(next(h for h in world.hosts if h is not master and h is not refused))
     place_is_free = refused.timing.dead_after + refused.timing.comes_within
-    proof = 5.0  # a listening node renews its challenge so often
+    proof = 5.0  # seconds between two challenges of a listening node
     world.run_until(world.now + place_is_free + proof + 0.5)
     assert world.master_of(refused) is master
 
 
-def test_adverts_that_are_mostly_lost_delay_but_do_not_part() -> None:
+def test_group_converges_though_most_adverts_are_lost() -> None:
     world = World(3, Conditions(advert_loss=0.8))
     Traffic(world, calm=True)
     for _ in range(6):
@@ -200,7 +200,7 @@ def test_adverts_that_are_mostly_lost_delay_but_do_not_part() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_two_hundred_and_fifty_nodes_become_one_group_and_survive_their_master(seed: int) -> None:
+def test_two_hundred_and_fifty_nodes_become_one_group_and_replace_their_master(seed: int) -> None:
     world = group(250, seed)
     world.crash(masters(world)[0])
     world.run_until(world.now + 3.0)

@@ -1,4 +1,4 @@
-"""What the chaos varies is what an operator may configure, in the share of the runs that it shall, and repeats."""
+"""A run varies only configurable settings, in the right share of the seeds, and repeats."""
 
 from dataclasses import asdict, replace
 
@@ -20,13 +20,13 @@ from tests.sim.world import World
 SEEDS = range(2000)
 
 
-def test_most_seeds_keep_the_defaults() -> None:
+def test_default_share_of_seeds_keeps_the_defaults() -> None:
     share = sum(draw(seed).is_default for seed in SEEDS) / len(SEEDS)
     assert share == pytest.approx(DEFAULT_SHARE, abs=0.05)
     assert draw(SEEDS[0], always=True) != Variation()
 
 
-def test_what_is_varied_may_be_configured() -> None:
+def test_varied_settings_are_allowed_by_the_configuration() -> None:
     timings = {timing for seed in SEEDS for timing in draw(seed, always=True).timings}
     for timing in timings:
         set_by_operators = asdict(timing)
@@ -41,21 +41,21 @@ def test_what_is_varied_may_be_configured() -> None:
     assert len(timings) > len(SEEDS) / 2
 
 
-def test_each_node_hears_every_other_one_twice_before_it_gives_it_up() -> None:
+def test_dead_after_covers_two_heartbeats_of_every_other_node() -> None:
     for seed in SEEDS:
         timings = draw(seed, always=True).timings
         assert 2 * max(t.heartbeat_interval for t in timings) <= min(t.dead_after for t in timings)
 
 
-def test_most_variations_have_to_keep_every_datagram() -> None:
+def test_most_variations_must_keep_every_datagram() -> None:
     keeping = sum(draw(seed, always=True).bounds.keeps_datagrams for seed in SEEDS) / len(SEEDS)
     assert 1 - HASTY_SHARE < keeping < 1
 
 
-def test_the_bounds_of_the_defaults_are_those_that_architecture_tells() -> None:
+def test_bounds_of_the_defaults_are_those_in_architecture() -> None:
     bounds = Bounds()
     assert bounds.converges_within == pytest.approx(12.0)
-    assert bounds.twin_is_awaited == 5.0
+    assert bounds.twin_delay == 5.0
     assert bounds.refused_for == 62.0
     assert bounds.replaces_within == pytest.approx(2.5)
     assert bounds.keys_settle_within == 12.0
@@ -63,7 +63,7 @@ def test_the_bounds_of_the_defaults_are_those_that_architecture_tells() -> None:
     assert bounds.keeps_datagrams
 
 
-def test_the_slowest_node_sets_the_bounds_and_keys_must_last_at_the_fastest() -> None:
+def test_slowest_node_sets_the_bounds_and_keys_must_last_at_the_fastest() -> None:
     slow, fast = Timing(dead_after=5.0, heartbeat_interval=2.0), Timing(activation_deadline=2.0)
     assert Bounds.of([slow]).converges_within > Bounds.of([Timing()]).converges_within
     assert Bounds.of([slow, Timing()]).converges_within > Bounds.of([slow]).converges_within
@@ -73,7 +73,7 @@ def test_the_slowest_node_sets_the_bounds_and_keys_must_last_at_the_fastest() ->
     assert not Bounds.of([Timing(retire_after=6.0)]).keeps_datagrams
 
 
-def test_a_varied_run_is_held_and_repeats() -> None:
+def test_varied_run_keeps_guarantees_and_repeats() -> None:
     seed = next(seed for seed in SEEDS if draw(seed).is_default)
     first, again = (run(seed, nodes=5, always_varied=True) for _ in range(2))
     assert first.error is None
@@ -110,7 +110,7 @@ def start(world: World) -> None:
     world.run_until(world.now + 5.0)
 
 
-def test_a_node_is_joined_at_the_one_address_where_it_is_reached() -> None:
+def test_node_is_joined_at_its_only_reachable_address() -> None:
     world = group()
     for host in world.hosts:
         first, second, third = (f"fd00::{host.name[1:]}:{n}" for n in range(3))
@@ -120,7 +120,7 @@ def test_a_node_is_joined_at_the_one_address_where_it_is_reached() -> None:
     check_converged(world)
 
 
-def test_a_node_that_is_reached_at_none_of_its_addresses_is_not_joined() -> None:
+def test_node_without_reachable_address_is_not_joined() -> None:
     world = group()
     for host in world.hosts:
         host.unreachable = set(host.member.addresses)
@@ -128,7 +128,7 @@ def test_a_node_that_is_reached_at_none_of_its_addresses_is_not_joined() -> None
     assert all(h.node is not None and h.node.view().role is Role.MASTER for h in world.hosts)
 
 
-def test_a_group_takes_the_suite_of_its_master() -> None:
+def test_group_uses_the_suite_of_its_master() -> None:
     world = group()
     for host in world.hosts:
         host.suite = Suite.PSK_CHACHA20_POLY1305
@@ -143,7 +143,7 @@ def test_a_group_takes_the_suite_of_its_master() -> None:
     assert [key and key.key.suite for key in used] == [one.suite] * len(world.hosts)
 
 
-def test_a_better_candidate_takes_over_when_preemption_is_turned_on() -> None:
+def test_better_candidate_takes_over_when_preemption_is_turned_on() -> None:
     world = group()
     start(world)
     one = master(world)
@@ -156,14 +156,14 @@ def test_a_better_candidate_takes_over_when_preemption_is_turned_on() -> None:
     assert master(world) is other
 
 
-def test_a_group_that_renews_its_key_is_calm_in_between() -> None:
+def test_group_that_rekeys_periodically_is_calm_in_between() -> None:
     world = group(timing=Timing(rekey_interval=12.0))
     calm = Calm(world)
     start(world)
     slots = set()
     for _ in range(80):
         world.run_until(world.now + 0.5)
-        slots.add(calm.turned_at)
+        slots.add(calm.slots_changed_at)
         if world.now - calm.changed_at > 1.0:
             check_keys_settled(world)
     assert len(slots) == 1 + 3

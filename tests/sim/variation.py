@@ -1,10 +1,11 @@
-"""What the operators of a run have configured: in DEFAULT_SHARE of the seeds nothing, so that all is as it is shipped.
+"""The configuration of a run. DEFAULT_SHARE of the seeds keep all defaults.
 
-In the others each of these is varied by a chance of its own: the timings, `preempt`, the suite, the periodic rekey, and
-the number of addresses of a node. A value stands for a choice: each node takes one of them, so nodes disagree where
-there are several. What is drawn is within what the configuration allows and within the first condition of `bounds`.
+The other seeds vary each of these with its own probability: the timings, `preempt`, the suite, the periodic rekey, and
+the number of addresses of a node. A variation lists choices, and each node takes one of them. So nodes have different
+settings if there are several choices. All choices are allowed by the configuration and by the first condition of
+`bounds`.
 
-The chance is another one than the world's, so a run with the defaults is the same whatever can be varied beside it.
+The random generator is not the world's, so a run with the defaults stays the same if a further setting is varied.
 """
 
 from collections.abc import Iterable
@@ -29,14 +30,14 @@ CLAIM_STEPS = (0.05, 0.1, 0.3, 0.3, 1.0)
 ACTIVATION_DEADLINES = (1.0, 2.0, 5.0, 5.0, 10.0, 20.0)
 RETIREMENTS = (2.0, 5.0, 10.0, 10.0, 25.0, 40.0)
 REKEY_INTERVALS = (12.0, 15.0, 20.0)
-"""Seconds, each the shortest so that all session managers, the slow ones too, have the same keys between two rekeys."""
+"""Seconds. Even the shortest lets all session managers, the slow ones too, have the same keys between two rekeys."""
 CHACHA, NULL = Suite.PSK_CHACHA20_POLY1305, Suite.WDM_WITH_NULL_SHA256
 SUITES: tuple[tuple[Suite, ...], ...] = ((NULL,), (CHACHA, NULL), (CHACHA, CHACHA, NULL))
 
 
 @dataclass(frozen=True)
 class Variation:
-    """The choices of a run. `changes`: operators and networks make other choices while it runs."""
+    """The choices of a run. `changes`: operators and networks choose again while it runs."""
 
     timings: tuple[Timing, ...] = (Timing(),)
     preempts: tuple[bool, ...] = (False,)
@@ -51,7 +52,7 @@ class Variation:
 
     @property
     def bounds(self) -> Bounds:
-        """The bounds that follow, whatever each node chooses and changes to."""
+        """The bounds that follow, for any choice of each node."""
         return Bounds.of(self.timings, preempts=any(self.preempts))
 
     @property
@@ -64,15 +65,15 @@ _DEFAULT = Variation()
 
 
 def draw(seed: int, *, always: bool = False) -> Variation:
-    """Return what is varied in the run of a seed; `always`: something is, also where a seed would keep the defaults."""
+    """Return the variation of a seed. `always`: also if the seed would keep the defaults."""
     rng = Random(f"variation of {seed}")
     if rng.random() < DEFAULT_SHARE and not always:
         return _DEFAULT
     timings: tuple[Timing, ...] = (Timing(),)
     if rng.random() < 0.7:
-        timings = _agreeable([_timing(rng) for _ in range(rng.choice((1, 1, 2, 3)))])
+        timings = _with_enough_heartbeats([_timing(rng) for _ in range(rng.choice((1, 1, 2, 3)))])
         if rng.random() >= HASTY_SHARE:
-            timings = _patient(timings)
+            timings = _with_lasting_keys(timings)
     if rng.random() < 0.4:
         interval = rng.choice(REKEY_INTERVALS)
         timings = tuple(replace(timing, rekey_interval=interval) for timing in timings)
@@ -97,15 +98,15 @@ def _timing(rng: Random) -> Timing:
     )
 
 
-def _agreeable(timings: Iterable[Timing]) -> tuple[Timing, ...]:
-    """Let no node beat less often than twice in the shortest `dead_after`."""
-    there = tuple(timings)
-    longest = min(timing.dead_after for timing in there) / 2
-    return tuple(replace(timing, heartbeat_interval=min(timing.heartbeat_interval, longest)) for timing in there)
+def _with_enough_heartbeats(timings: Iterable[Timing]) -> tuple[Timing, ...]:
+    """Return the timings with at least two heartbeats of each node in the shortest `dead_after`."""
+    configured = tuple(timings)
+    longest = min(timing.dead_after for timing in configured) / 2
+    return tuple(replace(timing, heartbeat_interval=min(timing.heartbeat_interval, longest)) for timing in configured)
 
 
-def _patient(timings: tuple[Timing, ...]) -> tuple[Timing, ...]:
-    """Let the keys last for so long that no datagram is lost."""
+def _with_lasting_keys(timings: tuple[Timing, ...]) -> tuple[Timing, ...]:
+    """Return the timings with keys that last so long that no datagram is lost."""
     patience = max(timing.takeover_patience for timing in timings)
     deadlines = [_at_least(patience, timing.activation_deadline, ACTIVATION_DEADLINES) for timing in timings]
     in_use = max(deadlines) + 2 * max(timing.rekey_spacing for timing in timings)

@@ -1,9 +1,9 @@
 """A whole group in one process: real cores, real wire bytes, a seeded network and virtual time.
 
-Nothing here knows how an election works. A host has a process that runs our node (or a stranger's program), a clock of
-its own, and what its kernel holds; `schedule` has the time, `reach` says who can reach whom, `adverts` and `streams`
-carry what is said. A daemon that dies leaves what systemd would keep of it to the next one on that host, and its
-session managers alive; a device that dies leaves nothing.
+Nothing here depends on how an election works. A host has a process that runs our node (or a stranger's program), a
+clock of its own, and the sockets of its kernel. `schedule` has the time, `reach` has the ways between hosts, and
+`adverts` and `streams` carry the packets. A daemon that dies leaves its persisted state to the next daemon of that
+host, and its session managers live on. A device that dies leaves nothing.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,17 @@ from pskkey.model import Key, Member, PskName, Role, Suite
 from pskkey.secret import Secret
 from tests.sim.adverts import Adverts
 from tests.sim.bounds import Bounds
-from tests.sim.host import Broken, Conditions, Host, Mind
+from tests.sim.host import Broken, Conditions, Host, Program
 from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
 from tests.sim.streams import Streams
 
 
 class World:
-    """The hosts, what lies between them, and the time."""
+    """The hosts, the network between them, and the time.
+
+    The lists of callables (`events`, `actions`, `after_step`, `started`, `ended`, `disturbed`) have the observers.
+    """
 
     def __init__(self, seed: int, conditions: Conditions | None = None) -> None:
         self.schedule = Schedule(seed)
@@ -35,7 +38,7 @@ class World:
         self.at = self.schedule.at
         self.conditions = conditions or Conditions()
         self.bounds = Bounds()
-        """Of the timings that its nodes have."""
+        """The bounds that follow from the timings of its nodes."""
         self.hosts: list[Host] = []
         self.reach = Reach(self.hosts)
         shared = (self.schedule, self.hosts, self.reach, self.conditions, self.handle)
@@ -43,19 +46,21 @@ class World:
         self.streams = Streams(*shared)
         self.transcript: list[str] = []
         self.events: list[Callable[[Host, Event], None]] = []
-        """Told before a node handles an event."""
+        """Called before a node handles an event."""
         self.actions: list[Callable[[Host, Action], None]] = []
-        """Told of each action after it was performed."""
+        """Called after each action."""
         self.after_step: list[Callable[[Host], None]] = []
+        """Called after all actions of an event."""
         self.started: list[Callable[[Host], None]] = []
+        """Called when a node has been made, before it handles `Started`."""
         self.ended: list[Callable[[Host], None]] = []
-        """Told when the process of a host is gone; `host.off` says whether everything on it is."""
+        """Called when the process of a host has ended. If `host.is_off`, all its processes are."""
         self.disturbed: list[Callable[[Host], None]] = []
-        """Told when a host is held up or its clock has jumped."""
+        """Called when a host is paused or its clock has jumped."""
         self.dies_before: dict[Host, int] = {}
-        """Whose process dies in the middle of its next step, before the action of this number (or after all)."""
+        """The hosts whose process dies in its next step, each with the number of actions that it performs before."""
         self.make_node = Node
-        """What a node is made of; a test may give another, to see that its defect is noticed."""
+        """The class of a node. A test may give a defective one, to see that the defect is found."""
         self.keys: dict[str, str] = {}
         """The name of each key, K1, K2..., by its fingerprint."""
         self._numbers = count(1)
@@ -66,7 +71,7 @@ class World:
         return self.schedule.now
 
     def run_until(self, end: float) -> None:
-        """Let the time pass up to `end`."""
+        """Make all calls that are due up to virtual time `end`."""
         self.schedule.run_until(end)
 
     # --- hosts --------------------------------------------------------------------------------------------------
@@ -80,7 +85,7 @@ class World:
         sender_id: int | None = None,
         max_members: int = 1024,
         node_id: str | None = None,
-        stranger: Mind | None = None,
+        stranger: Program | None = None,
     ) -> Host:
         """Add a host; its process does not run yet."""
         number = len(self.hosts) + 1
@@ -91,24 +96,24 @@ class World:
         host = Host(member.name, member, timing or Timing(), max_members)
         self.hosts.append(host)
         if stranger is not None:
-            self.let_in(host, stranger)
+            self.start_stranger(host, stranger)
         return host
 
-    def let_in(self, host: Host, stranger: Mind) -> None:
-        """Let a program that is not ours run on a host."""
+    def start_stranger(self, host: Host, stranger: Program) -> None:
+        """Start a program that is not ours on a host."""
         host.stranger = stranger
-        self.note(host, "is no node of ours")
+        self.note(host, "is not our node")
         self.handle(host, Started())
 
     def start(self, host: Host, *, forgetful: bool = False) -> None:
-        """Start the process of a host; it knows what its last one left, unless it is `forgetful` or lost its power."""
+        """Start the daemon of a host with its persisted state. There is none after a power loss or if `forgetful`."""
         host.incarnation += 1
-        host.paused = False
+        host.is_paused = False
         host.psks = host.psk_file
-        if forgetful or host.off:
+        if forgetful or host.is_off:
             host.saved = None
-        host.off = False
-        host.context += host.saved is None
+        host.is_off = False
+        host.fresh_starts += host.saved is None
         settings = Settings(
             "sim",
             host.member,
@@ -123,74 +128,74 @@ class World:
         host.node = self.make_node(settings, host.saved)
         host.saved = None
         self.note(host, "starts")
-        for told in self.started:
-            told(host)
+        for observer in self.started:
+            observer(host)
         self.handle(host, Started())
         self.adverts.query(host)
 
     def reload(self, host: Host) -> None:
-        """SIGHUP: the PSK file is read again. Sessions that others opened with a removed PSK end."""
+        """Read the PSK file again, as at SIGHUP. Sessions that peers have opened with a removed PSK end."""
         host.psks = host.psk_file
-        if host.mind is None:
+        if host.program is None:
             return
-        host.cache.clear()  # what is heard is verified again
+        host.cache.clear()  # all adverts are verified again
         self.note(host, f"reads its PSK file again: {', '.join(host.psks)}")
         active, *_ = names = [PskName(psk) for psk in host.psks]
         self.handle(host, PskChanged(active, frozenset(names)))
         self.streams.end_removed(host)
 
     def crash(self, host: Host) -> None:
-        """Kill the daemon: no goodbye; its kernel ends its sessions as far as the network lets it."""
+        """Kill the daemon. It sends no goodbye. Its kernel ends its sessions as far as the network lets it."""
         self.note(host, "dies")
         self._end(host)
 
     def power_off(self, host: Host) -> None:
-        """Take a device off the network without a word from it; its sessions just go silent, its advert stays."""
+        """Cut the power of a device. It sends nothing, its sessions are silent, and its advert stays in the caches."""
         self.note(host, "loses its power")
-        host.off = True
-        self.streams.drop(host)
+        host.is_off = True
+        self.streams.drop_all(host)
         self._end(host)
 
     def pause(self, host: Host) -> None:
-        """SIGSTOP: nothing runs, the kernel goes on accepting and buffering."""
+        """Pause the daemon, as by SIGSTOP. The kernel goes on accepting and buffering."""
         self.note(host, "is paused")
-        host.paused = True
-        for told in self.disturbed:
-            told(host)
+        host.is_paused = True
+        for observer in self.disturbed:
+            observer(host)
 
     def wake(self, host: Host) -> None:
-        """SIGCONT: everything that waited comes at once."""
+        """Resume the daemon, as by SIGCONT. All events that waited arrive at once."""
         self.note(host, "wakes")
-        host.paused = False
+        host.is_paused = False
         backlog, host.backlog = host.backlog, []
         for event in backlog:
             self.handle(host, event)
 
     def leap(self, host: Host, seconds: float) -> None:
-        """Let the clock of a host jump forward, as it does when a suspended machine resumes."""
+        """Advance the clock of a host at once, as when a suspended machine resumes."""
         self.note(host, f"finds its clock {seconds:.0f} s ahead")
         host.clock_ahead += seconds
-        for told in self.disturbed:
-            told(host)
+        for observer in self.disturbed:
+            observer(host)
         self._arm(host)
 
     def _end(self, host: Host) -> None:
-        if host.node is not None and not host.off:
+        if host.node is not None and not host.is_off:
             host.saved = host.node.saved_state()
         host.node = None
         host.stranger = None
-        host.said = None
-        host.paused = False
+        host.announced = None
+        host.is_paused = False
         host.backlog.clear()
         host.incarnation += 1
-        host.due = host.rings_at = None
+        host.due = host.timer_at = None
         for session in list(host.streams):
             self.streams.close(host, session, "connection reset")
-        for told in self.ended:
-            told(host)
+        for observer in self.ended:
+            observer(host)
 
     def master_of(self, host: Host) -> Host | None:
-        """Return the host that a node's session with its master leads to, itself if it is master."""
+        """Return the peer of a node's session with its master, or the host itself if it is master."""
         if host.node is None:
             return None
         if host.node.view().role is Role.MASTER:
@@ -202,25 +207,25 @@ class World:
     # --- a step of a node ---------------------------------------------------------------------------------------
 
     def handle(self, host: Host, event: Event) -> None:
-        """Give an event to a node, now or when it wakes, and do what it asks for."""
-        mind = host.mind
-        if mind is None:
+        """Give an event to the program of a host, now or when it wakes, and perform the actions that it returns."""
+        program = host.program
+        if program is None:
             return
-        if host.paused:
+        if host.is_paused:
             host.backlog.append(event)
             return
-        for told in self.events:
-            told(host, event)
-        actions = mind.handle(event, host.clock(self.schedule.now))
+        for observe in self.events:
+            observe(host, event)
+        actions = program.handle(event, host.clock(self.schedule.now))
         if self.dies_before and host in self.dies_before:
             actions = actions[: self.dies_before[host]]
         for action in actions:
             self._perform(host, action)
-            for told_of in self.actions:
-                told_of(host, action)
-            if host.mind is not mind:
+            for observer in self.actions:
+                observer(host, action)
+            if host.program is not program:
                 if isinstance(action, Stopped) and action is not actions[-1]:
-                    raise Broken("G5", f"{host.name} wants {type(actions[-1]).__name__} after it has stopped")
+                    raise Broken("G5", f"{host.name} returns {type(actions[-1]).__name__} after it has stopped")
                 return
         if self.dies_before and self.dies_before.pop(host, None) is not None:
             self.crash(host)
@@ -230,25 +235,25 @@ class World:
             check(host)
 
     def _arm(self, host: Host) -> None:
-        mind = host.mind
-        deadline = None if mind is None else mind.next_deadline()
+        program = host.program
+        deadline = None if program is None else program.next_deadline()
         if deadline is None:
             host.due = None
             return
         host.due = max(host.when(deadline), self.schedule.now)
-        if host.rings_at is None or host.due < host.rings_at:
-            host.rings_at = host.due
-            self.at(host.due, partial(self._ring, host))
+        if host.timer_at is None or host.due < host.timer_at:
+            host.timer_at = host.due
+            self.at(host.due, partial(self._expire_timer, host))
 
-    def _ring(self, host: Host) -> None:
-        if host.rings_at != self.schedule.now:
-            return  # it was set anew
-        host.rings_at = None
+    def _expire_timer(self, host: Host) -> None:
+        if host.timer_at != self.schedule.now:
+            return  # it was set again
+        host.timer_at = None
         if host.due is None:
             return
         if host.due > self.schedule.now:
-            host.rings_at = host.due
-            self.at(host.due, partial(self._ring, host))
+            host.timer_at = host.due
+            self.at(host.due, partial(self._expire_timer, host))
         else:
             self.handle(host, Timeout())
 
@@ -264,14 +269,14 @@ class World:
                     self.streams.send(host, session, error)
                 self.streams.close(host, session, "connection closed")
             case Advertise(advert):
-                self.adverts.say(host, advert)
+                self.adverts.announce(host, advert)
             case GenerateKey(suite):
                 self.at(self.now, partial(self._give_key, host, host.incarnation, suite))
             case Notice():
                 self.note(host, f"{EVENT_OF[type(action)]}: {sentence(action)}")
             case Stopped():
                 self.note(host, "has stopped")
-                host.said = None
+                host.announced = None
                 self._end(host)
 
     def _give_key(self, host: Host, incarnation: int, suite: Suite) -> None:
@@ -279,7 +284,7 @@ class World:
             self.handle(host, KeyGenerated(self.fresh_key(suite)))
 
     def fresh_key(self, suite: Suite = Suite.PSK_CHACHA20_POLY1305) -> Key:
-        """Return a key that was never there before; its name goes into `keys`."""
+        """Return a key that has never been made before, and record its name in `keys`."""
         number = next(self._numbers)
         pms = b"\xfe\xfd" + number.to_bytes(46, "big") + bytes(16)
         key = Key(Secret(pms), bytes(32), number.to_bytes(32, "big"), suite)
@@ -287,5 +292,5 @@ class World:
         return key
 
     def note(self, host: Host, text: str) -> None:
-        """Write a line of the transcript."""
+        """Add a line to the transcript."""
         self.transcript.append(f"{self.schedule.now:9.3f} {host.name:>4} {text}")

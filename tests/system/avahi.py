@@ -55,7 +55,7 @@ class Avahi:
 
 @contextmanager
 def avahi_on(host: Host, log: Path) -> Iterator[Avahi]:
-    """Run Avahi on a host until the end of the block; what it says goes to `log`."""
+    """Run Avahi on a host until the end of the block; its output goes to `log`."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*host.command, "unshare", "--mount", "sh", "-c", _SERVE], stdout=output, stderr=output

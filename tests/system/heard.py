@@ -1,4 +1,4 @@
-"""One Discovery with what it tells, and another node that announces what it likes, on a real loopback mDNS."""
+"""One Discovery with its events, and another node that sends any announcement, on a real loopback mDNS."""
 
 import asyncio
 import os
@@ -21,11 +21,11 @@ from pskkey.wire.advert import SERVICE_TYPE, advert_key, encode_advert, instance
 from tests.system.loopback import MULTICAST_INTERFACE, PORT, Loopback
 
 DNS_PTR, DNS_TXT, CLASS_IN, FLAGS_QUERY, FLAGS_RESPONSE = 12, 16, 1, 0, 0x8400
-"""Of RFC 1035 section 3.2 and RFC 6762 section 18."""
+"""Constants of RFC 1035 section 3.2 and RFC 6762 section 18."""
 
 
 def node_id() -> str:
-    """Return an id that nobody else has on this loopback."""
+    """Return a random id, which no other node on this loopback has."""
     return os.urandom(8).hex()
 
 
@@ -58,25 +58,25 @@ class Listener:
         """Return the pairs of a node's TXT record, signed with the PSK of our group."""
         return encode_advert(self.advert(node_id, role), advert_key(self.psk.active.key))
 
-    async def next(self) -> Event:
+    async def next_event(self) -> Event:
         """Wait for the next event. Raises TimeoutError."""
         return await asyncio.wait_for(self.events.get(), 3)
 
-    async def nothing(self) -> None:
-        """Check that nothing is told for a while."""
+    async def expect_nothing(self) -> None:
+        """Check that no event comes for 0.3 s."""
         await asyncio.sleep(0.3)
         assert self.events.empty(), self.events.get_nowait()
 
 
-class Heard(Listener):
-    """A Discovery with its events, and another node that says what it likes."""
+class ListenerWithPeer(Listener):
+    """A Discovery with its events, and another node that sends any announcement."""
 
     def __init__(self, loopback: Loopback, zeroconf: AsyncZeroconf) -> None:
         super().__init__(loopback, MULTICAST_INTERFACE, "v4")
         self._zeroconf = zeroconf.zeroconf
 
-    def say(self, role: Role, node_id: str | None = None, ttl: int = 120) -> None:
-        """Announce that a node, if no one is named always the same one, has this role."""
+    def announce(self, role: Role, node_id: str | None = None, ttl: int = 120) -> None:
+        """Announce that a node has this role. Without `node_id` it is always the same other node."""
         node_id = node_id or self.other
         pairs = self.pairs(node_id, role)
         info = ServiceInfo(
@@ -90,23 +90,23 @@ class Heard(Listener):
         self._zeroconf.async_send(self._zeroconf.generate_service_broadcast(info, ttl))
 
     def point_to(self, name: str) -> None:
-        """Say only that an instance is there, so that one has to ask for more."""
+        """Announce only that an instance exists, so that a listener has to ask for its records."""
         out = DNSOutgoing(FLAGS_RESPONSE)
         out.add_answer_at_time(DNSPointer(SERVICE_TYPE, DNS_PTR, CLASS_IN, 120, f"{name}.{SERVICE_TYPE}"), 0)
         self._zeroconf.async_send(out)
 
     def ask(self) -> None:
-        """Ask for the TXT record of this node, for an answer that all hear."""
+        """Ask for the TXT record of our own node, for an answer by multicast."""
         out = DNSOutgoing(FLAGS_QUERY)
         out.add_question(DNSQuestion(f"{instance_name(self.own)}.{SERVICE_TYPE}", DNS_TXT, CLASS_IN))
         self._zeroconf.async_send(out)
 
 
 @asynccontextmanager
-async def heard(loopback: Loopback) -> AsyncIterator[Heard]:
-    """Start one, and end it."""
+async def listening_with_peer(loopback: Loopback) -> AsyncIterator[ListenerWithPeer]:
+    """Run a Discovery and an announcing node during the block."""
     zeroconf = AsyncZeroconf(interfaces=[MULTICAST_INTERFACE])
-    made = Heard(loopback, zeroconf)
+    made = ListenerWithPeer(loopback, zeroconf)
     try:
         await made.discovery.start()
         yield made
@@ -119,7 +119,7 @@ async def heard(loopback: Loopback) -> AsyncIterator[Heard]:
 async def listening(
     loopback: Loopback, interface: str, ip: Literal["both", "v4", "v6"] = "v4"
 ) -> AsyncIterator[Listener]:
-    """Start one without another node, and end it."""
+    """Run a Discovery without another node during the block."""
     made = Listener(loopback, interface, ip)
     try:
         await made.discovery.start()

@@ -1,4 +1,4 @@
-"""Daemons that log to a journal of the test's own, and what their entries must be."""
+"""Daemons that log to a journal of the test, and a check of their entries."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ _OF_EVENTS: Final = {"MESSAGE_ID", *(f"PSKKEY_{name}" for name in ("GROUP", "NOD
 
 
 def under_journal(daemon: Daemon) -> dict[str, str]:
-    """Let a daemon believe that its log is the journal's stream; return the environment that says so."""
+    """Return an environment in which a daemon takes its log for the stream of the journal."""
     log = daemon.directory / "log"
     log.touch()
     found = log.stat()
@@ -23,23 +23,23 @@ def under_journal(daemon: Daemon) -> dict[str, str]:
 
 
 def with_journal_at(directory: Path) -> tuple[str, ...]:
-    """Return what to put before a command line so that it sees `directory` as /run/systemd/journal. Needs root."""
+    """Return the start of a command line whose rest sees `directory` as /run/systemd/journal. Needs root."""
     steps = (
         'mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/journal; mount --bind "$0" /run/systemd/journal; exec "$@"'
     )
     return (*DIES_WITH_US, "unshare", "--mount", "sh", "-ec", steps, str(directory))
 
 
-async def told(said: list[Entry], text: str, after: int = 0) -> None:
-    """Wait until the journal was told this, after so many entries."""
+async def until_logged(entries: list[Entry], text: str, after: int = 0) -> None:
+    """Wait until the journal has an entry with `text` behind its first `after` entries."""
     deadline = time.monotonic() + 10
-    while not any(text in entry["MESSAGE"] for entry in said[after:]):
-        assert time.monotonic() < deadline, [entry["MESSAGE"] for entry in said[-5:]]
+    while not any(text in entry["MESSAGE"] for entry in entries[after:]):
+        assert time.monotonic() < deadline, [entry["MESSAGE"] for entry in entries[-5:]]
         await asyncio.sleep(0.02)
 
 
 def check(entry: Entry) -> None:
-    """An entry has the fields of its row, and no others."""
+    """Check that an entry has the fields of its row, and no others."""
     if "MESSAGE_ID" not in entry:
         assert entry.keys() == _COMMON
         return

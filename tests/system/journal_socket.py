@@ -1,4 +1,4 @@
-"""The journal's end of its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL), played by the test."""
+"""A journal of the test: the receiver of the native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL)."""
 
 import select
 import socket
@@ -13,7 +13,7 @@ type Entry = dict[str, str]
 
 
 class JournalSocket:
-    """A real datagram socket at `path`; what came is read when it is asked for, or `followed`."""
+    """A real datagram socket at `path`. `read` takes the waiting entries; `followed` takes each entry at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,28 +33,29 @@ class JournalSocket:
 
     @contextmanager
     def followed(self) -> Iterator[list[Entry]]:
-        """Give the entries as they come, and at the end of the block those that came before it.
+        """Yield a list that grows by each entry. At the end of the block it has all entries that arrived before.
 
-        They are taken by a thread of its own: not many wait in a socket (net.unix.max_dgram_qlen), and who writes to
-        one that is full drops its lines, so they may not wait for what else the test does.
+        A thread reads the socket. Few datagrams fit into it (net.unix.max_dgram_qlen), and a daemon drops its lines
+        while the socket is full, so they must not wait for the test.
         """
-        said: list[Entry] = []
-        ours, theirs = socket.socketpair()
+        entries: list[Entry] = []
+        stop_sender, stop_receiver = socket.socketpair()
 
         def follow() -> None:
-            while theirs not in (ready := select.select([self._socket, theirs], [], [])[0]) or self._socket in ready:
-                said.extend(self.read())
+            sockets = [self._socket, stop_receiver]
+            while stop_receiver not in (ready := select.select(sockets, [], [])[0]) or self._socket in ready:
+                entries.extend(self.read())
 
-        with ours, theirs, ThreadPoolExecutor(1) as thread:
+        with stop_sender, stop_receiver, ThreadPoolExecutor(1) as thread:
             following = thread.submit(follow)
             try:
-                yield said
+                yield entries
             finally:
-                ours.close()
+                stop_sender.close()
             following.result()
 
     def read(self) -> list[Entry]:
-        """Return the entries that came since it was read last."""
+        """Return the entries since the last call."""
         new = []
         while True:
             try:
@@ -65,7 +66,7 @@ class JournalSocket:
 
 
 def parse(datagram: bytes) -> Entry:
-    """Return the fields of a datagram, each of which stands in it once; fail on anything that is no field."""
+    """Return the fields of a datagram. Fails on a field that it has twice, and on bytes that are no field."""
     entry: Entry = {}
     rest = datagram
     while rest:
@@ -81,7 +82,7 @@ def parse(datagram: bytes) -> Entry:
         text = name.decode("ascii")
         assert text.replace("_", "").isalnum()
         assert text.isupper()
-        assert not text.startswith("_"), "those are the journal's own"
+        assert not text.startswith("_"), "only the journal itself adds such fields"
         assert text not in entry
         entry[text] = value.decode()
     return entry

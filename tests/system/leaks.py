@@ -1,4 +1,4 @@
-"""Looks for a secret in what was printed, in any form in which a program may let it slip."""
+"""A search for secrets in printed text, in each form in which a program may print them."""
 
 import base64
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ PIECE: Final = 9
 
 
 def leaks(secrets: Mapping[str, bytes], printed: Mapping[str, bytes]) -> list[str]:
-    """Return a sentence for each secret that shows, in whole or in a piece, in something that was printed."""
+    """Return a sentence for each secret that a printed text shows, completely or in a piece."""
     found = []
     for place, content in printed.items():
         lowered = content.lower()

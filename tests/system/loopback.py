@@ -10,7 +10,7 @@ from tests.lab.service import Service
 
 PORT = 11111
 MULTICAST_INTERFACE = "127.0.0.1"
-"""Where all groups on loopback talk mDNS, past each other."""
+"""All groups on loopback use mDNS on this interface. Each ignores the others."""
 
 DIES_WITH_US = namespaces.DIES_WITH_US
 
@@ -33,7 +33,7 @@ class Loopback:
         return self._add(Daemon(self.directory / name, self._tables(tables), prefix))
 
     def service(self, name: str, tables: Tables | None = None) -> Service:
-        """Return a daemon as a service manager runs it, not started."""
+        """Return a daemon of a service manager. It is not started."""
         return self._add(Service(self.directory / name, self._tables(tables), DIES_WITH_US))
 
     def _add[T: Daemon](self, daemon: T) -> T:
@@ -42,20 +42,20 @@ class Loopback:
 
     def _tables(self, tables: Tables | None) -> Tables:
         address = f"{self._network}.{len(self.daemons) + 1}"
-        ours: dict[str, dict[str, object]] = {
+        merged: dict[str, dict[str, object]] = {
             "group": {"name": self.group},
             "network": {"interfaces": [MULTICAST_INTERFACE], "addresses": [address], "port": PORT},
             "psk": {"file": str(self.psk)},
         }
         for table, values in (tables or {}).items():
-            ours[table] = {**ours.get(table, {}), **values}
-        return ours
+            merged[table] = {**merged.get(table, {}), **values}
+        return merged
 
     def address(self, daemon: Daemon) -> str:
         """Return the address at which one of our daemons listens."""
         return f"{self._network}.{self.daemons.index(daemon) + 1}"
 
     def destroy(self) -> None:
-        """Leave nothing running."""
+        """End all daemons."""
         for daemon in self.daemons:
             daemon.destroy()

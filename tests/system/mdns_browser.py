@@ -1,4 +1,4 @@
-"""An independent look at what is announced by mDNS."""
+"""An independent browser of mDNS announcements."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from pskkey.wire.advert import SERVICE_TYPE
 
 
 class Browser:
-    """Browses our service type; `present` are the instance names that are announced and have not taken leave."""
+    """Browses our service type; `present` has the announced instance names without a goodbye."""
 
     def __init__(self, interface: str) -> None:
         self.present: set[str] = set()

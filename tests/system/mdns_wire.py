@@ -1,4 +1,4 @@
-"""What goes over the wire of mDNS, packet by packet, whoever talks there."""
+"""The mDNS packets on the wire, from all senders."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ LARGEST = 9000
 
 @dataclass(slots=True)
 class Overheard:
-    """What comes to a socket that only listens."""
+    """The packets that arrive at a socket that only listens."""
 
     socket: socket.socket
 
@@ -43,17 +43,17 @@ class Overheard:
     def announcements(self, name: str) -> list[bytes]:
         """Return the TXT records that an instance has announced unasked since the last call.
 
-        python-zeroconf answers questions too; what was not asked for stands among the additional records then.
+        python-zeroconf answers questions too. Such an answer has the unasked records among its additional records.
         """
         return _texts(name, [packet for packet in self.packets() if not packet.num_additionals])
 
     def lives(self, name: str) -> list[bool]:
-        """Return what an instance's TXT records have said since the last call: that it is there, or that it goes."""
+        """Return for each TXT record of an instance since the last call: True if it is present, False for a goodbye."""
         records = [record for packet in self.packets() if packet.is_response() for record in packet.answers()]
         return [record.ttl > 0 for record in records if isinstance(record, DNSText) and record.name == name]
 
     def texts(self, name: str) -> list[bytes]:
-        """Return the TXT records that were said of an instance since the last call, asked for or not."""
+        """Return the TXT records of an instance since the last call, asked for or not."""
         return _texts(name, self.packets())
 
     async def announced(self, name: str, within: float) -> None:
@@ -77,7 +77,7 @@ def overhear(address: str) -> Iterator[Overheard]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        listener.bind((GROUP, PORT))  # this address only: what is sent to one program is not for us
+        listener.bind((GROUP, PORT))  # this address only: unicast packets are for one other program
         joined = struct.pack("4s4s", socket.inet_aton(GROUP), socket.inet_aton(address))
         listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
         listener.setblocking(False)

@@ -1,4 +1,4 @@
-"""The socket on which a service manager hears from its services (sd_notify(3))."""
+"""The socket on which a service manager receives the messages of its services (sd_notify(3))."""
 
 import asyncio
 import socket
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class NotifySocket:
-    """A real NOTIFY_SOCKET, read as long as the event loop runs; `heard` is every line that came, in order."""
+    """A real NOTIFY_SOCKET, read as long as the event loop runs; `heard` has all received lines in order."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,15 +32,15 @@ class NotifySocket:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a service gets to know of the socket."""
+        """The environment that a service gets, with the path of the socket."""
         return {"NOTIFY_SOCKET": str(self.path)}
 
     def stop_reading(self) -> None:
-        """Be a service manager that hangs."""
+        """Behave as a service manager that hangs."""
         self._loop.remove_reader(self._socket)
 
     def pass_over(self) -> None:
-        """Let `until` look only at what comes from now on."""
+        """Let `until` look only at lines that come later."""
         self._passed = len(self.heard)
 
     async def until(self, start: str, within: float = 10.0) -> str:

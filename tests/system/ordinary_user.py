@@ -1,4 +1,4 @@
-"""How to run the project's interpreter as an ordinary user, although only root may enter where it lies."""
+"""The project's interpreter run as an ordinary user, even if only root may enter its directory."""
 
 import shlex
 import sys
@@ -14,10 +14,10 @@ UID: Final = 65534
 
 
 def as_ordinary_user() -> tuple[str, ...]:
-    """Return what to put before a command line so that it runs, under the same pid, as user `nobody`. Needs root.
+    """Return the start of a command line that runs the rest as user `nobody`, under the same pid. Needs root.
 
-    Directories that are closed to others, as /root is, appear open to the command, with only what it needs inside:
-    in a mount namespace of its own, so nothing changes for anybody else.
+    The command gets a mount namespace of its own. In it the directories that are closed to others, as /root is, are
+    open and hold only the files that the command needs. Nothing changes for other processes.
     """
     needed = {Path(sys.base_prefix), Path(sys.prefix), Path(pskkey.__file__).parent}
     hidden = {path: closed for path in needed if (closed := next(_closed(path), None))}

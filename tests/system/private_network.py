@@ -1,6 +1,6 @@
-"""A network of this thread's own: an interface with many addresses that hears its own multicast. Needs root.
+"""A network of one thread: an interface with many addresses that receives its own multicast. Needs root.
 
-Nothing else is on it, so all that is counted there was caused by the test.
+No other program uses it, so the test causes all packets that it counts there.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ HEADERS: Final = 42
 
 
 def source(number: int) -> str:
-    """Return an address from which somebody else sends, 0..MAX_SOURCES - 1."""
+    """Return the address of a stranger. The number is from 0 to MAX_SOURCES - 1."""
     return f"10.83.1.{number + 1}"
 
 
 @contextmanager
 def private_network() -> Iterator[None]:
-    """Until the end of the block, sockets that this thread makes belong to a network of its own."""
+    """Put the sockets that this thread makes in the block into a network of its own."""
     former = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
         os.unshare(os.CLONE_NEWNET)
@@ -41,7 +41,7 @@ def private_network() -> Iterator[None]:
             lines = [
                 "link set lo up",
                 f"link add {INTERFACE} type veth peer name peer",
-                f"link set {INTERFACE} addrgenmode none",  # with duplicate address detection it would come later
+                f"link set {INTERFACE} addrgenmode none",  # duplicate address detection would delay it
                 "link set peer up",
                 f"link set {INTERFACE} multicast on up",
                 f"address add {OWN}/16 dev {INTERFACE}",
@@ -69,7 +69,7 @@ class Stranger:
         self._socket.bind((source(number), port))
 
     def send(self, datagram: bytes) -> None:
-        """Send a datagram to all."""
+        """Send a datagram to the multicast group."""
         self._socket.sendto(datagram, (GROUP, PORT))
 
     def __enter__(self) -> Self:
@@ -81,12 +81,12 @@ class Stranger:
         self.close()
 
     def close(self) -> None:
-        """Send nothing more."""
+        """Close the socket."""
         self._socket.close()
 
 
 class Flood:
-    """Sends messages at a rate, from a thread of its own, in turn from several addresses. Counts what `OWN` sends."""
+    """Sends messages at a rate from a thread, in turn from several addresses. Counts the packets of `OWN`."""
 
     def __init__(
         self, make: Callable[[int], bytes], rate: float, sources: Sequence[int] = (0,), port: int = PORT
@@ -114,7 +114,7 @@ class Flood:
             due, at = 0.0, time.monotonic()
             while not self._is_over.wait(0.005):
                 now = time.monotonic()
-                due = min(due + (now - at) * self._rate, 0.02 * self._rate)  # a pause of the machine is not made up for
+                due = min(due + (now - at) * self._rate, 0.02 * self._rate)  # no burst after a pause of the machine
                 at = now
                 while due > 0.0:
                     datagram = self._make(self.sent)
@@ -125,9 +125,9 @@ class Flood:
 
 
 class LoopWatch:
-    """Watches the running event loop: `longest_turn`, seconds of processor time, and `errors`, what it was handed.
+    """Watches the running event loop: `longest_turn`, in seconds of processor time, and `errors`, its unhandled errors.
 
-    Processor time, because other programs of the machine take the processor away for as long as they like.
+    It measures processor time, because other programs of the machine may use the processor at any time.
     """
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ class LoopWatch:
         self._loop.set_exception_handler(None)
 
     def forget(self) -> None:
-        """Count from now on."""
+        """Begin the measurement again."""
         self.longest_turn, self._at = 0.0, time.thread_time()
 
     def _turn(self) -> None:

@@ -16,7 +16,7 @@ PSKKEYCTL: Final = Path(sys.executable).with_name("pskkeyctl")
 
 @asynccontextmanager
 async def started(daemon: Daemon, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run it during the block."""
+    """Run pskkeyctl during the block."""
     process = await asyncio.create_subprocess_exec(
         PSKKEYCTL, "--socket", daemon.control_socket, *arguments,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
@@ -30,7 +30,7 @@ async def started(daemon: Daemon, *arguments: str) -> AsyncIterator[asyncio.subp
 
 
 async def run(daemon: Daemon, *arguments: str) -> tuple[int | None, str, str]:
-    """Run it to its end; return its exit code, output and errors."""
+    """Run pskkeyctl to its end; return its exit code, output and errors."""
     async with started(daemon, *arguments) as process:
         output, errors = await asyncio.wait_for(process.communicate(), 40)
         return process.returncode, output.decode(), errors.decode()
@@ -40,8 +40,8 @@ async def event(process: asyncio.subprocess.Process, **wanted: object) -> dict[s
     """Return the next event of a monitor that has these values."""
     assert process.stdout is not None
     while True:
-        said: dict[str, object] = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
-        assert said["schema"] == 1
-        assert "time" in said
-        if wanted.items() <= said.items():
-            return said
+        found: dict[str, object] = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+        assert found["schema"] == 1
+        assert "time" in found
+        if wanted.items() <= found.items():
+            return found

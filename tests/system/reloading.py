@@ -1,4 +1,4 @@
-"""Files of running daemons to be changed, and reloads to be asked for and waited for."""
+"""Changes to the files of running daemons, and reloads with their answers in the log."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ type Edits = Mapping[str, Mapping[str, object]]
 
 
 async def until(daemon: Daemon, text: str, after: int = 0, within: float = 10) -> str:
-    """Wait until the daemon has logged `text` after so many characters; return the log from there."""
+    """Wait until the log has `text` behind its first `after` characters; return the log from there."""
     deadline = time.monotonic() + within
     while text not in (log := daemon.log[after:]):
         assert time.monotonic() < deadline, f"no {text!r} in {log}"
@@ -19,15 +19,15 @@ async def until(daemon: Daemon, text: str, after: int = 0, within: float = 10) -
     return log
 
 
-async def reload(daemon: Daemon, said: str = "reloaded") -> str:
-    """Have it reload; return what it says to that."""
+async def reload(daemon: Daemon, answer: str = "reloaded") -> str:
+    """Send SIGHUP and wait until the daemon logs `answer`; return the log since the signal."""
     size = len(daemon.log)
     daemon.signal(signal.SIGHUP)
-    return await until(daemon, said, size)
+    return await until(daemon, answer, size)
 
 
 def edit(daemon: Daemon, edits: Edits) -> None:
-    """Change keys of its configuration, whole and at once."""
+    """Change keys of the configuration file. The new file replaces the former one in one step."""
     lines = daemon.config.read_text().splitlines()
     for table, values in edits.items():
         if f"[{table}]" not in lines:

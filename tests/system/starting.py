@@ -12,7 +12,7 @@ from tests.system.reloading import Edits
 async def one_daemon(
     loopback: Loopback, edits: Edits | None = None, environment: Mapping[str, str] | None = None
 ) -> Daemon:
-    """Start a daemon and wait until it is master of itself."""
+    """Start a daemon and wait until it is the master."""
     daemon = loopback.daemon("n1", edits)
     daemon.start(environment or {})
     await Group([daemon]).together(10)
@@ -54,12 +54,12 @@ def nodes(loopback: Loopback, line: str, count: int = 3) -> list[Daemon]:
 
 
 def psk_of(daemon: Daemon) -> Path:
-    """Return the PSK file of one of those."""
+    """Return the PSK file of a daemon that `nodes` has made."""
     return daemon.directory.with_name(f"psk{daemon.name[1:]}")
 
 
 async def status_of(daemon: Daemon) -> Status:
-    """Return its status, which it must tell."""
+    """Return the status of a daemon that must answer."""
     status = await daemon.status()
     assert status is not None
     return status

@@ -1,4 +1,4 @@
-"""Another implementation of mDNS sees what we announce: every node, with its whole and true TXT record."""
+"""Avahi, another implementation of mDNS, lists each node with its complete and correct TXT record."""
 
 import asyncio
 import time
@@ -23,13 +23,13 @@ async def test_avahi_lists_every_node_with_its_txt_record() -> None:
         try:
             group.start()
             _, statuses = await group.together(15)
-            # Avahi comes later than the announcements: the nodes must answer its questions.
+            # Avahi starts after the announcements, so the nodes must answer its questions.
             with avahi_on(lab.hosts.add_host(), lab.psk.with_name("avahi.log")) as avahi:
-                found = await everything(avahi, 2 * NODES)
+                found = await browse_until(avahi, 2 * NODES)
                 key = advert_key(load_psk(lab.psk).active.key)
                 for daemon, host in zip(group.daemons, lab.hosts.hosts, strict=False):
                     mine = [record for record in found if record.name == instance_name(daemon.id)]
-                    # Over both IPv4 and IPv6; which of a node's addresses Avahi names for each is its own choice.
+                    # Avahi lists a node over IPv4 and over IPv6, and chooses an address of the node for each.
                     assert {record.protocol for record in mine} == {"IPv4", "IPv6"}
                     for record in mine:
                         status = statuses[daemon.name]
@@ -43,15 +43,15 @@ async def test_avahi_lists_every_node_with_its_txt_record() -> None:
                         assert advert.term == status["term"]
                 (master,) = group.of(statuses, "master")
                 name = instance_name(master.id)
-                # A node that leaves is gone at once, and its successor says that it is master.
+                # A node that leaves disappears at once.
                 await master.stop()
-                await gone(avahi, name)
+                await browse_until_gone(avahi, name)
         finally:
             group.destroy()
 
 
-async def everything(avahi: Avahi, count: int) -> list[Found]:
-    """Browse until that many records are found."""
+async def browse_until(avahi: Avahi, count: int) -> list[Found]:
+    """Browse until Avahi lists `count` records."""
     deadline = time.monotonic() + 15
     while len(found := avahi.browse(SERVICE)) < count:
         assert time.monotonic() < deadline, f"only {found}"
@@ -59,7 +59,7 @@ async def everything(avahi: Avahi, count: int) -> list[Found]:
     return found
 
 
-async def gone(avahi: Avahi, name: str) -> None:
+async def browse_until_gone(avahi: Avahi, name: str) -> None:
     """Browse until no record has that name."""
     deadline = time.monotonic() + 10
     while any(record.name == name for record in avahi.browse(SERVICE)):

@@ -1,4 +1,4 @@
-"""`pskkeyd` as a process: how it starts, what it tells its service manager, and how it ends."""
+"""`pskkeyd` as a process: its start, its reports to the service manager, and its end."""
 
 import asyncio
 import os
@@ -24,25 +24,25 @@ from tests.system.ordinary_user import UID, USER, as_ordinary_user
 from tests.system.reloading import reload, until
 from tests.system.starting import one_daemon
 
-TELL_WHAT_IS_NOT_BUILT = """
+REPORT_UNBUILT_MODELS = """
 import atexit, os, pathlib
 
 
 @atexit.register
-def tell():
+def report():
     from pskkey.wire.fields import Packet
 
     models = Packet.__subclasses__()
     waiting = [model.__name__ for model in models if not model.__pydantic_complete__]
-    pathlib.Path(os.environ["TOLD"]).write_text(f"{len(models)} packets {' '.join(waiting)}")
+    pathlib.Path(os.environ["REPORT"]).write_text(f"{len(models)} packets {' '.join(waiting)}")
 """
-"""For a daemon's Python: says at its end how many models of packets there are, and which were never built."""
+"""Code for a daemon's Python. At its end it writes the number of packet models and the names of those not built."""
 
 SHIPPED_CONFIG = Path(__file__).parents[2] / "etc" / "pskkey.toml"
 
 
 def pskkeyd(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run it to its end, which must come soon."""
+    """Run pskkeyd to its end, for 20 s at most."""
     return subprocess.run(
         [PSKKEYD, *arguments],
         capture_output=True,
@@ -54,7 +54,7 @@ def pskkeyd(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
 
 
 async def started(daemon: Daemon, **environment: str) -> NotifySocket:
-    """Start a daemon and wait until it says that it is ready."""
+    """Start a daemon and wait until it reports that it is ready."""
     notify = NotifySocket(daemon.directory / "notify")
     daemon.start({**notify.environment, **environment})
     await notify.until("READY=1")
@@ -76,7 +76,7 @@ async def test_the_configuration_can_be_checked(loopback: Loopback) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "key", "value", "told"),
+    ("table", "key", "value", "reason"),
     [
         ("node", "prioriti", "100", "there is no such key"),
         ("node", "priority", '"high"', "0 to 255"),
@@ -87,8 +87,8 @@ async def test_the_configuration_can_be_checked(loopback: Loopback) -> None:
     ],
 )
 @pytest.mark.parametrize("only_check", [True, False])
-async def test_mistakes_are_told_before_anything_starts(
-    loopback: Loopback, table: str, key: str, value: str, told: str, only_check: bool
+async def test_mistakes_in_the_configuration_are_reported_before_the_start(
+    loopback: Loopback, table: str, key: str, value: str, reason: str, only_check: bool
 ) -> None:
     daemon = loopback.daemon("n1")
     lines = [line for line in daemon.config.read_text().splitlines() if not line.startswith(f"{key} =")]
@@ -101,16 +101,16 @@ async def test_mistakes_are_told_before_anything_starts(
     assert done.returncode == 2
     assert done.stdout == ""
     (sentence,) = done.stderr.splitlines()
-    for part in ("pskkeyd: ", str(daemon.config), table, key, told):
+    for part in ("pskkeyd: ", str(daemon.config), table, key, reason):
         assert part in sentence
     assert not daemon.keys_socket.exists()
 
 
 @pytest.mark.parametrize("only_check", [True, False])
-async def test_a_psk_file_that_will_not_do_is_told_before_anything_starts(loopback: Loopback, only_check: bool) -> None:
+async def test_faults_of_the_psk_file_are_reported_before_the_start(loopback: Loopback, only_check: bool) -> None:
     daemon = loopback.daemon("n1")
     good = loopback.psk.read_text()
-    for content, mode, told in (
+    for content, mode, reason in (
         (good, 0o644, "every user"),
         ("group:00112233\n", 0o600, "16 to 512"),
         ("group\n", 0o600, "identity:hexkey"),
@@ -125,12 +125,12 @@ async def test_a_psk_file_that_will_not_do_is_told_before_anything_starts(loopba
         assert (done.returncode, done.stdout) == (2, "")
         (sentence,) = done.stderr.splitlines()
         assert str(loopback.psk) in sentence
-        assert told in sentence
+        assert reason in sentence
         assert not daemon.keys_socket.exists()
         assert good.strip().partition(":")[2] not in done.stderr
 
 
-async def test_it_takes_leave_when_it_is_asked_to_stop(loopback: Loopback) -> None:
+async def test_stopping_daemon_sends_a_goodbye_and_removes_its_sockets(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
     name = f"{instance_name(daemon.id)}.{SERVICE_TYPE}"
     async with Browser(MULTICAST_INTERFACE) as browser:
@@ -140,7 +140,7 @@ async def test_it_takes_leave_when_it_is_asked_to_stop(loopback: Loopback) -> No
             assert daemon.keys_socket.is_socket()
             assert daemon.control_socket.is_socket()
             assert await daemon.stop() == 0
-            # A record that nobody takes back stays for minutes.
+            # A record without a goodbye stays for minutes.
             await browser.until(name, present=False, within=3)
     assert not daemon.keys_socket.exists()
     assert not daemon.control_socket.exists()
@@ -158,7 +158,7 @@ async def test_an_address_of_another_machine_ends_the_start(loopback: Loopback) 
 
 
 @pytest.mark.parametrize(("ip", "open_at"), [("both", ["127.0.0.1", "::1"]), ("v4", ["127.0.0.1"]), ("v6", ["::1"])])
-async def test_the_key_server_listens_by_the_protocols_that_are_chosen(
+async def test_key_server_listens_only_on_the_configured_ip_versions(
     loopback: Loopback, ip: str, open_at: list[str]
 ) -> None:
     port = free_port()
@@ -174,7 +174,7 @@ async def test_the_key_server_listens_by_the_protocols_that_are_chosen(
     assert found == open_at
 
 
-async def test_a_second_daemon_leaves_the_first_ones_sockets_alone(loopback: Loopback) -> None:
+async def test_second_daemon_does_not_touch_the_sockets_of_the_first(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
     with await started(daemon):
         done = pskkeyd("--config", daemon.config)
@@ -183,25 +183,25 @@ async def test_a_second_daemon_leaves_the_first_ones_sockets_alone(loopback: Loo
         assert await daemon.status() is not None
 
 
-async def test_the_service_manager_is_told(loopback: Loopback) -> None:
+async def test_daemon_reports_its_state_to_the_service_manager(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
     with await started(daemon, WATCHDOG_USEC="300000") as notify:
-        # Ready means that one can connect.
+        # READY=1 means that clients can connect.
         socket.create_connection((loopback.address(daemon), PORT), 1).close()
         with socket.socket(socket.AF_UNIX) as keys:
             keys.connect(str(daemon.keys_socket))
         await notify.until("STATUS=Master of 1 node, term 1, key epoch 1")
-        told = []
+        times = []
         for _ in range(10):
             await notify.until("WATCHDOG=1", within=5)
-            told.append(time.monotonic())
-        assert statistics.median(after - before for before, after in pairwise(told)) < 0.3
+            times.append(time.monotonic())
+        assert statistics.median(after - before for before, after in pairwise(times)) < 0.3
         daemon.signal(signal.SIGTERM)
         await notify.until("STOPPING=1")
         assert await daemon.ended() == 0
 
 
-async def test_a_hanging_daemon_starves_its_watchdog(loopback: Loopback) -> None:
+async def test_hanging_daemon_sends_no_watchdog_messages(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
     with await started(daemon, WATCHDOG_USEC="300000") as notify:
         await notify.until("WATCHDOG=1")
@@ -214,24 +214,24 @@ async def test_a_hanging_daemon_starves_its_watchdog(loopback: Loopback) -> None
         await notify.until("WATCHDOG=1", within=5)
 
 
-async def test_a_service_manager_that_hangs_holds_nobody_up(loopback: Loopback) -> None:
+async def test_daemon_does_not_wait_for_a_hanging_service_manager(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
     with await started(daemon, WATCHDOG_USEC="30000") as notify:
         notify.stop_reading()
-        # Far longer than it takes to fill the socket's queue, of 10 messages or, with systemd, 512.
+        # This is far longer than the socket's queue takes to fill. It holds 10 messages, or 512 with systemd.
         for _ in range(60):
             assert await daemon.status() is not None, "the daemon waits for the service manager"
             await asyncio.sleep(0.1)
 
 
-async def test_hang_up_reads_the_psk_file_again(loopback: Loopback) -> None:
+async def test_sighup_makes_the_daemon_read_the_psk_file_again(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
     with await started(daemon):
         _, before = await Group([daemon]).together(10)
         added = loopback.psk.read_text() + f"spare:{os.urandom(32).hex()}\n"
-        for content, told in ((added, "2 identities"), ("nonsense\n", "nothing changed"), (added, "2 identities")):
+        for content, answer in ((added, "2 identities"), ("nonsense\n", "nothing changed"), (added, "2 identities")):
             loopback.psk.write_text(content)
-            await reload(daemon, told)
+            await reload(daemon, answer)
         _, after = await Group([daemon]).together(10)
         for statuses in (before, after):
             status = statuses[daemon.name]
@@ -241,7 +241,7 @@ async def test_hang_up_reads_the_psk_file_again(loopback: Loopback) -> None:
 
 
 @pytest.mark.root
-async def test_it_runs_as_an_ordinary_user(loopback: Loopback) -> None:
+async def test_daemon_runs_as_an_ordinary_user(loopback: Loopback) -> None:
     loopback.directory.chmod(0o755)
     daemons = [loopback.daemon(name, prefix=as_ordinary_user()) for name in ("n1", "n2")]
     for path in (loopback.psk, *(path for daemon in daemons for path in (daemon.directory, daemon.config))):
@@ -257,7 +257,7 @@ async def test_it_runs_as_an_ordinary_user(loopback: Loopback) -> None:
         assert not daemon.keys_socket.exists()
 
 
-async def test_a_wish_to_reload_before_it_has_loaded_does_not_end_it(loopback: Loopback) -> None:
+async def test_sighup_before_the_first_load_does_not_end_the_daemon(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
     daemon.start()
     deadline = time.monotonic() + 5
@@ -270,25 +270,25 @@ async def test_a_wish_to_reload_before_it_has_loaded_does_not_end_it(loopback: L
 
 
 def _ignores(daemon: Daemon, number: signal.Signals) -> bool:
-    """Tell whether the process ignores or catches a signal (proc_pid_status(5))."""
+    """Return whether the process ignores or catches a signal (proc_pid_status(5))."""
     fields = dict(line.split(b":", 1) for line in daemon.proc("status").splitlines())
     return bool((int(fields[b"SigIgn"], 16) | int(fields[b"SigCgt"], 16)) >> (number - 1) & 1)
 
 
-async def test_limits_that_cannot_fit_are_told(loopback: Loopback) -> None:
+async def test_limits_above_the_number_of_open_files_are_reported(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1", prefix=(*DIES_WITH_US, "prlimit", "--nofile=128:700", "--"))
     daemon.start()
     await until(daemon, "[limits] may need 1792 open files, but this process may have only 700")
 
 
-async def test_models_of_all_packets_are_built_by_the_start(loopback: Loopback) -> None:
-    """To build one takes as long as a hundred messages, and somebody would have to wait for it."""
+async def test_daemon_builds_the_models_of_all_packets_at_its_start(loopback: Loopback) -> None:
+    """Building a model takes as long as a hundred messages, and a peer would have to wait for it."""
     watcher = loopback.directory / "sitecustomize.py"
-    told = loopback.directory / "not-built"
-    watcher.write_text(TELL_WHAT_IS_NOT_BUILT)
-    daemon = await one_daemon(loopback, environment={"PYTHONPATH": str(watcher.parent), "TOLD": str(told)})
+    report = loopback.directory / "not-built"
+    watcher.write_text(REPORT_UNBUILT_MODELS)
+    daemon = await one_daemon(loopback, environment={"PYTHONPATH": str(watcher.parent), "REPORT": str(report)})
     daemon.signal(signal.SIGTERM)
     await daemon.ended()
-    count, _, *not_built = told.read_text().split()
+    count, _, *not_built = report.read_text().split()
     assert int(count) >= 8
     assert not_built == []

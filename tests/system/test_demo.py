@@ -1,4 +1,4 @@
-"""The demo as a person starts it: it shows what it says, ends by itself and leaves nothing behind."""
+"""The demo as a user starts it: it shows one key, ends by itself and leaves nothing behind."""
 
 import os
 import re
@@ -25,14 +25,14 @@ def temporary() -> Iterator[Path]:
 
 
 def processes_in(directory: Path, part: str = "") -> list[int]:
-    """Return the ids of the processes whose command line names something in `directory`, and `part`."""
+    """Return the ids of the processes whose command line has the path of `directory`, and `part`."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 command = (entry / "cmdline").read_bytes()
             except OSError:
-                continue  # it has ended meanwhile
+                continue  # the process has ended meanwhile
             if os.fsencode(directory) in command and part.encode() in command:
                 found.append(int(entry.name))
     return found
@@ -53,8 +53,8 @@ def test_demo_shows_one_key_before_and_after_the_death_of_the_master(temporary: 
     assert processes_in(temporary) == []
 
 
-def test_demo_that_is_ended_early_ends_its_daemons(temporary: Path) -> None:
-    with started_demo(temporary) as demo:
+def test_interrupted_demo_ends_its_daemons(temporary: Path) -> None:
+    with start_demo(temporary) as demo:
         wait_for_daemon(temporary, "gauge")
         demo.send_signal(signal.SIGTERM)
         _, errors = demo.communicate(timeout=20)
@@ -80,8 +80,8 @@ def test_a_signal_waits_until_a_daemon_is_started_or_ended() -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_demo_says_what_is_not_as_it_should_be(temporary: Path) -> None:
-    with started_demo(temporary) as demo:
+def test_demo_reports_a_daemon_that_ended_by_itself(temporary: Path) -> None:
+    with start_demo(temporary) as demo:
         os.kill(wait_for_daemon(temporary, "gauge"), signal.SIGKILL)
         _, errors = demo.communicate(timeout=20)
     assert demo.returncode == 1
@@ -91,14 +91,14 @@ def test_demo_says_what_is_not_as_it_should_be(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-def started_demo(temporary: Path) -> subprocess.Popen[str]:
+def start_demo(temporary: Path) -> subprocess.Popen[str]:
     """Start the demo with its files in `temporary`."""
     environ = os.environ | {"TMPDIR": str(temporary)}
     return subprocess.Popen(DEMO, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_daemon(temporary: Path, name: str) -> int:
-    """Return the process id of the daemon of a node, as soon as it is there."""
+    """Wait until the daemon of a node runs; return its process id."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if found := processes_in(temporary, f"/{name}/"):

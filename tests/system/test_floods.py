@@ -1,4 +1,4 @@
-"""Floods of members and of local users beside a group of daemons: the flood waits, and nobody else does."""
+"""Members and local users flood the daemons of a group. The flood waits, but no other peer does."""
 
 import asyncio
 import secrets
@@ -18,11 +18,11 @@ from tests.system.loopback import PORT, Loopback
 
 BURST = encode(Heartbeat()) * 4096
 AWAY = 50.0
-"""Milliseconds for which the event loop of a daemon may be away at most."""
+"""The longest time, in milliseconds, for which the event loop of a daemon may be away."""
 
 
 async def flood_as_member(loopback: Loopback, address: str) -> None:
-    """Join the group as another node, and then send heartbeats as fast as they are taken."""
+    """Join the group as another node, and then send heartbeats as fast as the daemon reads them."""
     context = client_context(load_psk(loopback.psk).active)
     reader, writer = await asyncio.open_connection(address, PORT, ssl=context, server_hostname="")
     node = secrets.token_hex(16)
@@ -45,7 +45,7 @@ async def discard(reader: asyncio.StreamReader) -> None:
 
 @asynccontextmanager
 async def floods(loopback: Loopback, address: str, count: int) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Keep so many floods going."""
+    """Run `count` floods during the block."""
     tasks = [asyncio.create_task(flood_as_member(loopback, address)) for _ in range(count)]
     try:
         yield tasks
@@ -57,7 +57,7 @@ async def floods(loopback: Loopback, address: str, count: int) -> AsyncIterator[
 
 @asynccontextmanager
 async def standstill() -> AsyncIterator[list[float]]:
-    """Measure how long the machine itself stands still; the list has the milliseconds at the end."""
+    """Measure the longest standstill of the machine itself. At the end the list has it, in milliseconds."""
     measuring = Standstill()
     longest: list[float] = []
     try:
@@ -118,7 +118,7 @@ async def test_flood_on_200_connections_to_keys_sock_keeps_no_other_waiting(loop
 
 
 def drain(connection: socket.socket) -> None:
-    """Read what there is."""
+    """Read all bytes that have arrived."""
     with suppress(BlockingIOError, ssl.SSLWantReadError):
         while connection.recv(1 << 16):
             pass

@@ -1,4 +1,4 @@
-"""A node that has the PSK takes what it can: a session is one node, and an address has its share of sender ids."""
+"""Limits for an insider, a node with the PSK: one node per session, and a share of the sender ids for each address."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from tests.system.loopback import PORT, Loopback
 from tests.system.starting import one_daemon, status_of
 
 FROM = "127.0.0.2"
-"""Where the insider comes from; daemons on loopback come from 127.0.0.1."""
+"""The source address of the insider. Daemons on loopback connect from 127.0.0.1."""
 LIMIT = 3
 WITHIN = 10.0
 
@@ -29,7 +29,7 @@ class Insider:
 
     @classmethod
     async def connect(cls, loopback: Loopback, daemon: Daemon) -> "Insider":
-        """Shake hands with a daemon."""
+        """Connect to a daemon by TLS, with the PSK."""
         context = client_context(load_psk(loopback.psk).active)
         reader, writer = await asyncio.open_connection(
             loopback.address(daemon), PORT, ssl=context, server_hostname="", local_addr=(FROM, 0)
@@ -37,10 +37,10 @@ class Insider:
         return cls(reader, writer, loopback.group)
 
     def join(self) -> None:
-        """Join as a node that was never seen before, and that sends."""
+        """Send the JOIN of a new node that sends."""
         me = Member(os.urandom(8).hex(), "insider", (FROM,), PORT)
-        said = Join(self._group, me, os.urandom(8).hex(), 0, (), sender=True, lease=None, version="0")
-        self._writer.write(encode(said))
+        message = Join(self._group, me, os.urandom(8).hex(), 0, (), sender=True, lease=None, version="0")
+        self._writer.write(encode(message))
 
     async def until[M: Message](self, kind: type[M]) -> M:
         """Return the next message of this kind."""

@@ -1,4 +1,4 @@
-"""What reaches systemd's journal: the fields of each event, its fixed id, and nothing that would hold the daemon up."""
+"""The entries in systemd's journal: the fields of each event and its fixed id. No write to it delays the daemon."""
 
 import io
 import logging
@@ -17,11 +17,11 @@ import pytest
 from pskkey.client.watcher import AsyncKeyWatcher
 from pskkey.config.psk import load_psk
 from pskkey.daemon.event_table import EVENTS, DaemonEvent, NodeEvent
-from pskkey.daemon.journal import Journal, tell
+from pskkey.daemon.journal import Journal, log_event
 from pskkey.daemon.logs import MAX_MESSAGE, JournalHandler, is_journal
 from pskkey.wire.advert import advert_key
 from tests.lab.group import Group
-from tests.system.journal_entries import check, told, under_journal, with_journal_at
+from tests.system.journal_entries import check, under_journal, until_logged, with_journal_at
 from tests.system.journal_socket import JournalSocket
 from tests.system.leaks import leaks
 from tests.system.loopback import Loopback
@@ -37,7 +37,7 @@ IDS = {
     "MEMBER_LOST": "c03892fb301a436eb42a26b58eae3d8e",
     "MEMBER_REFUSED": "a4200b2f53464bb8b5636f98bfc88c2a",
     "KEY_WANTED": "6b15ef1b29de41519d322c4ae933c0ad",
-    "KEY_ROLLED": "ed03eb460c314e15bdb213bd20cfa108",
+    "KEY_DISTRIBUTED": "ed03eb460c314e15bdb213bd20cfa108",
     "KEY_CHANGED": "284a1fc8f2d0450ea7924ce6869d01cf",
     "TWO_MASTERS": "a32e320d5af34ee08523ebb69e72a884",
     "MERGED": "526317952f1a47fdb48e8ea2d91e6ea1",
@@ -61,10 +61,10 @@ IDS = {
     "COMMANDED": "360b46d3dd9047b59df96698b311340d",
     "COMMAND_DENIED": "3250bc4db9fb4ccea63eb8250eb4810a",
 }
-"""Whoever searches by them relies on them: a row may come, but none may change."""
+"""Operators search by these ids: a row may be added, but none may change."""
 
 
-def test_ids_are_never_changed() -> None:
+def test_ids_never_change() -> None:
     assert {event.name: entry.message_id for event, entry in EVENTS.items()} == IDS
     assert len(set(IDS.values())) == len(IDS)
     assert all(re.fullmatch("[0-9a-f]{32}", identifier) for identifier in IDS.values())
@@ -76,7 +76,7 @@ def test_every_event_has_a_row() -> None:
 
 @contextmanager
 def logging_to(path: Path, stream: TextIO | None = None) -> Iterator[None]:
-    """Log to a journal at `path`, with a fallback."""
+    """Log to the journal at `path`. Without one, log to `stream`, or else to the file `stderr` beside `path`."""
     with (path.parent / "stderr").open("a") as fallback:
         handler = JournalHandler(stream or fallback, path)
         before = LOG.level
@@ -93,8 +93,8 @@ def logging_to(path: Path, stream: TextIO | None = None) -> Iterator[None]:
 def test_events_have_their_fields(tmp_path: Path) -> None:
     journal = Journal(lambda: {"role": "master", "term": 3, "epoch": None})
     with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
-        journal.tell(NodeEvent.MEMBER_JOINED, "n2 joined", {"peer": "0badcafe", "address": "10.0.0.2"})
-        tell(DaemonEvent.START_FAILED, "no", {})
+        journal.log_event(NodeEvent.MEMBER_JOINED, "n2 joined", {"peer": "0badcafe", "address": "10.0.0.2"})
+        log_event(DaemonEvent.START_FAILED, "no", {})
         LOG.warning("something %s", "else")
         LOG.critical("worst")
         LOG.error("bad")
@@ -119,9 +119,9 @@ def test_events_have_their_fields(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\nMESSAGE_ID=forged\n", "\n", "=", "ü€😀", "a" * 300 + "\n"])
-def test_text_of_others_forges_no_fields(tmp_path: Path, text: str) -> None:
+def test_text_from_peers_forges_no_fields(tmp_path: Path, text: str) -> None:
     with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
-        tell(NodeEvent.MEMBER_LOST, text, {"peer": text})
+        log_event(NodeEvent.MEMBER_LOST, text, {"peer": text})
         (entry,) = received.read()
     assert (entry["MESSAGE"], entry["PSKKEY_PEER"], entry["MESSAGE_ID"]) == (text, text, IDS["MEMBER_LOST"])
 
@@ -141,10 +141,10 @@ def test_no_character_is_cut_in_two(tmp_path: Path) -> None:
             assert entry["MESSAGE"] == text + "€" * ((MAX_MESSAGE - len(text)) // 3)
 
 
-def test_nobody_commands_the_terminal_of_a_reader(tmp_path: Path) -> None:
+def test_control_characters_do_not_reach_the_terminal_of_a_reader(tmp_path: Path) -> None:
     text, shown = "a\x1b[2J\0\r\x9b\x7f\tü\nb", "a\ufffd[2J\ufffd\ufffd\ufffd\ufffd\tü\nb"
     with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
-        tell(NodeEvent.MEMBER_LOST, text, {"peer": text})
+        log_event(NodeEvent.MEMBER_LOST, text, {"peer": text})
         (entry,) = received.read()
     assert (entry["MESSAGE"], entry["PSKKEY_PEER"]) == (shown, shown)
     with logging_to(tmp_path / "none"):
@@ -153,14 +153,14 @@ def test_nobody_commands_the_terminal_of_a_reader(tmp_path: Path) -> None:
     assert (tmp_path / "stderr").read_text(encoding="utf-8") == lines
 
 
-def test_an_exception_is_told_whole(tmp_path: Path) -> None:
+def test_exception_is_logged_completely(tmp_path: Path) -> None:
     with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
         LOG.error("failed", exc_info=RuntimeError("a defect"))
         (entry,) = received.read()
     assert entry["MESSAGE"] == "failed\nRuntimeError: a defect"
 
 
-def test_a_journal_that_hangs_is_not_waited_for_and_learns_what_it_missed(tmp_path: Path) -> None:
+def test_logging_does_not_wait_for_a_hanging_journal_and_reports_lost_lines_later(tmp_path: Path) -> None:
     with JournalSocket(tmp_path / "s") as received, logging_to(received.path):
         begun = time.monotonic()
         for number in range(2000):
@@ -178,9 +178,9 @@ def test_a_journal_that_hangs_is_not_waited_for_and_learns_what_it_missed(tmp_pa
 def test_without_a_journal_lines_go_to_standard_error_with_their_priority(tmp_path: Path) -> None:
     with logging_to(tmp_path / "none"):
         LOG.warning("two\nlines")
-        tell(DaemonEvent.STOPPED, "stopped", {"group": "g"})
+        log_event(DaemonEvent.STOPPED, "stopped", {"group": "g"})
     assert (tmp_path / "stderr").read_text() == "<4>two\n<4>lines\n<6>stopped\n"
-    # It comes back, as it does when it is started anew.
+    # The journal comes back, as after its restart.
     with logging_to(tmp_path / "s"):
         LOG.info("before")
         with JournalSocket(tmp_path / "s") as received:
@@ -190,17 +190,17 @@ def test_without_a_journal_lines_go_to_standard_error_with_their_priority(tmp_pa
     assert (tmp_path / "stderr").read_text().endswith("<6>before\n<6>after\n")
 
 
-def test_a_standard_error_that_hangs_is_not_waited_for_either(tmp_path: Path) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs, theirs.makefile("w") as stream, logging_to(tmp_path / "none", stream):
+def test_logging_does_not_wait_for_a_hanging_standard_error(tmp_path: Path) -> None:
+    reading_end, writing_end = socket.socketpair()
+    with reading_end, writing_end, writing_end.makefile("w") as stream, logging_to(tmp_path / "none", stream):
         begun = time.monotonic()
         for _ in range(5000):
             LOG.info("x" * 1000)
         assert time.monotonic() - begun < 3
-        assert ours.recv(1004) == b"<6>" + b"x" * 1000 + b"\n"
+        assert reading_end.recv(1004) == b"<6>" + b"x" * 1000 + b"\n"
 
 
-def test_only_a_standard_error_that_leads_there_is_the_journal(tmp_path: Path) -> None:
+def test_standard_error_is_the_journal_only_if_journal_stream_names_it(tmp_path: Path) -> None:
     with (tmp_path / "a").open("w") as stream, (tmp_path / "b").open("w") as other:
         found = os.fstat(stream.fileno())
         environ = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
@@ -213,35 +213,35 @@ def test_only_a_standard_error_that_leads_there_is_the_journal(tmp_path: Path) -
 
 
 @pytest.mark.root
-async def test_a_daemon_tells_the_journal_of_all_that_happens(loopback: Loopback) -> None:
+async def test_daemon_logs_its_events_to_the_journal(loopback: Loopback) -> None:
     directory = loopback.directory / "journal"
     directory.mkdir()
-    with JournalSocket(directory / "socket") as journal, journal.followed() as said:
+    with JournalSocket(directory / "socket") as journal, journal.followed() as entries:
         tables = {"log": {"level": "debug"}}
         master, client = (loopback.daemon(name, tables, with_journal_at(directory)) for name in ("n0", "n1"))
-        for daemon, those in ((master, [master]), (client, [master, client])):
+        for daemon, running in ((master, [master]), (client, [master, client])):
             daemon.start(under_journal(daemon))
-            await Group(those).together(20)
+            await Group(running).together(20)
         secrets = {"the PSK": load_psk(loopback.psk).active.key.reveal()}
         secrets["the signing key"] = advert_key(load_psk(loopback.psk).active.key).reveal()
         async with AsyncKeyWatcher(master.keys_socket, will_send=False) as watcher:
-            for held in (await watcher.wait(5)).entries:
-                secrets[f"the PMS of epoch {held.epoch}"] = held.key.pms.reveal()
+            for slot in (await watcher.wait(5)).entries:
+                secrets[f"the PMS of epoch {slot.epoch}"] = slot.key.pms.reveal()
         good = master.config.read_text()
         for content in ("[nonsense", good + "\n[limits]\nmembers = 9\n", good.replace("port = 11111", "port = 11112")):
             master.config.write_text(content)
-            size = len(said)
+            size = len(entries)
             master.signal(signal.SIGHUP)
-            await told(said, "reloaded", size)
-        await told(said, "takes effect at the next restart")  # which comes after the last "reloaded"
+            await until_logged(entries, "reloaded", size)
+        await until_logged(entries, "takes effect at the next restart")  # this line follows the last "reloaded"
         master.signal(signal.SIGKILL)
-        await told(said, "we are master of term 2")
+        await until_logged(entries, "we are master of term 2")
         assert await client.stop() == 0
-        await told(said, "stopped")
+        await until_logged(entries, "stopped")
     assert not leaks(secrets, {"the journal": b"\n".join(journal.datagrams)})
-    for entry in said:
+    for entry in entries:
         check(entry)
-    by_id = {entry["MESSAGE_ID"]: entry for entry in said if "MESSAGE_ID" in entry}
+    by_id = {entry["MESSAGE_ID"]: entry for entry in entries if "MESSAGE_ID" in entry}
     for event, fields in {
         "STARTED": {"PSKKEY_GROUP": loopback.group},
         "MEMBER_JOINED": {"PSKKEY_PEER": client.id, "PSKKEY_NODE": master.id, "PSKKEY_EPOCH": "1"},
@@ -260,7 +260,7 @@ async def test_a_daemon_tells_the_journal_of_all_that_happens(loopback: Loopback
 
 
 @pytest.mark.root
-async def test_why_it_cannot_start_is_an_event_too(loopback: Loopback) -> None:
+async def test_failed_start_is_an_event_in_the_journal(loopback: Loopback) -> None:
     directory = loopback.directory / "journal"
     directory.mkdir()
     with JournalSocket(directory / "socket") as journal:

@@ -1,4 +1,4 @@
-"""Who gave which command, and what came of it: in the journal, whether it was done, refused or denied."""
+"""The journal has an entry for each command, with its user and its result: done, refused or denied."""
 
 import asyncio
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pskkey.daemon.event_table import EVENTS, DaemonEvent
-from tests.system.journal_entries import check, told, under_journal, with_journal_at
+from tests.system.journal_entries import check, under_journal, until_logged, with_journal_at
 from tests.system.journal_socket import JournalSocket
 from tests.system.loopback import Loopback
 from tests.system.ordinary_user import UID, as_ordinary_user
@@ -15,11 +15,11 @@ from tests.system.pskkeyctl_process import run
 
 
 @pytest.mark.root
-async def test_commands_are_told_with_who_gave_them(loopback: Loopback) -> None:
+async def test_commands_are_logged_with_their_users(loopback: Loopback) -> None:
     loopback.directory.chmod(0o755)
     directory = loopback.directory / "journal"
     directory.mkdir()
-    with JournalSocket(directory / "socket") as journal, journal.followed() as said:
+    with JournalSocket(directory / "socket") as journal, journal.followed() as entries:
         daemon = loopback.daemon("n0", {"control": {"users": ["daemon"]}}, with_journal_at(directory))
         daemon.start(under_journal(daemon))
         assert (await run(daemon, "wait", "--role", "master"))[0] == 0
@@ -33,12 +33,12 @@ async def test_commands_are_told_with_who_gave_them(loopback: Loopback) -> None:
             )  # fmt: skip
             _, errors = await by_nobody.communicate()
             assert (by_nobody.returncode, b"you may not do this" in errors) == (4, True)
-        await told(said, "was denied Rekey")
-        size = len(said)
+        await until_logged(entries, "was denied Rekey")
+        size = len(entries)
         assert (await run(daemon, "rekey"))[0] == 0
-        await told(said, "Rekey, asked for by user 0", size)
-    given = [entry for entry in said if entry.get("MESSAGE_ID") == EVENTS[DaemonEvent.COMMANDED].message_id]
-    denied = [entry for entry in said if entry.get("MESSAGE_ID") == EVENTS[DaemonEvent.COMMAND_DENIED].message_id]
+        await until_logged(entries, "Rekey, asked for by user 0", size)
+    given = [entry for entry in entries if entry.get("MESSAGE_ID") == EVENTS[DaemonEvent.COMMANDED].message_id]
+    denied = [entry for entry in entries if entry.get("MESSAGE_ID") == EVENTS[DaemonEvent.COMMAND_DENIED].message_id]
     for entry in (*given, *denied):
         check(entry)
     by_root = "asked for by user 0 (process {PSKKEY_PID})"

@@ -1,4 +1,4 @@
-"""The TCP port of the key server: nobody takes it between two starts, and a daemon without it is a client."""
+"""The TCP port of the key server: no other program gets it between two starts. A daemon without it is a client."""
 
 import asyncio
 import os
@@ -25,14 +25,14 @@ KEY_RESPONSE_SIZE = 4 + 128
 WITHIN = 10.0
 
 
-async def ready(service: Service) -> None:
-    """Start it and wait until it is master of itself."""
+async def start_as_master(service: Service) -> None:
+    """Start a service and wait until it is the master."""
     service.start()
     await Group([service]).together(WITHIN)
 
 
-def places(service: Service) -> set[tuple[str, int]]:
-    """Return what the stored sockets reserve."""
+def reserved_addresses(service: Service) -> set[tuple[str, int]]:
+    """Return the addresses and ports that the stored sockets reserve."""
     found = set()
     for fd in service.stored_as("port"):
         with socket.socket(fileno=os.dup(fd)) as stored:
@@ -40,16 +40,16 @@ def places(service: Service) -> set[tuple[str, int]]:
     return found
 
 
-async def is_so(holds: Callable[[], bool]) -> None:
-    """Wait until this holds."""
+async def wait_until(is_true: Callable[[], bool]) -> None:
+    """Wait until a condition is true."""
     deadline = time.monotonic() + WITHIN
-    while not holds():
+    while not is_true():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
 
 
 def take(address: str, port: int = PORT) -> socket.socket:
-    """Listen there as another user's program would. Raises OSError."""
+    """Listen there, as a program of another user would. Raises OSError."""
     taken = socket.socket()
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -66,7 +66,7 @@ async def test_nobody_takes_the_port_between_two_starts_and_connections_are_refu
     loopback: Loopback, number: signal.Signals
 ) -> None:
     service = loopback.service("n1")
-    await ready(service)
+    await start_as_master(service)
     address = loopback.address(service)
     service.signal(number)
     await service.ended()
@@ -75,17 +75,17 @@ async def test_nobody_takes_the_port_between_two_starts_and_connections_are_refu
             take(place)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address, PORT), 1)
-    await ready(service)
+    await start_as_master(service)
     context = client_context(load_psk(loopback.psk).active)
     reader, writer = await asyncio.open_connection(address, PORT, ssl=context, server_hostname="")
     writer.write(KEY_REQ)
     assert len(await asyncio.wait_for(reader.readexactly(KEY_RESPONSE_SIZE), WITHIN)) == KEY_RESPONSE_SIZE
     writer.close()
-    assert places(service) == {(address, PORT)}
+    assert reserved_addresses(service) == {(address, PORT)}
 
 
 @pytest.mark.parametrize("change", ["another port", "one address instead of all", "all addresses instead of one"])
-async def test_a_changed_place_is_taken_at_the_next_start_and_the_former_is_given_back(
+async def test_changed_address_is_reserved_at_the_next_start_and_the_former_is_released(
     loopback: Loopback, change: str
 ) -> None:
     port, former_port = free_port(), free_port()
@@ -99,20 +99,20 @@ async def test_a_changed_place_is_taken_at_the_next_start_and_the_former_is_give
         case _:
             before, after = one, every
     service = loopback.service("n1", {"network": before})
-    await ready(service)
-    assert places(service), "the former is stored"
+    await start_as_master(service)
+    assert reserved_addresses(service), "the former address is stored"
     edit(service, {"network": after})
     service.signal(signal.SIGKILL)
     await service.ended()
-    await ready(service)
+    await start_as_master(service)
     wanted = {("0.0.0.0", port), ("::", port)} if after is every else {("127.0.0.1", port)}
-    await is_so(lambda: places(service) == wanted)
+    await wait_until(lambda: reserved_addresses(service) == wanted)
     assert "in use" not in service.log
     take("127.0.0.1", former_port).close()
 
 
 @pytest.mark.parametrize("damage", ["a file", "listening", "another family"])
-async def test_what_is_no_reservation_of_ours_is_replaced(loopback: Loopback, damage: str) -> None:
+async def test_stored_descriptor_that_is_no_reservation_is_replaced(loopback: Loopback, damage: str) -> None:
     service = loopback.service("n1")
     match damage:
         case "a file":
@@ -124,13 +124,13 @@ async def test_what_is_no_reservation_of_ours_is_replaced(loopback: Loopback, da
             other.bind(str(service.directory / "other"))
             other.listen()
             service.store("port", other.detach())
-    await ready(service)
+    await start_as_master(service)
     assert "under the name port is no TCP socket" in service.log
-    await is_so(lambda: len(service.stored_as("port")) == 1)
-    assert places(service) == {(loopback.address(service), PORT)}
+    await wait_until(lambda: len(service.stored_as("port")) == 1)
+    assert reserved_addresses(service) == {(loopback.address(service), PORT)}
 
 
-async def test_without_the_port_it_is_a_client_and_a_candidate_as_soon_as_it_has_it(loopback: Loopback) -> None:
+async def test_daemon_without_the_port_is_a_client_until_it_gets_the_port(loopback: Loopback) -> None:
     squatted = loopback.daemon("n1", {"node": {"priority": 200}})
     other = loopback.daemon("n2")
     taken = take(loopback.address(squatted))
@@ -150,19 +150,19 @@ async def test_without_the_port_it_is_a_client_and_a_candidate_as_soon_as_it_has
         _, statuses = await group.together(WITHIN)
         (master,) = group.of(statuses, "master")
         assert master is other
-        assert not await seen_as_eligible(other, squatted)
+        assert not await lists_as_eligible(other, squatted)
         taken.close()
         deadline = time.monotonic() + WITHIN
-        while not await seen_as_eligible(other, squatted):
+        while not await lists_as_eligible(other, squatted):
             assert time.monotonic() < deadline, squatted.log
             await asyncio.sleep(0.05)
         assert (await status_of(squatted))["warnings"] == []
         await other.call("Switchover")
-        await is_so(lambda: "we are master of term 2" in squatted.log)
+        await wait_until(lambda: "we are master of term 2" in squatted.log)
         await group.together(WITHIN)
 
 
-async def seen_as_eligible(master: Daemon, member: Daemon) -> bool:
-    """Return what the master knows of the member."""
+async def lists_as_eligible(master: Daemon, member: Daemon) -> bool:
+    """Return whether the master lists the member as eligible."""
     (found,) = [one for one in (await status_of(master))["members"] if one["id"] == member.id]
     return bool(found["eligible"])

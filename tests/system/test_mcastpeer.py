@@ -12,7 +12,7 @@ from tests.system.pskkeyctl_process import run
 TOOL = (sys.executable, "-m", "pskkey.tools.mcastpeer.mcastpeer")
 
 
-async def test_it_names_the_program_that_sends_already(loopback: Loopback, unused_udp_port: int) -> None:
+async def test_mcastpeer_names_the_program_that_sends_already(loopback: Loopback, unused_udp_port: int) -> None:
     daemon = loopback.daemon("n0")
     daemon.start()
     assert (await run(daemon, "wait", "--synced"))[0] == 0

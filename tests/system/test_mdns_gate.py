@@ -1,7 +1,7 @@
-"""What strangers send to port 5353 costs a bounded part of our time and memory, and of what we send.
+"""The packets of strangers to port 5353 cost a bounded part of our time and memory, and of our traffic.
 
-The Discovery is the real one, on a network on which nobody else is. Its event loop is the one of the test, and the
-strangers send in pauses of it, so what is measured includes what they cost.
+The Discovery is real, and no other program is on its network. Its event loop is that of the test. The strangers send
+while the loop pauses, so the measured time includes the cost of the strangers.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ TO_SERVICE = dns.pointer(dns.HEADER_SIZE)
 
 @asynccontextmanager
 async def attacked(loopback: Loopback) -> AsyncIterator[tuple[Listener, LoopWatch]]:
-    """A Discovery that has announced itself as master and is calm."""
+    """Run a Discovery that has announced itself as master and sends no more announcements."""
     with private_network():
         async with listening(loopback, INTERFACE) as it:
             it.discovery.advertise(it.advert(it.own, Role.MASTER))
@@ -46,8 +46,8 @@ async def attacked(loopback: Loopback) -> AsyncIterator[tuple[Listener, LoopWatc
             assert watch.errors == []
 
 
-async def is_heard(it: Listener, stranger: Stranger, tries: int = 10) -> None:
-    """Check that a new node is heard that announces itself so many times."""
+async def check_newcomer_is_heard(it: Listener, stranger: Stranger, tries: int = 10) -> None:
+    """Check that the Discovery reports a new node, which announces itself at most `tries` times."""
     while not it.events.empty():
         it.events.get_nowait()
     node_id = os.urandom(8).hex()
@@ -66,12 +66,12 @@ async def is_heard(it: Listener, stranger: Stranger, tries: int = 10) -> None:
 
 
 def many_questions(number: int) -> bytes:
-    """8.9 kB: more than is read."""
+    """8.9 kB: more than the Discovery reads."""
     return dns.message([dns.question(SERVICE), *[dns.question(TO_SERVICE)] * 1480], ident=number & 0xFFFF)
 
 
 def most_questions(number: int) -> bytes:
-    """As many questions as pass, each for all that we have."""
+    """The most questions that the Discovery accepts, each for all its records."""
     asked = dns.question(TO_SERVICE, dns.ANY)
     return dns.message([dns.question(SERVICE, dns.ANY), *[asked] * 127], ident=number & 0xFFFF)
 
@@ -91,18 +91,18 @@ def nonexistent(number: int) -> bytes:
 
 
 def small(number: int) -> bytes:
-    """The smallest message that concerns us: nearly all of its cost is that it came."""
+    """The smallest message for us: nearly all of its cost is its reception."""
     return dns.message([dns.question(b"\x0fpskkey-%08x\0" % number)])
 
 
 def only_a_pointer(number: int) -> bytes:
-    """What once made each node ask many times for an instance that does not exist."""
+    """A pointer to an instance that does not exist. It once made each node ask for it many times."""
     whole = dns.name(f"pskkey-{number:08x}.{SERVICE_TYPE}")
     return dns.message(records=[dns.record(SERVICE, dns.PTR, whole)], flags=dns.RESPONSE)
 
 
 def forged(number: int) -> bytes:
-    """An advert whose signature is computed, and is wrong."""
+    """An advert with a wrong signature, for which the Discovery has to compute the right one."""
     pairs = {"grp": "GROUP", "id": f"{number:08x}" * 2, "sig": "A" * 22, "fill": "x" * 200}
     return dns.announcement(f"pskkey-{number:08x}", dns.text_data(pairs))
 
@@ -129,11 +129,11 @@ RATE = 1_000_000.0
 """Bytes a second."""
 
 OBJECTS = 600
-"""Objects with references that may be there after a flood and were not before."""
+"""The most objects with references that a flood may leave behind."""
 
 
-async def flooded(it: Listener, flood: Flood, watch: LoopWatch, node: Stranger) -> None:
-    """Check that a flood is bounded in what it costs, and that another node is heard during it and after it."""
+async def check_flood_is_bounded(it: Listener, flood: Flood, watch: LoopWatch, node: Stranger) -> None:
+    """Check that the cost of a flood is bounded, and that the Discovery hears another node during it and after it."""
     gc.collect()
     objects = len(gc.get_objects())
     await asyncio.sleep(0.01)
@@ -141,9 +141,9 @@ async def flooded(it: Listener, flood: Flood, watch: LoopWatch, node: Stranger) 
     began = time.monotonic()
     with flood:
         await asyncio.sleep(FOR_SECONDS)
-        await is_heard(it, node)
+        await check_newcomer_is_heard(it, node)
     took = time.monotonic() - began
-    await is_heard(it, node)
+    await check_newcomer_is_heard(it, node)
     longest = watch.longest_turn
     gc.collect()
     kept = len(gc.get_objects()) - objects
@@ -159,18 +159,18 @@ async def flooded(it: Listener, flood: Flood, watch: LoopWatch, node: Stranger) 
 async def test_flood_of_one_source_is_bounded(loopback: Loopback, make: Callable[[int], bytes]) -> None:
     async with attacked(loopback) as (it, watch):
         with Stranger(1) as node:
-            await flooded(it, Flood(make, RATE), watch, node)
+            await check_flood_is_bounded(it, Flood(make, RATE), watch, node)
 
 
 @pytest.mark.parametrize("make", [nonexistent, dns.query_with_long_name, small], ids=["300 B", "queries", "60 B"])
 async def test_flood_of_many_sources_is_bounded(loopback: Loopback, make: Callable[[int], bytes]) -> None:
     async with attacked(loopback) as (it, watch):
         with Stranger(0) as node:
-            await flooded(it, Flood(make, RATE, range(1, MAX_SOURCES)), watch, node)
+            await check_flood_is_bounded(it, Flood(make, RATE, range(1, MAX_SOURCES)), watch, node)
 
 
 def asked(kind: int, cls: int = dns.CLASS_IN) -> Callable[[str, int], bytes]:
-    """Return a query of one question about an instance, or about its host for its addresses."""
+    """Return a function that makes a query of one question: about an instance, or for the addresses of its host."""
     service = {dns.A: "local.", dns.AAAA: "local."}.get(kind, SERVICE_TYPE)
 
     def make(instance: str, number: int) -> bytes:
@@ -184,7 +184,7 @@ def asked(kind: int, cls: int = dns.CLASS_IN) -> Callable[[str, int], bytes]:
 @pytest.mark.parametrize("cls", [dns.CLASS_IN, dns.CLASS_IN | dns.UNICAST], ids=["QM", "QU"])
 @pytest.mark.parametrize("kind", [dns.PTR, dns.SRV, dns.TXT, dns.A, dns.AAAA, dns.ANY])
 async def test_questions_are_answered_and_answers_bounded(loopback: Loopback, kind: int, cls: int, port: int) -> None:
-    """Those for SRV and A records are answered without a delay, those from another port twice."""
+    """The answers for SRV and A records come without a delay, and the answers to another port come twice."""
     async with attacked(loopback) as (it, _):
         instance, make = instance_name(it.own), asked(kind, cls)
         with Flood(lambda number: make(instance, number), 50_000, port=port) as flood:
@@ -195,8 +195,8 @@ async def test_questions_are_answered_and_answers_bounded(loopback: Loopback, ki
         assert it.counters["mdns_errors"] == 0
 
 
-async def test_questions_about_other_nodes_use_up_nothing(loopback: Loopback) -> None:
-    """A program that resolves a large group asks about each of its nodes, and is answered by each."""
+async def test_questions_about_other_nodes_do_not_use_the_budget(loopback: Loopback) -> None:
+    """A program that resolves a large group asks about each of its nodes, and each node answers."""
     async with attacked(loopback) as (it, _):
         with overhear(OWN) as wire, Stranger() as stranger:
             for number in range(100):
@@ -208,12 +208,12 @@ async def test_questions_about_other_nodes_use_up_nothing(loopback: Loopback) ->
             assert wire.count_from(OWN) == 1
 
 
-async def test_known_answer_is_not_given_again(loopback: Loopback) -> None:
+async def test_known_answer_is_not_sent_again(loopback: Loopback) -> None:
     """RFC 6762 section 7.1."""
     async with attacked(loopback) as (it, _):
         with overhear(OWN) as wire, Stranger() as stranger:
             known = dns.record(TO_SERVICE, dns.PTR, dns.name(f"{instance_name(it.own)}.{SERVICE_TYPE}"))
-            # Newer releases of python-zeroconf pass over a packet that came a moment ago, as our own question did.
+            # Newer releases of python-zeroconf ignore a packet that is equal to a recent one, such as our own question.
             stranger.send(dns.message([dns.question(SERVICE)], [known], ident=1))
             await asyncio.sleep(0.3)
             assert wire.count_from(OWN) == 0
@@ -225,7 +225,7 @@ async def test_known_answer_is_not_given_again(loopback: Loopback) -> None:
 async def test_malformed_text_is_not_reported_as_that_of_our_group(
     loopback: Loopback, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only a text that can be read shows in which group its sender is."""
+    """Only a readable text shows the group of its sender."""
     async with attacked(loopback) as (it, _):
         with Stranger() as stranger:
             stranger.send(dns.announcement("pskkey-01234567", b"\x05grp"))
@@ -237,10 +237,10 @@ async def test_malformed_text_is_not_reported_as_that_of_our_group(
 # --- sources -------------------------------------------------------------------------------------------------------
 
 
-async def test_source_over_budget_does_not_silence_others_where_both_kinds_of_addresses_are_used(
+async def test_source_over_budget_does_not_silence_others_with_both_ip_versions(
     loopback: Loopback,
 ) -> None:
-    """With IPv6 one socket receives both kinds, and shows IPv4 addresses as IPv6 addresses of one network."""
+    """With IPv6 one socket receives both kinds of packets. It shows IPv4 addresses as IPv6 addresses of one network."""
     with private_network():
         async with listening(loopback, INTERFACE, "both") as it:
             it.discovery.advertise(it.advert(it.own, Role.MASTER))
@@ -254,7 +254,7 @@ async def test_source_over_budget_does_not_silence_others_where_both_kinds_of_ad
                             await asyncio.sleep(0.001)
                             if it.counters["mdns_dropped"]:
                                 break
-                await is_heard(it, node, tries=1)
+                await check_newcomer_is_heard(it, node, tries=1)
 
 
 @pytest.mark.parametrize(
@@ -267,5 +267,5 @@ async def test_source_over_budget_does_not_silence_others_where_both_kinds_of_ad
         ("fe80::1%eth0", "fe80::2%eth0", False),
     ],
 )
-def test_what_counts_as_one_source(one: str, other: str, *, same: bool) -> None:
+def test_ipv6_addresses_of_one_network_are_one_source(one: str, other: str, *, same: bool) -> None:
     assert (network_of(one) == network_of(other)) is same

@@ -1,4 +1,4 @@
-"""Real daemons on hosts whose interfaces and addresses come, go and change."""
+"""Real daemons on hosts whose interfaces and addresses change."""
 
 import asyncio
 import subprocess
@@ -48,7 +48,7 @@ def ip(host: Host, command: str) -> None:
     host.run("ip", *command.split())
 
 
-async def test_more_addresses_than_a_node_may_tell(hosts: Switch, group: Group) -> None:
+async def test_node_with_too_many_addresses_announces_some_of_each_interface(hosts: Switch, group: Group) -> None:
     for host in hosts.hosts:
         for number in range(12):
             ip(host, f"address add {host.ipv4.replace('10.83.0', f'10.83.{100 + number}')}/16 dev {INTERFACE}")
@@ -60,22 +60,22 @@ async def test_more_addresses_than_a_node_may_tell(hosts: Switch, group: Group) 
         "from pskkey.adapters.discovery.network import look_up; network = look_up((), 'both'); "
         "print(*network.addresses); print(*network.left_out); print(*network.multicast)",
     )
-    told, left_out, multicast = (line.split() for line in printed.splitlines())
-    assert (len(told), len(left_out)) == (8, 7)
+    announced, left_out, multicast = (line.split() for line in printed.splitlines())
+    assert (len(announced), len(left_out)) == (8, 7)
     # mDNS runs once on each interface, not once for each address.
     assert len(multicast) == 3
     assert {hosts.hosts[0].ipv4, "10.99.0.1"} <= set(multicast)
-    assert {hosts.hosts[0].ipv4, "10.99.0.1"} <= set(told)  # one of each interface at least
-    # Both hosts have 10.99.0.1: who connects there meets itself, and must go on to another address.
+    assert {hosts.hosts[0].ipv4, "10.99.0.1"} <= set(announced)  # one of each interface at least
+    # Both hosts have 10.99.0.1. A node that connects there reaches itself, and must try another address.
     group.start()
     await group.together(20)
-    assert "not told" in group.daemons[0].log
-    # The bridge is down: what cannot be sent there is told in a sentence.
+    assert "not announced: " in group.daemons[0].log
+    # The bridge is down. The daemon logs a sentence for packets that it cannot send there.
     assert "Network is unreachable" in group.daemons[0].log
     assert "Traceback" not in group.daemons[0].log
 
 
-async def test_an_interface_made_anew_and_a_new_address(hosts: Switch, group: Group) -> None:
+async def test_daemon_uses_a_new_address_and_a_recreated_interface(hosts: Switch, group: Group) -> None:
     host, switch_namespace = hosts.hosts[0], f"{hosts.hosts[0].namespace.rpartition('n')[0]}switch"
     group.start()
     await group.together(20)
@@ -91,7 +91,7 @@ async def test_an_interface_made_anew_and_a_new_address(hosts: Switch, group: Gr
     ip(host, f"route add 224.0.0.0/4 dev {INTERFACE}")
     host.run("ip", "-n", switch_namespace, "link", "set", "again", "master", "br0", "up")
     assert "the network changed: now " in await until(group.daemons[0], "10.83.9.9", before)
-    # To be found again, its master must be heard on the new interface.
+    # The restarted node finds the other node again only on the new interface.
     await group.daemons[1].stop()
     group.daemons[1].start()
     await group.together(20)
@@ -104,7 +104,7 @@ async def test_a_change_is_noticed_long_before_the_next_look(hosts: Switch, grou
     await until(daemon, "listening -> master")
     ip(host, f"address add 10.83.9.8/16 dev {INTERFACE}")
     await until(daemon, "10.83.9.8")
-    # From here on there is a look every LOOK_ALSO_EVERY seconds, and mDNS is not started anew for LOOK_EVERY.
+    # From now on the daemon looks every LOOK_ALSO_EVERY seconds, and does not restart mDNS for LOOK_EVERY.
     await asyncio.sleep(LOOK_EVERY)
     ip(host, f"address add 10.83.9.9/16 dev {INTERFACE}")
     await until(daemon, "10.83.9.9", within=(LOOK_ALSO_EVERY - LOOK_EVERY) / 2)
@@ -122,7 +122,7 @@ async def test_a_network_that_changes_all_the_time_does_not_keep_mdns_from_worki
     assert 2 <= started <= 2 + (time.monotonic() - begun) / LOOK_EVERY
 
 
-async def test_no_interface_is_told_and_found_when_it_comes(hosts: Switch, group: Group) -> None:
+async def test_missing_interface_is_reported_and_used_when_it_appears(hosts: Switch, group: Group) -> None:
     ip(hosts.hosts[0], f"link set {INTERFACE} down")
     for address in (hosts.hosts[0].ipv4 + "/16",):
         ip(hosts.hosts[0], f"address delete {address} dev {INTERFACE}")
@@ -134,7 +134,7 @@ async def test_no_interface_is_told_and_found_when_it_comes(hosts: Switch, group
     await group.together(25)
 
 
-async def test_an_ipv6_address_that_is_still_being_checked(hosts: Switch, group: Group) -> None:
+async def test_group_forms_while_the_kernel_still_checks_ipv6_addresses(hosts: Switch, group: Group) -> None:
     for host in hosts.hosts:
         for address in (f"{host.ipv4}/16", f"{host.ipv6}/64", f"fe80::{host.port[1:]}/64"):
             ip(host, f"address delete {address} dev {INTERFACE}")
@@ -151,7 +151,7 @@ from pskkey.adapters.discovery.address_changes import AddressChanges
 async def main(longest, files):
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     with AddressChanges() as changes:
-        print("ready", changes.are_told, flush=True)
+        print("ready", changes.are_announced, flush=True)
         for _ in range(4):
             begun = time.monotonic()
             await changes.wait(longest)
@@ -166,7 +166,7 @@ def waiting(host: Host, longest: float, files: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_the_kernel_tells_of_addresses_that_come_and_go(hosts: Switch) -> None:
+def test_kernel_announces_added_and_deleted_addresses(hosts: Switch) -> None:
     host = hosts.hosts[0]
     with waiting(host, 20, 100) as process:
         try:
@@ -180,9 +180,9 @@ def test_the_kernel_tells_of_addresses_that_come_and_go(hosts: Switch) -> None:
             process.kill()
 
 
-def test_where_the_kernel_tells_nothing_each_wait_lasts_its_time(hosts: Switch) -> None:
+def test_each_wait_lasts_its_time_if_the_kernel_announces_nothing(hosts: Switch) -> None:
     host = hosts.hosts[0]
-    with waiting(host, 1.5, 6) as process:  # asyncio has the last of six descriptors: no socket can be had
+    with waiting(host, 1.5, 6) as process:  # asyncio has the last of six descriptors: none is left for a socket
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready False\n"

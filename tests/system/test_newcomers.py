@@ -1,4 +1,4 @@
-"""A node that looks for its group hears of its master at once, whatever mDNS does by itself."""
+"""A node that looks for its group gets an answer from its master at once, without the delays of mDNS."""
 
 import asyncio
 import socket
@@ -13,35 +13,35 @@ from pskkey.model import Role
 from pskkey.wire.advert import SERVICE_TYPE, instance_name
 from tests.lab.laboratory import laboratory
 from tests.quality.tracked import ROOT
-from tests.system.heard import DNS_PTR, Heard, heard, node_id
+from tests.system.heard import DNS_PTR, ListenerWithPeer, listening_with_peer, node_id
 from tests.system.loopback import MULTICAST_INTERFACE, Loopback
 from tests.system.mdns_wire import Overheard, overhear
 
 ANNOUNCED = 1.1
-"""Seconds after which a change is not announced any more."""
+"""Seconds after which a node no longer announces a change."""
 
 SAME_PACKET_AGAIN = 1.1
-"""Seconds after which python-zeroconf takes the very same packet again."""
+"""Seconds after which python-zeroconf accepts the same packet again."""
 
 AT_ONCE = 0.5
-"""Seconds. It is some milliseconds; an answer of mDNS itself, or a beacon, could come after a second."""
+"""Seconds. The answer takes some milliseconds. An answer of mDNS itself, or a beacon, could take a second."""
 
 
 @asynccontextmanager
-async def announced(loopback: Loopback, role: Role) -> AsyncIterator[tuple[Heard, Overheard, str]]:
-    """One node that has announced its role and is calm, what is on the wire, and the name of its instance."""
+async def announced(loopback: Loopback, role: Role) -> AsyncIterator[tuple[ListenerWithPeer, Overheard, str]]:
+    """Run a node. Once it has announced its role, yield it, the packets on the wire, and the name of its instance."""
     with overhear(MULTICAST_INTERFACE) as wire:
-        async with heard(loopback) as it:
+        async with listening_with_peer(loopback) as it:
             it.discovery.advertise(it.advert(it.own, role))
             await asyncio.sleep(ANNOUNCED)
             wire.packets()
             yield it, wire, f"{instance_name(it.own)}.{SERVICE_TYPE}"
 
 
-async def test_questions_are_for_answers_that_all_programs_on_the_port_hear(loopback: Loopback) -> None:
-    """One that asks for an answer to its own address gets it only if no other program has port 5353 too."""
+async def test_questions_ask_for_multicast_answers(loopback: Loopback) -> None:
+    """A question for a unicast answer gets it only if no other program has port 5353 too."""
     with overhear(MULTICAST_INTERFACE) as wire:
-        async with heard(loopback) as it:
+        async with listening_with_peer(loopback) as it:
             it.point_to(f"pskkey-{node_id()}")
             await asyncio.sleep(1.5)
         questions = [question for packet in wire.packets() for question in packet.questions]
@@ -50,35 +50,35 @@ async def test_questions_are_for_answers_that_all_programs_on_the_port_hear(loop
         assert not any(question.unicast for question in asked)
 
 
-async def test_what_was_asked_before_a_change_is_answered_with_what_is_true_after_it(loopback: Loopback) -> None:
+async def test_answer_after_a_change_has_the_new_role_even_for_an_earlier_question(loopback: Loopback) -> None:
     """An answer of mDNS may come a second after its question (RFC 6762 section 6)."""
     with overhear(MULTICAST_INTERFACE) as wire:
-        async with heard(loopback) as it:
+        async with listening_with_peer(loopback) as it:
             name = f"{instance_name(it.own)}.{SERVICE_TYPE}"
             it.discovery.advertise(it.advert(it.own, Role.LISTENING))
             await asyncio.sleep(0.1)
-            it.ask()  # it was said just now, so this is answered a second later
+            it.ask()  # the node sent the record just now, so it answers a second later
             await asyncio.sleep(0.4)
             wire.packets()
             it.discovery.advertise(it.advert(it.own, Role.MASTER))
             await asyncio.sleep(2 * ANNOUNCED)
-            said = wire.texts(name)
-    assert len(said) >= 3, "it was announced three times"
-    assert all(b"role=m" in text for text in said)
+            texts = wire.texts(name)
+    assert len(texts) >= 3, "the node announced it three times"
+    assert all(b"role=m" in text for text in texts)
 
 
-async def test_what_was_asked_before_a_goodbye_is_not_answered_after_it(loopback: Loopback) -> None:
-    """Whoever hears such an answer takes the node for alive again, for as long as its records are valid."""
+async def test_question_before_a_goodbye_gets_no_answer_after_it(loopback: Loopback) -> None:
+    """A receiver of such an answer takes the node for alive again, for as long as its records are valid."""
     async with announced(loopback, Role.CLIENT) as (it, wire, name):
         await asyncio.sleep(ANNOUNCED)
         it.ask()  # answered within 0.12 s
         await asyncio.sleep(0.01)
         await it.discovery.stop()
         await asyncio.sleep(0.5)
-        said = wire.lives(name)
-    goodbye = said.index(False)
-    assert len(said) - goodbye >= 2, "it is said more than once"
-    assert not any(said[goodbye:])
+        lives = wire.lives(name)
+    goodbye = lives.index(False)
+    assert len(lives) - goodbye >= 2, "the node sends it more than once"
+    assert not any(lives[goodbye:])
 
 
 PRINT_ROLES = """
@@ -95,8 +95,8 @@ with overhear(sys.argv[1]) as wire:
 
 
 @pytest.mark.root
-async def test_the_first_word_of_a_node_is_that_it_listens() -> None:
-    """Also when a session manager was there before it, and it did not know its addresses yet."""
+async def test_first_advert_of_a_node_has_the_role_listening() -> None:
+    """This holds even if a session manager waits before the start, when the node does not know its addresses yet."""
     with laboratory(seed=1) as lab:
         (daemon,) = lab.group(1).daemons
         bystander = lab.hosts.add_host()

@@ -1,4 +1,4 @@
-"""No secret leaves a daemon but where it must: not by its log, its status, its arguments, nor by a core dump."""
+"""No secret leaves a daemon by its log, its status, its arguments or a core dump."""
 
 import asyncio
 import os
@@ -27,14 +27,14 @@ from tests.system.reloading import reload
 
 
 @pytest.mark.parametrize(("form", "printed"), list(forms(bytes(range(0xF0, 0xF0 + PIECE)))))
-def test_the_search_finds_what_it_looks_for(form: str, printed: bytes) -> None:
+def test_search_finds_a_secret_in_each_form(form: str, printed: bytes) -> None:
     secret = b"\1\2\3\4" + bytes(range(0xF0, 0xF0 + PIECE)) + b"\5\6"
     assert leaks({"it": secret}, {"a log": b"x" + printed + b"y"}), form
     assert not leaks({"it": os.urandom(64)}, {"a log": b"x" + printed + b"y"})
 
 
 @pytest.mark.slow
-async def test_nothing_that_a_daemon_shows_holds_a_secret(loopback: Loopback) -> None:
+async def test_no_output_of_a_daemon_holds_a_secret(loopback: Loopback) -> None:
     daemons = [loopback.daemon(name, {"log": {"level": "debug"}}) for name in ("n1", "n2", "n3")]
     group = Group(daemons)
     secrets = psk_secrets("the PSK", loopback.psk)
@@ -62,17 +62,17 @@ async def test_nothing_that_a_daemon_shows_holds_a_secret(loopback: Loopback) ->
             f"the status of {name}": repr(status).encode() for name, status in (*statuses.items(), *after.items())
         }
         await survivors.stop()
-        printed["what the service manager heard"] = "\n".join(notify.heard).encode()
+        printed["the messages to the service manager"] = "\n".join(notify.heard).encode()
     printed |= {f"the log of {daemon.name}": daemon.log.encode() for daemon in daemons}
     assert all(printed.values()), [place for place, shown in printed.items() if not shown]
-    told = b"\n".join(printed.values())
+    everything = b"\n".join(printed.values())
     for happened in (b"we are master", b"joined master", b"lost master", b"not reloaded", b"STATUS=Master of 2 nodes"):
-        assert happened in told
+        assert happened in everything
     assert not leaks(secrets, printed)
 
 
 def psk_secrets(name: str, path: Path) -> dict[str, bytes]:
-    """Return the key of a PSK file and what is derived from it."""
+    """Return the key of a PSK file and the signing key that is derived from it."""
     key = load_psk(path).active.key
     return {name: key.reveal(), f"the signing key of {name}": advert_key(key).reveal()}
 
@@ -95,7 +95,7 @@ async def key_state(daemon: Daemon) -> KeyState:
 
 
 async def fail_to_enter(loopback: Loopback, daemon: Daemon) -> Path:
-    """Connect without a key, with a wrong one under a known and an unknown identity; return the wrong key's file."""
+    """Connect without a key, and with wrong keys of known and unknown identities; return the file of a wrong key."""
     address = loopback.address(daemon)
     for rubbish in (os.urandom(300), b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x00\x05hello"):
         with socket.create_connection((address, PORT), 5) as stranger:
@@ -105,8 +105,8 @@ async def fail_to_enter(loopback: Loopback, daemon: Daemon) -> Path:
     client = PSKKEYD.with_name("pskkey-client")
     for identity in ("unknown", "group"):
         wrong.write_text(generate_psk_line(identity) + "\n")
-        returncode, said = finish(client, "--psk-file", wrong, "--port", str(PORT), address)
-        assert returncode == 4, said
+        returncode, output = finish(client, "--psk-file", wrong, "--port", str(PORT), address)
+        assert returncode == 4, output
     deadline = time.monotonic() + 5
     while (status := await daemon.status()) is None or status["counters"]["handshakes_failed"] < 4:
         assert time.monotonic() < deadline, status
@@ -128,7 +128,7 @@ async def read_a_spoilt_psk_file(loopback: Loopback, daemon: Daemon) -> dict[str
 
 
 def wrong_configurations(line: str) -> tuple[str, ...]:
-    """Return configurations with a line of the PSK file where it does not belong."""
+    """Return configurations with a line of the PSK file in a wrong place."""
     return (
         f'[psk]\nkey = "{line}"\n',
         f"{line}\n",
@@ -139,7 +139,7 @@ def wrong_configurations(line: str) -> tuple[str, ...]:
 
 
 async def reload_with_keys_in_the_configuration(loopback: Loopback, daemon: Daemon) -> None:
-    """Let a running daemon read configurations with the PSK where it does not belong, also as the name of the node.
+    """Let a running daemon read configurations with the PSK in a wrong place, also as the name of the node.
 
     The master sends its name to all members, so a name that could be a key is refused.
     """
@@ -151,14 +151,14 @@ async def reload_with_keys_in_the_configuration(loopback: Loopback, daemon: Daem
 
 
 def refuse_configurations(loopback: Loopback, daemon: Daemon) -> dict[str, bytes]:
-    """Paste the PSK where it does not belong; return what a daemon says to each."""
-    said = {}
+    """Start a daemon with the PSK in wrong places of its configuration; return the output for each."""
+    outputs = {}
     for number, text in enumerate(wrong_configurations(loopback.psk.read_text().strip())):
         config = daemon.directory / f"wrong{number}.toml"
         config.write_text(text)
-        returncode, said[f"with wrong configuration {number}"] = finish(PSKKEYD, "--config", config)
+        returncode, outputs[f"with wrong configuration {number}"] = finish(PSKKEYD, "--config", config)
         assert returncode == 2
-    return said
+    return outputs
 
 
 def finish(*command: str | Path) -> tuple[int, bytes]:
@@ -169,7 +169,7 @@ def finish(*command: str | Path) -> tuple[int, bytes]:
 
 @contextmanager
 def sleeping(*prefix: str) -> Iterator[int]:
-    """Run sleep(1) behind a prefix during the block; give its pid as soon as the prefix has made way for it."""
+    """Run sleep(1) behind a prefix during the block; yield its pid as soon as sleep runs."""
     with subprocess.Popen([*prefix, "sleep", "60"]) as process:
         try:
             deadline = time.monotonic() + 10
@@ -182,14 +182,14 @@ def sleeping(*prefix: str) -> Iterator[int]:
 
 
 def look_at(daemons: list[Daemon]) -> Mapping[str, bytes]:
-    """Return everything that can be seen of running daemons from outside."""
+    """Return all data of running daemons that can be seen from outside."""
     shown = {}
     control = PSKKEYD.with_name("pskkeyctl")
     for daemon in daemons:
         for verb in (["status"], ["status", "--json"], ["members", "--json"], ["keys"], ["keys", "--json"]):
-            returncode, said = finish(control, "--socket", daemon.control_socket, *verb)
-            assert returncode == 0, said
-            shown[f"pskkeyctl {' '.join(verb)} at {daemon.name}"] = said
+            returncode, output = finish(control, "--socket", daemon.control_socket, *verb)
+            assert returncode == 0, output
+            shown[f"pskkeyctl {' '.join(verb)} at {daemon.name}"] = output
         shown[f"the arguments of {daemon.name}"] = daemon.proc("cmdline")
         # Without root not even its own user may read this.
         if os.geteuid() == 0:
@@ -203,7 +203,7 @@ async def test_a_crash_leaves_no_core_dump(loopback: Loopback, number: signal.Si
     where.mkdir()
     prefix = ("prlimit", f"--core={hard_core_limit()}", "env", "--chdir", str(where))
     if hard_core_limit() != "0":
-        # What an ordinary program does there, so that we would see it.
+        # An ordinary program leaves a core dump there, so this test would see one.
         with sleeping(*prefix) as pid:
             assert crash(pid, number) == os.CLD_DUMPED
         for core in where.iterdir():
@@ -220,7 +220,7 @@ async def test_a_crash_leaves_no_core_dump(loopback: Loopback, number: signal.Si
 
 @pytest.mark.root
 async def test_the_memory_is_closed_to_other_processes_of_its_user(loopback: Loopback) -> None:
-    """A process that is not dumpable belongs to root in /proc, whoever runs it (proc(5))."""
+    """In /proc a process that is not dumpable belongs to root, even if another user runs it (proc(5))."""
     loopback.directory.chmod(0o755)
     daemon = loopback.daemon("n1", prefix=as_ordinary_user())
     for path in (loopback.psk, daemon.directory, daemon.config):
@@ -231,9 +231,9 @@ async def test_the_memory_is_closed_to_other_processes_of_its_user(loopback: Loo
     assert owner(memory) == 0
     with sleeping(*as_ordinary_user()) as pid:
         assert owner(Path(f"/proc/{pid}/mem")) == UID
-    returncode, said = finish(*as_ordinary_user(), "head", "-c1", memory)
+    returncode, output = finish(*as_ordinary_user(), "head", "-c1", memory)
     assert returncode != 0
-    assert b"Permission denied" in said
+    assert b"Permission denied" in output
 
 
 def crash(pid: int, number: signal.Signals) -> int:

@@ -11,7 +11,7 @@ from tests.system.reloading import reload
 from tests.system.starting import in_order, nodes, psk_of
 
 
-async def shown(master: Daemon, wanted: dict[str, str | None]) -> None:
+async def until_shown(master: Daemon, wanted: dict[str, str | None]) -> None:
     """Wait until the master shows these identities, by the names of the members."""
     deadline = time.monotonic() + 10
     while (found := await in_use(master)) != wanted:
@@ -25,17 +25,17 @@ async def in_use(daemon: Daemon) -> dict[str, str | None]:
     return {member["name"]: member["psk_identity"] for member in status["members"]}
 
 
-async def test_it_follows_each_member_to_the_new_key(loopback: Loopback) -> None:
+async def test_master_shows_each_move_of_a_member_to_the_new_key(loopback: Loopback) -> None:
     daemons = nodes(loopback, "".join(generate_psk_line(name) + "\n" for name in ("old", "new")))
     await in_order(daemons)
     master, first, second = daemons
-    await shown(master, {"n0": None, "n1": "old", "n2": "old"})
+    await until_shown(master, {"n0": None, "n1": "old", "n2": "old"})
     assert set((await in_use(first)).values()) == {None}
     assert (await run(first, "psk", "use", "new", "--file", str(psk_of(first))))[0] == 0
     await reload(first)
-    await shown(master, {"n0": None, "n1": "new", "n2": "old"})
+    await until_shown(master, {"n0": None, "n1": "new", "n2": "old"})
     _, output, _ = await run(master, "members")
     words = [line.lstrip("* ").split() for line in output.splitlines()]
     assert {row[0]: row[-1] for row in words} == {"NAME": "PSK", "n0": "-", "n1": "new", "n2": "old"}
     assert await second.stop() == 0
-    await shown(master, {"n0": None, "n1": "new"})
+    await until_shown(master, {"n0": None, "n1": "new"})

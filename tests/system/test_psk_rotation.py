@@ -1,4 +1,4 @@
-"""A running group moves to a new pre-shared key: the documented steps, and what becomes of those who left one out."""
+"""A running group moves to a new pre-shared key: by the documented steps, and without one of them."""
 
 import asyncio
 import secrets
@@ -26,7 +26,7 @@ _PAYLOAD = struct.Struct(">BI")
 
 
 class Peer:
-    """A session manager of one node: it sends a counter at 50 Hz and notes what it hears of the others."""
+    """A session manager of one node: it sends a counter at 50 Hz and records the counters of the others."""
 
     def __init__(self, number: int, session: JoinedGroup) -> None:
         self.number = number
@@ -49,7 +49,7 @@ class Peer:
 
 @asynccontextmanager
 async def streaming(daemons: Sequence[Daemon]) -> AsyncIterator[list[Peer]]:
-    """A session manager beside each daemon, all sending to one group."""
+    """Run a session manager beside each daemon. All send to one group."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -71,7 +71,7 @@ async def streaming(daemons: Sequence[Daemon]) -> AsyncIterator[list[Peer]]:
 
 
 class Watch:
-    """Looks at daemons all the time, and notes every state in which they were."""
+    """Polls daemons all the time, and records each state that they report."""
 
     def __init__(self, daemons: Sequence[Daemon]) -> None:
         self._controls = [Control(daemon.control_socket) for daemon in daemons]
@@ -89,7 +89,7 @@ class Watch:
 
     @staticmethod
     def state(status: Status) -> tuple[object, ...]:
-        """Return what must not change."""
+        """Return the part of a status that must not change."""
         return (status["node"]["name"], status["role"], status["term"], key_of(status), status["sender_id"])
 
 
@@ -123,7 +123,7 @@ async def test_the_documented_steps_interrupt_nothing(loopback: Loopback) -> Non
             address, PORT, ssl=client_context(load_psk(old_file).active), server_hostname=""
         )
         # 1. add the new line below the old one; 2. put it first; 3. remove the old one. Each on every node, one by one.
-        for content, said in (
+        for content, answer in (
             (old + new, "2 identities accepted, 'old' in use"),
             (new + old, "2 identities accepted, 'new' in use"),
             (new, "1 identity accepted, 'new' in use"),
@@ -131,7 +131,7 @@ async def test_the_documented_steps_interrupt_nothing(loopback: Loopback) -> Non
             for daemon in daemons:
                 size = len(daemon.log)
                 psk_of(daemon).write_text(content)
-                await reload(daemon, said)
+                await reload(daemon, answer)
                 if content == new + old and daemon is not daemons[0]:
                     await until(daemon, "the session with n0 goes on with PSK identity 'new'", size)
             if content != new:
@@ -139,7 +139,7 @@ async def test_the_documented_steps_interrupt_nothing(loopback: Loopback) -> Non
             await group.stay_together(0.5)
         assert await key_client(address, old_file) == 4
         assert await key_client(address, new_file) == 0
-        # Nor does anybody stay who is there with the old one: ERROR (type 31), and the end.
+        # A session with the old key gets ERROR (type 31), and ends.
         packet = await asyncio.wait_for(stayed[0].read(), 5)
         assert packet[:2] == b"\x01\x1f"
         assert b"psk_removed" in packet
@@ -150,10 +150,10 @@ async def test_the_documented_steps_interrupt_nothing(loopback: Loopback) -> Non
         await asyncio.gather(watching, return_exceptions=True)
     assert watch.states == before
     for daemon in daemons:
-        said = daemon.log[sizes[daemon.name] :]
+        log = daemon.log[sizes[daemon.name] :]
         for trouble in ("lost master", " left: ", "could not join", "->", "Traceback", "for now"):
-            assert trouble not in said
-        assert " joined from " not in said
+            assert trouble not in log
+        assert " joined from " not in log
     for sender, (begin, end) in enumerate(zip(first, last, strict=True)):
         assert end - begin > 3 * RATE
         for peer in peers:
@@ -162,17 +162,17 @@ async def test_the_documented_steps_interrupt_nothing(loopback: Loopback) -> Non
     status = await daemons[0].status()
     assert status is not None
     assert status["counters"]["adverts_rejected"] == 0
-    # The new group is whole: a node that starts now finds it.
+    # The new group is complete: a node that starts now finds it.
     await daemons[2].stop()
     daemons[2].start()
     await group.together(15)
 
 
-async def test_a_master_that_has_only_the_removed_key_is_left(loopback: Loopback) -> None:
+async def test_client_leaves_a_master_that_has_only_the_removed_key(loopback: Loopback) -> None:
     old, new = (generate_psk_line(identity) + "\n" for identity in ("old", "new"))
     master, client = daemons = nodes(loopback, old, 2)
     group = await in_order(daemons)
-    # The new one first on one node before the other has it: the session stays while the old one is accepted here.
+    # The client uses the new key before the master has it. The session stays while the client accepts the old one.
     psk_of(client).write_text(new + old)
     await reload(client, "the session with n0 goes on with PSK identity 'old' for now: ")
     await group.stay_together(1)
@@ -184,7 +184,7 @@ async def test_a_master_that_has_only_the_removed_key_is_left(loopback: Loopback
     await group.together(15)
 
 
-async def test_a_session_moves_as_soon_as_the_master_takes_the_new_key(loopback: Loopback) -> None:
+async def test_session_moves_as_soon_as_the_master_accepts_the_new_key(loopback: Loopback) -> None:
     old, new = (generate_psk_line(identity) + "\n" for identity in ("old", "new"))
     master, client = daemons = nodes(loopback, old, 2)
     group = await in_order(daemons)
@@ -200,7 +200,7 @@ async def test_a_session_moves_as_soon_as_the_master_takes_the_new_key(loopback:
     assert " left: " not in master.log
 
 
-async def test_a_key_that_changes_under_its_identity_is_another_one(loopback: Loopback) -> None:
+async def test_changed_key_with_the_same_identity_is_another_key(loopback: Loopback) -> None:
     master, client = daemons = nodes(loopback, f"same:{secrets.token_hex(32)}\n", 2)
     group = await in_order(daemons)
     line = f"same:{secrets.token_hex(32)}\n"
@@ -211,8 +211,8 @@ async def test_a_key_that_changes_under_its_identity_is_another_one(loopback: Lo
     await group.together(15)
 
 
-async def test_who_finds_no_place_for_its_new_session_keeps_the_old_one(loopback: Loopback) -> None:
-    """All renew at once while there is one place to spare, then none for good, until there is one again."""
+async def test_client_without_a_place_for_its_new_session_keeps_the_old_one(loopback: Loopback) -> None:
+    """All clients renew at once: first with one spare place, then without one, until a reload adds it."""
     old, new = (generate_psk_line(identity) + "\n" for identity in ("old", "new"))
     master, *clients = daemons = nodes(loopback, old + new, 4)
     group = await in_order(daemons)
@@ -226,8 +226,8 @@ async def test_who_finds_no_place_for_its_new_session_keeps_the_old_one(loopback
             client.signal(signal.SIGHUP)
         if places == len(clients):
             for client in clients:
-                said = await until(client, "for now: ", sizes[client.name])
-                assert "no place for another connection" in said
+                log = await until(client, "for now: ", sizes[client.name])
+                assert "no place for another connection" in log
             await group.stay_together(3)
             for client in clients:
                 assert (

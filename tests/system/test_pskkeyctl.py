@@ -28,7 +28,7 @@ async def test_rekey_waits_for_the_new_key(loopback: Loopback) -> None:
     assert await run(client, "wait", "--epoch", "5") == (0, "", "")
 
 
-async def test_rekey_names_who_does_not_answer(loopback: Loopback) -> None:
+async def test_rekey_gives_up_if_a_member_does_not_answer(loopback: Loopback) -> None:
     master, client = await group_of(loopback, 2, dead_after=30)
     client.signal(signal.SIGSTOP)
     code, output, errors = await run(master, "rekey", "--wait", "--timeout", "2")
@@ -49,7 +49,7 @@ async def test_switchover(loopback: Loopback) -> None:
     assert errors.endswith("has the id or name nobody; see pskkeyctl members\n")
     assert await run(master, "switchover", "n2", "--wait") == (0, f"master n2 ({other.id[:8]}), term 2\n", "")
     assert await run(other, "wait", "--role", "master") == (0, "", "")
-    await Group((master, successor, other)).together(10)  # the best of those that have joined will be the next
+    await Group((master, successor, other)).together(10)  # the best of the joined members will be the next master
     code, output, _ = await run(other, "switchover", "--wait", "--json")
     assert code == 0
     assert json.loads(output) == {"schema": 1, "master": {"id": master.id, "name": "n0"}, "term": 3}
@@ -95,7 +95,7 @@ async def test_wait_and_monitor_outlive_the_daemon(loopback: Loopback) -> None:
         await event(monitor, event="daemon_back")
         await event(monitor, event="role", after="master")
         assert (await run(daemon, "rekey", "--wait"))[0] == 0
-        # Nobody else has to acknowledge it.
+        # No other node has to acknowledge it.
         await event(monitor, event="key", epoch=2, before=None, after="current")
         assert await asyncio.wait_for(wait.wait(), 10) == 0
         monitor.send_signal(signal.SIGINT)
@@ -103,7 +103,7 @@ async def test_wait_and_monitor_outlive_the_daemon(loopback: Loopback) -> None:
         assert (monitor.returncode, errors) == (130, b"")
 
 
-async def test_monitor_tells_of_others(loopback: Loopback) -> None:
+async def test_monitor_reports_members_and_sessions(loopback: Loopback) -> None:
     daemon, newcomer = loopback.daemon("n0", {"node": {"priority": 200}}), loopback.daemon("n1")
     assert (await run(daemon, "monitor"))[0] == 3
     daemon.start()
@@ -119,7 +119,7 @@ async def test_monitor_tells_of_others(loopback: Loopback) -> None:
         assert (warning["counter"], warning["more"], warning["total"]) == ("bad_packets", 1, 1)
         stream[1].close()
         _, writer = await asyncio.open_unix_connection(daemon.keys_socket)
-        writer.write(bytes([1, 2, 0, 1, 1]))  # KEY_WATCH: I will send
+        writer.write(bytes([1, 2, 0, 1, 1]))  # KEY_WATCH of a session manager that will send
         attached = await event(monitor, event="session_attached")
         assert (attached["pid"], attached["sender"]) == (os.getpid(), True)
         assert (await event(monitor, event="sender_id"))["before"] is None

@@ -1,4 +1,4 @@
-"""What pskkeyctl tells of troubles and of a daemon that is restarted, against real daemons on loopback."""
+"""The reports of pskkeyctl on troubles and on a restart of its daemon, against real daemons on loopback."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from tests.system.pskkeyctl_process import event, run, started
 from tests.system.starting import group_of
 
 
-async def test_a_restarted_daemon_is_no_reason_to_say_that_members_left(loopback: Loopback) -> None:
+async def test_monitor_reports_no_lost_members_after_a_restart_of_its_daemon(loopback: Loopback) -> None:
     master, client, other = await group_of(loopback, 3)
     async with started(client, "monitor", "--json") as monitor:
         await event(monitor, event="start")
@@ -19,21 +19,21 @@ async def test_a_restarted_daemon_is_no_reason_to_say_that_members_left(loopback
         await other.stop()
         client.start()
         await event(monitor, event="daemon_back")
-        told = []
+        others = []
         assert monitor.stdout is not None
-        while (said := json.loads(await asyncio.wait_for(monitor.stdout.readline(), 20)))["event"] != "member_left":
-            told.append(said)
-        assert said["id"] == other.id
-        assert [said["event"] for said in told if said["event"].startswith(("member", "session"))] == []
-        # It may be a client again before anybody has looked.
-        assert [said["after"] for said in told if said["event"] == "role"][-1:] in ([], ["client"])
+        while (report := json.loads(await asyncio.wait_for(monitor.stdout.readline(), 20)))["event"] != "member_left":
+            others.append(report)
+        assert report["id"] == other.id
+        assert [one["event"] for one in others if one["event"].startswith(("member", "session"))] == []
+        # The daemon may be a client again before the monitor looks.
+        assert [one["after"] for one in others if one["event"] == "role"][-1:] in ([], ["client"])
         newcomer = loopback.daemon("n3")
         newcomer.start()
         assert (await event(monitor, event="member_joined"))["id"] == newcomer.id
         assert (await run(master, "wait", "--synced"))[0] == 0
 
 
-async def test_a_trouble_says_when_it_was_and_what_lasts_stands_there(loopback: Loopback) -> None:
+async def test_status_shows_lasting_troubles_and_the_age_of_others(loopback: Loopback) -> None:
     daemon = loopback.daemon("n0", {"network": {"interfaces": [MULTICAST_INTERFACE, "eht0"]}})
     daemon.start()
     assert (await run(daemon, "wait", "--role", "master"))[0] == 0

@@ -1,4 +1,4 @@
-"""A stranger without any key records multicast DTLS, and sends it again to a session manager that was restarted."""
+"""A stranger without a key records multicast DTLS, and replays it to a restarted session manager."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ async def receive(group: JoinedGroup, count: int) -> list[bytes]:
         return [(await group.receive()).plaintext for _ in range(count)]
 
 
-async def sends_with_what_is_received(sender: JoinedGroup, receiver: JoinedGroup) -> None:
-    """Wait until the sender has been told, too, of the key that the receiver waited for: one of them is told first."""
+async def wait_for_common_key(sender: JoinedGroup, receiver: JoinedGroup) -> None:
+    """Wait until the sender uses a key that the receiver has. The daemon notifies one of them before the other."""
     for _ in range(500):
         if sender.send_epoch in receiver.epochs:
             return
@@ -24,10 +24,10 @@ async def sends_with_what_is_received(sender: JoinedGroup, receiver: JoinedGroup
     raise TimeoutError
 
 
-async def test_a_receiver_that_was_restarted_takes_no_record_from_before(
+async def test_restarted_receiver_accepts_no_record_from_before_its_restart(
     loopback: Loopback, unused_udp_port: int
 ) -> None:
-    """The daemon lives on, and the sender; until the rekey the key is the same as before the restart."""
+    """The daemon and the sender run on. Until the rekey the key is the same as before the restart."""
     daemon = loopback.daemon("n0")
     daemon.start()
     assert (await run(daemon, "wait", "--synced"))[0] == 0
@@ -50,7 +50,7 @@ async def test_a_receiver_that_was_restarted_takes_no_record_from_before(
                     for datagram in before:
                         stranger.send(datagram)
                     await asyncio.wait_for(receiver.ready(), 5)
-                    await sends_with_what_is_received(sender, receiver)
+                    await wait_for_common_key(sender, receiver)
                     for datagram in before:
                         stranger.send(datagram)
                     for valve in valves:

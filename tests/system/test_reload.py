@@ -1,4 +1,4 @@
-"""A reload of a running daemon: what applies at once, what is told to need a restart, and files that will not do."""
+"""Reloads of a running daemon: settings that apply at once, settings that need a restart, and broken files."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from tests.system.reloading import edit, reload, until
 from tests.system.starting import in_order, one_daemon, status_of
 
 
-async def test_what_changes_at_run_time_and_what_needs_a_restart_is_told_by_name(loopback: Loopback) -> None:
+async def test_reload_logs_each_changed_setting_and_whether_it_needs_a_restart(loopback: Loopback) -> None:
     daemon = await one_daemon(loopback)
     edit(
         daemon,
@@ -30,40 +30,41 @@ async def test_what_changes_at_run_time_and_what_needs_a_restart_is_told_by_name
             "log": {"level": "debug"},
         },
     )
-    said = await reload(daemon, "[network] port changed")
-    assert "reloaded: [node] name changed from " in said
-    assert "[node] priority changed from 100 to 7" in said
-    assert '[log] level changed from "info" to "debug"' in said
-    assert "[network] port changed from 11111 to 11112: takes effect at the next restart" in said
-    assert f'[group] name changed from "{loopback.group}" to "another": takes effect at the next restart' in said
-    assert "[node] sender_id changed from unset to 9: takes effect at the next restart" in said
+    log = await reload(daemon, "[network] port changed")
+    assert "reloaded: [node] name changed from " in log
+    assert "[node] priority changed from 100 to 7" in log
+    assert '[log] level changed from "info" to "debug"' in log
+    assert "[network] port changed from 11111 to 11112: takes effect at the next restart" in log
+    assert f'[group] name changed from "{loopback.group}" to "another": takes effect at the next restart' in log
+    assert "[node] sender_id changed from unset to 9: takes effect at the next restart" in log
     status = await status_of(daemon)
     assert (status["node"]["name"], status["node"]["priority"]) == ("other", 7)
     assert (status["group"], status["role"], status["term"]) == (loopback.group, "master", 1)
-    # Said again as long as it is so, and not after it was taken back.
+    # Each reload logs the change again, until the file has the former value.
     assert "[node] sender_id changed" in await reload(daemon, "[network] port changed")
     edit(daemon, {"network": {"port": 11111}, "group": {"name": loopback.group}})
     size = len(daemon.log)
     await reload(daemon, "[node] sender_id changed")
     edit(daemon, {"node": {"priority": 8}})
-    assert "[node] priority changed from 7 to 8" in await reload(daemon)  # and what was said to the former is whole
+    # After this reload the lines of the former one are complete.
+    assert "[node] priority changed from 7 to 8" in await reload(daemon)
     for taken_back in ("[group] name", "[network] port"):
         assert taken_back not in daemon.log[size:]
 
 
-async def test_others_learn_of_it(loopback: Loopback) -> None:
+async def test_members_learn_of_a_reload(loopback: Loopback) -> None:
     daemons = [loopback.daemon(name, {"node": {"priority": 200 - n}}) for n, name in enumerate(("n0", "n1", "n2"))]
     group = await in_order(daemons)
     edit(daemons[2], {"node": {"priority": 250}})
     await reload(daemons[2])
     for daemon in daemons:
         await _until_priority(daemon, daemons[2].id, 250)
-    # Preemption can be switched on, and then the better one takes over without a gap.
+    # A reload can switch preemption on. Then the better node takes over without a gap.
     edit(daemons[0], {"election": {"preempt": True}})
     await reload(daemons[0])
     await until(daemons[2], "we are master of term 2: it was handed over to us")
     await group.together(10)
-    # A master that may be one no more hands over.
+    # A master that is no longer eligible hands over.
     edit(daemons[2], {"node": {"eligible": False}})
     await reload(daemons[2])
     await until(daemons[0], "we are master of term 3: it was handed over to us")
@@ -95,7 +96,7 @@ async def test_times_apply_at_once(loopback: Loopback) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "line", "told"),
+    ("table", "line", "reason"),
     [
         ("node", "priority = 256", "[node] priority: 256 is out of range"),
         ("node", "prioriti = 1", "there is no such key"),
@@ -104,7 +105,7 @@ async def test_times_apply_at_once(loopback: Loopback) -> None:
         ("handoff", f"users = {'9' * 5000}", "a number is far too long"),
     ],
 )
-async def test_a_broken_configuration_changes_nothing(loopback: Loopback, table: str, line: str, told: str) -> None:
+async def test_a_broken_configuration_changes_nothing(loopback: Loopback, table: str, line: str, reason: str) -> None:
     daemon = await one_daemon(loopback)
     good = daemon.config.read_text()
     edit(daemon, {"node": {"priority": 7}})
@@ -115,10 +116,10 @@ async def test_a_broken_configuration_changes_nothing(loopback: Loopback, table:
     else:
         text = text.replace(f"[{table}]\n", f"[{table}]\n{line}\n")
     daemon.config.write_text(text)
-    said = await reload(daemon, "not reloaded, nothing changed: ")
-    assert told in said
-    assert str(daemon.config) in said
-    assert len(said.splitlines()) == 1
+    log = await reload(daemon, "not reloaded, nothing changed: ")
+    assert reason in log
+    assert str(daemon.config) in log
+    assert len(log.splitlines()) == 1
     status = await status_of(daemon)
     assert (status["node"]["priority"], status["node"]["name"]) == (100, "n1")
     daemon.config.write_text(good)
@@ -130,16 +131,16 @@ async def test_a_broken_psk_file_changes_nothing(loopback: Loopback) -> None:
         daemon = await one_daemon(loopback, environment=notify.environment)
         good = loopback.psk.read_text()
         edit(daemon, {"node": {"priority": 7}})
-        for content, mode, told in (
+        for content, mode, reason in (
             ("nonsense\n", 0o600, "line 1: is not of the form 'identity:hexkey'"),
             ("", 0o600, "holds no PSK"),
             (good, 0o644, "every user"),
         ):
             loopback.psk.write_text(content)
             loopback.psk.chmod(mode)
-            said = await reload(daemon, "not reloaded, nothing changed: ")
-            assert told in said
-            assert len(said.splitlines()) == 1
+            log = await reload(daemon, "not reloaded, nothing changed: ")
+            assert reason in log
+            assert len(log.splitlines()) == 1
             assert (await status_of(daemon))["node"]["priority"] == 100
         await notify.until("STATUS=Master of 1 node, term 1, key epoch 1; the last reload failed")
         loopback.psk.chmod(0o600)
@@ -147,7 +148,7 @@ async def test_a_broken_psk_file_changes_nothing(loopback: Loopback) -> None:
         assert await notify.until("STATUS=Master") == "STATUS=Master of 1 node, term 1, key epoch 1"
 
 
-async def test_the_service_manager_is_told_of_begin_and_end(loopback: Loopback) -> None:
+async def test_daemon_reports_begin_and_end_of_a_reload_to_the_service_manager(loopback: Loopback) -> None:
     with NotifySocket(loopback.directory / "notify") as notify:
         daemon = await one_daemon(loopback, environment=notify.environment)
         for content in (daemon.config.read_text(), "[nonsense"):
@@ -167,18 +168,18 @@ async def test_a_pipe_in_the_place_of_a_file_changes_nothing(loopback: Loopback)
     for path in (daemon.config, loopback.psk):
         kept = path.rename(path.with_suffix(".kept"))
         os.mkfifo(path, 0o600)
-        said = await reload(daemon, "not reloaded, nothing changed: ")
-        assert f"{path}: " in said
-        assert "not a regular file" in said
+        log = await reload(daemon, "not reloaded, nothing changed: ")
+        assert f"{path}: " in log
+        assert "not a regular file" in log
         kept.replace(path)
     await reload(daemon)
 
 
-async def test_limits_and_suite_apply_to_what_comes_next(loopback: Loopback) -> None:
+async def test_changed_limits_and_suite_apply_without_a_restart(loopback: Loopback) -> None:
     daemon = await one_daemon(loopback)
     edit(daemon, {"key": {"suite": "WDM_WITH_NULL_SHA256"}, "limits": {"connections": 60000}})
-    said = await reload(daemon)
-    assert '[key] suite changed from "PSK_CHACHA20_POLY1305" to "WDM_WITH_NULL_SHA256"' in said
+    log = await reload(daemon)
+    assert '[key] suite changed from "PSK_CHACHA20_POLY1305" to "WDM_WITH_NULL_SHA256"' in log
     await daemon.call("Rekey")
     deadline = time.monotonic() + 5
     while "WDM_WITH_NULL_SHA256" not in {key["suite"] for key in (await status_of(daemon))["keys"]}:
@@ -187,16 +188,16 @@ async def test_limits_and_suite_apply_to_what_comes_next(loopback: Loopback) -> 
 
 
 @pytest.mark.root
-async def test_a_group_that_a_socket_cannot_be_given_to_is_told(loopback: Loopback) -> None:
+async def test_socket_keeps_its_group_if_the_kernel_refuses_the_new_one(loopback: Loopback) -> None:
     # In a user namespace of its own there is no group but that of root (user_namespaces(7)).
     prefix = (*DIES_WITH_US, "unshare", "--user", "--map-root-user", "--")
     daemon = loopback.daemon("n1", {"handoff": {"groups": ["root"]}}, prefix)
     daemon.start()
     await Group([daemon]).together(10)
     edit(daemon, {"handoff": {"groups": ["daemon"]}, "node": {"priority": 7}})
-    said = await reload(daemon, "reloaded: [node] priority changed from 100 to 7")
-    assert f"{daemon.keys_socket}: cannot be given to group " in said
-    assert "Invalid argument; it stays with its former group" in said
+    log = await reload(daemon, "reloaded: [node] priority changed from 100 to 7")
+    assert f"{daemon.keys_socket}: cannot be given to group " in log
+    assert "Invalid argument; it stays with its former group" in log
     assert daemon.keys_socket.stat().st_gid == 0
     assert (await status_of(daemon))["node"]["priority"] == 7
 
@@ -214,7 +215,7 @@ with socket.socket(socket.AF_UNIX) as keys:
 
 
 @pytest.mark.root
-async def test_who_may_fetch_keys_no_more_has_to_go(loopback: Loopback) -> None:
+async def test_reload_disconnects_a_user_that_may_no_longer_fetch_keys(loopback: Loopback) -> None:
     loopback.directory.chmod(0o755)
     daemon = await one_daemon(loopback, {"handoff": {"users": [USER], "groups": []}})
     daemon.directory.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A daemon that its service manager starts again goes on with the keys that it had, whatever ended it."""
+"""A daemon that its service manager restarts goes on with its keys, after a crash and after a stop."""
 
 import asyncio
 import fcntl
@@ -20,22 +20,22 @@ from tests.system.loopback import Loopback
 WITHIN = 15.0
 
 
-async def until(daemon: Daemon, holds: Callable[[Status], bool]) -> Status:
-    """Wait until the status is so, and return it."""
+async def until(daemon: Daemon, is_true: Callable[[Status], bool]) -> Status:
+    """Wait until a condition is true for the status; return the status."""
     deadline = time.monotonic() + WITHIN
-    while (status := await daemon.status()) is None or not holds(status):
+    while (status := await daemon.status()) is None or not is_true(status):
         assert time.monotonic() < deadline, f"{status}\n{daemon.log}"
         await asyncio.sleep(0.02)
     return status
 
 
-async def is_master(daemon: Daemon) -> Status:
-    """Wait until it is the master and has a key."""
+async def until_master(daemon: Daemon) -> Status:
+    """Wait until the daemon is the master and has a key; return its status."""
     return await until(daemon, lambda status: status["role"] == "master" and key_of(status) is not None)
 
 
-async def may_send(watcher: AsyncKeyWatcher) -> KeyState:
-    """Wait until a session manager may send; acknowledge what it is told."""
+async def until_it_may_send(watcher: AsyncKeyWatcher) -> KeyState:
+    """Wait until a session manager may send. Acknowledge each key on the way."""
     while True:
         state = await watcher.wait(WITHIN)
         for entry in state.entries:
@@ -45,7 +45,7 @@ async def may_send(watcher: AsyncKeyWatcher) -> KeyState:
 
 
 async def start_again(daemon: Daemon, number: signal.Signals) -> None:
-    """End it by a signal and start it again."""
+    """End a daemon by a signal and start it again."""
     daemon.signal(number)
     await daemon.ended()
     daemon.start()
@@ -53,78 +53,76 @@ async def start_again(daemon: Daemon, number: signal.Signals) -> None:
 
 @asynccontextmanager
 async def session_manager(daemon: Daemon) -> AsyncIterator[list[KeyState]]:
-    """Attach a session manager that sends and acknowledges, once it may send; give what it is told from then on."""
+    """Attach a session manager that sends and acknowledges. Yield the states that it receives once it may send."""
     async with AsyncKeyWatcher(daemon.keys_socket, will_send=True) as watcher:
-        told = [await may_send(watcher)]
+        states = [await until_it_may_send(watcher)]
 
         async def follow() -> None:
             while True:
                 state = await watcher.wait()
                 for entry in state.entries:
                     watcher.acknowledge(entry.epoch)
-                told.append(state)
+                states.append(state)
 
         following = asyncio.create_task(follow())
         try:
-            yield told
+            yield states
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
 
-async def at_rest(told: Mapping[str, list[KeyState]]) -> dict[str, int]:
-    """Wait until nothing more is told to session managers; return how much was."""
+async def until_quiet(received: Mapping[str, list[KeyState]]) -> dict[str, int]:
+    """Wait until session managers receive no more states; return the number that each has received."""
     deadline = time.monotonic() + WITHIN
-    said: dict[str, int] = {}
-    while said != (found := {name: len(states) for name, states in told.items()}):
-        assert time.monotonic() < deadline, said
-        said = found
+    counts: dict[str, int] = {}
+    while counts != (found := {name: len(states) for name, states in received.items()}):
+        assert time.monotonic() < deadline, counts
+        counts = found
         await asyncio.sleep(1.0)
-    return said
+    return counts
 
 
-def has_its_sender(status: Status) -> bool:
-    """Tell whether a session manager that sends is attached."""
+def has_sending_session(status: Status) -> bool:
+    """Return whether a session manager that sends is attached."""
     return any(session["sender"] for session in status["sessions"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_lone_daemon_goes_on_with_its_key_and_its_session_manager_does_not_notice(
+async def test_restart_of_a_lone_daemon_sends_no_new_state_to_its_session_manager(
     loopback: Loopback, number: signal.Signals
 ) -> None:
     daemon = loopback.service("n1")
     daemon.start()
-    async with session_manager(daemon) as told:
-        before = await is_master(daemon)
+    async with session_manager(daemon) as states:
+        before = await until_master(daemon)
         await start_again(daemon, number)
-        again = await is_master(daemon)
-        await until(daemon, has_its_sender)
+        again = await until_master(daemon)
+        await until(daemon, has_sending_session)
         await asyncio.sleep(1.0)
-        assert told == told[:1]
+        assert states == states[:1]
     assert again["term"] > before["term"]
-    assert again["sender_id"] == told[0].sender_id
+    assert again["sender_id"] == states[0].sender_id
     assert [key["epoch"] for key in again["keys"]] == [1]
     assert daemon.stored == ("keystate", "port")
 
 
 @pytest.mark.parametrize("role", ["client", "master"])
-async def test_a_member_that_was_killed_comes_back_with_its_lease_and_nothing_rolls(
-    loopback: Loopback, role: str
-) -> None:
+async def test_killed_member_comes_back_with_its_lease_and_no_rekey_follows(loopback: Loopback, role: str) -> None:
     services = [loopback.service(f"n{number}") for number in (1, 2, 3)]
     group = Group(services)
     group.start()
     async with AsyncExitStack() as stack:
-        told = {service.name: await stack.enter_async_context(session_manager(service)) for service in services}
-        said = await at_rest(told)
+        received = {service.name: await stack.enter_async_context(session_manager(service)) for service in services}
+        counts = await until_quiet(received)
         _, before = await group.together(WITHIN)
         (killed, *_) = group.of(before, role)
         await start_again(killed, signal.SIGKILL)
         await group.together(WITHIN)
-        await until(killed, has_its_sender)
+        await until(killed, has_sending_session)
         await asyncio.sleep(1.5)
         _, after = await group.together(WITHIN)
-        assert {name: states[said[name] :] for name, states in told.items()} == {name: [] for name in told}
+        assert {name: states[counts[name] :] for name, states in received.items()} == {name: [] for name in received}
     for name, status in after.items():
         was = before[name]
         assert status is not None
@@ -133,36 +131,36 @@ async def test_a_member_that_was_killed_comes_back_with_its_lease_and_nothing_ro
         assert [key["epoch"] for key in status["keys"]] == [key["epoch"] for key in was["keys"]]
 
 
-async def test_another_group_or_another_node_begins_anew(loopback: Loopback) -> None:
+async def test_daemon_with_another_node_id_does_not_use_the_stored_keys(loopback: Loopback) -> None:
     daemon = loopback.service("n1")
     daemon.start()
-    before = await is_master(daemon)
+    before = await until_master(daemon)
     daemon.config.write_text(daemon.config.read_text().replace(daemon.id, "feedfacefeedface"))
     await start_again(daemon, signal.SIGKILL)
-    assert key_of(await is_master(daemon)) != key_of(before)
+    assert key_of(await until_master(daemon)) != key_of(before)
     assert daemon.stored == ("keystate", "port")
 
 
 @pytest.mark.parametrize("damage", ["wiped", "flipped", "cannot be written", "read only", "not ours"])
-async def test_a_store_that_is_damaged_is_told_and_not_used(loopback: Loopback, damage: str) -> None:
+async def test_damaged_store_is_reported_and_not_used(loopback: Loopback, damage: str) -> None:
     daemon = loopback.service("n1")
     daemon.start()
-    before = await is_master(daemon)
+    before = await until_master(daemon)
     daemon.signal(signal.SIGKILL)
     await daemon.ended()
     spoil(stored_in(daemon), damage)
-    said = len(daemon.log)
+    size = len(daemon.log)
     daemon.start()
-    after = await is_master(daemon)
+    after = await until_master(daemon)
     assert key_of(after) != key_of(before)
-    assert ("beginning anew" in daemon.log[said:]) == (damage != "wiped")
+    assert ("beginning anew" in daemon.log[size:]) == (damage != "wiped")
     assert daemon.stored == ("keystate", "port")
     await start_again(daemon, signal.SIGKILL)
-    assert key_of(await is_master(daemon)) == key_of(after), "the new one is kept"
+    assert key_of(await until_master(daemon)) == key_of(after), "the new one is kept"
 
 
 def spoil(fd: int, damage: str) -> None:
-    """Do this to what is stored."""
+    """Damage the stored file in this way."""
     size = os.fstat(fd).st_size
     match damage:
         case "wiped":
@@ -187,27 +185,27 @@ def replace(fd: int, other: int) -> None:
     os.close(other)
 
 
-async def test_what_another_version_stored_is_given_back(loopback: Loopback) -> None:
+async def test_stored_descriptor_of_another_version_is_released(loopback: Loopback) -> None:
     daemon = loopback.service("n1")
     daemon.store("novelty", os.open(os.devnull, os.O_RDWR))
     daemon.start()
-    await is_master(daemon)
+    await until_master(daemon)
     assert "'novelty' that is no listening socket" in daemon.log
     assert daemon.stored == ("keystate", "port")
 
 
-async def test_a_service_without_a_store_says_that_nothing_is_kept(loopback: Loopback) -> None:
+async def test_service_without_a_store_logs_that_a_restart_keeps_no_keys(loopback: Loopback) -> None:
     daemon = loopback.service("n1")
     daemon.start({"FDSTORE": "0"})
-    await is_master(daemon)
+    await until_master(daemon)
     assert "a restart does not keep the keys: FileDescriptorStoreMax= of the service is 0" in daemon.log
     assert daemon.stored == ()
 
 
-async def test_the_store_is_sealed_and_keeps_no_key_that_was_retired(loopback: Loopback) -> None:
+async def test_store_is_sealed_and_keeps_no_retired_key(loopback: Loopback) -> None:
     daemon = loopback.service("n1", {"key": {"retire_after": 0.5}})
     daemon.start()
-    before = await is_master(daemon)
+    before = await until_master(daemon)
     fd = stored_in(daemon)
     with pytest.raises(PermissionError):
         os.ftruncate(fd, 0)
@@ -220,12 +218,12 @@ async def test_the_store_is_sealed_and_keeps_no_key_that_was_retired(loopback: L
     assert read_pms(fd) != pms
 
 
-async def test_without_a_service_manager_nothing_is_kept(loopback: Loopback) -> None:
+async def test_daemon_without_a_service_manager_keeps_no_keys(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1")
     daemon.start()
-    before = await is_master(daemon)
+    before = await until_master(daemon)
     await start_again(daemon, signal.SIGKILL)
-    assert key_of(await is_master(daemon)) != key_of(before)
+    assert key_of(await until_master(daemon)) != key_of(before)
 
 
 def stored_in(service: Service) -> int:

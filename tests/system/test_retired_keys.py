@@ -1,4 +1,4 @@
-"""A retired key is nowhere in the memory of a daemon that runs as its unit says."""
+"""A daemon with the environment of its systemd unit keeps no copy of a retired key in its memory."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ RETIRED_WITHIN = 10.0
 
 
 def environment_of(unit: str) -> dict[str, str]:
-    """Return what a unit of systemd adds to the environment."""
+    """Return the environment variables that a systemd unit sets."""
     lines = (ROOT / "systemd" / unit).read_text("utf-8").splitlines()
     settings = [line.removeprefix("Environment=") for line in lines if line.startswith("Environment=")]
     return dict(setting.split("=", 1) for setting in settings)
 
 
 def copies(pid: int, secret: bytes) -> int:
-    """Count how often the writable memory of a process has a secret."""
+    """Count the copies of a secret in the writable memory of a process."""
     found = 0
     with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for line in maps:
@@ -39,7 +39,7 @@ def copies(pid: int, secret: bytes) -> int:
 
 
 async def copies_of_a_retired_key(loopback: Loopback, environ: Mapping[str, str]) -> tuple[list[int], list[int]]:
-    """Return how often a master and two clients have a key while it is in use, and when it is retired."""
+    """Count the copies of a key in a master and two clients, while it is in use and after it is retired."""
     daemons = [loopback.daemon(f"n{n}", {"key": {"retire_after": 1.0}}) for n in range(3)]
     for daemon in daemons:
         daemon.start(environ)
@@ -48,7 +48,7 @@ async def copies_of_a_retired_key(loopback: Loopback, environ: Mapping[str, str]
     async with AsyncExitStack() as stack:
         watchers = [await stack.enter_async_context(AsyncKeyWatcher(d.keys_socket, will_send=True)) for d in daemons]
         states = [await watcher.wait(5) for watcher in watchers]
-        # The newest, for a session manager that begins has the group rekey.
+        # The newest key, because a new session manager makes the group rekey.
         key = states[0].entries[-1].key
         secret = key.pms.reveal()[:PMS_SIZE]
         in_use = [copies(daemon.pid, secret) for daemon in daemons]
@@ -58,7 +58,7 @@ async def copies_of_a_retired_key(loopback: Loopback, environ: Mapping[str, str]
                 now = state
                 while key in [entry.key for entry in now.entries]:
                     now = await watcher.wait()
-        await asyncio.sleep(1.0)  # until the last packet that lists another key has taken its place
+        await asyncio.sleep(1.0)  # until the last packet, which lists another key, has overwritten it
         return in_use, [copies(daemon.pid, secret) for daemon in daemons]
 
 
@@ -66,11 +66,11 @@ async def copies_of_a_retired_key(loopback: Loopback, environ: Mapping[str, str]
 @pytest.mark.parametrize("unit", ["pskkeyd.service", "pskkeyd@.service"])
 async def test_a_retired_key_leaves_no_copy(loopback: Loopback, unit: str) -> None:
     in_use, retired = await copies_of_a_retired_key(loopback, environment_of(unit))
-    assert all(in_use), "the count finds what is there"
+    assert all(in_use), "the count finds a key that is there"
     assert retired == [0, 0, 0]
 
 
 @pytest.mark.root
-async def test_the_count_notices_what_is_not_overwritten(loopback: Loopback) -> None:
+async def test_count_finds_a_key_that_is_not_overwritten(loopback: Loopback) -> None:
     _, retired = await copies_of_a_retired_key(loopback, {})
     assert sum(retired) > 0

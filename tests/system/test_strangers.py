@@ -1,6 +1,6 @@
-"""Strangers on the network, who know no PSK, change nothing but a counter.
+"""Strangers on the network do not have the PSK. They change only a counter.
 
-The attacker is python-zeroconf, and plain sockets for what python-zeroconf would not send.
+The attacker is python-zeroconf, and plain sockets for the packets that python-zeroconf does not send.
 """
 
 import asyncio
@@ -34,17 +34,17 @@ type Pairs = dict[str, str]
 
 
 class Attacker:
-    """Announces what it likes, where the group hears it."""
+    """Sends any announcement to the group."""
 
     def __init__(self, loopback: Loopback) -> None:
         self._zeroconf = AsyncZeroconf(interfaces=[MULTICAST_INTERFACE])
         self._group = loopback.group
         self.own_key = advert_key(Secret(os.urandom(32)))
         self.real_key = advert_key(load_psk(loopback.psk).active.key)
-        """What the attacker does not have: it stands for one who records adverts and changes them."""
+        """A real attacker does not have this key. It makes the adverts that the attacker records and then changes."""
 
     def claim(self, node_id: str, term: int = 1000) -> Advert:
-        """Return the claim to be a master that everybody should prefer."""
+        """Return the advert of a master that all nodes would prefer."""
         return Advert(self._group, node_id, "stranger", 255, True, Role.MASTER, term, 100, ("127.0.0.1",), PORT)
 
     def announce(self, node_id: str, pairs: Mapping[str, str], *, name: str | None = None, ttl: int = 120) -> None:
@@ -62,13 +62,13 @@ class Attacker:
         zeroconf.async_send(zeroconf.generate_service_broadcast(info, ttl))
 
     async def close(self) -> None:
-        """Be gone."""
+        """Stop the attacker."""
         await self._zeroconf.async_close()
 
 
 @asynccontextmanager
 async def attacked(loopback: Loopback) -> AsyncIterator[tuple[Group, Attacker]]:
-    """Three daemons that are one group, and an attacker."""
+    """Run three daemons that are one group, and an attacker."""
     group = Group([loopback.daemon(name) for name in ("n1", "n2", "n3")])
     group.start()
     await group.together(15)
@@ -80,8 +80,8 @@ async def attacked(loopback: Loopback) -> AsyncIterator[tuple[Group, Attacker]]:
         await attacker.close()
 
 
-async def seen(group: Group) -> dict[str, Status]:
-    """Return the statuses, without what only time changes."""
+async def statuses_of(group: Group) -> dict[str, Status]:
+    """Return the statuses without the values that time alone changes."""
     found = {}
     for daemon in group.daemons:
         status = await daemon.status()
@@ -93,26 +93,26 @@ async def seen(group: Group) -> dict[str, Status]:
 
 
 async def rejected(group: Group, before: dict[str, Status], least: int, within: float = 5.0) -> dict[str, Status]:
-    """Wait until every daemon has rejected that many more adverts; return the statuses then."""
+    """Wait until each daemon has rejected at least `least` more adverts than `before`; return the statuses then."""
     deadline = time.monotonic() + within
     while True:
-        now = await seen(group)
-        counts = {n: s["counters"]["adverts_rejected"] - counter(before[n]) for n, s in now.items()}
+        now = await statuses_of(group)
+        counts = {n: s["counters"]["adverts_rejected"] - rejected_adverts(before[n]) for n, s in now.items()}
         if all(count >= least for count in counts.values()):
             return now
         assert time.monotonic() < deadline, f"rejected only {counts} of {least}"
         await asyncio.sleep(0.02)
 
 
-def counter(status: Status) -> int:
+def rejected_adverts(status: Status) -> int:
     """Return how many adverts were rejected."""
     count: int = status["counters"]["adverts_rejected"]
     return count
 
 
 def calm_part(statuses: dict[str, Status]) -> dict[str, Any]:
-    """Return what strangers must not be able to change."""
-    # A beacon of the master is counted as an advert that was taken.
+    """Return the part of the statuses that strangers must not change."""
+    # The daemons count a beacon of the master as an accepted advert.
     free = MAY_RISE | {"adverts_accepted"}
     return {
         name: {
@@ -175,21 +175,21 @@ FORGERIES: list[Callable[[Attacker, str], Pairs]] = [
 
 
 async def test_the_same_claim_counts_when_it_is_signed_with_the_psk(loopback: Loopback) -> None:
-    """Otherwise the tests below could pass because nobody hears the attacker, or because all its adverts are bad."""
+    """Otherwise the tests below could pass because no daemon hears the attacker, or because all its adverts are bad."""
     async with attacked(loopback) as (group, attacker):
-        before = await seen(group)
+        before = await statuses_of(group)
         node_id = os.urandom(8).hex()
         attacker.announce(node_id, encode_advert(attacker.claim(node_id), attacker.real_key))
         deadline = time.monotonic() + 5
-        while calm_part(after := await seen(group)) == calm_part(before):
+        while calm_part(after := await statuses_of(group)) == calm_part(before):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.02)
-        assert {counter(status) for status in after.values()} == {0}
+        assert {rejected_adverts(status) for status in after.values()} == {0}
 
 
 async def test_forged_adverts_change_only_a_counter(loopback: Loopback) -> None:
     async with attacked(loopback) as (group, attacker):
-        before = await seen(group)
+        before = await statuses_of(group)
         for sent, forge in enumerate(FORGERIES, start=1):
             node_id = os.urandom(8).hex()
             attacker.announce(node_id, forge(attacker, node_id))
@@ -200,24 +200,24 @@ async def test_forged_adverts_change_only_a_counter(loopback: Loopback) -> None:
                 raise
             assert calm_part(after) == calm_part(before), forge.__name__
         await group.stay_together(1.0)
-        assert calm_part(await seen(group)) == calm_part(before)
+        assert calm_part(await statuses_of(group)) == calm_part(before)
 
 
-async def test_nobody_speaks_for_another_node(loopback: Loopback) -> None:
-    """A stranger takes the names and ids of members: forged, taken from another's advert, and as a goodbye."""
+async def test_strangers_cannot_impersonate_members(loopback: Loopback) -> None:
+    """A stranger uses the names and ids of members: in forged adverts, in recorded adverts, and in goodbyes."""
     async with attacked(loopback) as (group, attacker):
-        before = await seen(group)
+        before = await statuses_of(group)
         for daemon in group.daemons:
             attacker.announce(daemon.id, foreign_key(attacker, daemon.id))
-            # A true advert, recorded and shown under another name.
-            truth = encode_advert(claim_of(daemon, before, attacker), attacker.real_key)
-            attacker.announce(daemon.id, truth, name=f"pskkey-{os.urandom(4).hex()}")
+            # A genuine advert, recorded and sent under another name.
+            recorded = encode_advert(claim_of(daemon, before, attacker), attacker.real_key)
+            attacker.announce(daemon.id, recorded, name=f"pskkey-{os.urandom(4).hex()}")
         after = await rejected(group, before, 4)
         assert calm_part(after) == calm_part(before)
         for daemon in group.daemons:
             attacker.announce(daemon.id, foreign_key(attacker, daemon.id), ttl=0)
-        await group.stay_together(3.0)  # a beacon of the master is among this
-        assert calm_part(await seen(group)) == calm_part(before)
+        await group.stay_together(3.0)  # this time includes a beacon of the master
+        assert calm_part(await statuses_of(group)) == calm_part(before)
 
 
 def claim_of(daemon: Daemon, statuses: dict[str, Status], attacker: Attacker) -> Advert:
@@ -227,9 +227,9 @@ def claim_of(daemon: Daemon, statuses: dict[str, Status], attacker: Attacker) ->
 
 
 @pytest.mark.slow
-async def test_a_flood_of_strangers_does_no_harm(loopback: Loopback) -> None:
+async def test_flood_of_strangers_does_no_harm(loopback: Loopback) -> None:
     async with attacked(loopback) as (group, attacker):
-        before = await seen(group)
+        before = await statuses_of(group)
         files = {daemon.name: open_files(daemon) for daemon in group.daemons}
         for number in range(FLOOD):
             node_id = os.urandom(8).hex()
@@ -240,18 +240,18 @@ async def test_a_flood_of_strangers_does_no_harm(loopback: Loopback) -> None:
         assert calm_part(after) == calm_part(before)
         await group.stay_together(1.0)
         assert {daemon.name: open_files(daemon) for daemon in group.daemons} == files
-        # A newcomer is found at once, in the middle of all that.
+        # The group finds a newcomer at once after the flood.
         late = loopback.daemon("n4")
         late.start()
         await Group([*group.daemons, late]).together(5)
 
 
 async def test_malformed_mdns_does_no_harm(loopback: Loopback) -> None:
-    """Random bytes, and real announcements that are cut off and damaged, by a seed that a failure tells."""
+    """The packets are random bytes, and real announcements, cut off or damaged. A failure reports the seed."""
     seed = random.SystemRandom().getrandbits(32)
     chance = random.Random(seed)
     async with attacked(loopback) as (group, attacker):
-        before = await seen(group)
+        before = await statuses_of(group)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(MULTICAST_INTERFACE))
             template = announcement(attacker)
@@ -260,7 +260,7 @@ async def test_malformed_mdns_does_no_harm(loopback: Loopback) -> None:
                 if number % 20 == 0:
                     await asyncio.sleep(0.01)
         attacker.announce("0011223344556677", foreign_key(attacker, "0011223344556677"))
-        after = await rejected(group, before, 1)  # they still listen
+        after = await rejected(group, before, 1)  # the daemons still listen
         await group.stay_together(0.5)
         assert calm_part(after) == calm_part(before), f"seed {seed}"
         for daemon in group.daemons:

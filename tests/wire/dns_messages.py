@@ -1,4 +1,4 @@
-"""mDNS messages for tests, byte by byte, also those that no sane program would send (RFC 1035 section 4.1)."""
+"""mDNS messages for tests, byte by byte, also messages that no correct program sends (RFC 1035 section 4.1)."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def question(owner: bytes, kind: int = PTR, cls: int = CLASS_IN) -> bytes:
 
 
 def record(owner: bytes, kind: int, data: bytes, ttl: int = 120, size: int | None = None) -> bytes:
-    """Return a record, which may lie about the size of its data."""
+    """Return a record; `size` may be a wrong size of its data."""
     return owner + struct.pack("!HHIH", kind, CLASS_IN, ttl, len(data) if size is None else size) + data
 
 
@@ -59,14 +59,14 @@ def announcement(instance: str, text: bytes, ttl: int = 120) -> bytes:
 
 
 def pointer_chain(at: int, length: int) -> bytes:
-    """Return so many pointers, each to the one before it; the first, at `at`, is the root's empty name."""
+    """Return `length` pointers, each to the one before it; the first points to the root's empty name, at `at`."""
     return b"\0" + b"".join(pointer(at if n == 0 else at + 1 + 2 * (n - 1)) for n in range(length))
 
 
 def query_with_chain(pointers: int, records: int = 60, ident: int = 0) -> bytes:
     """Return a query about our service whose known answers all name the end of one chain of pointers.
 
-    The chain is in the data of the first record, where nothing but a reader of names comes by.
+    The chain is in the data of the first record, which only a reader of names reads.
     """
     asked = question(name(SERVICE_TYPE))
     chain_at = HEADER_SIZE + len(asked) + 2 + 10
@@ -77,7 +77,7 @@ def query_with_chain(pointers: int, records: int = 60, ident: int = 0) -> bytes:
 
 
 def query_that_lies(ident: int = 0, size: int = 200) -> bytes:
-    """Return a query with an A record of `size` bytes: who reads four of them goes on at a name that names itself."""
+    """Return a query with an A record of `size` bytes: after four of them stands a name that points to itself."""
     asked = question(name(SERVICE_TYPE))
     data_at = HEADER_SIZE + len(asked) + 2 + 10
     data = bytes(4) + pointer(data_at + 4)

@@ -1,4 +1,4 @@
-"""Strategies for every value that goes over a wire, within the bounds that the wire allows."""
+"""Strategies for every value that is sent over a wire, within its bounds."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ from pskkey.secret import Secret
 
 
 def numbered_key(first: int, suite: Suite = Suite.PSK_CHACHA20_POLY1305) -> Key:
-    """A key whose 128 bytes count up from `first`, so that a misplaced byte is seen."""
+    """Return a key whose 128 bytes count up from `first`, so that a test sees a misplaced byte."""
     octets = bytes((first + i) % 256 for i in range(128))
     return Key(Secret(octets[:64]), octets[64:96], octets[96:], suite)
 
@@ -160,7 +160,7 @@ adverts = st.builds(
 
 
 def member(number: int, name: str | None = None) -> Member:
-    """A member like those of a real group."""
+    """Return a member like those of a real group."""
     return Member(
         id=f"{number:032x}",
         name=name or f"node-{number}",

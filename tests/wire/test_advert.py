@@ -1,4 +1,4 @@
-"""The signed TXT record: what is in it, and that nobody without the PSK can make or change one."""
+"""The signed TXT record: its pairs, and that only a holder of the PSK can make or change one."""
 
 import base64
 import hmac
@@ -34,12 +34,12 @@ type Properties = dict[bytes, bytes | None]
 
 
 def received(pairs: Mapping[str, str]) -> Properties:
-    """The pairs as python-zeroconf hands them to a browser."""
+    """Return the pairs as python-zeroconf passes them to a browser."""
     return {name.encode(): value.encode() for name, value in pairs.items()}
 
 
 def signed(properties: Mapping[bytes, bytes | None], key: Secret = KEY) -> Properties:
-    """Sign any pairs, by the description of the signature and not by the code under test."""
+    """Sign any pairs, by the description of the signature, without the code under test."""
     text = b""
     for name in sorted(set(properties) - {b"sig"}):
         value = properties[name] or b""
@@ -78,7 +78,7 @@ def test_golden_record() -> None:
     assert decode_advert_untrusted(RECEIVED, [KEY]) == ADVERT
 
 
-def test_names() -> None:
+def test_names_of_service_instance_and_pairs() -> None:
     assert SERVICE_TYPE == "_pskkey._tcp.local."
     assert instance_name(ID) == "pskkey-01234567"
     assert all(len(name) <= 9 for name in encode_advert(ADVERT, KEY))
@@ -166,7 +166,7 @@ def test_a_pair_without_value_counts_as_empty() -> None:
         assert decode_advert_untrusted({**pairs, b"addr": value}, [KEY]).addresses == ()
 
 
-def test_keys() -> None:
+def test_advert_is_read_with_an_accepted_key_and_no_other() -> None:
     assert decode_advert_untrusted(RECEIVED, [OTHER_KEY, KEY]) == ADVERT
     assert decode_advert_untrusted(RECEIVED, [KEY, OTHER_KEY]) == ADVERT
     assert "accepted PSK" in refuse(RECEIVED, OTHER_KEY)
@@ -211,7 +211,7 @@ def test_keys() -> None:
         ("port", ["", "0", "-1", "65536", "011111", "http"]),
     ],
 )
-def test_out_of_bounds_even_when_signed(name: str, values: list[str | bytes]) -> None:
+def test_signed_value_out_of_bounds_is_refused(name: str, values: list[str | bytes]) -> None:
     for value in values:
         octets = value.encode() if isinstance(value, str) else value
         sentence = refuse(signed({**RECEIVED, name.encode(): octets}))
@@ -243,7 +243,7 @@ def test_arbitrary_pairs_raise_only_bad_packet(properties: Properties) -> None:
             continue
 
 
-def test_group_of() -> None:
+def test_group_of_an_unverified_record() -> None:
     assert group_of_untrusted(RECEIVED) == "default"
     assert group_of_untrusted({b"grp": "gr\u00fcn".encode()}) == "gr\u00fcn"
     for bad in ({}, {b"grp": None}, {b"grp": b""}, {b"grp": b"\xff"}, {b"grp": b"a\nb"}, {b"grp": b"x" * 251}):
@@ -296,6 +296,6 @@ def test_an_address_loses_its_zone() -> None:
     ],
     ids=lambda advert: repr(advert)[:80],
 )
-def test_what_has_no_encoding(bad: Advert) -> None:
+def test_value_out_of_bounds_has_no_encoding(bad: Advert) -> None:
     with pytest.raises(ValueError, match=r".+"):
         encode_advert(bad, KEY)

@@ -1,6 +1,6 @@
 """mDNS messages are read within bounds, and python-zeroconf can read every query that passes.
 
-`messages` makes well-formed messages with lies in them; what is random is drawn by hypothesis.
+`messages` makes messages with wrong values in the right places; hypothesis draws the random ones.
 """
 
 from unittest import TestCase
@@ -64,7 +64,7 @@ def names(datagram: bytes) -> frozenset[bytes]:
     return reading.names
 
 
-# --- what is taken -------------------------------------------------------------------------------------------------
+# --- accepted messages ---------------------------------------------------------------------------------------------
 
 
 def test_golden_query() -> None:
@@ -101,7 +101,7 @@ def test_instance_of_another_service_is_not_read() -> None:
 
 
 def test_query_yields_no_text() -> None:
-    """A query may name known answers, but nobody vouches for them."""
+    """A query may list known answers, but no signature covers them."""
     known = dns.record(dns.name(WHOLE), dns.TXT, TEXT)
     assert names(dns.message([ASK], [known])) == {b"_pskkey._tcp.local."}
 
@@ -120,15 +120,15 @@ def test_probe_and_known_answers_are_taken() -> None:
 
 
 @pytest.mark.parametrize("word", [b"\x07_pskkey", b"\x07_PsKkEy", b"pskkey-01234567", b"\x07_dns-sd", b"\x07_DNS-SD"])
-def test_what_speaks_of_our_service_concerns_us(word: bytes) -> None:
+def test_message_with_our_service_in_it_concerns_us(word: bytes) -> None:
     assert concerns_us(bytes(12) + word + b"\0")
 
 
-def test_what_other_people_ask_does_not_concern_us() -> None:
+def test_question_about_another_service_does_not_concern_us() -> None:
     assert not concerns_us(dns.message([dns.question(dns.name("_ipp._tcp.local."))]))
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------
+# --- refused messages ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flags", [dns.TRUNCATED, dns.NOTIFY, dns.RESPONSE | dns.TRUNCATED])
@@ -137,7 +137,7 @@ def test_truncated_messages_and_other_opcodes_are_refused(flags: int) -> None:
 
 
 @pytest.mark.parametrize("golden", [GOLDEN_QUERY, GOLDEN_RESPONSE])
-def test_every_message_that_was_cut_off_is_refused(golden: bytes) -> None:
+def test_message_that_is_cut_off_anywhere_is_refused(golden: bytes) -> None:
     for size in range(len(golden)):
         refuse(golden[:size])
 
@@ -165,7 +165,7 @@ def test_records_of_all_sections_together_are_bounded(flags: int) -> None:
 
 
 def test_a_count_without_content_is_refused() -> None:
-    """The dearest lie is the cheapest to send: 12 bytes that announce 65,535 records in each section."""
+    """The message that could cost most is the cheapest to send: 12 bytes announce 65,535 records in each section."""
     refuse(bytes.fromhex("0000 8400 0000 ffff ffff ffff"))
     refuse(bytes.fromhex("0000 0000 ffff 0000 0000 0000"))
 
@@ -210,7 +210,7 @@ def test_labels_of_other_kinds_are_refused(length: int) -> None:
 
 
 def test_work_for_a_whole_message_is_bounded() -> None:
-    """Each name is within its bounds, and all together are too much."""
+    """Each name is within its bounds, but all names together are not."""
     long = dns.name("a." * MAX_LABELS)
     most = (MAX_STEPS - MAX_LABELS) // (MAX_LABELS + 1)
     again = dns.question(TO_SERVICE)
@@ -219,14 +219,14 @@ def test_work_for_a_whole_message_is_bounded() -> None:
 
 
 def test_a_packet_full_of_questions_about_instances_is_taken() -> None:
-    """As avahi-browse -r sends it in a large group: about as many as an Ethernet frame holds."""
+    """`avahi-browse -r` sends it in a large group: about as many questions as an Ethernet frame holds."""
     asked = [dns.question(b"\x0fpskkey-%08x" % n + TO_SERVICE, dns.SRV) for n in range(62)]
     datagram = dns.message([ASK, *asked])
     assert 1400 <= len(datagram) < 1472
     assert len(names(datagram)) == 63
 
 
-# --- what python-zeroconf would read otherwise than we -------------------------------------------------------------
+# --- messages that python-zeroconf would read differently ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -244,19 +244,19 @@ def test_a_packet_full_of_questions_about_instances_is_taken() -> None:
         (dns.NSEC, b"\0"),
     ],
 )
-def test_data_of_a_query_is_what_its_type_has(kind: int, data: bytes) -> None:
+def test_data_of_a_query_must_fit_its_type(kind: int, data: bytes) -> None:
     assert f"type {kind}" in refuse(
         dns.message([ASK], [dns.record(SERVICE, kind, data), *[dns.record(b"\0", 99, b"")] * 2])
     )
 
 
 def test_chain_of_pointers_in_the_data_of_a_query_is_refused() -> None:
-    """69 ms of python-zeroconf's time, each time."""
+    """Each such query costs 69 ms of python-zeroconf's time."""
     assert "too many" in refuse(dns.query_with_chain(900))
 
 
 def test_query_on_which_python_zeroconf_would_fail_is_refused() -> None:
-    """It keeps a traceback, with the message in it, of each."""
+    """python-zeroconf keeps a traceback, with the message in it, of each such query."""
     assert "type 1" in refuse(dns.query_that_lies())
 
 
@@ -273,7 +273,7 @@ def owners(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def data_of(draw: st.DrawFn, kind: int) -> bytes:
-    """What a record of this type has, or nearly."""
+    """Right or nearly right data of a record of this type."""
     right = {dns.A: bytes(4), dns.AAAA: bytes(16), dns.TXT: TEXT}.get(kind)
     if right is None:
         right = bytes(6 if kind == dns.SRV else 0) + draw(owners())
@@ -282,7 +282,7 @@ def data_of(draw: st.DrawFn, kind: int) -> bytes:
 
 @st.composite
 def messages(draw: st.DrawFn, flags: st.SearchStrategy[int]) -> bytes:
-    """A message about our service, with lies in it, and perhaps some bytes changed."""
+    """A message about our service, with wrong values, and perhaps some bytes changed."""
     questions = [ASK, *draw(st.lists(st.builds(dns.question, owners(), KINDS), max_size=4))]
     records = []
     for kind in draw(st.lists(KINDS, max_size=6)):
@@ -313,13 +313,13 @@ def test_only_bad_packet_leaves_the_reader(datagram: bytes) -> None:
 @example(dns.query_that_lies())
 @example(dns.query_with_long_name())
 def test_python_zeroconf_reads_each_query_that_passes_to_its_end(datagram: bytes) -> None:
-    """It never recurses deeply, fails, or reads other records than those that were checked."""
+    """python-zeroconf never recurses deeply, fails, or reads other records than we have checked."""
     try:
         reading = read_message_untrusted(datagram)
     except BadPacket:
         return
     assert isinstance(reading, Query)
-    with TestCase().assertNoLogs("zeroconf", "DEBUG"):  # where it reports what it could not read
+    with TestCase().assertNoLogs("zeroconf", "DEBUG"):  # python-zeroconf logs there what it cannot read
         incoming = DNSIncoming(datagram)
         incoming.answers()
     assert incoming.valid
@@ -338,7 +338,7 @@ def test_pair_with_and_without_a_value() -> None:
 
 
 def test_first_pair_of_a_name_counts() -> None:
-    """RFC 6763 section 6.4; and a pair without a name does not count."""
+    """RFC 6763 section 6.4. A pair without a name does not count."""
     assert read_text_untrusted(b"\x03a=1\x03a=2\x02=x\x00") == {b"a": b"1"}
 
 
@@ -366,6 +366,6 @@ def test_only_bad_packet_leaves_the_reader_of_texts(text: bytes) -> None:
 
 
 @given(st.dictionaries(st.text("abcdef", min_size=1, max_size=5), st.text(max_size=40), max_size=MAX_PAIRS))
-def test_what_was_written_is_read(pairs: dict[str, str]) -> None:
+def test_written_pairs_are_read(pairs: dict[str, str]) -> None:
     expected = {key.encode(): value.encode() for key, value in pairs.items()}
     assert read_text_untrusted(dns.text_data(pairs)) == expected

@@ -1,4 +1,4 @@
-"""Frames: cutting a stream into packets, whatever the pieces, and refusing early what is too long."""
+"""Frames: a stream is cut into packets whatever its pieces are, and a frame that is too long is refused early."""
 
 import tracemalloc
 
@@ -72,7 +72,7 @@ def test_a_frame_comes_out_with_its_last_byte() -> None:
         ("01 03 ffff", "announces 65535 bytes"),
     ],
 )
-def test_refused_at_the_header_before_any_payload(header: str, reason: str) -> None:
+def test_frame_is_refused_at_its_header_before_any_payload(header: str, reason: str) -> None:
     reader = FrameReader(LIMITS)
     octets = bytes.fromhex(header)
     assert reader.receive_untrusted(octets[:3]) == []
@@ -82,14 +82,14 @@ def test_refused_at_the_header_before_any_payload(header: str, reason: str) -> N
         reader.receive_untrusted(encode_frame(1, b""))
 
 
-def test_the_limit_itself_is_allowed() -> None:
+def test_payload_of_exactly_the_limit_is_allowed() -> None:
     assert FrameReader(LIMITS).receive_untrusted(encode_frame(3, bytes(40))) == [Frame(3, bytes(40))]
     assert FrameReader(LIMITS).receive_untrusted(encode_frame(18, bytes(65535))) == [Frame(18, bytes(65535))]
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200) | st.builds(lambda tail: b"\x01" + tail, st.binary(max_size=200)))
-def test_arbitrary_bytes_whole_or_by_byte(data: bytes) -> None:
+def test_arbitrary_bytes_have_the_same_outcome_whole_or_by_byte(data: bytes) -> None:
     def outcome(pieces: list[bytes]) -> tuple[list[Frame], str]:
         reader, got = FrameReader(LIMITS), []
         try:
@@ -102,7 +102,7 @@ def test_arbitrary_bytes_whole_or_by_byte(data: bytes) -> None:
     assert outcome([data]) == outcome([bytes([octet]) for octet in data])
 
 
-def test_a_flood_of_frames_leaves_nothing_behind() -> None:
+def test_flood_of_frames_takes_no_memory_afterwards() -> None:
     reader = FrameReader(LIMITS)
     flood = encode_frame(3, bytes(40)) * 2000 + encode_frame(3, bytes(40))[:-1]
     tracemalloc.start()
@@ -120,7 +120,7 @@ def test_a_large_piece_is_cut_in_linear_time() -> None:
     assert len(FrameReader(LIMITS).receive_untrusted(encode_frame(1, b"") * 100_000)) == 100_000
 
 
-def test_what_has_no_encoding() -> None:
+def test_value_out_of_bounds_has_no_encoding() -> None:
     with pytest.raises(ValueError, match=r"0\.\.255"):
         encode_frame(256, b"")
     with pytest.raises(ValueError, match="at most 65535"):

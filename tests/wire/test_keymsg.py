@@ -63,7 +63,7 @@ def test_golden_key_response_of_132_bytes() -> None:
     assert keymsg.decode_key_response_untrusted(payload) == message
 
 
-def test_the_short_form_does_not_tell_the_suite() -> None:
+def test_short_form_does_not_have_the_suite() -> None:
     payload = keymsg.encode_key_response(KeyResponse(numbered_key(0, Suite.WDM_WITH_NULL_SHA256)))
     assert keymsg.decode_key_response_untrusted(payload).key.suite is Suite.PSK_CHACHA20_POLY1305
 
@@ -72,12 +72,12 @@ def test_golden_key_watch() -> None:
     assert keymsg.encode_key_watch(KeyWatch(will_send=False)) == bytes.fromhex("00")
     assert keymsg.encode_key_watch(KeyWatch(will_send=True)) == bytes.fromhex("01")
     assert keymsg.decode_key_watch_untrusted(bytes.fromhex("00")) == KeyWatch(will_send=False)
-    # Flag bits that have no meaning yet are passed over.
+    # Flag bits that have no meaning yet are ignored.
     assert keymsg.decode_key_watch_untrusted(bytes.fromhex("ff")) == KeyWatch(will_send=True)
     assert keymsg.decode_key_watch_untrusted(bytes.fromhex("fe")) == KeyWatch(will_send=False)
 
 
-def test_golden_key_watch_with_a_memory() -> None:
+def test_golden_key_watch_with_a_sequence_context() -> None:
     payload = bytes.fromhex("01 0123456789abcdef")
     assert keymsg.encode_key_watch(KeyWatch(will_send=True, context=0x0123456789ABCDEF)) == payload
     assert keymsg.decode_key_watch_untrusted(payload) == KeyWatch(will_send=True, context=0x0123456789ABCDEF)
@@ -159,7 +159,7 @@ def test_key_ack_round_trip(epoch: int) -> None:
     assert keymsg.decode_key_ack_untrusted(keymsg.encode_key_ack(KeyAck(epoch))) == KeyAck(epoch)
 
 
-def test_unassigned_bits_and_reserved_bytes_are_passed_over() -> None:
+def test_unassigned_bits_and_reserved_bytes_are_ignored() -> None:
     plain = bytes.fromhex("00 00 01 00" + NO_SENDERS + "0001 ccab 02 000000" + KEY_00)
     other = bytes.fromhex("09 fe 01 ff" + NO_SENDERS + "0001 ccab fa ffffff" + KEY_00)
     assert keymsg.decode_key_state_untrusted(other) == keymsg.decode_key_state_untrusted(plain)
@@ -192,21 +192,21 @@ HEAD_OF_TWO = "00 00 02 00" + NO_SENDERS
         (HEAD_OF_TWO + "0001 ccab 03 000000" + KEY_00 + "0002 ccab 01 000000" + KEY_80, "more than one key to send"),
     ],
 )
-def test_key_state_refused(payload: str, reason: str) -> None:
+def test_malformed_key_state_is_refused(payload: str, reason: str) -> None:
     assert reason in refused(keymsg.decode_key_state_untrusted, bytes.fromhex(payload))
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 129, 130, 131, 133])
-def test_key_response_of_another_size(size: int) -> None:
+def test_key_response_of_another_size_is_refused(size: int) -> None:
     assert f"not {size}" in refused(keymsg.decode_key_response_untrusted, bytes(size))
 
 
-def test_key_response_refused() -> None:
+def test_key_response_with_a_wrong_epoch_or_suite_is_refused() -> None:
     assert "epoch 0" in refused(keymsg.decode_key_response_untrusted, bytes.fromhex("0000" + KEY_00 + "ccab"))
     assert "suite 1301" in refused(keymsg.decode_key_response_untrusted, bytes.fromhex("0001" + KEY_00 + "1301"))
 
 
-def test_small_packets_refused() -> None:
+def test_malformed_small_packet_is_refused() -> None:
     for payload in (b"", b"\0\1\0", b"\1"):
         assert "KEY_ACK is 2 bytes" in refused(keymsg.decode_key_ack_untrusted, payload)
     assert "epoch 0" in refused(keymsg.decode_key_ack_untrusted, b"\0\0")
@@ -244,7 +244,7 @@ def test_a_damaged_key_state_raises_only_bad_packet(state: KeyState, data: st.Da
         assert len(again) == len(payload)
 
 
-def test_what_has_no_encoding() -> None:
+def test_value_out_of_bounds_has_no_encoding() -> None:
     key = numbered_key(0)
     for epoch in (0, 65536, -1):
         with pytest.raises(ValueError, match="an epoch is"):

@@ -1,4 +1,4 @@
-"""JOIN, MERGE and ERROR: what they look like, and every bound of every field."""
+"""JOIN, MERGE and ERROR: their JSON, and every bound of every field."""
 
 import json
 from collections.abc import Callable
@@ -150,7 +150,7 @@ CASES = [(path, new) for path, news in BOUNDS.items() for new in news]
 
 
 @pytest.mark.parametrize(("path", "new"), CASES, ids=lambda part: ascii(part)[:40])
-def test_join_out_of_bounds(path: str, new: object) -> None:
+def test_join_with_a_value_out_of_bounds_is_refused(path: str, new: object) -> None:
     sentence = refused(membership.decode_join_untrusted, changed(JOIN, path, new))
     assert len(sentence) < 400
     assert sentence.isprintable()
@@ -182,7 +182,7 @@ def test_join_lists_at_most_three_keys() -> None:
         ("extra", 1),
     ],
 )
-def test_merge_out_of_bounds(path: str, new: object) -> None:
+def test_merge_with_a_value_out_of_bounds_is_refused(path: str, new: object) -> None:
     refused(membership.decode_merge_untrusted, changed(MERGE, path, new))
 
 
@@ -203,7 +203,7 @@ def test_merge_out_of_bounds(path: str, new: object) -> None:
         ("extra", 1),
     ],
 )
-def test_error_out_of_bounds(path: str, new: object) -> None:
+def test_error_with_a_value_out_of_bounds_is_refused(path: str, new: object) -> None:
     refused(membership.decode_error_untrusted, changed(ERROR, path, new))
 
 
@@ -221,7 +221,7 @@ def test_an_address_is_made_canonical_and_loses_its_zone() -> None:
     assert json.loads(membership.encode_merge(Merge(scoped, 3, 1, 0)))["master"]["addresses"] == ["fe80::1"]
 
 
-def test_an_error_is_made_fit_to_be_sent() -> None:
+def test_text_of_an_error_is_made_printable_and_cut() -> None:
     sent = membership.encode_error(ErrorMessage("bad", "line\nline\x1b[0m \ud800" + "\u20ac" * 5000))
     assert len(sent) <= membership.MAX_SIZE
     message = membership.decode_error_untrusted(sent).message
@@ -229,7 +229,7 @@ def test_an_error_is_made_fit_to_be_sent() -> None:
     assert len(message) == 1024
 
 
-def test_the_largest_of_each_fits_its_limit() -> None:
+def test_largest_packet_of_each_type_fits_the_limit() -> None:
     wide = "\U0001f511" * 250
     big = Member("f" * 32, wide, ("2001:db8:1111:2222:3333:4444:5555:6666",) * 8, 65535, 255, True, 255, 65535)
     held = (HeldKey(65535, FINGERPRINT, send=True),) * 3
@@ -252,7 +252,7 @@ def test_the_largest_of_each_fits_its_limit() -> None:
     ],
     ids=lambda bad: ascii(bad)[:60],
 )
-def test_what_has_no_encoding(bad: Member) -> None:
+def test_value_out_of_bounds_has_no_encoding(bad: Member) -> None:
     with pytest.raises(ValueError, match=r".+"):
         membership.encode_merge(Merge(bad, 3, 1, 0))
 
@@ -286,6 +286,6 @@ def test_wrong_types_raise_only_bad_packet(
     accepts_or_bad_packet(decode, changed(sample, field, data.draw(json_values)))
 
 
-def test_a_member_as_the_core_makes_it_is_accepted() -> None:
+def test_member_as_the_core_makes_it_is_accepted() -> None:
     merge = Merge(member(1), 1, 1, 0)
     assert membership.decode_merge_untrusted(membership.encode_merge(merge)) == merge

@@ -1,4 +1,4 @@
-"""The two doors: every message passes where it belongs, and nothing passes anywhere else."""
+"""The two channels: every message passes at its places, and nowhere else."""
 
 import time
 from itertools import product
@@ -87,7 +87,7 @@ LIMITS = {
 
 
 def outcome(place: tuple[Channel, Side], pieces: list[bytes]) -> list[Message] | str:
-    """What a reader makes of these pieces: messages, or the sentence with which it refuses."""
+    """Return the messages that a reader makes of these pieces, or the sentence with which it refuses them."""
     reader = PacketReader(*place)
     messages: list[Message] = []
     try:
@@ -114,7 +114,7 @@ def test_golden_frames() -> None:
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
 @pytest.mark.parametrize("name", MESSAGES)
-def test_what_passes_where(place: tuple[Channel, Side], name: str) -> None:
+def test_message_passes_at_its_places_and_nowhere_else(place: tuple[Channel, Side], name: str) -> None:
     got = outcome(place, [encode(MESSAGES[name])])
     if name in ALLOWED[place]:
         assert got == [MESSAGES[name]]
@@ -186,7 +186,7 @@ def test_a_large_group_is_one_message_of_several_frames() -> None:
 @pytest.mark.parametrize(
     "between", [Heartbeat(), STATE, Handover(member(1), 3)], ids=lambda message: type(message).__name__
 )
-def test_nothing_comes_between_the_parts(between: Message) -> None:
+def test_packet_between_the_parts_of_a_message_is_refused(between: Message) -> None:
     stream = encode(large_group())
     first = 4 + int.from_bytes(stream[2:4])
     got = outcome((Channel.TLS, Side.CLIENT), [stream[:first], encode(between), stream[first:]])
@@ -202,9 +202,9 @@ def test_a_group_of_250_is_read_fast() -> None:
         start = time.thread_time()
         PacketReader(Channel.TLS, Side.CLIENT).receive_untrusted(stream)
         took.append(time.thread_time() - start)
-    # Of processor time; 3 ms on a slow machine. A heartbeat interval is 500 ms.
+    # Processor time; 3 ms on a slow machine. A heartbeat interval is 500 ms.
     assert min(took) < 0.03
 
 
-def test_every_packet_type_has_its_place() -> None:
+def test_every_packet_type_may_pass_somewhere() -> None:
     assert {number for limits in LIMITS.values() for number in limits} == set(PacketType)

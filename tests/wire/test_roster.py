@@ -88,7 +88,7 @@ def test_a_group_of_any_size_is_cut_and_joined(count: int) -> None:
         assert len(payloads) > 1
 
 
-def test_a_handover_of_the_largest_group() -> None:
+def test_handover_of_the_largest_group_is_cut_and_joined() -> None:
     message = Handover(member(1), 9, group_of(4096).members)
     reader = RosterReader()
     payloads = encode_handover(message)
@@ -97,7 +97,7 @@ def test_a_handover_of_the_largest_group() -> None:
     ]
 
 
-def test_every_field_at_its_bound_still_fits() -> None:
+def test_group_with_every_field_at_its_bound_fits() -> None:
     wide = "\U0001f511" * 250
     addresses = ("2001:db8:1111:2222:3333:4444:5555:6666",) * 8
     members = tuple(
@@ -109,7 +109,7 @@ def test_every_field_at_its_bound_still_fits() -> None:
     assert max(len(payload) for payload in payloads) <= 65535
 
 
-def test_what_is_expected_next() -> None:
+def test_reader_names_the_type_of_the_unfinished_message() -> None:
     reader = RosterReader()
     assert reader.unfinished is None
     first, *rest = encode_group(group_of(1024))
@@ -122,12 +122,12 @@ def test_what_is_expected_next() -> None:
     assert reader.unfinished is PacketType.HANDOVER
 
 
-def test_one_message_after_another() -> None:
+def test_several_messages_are_read_one_after_another() -> None:
     messages = [group_of(700), group_of(2), group_of(700, "other")]
     assert read_group([payload for message in messages for payload in encode_group(message)]) == messages
 
 
-def test_parts_out_of_order() -> None:
+def test_parts_out_of_order_are_refused() -> None:
     first, second, third, *_ = encode_group(group_of(2000))
     assert "part 2 of" in refused(RosterReader().receive_group_untrusted, second)
     for payloads in ([first, first], [first, third], [first, second, second], [first, second, first]):
@@ -137,7 +137,7 @@ def test_parts_out_of_order() -> None:
 
 
 @pytest.mark.parametrize("field", ["term", "master", "parts"])
-def test_parts_that_disagree(field: str) -> None:
+def test_parts_that_disagree_are_refused(field: str) -> None:
     first, second, *_ = encode_group(group_of(2000))
     other = {"term": 10, "master": "f" * 32, "parts": 100}[field]
     with pytest.raises(BadPacket, match="disagree"):
@@ -149,7 +149,7 @@ def test_parts_that_disagree(field: str) -> None:
     assert "disagree" in refused(reader.receive_handover_untrusted, changed)
 
 
-def test_a_node_listed_twice() -> None:
+def test_node_listed_twice_is_refused() -> None:
     (payload,) = encode_group(group_of(2))
     listed = json.loads(payload)
     twice = {"members": listed["members"] * 2}, {"succession": listed["succession"] * 2}
@@ -171,7 +171,7 @@ def test_more_members_than_allowed_are_refused_as_they_come() -> None:
     assert "more than 4096" in refused(reader.receive_group_untrusted, last)
 
 
-def test_a_succession_without_end_is_refused_as_it_comes() -> None:
+def test_endless_succession_is_refused_as_it_comes() -> None:
     reader = RosterReader()
     for part in range(1, 3):
         ids = [f"{part:02x}{n:030x}" for n in range(1500)]
@@ -204,7 +204,7 @@ def test_a_succession_without_end_is_refused_as_it_comes() -> None:
     ],
     ids=str,
 )
-def test_out_of_bounds(fields: dict[str, Any]) -> None:
+def test_value_out_of_bounds_is_refused(fields: dict[str, Any]) -> None:
     (group,) = encode_group(group_of(1))
     (handover,) = encode_handover(Handover(member(1), 9))
     refused(RosterReader().receive_group_untrusted, edited(group, **fields))
@@ -212,7 +212,7 @@ def test_out_of_bounds(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("field", ["term", "master", "part", "parts", "members", "succession"])
-def test_a_missing_field(field: str) -> None:
+def test_missing_field_is_refused(field: str) -> None:
     left = json.loads(encode_group(group_of(1))[0])
     del left[field]
     assert field in refused(RosterReader().receive_group_untrusted, json.dumps(left).encode())
@@ -239,7 +239,7 @@ def test_damaged_bytes_raise_only_bad_packet(data: st.DataObject) -> None:
     ],
     ids=["members", "succession", "term", "master", "too many"],
 )
-def test_what_has_no_encoding(message: Group, reason: str) -> None:
+def test_value_out_of_bounds_has_no_encoding(message: Group, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         encode_group(message)
 
@@ -263,8 +263,8 @@ def test_reading_of_every_list_stops_at_its_first_bad_item() -> None:
 
 
 @pytest.mark.parametrize("item", [b"{}", b"0", b"[]", b'{"id":{}}'])
-def test_junk_costs_no_more_than_some_times_what_is_proper(item: bytes) -> None:
-    """Before, each item cost an error of its own: a hundred times as much as the same bytes of proper members."""
+def test_junk_costs_less_than_30_times_as_much_as_proper_members(item: bytes) -> None:
+    """Once, each item cost an error of its own: a hundred times the cost of the same bytes of proper members."""
     (proper,) = encode_group(group_of(280))
     fields = edited(proper, members=[], succession=[])
     junk = fields.replace(

@@ -1,4 +1,4 @@
-"""What is saved for the next process comes back as it was, or not at all."""
+"""The state that is saved for the next process comes back as it was, or not at all."""
 
 import pytest
 from hypothesis import given, settings
@@ -91,7 +91,7 @@ def test_another_version_and_trailing_bytes_are_refused() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 600))
-def test_rubbish_is_refused_or_read_but_nothing_else(rubbish: bytes, at: int) -> None:
+def test_rubbish_raises_only_bad_packet(rubbish: bytes, at: int) -> None:
     encoded = bytes(encode_saved(FULL))
     try:
         decode_saved_untrusted(encoded[:at] + rubbish + encoded[at + len(rubbish) :])

@@ -1,4 +1,4 @@
-"""JSON that tries to hurt its reader, or that two readers would understand differently."""
+"""JSON that could exhaust its reader, or that two readers would understand differently."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ values = st.recursive(
 
 
 def nested(depth: int) -> bytes:
-    """An object with lists in it, `depth` deep in all."""
+    """Return an object with lists in it, `depth` deep in all."""
     return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
 
@@ -70,12 +70,12 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_refused(name: str) -> None:
+def test_dangerous_or_ambiguous_text_is_refused(name: str) -> None:
     sentence = refused(decode_object_untrusted, BOMBS[name])
     assert len(sentence) < 100
 
 
-def test_the_deepest_that_is_allowed() -> None:
+def test_deepest_allowed_nesting_is_read() -> None:
     assert decode_object_untrusted(nested(MAX_DEPTH)) == json.loads(nested(MAX_DEPTH))
 
 
@@ -107,11 +107,11 @@ def test_arbitrary_bytes_raise_only_bad_packet(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"])
-def test_what_has_no_encoding(value: object) -> None:
+def test_value_without_an_encoding_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r".+"):
         encode_object({"a": value})
 
 
-def test_as_many_names_as_are_allowed() -> None:
+def test_largest_allowed_number_of_names_is_read() -> None:
     value = dict.fromkeys(map(str, range(MAX_NAMES)))
     assert decode_object_untrusted(encode_object(value)) == value

@@ -49,7 +49,7 @@ def test_golden_bytes() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(calls)
-def test_a_call_says_what_its_fields_say(fields: dict[str, Any]) -> None:
+def test_call_has_the_values_of_its_fields(fields: dict[str, Any]) -> None:
     (message,) = VarlinkReader().receive_untrusted(json.dumps(fields).encode() + b"\0")
     call = decode_call_untrusted(message)
     assert {name: getattr(call, name) for name in fields} == fields
@@ -59,7 +59,7 @@ def test_a_call_says_what_its_fields_say(fields: dict[str, Any]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(replies)
-def test_a_reply_has_the_fields_that_differ_from_nothing(reply: Reply) -> None:
+def test_reply_has_only_fields_that_are_not_empty(reply: Reply) -> None:
     encoded = encode_reply(reply)
     assert encoded.endswith(b"\0")
     assert b"\0" not in encoded[:-1]
@@ -98,7 +98,7 @@ def test_a_complete_message_that_is_too_long_is_refused() -> None:
 
 
 @pytest.mark.parametrize("parameters", [None, {}])
-def test_null_and_nothing_are_the_same(parameters: dict[str, Any] | None) -> None:
+def test_null_means_the_same_as_a_missing_field(parameters: dict[str, Any] | None) -> None:
     message = json.dumps({"method": "a.b.C", "parameters": parameters, "more": None}).encode()
     assert decode_call_untrusted(message) == Call(method="a.b.C")
 
@@ -125,13 +125,13 @@ def test_null_and_nothing_are_the_same(parameters: dict[str, Any] | None) -> Non
     ],
     ids=lambda message: repr(message)[:60],
 )
-def test_call_refused(message: dict[str, Any]) -> None:
+def test_malformed_call_is_refused(message: dict[str, Any]) -> None:
     sentence = refused(decode_call_untrusted, json.dumps(message).encode())
     assert sentence.isprintable()
     assert len(sentence) < 300
 
 
-def test_bombs_are_refused() -> None:
+def test_call_with_dangerous_parameters_is_refused() -> None:
     for value in (b"[" * 30_000 + b"]" * 30_000, b"9" * 6000, b"NaN", b"1e999", b'"\\ud800"', b'{"b":1,"b":2}'):
         refused(decode_call_untrusted, b'{"method":"a.b.C","parameters":{"a":' + value + b"}}")
 
@@ -172,7 +172,7 @@ TOKEN = re.compile(rf"\s+|#[^\n]*\n|->|\[string\]|\[\]|[?():,]|{FIELD}(?:\.{FIEL
 
 
 class Description:
-    """A reader of Varlink interface descriptions by their published grammar; AssertionError where they differ."""
+    """A reader of Varlink interface descriptions by their published grammar. A deviation raises AssertionError."""
 
     def __init__(self, source: str) -> None:
         assert "".join(match.group() for match in TOKEN.finditer(source)) == source
@@ -234,7 +234,7 @@ def test_the_descriptions_are_well_formed() -> None:
     assert {name for name, kind in control.members.items() if kind == "method"} == {"GetStatus", "Rekey", "Switchover"}
 
 
-def test_what_has_no_encoding() -> None:
+def test_value_without_an_encoding_is_refused() -> None:
     with pytest.raises(ValueError, match="method"):
         Call(method="nothing")
     with pytest.raises(ValueError, match=r".+"):

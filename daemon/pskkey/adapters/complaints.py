@@ -11,14 +11,14 @@ class Complaints:
         self._log = log
 
     def warn(self, peer: str, reason: str, source: str | None = None) -> None:
-        """Complain about `peer`. One complaint passes in a while for each `source`, such as a network, or `peer`."""
+        """Log a warning about `peer`. The log budget counts it for `source`, such as a network, or else for `peer`."""
         self._log.warning("%s: %s", peer, reason, extra={"once": peer if source is None else source})
 
 
 def network_of(address: str) -> str:
-    """Return what an IP address counts as: itself, or with IPv6 its /64, in which one host has all addresses.
+    """Return the source that an IP address counts for: itself if it is IPv4, else its /64, which one host has whole.
 
-    An IPv4 address that is written as an IPv6 one counts as the former, and text that is no address as itself.
+    An IPv4-mapped IPv6 address counts as its IPv4 address. Text that is no address counts as itself.
     """
     try:
         found = ipaddress.ip_address(address)

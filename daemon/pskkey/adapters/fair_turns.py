@@ -1,4 +1,4 @@
-"""Shares the event loop between those who have work: a step each in rotation, for a bounded time in each turn."""
+"""Shares the event loop between sessions: they do one step each in rotation, for a bounded time in each turn."""
 
 import asyncio
 from collections import deque
@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 TURN_BUDGET: Final = 0.005
-"""Seconds of each turn of the event loop that the steps may take; the step that is being done is finished."""
+"""Seconds of each turn of the event loop that the steps may take. A step that has begun is finished."""
 
 type Step = Callable[[], bool]
-"""Does a small piece of somebody's work and returns whether more of it can be done at once."""
+"""Does a small piece of work and returns whether more of it can be done at once."""
 
 
 class FairTurns:
-    """Does the steps that are offered. `has_room` says whether what they make can be taken in now."""
+    """Does the steps that are offered. `has_room` returns whether the results of a step can be accepted now."""
 
     def __init__(self, has_room: Callable[[], bool] = lambda: True) -> None:
         self._has_room = has_room
@@ -22,7 +22,7 @@ class FairTurns:
         self._next: asyncio.Handle | None = None
 
     def offer(self, step: Step) -> None:
-        """Do a step: now, if this turn has time left and nobody waits, else in a later turn; then what it leaves."""
+        """Do a step now, or in a later turn if no time is left or other steps wait. Repeat it while it asks."""
         if self._queue or self._spent >= TURN_BUDGET or not self._has_room():
             self._queue.append(step)
             self._schedule()
@@ -34,16 +34,16 @@ class FairTurns:
 
     def _schedule(self) -> None:
         if self._next is None:
-            self._next = asyncio.get_running_loop().call_soon(self._turn)
+            self._next = asyncio.get_running_loop().call_soon(self._run_turn)
 
-    def _turn(self) -> None:
+    def _run_turn(self) -> None:
         self._next = None
         self._spent = 0.0
         try:
             while self._queue and self._spent < TURN_BUDGET and self._has_room():
                 self._do(self._queue.popleft())
         finally:
-            # Also with nothing left to do: the next turn has a budget of its own.
+            # Also when no step is left: the next turn must begin with a full budget.
             if self._queue or self._spent:
                 self._schedule()
 

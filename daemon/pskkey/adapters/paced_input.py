@@ -1,8 +1,8 @@
 """The input of one session, message by message: in turn with the other sessions, and no faster than its rates allow.
 
-A message is decoded when it is its turn, so that no read costs more than one of them. What is left waits undecoded, and
-meanwhile the connection is not read: the kernel holds the peer back. A session that floods waits for itself only.
-When the connection is over, its last words are taken in turn like all others, as far as its rates allow them at once.
+A message is decoded when it is its turn, so that no read costs more than one message. The later messages wait
+undecoded. Meanwhile the connection is not read, and the kernel holds the peer back. A session that floods delays only
+itself. When the connection is over, its last messages are taken in turn, as far as its rates allow them at once.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from pskkey.model import Join, Merge, Message
 from pskkey.wire.packet import PacketReader
 
 PRICES: Final[Mapping[type[Message], float]] = {Join: 5.0, Merge: 5.0}
-"""Tokens that a message takes, where not 1. To these the answer is a whole group, or they change it."""
+"""Tokens that a message takes, if not 1. These messages change the group, or their answer is a whole group."""
 
 
 class Source(Protocol):
-    """A connection that can be left unread."""
+    """A connection whose reading can be paused."""
 
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
@@ -48,19 +48,19 @@ class PacedInput:
         self._take = take
         self._refuse = refuse
         self._loop = asyncio.get_running_loop()
-        self._under_way = False
-        """Whether a step was offered, or is to be when the timer rings."""
+        self._step_pending = False
+        """Whether a step was offered, or will be when the timer expires."""
         self._has_tokens = False
         self._held = False
         self._paused = False
         self._closed = False
         self._finished: Callable[[], None] | None = None
-        """What `finish` was given, once the source is at its end."""
+        """The argument of `finish`, once the source is at its end."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def has_message(self) -> bool:
-        """Whether a message has come whole that was not taken yet."""
+        """Whether a complete message waits."""
         return self._reader.ready
 
     def feed(self, data: bytes) -> None:
@@ -68,48 +68,48 @@ class PacedInput:
         if self._closed:
             return
         self._reader.add(data)
-        self._proceed()
+        self._schedule()
 
     def hold(self) -> None:
         """Read nothing and take no message until `release`."""
         self._held = True
-        self._read_or_not()
+        self._update_reading()
 
     def release(self) -> None:
-        """Go on after `hold`."""
+        """Continue after `hold`."""
         self._held = False
-        self._proceed()
+        self._schedule()
 
     def finish(self, finished: Callable[[], None]) -> None:
-        """The source is at its end: take what is left of its last words in turn, and call `finished` after them.
+        """Take the last messages of a source that is at its end, in turn, and then call `finished`.
 
-        A message that would have to wait for tokens is given up, and so is every message of an input that is closed
-        already. If the owner closes the input before its last words were taken, `finished` is not called.
+        A message that would have to wait for tokens is dropped, and so is every message of an input that is closed
+        already. If the owner closes the input before its last messages were taken, `finished` is not called.
         """
         if self._closed or self._timer is not None or not self._reader.ready:
             self.close()
             finished()
             return
         self._finished = finished
-        if not self._under_way:
-            self._under_way = True
+        if not self._step_pending:
+            self._step_pending = True
             self._turns.offer(self._step)
 
     def close(self) -> None:
-        """Take nothing more. The source is left as it is."""
+        """Take nothing more. The source stays as it is."""
         self._closed = True
         self._finished = None
         if self._timer is not None:
             self._timer.cancel()
 
-    def _proceed(self) -> None:
-        if not self._under_way and not self._closed:
-            self._under_way = True
+    def _schedule(self) -> None:
+        if not self._step_pending and not self._closed:
+            self._step_pending = True
             self._turns.offer(self._step)
-        self._read_or_not()
+        self._update_reading()
 
-    def _read_or_not(self) -> None:
-        pause = self._held or self._under_way
+    def _update_reading(self) -> None:
+        pause = self._held or self._step_pending
         if self._closed or pause == self._paused:
             return
         self._paused = pause
@@ -121,34 +121,34 @@ class PacedInput:
     def _step(self) -> bool:
         held = self._held and self._finished is None
         if self._closed or held or not self._reader.ready:
-            self._rest()
+            self._end_steps()
             return False
         if not self._has_tokens:
             self._has_tokens = True
             wait = self._spend(1.0)
             if wait > 0:
                 if self._finished is None:
-                    self._timer = self._loop.call_later(wait, self._go_on)
+                    self._timer = self._loop.call_later(wait, self._continue)
                 else:
-                    self._rest()
+                    self._end_steps()
                 return False
         self._has_tokens = False
         self._take_next()
         if self._reader.ready and not self._closed:
             return True
-        self._rest()
+        self._end_steps()
         return False
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         self._timer = None
         self._turns.offer(self._step)
 
-    def _rest(self) -> None:
-        """No step is under way any more: read on, or say that the last words were taken."""
-        self._under_way = False
+    def _end_steps(self) -> None:
+        """Read again, or report that the last messages were taken."""
+        self._step_pending = False
         finished = self._finished
         if finished is None:
-            self._read_or_not()
+            self._update_reading()
         else:
             self.close()
             finished()
@@ -162,7 +162,7 @@ class PacedInput:
             return
         if message is not None:
             if (price := PRICES.get(type(message), 1.0)) > 1.0:
-                self._spend(price - 1.0)  # what it costs is known only now; the next message waits for it
+                self._spend(price - 1.0)  # its price is known only now; the next message waits for it
             self._take(message)
 
     def _spend(self, tokens: float) -> float:

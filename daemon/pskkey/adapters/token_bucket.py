@@ -1,11 +1,11 @@
-"""Rates: how much somebody may do, and how long they wait when they did more."""
+"""Rates: how much a peer or user may do, and how long it waits after it did more."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
 MAX_BUCKETS: Final = 1024
-"""Buckets that are kept for those who have used theirs lately; beyond that the one that was used longest ago goes."""
+"""Buckets that are kept for owners which used them lately. One more removes the bucket that was used longest ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,10 @@ class Rate:
 
 
 class TokenBucket:
-    """Gives tokens at a rate, by reservation: each caller gets a moment of its own, in the order in which they came.
+    """Gives tokens at a rate, by reservation: each caller gets a time of its own, in the order of the calls.
 
-    So those who share a bucket take turns, and each of them needs one timer for one token. A token that was reserved is
-    spent, also when its caller is gone by then.
+    So the callers that share a bucket take turns, and each needs one timer for one token. A reserved token is spent,
+    also when its caller has gone before the token is there.
     """
 
     def __init__(self, rate: Rate) -> None:
@@ -32,21 +32,21 @@ class TokenBucket:
         """Reserve `tokens` at time `now` (seconds) and return the seconds until they are there, 0 for at once."""
         earliest = now - self._rate.burst / self._rate.per_second
         self._empty_until = max(self._empty_until, earliest) + tokens / self._rate.per_second
-        # A wait that is shorter than the error of the sums above is none.
+        # A wait that is shorter than the rounding error of the sums above counts as none.
         wait = self._empty_until - now
         return wait if wait > 1e-9 else 0.0
 
     def is_full(self, now: float) -> bool:
-        """Whether nothing was reserved for so long that a new bucket would be the same."""
+        """Whether all tokens are there, so that a new bucket would be the same."""
         return self._empty_until <= now - self._rate.burst / self._rate.per_second
 
 
 class TokenBuckets:
-    """A bucket for each of many, such as users or addresses. One who comes back finds the bucket as it was left."""
+    """A bucket for each of many owners, such as users or addresses. A returning owner finds its bucket unchanged."""
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
-        self._buckets: dict[Hashable, TokenBucket] = {}  # the one asked for longest ago first
+        self._buckets: dict[Hashable, TokenBucket] = {}  # the one that was used longest ago is first
 
     def of(self, owner: Hashable, now: float) -> TokenBucket:
         """Return the bucket of `owner` at time `now` (seconds)."""

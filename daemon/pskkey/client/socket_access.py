@@ -1,4 +1,4 @@
-"""What somebody does next whom the operating system keeps out of one of the daemon's sockets."""
+"""Advice for a user to whom the operating system denies one of the daemon's sockets."""
 
 import grp
 import os
@@ -8,13 +8,13 @@ from pathlib import Path
 _ROOT = 0
 
 
-def how_to_enter(path: Path) -> str:
-    """Return what to do, as part of a sentence: whom root or a group that owns `path` lets in."""
+def describe_access(path: Path) -> str:
+    """Return how to get access to `path`, as part of a sentence: as root, or in the group that owns it."""
     for place in (path, *path.parents):
         try:
             found = place.stat()
         except OSError:
-            continue  # behind the directory that keeps us out
+            continue  # a directory above it denies us access, and comes later in this loop
         if found.st_gid == _ROOT or not found.st_mode & stat.S_IRWXG:
             break
         try:

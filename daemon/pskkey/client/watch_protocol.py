@@ -1,4 +1,4 @@
-"""What a session manager says and hears on `keys.sock`, without any I/O; both watchers of `pskkey.watcher` speak so."""
+"""The protocol of a session manager on `keys.sock`, without I/O, for both watchers of `pskkey.client.watcher`."""
 
 import logging
 import os
@@ -14,20 +14,20 @@ DEFAULT_SOCKET: Final = Path("/run/pskkey/keys.sock")
 SOCKET_VARIABLE: Final = "PSKKEY_KEYS_SOCKET"
 FIRST_DELAY: Final = 0.05
 LAST_DELAY: Final = 0.2
-"""Seconds before the first and, doubling, before every later attempt to connect again.
+"""Seconds before the first attempt to connect again, and the most before a later one. The delay doubles in between.
 
-Short to the end: a daemon that has just started waits for us before it lets a new key be activated, but not for long.
+Both are short: a daemon that has just started waits for us before it lets a new key be activated, but not for long.
 """
 
 _log = logging.getLogger("pskkey.watcher")
 
 
 class WatcherConversation:
-    """What is said on `keys.sock`, over any number of connections, one after the other."""
+    """A conversation on `keys.sock`, over any number of connections, one after the other."""
 
     def __init__(self, path: Path | str | None, will_send: bool) -> None:
         self.path = Path(path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
-        # One of these is one memory of sequence numbers, whatever process it is in.
+        # Each conversation is one sequence context, also when several are in one process.
         self._watch = KeyWatch(will_send, secrets.randbelow(2**64 - 1) + 1)
         self._reader = PacketReader(Channel.KEYS, Side.CLIENT)
         self._open = False
@@ -39,21 +39,21 @@ class WatcherConversation:
         self._returned: KeyState | None = None
         self.earlier_keys: frozenset[tuple[int, str]] | None = None
         self._acknowledged: dict[int, Key] = {}
-        self._wanted: KeyNewReason | None = None
+        self._pending_request: KeyNewReason | None = None
 
-    def opened(self) -> bytes:
-        """Begin a new connection; return what to send on it."""
+    def begin_connection(self) -> bytes:
+        """Begin a new connection; return the bytes to send on it."""
         self._open = True
         self._first = True
         self._reader = PacketReader(Channel.KEYS, Side.CLIENT)
         messages: list[Message] = [self._watch]
-        if self._wanted is not None:
-            messages.append(KeyNew(self._wanted))
-            self._wanted = None
+        if self._pending_request is not None:
+            messages.append(KeyNew(self._pending_request))
+            self._pending_request = None
         return b"".join(map(encode, messages))
 
     def receive_untrusted(self, data: bytes) -> bytes:
-        """Take bytes from the daemon; return what to send. Raises BadPacket when the connection is of no more use."""
+        """Take bytes from the daemon; return the reply. Raises BadPacket when the connection must end."""
         reply = b""
         for message in self._reader.receive_untrusted(data):
             match message:
@@ -62,12 +62,12 @@ class WatcherConversation:
                 case ErrorMessage():
                     if message.code == "denied" and self._newest is None:
                         self._denied = message.message
-                    raise BadPacket(f"the daemon says: {message.message}")
+                    raise BadPacket(f"the daemon reports: {message.message}")
                 case _:
-                    continue  # a heartbeat, or a key that nobody asked for: the state says all there is to know
+                    continue  # a heartbeat, or a key that we did not ask for: the state has everything
         return reply
 
-    def lost(self, reason: str) -> float:
+    def end_connection(self, reason: str) -> float:
         """End a connection, or an attempt at one; return the seconds to wait before the next."""
         _log.log(logging.WARNING if self._open else logging.DEBUG, "%s: %s", self.path, reason)
         self._open = False
@@ -76,7 +76,7 @@ class WatcherConversation:
         delay, self._delay = self._delay, min(2 * self._delay, LAST_DELAY)
         return delay
 
-    def take(self) -> KeyState | None:
+    def take_new_state(self) -> KeyState | None:
         """Return the newest state if it is not the one returned last. Raises PeerError when we may not read keys."""
         if self._denied is not None:
             denied, self._denied = self._denied, None
@@ -86,32 +86,32 @@ class WatcherConversation:
         self._returned = self._newest
         return self._newest
 
-    def deny(self, reason: str) -> None:
-        """Note that the operating system keeps us out. Before the first state, that is for the operator to mend."""
+    def note_denial(self, reason: str) -> None:
+        """Note that the operating system denies us the socket. Before the first state, the operator must mend that."""
         if self._newest is None:
             self._denied = reason
 
     def acknowledge(self, epoch: int) -> bytes:
-        """Remember an acknowledgement; return what to send now, which is nothing while there is no connection."""
-        key = held_keys(self._returned).get(epoch)
-        if key is None or held_keys(self._newest).get(epoch) != key:
-            return b""  # the key has gone since its state was returned, and nobody waits for this any more
+        """Remember an acknowledgement; return the bytes to send now: none without a connection."""
+        key = keys_by_epoch(self._returned).get(epoch)
+        if key is None or keys_by_epoch(self._newest).get(epoch) != key:
+            return b""  # the daemon has dropped the key since then, and does not wait for this any more
         self._acknowledged[epoch] = key
         return b"" if self._first else encode(KeyAck(epoch))
 
     def request_new_key(self, reason: KeyNewReason) -> bytes:
-        """Return what to send now; without a connection the next one begins with it."""
+        """Return the bytes to send now. Without a connection, the next one begins with the request."""
         if self._open:
             return encode(KeyNew(reason))
-        self._wanted = reason
+        self._pending_request = reason
         return b""
 
     def request_state(self) -> bytes:
-        """Return what makes the daemon say its state again; a new connection begins with that anyway."""
+        """Return the bytes that make the daemon send its state again. A new connection begins with them anyway."""
         return encode(self._watch) if self._open else b""
 
-    def overdue(self) -> TimeoutError:
-        """Return the error for a caller who has waited long enough."""
+    def make_timeout_error(self) -> TimeoutError:
+        """Return the error for a caller whose timeout has passed."""
         if self._returned is None:
             return TimeoutError(f"{self.path}: no key state: {self._trouble}")
         return TimeoutError(f"{self.path}: the key state has not changed")
@@ -121,16 +121,16 @@ class WatcherConversation:
         if self.earlier_keys is None:
             self.earlier_keys = frozenset((e.epoch, e.key.fingerprint) for e in state.entries if not e.unused)
         self._delay = FIRST_DELAY
-        held = held_keys(state)
+        held = keys_by_epoch(state)
         self._acknowledged = {epoch: key for epoch, key in self._acknowledged.items() if held.get(epoch) == key}
         if not self._first:
             return b""
-        # The daemon does not know what was acknowledged on the connection before. Not until now may it be told: a
-        # group that began anew has another key under the same epoch.
+        # The daemon does not know the acknowledgements of the connection before. They wait for this state: a group
+        # that began anew has another key under the same epoch.
         self._first = False
         return b"".join(encode(KeyAck(epoch)) for epoch in self._acknowledged)
 
 
-def held_keys(state: KeyState | None) -> dict[int, Key]:
+def keys_by_epoch(state: KeyState | None) -> dict[int, Key]:
     """Return the keys of a state by their epochs."""
     return {entry.epoch: entry.key for entry in state.entries} if state else {}

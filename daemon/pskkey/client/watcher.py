@@ -1,7 +1,7 @@
 """The Python session manager of `keys.sock`: follows the key state of the local daemon.
 
-`KeyWatcher` blocks, `AsyncKeyWatcher` awaits; both speak through `WatcherConversation`, which does no I/O. A watcher
-keeps trying while the daemon is away: a session manager may start before it and live through its restarts.
+`KeyWatcher` blocks, `AsyncKeyWatcher` awaits; both use `WatcherConversation`, which does no I/O. A watcher
+tries to connect again while the daemon is away: a session manager may start before the daemon and survive its restarts.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from pskkey.client.socket_access import how_to_enter
+from pskkey.client.socket_access import describe_access
 from pskkey.client.watch_protocol import WatcherConversation
 from pskkey.errors import BadPacket
 from pskkey.model import KeyNewReason, KeyState
@@ -22,7 +22,7 @@ READ_SIZE: Final = 65536
 
 
 class KeyWatcher:
-    """Follows the key state of the local daemon, blocking. Not for several threads at once.
+    """Follows the key state of the local daemon, blocking. Only one thread may use it at a time.
 
     with KeyWatcher(will_send=True) as watcher:
         while True:
@@ -35,13 +35,13 @@ class KeyWatcher:
     def __init__(self, path: Path | str | None = None, will_send: bool = False) -> None:
         """Watch the socket at `path`; None: the one that PSKKEY_KEYS_SOCKET names, else /run/pskkey/keys.sock.
 
-        `will_send`: we are going to send in the group, so that the daemon gets a sender id for us.
+        `will_send`: we are going to send in the group, so the daemon gets a sender id for us.
         """
         self._conversation = WatcherConversation(path, will_send)
         self._socket: socket.socket | None = None
         self._outgoing = bytearray()
         self._epoll = select.epoll()
-        # Readable when it is time to connect again, so that `fileno` stays one number that tells all.
+        # Readable when it is time to connect again, so that one descriptor, `fileno`, covers every event.
         self._timer = os.timerfd_create(time.CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
         self._epoll.register(self._timer, select.EPOLLIN)
         os.timerfd_settime_ns(self._timer, initial=1)
@@ -49,8 +49,8 @@ class KeyWatcher:
     def wait(self, timeout: float | None = None) -> KeyState:
         """Return the key state: at first the present one, later the next that differs from the one returned last.
 
-        Of several changes since then only the newest is returned. `timeout` is in seconds, None for ever; 0 takes
-        what is there. Raises TimeoutError, whose text says what is amiss, and PeerError when we may not read keys.
+        Of several changes since then only the newest is returned. `timeout` is in seconds, None for ever; 0 does
+        not wait. Raises TimeoutError, whose text states the cause, and PeerError when we may not read keys.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -58,11 +58,11 @@ class KeyWatcher:
             ready = self._epoll.poll(remaining)
             for descriptor, _ in ready:
                 self._timer_expired() if descriptor == self._timer else self._exchange()
-            state = self._conversation.take()
+            state = self._conversation.take_new_state()
             if state is not None:
                 return state
             if not ready and remaining == 0.0:
-                raise self._conversation.overdue()
+                raise self._conversation.make_timeout_error()
 
     @property
     def earlier_keys(self) -> frozenset[tuple[int, str]]:
@@ -74,7 +74,7 @@ class KeyWatcher:
         return self._conversation.earlier_keys or frozenset()
 
     def acknowledge(self, epoch: int) -> None:
-        """Tell the daemon that the key of `epoch` is installed for reception. It holds across reconnects."""
+        """Report to the daemon that the key of `epoch` is installed for reception. This holds across reconnects."""
         self._send(self._conversation.acknowledge(epoch))
 
     def request_new_key(self, reason: KeyNewReason = KeyNewReason.OPERATOR) -> None:
@@ -82,7 +82,7 @@ class KeyWatcher:
         self._send(self._conversation.request_new_key(reason))
 
     def request_state(self) -> None:
-        """Ask the daemon to say its state again, at once: something was heard that the state does not explain."""
+        """Ask the daemon to send its state again, at once: we received something that the state does not explain."""
         self._send(self._conversation.request_state())
 
     def fileno(self) -> int:
@@ -93,7 +93,7 @@ class KeyWatcher:
         return self._epoll.fileno()
 
     def close(self) -> None:
-        """Leave. Nothing else may be called afterwards, except `close`."""
+        """Close the connection. Afterwards only `close` may be called."""
         if not self._epoll.closed:
             self._epoll.close()
             os.close(self._timer)
@@ -120,15 +120,15 @@ class KeyWatcher:
         except OSError as error:
             connection.close()
             if isinstance(error, PermissionError):
-                self._conversation.deny(f"permission denied; {how_to_enter(self._conversation.path)}")
+                self._conversation.note_denial(f"permission denied; {describe_access(self._conversation.path)}")
             self._retry(_sentence(error))
             return
         self._socket = connection
         self._epoll.register(connection, select.EPOLLIN)
-        self._send(self._conversation.opened())
+        self._send(self._conversation.begin_connection())
 
     def _exchange(self) -> None:
-        """Read all there is and write what is left over."""
+        """Read all bytes that have come, and write the bytes that wait."""
         self._send(b"")
         try:
             while self._socket is not None:
@@ -152,10 +152,10 @@ class KeyWatcher:
         except BlockingIOError:
             pass
         except OSError:
-            # Its last words, which say why it is gone, may be there to read: reading finds the end and cleans up.
+            # The daemon may have sent the cause before it closed. Reading finds the cause and the end, and cleans up.
             self._outgoing.clear()
-        wanted = select.EPOLLIN | (select.EPOLLOUT if self._outgoing else 0)
-        self._epoll.modify(self._socket, wanted)
+        events = select.EPOLLIN | (select.EPOLLOUT if self._outgoing else 0)
+        self._epoll.modify(self._socket, events)
 
     def _lose(self, reason: str) -> None:
         if self._socket is not None:
@@ -166,7 +166,7 @@ class KeyWatcher:
         self._retry(reason)
 
     def _retry(self, reason: str) -> None:
-        os.timerfd_settime(self._timer, initial=self._conversation.lost(reason))
+        os.timerfd_settime(self._timer, initial=self._conversation.end_connection(reason))
 
 
 class AsyncKeyWatcher:
@@ -186,10 +186,10 @@ class AsyncKeyWatcher:
         """
         try:
             async with asyncio.timeout(timeout):
-                while (state := self._conversation.take()) is None:
+                while (state := self._conversation.take_new_state()) is None:
                     await self._step()
         except TimeoutError:
-            raise self._conversation.overdue() from None
+            raise self._conversation.make_timeout_error() from None
         return state
 
     @property
@@ -202,7 +202,7 @@ class AsyncKeyWatcher:
         return self._conversation.earlier_keys or frozenset()
 
     def acknowledge(self, epoch: int) -> None:
-        """Tell the daemon that the key of `epoch` is installed for reception. It holds across reconnects."""
+        """Report to the daemon that the key of `epoch` is installed for reception. This holds across reconnects."""
         self._send(self._conversation.acknowledge(epoch))
 
     def request_new_key(self, reason: KeyNewReason = KeyNewReason.OPERATOR) -> None:
@@ -210,11 +210,11 @@ class AsyncKeyWatcher:
         self._send(self._conversation.request_new_key(reason))
 
     def request_state(self) -> None:
-        """Ask the daemon to say its state again, at once: something was heard that the state does not explain."""
+        """Ask the daemon to send its state again, at once: we received something that the state does not explain."""
         self._send(self._conversation.request_state())
 
     async def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._abandon()
 
     async def __aenter__(self) -> Self:
@@ -233,16 +233,16 @@ class AsyncKeyWatcher:
             if self._reader is None:
                 path = os.fspath(self._conversation.path)
                 self._reader, self._writer = await asyncio.open_unix_connection(path)
-                self._writer.write(self._conversation.opened())
+                self._writer.write(self._conversation.begin_connection())
             data = await self._reader.read(READ_SIZE)
             if not data:
                 raise ConnectionResetError("the daemon closed the connection")
             self._send(self._conversation.receive_untrusted(data))
         except (BadPacket, OSError) as error:
             if isinstance(error, PermissionError):
-                self._conversation.deny(f"permission denied; {how_to_enter(self._conversation.path)}")
+                self._conversation.note_denial(f"permission denied; {describe_access(self._conversation.path)}")
             self._abandon()
-            self._retry_at = time.monotonic() + self._conversation.lost(_sentence(error))
+            self._retry_at = time.monotonic() + self._conversation.end_connection(_sentence(error))
 
     def _send(self, data: bytes) -> None:
         if self._writer is not None and data:

@@ -1,4 +1,4 @@
-"""Files of the operator, read so that whatever stands in their place neither hangs nor fills the daemon."""
+"""Reading of the operator's files: a FIFO or a huge file in their place neither blocks nor fills the daemon."""
 
 import errno
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 def read_bounded(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
     """Return the content of a regular file, cut after `limit` + 1 bytes, and the status of what was read.
 
-    Raises OSError, with an error text, when it cannot be opened or read or is no regular file.
+    Raises OSError, with an error text, when the file cannot be opened or read, or is no regular file.
     """
-    # Not blocking: opening a FIFO that somebody put there must not hang the daemon.
+    # Without blocking: a FIFO in place of the file must not block the daemon.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)

@@ -1,6 +1,6 @@
 """Mistakes in a configuration, as sentences for the operator.
 
-Pydantic finds them; here each becomes `[table] key: what is wrong; allowed: ...`.
+Pydantic finds the mistakes; this module turns each into `[table] key: what is wrong; allowed: ...`.
 """
 
 import json
@@ -12,14 +12,14 @@ from pydantic import BaseModel, ValidationError
 
 from pskkey.errors import without_keys
 
-MAX_TOLD: Final = 20
-"""Mistakes of one file that are told: whoever gave another file in its place made thousands."""
+MAX_REPORTED: Final = 20
+"""Mistakes of one file that are reported. A wrong file in its place has thousands."""
 _SHOWN_VALUE: Final = 60
 """Characters of a wrong value, or of a name, that are repeated to the operator."""
 
 
 def describe(error: ValidationError, file: type[BaseModel]) -> list[str]:
-    """Return a sentence for each of the first MAX_TOLD mistakes, and how many more there are.
+    """Return a sentence for each of the first MAX_REPORTED mistakes, and how many more there are.
 
     `file` is the model of the file: its fields are the tables.
     """
@@ -29,7 +29,7 @@ def describe(error: ValidationError, file: type[BaseModel]) -> list[str]:
         sentence = _sentence(mistake, file)
         if sentence in sentences:
             continue
-        if len(sentences) == MAX_TOLD:
+        if len(sentences) == MAX_REPORTED:
             return [*sentences, f"and {len(mistakes) - number} more; mend these first"]
         sentences.append(sentence)
     return sentences

@@ -1,4 +1,4 @@
-"""Which of the interfaces that the configuration names this machine has not, at this moment."""
+"""The configured interfaces that this machine does not have at present."""
 
 import errno
 import ipaddress
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Final
 
 MAX_NAMED: Final = 20
-"""Interfaces of this machine that are named in a sentence; one with containers has hundreds."""
+"""Interfaces of this machine that a sentence names; a machine with containers has hundreds."""
 
 
 def missing_interfaces(names: Sequence[str]) -> tuple[str, ...]:
-    """Return those of `names`, interface names and IP addresses, that this machine has not, in their order."""
+    """Return the `names`, interface names and IP addresses, that this machine does not have, in their order."""
     return tuple(name for name in names if not _is_here(name))
 
 
@@ -37,6 +37,6 @@ def _is_here(name: str) -> bool:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((name, 0))
     except OSError as error:
-        # An IPv6 address of one link only is refused for want of its scope, which the configuration does not name.
+        # The kernel refuses a link-local IPv6 address without its scope, which the configuration does not name.
         return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     return True

@@ -1,4 +1,4 @@
-"""The file of pre-shared keys (PSK): who may speak TLS-PSK with us, and as whom we speak.
+"""The file of pre-shared keys (PSK): the keys that we accept in TLS-PSK, and the key that we use.
 
 The format is that of GnuTLS `psktool` and of mosquitto: one `identity:hexkey` a line. Empty lines and lines that begin
 with `#` are skipped. The first key is the active one, which we use as a client; the others are accepted too, so that a
@@ -26,7 +26,7 @@ MAX_KEY_SIZE = 512
 """In bytes. OpenSSL takes no TLS-PSK above 512."""
 
 MAX_IDENTITY_SIZE = 128
-"""In bytes of UTF-8: the least that RFC 4279 section 5.3 makes everybody support."""
+"""In bytes of UTF-8: the size that every implementation must support (RFC 4279 section 5.3)."""
 
 MAX_FILE_SIZE = 65536
 GENERATED_KEY_SIZE = 32
@@ -44,7 +44,7 @@ class Psk:
 
     @property
     def name(self) -> PskName:
-        """What it is called where the key itself may not be."""
+        """The name of this key in places where the key itself must not stand."""
         return PskName(self.identity, hashlib.sha256(b"pskkey PSK name" + self.key.reveal()).hexdigest()[:16])
 
 
@@ -57,11 +57,11 @@ class PskFile:
 
     @property
     def names(self) -> frozenset[PskName]:
-        """The names of all that are accepted."""
+        """The names of all accepted keys."""
         return frozenset(Psk(identity, key).name for identity, key in self.accepted.items())
 
     def only(self, identity: str) -> "PskFile":
-        """Return the same with nothing but the line of `identity`. Raises ConfigError when there is none."""
+        """Return a PSK file with only the line of `identity`. Raises ConfigError when there is none."""
         key = self.accepted.get(identity)
         if key is None:
             raise ConfigError(
@@ -71,9 +71,9 @@ class PskFile:
 
 
 def load_psk(path: Path, users: Sequence[str] = (), groups: Sequence[str] = ()) -> PskFile:
-    """Read a PSK file, which none of `users` and `groups` may read: those of [handoff].
+    """Read a PSK file, which the `users` and `groups` of [handoff] must not be able to read.
 
-    Raises ConfigError naming the file, the line and what is allowed, never what stands there.
+    Raises ConfigError, which names the file, the line and the allowed content, but never repeats the content.
     """
     accepted: dict[str, Secret] = {}
     named = without_keys(path)
@@ -96,9 +96,9 @@ def load_psk(path: Path, users: Sequence[str] = (), groups: Sequence[str] = ()) 
 
 
 def find_psk_file(configured: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return where the PSK file is: systemd's credential `pskkey.psk` if it was given to us, else `configured`.
+    """Return where the PSK file is: systemd's credential `pskkey.psk` if we have it, else `configured`.
 
-    Raises ConfigError when there is neither. A `configured` file need not exist: `load_psk` says so.
+    Raises ConfigError when there is neither. A `configured` file need not exist: `load_psk` reports a missing one.
     """
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if directory:
@@ -121,7 +121,7 @@ def find_psk_file(configured: Path | None, environ: Mapping[str, str]) -> Path:
 def generate_psk_line(identity: str) -> str:
     """Return a line (without its end) of a PSK file with a fresh random key of 32 bytes. Treat it as a secret.
 
-    Raises ConfigError when `identity` cannot be one.
+    Raises ConfigError when `identity` is not allowed.
     """
     check_identity(identity)
     return f"{identity}:{secrets.token_hex(GENERATED_KEY_SIZE)}"

@@ -1,9 +1,10 @@
-"""Who may read and change a PSK file. A process that has the PSK may become master.
+"""The permissions of a PSK file. A process that has the PSK may become master.
 
-1. Other users may do nothing with the file, and its group may at most read it.
-2. It belongs to root or to the user that reads it. Root takes files of any user: it makes them for the daemon's.
-3. The users and groups of [handoff], who may fetch the group key, may not read it, by the group of the file or by an
-   access control list (acl(5)). Further users and groups may: the operator trusts them with the PSK.
+1. Other users have no access to the file, and its group may at most read it.
+2. It belongs to root or to the user that reads it. Root reads a file of any user, because root makes files for
+   the daemon's user.
+3. The users and groups of [handoff], who may fetch the group key, may not read the file, by its group or by an access
+   control list (acl(5)). The list may name others: the operator trusts them with the PSK.
 """
 
 import errno
@@ -31,7 +32,7 @@ _NO_ACL: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT})
 def check_access(path: Path, status: os.stat_result, users: Sequence[str], groups: Sequence[str]) -> None:
     """Raise ConfigError when the file at `path`, which has this status, is open to others than it may be.
 
-    `users` and `groups` are those of [handoff]; names that the machine does not know are nobody.
+    `users` and `groups` are those of [handoff]; a name that the machine does not know is ignored.
     """
     named = without_keys(path)
     if status.st_mode & stat.S_IRWXO:
@@ -48,13 +49,13 @@ def check_access(path: Path, status: os.stat_result, users: Sequence[str], group
         )
     if status.st_mode & stat.S_IRGRP and (reader := _reader(path, status.st_gid, users, groups)) is not None:
         raise ConfigError(
-            f"{named}: the PSK file may be read by {reader} of [handoff], and who has the PSK may become master; "
+            f"{named}: the PSK file may be read by {reader} of [handoff], and a user with the PSK may become master; "
             "allow 0600, or 0640 with a group of its own"
         )
 
 
 def _reader(path: Path, group_of_file: int, users: Sequence[str], groups: Sequence[str]) -> str | None:
-    """Return which of these users and groups may read the file; None: nobody."""
+    """Return the first of these groups and users that may read the file; None when there is none."""
     entries = list(_acl(path))
     uids = {number for tag, number in entries if tag == _ACL_USER}
     gids = {group_of_file, *(number for tag, number in entries if tag == _ACL_GROUP)}
@@ -75,7 +76,7 @@ def _reader(path: Path, group_of_file: int, users: Sequence[str], groups: Sequen
 
 
 def _acl(path: Path) -> Iterator[tuple[int, int]]:
-    """Yield the users and groups that an access control list lets read: tag and number."""
+    """Yield the tag and number of each user and group that may read by an access control list."""
     try:
         content = os.getxattr(path, _ACL)
     except OSError as error:

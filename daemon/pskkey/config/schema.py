@@ -1,6 +1,6 @@
-"""The configuration: what `/etc/pskkey.toml` may say, its defaults, and a sentence for every mistake in it.
+"""The configuration: the keys of `/etc/pskkey.toml`, their defaults, and a sentence for every mistake.
 
-The models below are the file: a class is a table, a field is a key, and its description is what is allowed there.
+The models below are the file: a class is a table, a field is a key, and its description names the allowed values.
 All times are in seconds.
 """
 
@@ -134,7 +134,7 @@ class _Table(BaseModel):
 
 
 class GroupTable(_Table):
-    """`[group]`: the group that this node belongs to."""
+    """`[group]`: the group of this node."""
 
     name: _Text = Field(default="default", description="1 to 63 bytes of printable text")
 
@@ -150,7 +150,7 @@ class NodeTable(_Table):
 
 
 class NetworkTable(_Table):
-    """`[network]`: where the node is found and where it listens. No interfaces or addresses: all."""
+    """`[network]`: where the node is found and where it listens. Without interfaces or addresses: on all."""
 
     interfaces: _Interfaces = Field(default=(), description="a list of interface names and IP addresses")
     ip: Literal["both", "v4", "v6"] = Field(default="both", description='"both", "v4" or "v6"')
@@ -161,7 +161,7 @@ class NetworkTable(_Table):
 
     @field_validator("addresses")
     @classmethod
-    def _of_that_version(cls, addresses: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _check_version(cls, addresses: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         version = {"v4": 4, "v6": 6}.get(info.data.get("ip", "both"))
         for address in addresses:
             if version not in (None, ipaddress.ip_address(address).version):
@@ -198,7 +198,7 @@ class ElectionTable(_Table):
 
     @field_validator("dead_after")
     @classmethod
-    def _survives_one_lost_heartbeat(cls, dead_after: float, info: ValidationInfo) -> float:
+    def _check_dead_after(cls, dead_after: float, info: ValidationInfo) -> float:
         interval: float = info.data.get("heartbeat_interval", 0.0)
         if dead_after < 2 * interval:
             raise ValueError(f"is less than twice heartbeat_interval = {interval:g}")
@@ -219,14 +219,14 @@ class KeyTable(_Table):
 
     @field_validator("rekey_interval")
     @classmethod
-    def _never_or_not_too_often(cls, interval: float) -> float:
+    def _check_rekey_interval(cls, interval: float) -> float:
         if 0 < interval < 10:
             raise ValueError("is too often")
         return interval
 
 
 class HandoffTable(_Table):
-    """`[handoff]`: who may fetch keys on `keys.sock`, besides root and the daemon's own user."""
+    """`[handoff]`: the users that may fetch keys on `keys.sock`, besides root and the daemon's own user."""
 
     socket: _SocketPath = Field(default=Path("/run/pskkey/keys.sock"), description="a path of at most 107 bytes")
     users: _Users = Field(default=(), description="a list of names of users of this machine")
@@ -234,7 +234,7 @@ class HandoffTable(_Table):
 
 
 class ControlTable(_Table):
-    """`[control]`: who may administer on `control.sock`, besides root and the daemon's own user."""
+    """`[control]`: the users that may give commands on `control.sock`, besides root and the daemon's own user."""
 
     socket: _SocketPath = Field(default=Path("/run/pskkey/control.sock"), description="a path of at most 107 bytes")
     users: _Users = Field(default=(), description="a list of names of users of this machine")
@@ -242,7 +242,7 @@ class ControlTable(_Table):
 
 
 class LimitsTable(_Table):
-    """`[limits]`: what the key server takes on at most."""
+    """`[limits]`: the greatest load of the key server."""
 
     connections: int = Field(default=1280, ge=1, le=65536, description="a whole number from 1 to 65536")
     connections_per_address: int = Field(default=64, ge=1, le=65536, description="a whole number from 1 to 65536")
@@ -252,7 +252,7 @@ class LimitsTable(_Table):
 
 
 class LogTable(_Table):
-    """`[log]`: how much the daemon tells."""
+    """`[log]`: the least severe records that the daemon logs."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description='"debug", "info", "warning" or "error"'
@@ -276,7 +276,7 @@ class Config(_Table):
 
     @field_validator("control")
     @classmethod
-    def _two_sockets(cls, control: ControlTable, info: ValidationInfo) -> ControlTable:
+    def _check_sockets(cls, control: ControlTable, info: ValidationInfo) -> ControlTable:
         handoff = info.data.get("handoff")
         if isinstance(handoff, HandoffTable) and handoff.socket == control.socket:
             raise ValueError("has the same socket as [handoff]")
@@ -303,7 +303,7 @@ class Config(_Table):
         try:
             return cls.model_validate(tables, context=source.absolute().parent)
         except ValidationError as error:
-            # Without its cause: that repeats every value, and a key pasted into the wrong file would be among them.
+            # Without the cause, which repeats every value: a key in the wrong file would be one of them.
             raise ConfigError("\n".join(f"{named}: {mistake}" for mistake in describe(error, cls))) from None
 
 

@@ -1,10 +1,10 @@
-"""Which keys a person made up: text, patterns, words and dates. A pre-shared key must come from a generator.
+"""Keys that a person made up: text, patterns, words and dates. A pre-shared key must come from a generator.
 
 An advert of mDNS is signed with the PSK and is sent to everybody on the network. So anybody can record one and try
 guesses offline, as fast as a machine computes HMAC, and nobody notices. A key of 16 random bytes resists that. A text
 that a person thought of does not, however long it is.
 
-1. *Text* is refused whatever it says: printable ASCII and Latin letters in UTF-8, or mostly other letters in UTF-8,
+1. *Text* is refused whatever it means: printable ASCII and Latin letters in UTF-8, or mostly other letters in UTF-8,
    also with zero bytes, 0xff bytes or line ends around it. A random key of 16 bytes is such a text once in 2^22, one of
    24 bytes once in 2^33, one of 32 bytes once in 2^44. No rule does better: 95^16 of the 256^16 keys are printable.
 2. *Published* keys are refused: those of manuals and standards, and the common hashes of common words.
@@ -43,13 +43,13 @@ _WORDS: Final = (
     "pskkey qwerty root secret secretkey security server sesame shared sharedsecret site station system test testkey "
     "test123 user welcome wolfssl 123456 12345678 123456789 1234567890 0 1"
 )
-"""What people take for a password. The empty word is looked for too where words are hashed."""
+"""Common passwords. The hashes include that of the empty word."""
 
 _HEX_WORDS: Final = (
     "abba abcd ac1d acce55 acdc b00b baad babe bad bead beef c001 c0de c0ffee cafe caffe dada dead deadbeef decade "
     "deaf deed defaced d00d effaced f00d facade face fade feed feedface cafebabe f1f0 1337 1234 4321 aaaa ffff 0000"
 )
-"""Words, and what passes for them, in hexadecimal digits."""
+"""Words, and digits that look like words, in hexadecimal."""
 
 _PUBLISHED: Final = (
     "9e32cf7786321a828ef7668f09fb35db",  # the GnuTLS manual
@@ -77,7 +77,7 @@ _DATES: Final = 2 * 100 * 12 * 31
 
 
 def weakness(key: bytes) -> str | None:
-    """Return what is wrong with a key of 16 bytes or more, such as "is text"; None for one as of a generator.
+    """Return what is wrong with a key of 16 bytes or more, such as "is text"; None for a key like those of a generator.
 
     The answer repeats nothing of the key.
     """
@@ -124,7 +124,7 @@ def _is_text(key: bytes) -> bool:
 
 
 def _adaptive(key: bytes) -> float:
-    """Return the bits of a description in which a byte is the shorter the more often it has stood before."""
+    """Return the bits of a description in which a byte takes fewer bits the more often it occurred before."""
     seen: Counter[int] = Counter()
     bits = 0.0
     for number, byte in enumerate(key):
@@ -152,7 +152,7 @@ def _shortest(symbols: Sequence[int], width: int, digits: str) -> float:
 
 
 def _copies(symbols: Sequence[int], at: int, width: int) -> Iterator[tuple[int, float]]:
-    """Yield the lengths of the longest copies to `at`, and the bits that say which of 3 kinds, from where, how long."""
+    """Yield the lengths of the longest copies to `at`, and the bits for the kind (of 3), the source and the length."""
     if not at:
         return
     same, added, mirrored = 0, 0, 0
@@ -176,7 +176,7 @@ def _copies(symbols: Sequence[int], at: int, width: int) -> Iterator[tuple[int, 
 
 
 def _words(digits: str, at: int) -> Iterator[tuple[int, float]]:
-    """Yield the lengths of the words and dates at a place in a row of digits, and the bits that say which it is."""
+    """Yield the lengths of the words and dates at a place in a row of digits, and the bits to select one."""
     if _DATE.match(digits, at):
         yield 8, log2(2) + log2(_DATES)
     words = _hex_words()

@@ -1,14 +1,15 @@
-"""Which joiners a master refuses as members, and with which reason.
+"""The admission of joiners: which joiners a master refuses as members, and with which reason.
 
-1. A joiner names the group of the master.
-2. A session belongs to one node and one incarnation: those of its first JOIN. A later JOIN may change all else.
-3. A node id belongs to one node. It is neither the master's nor that of another incarnation that is alive. Alive means:
-   it has sent a message within the last `dead_after` / 2.
-4. The group has `max_members` places, the master's included. An awaited node keeps its place.
-5. One address has at most `members_per_address` of the places and of the sender ids. A node counts for the address of
-   its last JOIN while it is a member, is awaited, or has a lease. A lease outlives the membership, until all keys are
-   gone under which it was used. So the host of one insider cannot take all places or all sender ids. A lease of the
-   last master counts from the next JOIN of its node on.
+1. A joiner must name the group of the master.
+2. A session belongs to the node and the incarnation in its first JOIN. A later JOIN may change all other fields. An
+   *incarnation* is a node's process, or a row of processes that each begin with the state of the last one.
+3. A node id belongs to one node. A joiner may have neither the id of the master, nor the id of another incarnation that
+   is alive. Alive means that it has sent a message within the last `dead_after` / 2.
+4. The group has `max_members` places, including the master's. An awaited node keeps its place.
+5. Nodes at one address can have at most `members_per_address` places and sender ids. So the host of one insider cannot
+   take all of them. A node counts for the address of its last JOIN while it is a member, is awaited, or has a lease.
+6. A lease lasts longer than the membership, until all keys are retired under which it was used. A lease that the last
+   master granted counts only after the next JOIN of its node.
 
 A refusal costs the joiner its session, and the master one pass over the members.
 """
@@ -23,9 +24,9 @@ from pskkey.model import ErrorMessage, HeldKey, Join, Member
 
 @dataclass(slots=True)
 class Joined:
-    """A member and its session. Times in seconds: it joined at `since`, and counts as dead from `deadline` on.
+    """A member and its session. It joined at `since`, and counts as dead from `deadline` on (seconds).
 
-    `former`: the former key that the member sends with, until `former_until` at the latest.
+    `former`: the former key that the member sends with, until `former_until` at the latest; None without one.
     """
 
     session: Session
@@ -45,7 +46,7 @@ class Admission:
         self._addresses: dict[str, str] = {}
 
     def admit(self, node: str, address: str, holders: Set[str]) -> None:
-        """Count `node` for `address`; forget the nodes that are not `holders` of a place or a lease."""
+        """Count `node` for `address`. Forget the nodes that are not in `holders`, which have a place or a lease."""
         self._addresses = {known: where for known, where in self._addresses.items() if known in holders}
         self._addresses[node] = address
 
@@ -59,7 +60,7 @@ class Admission:
         leased: Set[str],
         now: float,
     ) -> ErrorMessage | None:
-        """Return why a JOIN is refused, None if it is not. `awaited` and `leased` are node ids."""
+        """Return the ERROR that refuses a JOIN, None if it is not refused. `awaited` and `leased` are node ids."""
         node = join.member.id
         if join.group != self._settings.group:
             return ErrorMessage("wrong_group", f"this is group {self._settings.group!r}, not {join.group!r}")
@@ -75,7 +76,7 @@ class Admission:
             if alive:
                 text = f"node id {node} is in use by {other.member.name}, alive; set [node] id on one"
                 return ErrorMessage("duplicate_id", text)
-        # The new session of a node takes the place of its former one.
+        # A node that joins again keeps its own place.
         places = (members.keys() | awaited) - {node}
         if len(places) + 1 >= self._settings.max_members:
             count = len(joined) + 1

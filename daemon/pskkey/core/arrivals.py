@@ -1,16 +1,16 @@
 """The nodes that are on their way to this master, and until when the master waits for them.
 
-While a node is on its way, the master activates no new key before its deadline, and no member leaves its former key:
-the node could not read the new traffic. The master knows these nodes by id:
+While a node is on its way, the master activates no new key before its deadline, and no member leaves its former key.
+Else the node could not read the new records. The master knows these nodes by id:
 
 1. the members of the last master, after a takeover,
 2. members whose session has ended,
 3. masters that have yielded to this one.
 
-The members of a master that has yielded may come too. This master does not know them; the members that it has know
-them, and acknowledge no key before they are here (`known_group`).
+The members of a master that has yielded may come too. This master does not know them, but its members from the same
+group know them. These members acknowledge no key until the others have joined (`known_group`).
 
-The master waits for a node as long as its arrival may take. Then the node counts as dead.
+The master waits for a node as long as the node may need to join. Then the node counts as dead.
 """
 
 
@@ -18,14 +18,14 @@ class Arrivals:
     """The nodes that a master waits for. Times are in seconds."""
 
     def __init__(self, most_masters: int) -> None:
-        """Wait for at most `most_masters` that have yielded: an insider can invent any number."""
+        """Wait for at most `most_masters` masters that have yielded. An insider can invent any number of them."""
         self._most_masters = most_masters
         self._nodes: dict[str, float] = {}
         self._masters: dict[str, float] = {}
 
     @property
     def members(self) -> frozenset[str]:
-        """The ids of the former members, which keep their places."""
+        """The ids of the awaited members, which keep their places."""
         return frozenset(self._nodes)
 
     @property
@@ -34,11 +34,11 @@ class Arrivals:
         return frozenset(self._masters)
 
     def expect(self, node: str, until: float) -> None:
-        """Wait until `until` for a node that is no longer a member, or not yet."""
+        """Wait until `until` for a member of the last master, or for a member whose session has ended."""
         self._nodes[node] = until
 
     def expect_master(self, node: str, until: float) -> None:
-        """Wait until `until` for a master that has yielded. It has no place yet."""
+        """Wait until `until` for a master that has yielded. It has no place in the group yet."""
         if node in self._masters or len(self._masters) < self._most_masters:
             self._masters[node] = until
 

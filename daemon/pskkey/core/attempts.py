@@ -14,11 +14,11 @@ from pskkey.core.settings import Settings
 from pskkey.model import UNNAMED_PSK, Advert, Heartbeat, Join, Member, Merge, PskName
 
 UNANSWERED_AFTER: Final = 1.5
-"""Heartbeat intervals. A member that has had no heartbeat to answer for so long sends one of its own."""
+"""Heartbeat intervals after which a member sends a heartbeat, if it has received none to answer."""
 
 
 BACKED_UP_AFTER: Final = 1.5
-"""Time-outs of a `Connect` after which the attempt is over, even if the key client has not reported that."""
+"""Time-outs of a `Connect` after which the attempt is over, even without a report of the key client."""
 
 
 class Phase(StrEnum):
@@ -31,7 +31,7 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Link:
-    """An outbound session: to join `peer`, or, from a master, to send MERGE to it."""
+    """An outbound session to `peer`. A master sends MERGE on it, any other node sends JOIN."""
 
     session: Session
     peer: Member
@@ -47,16 +47,16 @@ class Link:
 
 
 class Loss(NamedTuple):
-    """The cause of the end of a session: `code` is of an ERROR packet, or ours; `reason` is for the operator."""
+    """The cause of the end of a session. `code` is from an ERROR, or one of ours. `reason` is for the operator."""
 
     code: str
     reason: str
 
 
 class Outbound:
-    """The one outbound session, from `open` to its end. The election decides what follows from the end.
+    """The one outbound session, from `open` to its end. The election decides what to do after the end.
 
-    A member may have a second session, to renew the first (`renewal`). The election sees both as one session.
+    A member may have a second session that renews the first one (`renewal`). To the election they are one session.
     """
 
     def __init__(self, settings: Settings, out: list[Action]) -> None:
@@ -75,16 +75,16 @@ class Outbound:
     def _connect(self, peer: Member, timeout: float, now: float) -> Link:
         session = Session(Direction.OUTBOUND, next(self._numbers))
         self._out.append(Connect(session, peer.id, peer.addresses, peer.port, timeout))
-        # The key client keeps the time-out and reports the error. This deadline is only a backup.
+        # The key client observes the time-out and reports the error. This deadline is only a backup.
         return Link(session, peer, now + timeout * BACKED_UP_AFTER)
 
     def at(self, session: Session) -> Link | None:
-        """Return the link of a session in use, else None: messages can still come on a closed session."""
+        """Return the link of a session, None if the session is closed. A closed session may still have messages."""
         links = (self.link, self._second)
         return next((link for link in links if link is not None and link.session == session), None)
 
     def opened(self, session: Session, psk: PskName, now: float) -> Link | None:
-        """Move the link of an open session to GREETING and return it; None: the session is not in use any more."""
+        """Move the link of a new session to GREETING, and return it; None if the session is closed already."""
         link = self.at(session)
         if link is not None:
             link.phase = Phase.GREETING
@@ -93,12 +93,12 @@ class Outbound:
         return link
 
     def greet(self, link: Link, message: Join | Merge) -> None:
-        """Send the first message on a link, or, on a joined link, a JOIN that has changed."""
+        """Send the first message on a link, or a changed JOIN on a joined link."""
         link.joined_as = message if isinstance(message, Join) else None
         self._out.append(Send(link.session, message))
 
     def welcomed(self, link: Link, now: float) -> None:
-        """Move a link to JOINED: from now on both ends send heartbeats. A second link replaces the first."""
+        """Move a link to JOINED. From now on both ends send heartbeats. A second link replaces the first one."""
         if link is self._second and self.link is not None:
             self._out.append(Disconnect(self.link.session))
             self.link, self._second = link, None
@@ -107,22 +107,22 @@ class Outbound:
         link.next_heartbeat = now + UNANSWERED_AFTER * self._settings.timing.heartbeat_interval
 
     def heard(self, session: Session, now: float) -> None:
-        """Extend the deadline of a joined link: any message proves that the peer lives."""
+        """Extend the deadline of a joined link, because a message proves that the peer lives."""
         link = self.at(session)
         if link is not None and link.phase is Phase.JOINED:
             link.deadline = now + self._settings.timing.dead_after
 
     def answer(self, session: Session, now: float) -> None:
-        """Answer the heartbeat of the master, so that each end wakes up once for both heartbeats.
+        """Answer a heartbeat of the master at once. So each end wakes up only once for the two heartbeats.
 
-        Two answers are at least half an interval apart, even if the master sends more often.
+        Two answers are at least half an interval apart, even if the master sends heartbeats more often.
         """
         link, interval = self.at(session), self._settings.timing.heartbeat_interval
         if link is not None and link.phase is Phase.JOINED and now >= link.next_heartbeat - interval:
             self._beat(link, now)
 
     def beat(self, now: float) -> None:
-        """Make the next heartbeat due now, because its interval may have changed."""
+        """Make the next heartbeat due now. Its interval may have changed."""
         if self.link is not None:
             self.link.next_heartbeat = now
 
@@ -133,7 +133,7 @@ class Outbound:
         self.lost()
 
     def lost(self) -> Link | None:
-        """Forget the session, which is over, and return its link. End the attempt to renew it."""
+        """Forget a session that is over, and return its link. End the attempt to renew it."""
         self._drop_second()
         link, self.link = self.link, None
         return link
@@ -150,7 +150,7 @@ class Outbound:
         return min(time for time in times if time is not None)
 
     def tick(self, now: float) -> Loss | None:
-        """Do what is due at `now`. Return the cause if the session is over, None while it goes on."""
+        """Do what is due at `now`. If the session is over, return the cause, else None."""
         link, second = self.link, self._second
         if link is None:
             return None
@@ -172,13 +172,13 @@ class Outbound:
     # --- another PSK --------------------------------------------------------------------------------------------
 
     def psk_changed(self, active: PskName, accepted: Set[PskName]) -> None:
-        """Take the PSKs that count from now on, and end a renewal that is connecting. `tick` begins the next one."""
+        """Record the new PSKs, and end a renewal that is still connecting. `tick` begins the next one."""
         self._renewal.psk_changed(active, accepted)
         if self._second is not None and self._second.phase is Phase.CONNECTING:
             self._drop_second()
 
     def ended(self, session: Session, code: str, reason: str, now: float) -> Loss | None:
-        """Take the end of a session. Return the cause if the link is lost by it, None if the link goes on."""
+        """Process the end of a session. If the link is lost, return the cause, else None."""
         link, second = self.link, self._second
         if second is not None and second.session == session:
             return self._not_renewed(reason, now)
@@ -186,13 +186,13 @@ class Outbound:
             return None
         if second is None or second.phase is Phase.CONNECTING:
             return Loss(code, reason)
-        # JOIN was sent on the second session, so the master may have closed the first. The master was alive just now.
+        # JOIN was sent on the second session. So the master may live, and may have closed the first session itself.
         second.deadline = min(second.deadline, now + self._settings.timing.dead_after)
         self.link, self._second = second, None
         return None
 
     def _not_renewed(self, reason: str, now: float) -> Loss | None:
-        """End a failed attempt to renew the link. Return the cause if the link is over too, None if it goes on."""
+        """Process a failed attempt to renew the link. If the link is over too, return the cause, else None."""
         self._second = None
         is_first = self._renewal.failed(now)
         if (link := self.link) is None:
@@ -216,16 +216,17 @@ class Outbound:
 
 
 HINTS_FOR: Final = 0.3
-"""Seconds that hints add to the wait before a claim; the time-out of a hint's attempt if the node may not claim."""
+"""Seconds that hints add to the wait before a claim. If the node may not claim, it is the time-out of an attempt that
+follows a hint."""
 
 
 @dataclass(slots=True)
 class Listening:
-    """The search for a master: a window that ends at `until`, then the wait of a candidate, to `claim_at`.
+    """The search for a master: a window until `until`, then the wait of a candidate until `claim_at`.
 
-    A failed join opens the window again, but not beyond `latest`: failing joins must not delay the claim without end.
-    A master with a proof is joined at once. Hints are tried after the window, until `claim_at`, which they delay by
-    HINTS_FOR.
+    A failed join opens the window again, but not beyond `latest`, because failed joins must not delay the claim for
+    ever. The node joins a proven master at once. After the window it tries hints until `claim_at`. Hints delay
+    `claim_at` by HINTS_FOR.
     """
 
     until: float

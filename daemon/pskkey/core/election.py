@@ -1,41 +1,48 @@
-"""The election: the role of a node in its group, and each change of that role (`role_table` is the summary).
+"""The election: the role of a node in its group, and each change of that role. `role_table` shows it as one table.
 
-Theory of operation
-===================
+Rules
+=====
 
-Availability comes first. Every node has the whole key state, so every eligible node can be the master. When the network
-splits, each partition can have a master. When it heals, the masters find each other, and all but one yield.
+A *group* has one *master*. Every other node of the group joins the master, and is then a *member*. A *term* is the
+number of a mastership. The master sends GROUP to its members. It lists them, and the *succession*: the order in which
+they replace a lost master. A node announces its role and term in an *advert*. An advert is a *proof* that its sender is
+master now, or only a *hint*, because it may be old (`freshness`). After a failed join a peer is in *hold-down*: the
+node does not try to join it for a while. This time doubles with each failure.
 
-Roles:
+Availability comes first. Every member has all keys, so every *eligible* member can become master. The operator can make
+a node not eligible. When the network splits, each partition can have a master. When it heals, the masters find each
+other, and all but one *yield*: they join the master that stays (`merge`).
 
 LISTENING
-    The node looks for a master. It joins when an advert proves that its sender is master now (`freshness`). If
-    `discovery_window` ends without a proof, the node sets the time of its claim: a candidate that knows k better ones
-    waits k x `claim_step`, with exceptions (`Peers.claim_at`). Until then it tries the nodes that hints call master;
-    they delay the claim by HINTS_FOR. This wait is bounded. It only saves merges: no rule requires that candidates know
-    each other. A node that is not eligible, or that a proven master has refused, does not claim.
+    The node looks for a master. It joins a peer whose advert is a proof. If `discovery_window` ends without a proof, an
+    eligible node becomes a *candidate*. After a wait it *claims*: it becomes master by its own decision. If it knows k
+    better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). During the wait it
+    tries to join the peers that hints call master. Such hints extend the wait by HINTS_FOR. The wait only avoids
+    merges: if two nodes claim, their groups merge. A node does not claim while a proven master refuses it.
 JOINING
-    The node opens a session with one peer and sends JOIN; GROUP is the welcome. After a failure the peer is in
-    hold-down, which doubles, and the search goes on. No search ends without a master.
+    The node opens a session with one peer and sends JOIN. The peer accepts with GROUP. If the join fails, the search
+    goes on until the node has a master or is master.
 CLIENT
-    The node is a member. The session proves to each end that the other lives: heartbeats go both ways, and `dead_after`
-    seconds of silence end it. When the PSK changes, a second session to the master replaces the first (`renewal`).
+    The node is a member. Both ends of its session send heartbeats. After `dead_after` seconds of silence the session
+    ends. When the pre-shared key (PSK) changes, a second session with the master replaces the first one (`renewal`).
 MASTER
-    The node serves the group. Its term is above the term of each master that it followed, and is not below the term of
-    any JOIN or MERGE that it accepted.
+    The node serves its members. Its term is above the term of each master that it has joined. It is not below the term
+    of any JOIN or MERGE that it has accepted. A master can hand over: HANDOVER names the next master.
 
-A member that loses its master does not listen, because GROUP has announced the succession. It tries the lost master
-again for `reconnect_timeout`: a broken connection does not prove a death. Then it walks the succession (`takeover`). At
-its own place it becomes the master; at any other place it joins that successor. A successor may notice the loss up to a
-heartbeat later. It answers `not_master` until then, and is asked again until `takeover_patience` is over. A successor
-that is not master after that still reaches the lost master, so the walk ends and this node listens. A member that an
-advert calls master of a newer term is asked out of turn, once. An advert never ends the walk.
+A member that loses its master does this:
 
-Why it converges: in a connected network without faults every master's advert reaches every other master. Of two masters
-one yields, by an order (`rank.merge_order`) on facts that do not change in such a network. So one master remains. Nodes
-without a master find it by its advert. If there is none, an eligible node claims, because only the proof of a master
-stops its wait. Terms only rise: a node follows no GROUP of a lower term than it has seen, and a master that meets a
-higher term (in JOIN or MERGE) goes above it. A master that did not run for `dead_after` is replaced, so it listens.
+1. It tries the lost master again for `reconnect_timeout`, because a broken connection does not prove a death.
+2. It tries to join the nodes of the succession, the *successors* (`takeover`). At its own place it becomes master.
+3. A successor may notice the loss later. Until then it answers `not_master`. The member asks it again until
+   `takeover_patience` is over. A successor that is not master after that still reaches the lost master, so the member
+   becomes LISTENING.
+4. If an advert calls a successor master of a newer term, the member asks that successor next, once.
+
+The election converges. In a connected network without faults, each master receives the adverts of all other masters. Of
+two masters, one yields by a fixed order (`rank.merge_order`). So one master remains, and all other nodes find it by its
+advert. If there is no master, an eligible node claims, because only a proof ends its wait. Terms only rise: a node
+accepts no GROUP with a lower term than it has seen. A master that did not run for `dead_after` seconds listens, because
+its members have replaced it.
 """
 
 from collections.abc import Callable
@@ -47,7 +54,7 @@ from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, Link, Listening, Outbound, Phase, as_member
 from pskkey.core.events import Session
 from pskkey.core.known_group import KnownGroup
-from pskkey.core.merge import Rivals, above_both, winner
+from pskkey.core.merge import Rivals, choose_winner, highest_of_both
 from pskkey.core.peers import Peers
 from pskkey.core.settings import Settings
 from pskkey.core.takeover import Takeover, successors
@@ -55,11 +62,11 @@ from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, 
 from pskkey.model import Advert, Group, Handover, Join, Member, Merge, PskName, Role
 
 NOT_MASTER = "not_master"
-REFUSALS = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})  # the peer lives, but refuses us
+REFUSALS = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})  # from a peer that is alive
 
 
 class Election:
-    """The state machine above. Its methods append actions to `out`, and return transitions."""
+    """The role of a node. Methods append actions to `out`, and return the transitions that they cause."""
 
     def __init__(
         self,
@@ -70,36 +77,31 @@ class Election:
         make_join: Callable[[], Join],
         make_merge: Callable[[], Merge],
     ) -> None:
-        self._settings = settings
-        self._peers = peers
+        self._settings, self._peers, self._known, self._out = settings, peers, known, out
         self._rivals = Rivals(settings)
-        self._known = known
-        self._out = out
-        self._make_join = make_join
-        self._make_merge = make_merge
-        # At most one outbound session (two during a renewal), and at most one of `_takeover` and `_listening`.
+        self._make_join, self._make_merge = make_join, make_merge
         self.outbound = Outbound(settings, out)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
+        """The present search. Either this or `_takeover` is None, or both are None."""
         self._interrupted: Listening | None = None
+        """The search that goes on if the present attempt to join fails."""
         self.role = Role.LISTENING
         self.term = 0
         self._yields_to: Handover | None = None
-        """The HANDOVER for the members, while this master steps down for another node."""
+        """The HANDOVER for the members, while this master yields to another node."""
         self._transitions: list[Transition] = []
-
-    # --- state for the node -------------------------------------------------------------------------------------
 
     @property
     def master(self) -> Member | None:
-        """Return our master, which may be this node; None while there is none."""
+        """Return the master of this node, which may be this node itself; None without a master."""
         if self.role is Role.MASTER:
             return self._settings.me
         return link.peer if (link := self.master_link) else None
 
     @property
     def master_link(self) -> Link | None:
-        """Return the link to our master, if this node is a member. A renewal replaces it."""
+        """Return the link to the master if this node is a member, else None."""
         return self.outbound.link if self.role is Role.CLIENT else None
 
     @property
@@ -119,8 +121,6 @@ class Election:
         release = self._peers.next_release(now)
         return wake if release is None else min(wake, release)
 
-    # --- events -------------------------------------------------------------------------------------------------
-
     def listen(self, now: float) -> list[Transition]:
         """Start a new search for a master."""
         self._listen(now)
@@ -132,9 +132,9 @@ class Election:
         window = self._settings.timing.discovery_window
         self._listening = Listening(now + window, now + 5 * window)
 
-    def advert(self, advert: Advert, now: float) -> list[Transition]:
-        """Take the advert of another node. The caller has given it to `peers` already."""
-        if advert.role is not Role.MASTER or self._peers.is_held(advert.id, now):
+    def take_advert(self, advert: Advert, now: float) -> list[Transition]:
+        """Process the advert of another node, which `peers` has recorded already."""
+        if advert.role is not Role.MASTER or self._peers.is_in_hold_down(advert.id, now):
             return []
         link = self.outbound.link
         match self.role:
@@ -151,37 +151,37 @@ class Election:
                     self._takeover.position = max(self._takeover.position, 0)
                     self._try_successor(now)
             case Role.JOINING:
-                # A proof takes precedence over the hint that this attempt follows.
+                # An attempt that follows a hint ends when a proof arrives.
                 is_hint = link and link.phase is Phase.CONNECTING and not self._peers.is_proven(link.peer.id, now)
                 if is_hint and self._peers.is_proven(advert.id, now):
                     self.outbound.drop()
                     self._listening = self._interrupted
                     self._join(as_member(advert), self._settings.timing.join_timeout, now)
             case Role.CLIENT | Role.MASTER:
-                pass  # a session is better evidence than an advert; `meet_rivals` asks other masters
+                pass  # a member trusts its session more than an advert; a master asks its rivals in `ask_rival`
             case _:
                 assert_never(self.role)
         return self._changes()
 
-    def connected(self, session: Session, psk: PskName, now: float) -> None:
-        """Send the first message on an outbound session that opened with `psk`: MERGE as master, else JOIN."""
+    def greet(self, session: Session, psk: PskName, now: float) -> None:
+        """Send MERGE as master, else JOIN, on an outbound session that has opened with `psk`."""
         if (link := self.outbound.opened(session, psk, now)) is not None:
             self.outbound.greet(link, self._make_merge() if self.role is Role.MASTER else self._make_join())
 
-    def ended(self, session: Session, code: str, reason: str, now: float) -> list[Transition]:
-        """Take the end of an outbound session, or the failure to open it. `code` is of an ERROR packet, or ours."""
+    def take_end(self, session: Session, code: str, reason: str, now: float) -> list[Transition]:
+        """Process the end of an outbound session, or the failure to open it. `code` and `reason` are as in `Loss`."""
         if (loss := self.outbound.ended(session, code, reason, now)) is not None:
             self._link_failed(*loss, now)
         return self._changes()
 
-    def group_received(self, session: Session, group: Group, now: float) -> list[Transition]:
-        """Take GROUP; the first is the welcome. A term below ours, or another master in it, ends the session."""
+    def take_group(self, session: Session, group: Group, now: float) -> list[Transition]:
+        """Process GROUP. The first one accepts this node. If it has a lower term or another master, end the session."""
         link = self.outbound.at(session)
         if link is None or self.role is Role.MASTER:
             return []
         if group.term < self.term or group.master != link.peer.id:
             self._out += [notices.Fenced(link.peer, group.term, self.term), Disconnect(session)]
-            return self.ended(session, "fenced", "it speaks for an old term, or another master", now)
+            return self.take_end(session, "fenced", "its GROUP has an old term or another master", now)
         self.term = group.term
         self._known.received(group)
         link.peer = next((m for m in group.members if m.id == link.peer.id), link.peer)  # with its latest addresses
@@ -196,20 +196,20 @@ class Election:
                 self._out.append(notices.MasterJoined(link.peer, group.term))
         return self._changes()
 
-    def handed_over(self, session: Session, handover: Handover, now: float) -> list[Transition]:
-        """Take HANDOVER of our master: become the master if it names this node, else join the successor."""
+    def take_handover(self, session: Session, handover: Handover, now: float) -> list[Transition]:
+        """Process HANDOVER of the master: become master if it names this node, else join the node that it names."""
         master = self.master
         if master is None or self.master_session != session or handover.term < self.term:
             return []
         self.outbound.drop()
-        # Its last advert still claims mastership.
+        # The last advert of the old master still calls it master.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
-            # The term is above ours, unless HANDOVER means another node with our id.
+            # The term of HANDOVER is above ours, unless HANDOVER is for another node with our id.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
             latest = self._known.latest
-            # A node that was not in our group has won a merge.
+            # If the node was not in our group, it has won a merge.
             was_master = latest is None or all(m.id != handover.master.id for m in latest.members)
             order = (handover.master, *successors(latest, handover.master.id))
             self._takeover = Takeover(order, 0, was_master=was_master)
@@ -217,7 +217,7 @@ class Election:
         return self._changes()
 
     def step_down(self, successor: Member, now: float) -> list[Transition]:
-        """As master, hand over to the member `successor`, the successor, and join it."""
+        """As master, hand over to the member `successor`, and join it."""
         self._out.append(notices.HandedOver(successor))
         self._peers.clear_hold_down(successor.id)
         self._yield(Handover(successor, self.term + 1), now, was_master=False)
@@ -229,60 +229,60 @@ class Election:
         self._takeover = Takeover((handover.master,), 0, hands_over=True, was_master=was_master)
         self._try_successor(now)
 
-    def term_met(self, term: int) -> None:
-        """As master, go above the term that a joiner has seen, if ours is lower."""
+    def rise_above_term(self, term: int) -> None:
+        """As master, take a term above the `term` of a joiner if our term is lower."""
         self.term = term + 1 if term > self.term else self.term
 
     # --- two masters --------------------------------------------------------------------------------------------
 
-    def merge_asked(self, session: Session, merge: Merge, now: float) -> list[Transition]:
-        """Answer the MERGE of another master: decide which of the two stays, and act on it."""
+    def answer_merge(self, session: Session, merge: Merge, now: float) -> list[Transition]:
+        """Answer the MERGE of another master: decide which of the two masters stays, and act on it."""
         if self.outbound.link and self.outbound.link.peer.id == merge.master.id:
-            self.outbound.drop()  # this node has asked as well, but only one may decide
+            self.outbound.drop()  # this node has asked too, but only one of them may decide
         mine = self._make_merge()
-        stays = winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(merge.master.id, now))
-        term, epoch = above_both(mine, merge)
+        stays = choose_winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(merge.master.id, now))
+        term, epoch = highest_of_both(mine, merge)
         self._out.append(Send(session, replace(mine, term=term, epoch=epoch, winner=stays)))
         self._settle(replace(merge, term=term, epoch=epoch, winner=stays), now)
         return self._changes()
 
-    def merge_answered(self, session: Session, merge: Merge, now: float) -> list[Transition]:
-        """Act on the decision of the master that this one asked."""
+    def take_merge_answer(self, session: Session, merge: Merge, now: float) -> list[Transition]:
+        """Act on the decision of the master that this master has asked."""
         link = self.outbound.at(session)
         if link is None or self.role is not Role.MASTER:
             return []
         if merge.master.id != link.peer.id or merge.winner not in (link.peer.id, self._settings.me.id):
-            self._link_failed("protocol", "its answer to MERGE makes no sense", now)
+            self._link_failed("protocol", "its answer to MERGE names a wrong master or winner", now)
         else:
             self.outbound.drop()
             self._settle(merge, now)
         return self._changes()
 
     def _settle(self, merge: Merge, now: float) -> None:
-        """Act on `merge` of the other master, with the winner and the highest term and epoch of both."""
+        """Act on a decided `merge`. Its `master` is the other master; its term and epoch are the highest of the two."""
         other, me = merge.master, self._settings.me
         self._out.append(notices.Merged(other, other if merge.winner == other.id else me))
         if merge.winner != other.id:
             self.term = max(self.term, merge.term) + 1
             self._transitions.append(MergeWon(other.id, merge.epoch))
-            self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its last advert is a master's
+            self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its last advert is outdated
             return
         self.term = max(self.term, merge.term)
         self._yield(Handover(other, self.term), now, was_master=True)
 
-    def meet_rivals(self, members: frozenset[str], now: float) -> None:
-        """As master, ask another master which of the two stays. `members` are the ids of our members."""
-        if self.outbound.link is None and (rival := self._rivals.to_ask(self._peers, members, now)):
+    def ask_rival(self, members: frozenset[str], now: float) -> None:
+        """As master, ask a rival which of the two stays. A rival is another master. `members` are our members' ids."""
+        if self.outbound.link is None and (rival := self._rivals.choose_rival(self._peers, members, now)):
             if self._peers.is_proven(rival.id, now):
                 self._out.append(notices.TwoMasters(rival))
             self.outbound.open(as_member(rival), self._settings.timing.join_timeout, now)
 
     # --- time ---------------------------------------------------------------------------------------------------
 
-    def slept(self, seconds: float, now: float) -> list[Transition]:
-        """Listen anew after `seconds` without running: a master is replaced by then, and a wait is outdated."""
+    def restart_after_sleep(self, seconds: float, now: float) -> list[Transition]:
+        """Listen again after `seconds` without running. Another node may be master now, and a claim is outdated."""
         if self.role not in (Role.MASTER, Role.LISTENING):
-            return []  # the session shows whether its peer is still there
+            return []  # the session shows whether its peer still lives
         self._out.append(notices.Slept(seconds, self.role))
         self.outbound.drop()
         return self.listen(now)
@@ -313,7 +313,7 @@ class Election:
         if listening.claim_at is None:
             listening.claim_at = self._peers.claim_at(self._settings.me, now)
             if hints:
-                listening.claim_at += HINTS_FOR  # the same for all candidates: their claims stay apart
+                listening.claim_at += HINTS_FOR  # the same for all candidates, so their claims still differ in time
         if now >= listening.claim_at:
             self._claim(self.term + 1, notices.Claim.NO_BETTER)
         elif hints:
@@ -359,25 +359,25 @@ class Election:
             return
         takeover = self._takeover
         if takeover and takeover.is_detour and code not in REFUSALS:
-            self._peers.is_not_master(link.peer.id)
+            self._peers.forget_claim(link.peer.id)
             self._try_successor(now)
             return
         if takeover and takeover.position >= 0 and code == NOT_MASTER:
             if takeover.asks_again(self._settings.timing, now):
                 return
-            # The successor still has the master that we cannot reach, so there is nothing to take over.
+            # The successor still reaches the lost master, or has yielded to another one.
             takeover = self._takeover = None
         if self.role is not Role.MASTER or self._peers.is_proven(link.peer.id, now):
             self._out.append(notices.JoinFailed(link.peer, code, reason))
         if code == NOT_MASTER:
-            self._peers.is_not_master(link.peer.id)
+            self._peers.forget_claim(link.peer.id)
         if self.role is Role.MASTER:
             self._peers.hold_down(link.peer.id, now, self._settings.timing.rival_hold_max)
             return
         self._peers.hold_down(link.peer.id, now, self._settings.timing.hold_down_max, refused=code in REFUSALS)
         if takeover and takeover.hands_over and link.phase is Phase.CONNECTING:
             self._peers.handover_failed(link.peer.id, now)
-        if takeover and code not in REFUSALS:  # a node that refuses us is taken for the master
+        if takeover and code not in REFUSALS:  # a node that refuses us counts as the master
             takeover.position += 1
             self._try_successor(now)
             return

@@ -1,7 +1,7 @@
 """Everything that can happen to a node, as frozen values.
 
-Adapters make the events, and `Node.handle` takes each with its time. An event carries what the core may not get itself,
-such as a fresh secret (`KeyGenerated`).
+Adapters make the events, and `Node.handle` processes each of them with its time. The core has no I/O and no randomness,
+so an event also carries random values, such as a fresh key (`KeyGenerated`).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Direction(StrEnum):
 
 
 class Session(NamedTuple):
-    """The name of one session, never used twice while the daemon runs.
+    """The name of one session. It is never used twice while the daemon runs.
 
     The core numbers outbound sessions (in `actions.Connect`), the key server inbound sessions, and the key socket local
     sessions.
@@ -38,12 +38,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """The time that `next_deadline()` returned has come."""
+    """The time that `next_deadline()` returned is reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdvertReceived:
-    """A verified advert of our group. One with our own id is another node's, or an old one of ours."""
+    """A verified advert of our group. An advert with our id is from another node, or an old one of this node."""
 
     advert: Advert
 
@@ -119,7 +119,7 @@ class AddressesChanged:
 
 @dataclass(frozen=True, slots=True)
 class SettingsChanged:
-    """The operator has changed settings of the running node. Each field has the value from now on."""
+    """The operator has changed settings of the running node. The fields are the new settings."""
 
     name: str
     priority: int
@@ -147,7 +147,7 @@ class SwitchoverRequested:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """The daemon must end: a master hands over, a member closes its session, then comes `actions.Stopped`."""
+    """The daemon must end. A master hands over, a member closes its session. The last action is `actions.Stopped`."""
 
 
 type Event = (

@@ -1,19 +1,24 @@
-"""The one rule of a merge: until when a member sends with the key that it came with.
+"""The change of a member from its former key to the key of its new group.
 
-A member that joins with another key than its master's goes on sending with that key, its *former key*, because the
-nodes that it came with can read it. A KEY_STATE without a key to send with lets the member do so. The member changes to
-the group's key when
+While the network is split, each partition has its own master and its own key. When the partitions merge, one side
+yields: its nodes join the master of the other side. Such a node first goes on sending with the key that it brought, its
+*former key*, because the other nodes of its partition can read this key. The master permits that: it sends the node a
+key list (KEY_STATE) without a key to send with.
 
-1. the epoch of the group's key is above that of the former key, so that no record of one key is taken for a record of
-   the other (the master rekeys for it),
-2. no node is on its way to the master (`arrivals`), and
-3. every member with a former key has acknowledged the group's key. A member acknowledges no key before all nodes of its
-   former group that may come are here (`known_group`).
+The node, now a member, changes to the *current key*, the key that its new group sends with, when three conditions hold:
 
-All members for which this is true change in one step. A member changes at `Joined.former_until` in any case. Each
-member still receives with its former key for `retire_after`, so no record is lost within a partition.
+1. The epoch of the current key is above the epoch of the former key. If it is not, the master makes a new key. An
+   *epoch* is the number of a key. Each *record*, a multicast message, carries the epoch of its key. So no node confuses
+   records of the two keys.
+2. All nodes that the master waits for have joined, or their time is over (`arrivals`).
+3. Each member with a former key has acknowledged the current key. A member acknowledges no key while it still expects
+   other nodes of its partition (`known_group`).
 
-A sender id is leased under a key. With its former key a member sends under its lease of the former group.
+All members that meet these conditions change in one step. A member changes at `Joined.former_until` at the latest.
+After the change it receives with its former key for `retire_after`, so it loses no record from its partition.
+
+While a member sends with its former key, it uses the *sender id* that it had in its partition. The sender id marks the
+records of one node.
 """
 
 from collections.abc import Iterable
@@ -24,12 +29,15 @@ from pskkey.model import HeldKey
 
 
 def is_same(key: HeldKey, entry: RingKey | None) -> bool:
-    """Return whether the `key` of a joiner is the one in the slot `entry`, under the same epoch."""
+    """Return whether `key`, which a joiner lists in JOIN, has the epoch and the fingerprint of `entry`."""
     return entry is not None and (key.epoch, key.fingerprint) == (entry.epoch, entry.key.fingerprint)
 
 
-def former_key(held: Iterable[HeldKey], current: RingKey | None) -> HeldKey | None:
-    """Return the key of `held` that a joiner sends with; None if there is none or it is the group's `current` key."""
+def find_former_key(held: Iterable[HeldKey], current: RingKey | None) -> HeldKey | None:
+    """Return the former key of a joiner, None if it has none.
+
+    `held` are the keys that the joiner lists in JOIN. `current` is the current key of its new group.
+    """
     sends_with = next((key for key in held if key.send), None)
     return None if sends_with is None or is_same(sends_with, current) else sends_with
 
@@ -42,14 +50,17 @@ def leave_former_keys(
     all_are_here: bool,
     now: float,
 ) -> bool:
-    """Clear `former` of each member that may leave its former key; return whether there was one."""
-    senders = [(j, j.former) for j in joined if j.former is not None]
+    """Clear `former` of each member that changes to the current key at `now`. Return whether any member changes.
+
+    `coming` is the next key of the group, None without one. `all_are_here` states whether condition 2 holds.
+    """
+    with_former = [(j, j.former) for j in joined if j.former is not None]
     # A member that has acknowledged the next key has the current key too.
     epochs = {current.epoch} if coming is None else {current.epoch, coming.epoch}
-    is_time = all_are_here and all(j.member.acked_epoch in epochs for j, _ in senders)
-    has_left = False
-    for member, former in senders:
-        is_ours = is_same(former, current) or is_above(current.epoch, former.epoch)
-        if (is_time and is_ours) or now >= member.former_until:
-            member.former, has_left = None, True
-    return has_left
+    all_can_read = all_are_here and all(j.member.acked_epoch in epochs for j, _ in with_former)  # conditions 2 and 3
+    has_changed = False
+    for member, former in with_former:
+        is_above_former = is_same(former, current) or is_above(current.epoch, former.epoch)  # condition 1
+        if (all_can_read and is_above_former) or now >= member.former_until:
+            member.former, has_changed = None, True
+    return has_changed

@@ -1,20 +1,20 @@
 """Challenges and their answers: the proof that a master sends its advert now.
 
-Anybody can replay a recorded advert. Its signature stays valid, and a device that has just booted has no clock and no
-record of earlier adverts. So a node that looks for a master puts a challenge into its advert: a text that was never
-used before. A master repeats the challenges of others in its own advert, under its signature.
+Anybody can replay a recorded advert, because its signature stays valid. A device that has just booted has no clock and
+no record of earlier adverts. So a node that looks for a master puts a *challenge* into its advert: a text that it has
+never used before. A master repeats the challenges of others in its own signed advert.
 
-1. A node that listens, and a master, has a challenge: the nonce of its process and a number. It is renewed every
-   CHALLENGE_EVERY seconds.
+1. A listening node has a challenge, and so has a master. The challenge is the nonce of its process and a number. The
+   node renews it every CHALLENGE_EVERY seconds.
 2. A node notes each challenge that it hears. A noted challenge expires ANSWER_FOR seconds after it was last heard.
-3. A master's advert carries noted challenges, MAX_ANSWERS at most, those without an answer first. The master answers a
-   new challenge at once, but two such adverts are at least ANSWER_SPACING seconds apart. This bounds the packets that a
-   stranger can cause with replayed challenges.
-4. An advert that carries our present challenge, or the one before, is a *proof*: a holder of the PSK made it after that
-   challenge. Its age is below 2 x CHALLENGE_EVERY seconds while the node renews its challenge on time, and below
-   4 x CHALLENGE_EVERY in any case. Every other advert is a *hint*.
+3. The advert of a master carries at most MAX_ANSWERS noted challenges. Challenges without an answer come first. The
+   master answers a new challenge at once, but two such adverts are at least ANSWER_SPACING seconds apart. This bounds
+   the packets that a stranger can cause with replayed challenges.
+4. An advert that carries our present challenge, or the one before, is a *proof*: a holder of the pre-shared key made it
+   after that challenge. Its age is below 2 x CHALLENGE_EVERY seconds if the node renews its challenge on time. In any
+   case it is below 4 x CHALLENGE_EVERY. Every other advert is a *hint*.
 
-An answer costs one packet, whatever the number of nodes. A boot of n nodes costs n / MAX_ANSWERS packets.
+An answer costs one packet for any number of nodes. If n nodes boot, the answers cost n / MAX_ANSWERS packets.
 """
 
 from typing import Final
@@ -28,13 +28,14 @@ PROVEN_FOR: Final = 2 * CHALLENGE_EVERY
 """Seconds for which a proof counts."""
 
 ANSWER_FOR: Final = 2.5
-"""Seconds for which a challenge is noted: longer than the default `beacon_interval`, so a lost answer is repeated."""
+"""Seconds for which a challenge is noted. This is longer than the default `beacon_interval`, so that a master repeats a
+lost answer."""
 
 ANSWER_AGAIN_AFTER: Final = 0.2
-"""Seconds after an answer. A challenge that is heard again later than that is answered anew, at once."""
+"""Seconds after an answer. If the challenge is heard again after this time, the master answers it again at once."""
 
 ANSWER_SPACING: Final = 0.05
-"""Minimum seconds between two adverts that challenges cause."""
+"""Minimum seconds between two adverts that answer new challenges."""
 
 MAX_NOTED: Final = 256
 """Maximum number of noted challenges."""
@@ -55,7 +56,7 @@ class Freshness:
         self._answer_not_before = float("-inf")
 
     def challenge(self, now: float) -> str:
-        """Return our challenge, after renewing it if CHALLENGE_EVERY is over."""
+        """Return our challenge. If CHALLENGE_EVERY is over, renew it first."""
         if now >= self._renewed_at + CHALLENGE_EVERY:
             self._accepts_former = now < self._renewed_at + PROVEN_FOR
             self._number += 1
@@ -76,7 +77,7 @@ class Freshness:
         return self._accepts_former and f"{self._nonce}{self._number - 1}" in advert.answers
 
     def note(self, challenge: str, now: float) -> None:
-        """Note the challenge of another node. Above MAX_NOTED a new one is ignored: its node repeats it."""
+        """Note the challenge of another node. If MAX_NOTED are noted, ignore a new one: its node repeats it."""
         self._expire(now)
         if challenge not in self._noted and len(self._noted) >= MAX_NOTED:
             return
@@ -85,7 +86,7 @@ class Freshness:
             del self._answered[challenge]  # its node has not received the answer
 
     def answer_due(self) -> float | None:
-        """Return when to send an advert because of a challenge; None: all challenges are answered."""
+        """Return when to send an advert because of a challenge; None if all challenges are answered."""
         return self._answer_not_before if self._noted.keys() - self._answered.keys() else None
 
     def take_answers(self, now: float) -> tuple[str, ...]:

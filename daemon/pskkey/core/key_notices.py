@@ -14,13 +14,13 @@ class KeyNotices:
         self._lease: int | None = None
 
     def sending_with(self, current: RingKey | None) -> None:
-        """Report the current key, if it is another one than before."""
+        """Report the current key if it has changed."""
         if current is not None and current.key.fingerprint != self._current:
             self._current = current.key.fingerprint
             self._out.append(KeyChanged(current.epoch, self._current))
 
     def leased(self, configured: int | None, leased: int | None) -> None:
-        """Report a new lease, if its sender id is not the `configured` one."""
+        """Report a new lease if its sender id is not the `configured` one."""
         if leased not in (None, self._lease) and configured not in (None, leased):
             self._out.append(OwnSenderIdTaken(configured, leased))
         self._lease = leased

@@ -1,4 +1,13 @@
-"""The slots of a key ring, one key each, and how a master's key list fills them."""
+"""The slots of a key ring, and how a key list of the master fills them.
+
+A *key ring* is the set of keys that a node uses. Each key has an *epoch*, which is its number, and is in a *slot*. The
+*current* key is the key to send with. A *previous* key was current before. A *next* key becomes current later. A node
+only receives with its previous and next keys.
+
+The master sends its key list in KEY_STATE. A *listed* key is in this list. An *unlisted* key is not in this list, but
+the node still uses it. The *former key* of a member is the key that it brought from another partition, while the member
+still sends with that key (`former_keys`).
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,35 +22,35 @@ REKEY_JITTER = 0.1
 
 @dataclass(slots=True)
 class RingKey:
-    """A key in its slot, previous, current or next. `since`: when its time there began (seconds, the node's clock).
-
-    `unused`: our master, or this node as master, has made the key and lets no node send with it yet.
-    """
+    """A key in its slot. Times are in seconds, by the node's clock."""
 
     epoch: int
     key: Key
     slot: Slot
     since: float
+    """The start of the key's time in its slot."""
     unused: bool = False
+    """Whether it is certain that no node sends with this next key yet."""
     kept_until: float = inf
-    """Of a master's previous key: until then the master may restart `since`, because a member sends with the key."""
+    """As master, for a previous key: until then `since` may restart, because a member still sends with the key."""
 
     @classmethod
     def of(cls, saved: SavedKey) -> Self:
-        """Return the slot of a saved key."""
+        """Return a saved key in its slot."""
         return cls(saved.epoch, saved.key, saved.slot, saved.since)
 
     def saved(self) -> SavedKey:
-        """Return the key as it is saved."""
+        """Return the key as the persisted state has it."""
         return SavedKey(self.epoch, self.key, self.slot, self.since)
 
-    def grows_old_at(self, interval: float) -> float:
-        """Return when to rekey: `interval` seconds after `since`, less up to a tenth, so that groups spread rekeys.
+    def rekey_due_at(self, interval: float) -> float:
+        """Return when to replace this key: `interval` seconds after `since`, less up to REKEY_JITTER of the interval.
 
-        The fraction comes from the key's random bytes, so a successor computes the same one.
+        Without this reduction, many groups could rekey at the same time. It depends on the random bytes of the key, so
+        each master of the group computes the same reduction.
         """
-        chance = self.key.server_random[0] / 256
-        return self.since + interval * (1 - REKEY_JITTER * chance)
+        fraction = self.key.server_random[0] / 256
+        return self.since + interval * (1 - REKEY_JITTER * fraction)
 
     def is_among(self, entries: Iterable["KeyEntry | RingKey"]) -> bool:
         """Return whether `entries` contain the same key under the same epoch."""
@@ -49,59 +58,74 @@ class RingKey:
 
 
 def assign_slots(
-    entries: tuple[KeyEntry, ...], held: list[RingKey], now: float, goes_on_with: RingKey | None
+    entries: tuple[KeyEntry, ...], known: list[RingKey], now: float, former: RingKey | None
 ) -> list[RingKey]:
-    """Return the slots of a key list: entries before the one to send with are previous, entries after it are next.
+    """Return the listed keys, `entries`, in their slots. `known` are the keys that the node has already.
 
-    Epochs do not decide: after a merge or a wrap the older key may have the higher number. `goes_on_with` is the former
-    key that we send with. If the master does not list it, all entries are next. Without a former key only the newest
-    entry after the current one is next, and the others are left out.
+    `former` is the former key; None if the node sends with a listed key. The order of the list decides:
+
+    1. The current key is the entry to send with, or the entry of the former key if there is one.
+    2. The entries before the current key are previous keys. The entries after it are next keys.
+    3. Without a current key all entries are next keys.
+    4. If there is no former key, only the last next key stays. The other next keys are left out.
+
+    Epochs do not decide: after a merge of two groups, or after the highest epoch, an older key may have a higher epoch.
     """
 
-    def is_sent_with(entry: KeyEntry) -> bool:
-        return entry.send if goes_on_with is None else goes_on_with.is_among([entry])
+    def is_current(entry: KeyEntry) -> bool:
+        return entry.send if former is None else former.is_among([entry])
 
-    adopted = []
-    slot = Slot.PREVIOUS if any(is_sent_with(e) for e in entries) else Slot.NEXT
-    most = 1 if goes_on_with is None else MAX_KEY_ENTRIES
+    assigned = []
+    slot = Slot.PREVIOUS if any(is_current(e) for e in entries) else Slot.NEXT
+    max_next = 1 if former is None else MAX_KEY_ENTRIES
     for entry in entries:
-        if is_sent_with(entry):
+        if is_current(entry):
             slot = Slot.CURRENT
-        old = next((e for e in held if e.epoch == entry.epoch and e.key == entry.key), None)
-        # Only the master knows whether a member sends with a previous key, so each key state restarts its time.
-        is_over = old is None or old.slot is not slot or slot is Slot.PREVIOUS
-        since = now if old is None or is_over else old.since
-        adopted.append(RingKey(entry.epoch, entry.key, slot, since, entry.unused and slot is Slot.NEXT))
+        old = next((e for e in known if e.epoch == entry.epoch and e.key == entry.key), None)
+        # Only the master knows how long a previous key is needed, so each key list restarts the time of that key.
+        restarts = old is None or old.slot is not slot or slot is Slot.PREVIOUS
+        since = now if old is None or restarts else old.since
+        assigned.append(RingKey(entry.epoch, entry.key, slot, since, entry.unused and slot is Slot.NEXT))
         if slot is Slot.CURRENT:
             slot = Slot.NEXT
-    coming = [e for e in adopted if e.slot is Slot.NEXT][-most:]
-    return [e for e in adopted if e.slot is not Slot.NEXT or e in coming]
+    next_keys = [e for e in assigned if e.slot is Slot.NEXT][-max_next:]
+    return [e for e in assigned if e.slot is not Slot.NEXT or e in next_keys]
 
 
-def ring_of(unlisted: Sequence[RingKey], held: Sequence[RingKey]) -> tuple[RingKey, ...]:
-    """Return the keys in use, previous, current, next: of those that the master lists (`held`) and of `unlisted`.
+def ring_of(unlisted: Sequence[RingKey], listed: Sequence[RingKey]) -> tuple[RingKey, ...]:
+    """Return the keys that a node uses, in the order previous, current, next.
 
-    There is room for three keys, one of each epoch. They are chosen in this order: the unlisted key that we send with;
-    the master's current and next keys, the newest first; its newest previous key, unless an unlisted previous key has
-    that epoch; the unlisted previous keys, the newest first; the master's other previous keys, the newest first.
+    A node uses at most MAX_KEY_ENTRIES keys, and no two keys of one epoch. The keys are chosen in this order:
+
+    1. the former key, if it is unlisted,
+    2. the listed current and next keys, from the last to the first,
+    3. the last listed previous key, unless an unlisted previous key has its epoch,
+    4. the unlisted previous keys, from the last to the first,
+    5. the other listed previous keys, from the last to the first.
     """
-    own = [e for e in unlisted if e.slot is Slot.CURRENT]
-    epochs = {e.epoch for e in own}
-    theirs = [e for e in held if e.slot is not Slot.PREVIOUS and e.epoch not in epochs][len(own) - MAX_KEY_ENTRIES :]
-    epochs |= {e.epoch for e in theirs}
-    beside = [e for e in unlisted if e.slot is Slot.PREVIOUS]
-    before = [e for e in held if e.slot is Slot.PREVIOUS]
-    left_last = [e for e in before[-1:] if e.epoch not in {other.epoch for other in beside}]
+    former = [e for e in unlisted if e.slot is Slot.CURRENT]
+    epochs = {e.epoch for e in former}
+    room = MAX_KEY_ENTRIES - len(former)
+    current_and_next = [e for e in listed if e.slot is not Slot.PREVIOUS and e.epoch not in epochs][-room:]
+    epochs |= {e.epoch for e in current_and_next}
+    unlisted_previous = [e for e in unlisted if e.slot is Slot.PREVIOUS]
+    listed_previous = [e for e in listed if e.slot is Slot.PREVIOUS]
+    last_listed = [e for e in listed_previous[-1:] if e.epoch not in {other.epoch for other in unlisted_previous}]
     chosen: list[RingKey] = []
-    for entry in (*left_last, *reversed(beside), *reversed(before)):
+    for entry in (*last_listed, *reversed(unlisted_previous), *reversed(listed_previous)):
         if len(epochs) < MAX_KEY_ENTRIES and entry.epoch not in epochs:
             epochs.add(entry.epoch)
             chosen.append(entry)
-    return (*(e for e in (*beside, *before) if e in chosen), *own, *theirs)
+    previous = (e for e in (*unlisted_previous, *listed_previous) if e in chosen)
+    return (*previous, *former, *current_and_next)
 
 
 def is_above(epoch: int, other: int) -> bool:
-    """Return whether an epoch comes after another (0: none). Across a wrap, the shorter way round decides."""
+    """Return whether `epoch` is later than `other`. 0 stands for no epoch, and every epoch is later than 0.
+
+    Epochs form a circle, because 1 comes after MAX_EPOCH. An epoch is later than another one if it is at most half a
+    circle ahead of it.
+    """
     return epoch != 0 and (other == 0 or 0 < (epoch - other) % MAX_EPOCH <= MAX_EPOCH // 2)
 
 

@@ -1,21 +1,29 @@
-"""The key ring of a node: its previous, current and next keys, and when a key moves to its next slot.
+"""The key ring of a node: the keys that it uses, and when a key moves to another slot.
 
-Theory of operation
-===================
+Rules
+=====
 
-1. The master distributes a new key for reception only. This is the *next* key.
-2. The next key becomes the *current* key, the one to send with, when all members and session managers that the master
-   waits for have acknowledged it, or after `activation_deadline`. So a member that installs keys in time can read what
-   every member sends.
-3. The key that was current becomes the *previous* key. It stays for reception for `retire_after`, until all records
-   have arrived, and longer while a member sends with it. Then it is wiped.
-4. A node uses at most three keys.
-5. The master alone starts a rekey and moves keys. A member adopts the master's key state.
-6. A key state without a key to send with lets a member go on sending with the key that it came with, its *former key*,
-   under the lease of that key (`former_keys`). Afterwards that key stays for reception. So do the previous keys of its
-   last master, for `retire_after`: nodes that the member came with may still send with them.
-7. A new key has the epoch after the latest known one. After 65535 comes 1, with a higher term, so (term, epoch) always
-   rises.
+The *master* of a group leads it. A *member* is a node that has joined the master. A *follower* is any node that is not
+a master. A *session manager* is a local process that uses the keys. A *record* is a multicast message under a key. The
+*epoch* is the number of a key, which each record carries. `key_slots` explains the slots: previous, current and next.
+
+1. Only the master makes keys and moves them to other slots. It sends its key list in KEY_STATE. A follower adopts this
+   list.
+2. The master distributes a new key as the *next* key. Nodes may receive with it, but do not send with it yet.
+3. The next key becomes the *current* key, the key to send with, when all members and session managers that the master
+   waits for have acknowledged it. After `activation_deadline` it becomes current in any case. So a member that installs
+   keys in time can read all records.
+4. The key that was current becomes a *previous* key. Nodes receive with it for `retire_after`, because records may
+   still be on their way. While a member sends with this key, the master restarts the time (`keep`). After the time the
+   key is *retired*: it is wiped from the memory.
+5. A node uses at most three keys.
+6. KEY_STATE may list no key to send with. Then a member goes on sending with the key that it brought from another
+   partition, its *former key* (`former_keys`). It also keeps the sender id that it had with this key. A *sender id*
+   marks the records of one node.
+7. When a member stops sending with its former key, it receives with this key for `retire_after`. For the same time it
+   receives with the previous keys of its last master. Other nodes of its partition may still send with these keys.
+8. A new key has the epoch after the latest known one. After epoch 65535 comes 1, and the master takes a higher term. A
+   *term* is the number of a mastership. So the pair (term, epoch) always rises.
 """
 
 from collections.abc import Iterable
@@ -35,7 +43,7 @@ from pskkey.model import (
 )
 
 REMEMBERED_EPOCHS = 16
-"""How many of the latest epochs no new key gets: members may still have keys that we have wiped."""
+"""Number of the latest epochs that no new key gets. Members may still have other keys of these epochs."""
 
 _NOTHING = SavedRing()
 
@@ -45,15 +53,17 @@ class Keyring:
 
     def __init__(self, settings: Settings, saved: SavedRing = _NOTHING) -> None:
         self._settings = settings
-        self._held = [RingKey.of(key) for key in saved.keys]
+        self._listed = [RingKey.of(key) for key in saved.keys]
+        """As follower, the keys that the master lists. As master, all keys of this node."""
         self._lease = saved.lease
+        """As follower, the sender id that the master leases to this node, and the sender ids in use in its group."""
         self._unlisted = [RingKey.of(key) for key in saved.unlisted]
-        """Keys that the master does not list: our former key (current), and keys for reception (previous)."""
+        """As follower, the other keys: the former key, in the slot `current`, and previous keys."""
         self._former_lease = saved.former_lease
-        """Our lease under the former key that we send with, None without one."""
-        self._seen: tuple[int, ...] = ()
-        """The epochs of the latest keys, made by us or received from a master."""
-        self._see(entry.epoch for entry in self._all())
+        """The `_lease` that belongs to the former key, None without a former key."""
+        self._noted_epochs: tuple[int, ...] = ()
+        """The epochs of the latest keys that this node made or received."""
+        self._note_epochs(entry.epoch for entry in self._all())
         self.version = 0
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -61,7 +71,7 @@ class Keyring:
     @property
     def entries(self) -> tuple[RingKey, ...]:
         """Return the keys in use, at most three, in the order previous, current, next."""
-        return ring_of(self._unlisted, self._held)
+        return ring_of(self._unlisted, self._listed)
 
     @property
     def current(self) -> RingKey | None:
@@ -71,86 +81,92 @@ class Keyring:
 
     @property
     def sends_former_key(self) -> bool:
-        """Return whether we send with a former key, the key that we came to our master with."""
+        """Return whether this node sends with a former key."""
         return self._former_lease is not None
 
     @property
     def next(self) -> RingKey | None:
-        """Return the key that is being distributed; None while we send with a former key."""
+        """Return the next key, None if there is none or this node sends with a former key."""
         return None if self.sends_former_key else self._in_slot(Slot.NEXT)
 
     @property
     def newest(self) -> RingKey | None:
-        """Return the key that becomes current last. After a wrap its epoch is not the highest number."""
+        """Return the last key of `entries`. Its epoch is not always the highest number, because 1 comes after 65535."""
         return self.entries[-1] if self.entries else None
 
     @property
     def newest_listed(self) -> RingKey | None:
-        """Return the newest key in use that our master lists: the key to acknowledge."""
-        return next((e for e in reversed(self.entries) if e in self._held), None)
+        """Return the last key of `entries` that the master lists. A member acknowledges this key."""
+        return next((e for e in reversed(self.entries) if e in self._listed), None)
 
     @property
     def live_epochs(self) -> frozenset[int]:
-        """Return the epochs under which records may still arrive."""
+        """Return the epochs of the keys in use. Records may arrive under each of them."""
         return frozenset(e.epoch for e in self.entries)
 
     def held(self) -> tuple[HeldKey, ...]:
-        """Return our keys as JOIN lists them."""
+        """Return the keys in use as JOIN lists them."""
         current = self.current
         return tuple(HeldKey(e.epoch, e.key.fingerprint, send=e is current) for e in self.entries)
 
     def wire_entries(self) -> tuple[KeyEntry, ...]:
-        """Return the entries of KEY_STATE: previous, current, next."""
+        """Return the keys in use as KEY_STATE lists them."""
         current = self.current
         return tuple(KeyEntry(e.epoch, e.key, send=e is current, unused=e.unused) for e in self.entries)
 
     def state(self) -> KeyState:
-        """Return a follower's key state for its session managers. A former key goes with the lease of that key.
+        """Return the key state that a follower sends to its session managers.
 
-        Under that key another node may have sent with the sender id of the new lease.
+        While the node sends with a former key, it uses the sender id that it had with this key. Another node may have
+        used the new sender id with the same key.
         """
         lease, former = self._lease, self._former_lease
         if former is not None:
             lease = SavedLease(former.sender_id, lease.senders | former.senders)
         return KeyState(lease.sender_id, lease.senders, self.wire_entries())
 
-    def saved(self, told: KeyState | None) -> SavedRing:
-        """Return the ring to save for the next process, which begins as a follower.
+    def saved(self, master_state: KeyState | None) -> SavedRing:
+        """Return the ring as the persisted state has it. The next process of this node begins as follower.
 
-        `told`: while we lead, the key state for our own session managers; else None.
+        `master_state`: as master, the key state for the session managers of this node; else None.
         """
-        lease = self._lease if told is None else SavedLease(told.sender_id, told.senders)
+        lease = self._lease if master_state is None else SavedLease(master_state.sender_id, master_state.senders)
         unlisted = tuple(e.saved() for e in self._unlisted)
-        return SavedRing(tuple(e.saved() for e in self._held), lease, unlisted, self._former_lease)
+        return SavedRing(tuple(e.saved() for e in self._listed), lease, unlisted, self._former_lease)
 
     def restart(self, now: float) -> None:
-        """Begin at `now` with the saved keys. No slot may date from the future."""
+        """Begin at `now` with the persisted keys. A time in the future becomes `now`."""
         for entry in self._all():
             entry.since = min(entry.since, now)
 
     def _all(self) -> list[RingKey]:
-        return [*self._unlisted, *self._held]
+        return [*self._unlisted, *self._listed]
 
     def _in_slot(self, slot: Slot) -> RingKey | None:
-        return next((e for e in self._held if e.slot is slot), None)
+        return next((e for e in self._listed if e.slot is slot), None)
 
-    # --- leading ------------------------------------------------------------------------------------------------
+    # --- as master ----------------------------------------------------------------------------------------------
 
-    def lead(self, now: float) -> None:
-        """Begin to lead with our keys. The next key gets a new deadline; without a current key it becomes current."""
+    def begin_to_lead(self, now: float) -> None:
+        """Begin as master with the keys of this node. `activation_deadline` of a next key starts again.
+
+        If there is no current key, the next key becomes current.
+        """
         current, known = self.current, self._all()
         if current is not None and self.sends_former_key:
-            # Our former key is the current key of the partition that we lead now. Members may still send with the last
-            # master's keys, so these stay for reception. An unused one is dropped first.
-            self._held = list(self.entries)
-            for entry in (e for e in self._held if e is not current):
+            # The former key is the current key of the group that this node now leads. The other keys are from its last
+            # master. Members may still send with them, so they become previous keys.
+            self._listed = list(self.entries)
+            for entry in (e for e in self._listed if e is not current):
+                # The last master may have activated an unused key. `install_fresh` drops the oldest key first, so an
+                # unused key gets an earlier time than the others.
                 entry.since = now - (1.0 if entry.unused else 0.0)
-                entry.slot, entry.unused = Slot.PREVIOUS, False  # the last master may have activated it
-            self._held.sort(key=lambda e: e is current)
+                entry.slot, entry.unused = Slot.PREVIOUS, False
+            self._listed.sort(key=lambda e: e is current)
         else:
-            # An epoch has one key: the listed one, which the members that we lead have.
-            epochs = {e.epoch for e in self._held}
-            self._held = list(ring_of([e for e in self._unlisted if e.epoch not in epochs], self._held))
+            # If two keys have the same epoch, the listed one stays, because the members have it.
+            epochs = {e.epoch for e in self._listed}
+            self._listed = list(ring_of([e for e in self._unlisted if e.epoch not in epochs], self._listed))
         self._unlisted, self._former_lease = [], None
         self._wipe(known)
         self.version += 1
@@ -159,32 +175,32 @@ class Keyring:
             coming.unused = False  # the last master may have activated it
             if self.current is None:
                 coming.slot = Slot.CURRENT
-        for entry in self._held:
+        for entry in self._listed:
             entry.kept_until = self._kept_until(now)
 
     def install_fresh(self, key: Key, now: float, above: int = 0) -> bool:
-        """Add a generated key: as current if there is no current key, else as next, in place of an earlier next key.
+        """Add a new key, with an epoch above `above` and above the epochs of all keys in use.
 
-        Its epoch is above those of all keys in use and above `above`. Return whether the epochs wrapped.
+        The key becomes current if there is no current key. Else it becomes the next key and replaces an earlier next
+        key. Return whether the epochs start again at 1.
         """
-        # Some members may have acknowledged a next key that another master was distributing.
-        taken = {*self.live_epochs, *self._seen}
+        taken = {*self.live_epochs, *self._noted_epochs}
         if (replaced := self.next) is not None:
-            if replaced.unused:  # we made it, and nobody sends with it
+            if replaced.unused:  # this master made it, and no node sends with it
                 self._drop(replaced)
-            else:
-                self._held.remove(replaced)
+            else:  # an earlier master made it and may have activated it
+                self._listed.remove(replaced)
                 replaced.slot, replaced.since, replaced.kept_until = Slot.PREVIOUS, now, self._kept_until(now)
-                self._held.insert(0, replaced)
-        while len(self._held) >= MAX_KEY_ENTRIES:
-            self._drop(min((e for e in self._held if e.slot is Slot.PREVIOUS), key=lambda e: e.since))
+                self._listed.insert(0, replaced)
+        while len(self._listed) >= MAX_KEY_ENTRIES:
+            self._drop(min((e for e in self._listed if e.slot is Slot.PREVIOUS), key=lambda e: e.since))
         before = self.newest.epoch if self.newest else 0
         epoch = latest((*self.live_epochs, above)) % MAX_EPOCH + 1
         while epoch in taken:
             epoch = epoch % MAX_EPOCH + 1
-        self._see([epoch])
+        self._note_epochs([epoch])
         slot = Slot.CURRENT if self.current is None else Slot.NEXT
-        self._held.append(RingKey(epoch, key, slot, now, unused=slot is Slot.NEXT))
+        self._listed.append(RingKey(epoch, key, slot, now, unused=slot is Slot.NEXT))
         self.version += 1
         return epoch < before
 
@@ -199,29 +215,32 @@ class Keyring:
         self.version += 1
 
     def keep(self, key: HeldKey, now: float) -> None:
-        """Restart `retire_after` of a previous key that a member still sends with, until `kept_until` at the latest."""
-        for entry in self._held:
+        """Restart `retire_after` of a previous key, because a member sends with it. After `kept_until` do nothing."""
+        for entry in self._listed:
             if entry.key.fingerprint == key.fingerprint and entry.slot is Slot.PREVIOUS and now < entry.kept_until:
                 entry.since = now
 
     def _kept_until(self, now: float) -> float:
-        """Return until when `keep` may prolong a key that becomes previous now: a late member may come with it."""
+        """Return until when `keep` may extend the time of a key that becomes previous at `now`.
+
+        A member that sends with this key may join within `retire_after`, and may send with it for `former_key_span`.
+        """
         timing = self._settings.timing
         return now + timing.retire_after + timing.former_key_span
 
-    def lead_tick(self, now: float) -> None:
-        """As master, activate the next key and retire previous keys whose time has come."""
+    def tick_as_master(self, now: float) -> None:
+        """Activate the next key if its deadline is over, and retire each previous key whose time is over."""
         timing = self._settings.timing
         coming = self.next
         if coming is not None and now >= coming.since + timing.activation_deadline:
             self.activate(now)
         self._retire(now)
 
-    def lead_deadline(self) -> float | None:
-        """Return when `lead_tick` has something to do."""
+    def deadline_as_master(self) -> float | None:
+        """Return when `tick_as_master` has something to do."""
         timing = self._settings.timing
         times: list[float] = []
-        for entry in self._held:
+        for entry in self._listed:
             if entry.slot is Slot.NEXT:
                 times.append(entry.since + timing.activation_deadline)
             elif entry.slot is Slot.PREVIOUS:
@@ -229,79 +248,80 @@ class Keyring:
         return min(times, default=None)
 
     def _retire(self, now: float) -> None:
-        for entry in [e for e in self._held if e.slot is Slot.PREVIOUS]:
+        for entry in [e for e in self._listed if e.slot is Slot.PREVIOUS]:
             if now >= entry.since + self._settings.timing.retire_after:
                 self._drop(entry)
                 self.version += 1
 
-    def _see(self, epochs: Iterable[int]) -> None:
-        fresh = tuple(dict.fromkeys(epoch for epoch in epochs if epoch not in self._seen))
-        self._seen = (*self._seen, *fresh)[-REMEMBERED_EPOCHS:]
+    def _note_epochs(self, epochs: Iterable[int]) -> None:
+        fresh = tuple(dict.fromkeys(epoch for epoch in epochs if epoch not in self._noted_epochs))
+        self._noted_epochs = (*self._noted_epochs, *fresh)[-REMEMBERED_EPOCHS:]
 
     def _drop(self, entry: RingKey) -> None:
         entry.key.pms.wipe()
-        self._held.remove(entry)
+        self._listed.remove(entry)
 
-    # --- following ----------------------------------------------------------------------------------------------
+    # --- as follower --------------------------------------------------------------------------------------------
 
-    def follow(self, state: KeyState, now: float) -> None:
-        """Cease to lead. Keep the lease of `state`, which our session managers have."""
+    def begin_to_follow(self, state: KeyState, now: float) -> None:
+        """Stop leading. `state` is the key state that this master had for its session managers; keep its lease."""
         self._lease = SavedLease(state.sender_id, state.senders)
-        for entry in self._held:
+        for entry in self._listed:
             if entry.slot is Slot.PREVIOUS:
+                # A node that slept may have a key that is long overdue. Such a key counts as due now.
                 entry.since = max(entry.since, now - self._settings.timing.retire_after)
 
     def adopt(self, state: KeyState, now: float) -> None:
-        """Adopt the master's key state. If it lists no key to send with, go on sending with our current key."""
+        """Adopt the key list of the master. If it has no key to send with, go on sending with the current key."""
         before, known, current = self.state(), self._all(), self.current
-        goes_on = current is not None and not any(entry.send for entry in state.entries)
-        self._held = assign_slots(state.entries, known, now, current if goes_on else None)
-        # A master retires no previous key of another master: it leaves out keys that it has never had.
-        is_others = goes_on or (current is not None and not current.is_among(self._held))
-        previous = known if is_others and self._former_lease is None else self._unlisted
-        kept = [e for e in previous if e.slot is Slot.PREVIOUS]
-        self._see(e.epoch for e in self._held)
-        if goes_on and self._former_lease is None:
+        sends_former = current is not None and not any(entry.send for entry in state.entries)
+        self._listed = assign_slots(state.entries, known, now, current if sends_former else None)
+        # The master of another group has never had our previous keys. So it has not retired them by not listing them.
+        is_other_group = sends_former or (current is not None and not current.is_among(self._listed))
+        keeps_all = is_other_group and self._former_lease is None
+        previous = [e for e in (known if keeps_all else self._unlisted) if e.slot is Slot.PREVIOUS]
+        self._note_epochs(e.epoch for e in self._listed)
+        if sends_former and self._former_lease is None:
             self._former_lease = self._lease
-        elif not goes_on:
+        elif not sends_former:
             self._former_lease = None
         self._lease = SavedLease(state.sender_id, state.senders)
-        self._unlisted = self._left_over(kept, known, current, goes_on=goes_on, now=now)
+        self._unlisted = self._left_over(previous, known, current, sends_former=sends_former, now=now)
         self._wipe(known)
         if self.state() != before:
             self.version += 1
 
     def _left_over(
-        self, previous: list[RingKey], known: list[RingKey], current: RingKey | None, *, goes_on: bool, now: float
+        self, previous: list[RingKey], known: list[RingKey], current: RingKey | None, *, sends_former: bool, now: float
     ) -> list[RingKey]:
-        """Return the keys to keep that the master does not list, the most important one last.
+        """Return the keys that stay although the master does not list them. Other nodes may still send with them.
 
-        Other nodes may still send with them. The last one is our former key, or the key that we sent with last.
+        The last key is the most important one: the former key, or the key that this node sent with until now.
         """
-        in_use = [e for e in known if e is not current and e.slot is not Slot.PREVIOUS]
-        # The last master may have activated an unused key for other members.
-        kept = [RingKey(e.epoch, e.key, Slot.PREVIOUS, now) for e in in_use if e.unused] + previous
-        kept += [RingKey(e.epoch, e.key, Slot.PREVIOUS, now) for e in in_use if not e.unused]
+        others = [e for e in known if e is not current and e.slot is not Slot.PREVIOUS]
+        # Unused keys come first. The last master may have activated them for other members.
+        kept = [RingKey(e.epoch, e.key, Slot.PREVIOUS, now) for e in others if e.unused] + previous
+        kept += [RingKey(e.epoch, e.key, Slot.PREVIOUS, now) for e in others if not e.unused]
         if current is not None:
-            kept.append(RingKey(current.epoch, current.key, Slot.CURRENT if goes_on else Slot.PREVIOUS, now))
-        return [e for e in kept if not e.is_among(self._held)][-MAX_KEY_ENTRIES:]
+            kept.append(RingKey(current.epoch, current.key, Slot.CURRENT if sends_former else Slot.PREVIOUS, now))
+        return [e for e in kept if not e.is_among(self._listed)][-MAX_KEY_ENTRIES:]
 
     def _wipe(self, known: list[RingKey]) -> None:
-        """Wipe the keys of `known` that no slot has any more."""
-        held = [e.key.pms for e in self._all()]
+        """Wipe each key of `known` that this node has no more."""
+        in_use = [e.key.pms for e in self._all()]
         for entry in known:
-            if entry.key.pms not in held:
+            if entry.key.pms not in in_use:
                 entry.key.pms.wipe()
 
-    def follow_tick(self, now: float) -> None:
-        """As a follower, retire the keys that the master does not list. The master retires its own."""
+    def tick_as_follower(self, now: float) -> None:
+        """Retire each unlisted previous key whose time is over. The master retires the listed keys."""
         known, keep_for = self._all(), self._settings.timing.retire_after
         self._unlisted = [e for e in self._unlisted if e.slot is Slot.CURRENT or now < e.since + keep_for]
         if len(self._all()) < len(known):
             self._wipe(known)
             self.version += 1
 
-    def follow_deadline(self) -> float | None:
-        """Return when `follow_tick` has something to do."""
+    def deadline_as_follower(self) -> float | None:
+        """Return when `tick_as_follower` has something to do."""
         kept = [e.since for e in self._unlisted if e.slot is Slot.PREVIOUS]
         return min(kept) + self._settings.timing.retire_after if kept else None

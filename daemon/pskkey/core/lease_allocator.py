@@ -18,8 +18,10 @@ class LeaseAllocator:
         self._keyring = keyring
         self._group = group
         self._out = out
-        self._told: dict[str, Notice] = {}
-        self._told_me: tuple[int | None, int | None] = (None, None)
+        self._reported: dict[str, Notice] = {}
+        """By node id, the last report on each member."""
+        self._reported_for_me: tuple[int | None, int | None] = (None, None)
+        """The configured and the leased sender id of this node at the last report."""
         self.leases = LeaseTable()
 
     def inherit(self, leased: Mapping[str, int | None], state: KeyState) -> None:
@@ -33,12 +35,12 @@ class LeaseAllocator:
         self.leases.inherit(holders, state.senders, self._keyring.live_epochs)
 
     def to_me(self) -> bool:
-        """Lease an id to the master itself, if it has none; return whether it has got one now."""
+        """Lease an id to the master itself if it has none. Return whether it has just received one."""
         me = self._settings.me
         if (got := self.leases.sender_id(me.id)) is not None:
-            if self._told_me != (me.sender_id, got):
-                self._told_me = (me.sender_id, got)
-                self._tell(me)
+            if self._reported_for_me != (me.sender_id, got):
+                self._reported_for_me = (me.sender_id, got)
+                self._report(me)
             return False
         self.leases.grant(
             me.id,
@@ -49,7 +51,7 @@ class LeaseAllocator:
             wanted=me.sender_id,
             live=self._keyring.live_epochs,
         )
-        self._tell(me)
+        self._report(me)
         return self.leases.sender_id(me.id) is not None
 
     def to_joiner(self, join: Join) -> None:
@@ -59,7 +61,7 @@ class LeaseAllocator:
             (ring.index(k) for h in join.held if h.send and (k := (h.epoch, h.fingerprint)) in ring), None
         )
         granted = self.leases.sender_id(join.member.id)
-        # No node has sent with the next key yet. If that key is inherited, its epoch is blocked anyway.
+        # No node has sent with the next key yet. If this master has inherited that key, its epoch is blocked anyway.
         used = frozenset(e.epoch for e in self._keyring.entries if e is not self._keyring.next)
         self.leases.grant(
             join.member.id,
@@ -73,14 +75,14 @@ class LeaseAllocator:
             claimed=None if sends_with is None or join.lease is None else (join.lease, ring[sends_with][0]),
         )
         if join.sender:
-            self._tell(join.member)
+            self._report(join.member)
 
     def forget(self, node: str) -> None:
-        """Forget the report about a member that has left: when it returns, it is reported again."""
-        self._told.pop(node, None)
+        """Forget the report on a member that has left. If it returns, report it again."""
+        self._reported.pop(node, None)
 
-    def _tell(self, member: Member) -> None:
-        """Report once, and after each change, that a sender has no id or not its configured one."""
+    def _report(self, member: Member) -> None:
+        """Report that a sender has no id, or another id than the configured one. Repeat this only after a change."""
         got = self.leases.sender_id(member.id)
         notice: Notice
         if got is None:
@@ -90,8 +92,8 @@ class LeaseAllocator:
             names = {m.id: m.name for m in self._group().members}
             notice = SenderIdTaken(member, member.sender_id, got, names.get(holder or "", "a node that has left"))
         else:
-            self._told.pop(member.id, None)
+            self._reported.pop(member.id, None)
             return
-        if self._told.get(member.id) != notice:
-            self._told[member.id] = notice
+        if self._reported.get(member.id) != notice:
+            self._reported[member.id] = notice
             self._out.append(notice)

@@ -1,13 +1,14 @@
-"""Sender ids: which node may send under which id (0..255), so that no two nodes share an id within the life of a key.
+"""The sender ids: which node may send under which id (0..255). No two nodes use the same id with the same key.
 
-1. Only the master that made a key grants ids under it. A successor honours the leases that the last master announced.
-   That master may have granted more ids before it died or was cut off. So under an inherited key a newcomer's lease is
-   *blocked*: it is not granted until the group sends with a key of the new master's own making, and the master rekeys
-   for it. Thus no message that is lost between two masters makes two nodes share an id.
-2. A node keeps its lease while it is a member. When it has left, its id is free only after every key is gone under
-   which it may have been used.
-3. A node that returns as another incarnation would start its sequence numbers over, so its lease is blocked too.
-4. Only nodes with a session manager that sends get a lease. A node that never sends needs no entry.
+A *lease* gives a node its sender id. The node may use the id under a key unless the lease is *blocked* under this key.
+
+1. Only the master that made a key grants ids under it. A successor keeps the leases that the last master announced. But
+   the last master may have granted more ids just before it was lost. So under an *inherited* key, a key of the last
+   master, the lease of a newcomer is blocked. The new master makes a new key for it.
+2. A node keeps its lease while it is a member. After it has left, its id is free again when all keys are retired under
+   which it may have used the id.
+3. A node that returns as another incarnation starts its sequence numbers again. So its lease is blocked too.
+4. Only nodes with a session manager that sends get a lease.
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -21,9 +22,9 @@ class _Lease:
     sender_id: int
     incarnation: str | None
     blocked_in: frozenset[int] = frozenset()
-    """The epochs under which the id is not granted."""
+    """The epochs under which the node may not use the id."""
     left_in: frozenset[int] | None = None
-    """The live epochs when the node was found to have left; None while it is a member."""
+    """The live epochs when the master noticed that the node had left; None while it is a member."""
 
 
 def leases_of(members: Iterable[Member]) -> tuple[tuple[str, int | None], ...]:
@@ -32,23 +33,23 @@ def leases_of(members: Iterable[Member]) -> tuple[tuple[str, int | None], ...]:
 
 
 class LeaseTable:
-    """The lease table of a master. `live` are the epochs of the keys that it holds, if not stated otherwise."""
+    """The lease table of a master. The argument `live` has the epochs of the master's keys."""
 
     def __init__(self) -> None:
         self._by_node: dict[str, _Lease] = {}
         self._retired: dict[int, frozenset[int]] = {}
-        """Inherited ids without a known holder, with the epochs in which they may have been used."""
+        """The inherited ids without a known holder, with the epochs under which nodes may have used them."""
         self._inherited: frozenset[int] = frozenset()
         self._used: frozenset[int] = frozenset()
         self._blocked_in: frozenset[int] = frozenset()
 
     def inherit(self, holders: Mapping[str, int], used: frozenset[int], epochs: frozenset[int]) -> None:
         """Begin with the leases of the last master: `holders`, and the ids `used` under its keys, of `epochs`."""
-        told = list(holders.values())
+        announced = list(holders.values())
         # An id that was announced for two nodes has no known holder.
-        self._by_node = {node: _Lease(i, None) for node, i in holders.items() if told.count(i) == 1}
+        self._by_node = {node: _Lease(i, None) for node, i in holders.items() if announced.count(i) == 1}
         held = {lease.sender_id for lease in self._by_node.values()}
-        self._retired = dict.fromkeys((used | {*told}) - held, epochs)
+        self._retired = dict.fromkeys((used | {*announced}) - held, epochs)
         self._inherited = epochs
         self._count()
 
@@ -65,18 +66,20 @@ class LeaseTable:
         coming: frozenset[int] = frozenset(),
         claimed: tuple[int, int] | None = None,
     ) -> int | None:
-        """Lease an id to `node` if it sends; return the id, None if there is none. The lease may be blocked for now.
+        """Lease an id to `node` if it sends. Return the id, None if there is none. The lease may be blocked at first.
 
-        A node keeps a lease that it has, also while it does not send. `resumed`: the node sends with a key of this
-        master under this lease, so it knows its sequence numbers from that key on. It may not know those of the keys
-        `before`, to which a successor may have fallen back. `wanted`: the configured id, leased if it is free. `live`:
-        the epochs that may have been sent under. `coming`: the epoch of a key that is only being distributed.
+        A node keeps its lease while it does not send.
+
+        `resumed`: the node sends with a key of this master under its present lease. So it knows its sequence numbers
+        under this key and later keys. `before`: the epochs of earlier keys, under which it may not know them.
+        `wanted`: the configured id. The node gets this id if it is free.
+        `live`: the epochs under which nodes may have sent. `coming`: the epoch of the next key.
         `claimed`: the id and the epoch that the node reports to send under. If the epoch is inherited and the id has no
-        holder, the node gets it: the last master granted it and died before the announcement.
+        holder, the node gets this id: the last master granted it, and was lost before it announced it.
         """
         lease = self._by_node.get(node)
         if lease is None and claimed and claimed[1] in self._inherited and self.holder(claimed[0]) is None:
-            # Under the other inherited keys, another partition may have granted this id to another node.
+            # Another partition may have granted this id to another node under the other inherited keys.
             lease = self._by_node[node] = _Lease(claimed[0], incarnation, self._inherited - {claimed[1]})
             self._retired.pop(claimed[0], None)
         elif lease is None:
@@ -87,7 +90,7 @@ class LeaseTable:
         elif lease.incarnation is None and resumed:
             lease.blocked_in = before
         elif lease.incarnation != incarnation:
-            # Its last incarnation, if that was a member here, has the coming key too.
+            # If its last incarnation was a member here, that incarnation may have used the coming key.
             lease.blocked_in = self._inherited | (live if lease.incarnation is None else live | coming)
         lease.incarnation = incarnation
         lease.left_in = None
@@ -106,7 +109,7 @@ class LeaseTable:
         return [node for node, lease in self._by_node.items() if epoch in lease.blocked_in and node in present]
 
     def review(self, present: frozenset[str], live: frozenset[int]) -> None:
-        """Free the ids of nodes that are not `present`, once all keys are gone that they may have sent with."""
+        """Free the ids of nodes that are not `present`, when all keys are retired that they may have sent with."""
         self._inherited &= live
         self._retired = {i: used_in for i, used_in in self._retired.items() if used_in & live}
         for node, lease in list(self._by_node.items()):
@@ -120,20 +123,20 @@ class LeaseTable:
 
     @property
     def nodes(self) -> Set[str]:
-        """The nodes that have a lease, also those that have left."""
+        """The nodes that have a lease. Some of them may have left."""
         return self._by_node.keys()
 
     def in_use(self) -> frozenset[int]:
-        """Return all ids under which records may come."""
+        """Return all ids under which records may arrive."""
         return self._used
 
     def sender_id(self, node: str) -> int | None:
-        """Return the leased id of a node, granted or blocked; None: no lease."""
+        """Return the leased id of a node, even if the lease is blocked; None without a lease."""
         lease = self._by_node.get(node)
         return None if lease is None else lease.sender_id
 
     def holder(self, sender_id: int) -> str | None:
-        """Return the node to which an id is leased; None: no node."""
+        """Return the node to which an id is leased, None if there is none."""
         return next((node for node, lease in self._by_node.items() if lease.sender_id == sender_id), None)
 
     def _count(self) -> None:

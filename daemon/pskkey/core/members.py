@@ -1,4 +1,4 @@
-"""The members of a master: their sessions, whether they are alive, and the state that the master sends to each.
+"""The members of a master: their sessions, whether they are alive, and the state that the master sends to them.
 
 GROUP and KEY_STATE are full states, so a later message replaces any that was not sent.
 
@@ -15,7 +15,7 @@ from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.admission import Admission, Joined
 from pskkey.core.arrivals import Arrivals
 from pskkey.core.events import Session
-from pskkey.core.former_keys import former_key, leave_former_keys
+from pskkey.core.former_keys import find_former_key, leave_former_keys
 from pskkey.core.keyring import Keyring
 from pskkey.core.lease_allocator import LeaseAllocator
 from pskkey.core.notices import BadJoin, DuplicateMember, MemberJoined, MemberLost, MemberRefused
@@ -23,12 +23,12 @@ from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
 
 ACKS_WITHIN = 2.0
-"""Seconds after its JOIN for which a new key waits for a member that holds no key and has acknowledged none.
+"""Seconds after its JOIN for which a new key waits for a member without a key. The JOIN of such a member lists no key,
+and it has acknowledged none.
 
-An acknowledgement takes a round trip, and up to `managers_return` for the session managers of the member. A member
-that sends none cannot read the current traffic either, so it loses nothing. If the master waited for it, such a peer
-would delay each new key to its deadline. A member whose JOIN lists keys may read and send with them, so a new key waits
-for it.
+An acknowledgement takes a round trip, and up to `managers_return` for the session managers of the member. A member that
+sends none cannot read the current records either, so it loses nothing. If the master waited for it longer, such a
+member would delay each new key to its deadline. A member whose JOIN lists keys may use them, so a new key waits for it.
 """
 
 
@@ -57,13 +57,13 @@ class Members:
         self._next_heartbeat = 0.0
         self._next_flush = 0.0
         self._arrivals = Arrivals(settings.max_members)
-        self._told_epoch = 0
-        self.told: Group | None = None
+        self._sent_epoch = 0
+        self.last_sent: Group | None = None
         """The group as the last flush sent it to all members."""
         self.published = 1
         """The number of members at the last flush, the master included: the number in the advert."""
         self.is_full = False
-        """Whether members and awaited nodes had all places at the last flush: the advert tells this too."""
+        """Whether members and awaited nodes had all places at the last flush. The advert announces this."""
 
     # --- queries ------------------------------------------------------------------------------------------------
 
@@ -76,7 +76,7 @@ class Members:
 
     @property
     def awaited(self) -> frozenset[str]:
-        """Return the ids of nodes that may join soon: recent members of this master or of the last one."""
+        """Return the ids of nodes that may join soon. They were members of this master or of the last one."""
         return self._arrivals.members
 
     @property
@@ -96,9 +96,10 @@ class Members:
         return next((m for m in group.members if m.id == wanted and m.id != group.master), None)
 
     def better_than_me(self, now: float, is_out_of_reach: Callable[[str, float], bool]) -> Member | None:
-        """Return the member to hand over to, by preemption or because this master is not eligible; None: there is none.
+        """Return the best member to hand over to, None if there is none.
 
-        The member is better than this master, joined at least `preempt_after` ago, and is not out of reach.
+        A master hands over if the operator permits preemption, or if it is not eligible itself. The member is a better
+        candidate than this master, joined at least `preempt_after` ago, and is not out of reach.
         """
         me = self._settings.me
         if me.eligible and not self._settings.preempt:
@@ -148,7 +149,10 @@ class Members:
         return self._allocator.leases.waiting(self.ids | {self._settings.me.id}, self._epoch())
 
     def all_acknowledged(self, epoch: int, now: float) -> bool:
-        """Return whether no node is on its way, and all members that count (ACKS_WITHIN) have acknowledged `epoch`."""
+        """Return whether no node is on its way, and each member that counts has acknowledged `epoch`.
+
+        A new member does not count if the limit of ACKS_WITHIN is over for it.
+        """
         if not self._arrivals.are_over(now):
             return False
         newcomer_since = now - ACKS_WITHIN
@@ -166,9 +170,9 @@ class Members:
     ) -> None:
         """Begin as master of `term`, with the leases that belong to the current key.
 
-        `last`: the node ids with their sender ids, as announced by the master that distributed this key. `awaited`: the
-        ids of nodes of the last group, which join now, whatever key they send with. `state`: the key state of this
-        node. Its own lease comes from there, because its id in `last` may be blocked until a new epoch.
+        `last`: the node ids with their sender ids, as the last master of this key announced them. `awaited`: the ids of
+        nodes of the last group, which may join now. `state`: the key state of this node. This node takes its own lease
+        from it, because its id in `last` may be blocked until a new epoch.
         """
         self._term = term
         self._arrivals = Arrivals(self._settings.max_members)
@@ -190,7 +194,7 @@ class Members:
         self._group_stale |= self._allocator.to_me()
 
     def dissolve(self, handover: Handover | None) -> None:
-        """Release all members: send them to the successor in `handover`, or, for None, close their sessions."""
+        """Release all members: send them `handover`, or, if that is None, `not_master`. Close their sessions."""
         away = ErrorMessage("not_master", f"{self._settings.me.name} is not the master any more")
         for joined in self._joined.values():
             del self._open[joined.session]
@@ -198,7 +202,7 @@ class Members:
                 self._out.append(Disconnect(joined.session, away))
             else:
                 if self._keys_version != self._keyring.version:
-                    # No member may leave without the key that this node already sends with.
+                    # This node may send with a new key already, so each member needs it.
                     self._out.append(Send(joined.session, self._key_state_for(joined)))
                 is_successor = joined.member.id == handover.master.id
                 members = self.group().members if is_successor else ()
@@ -244,7 +248,7 @@ class Members:
         timing = self._settings.timing
         deadline = now + timing.dead_after
         if is_new:
-            former = former_key(join.held, self._keyring.current)
+            former = find_former_key(join.held, self._keyring.current)
             member = replace(join.member, acked_epoch=None)
             until = now + timing.former_key_span
             self._joined[session] = Joined(session, member, join, now, deadline, former, until)
@@ -258,7 +262,7 @@ class Members:
         self._silent_at = min(self._silent_at, deadline)
         self._arrivals.came(join.member.id)
         if is_new:
-            if not any(old.join.incarnation == join.incarnation for old in olds):  # else only its session is new
+            if not any(old.join.incarnation == join.incarnation for old in olds):  # the node is new
                 self._out.append(MemberJoined(join.member, address))
             self._out.append(Send(session, self.group()))
             self._out.append(Send(session, self._key_state_for(self._joined[session])))
@@ -272,11 +276,11 @@ class Members:
         """Record that a member has installed an epoch for reception; ignore an epoch that is not held."""
         joined = self._joined.get(session)
         if joined is not None and ack.epoch in self._keyring.live_epochs:
-            self._group_stale |= joined.member.acked_epoch is None  # GROUP shows that the member can read
+            self._group_stale |= joined.member.acked_epoch is None  # GROUP shows the acknowledgement
             joined.member = replace(joined.member, acked_epoch=ack.epoch)
 
     def broke(self, session: Session, reason: str, now: float) -> None:
-        """Remove the member of a broken connection. Its node notices that too, and may be back."""
+        """Remove the member of a broken session, and await its node, which may join again."""
         self._open.pop(session, None)
         self._lost(session, reason, now + self._settings.timing.comes_within)
 
@@ -287,13 +291,16 @@ class Members:
         why: str = "its session was closed",
         back_by: float | None = None,
     ) -> None:
-        """Close an inbound session, after sending `error`. Report `why`; await the node until `back_by` (None: no)."""
+        """Close an inbound session after sending `error`. `why` is for the report that the member is lost.
+
+        Await the node until `back_by`; None: do not await it.
+        """
         if self._open.pop(session, None) is not None:
             self._out.append(Disconnect(session, error))
             self._lost(session, why, back_by)
 
     def _lost(self, session: Session, reason: str, back_by: float | None = None) -> None:
-        """Remove a member whose session is over; await its node until `back_by` (None: no)."""
+        """Remove a member whose session is over. Await its node until `back_by`; None: do not await it."""
         joined = self._joined.pop(session, None)
         if joined is None:
             return
@@ -307,7 +314,7 @@ class Members:
     # --- time ---------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        """Return when `tick` is due: at the next heartbeat at the latest, so that a master notices its own sleep."""
+        """Return when `tick` is due. It is due at each heartbeat, so that a master notices its own sleep."""
         times = [self._next_heartbeat, self._silent_at]
         times += [j.former_until for j in self._joined.values() if j.former is not None]
         if (arrived_by := self._arrivals.next_deadline()) is not None:
@@ -317,7 +324,7 @@ class Members:
         return min(times)
 
     def tick(self, now: float) -> None:
-        """Close the sessions of silent members, let members leave former keys, send heartbeats and stale state."""
+        """Close the sessions of silent members, end the use of former keys, and send heartbeats and stale state."""
         timing = self._settings.timing
         if now >= self._silent_at:
             for joined in [j for j in self._joined.values() if now >= j.deadline]:
@@ -335,9 +342,9 @@ class Members:
         keys_stale = self._keys_version != self._keyring.version
         if not self._group_stale and not keys_stale:
             return
-        # GROUP also carries the members' acknowledgements of a new current epoch.
-        self._group_stale |= self._epoch() != self._told_epoch
-        self._told_epoch = self._epoch()
+        # GROUP is stale after a new current epoch, because it carries the acknowledgements of the members.
+        self._group_stale |= self._epoch() != self._sent_epoch
+        self._sent_epoch = self._epoch()
         self._allocator.leases.review(self.ids | {self._settings.me.id}, self._keyring.live_epochs)
         for joined in self._joined.values():
             if joined.join.sender and self._allocator.leases.sender_id(joined.member.id) is None:
@@ -346,9 +353,9 @@ class Members:
         for joined in self._joined.values():
             if self._group_stale:
                 self._out.append(Send(joined.session, group))
-            # A new member has a new sender id, so the bitmap in KEY_STATE changes with GROUP.
+            # KEY_STATE lists the sender ids in use, so it may change with GROUP.
             self._out.append(Send(joined.session, self._key_state_for(joined)))
-        self.told = group
+        self.last_sent = group
         self._group_stale = False
         self._keys_version = self._keyring.version
         self._next_flush = now + self._settings.timing.group_interval
@@ -378,7 +385,7 @@ class Members:
         return KeyState(sender_id, self._allocator.leases.in_use(), self._keyring.wire_entries())
 
     def _key_state_for(self, joined: Joined) -> KeyState:
-        """Return the key state for a member. A member with a former key gets no other key to send with."""
+        """Return the key state for a member. If the member has a former key, the list has no key to send with."""
         state = self._key_state(joined.member.id)
         if joined.former is None:
             return state

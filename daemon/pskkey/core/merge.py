@@ -1,10 +1,16 @@
-"""Two masters, after a split for instance: which of them asks, and which of them yields for good.
+"""Two masters at once, for instance after a split of the network: which one asks the other, and which one yields.
 
-1. The master that is worse by `rank.candidate_order` asks with MERGE. The better one decides alone, for both.
-2. If both are still master after `join_timeout` + `dead_after`, the better one asks: the worse one may be unable to
-   connect.
-3. A rival that only a hint calls master is asked after this time too, one of them every HINTS_SPACING: the hint may be
-   an old advert of a dead master. Where multicast passes one way only, a proof never comes.
+A *rival* of a master is another master that it has heard. A *merge* leaves one of the two masters. One of them asks: it
+sends MERGE to the other. The other one decides which of the two wins, and answers with MERGE. The winner stays master.
+The loser *yields*: it joins the winner, and so do its members.
+
+1. The worse master by `rank.candidate_order` asks the better one.
+2. If both are still masters after `join_timeout` + `dead_after`, the better one asks too. The worse one may be unable
+   to connect.
+3. An advert is a *proof* that its sender is master now, or only a *hint*, which may be an old advert of a dead master
+   (`freshness`). A rival without a proof is asked only after the time of rule 2. At most one such rival is asked in
+   HINTS_SPACING seconds. These rivals are asked because a proof never arrives where multicast works in one direction
+   only.
 """
 
 from dataclasses import dataclass
@@ -17,13 +23,14 @@ from pskkey.core.settings import Settings
 from pskkey.model import Advert, Merge
 
 HINTS_SPACING: Final = 10.0
-"""Seconds between two attempts of a master to ask a rival that only a hint calls master."""
+"""Seconds between two attempts of a master to ask a rival without a proof."""
 
 
-def winner(mine: Merge, other: Merge, *, is_out_of_reach: bool) -> str:
-    """Return the id of the master that stays: by members served, then priority, then id (`rank.merge_order`).
+def choose_winner(mine: Merge, other: Merge, *, is_out_of_reach: bool) -> str:
+    """Return the id of the master that stays. More members win, then the higher priority, then the lower id.
 
-    If the other master `is_out_of_reach`, this one stays, because its members could not join the other.
+    `mine` is the MERGE of this master, and `other` that of the other one. If this master could not connect to the other
+    one, `is_out_of_reach` is true. Then this master stays, because its members could not join the other one either.
     """
     if is_out_of_reach:
         return mine.master.id
@@ -34,14 +41,14 @@ def winner(mine: Merge, other: Merge, *, is_out_of_reach: bool) -> str:
     return min(mine, other, key=order).master.id
 
 
-def above_both(mine: Merge, other: Merge) -> tuple[int, int]:
-    """Return the highest term and the highest epoch of both masters. The winner goes above them."""
+def highest_of_both(mine: Merge, other: Merge) -> tuple[int, int]:
+    """Return the highest term and the latest epoch of the two masters. The winner takes a higher term and epoch."""
     return max(mine.term, other.term), latest((mine.epoch, other.epoch))
 
 
 @dataclass(slots=True)
 class _Rival:
-    """The times (seconds) at which a rival was first heard and last asked."""
+    """The times (seconds) at which this master first heard a rival, and last asked it."""
 
     since: float
     asked: float = float("-inf")
@@ -55,22 +62,23 @@ class Rivals:
         self._rivals: dict[str, _Rival] = {}
         self._hint_asked_at = float("-inf")
 
-    def to_ask(self, peers: Peers, members: frozenset[str], now: float) -> Advert | None:
-        """Return the rival to ask now; None: none. A member of ours is no rival, even if an old advert calls it master.
+    def choose_rival(self, peers: Peers, members: frozenset[str], now: float) -> Advert | None:
+        """Return the rival to ask now, None if there is none. `members` are the ids of our members.
 
-        Proven masters come before hints; within each kind, the rival that was asked the longest ago comes first.
+        A member is not a rival, even if an old advert calls it master. Rivals with a proof come before rivals without
+        one. Among rivals of the same kind, the one that this master asked the longest ago comes first.
         """
         self._rivals = {i: r for i, r in self._rivals.items() if peers.claim_of(i, now) and i not in members}
         adverts = {a.id: a for a in peers.claims(now) if a.id not in members}
         for node in adverts:
             self._rivals.setdefault(node, _Rival(now))
-        own_turn_after = self._settings.timing.join_timeout + self._settings.timing.dead_after
+        patience = self._settings.timing.join_timeout + self._settings.timing.dead_after
         for node in sorted(adverts, key=lambda i: (not peers.is_proven(i, now), self._rivals[i].asked)):
             rival, is_hint = self._rivals[node], not peers.is_proven(node, now)
-            is_its_turn = now - rival.since > own_turn_after
-            if is_hint and (not is_its_turn or now < self._hint_asked_at + HINTS_SPACING):
+            is_overdue = now - rival.since > patience
+            if is_hint and (not is_overdue or now < self._hint_asked_at + HINTS_SPACING):
                 continue
-            if is_its_turn or candidate_order(adverts[node]) < candidate_order(self._settings.me):
+            if is_overdue or candidate_order(adverts[node]) < candidate_order(self._settings.me):
                 rival.asked = now
                 if is_hint:
                     self._hint_asked_at = now

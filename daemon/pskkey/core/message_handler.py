@@ -1,7 +1,8 @@
 """The meaning of each message in a session with the master, with a client, or with a session manager of this node.
 
-For each direction every message has a case: the node processes it, or closes the session with an error. A peer may send
-any message at any time, so no case relies on earlier messages.
+A *client* is a peer that has opened a session to this node. Each message has a case for each kind of session: the node
+processes it, or closes the session with an error. A peer may send any message at any time, so no case relies on earlier
+messages.
 """
 
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import assert_never
 from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.election import NOT_MASTER, Election
 from pskkey.core.events import Direction, Event, Received, Session
-from pskkey.core.former_keys import former_key, is_same
+from pskkey.core.former_keys import find_former_key, is_same
 from pskkey.core.key_slots import is_above, latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.known_group import KnownGroup
@@ -48,11 +49,11 @@ from pskkey.model import (
 )
 
 TERM_LEAP = 1 << 20
-"""How far the term of a peer that opens a session to us may be ahead of ours. For a peer to which we open a session the
-limit is twice as high, so that a joiner that raises a master's term this far does not cost the master its members."""
+"""How far the term of a client may be ahead of ours. For a peer to which we open a session, the limit is twice as high.
+So the members of a master accept the term of the master, even if a client has raised it to the limit."""
 
 DUPLICATE_SPACING = 60.0
-"""Seconds between two reports that another node has our id, at least."""
+"""Minimum seconds between two reports that another node has our id."""
 
 
 class MessageHandler:
@@ -79,7 +80,7 @@ class MessageHandler:
         self._requests = requests
         self._rekey = rekey
         self._out = out
-        self._duplicate_told = float("-inf")
+        self._duplicate_reported_at = float("-inf")
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
@@ -95,7 +96,7 @@ class MessageHandler:
         """Process the end of a session."""
         match session.direction:
             case Direction.OUTBOUND:
-                return self._election.ended(session, "lost", reason, now)
+                return self._election.take_end(session, "lost", reason, now)
             case Direction.INBOUND:
                 self._members.broke(session, reason, now)
             case Direction.LOCAL:
@@ -105,7 +106,7 @@ class MessageHandler:
         return []
 
     def takes_heartbeat(self, event: Event, now: float) -> bool:
-        """As master, process a member's heartbeat: the member lives. Return whether `event` was one."""
+        """As master, process the heartbeat of a member. Return whether `event` is such a heartbeat."""
         if self._election.role is not Role.MASTER or not isinstance(event, Received):
             return False
         if not isinstance(event.message, Heartbeat) or not self._members.has(event.session):
@@ -135,9 +136,9 @@ class MessageHandler:
         self._election.outbound.heard(session, now)
         match message:
             case Group(term=term) | Handover(term=term) | Merge(term=term) if self._leaps(session, term, 2 * TERM_LEAP):
-                return self._election.ended(session, "protocol", f"it came with term {term}", now)
+                return self._election.take_end(session, "protocol", f"it came with term {term}", now)
             case Group():
-                return self._election.group_received(session, message, now)
+                return self._election.take_group(session, message, now)
             case KeyState():
                 if self._election.master_session == session:
                     self._keyring.adopt(message, now)
@@ -145,18 +146,18 @@ class MessageHandler:
             case Heartbeat():
                 self._election.outbound.answer(session, now)
             case Handover():
-                trusted = replace(message, members=self._known.trusted(session, message.members))
-                return self._election.handed_over(session, trusted, now)
+                trusted = replace(message, members=self._known.take_handover(session, message.members))
+                return self._election.take_handover(session, trusted, now)
             case Merge():
-                return self._election.merge_answered(session, message, now)
+                return self._election.take_merge_answer(session, message, now)
             case ErrorMessage():
                 if message.code == "duplicate_id":
                     self.report_duplicate(message.message, now)
                 self._close(session)
-                return self._election.ended(session, message.code, message.message, now)
+                return self._election.take_end(session, message.code, message.message, now)
             case KeyRequest() | KeyResponse() | KeyWatch() | KeyAck() | KeyNew() | Join():
                 self._protocol_error(session, message)
-                return self._election.ended(session, "protocol", "it broke the protocol", now)
+                return self._election.take_end(session, "protocol", "it broke the protocol", now)
             case _:
                 assert_never(message)
         return []
@@ -170,7 +171,7 @@ class MessageHandler:
                 self._answer_key_request(session)
             case Join() if is_master:
                 if not self._leaps(session, message.term) and not self._members.refuses(session, message, address, now):
-                    self._election.term_met(message.term)
+                    self._election.rise_above_term(message.term)
                     self._members.set_term(self._election.term)
                     self._members.join(session, message, address, now)
                     self._meet_foreign_keys(message)
@@ -179,7 +180,7 @@ class MessageHandler:
                 self._close(session, ErrorMessage("duplicate_id", text))
             case Merge() if is_master:
                 if not self._leaps(session, message.term):
-                    changes = self._election.merge_asked(session, message, now)
+                    changes = self._election.answer_merge(session, message, now)
                     self._close(session)  # a MERGE session ends with its answer
                     return changes
             case Join() | Merge():
@@ -221,7 +222,7 @@ class MessageHandler:
     # --- effects ------------------------------------------------------------------------------------------------
 
     def ask_for_new_key(self, requester: str, reason: KeyNewReason, now: float) -> None:
-        """Open a request for a new key. Report it if it is postponed, or if we serve it as master."""
+        """Open a request for a new key. Report it if it is postponed, or if this node serves it as master."""
         due = self._requests.ask(requester, reason, now)
         if due is None:
             return
@@ -231,7 +232,10 @@ class MessageHandler:
             self._out.append(KeyRequested(reason))
 
     def request_for_senders(self, now: float) -> None:
-        """Request a key for our blocked sender and, as master, for blocked leases, unless there is a next key."""
+        """Request a new key for a blocked sender of this node and, as master, for members with blocked leases.
+
+        If there is a next key, do nothing.
+        """
         sender, current = self._managers.sender, self._keyring.current
         if current is None or self._keyring.next is not None:
             return
@@ -242,9 +246,12 @@ class MessageHandler:
             self._requests.ask(member(node, reason), reason, now)
 
     def _meet_foreign_keys(self, join: Join) -> None:
-        """Require an epoch above a joiner's former key and foreign keys, unless our newest key is above them."""
+        """Require a new key above the epochs of a joiner's former key and foreign keys, if our newest key is not.
+
+        A foreign key is a key of the joiner that this node does not have.
+        """
         keyring = self._keyring
-        newest, former = keyring.next or keyring.current, former_key(join.held, keyring.current)
+        newest, former = keyring.next or keyring.current, find_former_key(join.held, keyring.current)
         if former is None or is_same(former, newest):
             return
         foreign = [held for held in join.held if not any(is_same(held, entry) for entry in keyring.entries)]
@@ -266,7 +273,7 @@ class MessageHandler:
         self._close(session, ErrorMessage("protocol", f"{name} is not expected here"), "it broke the protocol")
 
     def _leaps(self, session: Session, term: int, leap: int = TERM_LEAP) -> bool:
-        """Refuse a term that elections cannot reach, for it would use up the terms. Return whether it is refused."""
+        """Refuse a term that is too far ahead of ours: it would use up the terms. Return whether it is refused."""
         if term <= self._election.term + leap:
             return False
         text = f"term {term} is further ahead of {self._election.term} than elections lead"
@@ -275,10 +282,10 @@ class MessageHandler:
         return True
 
     def _close(self, session: Session, error: ErrorMessage | None = None, why: str = "its session was closed") -> None:
-        """Close a session after sending `error`. `why` is for the report to the operator if a member is lost."""
+        """Close a session after sending `error`. `why` is for the report that a member is lost."""
         match session.direction:
             case Direction.OUTBOUND:
-                self._out.append(Disconnect(session, error))  # the caller reports its end to the election
+                self._out.append(Disconnect(session, error))  # the caller informs the election of the end
             case Direction.INBOUND:
                 self._members.close(session, error, why)
             case Direction.LOCAL:
@@ -289,7 +296,7 @@ class MessageHandler:
 
     def report_duplicate(self, other: str, now: float) -> None:
         """Report to the operator that another node has our id, once in DUPLICATE_SPACING."""
-        if now < self._duplicate_told + DUPLICATE_SPACING:
+        if now < self._duplicate_reported_at + DUPLICATE_SPACING:
             return
-        self._duplicate_told = now
+        self._duplicate_reported_at = now
         self._out.append(OwnIdElsewhere(self._settings.me.id, other))

@@ -5,13 +5,13 @@ the latest time for the next `Timeout`. Times are seconds of any clock that neve
 draws no random number and opens no socket, so a simulator can run a whole group, and a seed repeats the run.
 
 The node connects its parts: `election` (the role), `members` (the members of this master), `keyring` (the keys),
-`managers` (the local session managers) and `conversation` (the meaning of each message). Each part owns one kind of
-state. After every event the node synchronizes the parts: changed keys go to members and session managers,
-acknowledgements go to the master, and the advert follows the role.
+`managers` (the local session managers) and `handler` (the meaning of each message). Each part owns one kind of state.
+After every event the node synchronizes the parts: it sends changed keys to members and session managers, sends
+acknowledgements to the master, and announces its new role.
 
-`saved_state()` is the persisted state. The driver stores it before it performs the actions, and gives it to the next
-node. The next node is like a node that was cut off for a while: its keys, its lease, and its record of which sequence
-context sent with which key are complete. It only has to find its group again.
+`saved_state()` is the persisted state. The driver stores it before it performs the actions. The next process of this
+node begins with it, like a node that was disconnected for a while. It has its keys, its lease, and the record of which
+sequence context sent with which key. It only has to find its group again.
 """
 
 from dataclasses import replace
@@ -28,7 +28,7 @@ from pskkey.core.known_group import KnownGroup
 from pskkey.core.leases import leases_of
 from pskkey.core.members import Members
 from pskkey.core.message_handler import MessageHandler
-from pskkey.core.notices import KeyRolled, SuiteChanged
+from pskkey.core.notices import KeyDistributed, SuiteChanged
 from pskkey.core.peers import Peers
 from pskkey.core.persistence import begin_with, saved_by
 from pskkey.core.rekey import Reason, Rekey
@@ -58,7 +58,7 @@ class Node:
     """A node with all its state. Not thread-safe: one owner calls it."""
 
     def __init__(self, settings: Settings, saved: SavedState | None = None) -> None:
-        """Begin with what an earlier process `saved`; ignore the state of another node or group."""
+        """Begin with the persisted state of an earlier process, `saved`. Ignore the state of another node or group."""
         saved = begin_with(saved, settings)
         self._settings = settings
         self._out: list[Action] = []
@@ -71,7 +71,7 @@ class Node:
         self._election.term = saved.term
         self._requests = requests = RekeyRequests(settings, self._keyring)
         self._rekey = rekey = Rekey(settings, self._keyring, requests)
-        self._conversation = MessageHandler(
+        self._handler = MessageHandler(
             settings, self._election, known, self._members, self._keyring, self._managers, requests, rekey, self._out
         )
         self._freshness = Freshness(settings.nonce)
@@ -90,15 +90,15 @@ class Node:
         late = 0.0 if self._due is None else now - self._due
         self._last_now = now
         if late > self._settings.timing.dead_after:
-            self._apply(self._election.slept(late, now), now)
-        if self._conversation.takes_heartbeat(event, now):
+            self._apply(self._election.restart_after_sleep(late, now), now)
+        if self._handler.takes_heartbeat(event, now):
             return []  # a heartbeat causes no action before the next deadline, and changes no view
         self._view = None
         if not self._stopping:
             self._dispatch(event, now)
         if not self._stopping:
             self._reconcile(now)
-        # An overdue deadline is due now: a node that begins with an old persisted state has not slept since then.
+        # A deadline in the past becomes now. Else a node with an old persisted state would seem to have slept.
         self._due = None if (deadline := self._next_deadline()) is None else max(deadline, now)
         actions = list(self._out)
         self._out.clear()
@@ -112,10 +112,10 @@ class Node:
         times = [self._election.next_deadline(self._last_now), self._managers.next_deadline()]
         times.append(self._requests.next_deadline(self._last_now))
         if self._election.role is Role.MASTER:
-            times += [self._members.next_deadline(), self._keyring.lead_deadline(), self._next_announcement()]
+            times += [self._members.next_deadline(), self._keyring.deadline_as_master(), self._next_announcement()]
             times.append(self._rekey.next_deadline(self._last_now))
         else:
-            times += [self._keyring.follow_deadline(), self._known.next_deadline(self._last_now)]
+            times += [self._keyring.deadline_as_follower(), self._known.next_deadline(self._last_now)]
         if self._election.role is Role.LISTENING:
             times.append(self._freshness.renews_at)
         return min((t for t in times if t is not None), default=None)
@@ -128,8 +128,8 @@ class Node:
 
     def saved_state(self) -> SavedState:
         """Return the state that the next process of this node needs."""
-        told = self._members.my_key_state() if self._election.role is Role.MASTER else None
-        settings, ring = self._settings, self._keyring.saved(told)
+        master_state = self._members.my_key_state() if self._election.role is Role.MASTER else None
+        settings, ring = self._settings, self._keyring.saved(master_state)
         return saved_by(settings, self._election.term, ring, self._known, self._managers)
 
     def key_state(self) -> KeyState:
@@ -137,11 +137,11 @@ class Node:
         return self._members.my_key_state() if self._election.role is Role.MASTER else self._keyring.state()
 
     def pending_requests(self) -> list[tuple[KeyNewReason, float]]:
-        """Return the reason and the due time (seconds) of each rekey request that no key has served."""
+        """Return the reason and the due time (seconds) of each open rekey request."""
         return self._requests.pending()
 
     def group(self) -> Group | None:
-        """Return the current group as master, else the group that this node received or led last; None: none yet."""
+        """Return the group that this node leads, or has received or led last; None if there was none."""
         return self._members.group() if self._election.role is Role.MASTER else self._known.latest
 
     # --- events -------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class Node:
             case events.Started():
                 self._keyring.restart(now)
                 self._managers.begin(now)
-                if self._election.role is Role.LISTENING:  # else the node has heard of a master and joins it
+                if self._election.role is Role.LISTENING:  # else the node already joins a master
                     self._apply(self._election.listen(now), now)
             case events.Timeout():
                 self._tick(now)
@@ -164,15 +164,15 @@ class Node:
                     self._apply(self._election.listen(now), now)
                 self._advertised = None
             case events.Connected(session, psk):
-                self._election.connected(session, psk, now)
+                self._election.greet(session, psk, now)
             case events.Accepted(session, address):
-                self._conversation.accepted(session, address)
+                self._handler.accepted(session, address)
             case events.Attached(session, process):
-                self._conversation.attached(session, process)
+                self._handler.attached(session, process)
             case events.Disconnected(session, reason):
-                self._apply(self._conversation.disconnected(session, reason, now), now)
+                self._apply(self._handler.disconnected(session, reason, now), now)
             case events.Received(session, message):
-                self._apply(self._conversation.received(session, message, now), now)
+                self._apply(self._handler.received(session, message, now), now)
             case events.KeyGenerated(key):
                 if self._election.role is Role.MASTER and self._rekey.is_generating:
                     self._install_fresh(key, now)
@@ -182,7 +182,7 @@ class Node:
             case events.SettingsChanged():
                 self._change_settings(event, now)
             case events.RekeyRequested(reason):
-                self._conversation.ask_for_new_key(OPERATOR, reason, now)
+                self._handler.ask_for_new_key(OPERATOR, reason, now)
             case events.SwitchoverRequested(successor):
                 self._switch_over(successor, now)
             case events.StopRequested():
@@ -196,17 +196,17 @@ class Node:
             self._freshness.note(advert.challenge, now)
         if advert.id != self._settings.me.id:
             self._peers.learn(advert, now, is_proof=is_proof)
-            self._apply(self._election.advert(advert, now), now)
+            self._apply(self._election.take_advert(advert, now), now)
         elif is_proof:  # without proof it may be an old advert of this node
-            self._conversation.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
+            self._handler.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
 
     def _tick(self, now: float) -> None:
         self._managers.tick(now)
         self._apply(self._election.tick(now), now)
         if self._election.role is Role.MASTER:
-            self._keyring.lead_tick(now)
+            self._keyring.tick_as_master(now)
         else:
-            self._keyring.follow_tick(now)
+            self._keyring.tick_as_follower(now)
 
     def _change_settings(self, changed: events.SettingsChanged, now: float) -> None:
         self._settings.change(
@@ -240,37 +240,37 @@ class Node:
                     assert_never(transition)
 
     def _become_master(self, inherited: tuple[Member, ...], now: float) -> None:
-        """Change all parts to the role of master. `inherited`: the members in the last master's HANDOVER, if any."""
-        # While this node sends with a former key, the leases that it knows belong to another key.
+        """Change all parts to the role of master. `inherited`: the members in the HANDOVER of the last master."""
+        # If this node sends with a former key, the leases that it knows belong to another key.
         leases = () if self._keyring.sends_former_key else leases_of(inherited) or self._known.leases
         awaited = self._known.expected(now) | {m.id for m in inherited if m.id != self._settings.me.id}
         state = self._keyring.state()
-        self._keyring.lead(now)
+        self._keyring.begin_to_lead(now)
         self._rekey.begin()
         self._members.found(self._election.term, leases, awaited, state, now)
 
     def _step_down(self, handover: Handover | None, now: float) -> None:
-        """Change all parts to the role of a follower. `handover` goes to the members; None: no successor is known."""
-        self._keyring.follow(self._members.my_key_state(), now)
-        self._known.led(self._members.group(), self._members.awaited, self._members.yielded, now)
+        """Change all parts to the role of a follower. Send `handover` to the members; None: there is no successor."""
+        self._keyring.begin_to_follow(self._members.my_key_state(), now)
+        self._known.end_mastership(self._members.group(), self._members.awaited, self._members.yielded, now)
         self._members.dissolve(handover)
 
     # --- synchronizing the parts --------------------------------------------------------------------------------
 
     def _reconcile(self, now: float) -> None:
         if self._election.role is Role.MASTER:
-            self._lead(now)
+            self._act_as_master(now)
         else:
-            self._follow(now)
+            self._act_as_follower(now)
         self._notices.sending_with(self._keyring.current)
         self._managers.deliver(self.key_state(), now)
         self._advertise(now)
 
     def _install_fresh(self, key: Key, now: float) -> None:
         if self._rekey.install(key, now):
-            self._election.term += 1  # the epochs start over, so the term must rise
+            self._election.term += 1  # the epochs start again at 1, so the term must rise
         if (coming := self._keyring.next) is not None:
-            self._out.append(KeyRolled(coming.epoch, coming.key.fingerprint))
+            self._out.append(KeyDistributed(coming.epoch, coming.key.fingerprint))
 
     def _advertise(self, now: float) -> None:
         role, me = self._election.role, self._settings.me
@@ -288,7 +288,7 @@ class Node:
             is_full=self._members.is_full,
             challenge=self._freshness.challenge(now) if role in (Role.LISTENING, Role.MASTER) else "",
         )
-        # A master repeats its advert: mDNS does not send it again to a node that was cut off and missed it.
+        # A master repeats its advert, because mDNS does not repeat it for a node that was disconnected.
         is_due = role is Role.MASTER and now >= self._next_announcement()
         if advert != self._advertised or is_due:
             self._advertised = advert
@@ -301,12 +301,12 @@ class Node:
         answer_due = self._freshness.answer_due()
         return self._next_beacon if answer_due is None else min(self._next_beacon, answer_due)
 
-    def _lead(self, now: float) -> None:
+    def _act_as_master(self, now: float) -> None:
         election, keyring, members = self._election, self._keyring, self._members
         if self._managers.sends:
             members.lease_to_me()
-        self._conversation.request_for_senders(now)
-        election.meet_rivals(members.ids, now)
+        self._handler.request_for_senders(now)
+        election.ask_rival(members.ids, now)
         coming = keyring.next
         if coming and members.all_acknowledged(coming.epoch, now) and self._managers.all_acknowledged(coming, now):
             keyring.activate(now)
@@ -316,18 +316,18 @@ class Node:
             self._out.append(GenerateKey(self._settings.suite))
         members.set_term(election.term)
         members.tick(now)
-        self._known.lead(members.told, now)
+        self._known.record_led_group(members.last_sent, now)
         better = members.better_than_me(now, self._peers.is_out_of_reach) if keyring.next is None else None
         if better is not None:
             self._switch_over(better.id, now)
 
-    def _follow(self, now: float) -> None:
+    def _act_as_follower(self, now: float) -> None:
         link = self._election.master_link
         if link is None:
             self._requests.master_lost()
             return
         self._notices.leased(self._settings.me.sender_id, self._keyring.state().sender_id)
-        # Before the first KEY_STATE of this session, an epoch may be another key at this master.
+        # Before the first KEY_STATE of this session, the master may have another key under the same epoch.
         newest = self._keyring.newest_listed if self._known.settled_in == link.session else None
         if (
             newest
@@ -337,10 +337,10 @@ class Node:
         ):
             link.acked = newest.key.fingerprint
             self._out.append(Send(link.session, KeyAck(newest.epoch)))
-        said = link.joined_as
-        if said is not None and (said.sender, said.member) != (self._managers.sends, self._settings.me):
+        last_join = link.joined_as
+        if last_join is not None and (last_join.sender, last_join.member) != (self._managers.sends, self._settings.me):
             self._election.outbound.greet(link, self._join_message())
-        self._conversation.request_for_senders(now)
+        self._handler.request_for_senders(now)
         self._out.extend(Send(link.session, KeyNew(reason)) for reason in self._requests.to_send(now))
 
     # --- messages of this node ----------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ class Node:
         return Merge(self._settings.me, self._election.term, self._members.count, newest.epoch if newest else 0)
 
     def _switch_over(self, successor: str | None, now: float) -> None:
-        """As master, hand over to the member `successor`; None: to the successor. Without such a member do nothing."""
+        """As master, hand over to the member `successor`; None: to the first in the succession. If none, do nothing."""
         member = self._members.successor(successor) if self._election.role is Role.MASTER else None
         if member is not None:
             self._apply(self._election.step_down(member, now), now)

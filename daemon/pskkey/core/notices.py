@@ -52,7 +52,7 @@ class MasterJoined(Notice):
 
 @dataclass(frozen=True, slots=True)
 class JoinFailed(Notice):
-    """This node could not join a master or successor, or ask a rival master. `code` is that of an ERROR, or ours."""
+    """This node could not join a master or successor, or ask a rival master. `code` is as in `attempts.Loss`."""
 
     peer: Member
     code: str
@@ -87,7 +87,7 @@ class RenewalFailed(Notice):
 
 @dataclass(frozen=True, slots=True)
 class Fenced(Notice):
-    """This node refused a master: its `term` is below our term `seen`, or it names another master."""
+    """This node refused the GROUP of a master: its `term` is below our term `seen`, or it names another master."""
 
     peer: Member
     term: int
@@ -118,7 +118,7 @@ class Merged(Notice):
 
 @dataclass(frozen=True, slots=True)
 class Slept(Notice):
-    """This master or listening node did not run for more than `dead_after`, and listens anew."""
+    """This node, master or listening, did not run for more than `dead_after`, and listens again."""
 
     seconds: float
     was: Role
@@ -145,7 +145,7 @@ class MemberLost(Notice):
 
 @dataclass(frozen=True, slots=True)
 class MemberRefused(Notice):
-    """This master refused a node of another group, or one for which the group or its address has no place."""
+    """This master refused a node, because it is of another group, or because the group or its address is full."""
 
     peer: Member
     address: str
@@ -183,14 +183,14 @@ class OwnIdElsewhere(Notice):
 
 @dataclass(frozen=True, slots=True)
 class KeyRequested(Notice):
-    """A requester asks for a new key, and this master makes one."""
+    """A requester has asked for a new key, and this master makes one."""
 
     reason: KeyNewReason
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRequestPostponed(Notice):
-    """`requester` asks for new keys too often. This request is postponed by `seconds`."""
+    """`requester` asks for new keys too often. Its request is postponed by `seconds`."""
 
     requester: str
     reason: KeyNewReason
@@ -214,7 +214,7 @@ class SuiteChanged(Notice):
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRolled(Notice):
+class KeyDistributed(Notice):
     """This master has begun to distribute a next key."""
 
     epoch: int

@@ -1,17 +1,19 @@
 """The other nodes: what their adverts announce, and which of them are in hold-down.
 
-An advert is a hint, unless it is a proof (`freshness`). mDNS does not notice a death, and anybody can replay an old
-advert, so a record can describe a node that is gone:
+An advert is a *proof* that its sender is master now, or only a *hint*, because it may be old (`freshness`). mDNS does
+not notice a death, and anybody can replay an old advert. So a record can describe a node that is gone:
 
-1. Hints do not change the record of a proven master. A proof, or a refusal in a session, counts for PROVEN_FOR.
-2. A claim to be master counts for MASTER_LIFE after it was heard, any other advert for ADVERT_LIFE.
-3. A goodbye has no effect, because it is not authenticated. The record of a node that left expires.
-4. A node that could not be joined is in hold-down, which doubles. It ends early when the node proves a higher term than
-   at the failure, or a free place after its group was full, and when our PSK changes.
-5. The table has MAX_PEERS records. The record that was updated the longest ago makes room for a new one.
+1. Hints do not change the record of a proven master. A proof counts for PROVEN_FOR, and so does a refusal in a session.
+2. A claim to be master counts for MASTER_LIFE after it was heard. Any other advert counts for ADVERT_LIFE.
+3. A goodbye has no effect, because it is not authenticated. The record of a node that has left expires.
+4. A node that could not be joined is in *hold-down*: this node does not try it for a while. This time doubles with each
+   failure. It ends early if the node proves a higher term than at the failure, or if its full group has a free place
+   again, or if our pre-shared key (PSK) changes.
+5. The table has at most MAX_PEERS records. The record that was updated the longest ago makes room for a new one.
 
-Some nodes are heard but accept no connection, for instance behind a firewall. They can be members. A master that fails
-to hand over to such a node waits before it tries that node again: OUT_OF_REACH_MIN, doubling with each failure.
+Some nodes are heard but accept no connection, for instance behind a firewall. They can be members. Such a node is *out
+of reach* of a master that has failed to hand over to it. The master then waits OUT_OF_REACH_MIN before it tries that
+node again. This time doubles with each failure.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +26,7 @@ from pskkey.model import Advert, Role
 
 OUT_OF_REACH_MIN: Final = 60.0
 OUT_OF_REACH_MAX: Final = 3600.0
-"""Seconds without handovers to a node after a failed one: the first pause and the longest. The pause doubles."""
+"""Seconds without handovers to a node after a failed one: the first pause and the longest one."""
 
 MASTER_LIFE: Final = 15.0
 """Seconds for which a claim to be master counts. A master repeats its advert every `beacon_interval`, but only a change
@@ -40,8 +42,9 @@ MAX_CLAIMS: Final = 64
 """Nodes that may claim to be master at once. A master examines all of them at each event."""
 
 MAX_COURTESY: Final = 3
-"""Better candidates for which a candidate waits, a `claim_step` each. If it knows more, it waits this many steps, and
-up to as many again by its id, so that claims differ in time. Invented candidates cannot delay a claim further."""
+"""Better candidates for which a candidate waits one `claim_step` each. If it knows more of them, it waits MAX_COURTESY
+steps, and up to as many steps again by its id, so that claims differ in time. So invented candidates cannot delay a
+claim further."""
 
 
 @dataclass(slots=True)
@@ -116,9 +119,9 @@ class Peers:
                 del self._masters[next(iter(self._masters))]
 
     def psk_changed(self) -> None:
-        """Forget adverts, which may be signed with a removed PSK; end hold-downs, because a join may succeed now.
+        """Forget the adverts, because their PSK may be removed. End the hold-downs, because a join may succeed now.
 
-        The claim of a node that has refused us stays until its proof is over: the refusal came in a session.
+        The claim of a node that has refused us stays until its proof expires, because the refusal came in a session.
         """
         for node_id, peer in self._peers.items():
             peer.hold_down.end()
@@ -127,7 +130,7 @@ class Peers:
                 peer.advert = peer.listening_since = None
                 peer.proven_until = float("-inf")
 
-    def is_not_master(self, node_id: str) -> None:
+    def forget_claim(self, node_id: str) -> None:
         """Forget the claim of a node that has answered `not_master` in a session."""
         self._masters.pop(node_id, None)
         if (peer := self._peers.get(node_id)) is not None:
@@ -140,11 +143,11 @@ class Peers:
         return peer is not None and now < peer.proven_until
 
     def claims(self, now: float) -> list[Advert]:
-        """Return the adverts of the nodes that claim to be master and are not in hold-down, the one to join first.
+        """Return the adverts of the nodes that claim to be master and are not in hold-down. The best one comes first.
 
-        Proven masters come before hints; within each kind, the winner of a merge comes first.
+        Proven masters come before hints. Within each kind, the order is that of a merge (`merge_order`).
         """
-        found = [a for a in self._masters.values() if not self.is_held(a.id, now) and self._counts(a.id, now)]
+        found = [a for a in self._masters.values() if not self.is_in_hold_down(a.id, now) and self._counts(a.id, now)]
         return sorted(found, key=lambda a: (not self.is_proven(a.id, now), *merge_order(a.members, a.priority, a.id)))
 
     def proven_masters(self, now: float) -> list[Advert]:
@@ -152,7 +155,7 @@ class Peers:
         return [a for a in self.claims(now) if self.is_proven(a.id, now)]
 
     def claim_of(self, node_id: str, now: float) -> Advert | None:
-        """Return the advert by which a node claims to be master, in hold-down or not; None: it does not."""
+        """Return the advert by which a node claims to be master, even in hold-down; None without a claim."""
         return self._masters.get(node_id) if self._counts(node_id, now) else None
 
     def was_refused(self, now: float) -> bool:
@@ -164,31 +167,32 @@ class Peers:
         )
 
     def claim_at(self, me: Candidate, now: float) -> float:
-        """Return when `me`, whose discovery window ends now, becomes master if no other node does.
+        """Return when `me`, whose discovery window ends now, claims mastership if no other node does.
 
-        Each better candidate, MAX_COURTESY at most, has a step to claim first. The end of its window is at least a step
-        away from our time, so that the claims differ in time. A node that claims to be master is not a candidate.
+        Each better candidate, up to MAX_COURTESY of them, has one step to claim first. A node that claims to be master
+        is not a candidate. Our time is at least one step away from the end of each better candidate's window, so that
+        the claims differ in time.
         """
         mine, step = candidate_order(me), self._settings.timing.claim_step
         better = [
             peer
             for node_id, peer in self._peers.items()
             if (a := peer.advert) and a.eligible and candidate_order(a) < mine and a.role is not Role.MASTER
-            if not self.is_held(node_id, now) and self._counts(node_id, now)
+            if not self.is_in_hold_down(node_id, now) and self._counts(node_id, now)
         ]
         if len(better) > MAX_COURTESY:
             return now + MAX_COURTESY * step * (1 + int(me.id[:4], 16) / 0x10000)
         at = now + len(better) * step
         for since in sorted(peer.listening_since for peer in better if peer.listening_since is not None):
-            theirs = since + self._settings.timing.discovery_window
-            if at - step < theirs < at + step:
-                at = theirs + step
+            window_end = since + self._settings.timing.discovery_window
+            if at - step < window_end < at + step:
+                at = window_end + step
         return at
 
     # --- hold-down ----------------------------------------------------------------------------------------------
 
     def hold_down(self, node_id: str, now: float, longest: float, *, refused: bool = False) -> None:
-        """Begin the hold-down of a node, `longest` seconds at most. `refused`: it has refused us in a session."""
+        """Begin the hold-down of a node, for at most `longest` seconds. `refused`: it has refused us in a session."""
         peer = self._peer(node_id)
         peer.hold_down.failed(now, self._settings.timing.hold_down_min, longest)
         peer.hold_term = peer.advert.term if peer.advert else 0
@@ -197,22 +201,22 @@ class Peers:
             peer.proven_until = max(peer.proven_until, now + PROVEN_FOR)
 
     def clear_hold_down(self, node_id: str) -> None:
-        """Forget the hold-down and the refusal of a node that is joined, or is the next master."""
+        """Forget the hold-down and the refusal of a node that this node has joined, or that is the next master."""
         if (peer := self._peers.get(node_id)) is not None:
             peer.hold_down, peer.has_refused_us = Backoff(), False
 
-    def is_held(self, node_id: str, now: float) -> bool:
+    def is_in_hold_down(self, node_id: str, now: float) -> bool:
         """Return whether a node is in hold-down."""
         peer = self._peers.get(node_id)
         return peer is not None and peer.hold_down.is_on(now)
 
     def next_release(self, now: float) -> float | None:
-        """Return when the next hold-down of a node that claims to be master ends; None: there is none."""
+        """Return when the next hold-down of a node that claims to be master ends; None if there is none."""
         ends = [peer.hold_down.until for node_id in self._masters if (peer := self._peers.get(node_id)) is not None]
         return min((end for end in ends if end > now), default=None)
 
     def joined(self, node_id: str) -> None:
-        """Forget the failures of a node that is joined: it accepts connections."""
+        """Forget the failures of a node that this node has joined: it accepts connections."""
         self.clear_hold_down(node_id)
         if (peer := self._peers.get(node_id)) is not None:
             peer.out_of_reach = Backoff()

@@ -1,4 +1,4 @@
-"""The persisted state of a node: what it takes from its earlier process and leaves to the next one."""
+"""The persisted state of a node: the state that one process of the node leaves to the next one."""
 
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.session_managers import SessionManagers
@@ -9,7 +9,7 @@ from pskkey.model import SavedRing, SavedState
 def begin_with(saved: SavedState | None, settings: Settings) -> SavedState:
     """Return the state to begin with: `saved`, if it is of this node and this group, else an empty state.
 
-    A node that goes on with `saved` is the same incarnation, so `settings.incarnation` becomes the saved one.
+    A node that goes on with `saved` is the same incarnation. So `settings.incarnation` becomes the saved one.
     """
     if saved is None or (saved.group, saved.node) != (settings.group, settings.me.id):
         return SavedState(settings.group, settings.me.id, settings.incarnation, term=0)

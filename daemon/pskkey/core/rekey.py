@@ -1,16 +1,16 @@
 """Why and when a master makes a new key.
 
-The master derives each reason from its present state, so no reason is lost, and none remains when a key has served it:
+The master derives each reason from its present state. So no reason is lost, and a reason ends when a key serves it:
 
 FIRST     the group has no key to send with
 REQUESTED a request for a new key is due (`rekey_requests`)
-ABOVE     the next epoch must be above a foreign one: that of a joiner's keys, or the latest of two masters that merge
+ABOVE     the next epoch must be above a foreign epoch, of a joiner's key or of the other master in a merge
 SUITE     the suite of the current key is not the configured one
 INTERVAL  the current key is `rekey_interval` old, less up to a tenth
 
-One key serves all reasons. Only ABOVE replaces a next key, and not a next key that has replaced another one. That key
-becomes current first, so a peer with ever higher epochs cannot keep a group from its next key. At least
-`rekey_spacing` seconds pass between two new keys.
+One key serves all reasons. Only ABOVE replaces a next key before it is current. If that next key has replaced another
+one already, ABOVE waits. So a peer with higher and higher epochs cannot prevent that a next key becomes current. At
+least `rekey_spacing` seconds pass between two new keys.
 """
 
 from enum import Enum, auto
@@ -46,7 +46,7 @@ class Rekey:
         self._last = float("-inf")
 
     def begin(self) -> None:
-        """Begin as master. Discard what an earlier mastership requested."""
+        """Begin as master. Discard the state of an earlier mastership."""
         self.is_generating = False
         self._above = 0
 
@@ -60,7 +60,7 @@ class Rekey:
         current, newest, suite = self._keyring.current, self._keyring.newest, self._settings.suite
         interval = self._settings.timing.rekey_interval
         found = set()
-        if self._requests.must_roll(now):
+        if self._requests.must_rekey(now):
             found.add(Reason.REQUESTED)
         if current is None or newest is None:
             return found | {Reason.FIRST}
@@ -70,12 +70,12 @@ class Rekey:
             return found
         if current.key.suite is not suite:
             found.add(Reason.SUITE)
-        if interval and now >= current.grows_old_at(interval):
+        if interval and now >= current.rekey_due_at(interval):
             found.add(Reason.INTERVAL)
         return found
 
     def starts(self, now: float) -> set[Reason]:
-        """Return the reasons, once, when a key must be generated now; else an empty set."""
+        """Return the reasons if a key must be generated now, else an empty set. Return them only once for each key."""
         if self.is_generating or now < self._earliest():
             return set()
         reasons = self.reasons(now)
@@ -95,7 +95,7 @@ class Rekey:
         times = [] if self.is_generating or not self.reasons(now) else [self._earliest()]
         current, interval = self._keyring.current, self._settings.timing.rekey_interval
         if interval and current is not None and self._keyring.next is None:
-            times.append(current.grows_old_at(interval))
+            times.append(current.rekey_due_at(interval))
         return min((time for time in times if time > now), default=None)
 
     def _earliest(self) -> float:

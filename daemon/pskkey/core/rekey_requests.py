@@ -1,17 +1,18 @@
-"""Requests for a new key: no request is lost, and no requester makes the group rekey too often.
+"""Requests for a new key. No request is lost, and no requester causes too many new keys.
 
-A requester is the operator of this node, a local user, or, at the master, a member together with its reason. All
-session managers of a user are one requester, because after a crash a session manager is a new process.
+A *requester* is the operator of this node, or a local user. For a master, a member together with a reason is one too.
+All session managers of a user are one requester, because after a crash a session manager is a new process.
 
-1. A request is open until there is a key that is newer than all keys in use when the request was made. A requester has
-   at most one open request. One key serves all open requests.
-2. A requester may ask only once: the operator's command ends, and a session manager need not repeat KEY_NEW. So the
-   node keeps the request when the master changes. A member repeats a due request, and sends it at once to a new master.
+1. A request is open until a key *serves* it. This is a key with which no node had sent when the request was made. A
+   requester has at most one open request. One key serves all open requests.
+2. A requester need not repeat its request: the command of the operator ends, and a session manager sends KEY_NEW once.
+   So the node keeps the request when the master changes. A member repeats a due request until a key serves it, and
+   sends it at once to a new master.
 3. The first request of a requester is due at once.
 4. A further request is due one pause after the last one was due. The pause begins with FIRST_PAUSE and doubles with
-   each request, up to LONGEST_PAUSE (the operator's: LONGEST_OPERATORS_PAUSE). The pause halves for each CALM in which
-   no request was due.
-5. A request that is not due yet is postponed, not lost. If a key serves it earlier, it does not lengthen the pause.
+   each request, up to LONGEST_PAUSE. The limit of the operator is LONGEST_OPERATORS_PAUSE. The pause halves for each
+   CALM in which no request was due.
+5. A request that is not due yet is postponed. If a key serves it before it is due, the pause does not become longer.
 6. No requester waits for the pause of another one.
 7. The node remembers the pauses of REQUESTERS requesters, and keeps as many open requests. Beyond that it forgets the
    pause that began first, and drops the open request that is due last.
@@ -25,21 +26,21 @@ from pskkey.core.settings import Settings
 from pskkey.model import KeyNewReason
 
 FIRST_PAUSE = 1.0
-"""Seconds from a requester's first request to when its second one is due."""
+"""Seconds from the first request of a requester to the time when its second request is due."""
 
 LONGEST_PAUSE = 30.0
-"""Seconds between two requests of a requester that asks all the time. A rekey costs each node a few packets and each
-session manager a key derivation; a sender that crashes again and again cannot send for this long."""
+"""Maximum seconds between two requests of a requester that asks all the time. A rekey costs each node a few packets,
+and each session manager a key derivation. A sender that crashes again and again cannot send for this time."""
 
 LONGEST_OPERATORS_PAUSE = 1.0
-"""Seconds between two requests of this node's operator, who could as well stop the daemon. For a master on another node
-they are requests of a member."""
+"""Maximum seconds between two requests of the operator of this node, who could stop the daemon too. For a master on
+another node they are requests of a member."""
 
 CALM = 60.0
 """Seconds without a due request after which the pause of a requester is halved."""
 
 REQUESTERS = 256
-"""How many requesters' pauses are remembered, and how many requests are open, at most."""
+"""Maximum number of requesters whose pauses the node remembers, and of open requests."""
 
 OPERATOR = "the operator"
 
@@ -50,13 +51,13 @@ def local_user(uid: int) -> str:
 
 
 def member(node: str, reason: KeyNewReason) -> str:
-    """Return the requester for a member and a reason: requests for one reason must not delay those for another."""
+    """Return the requester for a member and a reason. So requests for one reason do not delay those for another."""
     return f"member {node} ({reason.name.lower()})"
 
 
 @dataclass(slots=True)
 class _Pace:
-    """When the last request of a requester was due, and the pause after it (seconds)."""
+    """The time when the last request of a requester was due, and the pause after it (seconds)."""
 
     last: float
     pause: float
@@ -74,7 +75,7 @@ class _Request:
     reason: KeyNewReason
     due: float
     before: frozenset[str]
-    """The fingerprints of the keys that were in use when the request was made: any other key serves it."""
+    """The fingerprints of the keys that nodes had sent with when the request was made. Any other key serves it."""
     is_counted: bool = False
     met_master: bool = False
     """As a member: whether the node has had a master since the request was made."""
@@ -91,18 +92,18 @@ class RekeyRequests:
         self._paces: dict[str, _Pace] = {}
 
     def ask(self, requester: str, reason: KeyNewReason, now: float) -> float | None:
-        """Open a request. Return when it is due, None if the requester has an open one already."""
+        """Open a request. Return when it is due, None if the requester has an open request already."""
         self._close_served()
         if requester in self._open:
             return None
         pace = self._paces.get(requester)
         due = now if pace is None else pace.next_due(now)
-        self._open[requester] = _Request(reason, due, self._had_their_turn())
+        self._open[requester] = _Request(reason, due, self._keys_sent_with())
         if len(self._open) > REQUESTERS:
             del self._open[max(self._open, key=lambda one: self._open[one].due)]
         return due
 
-    def must_roll(self, now: float) -> bool:
+    def must_rekey(self, now: float) -> bool:
         """Return whether a request is due, so that a master must make a key."""
         self._close_served()
         return bool(self._due(now))
@@ -111,8 +112,8 @@ class RekeyRequests:
         """Return the reasons for which a member asks its master now."""
         for request in self._open.values():
             if not (request.met_master and request.before):
-                # A key that we get by joining is new to us, not to the group: it serves no request.
-                request.before, request.met_master = self._had_their_turn(), True
+                # A key that this node receives when it joins is not new to the group, so it serves no request.
+                request.before, request.met_master = self._keys_sent_with(), True
         self._close_served()
         sending = [request for request in self._due(now) if now >= request.next_sending]
         for request in sending:
@@ -120,7 +121,7 @@ class RekeyRequests:
         return list(dict.fromkeys(request.reason for request in sending))
 
     def master_lost(self) -> None:
-        """Let `to_send` return all due requests again: the next master has received none of them."""
+        """Let `to_send` return all due requests again, because the next master has received none of them."""
         for request in self._open.values():
             request.next_sending = -inf
 
@@ -156,6 +157,6 @@ class RekeyRequests:
             fingerprint = newest.key.fingerprint
             self._open = {one: r for one, r in self._open.items() if fingerprint in r.before}
 
-    def _had_their_turn(self) -> frozenset[str]:
+    def _keys_sent_with(self) -> frozenset[str]:
         coming = self._keyring.next
         return frozenset(e.key.fingerprint for e in self._keyring.entries if e is not coming and not e.unused)

@@ -1,7 +1,7 @@
-"""The roles of a node and the effect of each event on each role: the election in one table. A test covers each cell.
+"""The roles of a node, and the effect of each event in each role, as one table. A test covers each cell.
 
-`election` has the rules. A cell is the next role, `Ignored` with the reason, or `Refused` with the code of the ERROR
-that the sender gets. Where the effect depends on more than the role, the text of the event names the condition.
+`election` has the rules. A cell is the next role, or `Ignored` with the reason, or `Refused` with the code of the ERROR
+that the sender gets. If the effect depends on more than the role, the text of the event names the condition.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ class Trigger(StrEnum):
     """The events that can reach a node in any role."""
 
     MASTER_PROVEN = "an advert proves that its node is master"
-    MASTER_HINTED = "an advert says that its node is master, without proof"
-    TIME_OVER = "what the node does has taken its time, and no better candidate and no successor is known"
+    MASTER_HINTED = "an advert calls its node master, without a proof"
+    TIME_OVER = "the present wait or attempt is over, and no better candidate and no successor is known"
     WELCOMED = "GROUP comes on the outbound session"
     FENCED = "GROUP of a lower term comes on the outbound session"
     SESSION_ENDED = "the outbound session ends, and the node is not next in a succession"
-    REFUSED = "the peer of the outbound session answers that it is not the master"
+    NOT_MASTER = "the peer of the outbound session answers `not_master`"
     HANDED_OVER = "HANDOVER names this node"
     SENT_ON = "HANDOVER names another node"
-    JOIN = "a client says JOIN"
-    MERGE_WON = "a client says MERGE, and this node stays master"
-    MERGE_LOST = "a client says MERGE, and the other one stays master"
-    ANSWER_WON = "MERGE on the outbound session says that this node stays master"
-    ANSWER_LOST = "MERGE on the outbound session says that the peer stays master"
+    JOIN = "a client sends JOIN"
+    MERGE_WON = "a client sends MERGE, and this node stays master"
+    MERGE_LOST = "a client sends MERGE, and the other master stays master"
+    ANSWER_WON = "MERGE on the outbound session names this node as winner"
+    ANSWER_LOST = "MERGE on the outbound session names the peer as winner"
     SLEPT = "the node did not run for longer than `dead_after`"
     SWITCHOVER = "the operator asks the node to hand over to a member"
 
@@ -49,11 +49,11 @@ class Refused:
 type Cell = Role | Ignored | Refused
 
 _NO_SESSION: Final = Ignored("there is no outbound session")
-_NOT_JOINED: Final = Ignored("only a master that has welcomed us may say so")
-_ONE_AT_A_TIME: Final = Ignored("one attempt at a time; a proof ends only an attempt that a hint began")
-_SESSION_IS_TRUTH: Final = Ignored("the session with our master is better evidence than an advert")
+_NOT_JOINED: Final = Ignored("only a master that this node has joined may hand over")
+_ONE_AT_A_TIME: Final = Ignored("there is one attempt at a time, and a proof ends only an attempt that follows a hint")
+_SESSION_IS_TRUTH: Final = Ignored("the session with the master is better evidence than an advert")
 _FOR_MERGE_ONLY: Final = Ignored("the outbound session of a master is for MERGE only")
-_NO_QUESTION: Final = Ignored("only a master has asked")
+_NO_QUESTION: Final = Ignored("only a master sends MERGE, so no other role expects an answer")
 _NOT_LEADING: Final = Ignored("only a master hands over")
 _NOT_MASTER: Final = Refused("not_master")
 
@@ -61,16 +61,16 @@ _ROLES: Final = (Role.LISTENING, Role.JOINING, Role.CLIENT, Role.MASTER)
 _CELLS: Final[dict[Trigger, tuple[Cell, Cell, Cell, Cell]]] = {
     Trigger.MASTER_PROVEN: (Role.JOINING, _ONE_AT_A_TIME, _SESSION_IS_TRUTH, Role.MASTER),
     Trigger.MASTER_HINTED: (
-        Ignored("it may be an old advert: it is tried when the window is over"),
+        Ignored("it may be an old advert: the node tries its sender when the window is over"),
         _ONE_AT_A_TIME,
         _SESSION_IS_TRUTH,
-        Ignored("it may be an old advert: its node is asked after a while"),
+        Ignored("it may be an old advert: the master asks its sender after a while"),
     ),
     Trigger.TIME_OVER: (Role.MASTER, Role.LISTENING, Role.JOINING, Role.MASTER),
     Trigger.WELCOMED: (_NO_SESSION, Role.CLIENT, Role.CLIENT, _FOR_MERGE_ONLY),
     Trigger.FENCED: (_NO_SESSION, Role.LISTENING, Role.JOINING, _FOR_MERGE_ONLY),
     Trigger.SESSION_ENDED: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
-    Trigger.REFUSED: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
+    Trigger.NOT_MASTER: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
     Trigger.HANDED_OVER: (_NO_SESSION, _NOT_JOINED, Role.MASTER, _FOR_MERGE_ONLY),
     Trigger.SENT_ON: (_NO_SESSION, _NOT_JOINED, Role.JOINING, _FOR_MERGE_ONLY),
     Trigger.JOIN: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
@@ -80,8 +80,8 @@ _CELLS: Final[dict[Trigger, tuple[Cell, Cell, Cell, Cell]]] = {
     Trigger.ANSWER_LOST: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.JOINING),
     Trigger.SLEPT: (
         Role.LISTENING,
-        Ignored("the session shows whether its peer is still there"),
-        Ignored("the session shows whether the master is still there"),
+        Ignored("the session shows whether its peer still lives"),
+        Ignored("the session shows whether the master still lives"),
         Role.LISTENING,
     ),
     Trigger.SWITCHOVER: (_NOT_LEADING, _NOT_LEADING, _NOT_LEADING, Role.JOINING),

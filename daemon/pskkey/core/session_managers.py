@@ -1,15 +1,18 @@
 """The session managers of this node, and which of them may send.
 
+A *session manager* is a local process that uses the keys. At most one of them is the *sender*, which may send.
+
 1. A *sequence context* stands for the sequence numbers that a session manager knows. KEY_WATCH names it. A session
-   manager that has lost its numbers names another one. Without a name, each connection is a new context.
-2. No sequence number may come twice under a key. So a key belongs to the first context that may send with it. Any other
-   context gets that key for reception only, until the group sends with a key that belongs to no other context.
+   manager that has lost its numbers names another context. Without a name, each connection is a new context.
+2. Under one key no sequence number may be used twice. So a key belongs to the first context that may send with it.
+   Other contexts only receive with this key. They wait for a key that belongs to no other context.
 3. A key is *spent* when its context must drop it, or has lost its sequence numbers. No session manager sends with a
    spent key again.
-4. Of several session managers that ask to send, the first one may send. When it leaves, the next one may.
-5. After a restart of the daemon, its session managers reconnect within moments. Until `managers_return` each of them
-   keeps its place: no other one becomes the sender instead, and no key counts as installed without its acknowledgement.
-   Unknown ones may come too, so for `managers_arrive` after the first key state no next key counts as installed.
+4. If several session managers ask to send, the first one may send. When it leaves, the next one may send.
+5. After a restart of the daemon, its session managers reconnect soon. Until `managers_return` each of them keeps its
+   place: no other one becomes the sender instead, and no key counts as installed without its acknowledgement.
+6. After a restart, unknown session managers may connect too. So no next key counts as installed for `managers_arrive`
+   after the first key state.
 """
 
 from collections.abc import Iterable
@@ -27,29 +30,30 @@ NOBODY = 0
 """The sequence context of a spent key."""
 
 SENT_WITH_LIMIT = 64
-"""The number of keys for which the sending context is remembered. A ring has three keys."""
+"""Number of keys whose contexts the node remembers. A key ring has three keys."""
 
 
 @dataclass(slots=True)
 class SessionManager:
-    """A local session. No key waits for a session that has never acknowledged one."""
+    """The local session of a session manager. No key waits for a session that has never acknowledged a key."""
 
     session: Session
     process: Process
     context: int
-    """The sequence context: the named one, or a negative number that no other session has."""
+    """The sequence context: the number in KEY_WATCH, or a negative number that no other session has."""
     watches: bool = False
     asked_to_send: bool = False
     acknowledges: bool = False
     acked: set[str] = field(default_factory=set)
-    """The fingerprints of the acknowledged keys that its last key state lists."""
-    told: KeyState | None = None
+    """The fingerprints of the keys that it has acknowledged and that `last_sent` lists."""
+    last_sent: KeyState | None = None
+    """The last key state that it got since KEY_WATCH."""
 
     @property
     def acked_epoch(self) -> int | None:
-        """The newest acknowledged epoch that its last key state lists; None if there is none."""
-        held = self.told.entries if self.told else ()
-        return next((e.epoch for e in reversed(held) if e.key.fingerprint in self.acked), None)
+        """The newest acknowledged epoch that `last_sent` lists; None if there is none."""
+        entries = self.last_sent.entries if self.last_sent else ()
+        return next((e.epoch for e in reversed(entries) if e.key.fingerprint in self.acked), None)
 
 
 class SessionManagers:
@@ -66,12 +70,12 @@ class SessionManagers:
         self._out = out
         self._managers: dict[Session, SessionManager] = {}
         self._sent_with = dict(sent_with)
-        """By the fingerprint of a key, the sequence context to which it belongs."""
+        """By fingerprint of a key, the sequence context to which the key belongs."""
         self._awaited = {manager.context: manager for manager in awaited}
-        """Session managers of the last process that have not returned, or not acknowledged again."""
+        """The session managers of the last process that have not reconnected, or have not acknowledged a key again."""
         self._return_until = inf
         self._arrive_until = inf
-        """Until then, `managers_arrive` after the first delivery of a key, unknown session managers may come."""
+        """Until then, `managers_arrive` after the first delivery of a key, unknown session managers may connect."""
         self._askers = [c.context for c in self._awaited.values() if c.asked_to_send]
         """The sequence contexts that ask to send, in the order in which they asked."""
         self._delivered: KeyState | None = None
@@ -107,11 +111,11 @@ class SessionManagers:
         return (*askers, *there.values())
 
     def sent_with(self) -> tuple[tuple[str, int], ...]:
-        """Return, by the fingerprint of a key, the context to which it belongs; 0: none that can return."""
+        """Return, by fingerprint of a key, the context to which the key belongs; 0 if that context cannot return."""
         return tuple((fingerprint, max(context, NOBODY)) for fingerprint, context in self._sent_with.items())
 
     def is_blocked(self, key: Key) -> bool:
-        """Return whether the sender must wait for another key, because this one is another context's or spent."""
+        """Return whether the sender must wait for another key, because `key` is spent or belongs to another context."""
         sender = self.sender
         return sender is not None and self._sent_with.get(key.fingerprint, sender.context) != sender.context
 
@@ -124,9 +128,9 @@ class SessionManagers:
         return self._managers[session].process.uid
 
     def all_acknowledged(self, entry: RingKey, now: float) -> bool:
-        """Return whether every session manager that ever acknowledged a key has acknowledged this one.
+        """Return whether each session manager that has ever acknowledged a key has acknowledged this one.
 
-        A next key waits also for unknown session managers that may still come.
+        A next key also waits for unknown session managers that may still connect.
         """
         if entry.slot is Slot.NEXT and now < self._arrive_until:
             return False
@@ -154,18 +158,18 @@ class SessionManagers:
             self._arrive_until = -inf
 
     def attach(self, session: Session, process: Process) -> None:
-        """Add the session of a process that connected to `keys.sock`."""
+        """Add the session of a process that has connected to `keys.sock`."""
         self._managers[session] = SessionManager(session, process, -1 - session.number)
 
     def detach(self, session: Session) -> None:
-        """Remove the session of a process that is gone."""
+        """Remove a session that has ended."""
         self._managers.pop(session, None)
         self._review_askers()
 
     def watch(self, session: Session, *, will_send: bool, context: int) -> None:
-        """Process KEY_WATCH. A further one asks for the key state again, or changes `will_send` or the context."""
+        """Process KEY_WATCH. A further one requests the key state again, or changes `will_send` or the context."""
         manager = self._managers[session]
-        manager.watches, manager.told, manager.asked_to_send = True, None, will_send
+        manager.watches, manager.last_sent, manager.asked_to_send = True, None, will_send
         manager.context = context or -1 - session.number
         returned = self._awaited.get(context)
         if returned is not None and not returned.acknowledges:
@@ -180,17 +184,17 @@ class SessionManagers:
     def acknowledge(self, session: Session, epoch: int) -> None:
         """Record that a session manager has installed `epoch` for reception."""
         manager = self._managers[session]
-        if manager.told is None:
+        if manager.last_sent is None:
             return
-        # A slow session manager may acknowledge a key that is gone. Later keys wait for it all the same.
+        # A slow session manager may acknowledge a key that is retired. Later keys wait for it in this case too.
         manager.acknowledges = True
         self._awaited.pop(manager.context, None)
-        manager.acked |= {entry.key.fingerprint for entry in manager.told.entries if entry.epoch == epoch}
+        manager.acked |= {entry.key.fingerprint for entry in manager.last_sent.entries if entry.epoch == epoch}
 
     def forgot(self, session: Session) -> None:
-        """Mark the key that this session may send with as spent, because its sequence numbers are lost."""
-        told = self._managers[session].told
-        for entry in told.entries if told is not None and told.sender_id is not None else ():
+        """Mark the key that this session may send with as spent: the session manager has lost its sequence numbers."""
+        state = self._managers[session].last_sent
+        for entry in state.entries if state is not None and state.sender_id is not None else ():
             if entry.send:
                 self._sent_with[entry.key.fingerprint] = NOBODY
         self._delivered = None
@@ -200,8 +204,8 @@ class SessionManagers:
 
         A session manager that asks to send, but may not, gets no key to send with.
 
-        An empty state is not sent: a daemon that has just started knows less than its session managers, which would
-        drop their keys.
+        An empty state is not sent. A daemon that has just started may have no keys, but its session managers must keep
+        their keys.
         """
         if not state.entries or state == self._delivered:
             return
@@ -219,18 +223,18 @@ class SessionManagers:
         for manager in self._managers.values():
             if not manager.watches:
                 continue
-            theirs = receive_only if manager.asked_to_send else replace(state, sender_id=None)
+            own_state = receive_only if manager.asked_to_send else replace(state, sender_id=None)
             if manager is sender and may_send:
-                theirs = state
-            if theirs != manager.told:
-                manager.acked &= {e.key.fingerprint for e in theirs.entries}
-                manager.told = theirs
-                self._spend(manager.context, theirs)
-                self._out.append(Send(manager.session, theirs))
+                own_state = state
+            if own_state != manager.last_sent:
+                manager.acked &= {e.key.fingerprint for e in own_state.entries}
+                manager.last_sent = own_state
+                self._spend(manager.context, own_state)
+                self._out.append(Send(manager.session, own_state))
 
-    def _spend(self, context: int, told: KeyState) -> None:
-        """Mark the keys of a context that `told` does not list as spent: with a key go its sequence numbers."""
-        listed = {entry.key.fingerprint for entry in told.entries}
+    def _spend(self, context: int, state: KeyState) -> None:
+        """Mark the keys of `context` that `state` does not list as spent. Their sequence numbers are lost."""
+        listed = {entry.key.fingerprint for entry in state.entries}
         for fingerprint, sent in self._sent_with.items():
             if sent == context and fingerprint not in listed:
                 self._sent_with[fingerprint] = NOBODY

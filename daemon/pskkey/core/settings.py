@@ -6,7 +6,7 @@ from typing import Final
 from pskkey.model import Member, Suite
 
 MEMBERS_PER_ADDRESS: Final = 64
-"""Default limit of the nodes from one address with a place or a sender id: that of its connections."""
+"""Default limit of the nodes at one address that have a place or a sender id. Its connections have the same limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +37,20 @@ class Timing:
 
     @property
     def comes_within(self) -> float:
-        """How long after the loss of its session a node may join: it notices the loss after `dead_after` of silence.
+        """The time in which a node joins again after the end of its session, which it notices by silence.
 
-        So after the first member has lost the master, the last member joins the next master within this time.
+        So the last member joins the next master within this time after the first member has lost the old master.
         """
         return self.dead_after + self.heartbeat_interval + self.reconnect_timeout
 
     @property
     def former_key_span(self) -> float:
-        """How long a member may send with its former key: until others have come and a new key is activated."""
+        """The longest time that a member sends with its former key. Others must join, and a key must be activated."""
         return self.comes_within + self.activation_deadline
 
     @property
     def takeover_patience(self) -> float:
-        """How long a node repeats its request to a live successor that is not yet master.
+        """The time for which a node asks a successor again that is alive but not master yet.
 
         After `comes_within` the successor has lost the old master too. Then it needs one attempt to reach the nodes
         before it in the succession.
@@ -62,10 +62,10 @@ class Timing:
 class Settings:
     """The settings of one node: its group, its own entry in the member map, its incarnation and its limits.
 
-    `incarnation` is the random name of the incarnation; a persisted state brings its own. `nonce` is random,
-    1 to 10 characters, and new in each process: the challenges of the node begin with it. `me` and the fields from
-    `max_members` on change while the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so no part keeps
-    a copy. `me.sender_id` is the configured sender id, `suite` the suite of the keys that the node makes as master.
+    `incarnation` is the random name of the incarnation. A persisted state replaces it. `nonce` has 1 to 10 random
+    characters, new in each process. The challenges of the node begin with it. `me` and the fields from `max_members` on
+    change while the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so no part keeps a copy.
+    `me.sender_id` is the configured sender id. `suite` is the suite of the keys that the node makes as master.
     """
 
     group: str

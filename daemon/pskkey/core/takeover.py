@@ -1,9 +1,13 @@
 """The walk along the succession, after the master is lost or has handed over: which node to ask next.
 
-1. The node asks each successor in its turn. A successor that is not master yet, because it notices the loss later, is
-   asked again every `takeover_retry`, until `takeover_patience` is over. The winner of a merge was master already. If
-   it is no longer, it has yielded in turn, and the node listens.
-2. A member that an advert calls master of a newer term is asked out of turn, once. Then the walk goes on as before.
+The *succession* is the order in which members replace a lost master. To *ask* a node is to send it JOIN.
+
+1. The node asks each successor, one after the other. A successor may notice the loss later, and is not master until
+   then. The node asks it again every `takeover_retry`, until `takeover_patience` is over.
+2. The winner of a merge is master already. If it answers that it is not master, it has yielded to another master. Then
+   the walk ends.
+3. If an advert calls a member master of a newer term, the node asks that member next, once. This is a *detour*. Then
+   the walk goes on as before.
 """
 
 from collections.abc import Iterable
@@ -14,12 +18,12 @@ from pskkey.core.settings import Timing
 from pskkey.model import Advert, Group, Member
 
 MAX_DETOURS: Final = 2
-"""Maximum number of members that one walk asks out of turn."""
+"""Maximum number of detours of one walk."""
 
 
 @dataclass(slots=True)
 class Takeover:
-    """The walk along `order`; position -1 is the lost master, which is tried once more.
+    """The walk along `order`. `position` is the index of the node to ask. At -1 the node tries the lost master again.
 
     `hands_over`: this node was the master, and has yielded to the only node of `order`.
     """
@@ -28,11 +32,11 @@ class Takeover:
     position: int
     hands_over: bool = False
     was_master: bool = False
-    """Whether the first of `order` was master already. Then `not_master` means that it has yielded in turn."""
+    """Whether the first node of `order` is the winner of a merge."""
     retry_at: float | None = None
-    """When to ask again the successor that was not master yet."""
+    """When to ask the successor again that was not master yet."""
     is_detour: bool = False
-    """Whether the last node was asked out of turn."""
+    """Whether the last node to ask is a detour."""
     _detours: set[str] = field(default_factory=set)
     _patience_until: float = 0.0
 
@@ -51,14 +55,17 @@ class Takeover:
         return self.order[self.position]
 
     def asks_again(self, timing: Timing, now: float) -> bool:
-        """Return whether to ask the successor again, which is not master yet. If so, set `retry_at`."""
+        """Return whether to ask the successor again that is not master yet. If so, set `retry_at`."""
         if now >= self._patience_until or (self.was_master and self.position == 0):
             return False
         self.retry_at = now + timing.takeover_retry
         return True
 
     def detour(self, claims: Iterable[Advert], term: int, asked: Member | None = None) -> Member | None:
-        """Return the member to ask out of turn, except `asked`: it claims a term above `term`. None: no such member."""
+        """Return a member for a detour, None if there is none. It is in `order`, and not `asked`.
+
+        `claims` are the adverts of nodes that claim to be master. The advert of the member has a term above `term`.
+        """
         if len(self._detours) >= MAX_DETOURS:
             return None
         left = {m.id: m for m in self.order if m.id not in self._detours and not (asked and asked.id == m.id)}

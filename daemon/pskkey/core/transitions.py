@@ -7,14 +7,14 @@ from pskkey.model import Handover, Member
 
 @dataclass(frozen=True, slots=True)
 class Leading:
-    """This node is the master now. `inherited` are the members of a trusted HANDOVER, none in other cases."""
+    """This node is the master now. `inherited` are the members in a trusted HANDOVER; empty in other cases."""
 
     inherited: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SteppedDown:
-    """This node is not the master any more. `handover` names the next master; None: none is known."""
+    """This node is not the master any more. `handover` names the next master; None if no master is known."""
 
     handover: Handover | None
 
@@ -26,7 +26,7 @@ class WithoutMaster:
 
 @dataclass(frozen=True, slots=True)
 class MergeWon:
-    """Another master, of the id `master`, yields to this one. `epoch` is the highest of both."""
+    """The master with the id `master` yields to this master. `epoch` is the latest of the two."""
 
     master: str
     epoch: int

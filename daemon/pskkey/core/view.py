@@ -13,7 +13,7 @@ from pskkey.model import HeldKey, Key, Member, Process, Role, Slot
 
 @dataclass(frozen=True, slots=True)
 class KeyView:
-    """A key in its slot. `since`: when its time there began (seconds, the node's clock). One key at most is current."""
+    """A key in its slot. `since`: the start of its time there (seconds, node's clock). One key at most is current."""
 
     epoch: int
     key: Key
@@ -23,7 +23,7 @@ class KeyView:
 
 @dataclass(frozen=True, slots=True)
 class ManagerView:
-    """A local session. `sends`: it is the session of the node's sender, which may be blocked."""
+    """A local session. `sends`: it is the session of the sender of this node, which may be blocked."""
 
     process: Process
     watches: bool
@@ -48,7 +48,7 @@ class NodeView:
     keys_version: int
     """Rises with every change of the keys or their slots, and, as member, of the sender ids."""
     sends_former_key: bool
-    """Whether the node still sends with the key that it came to its master with."""
+    """Whether the node still sends with its former key (`former_keys`)."""
     managers: tuple[ManagerView, ...]
     sender_is_blocked: bool
     """Whether the node's sender must wait for another key than the current one."""
@@ -65,7 +65,7 @@ class NodeView:
 
     @property
     def newest(self) -> KeyView | None:
-        """Return the key that becomes current last."""
+        """Return the last key of `keys`."""
         return self.keys[-1] if self.keys else None
 
     def held(self) -> tuple[HeldKey, ...]:

@@ -1,6 +1,6 @@
-"""What an administrator can have the daemon do: checked against the node as it is, then an event for the core.
+"""The commands of an administrator. Each one checks the present state of the node, then emits an event for the core.
 
-Each returns when the request has been handed to the core, not when its effect is complete: `status` tells that.
+A command returns when the core has the request, not when the effect is complete. `status` shows the effect.
 """
 
 import shlex
@@ -14,7 +14,7 @@ from pskkey.model import Group, KeyNewReason, Member, Role
 
 
 class Commands:
-    """The commands of one node. `emit` takes the events."""
+    """The commands of one node. `emit` passes events to the core."""
 
     def __init__(self, node: Node, emit: Callable[[Event], None]) -> None:
         self._node = node
@@ -25,23 +25,23 @@ class Commands:
         return {"Rekey": self.rekey, "Switchover": self.switch_over}
 
     def rekey(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Roll to a fresh key; a client asks its master to."""
+        """Make a new key. A client forwards the request to its master."""
         for name in parameters:
             raise InvalidParameter(name)
         if self._node.view().master is None:
-            raise CommandRefused("NotPossible", {"reason": "there is no master yet that could roll the key"})
+            raise CommandRefused("NotPossible", {"reason": "there is no master yet that could make a new key"})
         self._emit(RekeyRequested(KeyNewReason.OPERATOR))
         return {}
 
     def switch_over(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Hand the master's part to the member with this id (or the start of it) or name, or to the next in line."""
+        """Hand over the mastership to the member with this id (or its start) or name, else to the first successor."""
         wanted = parameters.get("node")
         if not parameters.keys() <= {"node"} or not isinstance(wanted, str | None):
             raise InvalidParameter("node")
         view, group = self._node.view(), self._node.group()
         if view.role is not Role.MASTER or group is None:
-            raise CommandRefused("NotPossible", {"reason": self._who_can(view.master, wanted)})
-        successor = _next_in_line(group) if wanted is None else _find(group, wanted)
+            raise CommandRefused("NotPossible", {"reason": self._explain_refusal(view.master, wanted)})
+        successor = _first_successor(group) if wanted is None else _find(group, wanted)
         if successor is None:
             raise CommandRefused("NotPossible", {"reason": "no other member is eligible to be master"})
         if not successor.eligible:
@@ -49,16 +49,16 @@ class Commands:
         self._emit(SwitchoverRequested(successor.id))
         return {}
 
-    def _who_can(self, master: Member | None, wanted: str | None) -> str:
+    def _explain_refusal(self, master: Member | None, wanted: str | None) -> str:
         if master is None:
-            return "this node is not the master, and knows of none now; see pskkeyctl status"
+            return "this node is not the master, and knows no master now; see pskkeyctl status"
         command = "pskkeyctl switchover" if wanted is None else f"pskkeyctl switchover {shlex.quote(wanted)}"
         at = f" at {master.addresses[0]}" if master.addresses else ""
         return f"only the master can hand over, and that is {master.name} ({master.id[:8]}){at}: run `{command}` there"
 
 
-def _next_in_line(group: Group) -> Member | None:
-    """Return the first member of the succession, None when nobody else may be the master."""
+def _first_successor(group: Group) -> Member | None:
+    """Return the first member of the succession; None when no other member may be master."""
     return next((m for m in group.members if m.id in group.succession[:1] and m.id != group.master), None)
 
 

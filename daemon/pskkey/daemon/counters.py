@@ -1,4 +1,4 @@
-"""Counters that know when each of them rose last."""
+"""Counters with the time of the last rise of each."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ class DatedCounter(Counter[str]):
     """Counts by name, as `Counter` does."""
 
     def __init__(self, names: Iterable[str], clock: Callable[[], float]) -> None:
-        """`names` are there from the start, with 0. `clock` returns seconds that only rise."""
+        """The counters of `names` exist from the start, with 0. `clock` returns seconds that only rise."""
         super().__init__(dict.fromkeys(names, 0))
         self._clock = clock
         self._rose: dict[str, float] = {}
@@ -19,6 +19,6 @@ class DatedCounter(Counter[str]):
         super().__setitem__(name, count)
 
     def ages(self) -> dict[str, float]:
-        """Return for each counter that has risen how many seconds ago it rose last."""
+        """Return the seconds since the last rise of each counter that has risen."""
         now = self._clock()
         return {name: now - at for name, at in self._rose.items()}

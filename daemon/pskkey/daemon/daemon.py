@@ -1,4 +1,4 @@
-"""One running daemon: its parts, what goes between them, and the order in which they come and go."""
+"""One running daemon: its parts, their connections, and the order in which they start and stop."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from pskkey.adapters.host.packet_models import build_packet_models
 from pskkey.adapters.host.process import raise_descriptor_limit
 from pskkey.adapters.host.systemd import Systemd, inherited
 from pskkey.adapters.local import control_socket, key_socket
-from pskkey.adapters.local.control_socket import Asked, ControlSocket
+from pskkey.adapters.local.control_socket import CommandOutcome, ControlSocket
 from pskkey.adapters.local.key_socket import KeySocket
 from pskkey.adapters.tls import port_reservation
 from pskkey.adapters.tls.inbound_sessions import InboundSessions
@@ -54,10 +54,10 @@ _OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNEC
 """File descriptors beside those for [limits]: our own, and those for `keys.sock` and `control.sock`."""
 
 AWAY_SHARE = 1 / 3
-"""Of `dead_after`: the longest turn of the event loop that is in order. Peers must not take us for dead."""
+"""The longest acceptable turn of the event loop, as a share of `dead_after`. Peers must not take this node for dead."""
 
 _EVERYWHERE = {"both": (), "v4": ("0.0.0.0",), "v6": ("::",)}  # noqa: S104  the operator's default
-"""Where the key server listens by [network] ip, unless addresses are configured."""
+"""The addresses of the key server by [network] ip, unless addresses are configured."""
 
 _COUNTERS = ("handshakes_ok", "handshakes_failed", "adverts_rejected", "bad_packets", "elections", "rekeys")
 
@@ -112,9 +112,9 @@ class Daemon:
     """One running daemon."""
 
     def __init__(self, path: Path, config: Config, psk: PskFile, loop_turns: LoopTurns) -> None:
-        """`config` was read from the file at `path`, and `psk` from the one that it names.
+        """`config` was read from the file at `path`, and `psk` from the file that `config` names.
 
-        `loop_turns` notes the turns of the event loop that this runs in.
+        `loop_turns` measures the turns of the event loop in which the daemon runs.
         """
         self._config = config
         self._loop_turns = loop_turns
@@ -127,10 +127,10 @@ class Daemon:
         self._driver = Driver(self._node)
         self._network = Network()
         self._alone = False
-        """Whether no interface can be used, as far as was looked."""
+        """Whether no interface could be used at the last look."""
         self._systemd = Systemd(os.environ)
         emit = self._driver.emit
-        self._journal = Journal(self._always_told)
+        self._journal = Journal(self._common_fields)
         self._reloader = Reloader(path, config, os.environ, self._apply, self._systemd, self._journal)
         legacy = config.tls.legacy_clients
         turns = FairTurns(self._driver.has_room)
@@ -173,7 +173,7 @@ class Daemon:
         )
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises ConfigError when a Unix socket or an address cannot be had."""
+        """Serve until SIGTERM or SIGINT. Raises ConfigError when a Unix socket or an address cannot be used."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._driver.emit, StopRequested())
@@ -181,8 +181,8 @@ class Daemon:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         network = self._config.network
         sockets = self._inherited.sockets
-        async with AsyncExitStack() as stack:  # takes down in the opposite order, all of it whatever fails
-            # Closing the loop gives the signal its default back, which is to end the process.
+        async with AsyncExitStack() as stack:  # stops all parts in the opposite order, even when one fails
+            # Closing the loop restores the default action of the signal, which ends the process.
             stack.callback(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGHUP})
             if self._store is not None:
                 stack.callback(self._store.close)
@@ -200,23 +200,23 @@ class Daemon:
             await self._key_port.open(network.addresses or _EVERYWHERE[network.ip], network.port)
             self._network_changed(await self._discovery.start())
             if (trouble := self._no_key_server()) is not None:
-                self._journal.tell(DaemonEvent.PORT_TAKEN, trouble)
+                self._journal.log_event(DaemonEvent.PORT_TAKEN, trouble)
                 self._settings_changed()
             self._driver.emit(Started())
             self._systemd.ready()
             self._reloader.start(self._failed)
             started = f"pskkeyd {__version__}, group {self._settings.group!r}, node {self._settings.me.id}"
-            self._journal.tell(DaemonEvent.STARTED, started)
+            self._journal.log_event(DaemonEvent.STARTED, started)
             await build_packet_models()
-            self._loop_turns.forget()  # the start serves nobody yet, and would hide what comes after it
+            self._loop_turns.forget()  # the start serves nobody, and its long turn would hide later ones
             await self._driver.stopped
-        self._journal.tell(DaemonEvent.STOPPED, "stopped")
+        self._journal.log_event(DaemonEvent.STOPPED, "stopped")
 
     def _current_psk(self) -> PskFile:
         return self._psk
 
     def _apply(self, inputs: Inputs) -> None:
-        """Go on with what was read again. What the machine refuses is told there, and ends nothing."""
+        """Apply the files that were read again. A step that the machine refuses is only logged."""
         before, config = self._config, inputs.config
         if inputs.psk != self._psk:
             self._driver.emit(PskChanged(inputs.psk.active.name, inputs.psk.names))
@@ -231,7 +231,7 @@ class Daemon:
         self._key_server.psk_changed()
 
     def _settings_changed(self) -> None:
-        """Give the core what the operator has decided. A node that cannot be connected to is not eligible."""
+        """Pass the settings of the operator to the core. A node without a key server is not eligible."""
         config = self._config
         self._driver.emit(
             SettingsChanged(
@@ -252,24 +252,24 @@ class Daemon:
 
     def _network_changed(self, network: Network) -> None:
         self._network = network
-        self._tell_of(network)
+        self._report_isolation(network)
         if not self._config.network.addresses:
             self._driver.emit(AddressesChanged(network.addresses))
 
-    def _tell_of(self, network: Network) -> None:
-        """Say what keeps this node from being found."""
+    def _report_isolation(self, network: Network) -> None:
+        """Log why other nodes cannot find this node, if they cannot."""
         self._alone = not network.multicast
         chosen = self._config.network.interfaces
         if not network.multicast:
             wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
             there = ", ".join(network.there) or "none"
             text = f"alone: no interface of {wanted} has an address now, so no other node is found; there are: {there}"
-            self._journal.tell(DaemonEvent.ALONE, text)
+            self._journal.log_event(DaemonEvent.ALONE, text)
         elif not network.addresses and not self._config.network.addresses:
             text = "alone: there is no address that others could connect to, so nothing is announced"
-            self._journal.tell(DaemonEvent.ALONE, text)
+            self._journal.log_event(DaemonEvent.ALONE, text)
         if network.left_out and not self._config.network.addresses:
-            _log.info("more addresses than a node may tell others; not told: %s", ", ".join(network.left_out))
+            _log.info("more addresses than a node may announce; not announced: %s", ", ".join(network.left_out))
 
     def _is_ours(self, address: str, port: int) -> bool:
         """Whether our own key server listens there."""
@@ -278,18 +278,18 @@ class Daemon:
         return address in (self._config.network.addresses or self._network.addresses + self._network.left_out)
 
     def _failed(self, error: BaseException) -> None:
-        """End the daemon on a defect of ours, rather than go on half dead."""
+        """End the daemon after a defect of ours: it must not continue in a broken state."""
         if not self._driver.stopped.done():
             self._driver.stopped.set_exception(error)
 
     def _notice(self, notice: Notice) -> None:
         self._counters[self._journal.report(notice)] += 1
 
-    def _commanded(self, asked: Asked) -> None:
-        event = DaemonEvent.COMMAND_DENIED if asked.denied else DaemonEvent.COMMANDED
-        self._journal.tell(event, str(asked), asked.fields)
+    def _commanded(self, outcome: CommandOutcome) -> None:
+        event = DaemonEvent.COMMAND_DENIED if outcome.denied else DaemonEvent.COMMANDED
+        self._journal.log_event(event, str(outcome), outcome.fields)
 
-    def _always_told(self) -> Fields:
+    def _common_fields(self) -> Fields:
         view = self._node.view()
         return {
             "group": self._settings.group,
@@ -311,9 +311,9 @@ class Daemon:
         return status(self._node, self._settings, self._counters, self._warnings(away), identities, away, boot_time())
 
     def _warnings(self, away: float) -> list[str]:
-        """Return what is wrong at this moment and does not end the daemon, a sentence each.
+        """Return a sentence for each present fault that does not end the daemon.
 
-        `away` is for how long (seconds) nobody was served lately.
+        `away` is the longest recent time (seconds) for which the daemon served nobody.
         """
         chosen = self._config.network.interfaces
         warnings = [describe_missing(missing)] if (missing := missing_interfaces(chosen)) else []
@@ -332,7 +332,7 @@ class Daemon:
 
 
 def allow_descriptors(config: Config) -> None:
-    """Have as many file descriptors as [limits] may need, or say that there are fewer."""
+    """Allow as many file descriptors as [limits] may need, or log that there are fewer."""
     allowed = raise_descriptor_limit()
     needed = config.limits.connections + config.limits.handshakes + _OTHER_DESCRIPTORS
     if needed > allowed:

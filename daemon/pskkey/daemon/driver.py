@@ -1,9 +1,9 @@
-"""The loop between the pure core and the world: an event in, the actions out, and the one timer.
+"""The loop between the pure core and the adapters: an event in, the actions out, and one timer.
 
-Events queue, and each is handled with all its actions before the next, never inside an adapter's own call. A turn of
-the event loop handles events for TURN_BUDGET at most, then the sockets have their turn. What `next_deadline` names is
-the only timer. Each turn looks at it first, so that no queue delays it. The clock counts the time that the machine was
-suspended, because the others did not wait for us.
+Events wait in a queue. The driver handles each event with all its actions before the next one, and never inside the
+call of an adapter. A turn of the event loop handles events for TURN_BUDGET at most, then the sockets have their turn.
+The only timer is for `next_deadline`. Each turn checks it first, so that no queue delays it. The clock includes the
+time for which the machine was suspended, because the other nodes did not wait.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ TURN_BUDGET: Final = 0.01
 """Seconds of each turn of the event loop in which events are handled; the event that is being handled is finished."""
 
 QUEUE_ROOM: Final = 256
-"""Events in the queue from which on sessions have to wait with more; a few turns' work."""
+"""Number of queued events, the work of a few turns, from which on sessions must wait before they emit more."""
 
 
 class SessionTransport(Protocol):
-    """What every adapter that has sessions can do."""
+    """The interface of every adapter that has sessions."""
 
     def send(self, session: Session, message: Message) -> None: ...
     def disconnect(self, session: Session, error: ErrorMessage | None) -> None: ...
@@ -41,7 +41,7 @@ class Opener(SessionTransport, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """Where the actions go."""
+    """The receivers of the actions."""
 
     key_client: Opener
     key_server: SessionTransport
@@ -49,7 +49,7 @@ class Outlets:
     advertise: Callable[[Advert], None]
     notice: Callable[[Notice], None]
     save: Callable[[SavedState], None] | None
-    """Keeps what the next process must know; None: there is nowhere to."""
+    """Saves the state for the next process; None when there is no place for it."""
     random_key: Callable[[Suite], Key]
     handled: Callable[[], None]
     """Called after each turn in which events were handled."""
@@ -61,7 +61,7 @@ def boot_time() -> float:
 
 
 class Driver:
-    """Owns a node and its timer. `stopped` ends when the node has stopped, or fails when the core did."""
+    """Owns a node and its timer. `stopped` completes when the node has stopped, and fails when the core has failed."""
 
     def __init__(self, node: Node, clock: Callable[[], float] = boot_time) -> None:
         self._node = node
@@ -75,16 +75,16 @@ class Driver:
         self.stopped: asyncio.Future[None] = self._loop.create_future()
 
     def attach(self, outlets: Outlets) -> None:
-        """Say where the actions go; adapters exist only after the driver whose `emit` they take."""
+        """Set the receivers of the actions. Adapters need `emit`, so they exist only after the driver."""
         self._outlets = outlets
 
     def emit(self, event: Event) -> None:
-        """Take an event; it is handled in its turn, after the caller has returned."""
+        """Queue an event. The driver handles it after the caller has returned."""
         self._queue.append(event)
         self._schedule()
 
     def has_room(self) -> bool:
-        """Whether sessions may emit more; what must be known at once, such as the end of one, may always come."""
+        """Whether sessions may emit more. Urgent events, such as the end of a session, are always allowed."""
         return len(self._queue) < QUEUE_ROOM
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Driver:
                 if self._loop.time() >= until:
                     break
             outlets.handled()
-        except Exception as error:  # noqa: BLE001  a defect of ours: the daemon must end, not go on half dead
+        except Exception as error:  # noqa: BLE001  a defect of ours: the daemon must not continue in a broken state
             if not self.stopped.done():
                 self.stopped.set_exception(error)
             return
@@ -127,7 +127,7 @@ class Driver:
     def _handle(self, event: Event, outlets: Outlets) -> None:
         actions = self._node.handle(event, self._clock())
         if outlets.save is not None:
-            outlets.save(self._node.saved_state())  # before anybody is told
+            outlets.save(self._node.saved_state())  # before any peer receives a message
         for action in actions:
             self._perform(action, outlets)
 
@@ -152,9 +152,9 @@ class Driver:
             case Connect():
                 outlets.key_client.connect(action)
             case Send(session, message):
-                self._door(session, outlets).send(session, message)
+                self._select_transport(session, outlets).send(session, message)
             case Disconnect(session, error):
-                self._door(session, outlets).disconnect(session, error)
+                self._select_transport(session, outlets).disconnect(session, error)
             case Advertise(advert):
                 outlets.advertise(advert)
             case GenerateKey(suite):
@@ -166,7 +166,7 @@ class Driver:
             case _:
                 assert_never(action)
 
-    def _door(self, session: Session, outlets: Outlets) -> SessionTransport:
+    def _select_transport(self, session: Session, outlets: Outlets) -> SessionTransport:
         match session.direction:
             case Direction.OUTBOUND:
                 return outlets.key_client

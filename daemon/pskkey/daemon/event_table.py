@@ -1,7 +1,6 @@
-"""What the daemon reports to its operator: one row for each event, with all that is known of it.
+"""The events that the daemon reports to its operator: one row for each, with all facts about it.
 
-A row's MESSAGE_ID is never changed and never used for anything else. Its fields stand there without PSKKEY_ and in
-small letters.
+A row's MESSAGE_ID never changes and never stands for another event. Fields stand without PSKKEY_, in small letters.
 """
 
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from pskkey.model import KeyNewReason
 
 
 class NodeEvent(StrEnum):
-    """What happens to the node. The values are the names of the counters in `status`."""
+    """An event of the node. The values are the names of the counters in `status`."""
 
     ROLE_CHANGED = "role_changes"
     ELECTED = "elections"
@@ -28,7 +27,7 @@ class NodeEvent(StrEnum):
     MEMBER_LOST = "members_lost"
     MEMBER_REFUSED = "members_refused"
     KEY_WANTED = "keys_wanted"
-    KEY_ROLLED = "rekeys"
+    KEY_DISTRIBUTED = "rekeys"
     KEY_CHANGED = "key_changes"
     TWO_MASTERS = "two_masters"
     MERGED = "merges"
@@ -44,7 +43,7 @@ class NodeEvent(StrEnum):
 
 
 class DaemonEvent(StrEnum):
-    """What happens to the daemon as a whole."""
+    """An event of the daemon as a whole."""
 
     STARTED = "started"
     STOPPED = "stopped"
@@ -60,22 +59,23 @@ class DaemonEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row."""
+    """A row: one event."""
 
     message_id: str
     """128 bits in hex."""
     level: int
     cause: Cause
-    """Who can make it happen: what a peer or a local process can cause as often as it likes is OTHERS."""
+    """The party that causes it: OTHERS if a peer or a local process can cause it as often as it likes."""
     meaning: str
+    """The sentence in the manual."""
     fields: str = ""
-    """Its journal fields, besides those that all events have."""
+    """Its journal fields, besides those that each event has."""
     counted: str = ""
-    """What its counter counts."""
+    """The things that its counter counts."""
     repeats: bool = False
-    """Whether it is a failure that comes again and again: one line of a text in a while (`log_budget`, rule 4)."""
+    """Whether it is a failure that repeats itself. Then the log has one text once in a while (`log_budget`, rule 4)."""
     sentences: Mapping[type[Notice], str] = field(default_factory=dict)
-    """What is logged, as a format of the notice's attributes."""
+    """For each notice the log line, as a format of the notice's attributes."""
 
 
 EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
@@ -101,7 +101,7 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         Cause.NODE,
         "This node joined a master",
         fields="peer",
-        counted="Masters that were joined.",
+        counted="Masters that this node joined.",
         sentences={notices.MasterJoined: "joined master {peer.name} in term {term}"},
     ),
     NodeEvent.MASTER_LOST: Entry(
@@ -110,16 +110,16 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         Cause.NODE,
         "The session with the master ended",
         fields="peer code",
-        counted="Masters that were lost.",
+        counted="Masters that this node lost.",
         sentences={notices.MasterLost: "lost master {peer.name}: {reason}"},
     ),
     NodeEvent.JOIN_FAILED: Entry(
         "1c4b208b315f41ca90323c2097293c49",
         WARNING,
         Cause.OTHERS,
-        "A master or successor could not be joined",
+        "This node could not join a master or successor",
         fields="peer code",
-        counted="Masters and successors that could not be joined.",
+        counted="Masters and successors that this node could not join.",
         repeats=True,
         sentences={
             notices.JoinFailed: "could not join {peer.name}: {reason}",
@@ -132,78 +132,82 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "834ee85d97864982b9a6b5ba22d9984f",
         INFO,
         Cause.OTHERS,
-        "A node joined us, the master",
+        "A node joined this master",
         fields="peer address",
-        counted="Members that came, while this node was master.",
+        counted="Members that joined while this node was master.",
         sentences={notices.MemberJoined: "{peer.name} joined from {address}"},
     ),
     NodeEvent.MEMBER_LOST: Entry(
         "c03892fb301a436eb42a26b58eae3d8e",
         INFO,
         Cause.OTHERS,
-        "A member of ours left or died",
+        "A member of this master left or died",
         fields="peer",
-        counted="Members that left, while this node was master.",
+        counted="Members that left or died while this node was master.",
         sentences={notices.MemberLost: "{peer.name} left: {reason}"},
     ),
     NodeEvent.MEMBER_REFUSED: Entry(
         "a4200b2f53464bb8b5636f98bfc88c2a",
         WARNING,
         Cause.OTHERS,
-        "A node was refused as a member",
+        "This master refused a node as a member",
         fields="peer",
-        counted="Nodes that were refused as members.",
+        counted="Nodes that this master refused as members.",
         sentences={notices.MemberRefused: "refused {peer.name} at {address}: {reason}"},
     ),
     NodeEvent.KEY_WANTED: Entry(
         "6b15ef1b29de41519d322c4ae933c0ad",
         INFO,
         Cause.OTHERS,
-        "A new key was asked for",
+        "A new group key was requested, or is necessary",
         fields="peer",
-        counted="Times that a new key was asked for.",
+        counted="Times that a new group key was requested or necessary.",
         sentences={
-            notices.KeyRequested: "rolling to a new key: {reason}",
+            notices.KeyRequested: "making a new key: {reason}",
             notices.KeyRequestPostponed: (
-                "{requester} asks for a new key ({reason}) often: postponed by {seconds:.0f} s"
+                "{requester} asks too often for a new key ({reason}): postponed by {seconds:.0f} s"
             ),
-            notices.ForeignKeyMet: "{peer.name} comes with another group's key, epoch {foreign}: rolling above both",
+            notices.ForeignKeyMet: (
+                "{peer.name} sends with a key of another partition, epoch {foreign}: making a key of a higher epoch"
+            ),
             notices.SuiteChanged: (
-                "rolling to a new key: the group's is of {used.name}, and {configured.name} is configured"
+                "making a new key: the current key is of suite {used.name}, but {configured.name} is configured"
             ),
         },
     ),
-    NodeEvent.KEY_ROLLED: Entry(
+    NodeEvent.KEY_DISTRIBUTED: Entry(
         "ed03eb460c314e15bdb213bd20cfa108",
         INFO,
         Cause.NODE,
-        "A new key is being distributed; PSKKEY_EPOCH is its epoch",
-        counted="Keys that this node distributed as master.",
-        sentences={notices.KeyRolled: "distributing a new key, epoch {epoch}, {fingerprint}"},
+        "This master distributes a new group key; PSKKEY_EPOCH is its epoch",
+        counted="Group keys that this node distributed as master.",
+        sentences={notices.KeyDistributed: "distributing a new key, epoch {epoch}, {fingerprint}"},
     ),
     NodeEvent.KEY_CHANGED: Entry(
         "284a1fc8f2d0450ea7924ce6869d01cf",
         INFO,
         Cause.NODE,
-        "Another key is sent with; PSKKEY_EPOCH is its epoch",
-        counted="Times that another key was sent with from then on.",
-        sentences={notices.KeyChanged: "sending with key epoch {epoch}, {fingerprint}"},
+        "This node activated another group key; PSKKEY_EPOCH is its epoch",
+        counted="Times that this node activated another group key.",
+        sentences={notices.KeyChanged: "activated key epoch {epoch}, {fingerprint}"},
     ),
     NodeEvent.TWO_MASTERS: Entry(
         "a32e320d5af34ee08523ebb69e72a884",
         WARNING,
         Cause.OTHERS,
-        "This master met another one",
+        "This master met another master",
         fields="peer",
-        counted="Times that this master met another one.",
+        counted="Times that this master met another master.",
         repeats=True,
-        sentences={notices.TwoMasters: "{peer.name} is master too, of term {peer.term}: asking it which of us stays"},
+        sentences={
+            notices.TwoMasters: "{peer.name} is master too, of term {peer.term}: asking it which of us stays master"
+        },
     ),
     NodeEvent.MERGED: Entry(
         "526317952f1a47fdb48e8ea2d91e6ea1",
         INFO,
         Cause.NODE,
-        "Two masters agreed which of them stays",
+        "Two masters agreed which of them stays master",
         fields="peer winner",
         counted="Merges with the group of another master.",
         sentences={notices.Merged: "merged with the group of {peer.name}: {winner.name} is master"},
@@ -212,10 +216,10 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "d0627284ee65429da94211ee313740f4",
         INFO,
         Cause.NODE,
-        "This master hands its part over to a member",
+        "This master hands over its mastership to a member",
         fields="peer",
-        counted="Times that this node handed the master's part over.",
-        sentences={notices.HandedOver: "handing over to {peer.name}"},
+        counted="Times that this node handed over its mastership.",
+        sentences={notices.HandedOver: "handing over the mastership to {peer.name}"},
     ),
     NodeEvent.SESSION_RENEWED: Entry(
         "86e8d30bd024aeeb54f5c3e9a4f88e70",
@@ -230,20 +234,20 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "e1b8512cc3044c089a2d75eca0361fe6",
         WARNING,
         Cause.OTHERS,
-        "A master of an old term was not followed; PSKKEY_TERM is that term",
+        "This node refused a master of an old term; PSKKEY_TERM is that term",
         fields="peer",
-        counted="Masters of an old term that were not followed.",
-        sentences={notices.Fenced: "{peer.name} speaks for term {term}, but term {seen} has been seen; not followed"},
+        counted="Masters of an old term that this node refused.",
+        sentences={notices.Fenced: "refused {peer.name} as master of term {term}: this node knows term {seen}"},
     ),
     NodeEvent.SLEPT: Entry(
         "c515644caa5a463591d98b03840d790d",
         WARNING,
         Cause.NODE,
-        "This node did not run for so long that it was surely replaced",
-        counted="Times that this node did not run for too long.",
+        "This node did not run for so long that another node may be master now",
+        counted="Times that this node did not run for longer than dead_after.",
         sentences={
             notices.Slept: (
-                "asleep for {seconds:.1f} s as {was}: listening first, for there may be another master by now"
+                "did not run for {seconds:.1f} s as {was}: listening first, because another node may be master now"
             ),
         },
     ),
@@ -251,12 +255,12 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "414587ea03784760970d78ada23e9c68",
         ERROR,
         Cause.OTHERS,
-        "Another node has this node's id, or two members have the same",
+        "Another node has this node's id, or two members have the same id",
         fields="peer",
-        counted="Times that another node had an id that was taken.",
+        counted="Times that a node had the id of another node.",
         sentences={
             notices.OwnIdElsewhere: (
-                "node id {node} is also claimed elsewhere: {elsewhere}; set another [node] id on one of them"
+                "another node has our node id {node}: {elsewhere}; set another [node] id on one of them"
             ),
             notices.DuplicateMember: "refused {peer.name} at {address}: {reason}",
         },
@@ -265,22 +269,24 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "733ba8a8cb0d446bbc0ab8f985dfdc91",
         WARNING,
         Cause.OTHERS,
-        "A second local session manager wants to send",
+        "A second local session manager asked to send",
         fields="pid",
-        counted="Local session managers that wanted to send beside another.",
-        sentences={notices.SecondSender: "process {pid} asks to send, but process {sender_pid} does: it may receive"},
+        counted="Local session managers that asked to send beside another one.",
+        sentences={
+            notices.SecondSender: "process {pid} asks to send, but only receives: process {sender_pid} is the sender"
+        },
     ),
     NodeEvent.SENDER_ID_TAKEN: Entry(
         "6b37abcdf6d1478a85f2af8ca500cbd8",
         WARNING,
         Cause.OTHERS,
-        "A configured sender id is another node's",
+        "Another node has the configured sender id of a node",
         fields="peer sender_id",
-        counted="Times that a configured sender id was another node's.",
+        counted="Times that another node had the configured sender id of a node.",
         sentences={
             notices.OwnSenderIdTaken: (
-                "[node] sender_id = {configured} of our configuration is another node's: {sender_id} is leased to "
-                "us instead"
+                "another node has [node] sender_id = {configured} of our configuration: {sender_id} is leased to us "
+                "instead"
             ),
             notices.SenderIdTaken: (
                 "{peer.name} is configured with [node] sender_id = {configured}, but {sender_id} is leased to it: "
@@ -304,10 +310,10 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         WARNING,
         Cause.OTHERS,
         "A peer or a session manager broke the protocol",
-        counted="Messages that are not allowed where they came.",
+        counted="Messages that broke the protocol.",
         sentences={
-            notices.UnexpectedMessage: "unexpected {message} on a session; closed it",
-            notices.TermLeap: "term {claimed} is further ahead of {own} than elections lead",
+            notices.UnexpectedMessage: "unexpected {message} in a session; closed the session",
+            notices.TermLeap: "refused term {claimed}: it is too far above our term {own}",
             notices.BadJoin: "refused {peer.name} at {address}: {reason}",
         },
     ),
@@ -321,7 +327,7 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "769bd86d1ded4cce9294c01f1c9e02d8",
         INFO,
         Cause.OPERATOR,
-        "The daemon ends as it was asked to",
+        "The daemon stopped on request",
     ),
     DaemonEvent.START_FAILED: Entry(
         "3310d2061898494681ea0a99e1cb1374",
@@ -339,13 +345,13 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "cd6851b6204b43878172751e8ec280f3",
         INFO,
         Cause.OPERATOR,
-        "Configuration and PSK file were read again and apply",
+        "The daemon read the configuration and the PSK file again and applied them",
     ),
     DaemonEvent.RELOAD_FAILED: Entry(
         "6c32a3065e814fd99c67dfece3585419",
         ERROR,
         Cause.OPERATOR,
-        "Configuration or PSK file has a mistake; nothing of it applies",
+        "The configuration or the PSK file has a mistake; nothing of it applies",
     ),
     DaemonEvent.RESTART_NEEDED: Entry(
         "6cb26c65dd9642bc91d8fabc819ceb45",
@@ -358,7 +364,7 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "77f8677c2af041408bf27c04e6c55d72",
         WARNING,
         Cause.NODE,
-        "No other node can be found: no interface, or no address",
+        "This node and other nodes cannot find each other: no interface, or no address",
     ),
     DaemonEvent.COMMANDED: Entry(
         "360b46d3dd9047b59df96698b311340d",
@@ -371,7 +377,7 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "3250bc4db9fb4ccea63eb8250eb4810a",
         WARNING,
         Cause.OTHERS,
-        "Somebody who is no administrator gave a command",
+        "A user who is no administrator gave a command",
         fields="uid pid command",
         repeats=True,
     ),
@@ -383,12 +389,12 @@ EVENT_OF: Final[Mapping[type[Notice], NodeEvent]] = {
 """The event that a notice reports."""
 
 
-def _said(value: object) -> object:
-    """Return what stands in a sentence for a value: for a reason its name, as in the status."""
+def _as_text(value: object) -> object:
+    """Return a value for a sentence: the name of a reason, as in the status, and any other value as it is."""
     return value.name.lower() if isinstance(value, KeyNewReason) else value
 
 
 def sentence(notice: Notice) -> str:
-    """Return what is logged of a notice."""
-    attributes = {one.name: _said(getattr(notice, one.name)) for one in fields(notice)}
+    """Return the log line of a notice."""
+    attributes = {one.name: _as_text(getattr(notice, one.name)) for one in fields(notice)}
     return EVENTS[EVENT_OF[type(notice)]].sentences[type(notice)].format_map(attributes)

@@ -1,8 +1,8 @@
-"""How the daemon's reports get into the log, with what a program can search for.
+"""The daemon's events in the log, with fields that a program can search for.
 
-Under systemd's journal each event has the MESSAGE_ID of its row in `event_table`, by which it can be found whatever its
-sentence says (`journalctl MESSAGE_ID=...`), and structured fields. Each has PSKKEY_GROUP, PSKKEY_NODE, PSKKEY_ROLE,
-PSKKEY_TERM and, once there is a key, PSKKEY_EPOCH, as they are after the event; further ones stand in its row.
+In systemd's journal each event has structured fields and the MESSAGE_ID of its row in `event_table`, which finds it
+whatever its sentence is (`journalctl MESSAGE_ID=...`). Each event has PSKKEY_GROUP, PSKKEY_NODE, PSKKEY_ROLE,
+PSKKEY_TERM and, once there is a key, PSKKEY_EPOCH, with the state after the event. Its row names further fields.
 """
 
 import logging
@@ -15,34 +15,34 @@ from pskkey.daemon.event_table import EVENT_OF, EVENTS, DaemonEvent, NodeEvent, 
 from pskkey.model import Advert, Member
 
 type Fields = Mapping[str, str | int | None]
-"""Names without PSKKEY_ in front, in small letters. None: no such field."""
+"""Values by the names of fields, without PSKKEY_ and in small letters. A field with None is left out."""
 
-_SUBJECTS: Final = frozenset({"role", "term", "epoch"})
-"""What each event has as a field anyhow: when a notice says it, its own word counts."""
+_COMMON: Final = frozenset({"role", "term", "epoch"})
+"""Fields that each event has. If the notice has an attribute of that name, the field has its value."""
 
 _log = logging.getLogger("pskkey")
 
 
 class Journal:
-    """Logs events. `always` returns the fields that each of them has, as they are at that moment."""
+    """Logs events. `common_fields` returns the fields that each event has, with their present values."""
 
-    def __init__(self, always: Callable[[], Fields]) -> None:
-        self._always = always
+    def __init__(self, common_fields: Callable[[], Fields]) -> None:
+        self._common_fields = common_fields
 
     def report(self, notice: Notice) -> NodeEvent:
-        """Log what the node reports, and return the event that it is."""
+        """Log a notice of the node, and return its event."""
         event = EVENT_OF[type(notice)]
-        own = _SUBJECTS.union(EVENTS[event].fields.split())
-        said = {one.name: _as_field(getattr(notice, one.name)) for one in fields(notice) if one.name in own}
-        self.tell(event, sentence(notice), said)
+        names = _COMMON.union(EVENTS[event].fields.split())
+        own = {one.name: _as_field(getattr(notice, one.name)) for one in fields(notice) if one.name in names}
+        self.log_event(event, sentence(notice), own)
         return event
 
-    def tell(self, event: NodeEvent | DaemonEvent, text: str, own: Fields | None = None) -> None:
-        """Log a sentence about an event, with the fields that are its own."""
-        tell(event, text, {**self._always(), **(own or {})})
+    def log_event(self, event: NodeEvent | DaemonEvent, text: str, own: Fields | None = None) -> None:
+        """Log a sentence about an event, with the common fields and its own ones."""
+        log_event(event, text, {**self._common_fields(), **(own or {})})
 
 
-def tell(event: NodeEvent | DaemonEvent, text: str, named: Fields) -> None:
+def log_event(event: NodeEvent | DaemonEvent, text: str, named: Fields) -> None:
     """Log a sentence about an event, with these fields and no others."""
     entry = EVENTS[event]
     written = {f"PSKKEY_{name.upper()}": str(value) for name, value in named.items() if value is not None}

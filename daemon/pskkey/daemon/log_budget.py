@@ -1,14 +1,14 @@
-"""The budget of log lines: others may cause few enough of them that nobody can fill a disk or hide what matters.
+"""The budget of log lines: others may cause so few lines that nobody can fill a disk or hide important ones.
 
-Every record passes here, at the handler. Debugging output passes freely: an operator asked for it. For the rest:
+This filter, at the handler, gets every record. Debugging output always passes: an operator requested it. For the rest:
 
 1. A record has a cause. `OTHERS`: a stranger, a peer, a local user, or a library, whose records packets of strangers
    cause. `NODE`: the node itself, above all its role and its keys; an insider has some influence there. `OPERATOR`: the
-   operator or the service manager asked for it; such records always pass.
-2. Each cause has an allowance of its own, so that others cannot hide what the node itself reports.
-3. The first record of a kind in `FIRST_AGAIN_AFTER` seconds passes all the same, so that a new event is never lost in a
-   flood. A kind is an event of the journal, or the line of code that logs; there are some 80 of them.
-4. A record with a key (`once`), such as the peer that it is about, passes once in `REPEAT_AFTER` seconds. The key of a
+   operator or the service manager requested it; such records always pass.
+2. Each cause has an allowance of its own, so that others cannot hide the reports of the node itself.
+3. The first record of a kind in `FIRST_AGAIN_AFTER` seconds passes even above the allowance, so that a flood never
+   hides a new event. A kind is an event of the journal, or the line of code that logs; there are some 80 of them.
+4. A record with a key (`once`), such as the peer that causes it, passes once in `REPEAT_AFTER` seconds. The key of a
    library's record is its text.
 5. Records that did not pass are counted, and one line reports how many, `REPORT_AFTER` seconds after the first.
    At the level "debug" they are logged as debugging output instead.
@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 
 
 class Cause(Enum):
-    """Who causes a log line."""
+    """The party that causes a log line."""
 
     OTHERS = "others"
     NODE = "node"
@@ -38,7 +38,7 @@ class Cause(Enum):
 
 
 class Allowance(NamedTuple):
-    """So many `lines` in any `seconds`."""
+    """At most `lines` in any period of `seconds`."""
 
     lines: int
     seconds: float
@@ -48,13 +48,13 @@ ALLOWANCES: Final = {
     Cause.OTHERS: (Allowance(10, 10.0), Allowance(40, 60.0)),
     Cause.NODE: (Allowance(30, 10.0), Allowance(60, 60.0)),
 }
-"""For each cause, allowances that all hold. A failover is 6 lines of a node, so 10 a minute are logged whole."""
+"""The allowances of each cause; all of them hold. A failover is 6 lines of a node, so 10 a minute are logged whole."""
 
 FIRST_AGAIN_AFTER: Final = 60.0
-"""Seconds for which a kind must not have been logged so that its next record is a first one."""
+"""Seconds without a record of a kind, after which its next record is a first one again."""
 
 REPEAT_AFTER: Final = 10.0
-"""Seconds in which one record with a key is logged."""
+"""Seconds in which at most one record with the same key is logged."""
 
 REPORT_AFTER: Final = 10.0
 """Seconds from the first record that is left out until the number of them is reported."""
@@ -71,8 +71,8 @@ type _Later = Callable[[float, Callable[[], None]], object]
 class LogBudget(logging.Filter):
     """A filter for a handler, or for loggers.
 
-    A record states its cause and key as `extra={"cause": ..., "once": ...}`. Without a cause, ours are of the node,
-    those of libraries of others; a record with a key is of others.
+    A record states its cause and key as `extra={"cause": ..., "once": ...}`. Without a cause, the cause is NODE if the
+    record is ours and has no key, else OTHERS.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -87,7 +87,7 @@ class LogBudget(logging.Filter):
 
     @contextmanager
     def reporting(self, later: _Later) -> Iterator[None]:
-        """Report on time, by a timer (`later(seconds, function)`), and at the end. Else the next record brings it."""
+        """Report by a timer (`later(seconds, function)`), and at the end. Else the next record causes the report."""
         self._later = later
         try:
             yield
@@ -97,9 +97,9 @@ class LogBudget(logging.Filter):
 
     @contextmanager
     def over(self, *loggers: str) -> Iterator[None]:
-        """Keep what these loggers log, but not their children, within the budget: for programs with handlers of theirs.
+        """Apply the budget to these loggers, but not to their children, in a program with handlers of its own.
 
-        The handlers are not touched.
+        The handlers do not change.
         """
         found = [logging.getLogger(name) for name in loggers]
         for logger in found:
@@ -173,7 +173,7 @@ def _cause(record: logging.LogRecord) -> Cause:
 
 
 def _key(record: logging.LogRecord) -> str | None:
-    """Return the key that a record states; for one of a library that is its text."""
+    """Return the key that a record states; that of a library's record is its text."""
     stated: str | None = getattr(record, "once", None)
     return stated if stated is not None or _is_ours(record) else _text(record)
 
@@ -197,7 +197,7 @@ def _shortened(record: logging.LogRecord, keep_traceback: bool) -> logging.LogRe
     error = record.exc_info[1] if record.exc_info else None
     if error is not None and not (keep_traceback and not record.name.startswith("zeroconf")):
         short.exc_info, short.exc_text, short.stack_info = None, None, None
-        if not isinstance(error, OSError):  # the message of a library has the text of such an error
+        if not isinstance(error, OSError):  # the message of a library contains the text of such an error
             end = _one_line(f": {type(error).__name__}: {error}")[: MAX_LINE // 2] + _place(error)
     short.msg, short.args = _one_line(text)[: MAX_LINE - len(end)] + end, ()
     return short

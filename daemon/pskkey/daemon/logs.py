@@ -1,6 +1,6 @@
 """Log lines: with fields for systemd's journal, readable on a terminal, and never with a secret.
 
-A record's fields for the journal are its attribute `journal`, a dictionary; see `pskkey.journal`.
+A record's fields for the journal are its attribute `journal`, a dictionary; see `pskkey.daemon.journal`.
 """
 
 import errno
@@ -18,18 +18,18 @@ from pskkey.daemon.log_budget import LogBudget
 
 JOURNAL_SOCKET: Final = Path("/run/systemd/journal/socket")
 MAX_MESSAGE: Final = 48 * 1024
-"""Bytes of a message that are told; the smallest datagram buffer of a kernel holds them with the fields."""
+"""Bytes of a message that are logged; the smallest datagram buffer of a kernel holds them with the fields."""
 
 _SYSLOG_PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _CONTROLS: Final = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
-"""All that a terminal would take for more than text; tab and newline are not among them."""
+"""The control characters, except tab and newline: a terminal would obey them."""
 _SIZE: Final = struct.Struct("<Q")
 
 
 def configure(level: str, environ: Mapping[str, str] = os.environ) -> LogBudget:
-    """Log from `level` on; other people's libraries only from warnings on. Return the budget that all lines keep.
+    """Log our records from `level` on, those of libraries from warnings on. Return the budget of all lines.
 
-    To the journal where standard error leads there, else to standard error.
+    The log goes to the journal if standard error leads there, else to standard error.
     """
     handler: logging.Handler
     if is_journal(sys.stderr, environ):
@@ -45,12 +45,12 @@ def configure(level: str, environ: Mapping[str, str] = os.environ) -> LogBudget:
 
 
 def set_level(level: str) -> None:
-    """Log from `level` on from now on."""
+    """Set the level from which our records are logged."""
     logging.getLogger("pskkey").setLevel(level.upper())
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Tell whether `stream` leads to the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5))."""
+    """Return whether `stream` leads to the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5))."""
     try:
         found = os.fstat(stream.fileno())
     except (OSError, ValueError):  # closed, or no file at all
@@ -59,7 +59,7 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 class PlainFormatter(logging.Formatter):
-    """Writes what others named themselves without the control characters that would command a terminal."""
+    """Formats records without control characters: a name of somebody else must not command a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record."""
@@ -69,8 +69,8 @@ class PlainFormatter(logging.Formatter):
 class JournalHandler(logging.Handler):
     """Sends records to the journal by its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL); never waits for it.
 
-    A journal that does not take records for now loses them, and is told how many as soon as it takes the next. When
-    nobody listens at `path`, a record goes to `stream` with its priority in front (sd-daemon(3)) and without fields.
+    A record is lost while the journal takes none. The number of lost records is logged before the next one. When no
+    process listens at `path`, a record goes to `stream` with its priority in front (sd-daemon(3)) and without fields.
     """
 
     def __init__(self, stream: TextIO, path: Path = JOURNAL_SOCKET) -> None:
@@ -78,7 +78,7 @@ class JournalHandler(logging.Handler):
         self.setFormatter(PlainFormatter("%(message)s"))
         self._stream = stream
         is_socket = stat.S_ISSOCK(os.fstat(stream.fileno()).st_mode)
-        # Under systemd it is one, and must not be waited for either.
+        # Under systemd the stream is a socket, and the handler must not wait for it either.
         self._stream_socket = socket.socket(fileno=os.dup(stream.fileno())) if is_socket else None
         self._path = os.fspath(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -106,11 +106,11 @@ class JournalHandler(logging.Handler):
         super().close()
 
     def _send(self, message: str, priority: int, fields: Mapping[str, str]) -> bool:
-        told = {"MESSAGE": message, "PRIORITY": str(priority), "SYSLOG_IDENTIFIER": "pskkeyd", **fields}
+        entry = {"MESSAGE": message, "PRIORITY": str(priority), "SYSLOG_IDENTIFIER": "pskkeyd", **fields}
         try:
-            self._socket.sendto(b"".join(map(_encode, told, told.values())), self._path)
+            self._socket.sendto(b"".join(map(_encode, entry, entry.values())), self._path)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):  # it is not there, or is being started again
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):  # there is no journal, or it is starting again
                 return self._write("".join(f"<{priority}>{line}\n" for line in message.splitlines()))
             return False
         return True
@@ -128,10 +128,10 @@ class JournalHandler(logging.Handler):
 
 
 def _encode(name: str, value: str) -> bytes:
-    """Return a field; one of several lines with its size, u64 little-endian, instead of the equals sign."""
+    """Return an encoded field. A field of several lines has its size, u64 little-endian, instead of the equals sign."""
     data = value.translate(_CONTROLS).encode("utf-8", "replace")
     if len(data) > MAX_MESSAGE:
-        data = data[:MAX_MESSAGE].decode("utf-8", "ignore").encode()  # a character is cut off whole
+        data = data[:MAX_MESSAGE].decode("utf-8", "ignore").encode()  # a cut character is removed whole
     if b"\n" not in data:
         return b"%s=%s\n" % (name.encode(), data)
     return b"%s\n%s%s\n" % (name.encode(), _SIZE.pack(len(data)), data)

@@ -18,21 +18,21 @@ from pskkey.config.schema import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.daemon import logs
 from pskkey.daemon.daemon import Daemon, allow_descriptors
 from pskkey.daemon.event_table import DaemonEvent
-from pskkey.daemon.journal import tell
+from pskkey.daemon.journal import log_event
 from pskkey.daemon.log_budget import LogBudget
 from pskkey.errors import ConfigError, without_keys
 
 
-def _complain(error: ConfigError, to_journal: bool) -> None:
+def _report(error: ConfigError, to_journal: bool) -> None:
     for line in str(error).splitlines():
         if to_journal:
-            tell(DaemonEvent.START_FAILED, without_keys(line), {})
+            log_event(DaemonEvent.START_FAILED, without_keys(line), {})
         else:
             print(f"pskkeyd: {without_keys(line)}", file=sys.stderr)
 
 
 def _check(path: Path) -> None:
-    """Raise ConfigError when a daemon could not start, or reload, with what is there now."""
+    """Raise ConfigError when a daemon could not start, or reload, with the present files."""
     config = load_config(path)
     node_id(config)
     load_psk(find_psk_file(config.psk.file, os.environ), config.handoff.users, config.handoff.groups)
@@ -52,7 +52,7 @@ def main() -> int:
             print(f"{arguments.config}: ok")
             return 0
         budget = logs.configure("info")
-        # What is changed from here on must be read again, so a wish to reload waits until it can be served.
+        # A file that changes after this point must be read again, so a request to reload waits until it can be served.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         config = load_config(arguments.config)
         logs.set_level(config.log.level)
@@ -61,7 +61,7 @@ def main() -> int:
         turns = LoopTurns()
         asyncio.run(_run(arguments.config, config, psk, turns, budget), loop_factory=turns.new_event_loop)
     except ConfigError as error:
-        _complain(error, not arguments.check_config and logs.is_journal(sys.stderr, os.environ))
+        _report(error, not arguments.check_config and logs.is_journal(sys.stderr, os.environ))
         return 2
     return 0
 

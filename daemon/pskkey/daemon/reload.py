@@ -1,7 +1,8 @@
 """Reload: the configuration and the PSK file are read again while the daemon runs.
 
-All or nothing: both files are read and checked, and only then applied. What cannot change in a running daemon keeps its
-value, is told by name, and applies at the next restart. Requests that come while one is served are one.
+All or nothing: both files are read and checked, and only then applied. A key that cannot change in a running
+daemon keeps its value, is logged by name, and applies at the next restart. The requests that arrive during a reload
+cause one more reload.
 """
 
 import asyncio
@@ -36,12 +37,12 @@ AT_RUN_TIME: Final[Mapping[str, frozenset[str]]] = {
 
 SETTLED_AFTER: Final = 0.2
 SETTLED_WITHIN: Final = 5.0
-"""Seconds for which a file must not have changed before it is read, and in which that must come to be."""
+"""Seconds for which a file must be unchanged before it is read, and the time limit for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the operator's files say, checked."""
+    """The content of the operator's files, checked."""
 
     config: Config
     psk: PskFile
@@ -68,7 +69,7 @@ class Change(NamedTuple):
 
 
 def changes(before: Config, after: Config) -> Iterator[Change]:
-    """Yield what differs, in the order of the file."""
+    """Yield the keys that differ, in the order of the file."""
     for table in Config.model_fields:
         one, other = getattr(before, table), getattr(after, table)
         for key in type(one).model_fields:
@@ -97,7 +98,7 @@ class Reloader:
         systemd: Systemd,
         journal: Journal,
     ) -> None:
-        """`config` is in use now, and comes from the file at `path`."""
+        """`config` is in use now, and was read from the file at `path`."""
         self._path = path
         self._config = config
         self._environ = environ
@@ -114,14 +115,14 @@ class Reloader:
         self._wanted.set()
 
     def start(self, failed: Callable[[BaseException], None]) -> None:
-        """Serve requests. `failed` is told of a defect of ours that ended that."""
+        """Serve requests. `failed` is called with the error if a defect of ours ends this."""
         self._server = asyncio.create_task(self._serve())
         self._server.add_done_callback(
             lambda done: None if done.cancelled() or (error := done.exception()) is None else failed(error)
         )
 
     async def stop(self) -> None:
-        """Serve no more; a reload that has not come to apply anything is given up."""
+        """Stop serving. A reload that has not applied anything yet is given up."""
         if self._server is not None:
             self._server.cancel()
             await asyncio.gather(self._server, return_exceptions=True)
@@ -144,7 +145,7 @@ class Reloader:
             first, *others = str(error).splitlines()
             more = f" (and {len(others)} more; `pskkeyctl check-config` shows all)" if others else ""
             text = f"not reloaded, nothing changed: {without_keys(first)}{more}"
-            self._journal.tell(DaemonEvent.RELOAD_FAILED, text)
+            self._journal.log_event(DaemonEvent.RELOAD_FAILED, text)
             return
         self.failed = False
         found = list(changes(self._config, inputs.config))
@@ -152,19 +153,19 @@ class Reloader:
         self._config = without(inputs.config, later)
         self._apply(Inputs(self._config, inputs.psk, inputs.handoff, inputs.control))
         applied = [str(change) for change in found if change.applies]
-        applied.append(_told(inputs.psk))
-        self._journal.tell(DaemonEvent.RELOADED, f"reloaded: {'; '.join(applied)}")
+        applied.append(_describe_psk(inputs.psk))
+        self._journal.log_event(DaemonEvent.RELOADED, f"reloaded: {'; '.join(applied)}")
         for change in later:
             setting = f"{change.table}.{change.key}"
-            self._journal.tell(
+            self._journal.log_event(
                 DaemonEvent.RESTART_NEEDED, f"{change}: takes effect at the next restart", {"setting": setting}
             )
 
     async def _read(self) -> Inputs:
-        await _settled(self._path)
+        await _wait_until_settled(self._path)
         config = load_config(self._path)
         psk_file = find_psk_file(config.psk.file, self._environ)
-        await _settled(psk_file)
+        await _wait_until_settled(psk_file)
         return Inputs(
             config,
             load_psk(psk_file, config.handoff.users, config.handoff.groups),
@@ -173,16 +174,16 @@ class Reloader:
         )
 
 
-async def _settled(path: Path) -> None:
-    """Wait until nobody writes to a file any more: half of a configuration may well be a valid one.
+async def _wait_until_settled(path: Path) -> None:
+    """Wait until no process writes to a file any more, because a part of a configuration may be a valid one.
 
-    Raises ConfigError when it changes for too long.
+    Raises ConfigError when the file changes for too long.
     """
     deadline = time.monotonic() + SETTLED_WITHIN
     seen = None
     while (look := _look(path)) is not None:
         age = time.time() - look[2] / 1e9
-        # A clock that was set back makes it seem young for long; then it is enough that it stayed as it was.
+        # When the clock was set back, the file seems new for a long time. Then two equal looks are enough.
         if age > SETTLED_AFTER or look == seen:
             return
         if time.monotonic() > deadline:
@@ -192,7 +193,7 @@ async def _settled(path: Path) -> None:
 
 
 def _look(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file is written or replaced; None when it is not there, which reading it will tell."""
+    """Return values that change when a file is written or replaced; None when there is no file."""
     try:
         found = path.stat()
     except OSError:
@@ -200,14 +201,14 @@ def _look(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _told(psk: PskFile) -> str:
+def _describe_psk(psk: PskFile) -> str:
     count = len(psk.accepted)
     active = without_keys(repr(psk.active.identity))
     return f"PSK file: {count} identit{'y' if count == 1 else 'ies'} accepted, {active} in use"
 
 
 def _shown(value: object) -> str:
-    """Return a value as it stands in the file, without what may be a key."""
+    """Return a value as it stands in the file, with every part hidden that may be a key."""
     match value:
         case None:
             return "unset"

@@ -1,4 +1,4 @@
-"""What `status` shows: one node's view of itself, its group and its keys, without any secret."""
+"""The content of `status`: one node's view of itself, its group and its keys, without any secret."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,10 +21,10 @@ def status(
     loop_away: float,
     now: float,
 ) -> dict[str, Any]:
-    """Return the status of schema 1. `now` (seconds) is of the node's clock. Fields are added, never renamed.
+    """Return the status of schema 1. Fields are added, never renamed. `now` is the time of the node's clock in seconds.
 
-    `warnings` are sentences about what is wrong now. `identities` are the PSK identities of nodes that we know, by id.
-    `loop_away` is the longest turn (seconds) of the event loop lately.
+    `warnings` are sentences about present faults. `identities` are the known PSK identities by node id. `loop_away` is
+    the longest recent turn (seconds) of the event loop.
     """
     view, group = node.view(), node.group()
     members = group.members if group else ()

@@ -28,17 +28,17 @@ _ALL = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104  compare
 class KeyServer:
     """Gives one key to every client that holds a PSK of `psk_file`.
 
-    `bind` is an IP address or several; none means all, of IPv4 and of IPv6. `port` 0 takes a free one. Without `key` a
-    random one is made, for `suite`. `legacy_clients` lets older C clients in, whose suites have no forward secrecy.
-    `handlers` answer other request types (0..255 except 1, the key, and 31, the error): each takes the payload and
-    returns the answer's, at most 65535 bytes, without blocking. `on_event` gets a line for each connection, request
-    and response. `identity` lets only the client of this one line of the file in.
+    `bind` is an IP address or several; none means all, of IPv4 and of IPv6. `port` 0 takes a free port. Without `key`
+    the server makes a random key for `suite`. `legacy_clients` admits older C clients, whose suites have no forward
+    secrecy. `handlers` answer other request types (0..255 except 1, the key, and 31, the error): each takes the payload
+    of the request and returns that of the answer, at most 65535 bytes, without blocking. `on_event` gets a line for
+    each connection, request and response. `identity` admits only clients with this one line of the file.
 
-    Raises ConfigError for a PSK file that cannot be used, ValueError for a handler that cannot be.
+    Raises ConfigError for a PSK file that cannot be used, ValueError for a handler of a type that is not allowed.
     """
 
-    # The servers of this process that run now, for a KeyClient to ask without the network. It is the one thing in
-    # pskkey that is shared without being handed over; a tuple that is replaced, so that reading it takes no lock.
+    # The servers that run in this process. A KeyClient asks them without the network. This is the only shared state in
+    # pskkey. It is a tuple that is replaced, so that a reader needs no lock.
     _running: ClassVar[tuple["KeyServer", ...]] = ()
     _running_changes: ClassVar[threading.Lock] = threading.Lock()
 
@@ -58,7 +58,7 @@ class KeyServer:
         self._addresses = (bind,) if isinstance(bind, str) else tuple(bind)
         self._wanted_port = port
         self._key = random_key(suite) if key is None else key
-        self._server = RequestServer(self._psk, self._key, legacy_clients, handlers or {}, on_event or _say_nothing)
+        self._server = RequestServer(self._psk, self._key, legacy_clients, handlers or {}, on_event or _ignore_line)
         self._listening = threading.Event()
         self._stop_asked = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -76,14 +76,14 @@ class KeyServer:
 
     @property
     def port(self) -> int:
-        """The TCP port: the one listened on while running, else the one asked for."""
+        """The TCP port on which the server listens while it runs, else the requested one."""
         addresses = self._server.addresses
         return addresses[0][1] if addresses else self._wanted_port
 
     def run(self) -> None:
-        """Serve until `stop` is called. Raises ConfigError when an address or the port cannot be had.
+        """Serve until `stop` is called. Raises ConfigError when an address or the port cannot be used.
 
-        Blocks, with an event loop of its own, so not where one runs already; a thread of its own will do.
+        Blocks, and runs an event loop of its own. Where a loop runs already, call this in another thread.
         """
         asyncio.run(self._run())
 
@@ -92,20 +92,20 @@ class KeyServer:
         return self._listening.wait(timeout)
 
     def stop(self) -> None:
-        """Make `run` return, or the next one return at once. For any thread, and for signal handlers."""
+        """Make `run` return, or the next `run` return at once. Any thread and any signal handler may call this."""
         self._stop_asked.set()
         loop, stopping = self._loop, self._stopping
         if loop is not None and stopping is not None:
             try:
                 loop.call_soon_threadsafe(stopping.set)
-            except RuntimeError:  # its loop was closed meanwhile: it has stopped
+            except RuntimeError:  # the loop is closed: the server has stopped
                 return
 
     @classmethod
     def key_from_memory(cls, address: str, port: int, psk: Psk) -> Key | None:
         """Return the key of the server of this process that a connection there would reach; None when there is none.
 
-        Also None when that server would not let `psk` in, so that asking without the network grants nothing more.
+        Also None when that server would refuse `psk`, so that this way grants no more than the network.
         """
         candidates = [server for server in cls._running if server._psk.accepted.get(psk.identity) == psk.key]
         if not candidates:
@@ -114,7 +114,7 @@ class KeyServer:
             found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError):
             return None
-        family, _, _, _, target = found[0]  # a connection would try it first
+        family, _, _, _, target = found[0]  # a connection tries this one first
         ip = str(target[0])
         reached = {(ip, port)} | ({(_ALL[family], port)} if _is_own_address(family, ip) else set())
         for server in candidates:
@@ -147,8 +147,8 @@ class KeyServer:
 class KeyClient:
     """Asks key servers, each time with a connection of its own.
 
-    Speaks as the first line of `psk_file`, or as `identity` of it. `timeout` in seconds is for a whole request. `bind`
-    is the local IP address to connect from. Raises ConfigError for a PSK file that cannot be used.
+    The client uses the first line of `psk_file`, or that of `identity`. `timeout` in seconds is for a whole request.
+    `bind` is the local IP address to connect from. Raises ConfigError for a PSK file that cannot be used.
     """
 
     def __init__(
@@ -167,8 +167,8 @@ class KeyClient:
     def get_key(self, address: str) -> Key:
         """Return the key that the server at this host name or IP address gives.
 
-        A server that runs in this process, and would let us in, answers from memory. The short form of the answer (128
-        bytes) does not name the cipher suite: the key has the default one then. Raises what `get` does.
+        A server that runs in this process, and accepts our PSK, answers from memory. The short form of the answer (128
+        bytes) does not name the cipher suite: then the key has the default one. Raises the errors of `get`.
         """
         key = KeyServer.key_from_memory(address, self._port, self._psk)
         if key is not None:
@@ -181,9 +181,9 @@ class KeyClient:
     def get(self, address: str, request_type: int, payload: bytes = b"") -> bytes:
         """Send a request (type 0..255, payload at most 65535 bytes) and return the payload of the answer.
 
-        Raises Unreachable when nothing answers there, its subclass NoAnswer when what does says nothing in time,
-        HandshakeError when the PSK does not fit, PeerError when the server refuses, BadPacket when it speaks something
-        else.
+        Raises Unreachable when nothing answers there, its subclass NoAnswer when the server does not answer in time,
+        HandshakeError when the PSK does not fit, PeerError when the server refuses, BadPacket when it does not speak
+        our protocol.
         """
         return request(
             address, self._port, self._psk, int(request_type), payload, timeout=self._timeout, bind=self._bind
@@ -196,7 +196,7 @@ def _psk_file(source: str | Path | PskFile, identity: str | None) -> PskFile:
 
 
 def _is_own_address(family: int, address: str) -> bool:
-    """Whether this machine has the IP address: only then can a socket be bound to it."""
+    """Return whether this machine has the IP address: only then can a socket be bound to it."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:
             probe.bind((address, 0))
@@ -205,5 +205,5 @@ def _is_own_address(family: int, address: str) -> bool:
     return True
 
 
-def _say_nothing(_line: str) -> None:
-    """What happens is of no interest."""
+def _ignore_line(_line: str) -> None:
+    """Ignore a line of a server without `on_event`."""

@@ -24,7 +24,7 @@ _EXIT_CODES: tuple[tuple[type[PskkeyError], int], ...] = (
 
 
 def main() -> int:
-    """Ask once; return the exit code."""
+    """Send one request; return the exit code."""
     return program.run("pskkey-client", _ask)
 
 
@@ -52,7 +52,7 @@ def _ask() -> int:
 
 
 def _store(path: Path, content: bytes) -> None:
-    """Write a file that only we can read, whole or not at all. Raises OSError or ConfigError."""
+    """Write a file that only our user can read, whole or not at all. Raises OSError or ConfigError."""
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise ConfigError(f"{path}: is not a regular file, so the key is not written to it")
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -73,11 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("host", metavar="HOST", help="host name or IP address of the key server")
     parser.add_argument("--psk-file", required=True, metavar="FILE", help="lines 'identity:hexkey', mode 0600")
-    parser.add_argument("--identity", metavar="NAME", help="speak as this identity of the file (its first line)")
+    parser.add_argument("--identity", metavar="NAME", help="use this identity of the file (its first line)")
     parser.add_argument("--bind", metavar="ADDRESS", help="local IP address to connect from")
     parser.add_argument("--port", type=arguments.integer(1, 65535), default=DEFAULT_PORT, help="TCP port (%(default)s)")
     parser.add_argument(
-        "--timeout", type=arguments.seconds(3600), default=5.0, help="seconds for all of it (%(default)s)"
+        "--timeout", type=arguments.seconds(3600), default=5.0, help="seconds for the whole request (%(default)s)"
     )
     parser.add_argument(
         "--output",

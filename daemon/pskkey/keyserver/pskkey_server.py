@@ -45,13 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 stopped by a signal, 2 usage or configuration.",
     )
     parser.add_argument("--psk-file", required=True, metavar="FILE", help="lines 'identity:hexkey', mode 0600")
-    parser.add_argument("--identity", metavar="NAME", help="let only this identity of the file in")
+    parser.add_argument("--identity", metavar="NAME", help="accept only this identity of the file")
     parser.add_argument(
         "--bind", action="append", default=[], metavar="ADDRESS", help="IP address to listen on (several times; all)"
     )
     parser.add_argument("--port", type=arguments.integer(0, 65535), default=DEFAULT_PORT, help="TCP port (%(default)s)")
     parser.add_argument(
-        "--legacy-clients", action="store_true", help="also take plain-PSK TLS 1.2 suites of older C clients"
+        "--legacy-clients", action="store_true", help="also accept plain-PSK TLS 1.2 suites of older C clients"
     )
     parser.add_argument("--version", action="version", version=f"pskkey-server {__version__}")
     return parser
@@ -60,9 +60,9 @@ def _parser() -> argparse.ArgumentParser:
 def _print(line: str) -> None:
     try:
         print(line, flush=True)
-    except program.OutputFailed as error:  # nobody reads us any more; clients still want their key
+    except program.OutputFailed as error:  # nobody reads our output any more, but clients still need their key
         program.discard_output()
-        print(f"pskkey-server: {error}; it serves on", file=sys.stderr)
+        print(f"pskkey-server: {error}; the server continues", file=sys.stderr)
 
 
 if __name__ == "__main__":

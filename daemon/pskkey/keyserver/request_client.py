@@ -21,9 +21,9 @@ def request(
 ) -> bytes:
     """Send one request to the key server at a host name or IP address and return the payload of its answer.
 
-    All of it takes at most `timeout` seconds, but for looking a name up, which the system bounds. `bind` is the local
-    IP address to connect from. Raises Unreachable, HandshakeError, NoAnswer, PeerError (the server sent an ERROR) or
-    BadPacket, each with one sentence.
+    The request takes at most `timeout` seconds, without the look-up of a name, which the system bounds. `bind` is the
+    local IP address to connect from. Raises Unreachable, HandshakeError, NoAnswer, PeerError (the server sent an ERROR)
+    or BadPacket, each with one sentence.
     """
     deadline = time.monotonic() + timeout
     question = encode_frame(request_type, payload)
@@ -37,13 +37,13 @@ def request(
         except HandshakeError as error:
             raise HandshakeError(f"{target}: {error}") from None
         except TimeoutError:
-            raise NoAnswer(f"{target}: it took the connection but said nothing of TLS within {timeout:g} s") from None
+            raise NoAnswer(f"{target}: it accepted the connection but sent no TLS within {timeout:g} s") from None
         except OSError as error:
             raise HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}") from None
 
 
 def _connect(address: str, port: int, deadline: float, bind: str | None) -> socket.socket:
-    """Return a connection to the first address of the name that takes one."""
+    """Return a connection to the first address of the name that accepts one."""
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):
@@ -89,7 +89,7 @@ def _ask(session: ssl.SSLSocket, question: bytes, request_type: int, target: str
 
 
 def _remaining(deadline: float) -> float:
-    """Return the seconds left. Raises TimeoutError when there are none; 0 would mean not to block at all."""
+    """Return the seconds left. Raises TimeoutError when there are none: a time-out of 0 would not block at all."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise TimeoutError

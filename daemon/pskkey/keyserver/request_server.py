@@ -1,4 +1,4 @@
-"""The stand-alone key server: every client asks and is answered, and there is no group behind it."""
+"""The stand-alone key server: it answers every client, and has no group."""
 
 import logging
 from collections import Counter
@@ -12,19 +12,19 @@ from pskkey.wire.frame import HEADER_SIZE, MAX_PAYLOAD, VERSION, Frame, FrameRea
 from pskkey.wire.packet import encode
 
 _BUSY = ErrorMessage("busy", "the key server has no place for another connection from this address")
-_FAILED = ErrorMessage("handler_failed", "the key server could not answer this request; its log says why")
+_FAILED = ErrorMessage("handler_failed", "the key server could not answer this request; its log has the reason")
 _log = logging.getLogger("pskkey.server")
 
 RESERVED_TYPES = frozenset({PacketType.KEY_REQ, PacketType.ERROR})
-"""What a handler cannot be for: the key itself, and our word for what went wrong."""
+"""Types that no handler may have: that of the key, and that of our errors."""
 
 
 class RequestServer:
-    """Answers KEY_REQ with `key`, and the types of `handlers` with what these return.
+    """Answers KEY_REQ with `key`, and the types of `handlers` with their results.
 
-    A handler takes the payload and returns the answer's, at most 65535 bytes each; it runs in the event loop and holds
-    it up. `tell` gets the lines about connections, requests and responses; no payload is in them. Raises ValueError
-    when a handler is for a type that is reserved or out of range.
+    A handler takes the payload of the request and returns that of the answer, at most 65535 bytes each. It blocks the
+    event loop while it runs. `report` gets a line for each connection, request and response, without payloads. Raises
+    ValueError when a handler is for a type that is reserved or out of range.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class RequestServer:
         key: Key,
         legacy_clients: bool,
         handlers: Mapping[int, Callable[[bytes], bytes]],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         for request_type in handlers:
             if request_type in RESERVED_TYPES or not 0 <= request_type <= 0xFF:
-                raise ValueError(f"a handler is for a type 0..255 but {sorted(RESERVED_TYPES)}, not {request_type}")
+                raise ValueError(f"a handler is for a type 0..255 except {sorted(RESERVED_TYPES)}, not {request_type}")
         self._key = key
         self._handlers = dict(handlers)
-        self._tell = tell
+        self._report = report
         self._sizes = {PacketType.KEY_REQ: 0} | dict.fromkeys(handlers, MAX_PAYLOAD)
         self._listener = TlsListener(lambda: psk, legacy_clients, ServerLimits(), self, encode(_BUSY), Counter())
         self._readers: dict[TlsConnection, FrameReader] = {}
@@ -59,27 +59,27 @@ class RequestServer:
         await self._listener.stop()
 
     def opened(self, connection: TlsConnection) -> None:
-        """A client has proved that it holds a PSK of ours."""
+        """Begin with a client that has proved that it holds a PSK of ours."""
         self._readers[connection] = FrameReader(self._sizes)
-        self._tell(f"Connection from {connection.address}, port {connection.port}")
+        self._report(f"Connection from {connection.address}, port {connection.port}")
 
     def received(self, connection: TlsConnection, data: bytes) -> None:
-        """Bytes came from a client. Raises BadPacket when they break the protocol."""
+        """Handle bytes of a client. Raises BadPacket when they break the protocol."""
         for frame in self._readers[connection].receive_untrusted(data):
             if connection.ending:
                 return
-            self._tell(_line("Request", frame.type, len(frame.payload)))
+            self._report(_line("Request", frame.type, len(frame.payload)))
             answer = self._answer(frame)
             if answer is None:
                 connection.write(encode(_FAILED))
                 connection.close("a handler failed")
                 return
-            # Told first, so that whoever has the answer finds the line too.
-            self._tell(_line("Response", frame.type, len(answer) - HEADER_SIZE))
+            # The line comes first, so that a client with the answer finds it.
+            self._report(_line("Response", frame.type, len(answer) - HEADER_SIZE))
             connection.write(answer)
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
-        """A client's connection is over."""
+        """Forget a client whose connection has ended."""
         del self._readers[connection]
         _log.debug("The connection from %s ended: %s", connection.address, reason)
 

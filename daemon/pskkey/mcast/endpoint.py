@@ -1,4 +1,4 @@
-"""The UDP socket of a multicast group, IPv4 or IPv6. It carries datagrams and understands none."""
+"""The UDP socket of a multicast group, IPv4 or IPv6. It carries datagrams and does not read them."""
 
 import asyncio
 import logging
@@ -36,11 +36,11 @@ class MulticastEndpoint:
     `interface`: a name ("eth0") or an address of it; None leaves the choice to the routing table.
     `ttl` (IPv6: hop limit) 0..255: how many hops a datagram may go; 1 stays on the link.
     `loopback`: whether members on this host, this one included, receive what is sent here.
-    `receive_buffer`, bytes: asked of the kernel, which gives at most net.core.rmem_max unless the process may do more.
+    `receive_buffer`: bytes. The kernel gives at most net.core.rmem_max, unless the process has CAP_NET_ADMIN.
 
     `counters`: `datagrams_sent`, `datagrams_received`, `send_failed` (the network did not take it),
     `receive_failed` (the system reported an error instead of a datagram).
-    Raises ConfigError for a group, port or interface that cannot be, Unreachable when the system refuses to join it.
+    Raises ConfigError for an impossible group, port or interface, Unreachable when the system refuses to join it.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class MulticastEndpoint:
     def send(self, datagram: bytes) -> bool:
         """Send a datagram to the group; return False when the network did not take it (it is lost, as UDP may lose it).
 
-        While the send buffer is full datagrams wait their turn, at most `SEND_QUEUE` of them. Raises ValueError for one
+        While the send buffer is full, datagrams wait, at most `SEND_QUEUE` of them. Raises ValueError for a datagram
         that is too long for UDP.
         """
         if len(datagram) > MAX_DATAGRAM:
@@ -104,7 +104,7 @@ class MulticastEndpoint:
             return self._enqueue(datagram)
 
     def close(self) -> None:
-        """Leave the group; what waits to be sent is dropped. May be called twice."""
+        """Leave the group; drop the datagrams that wait to be sent. May be called twice."""
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
@@ -124,11 +124,11 @@ class MulticastEndpoint:
         receive = self._socket.recv
         try:
             for _ in range(DATAGRAMS_PER_WAKE_UP):
-                datagrams.append(receive(MAX_RECORD + 1))  # noqa: PERF401 - what came before the last must be kept
+                datagrams.append(receive(MAX_RECORD + 1))  # noqa: PERF401 - an error must not lose those before it
         except BlockingIOError:
             pass  # drained
         except OSError:
-            # An ICMP error for something sent earlier; the socket goes on.
+            # An ICMP error for a datagram that was sent earlier; the socket still works.
             self.counters["receive_failed"] += 1
         if datagrams:
             self.counters["datagrams_received"] += len(datagrams)
@@ -140,7 +140,7 @@ class MulticastEndpoint:
         except BlockingIOError:
             raise
         except OSError as error:
-            # A cable that is out or a full device queue: to the group this is a lost datagram, not our end.
+            # An unplugged cable or a full device queue: this datagram is lost, and the endpoint goes on.
             if not self.counters["send_failed"]:
                 _LOG.warning("cannot send to %s: %s; the loss is counted from now on", self._target[0], error.strerror)
             self.counters["send_failed"] += 1
@@ -195,7 +195,7 @@ def _join_ipv4(
     # struct ip_mreqn of ip(7): group, local address, interface index.
     membership = struct.pack("=4s4si", group.packed, local.packed, index)
     sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
-    # Bound to the group's address, the socket gets nothing that was sent to another group or to this host.
+    # Bound to the group's address, the socket gets no datagram that was sent to another group or to this host.
     sock.bind((str(group), port))
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
     if interface is not None:
@@ -256,5 +256,5 @@ def _index_of(name: str) -> int:
     except OSError:
         allowed = ", ".join(name for _, name in socket.if_nameindex())
         raise ConfigError(
-            f"interface: {name!r} is none of this host; allowed are {allowed} or an address of one of them"
+            f"interface: {name!r} is no interface of this host; allowed are {allowed} or an address of one of them"
         ) from None

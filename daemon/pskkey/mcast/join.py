@@ -1,8 +1,8 @@
-"""Be a member of the local daemon's group: `keys.sock`, the session and the socket put together.
+"""A member of the local daemon's group: `keys.sock`, the session and the multicast socket together.
 
-A session begins with each `join`: it has seen no record, and a stranger may have recorded some. So it receives with no
-key that was sent with before, and asks for a new one. That takes a rekey, as a rule from 0.1 s to 2 s. Sending does not
-wait for it.
+Each `join` begins a session. The session has seen no record yet, and a stranger may have recorded some. So it does not
+receive with a key that others may have sent with before, and asks for a new key. That takes a rekey, as a rule from
+0.1 s to 2 s. Sending does not wait for it.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ _LOG = logging.getLogger("pskkey.mcast")
 WAITING_MESSAGES = 16384
 
 ASKS_EVERY = 2.0
-"""Seconds from one request for a new key to the next, while there is none to receive with. The daemon takes those that
-come while one is open as that one; a daemon that was started meanwhile knows of none."""
+"""Seconds from one request for a new key to the next, while there is no key to receive with. The daemon counts requests
+that come while one is open as that one. A daemon that was restarted meanwhile knows of no request."""
 
 HEARS_WITHIN = 10.0
-"""Seconds after which a session receives with the keys that there are. A rekey takes less than 2 s where a master
-answers, and without one the group's datagrams are worth more than what a recording may do."""
+"""Seconds after which a session receives with the keys that there are. A rekey takes less than 2 s while a master
+answers. Without a master, the group's datagrams are worth more than the protection from recorded ones."""
 
 
 class GroupLeft(PskkeyError):
@@ -59,18 +59,18 @@ async def join(
             async for message in session:
                 print(message.sender_id, message.plaintext)
 
-    The context begins when the daemon has told its first key state, waiting at most `timeout` seconds for it (None:
-    for as long as it takes, also for a daemon that is not there yet). `path`: of `keys.sock`, by default
-    $PSKKEY_KEYS_SOCKET, else /run/pskkey/keys.sock. `will_send` False asks for no sender id. The others are those of
-    `MulticastEndpoint` and `GroupSession`; any sender that authenticates is heard, for its record may be faster than
-    the daemon's word of it.
+    The context begins when the daemon has sent its first key state. `timeout`: the most seconds to wait for that state;
+    None: for ever, also for a daemon that does not run yet. `path`: of `keys.sock`, by default $PSKKEY_KEYS_SOCKET,
+    else /run/pskkey/keys.sock. `will_send` False asks for no sender id. The other arguments are those of
+    `MulticastEndpoint` and `GroupSession`. By default any sender that authenticates is received, because its record may
+    arrive before the daemon lists it.
 
-    Nothing that was sent before we joined is delivered, also when a stranger sends it again: reception begins with the
-    group's next key (`ready`), which is asked for. When none comes within `HEARS_WITHIN` seconds, reception begins with
-    the keys that there are, and the log says so.
+    A record from before we joined is not delivered, also when a stranger sends it again. Reception begins with the
+    group's next key (`ready`), which the session asks for. When none comes within `HEARS_WITHIN` seconds, reception
+    begins with the keys that there are, and a warning is logged.
 
-    Raises TimeoutError, PeerError when we may not read keys, ConfigError for a group, port or interface that cannot be,
-    Unreachable when the system refuses to join it.
+    Raises TimeoutError, PeerError when we may not read keys, ConfigError for an impossible group, port or interface,
+    Unreachable when the system refuses to join the group.
     """
     async with AsyncKeyWatcher(path, will_send=will_send) as watcher:
         first = await watcher.wait(timeout)
@@ -84,13 +84,13 @@ async def join(
             loopback=loopback,
             receive_buffer=receive_buffer,
         ) as endpoint:
-            # Only now: what is acknowledged must be received.
+            # Acknowledge only now: we must receive with an acknowledged key.
             async with joined._following(first, endpoint):
                 yield joined
 
 
 class JoinedGroup:
-    """A place in the group, as `join` gives it. For one task to receive, and any to send."""
+    """A membership in the group, as `join` makes it. One task may receive, and any task may send."""
 
     def __init__(self, watcher: AsyncKeyWatcher, *, will_send: bool, own_records: bool, any_sender: bool) -> None:
         self._session = GroupSession(
@@ -111,7 +111,7 @@ class JoinedGroup:
 
     @property
     def send_epoch(self) -> int | None:
-        """The epoch of the key that is sent with; None while there is none."""
+        """The epoch of the key to send with; None while there is none."""
         return self._session.send_epoch
 
     @property
@@ -121,9 +121,9 @@ class JoinedGroup:
 
     @property
     def counters(self) -> Counter[str]:
-        """A copy of what was counted: that of the session, that of the endpoint, and `not_fetched`.
+        """A copy of the counters of the session and of the endpoint, and `not_fetched`.
 
-        `not_fetched`: messages thrown away because more than `WAITING_MESSAGES` waited for `receive`.
+        `not_fetched`: messages dropped because more than `WAITING_MESSAGES` waited for `receive`.
         """
         counters = self._session.counters.copy()
         if self._endpoint is not None:
@@ -131,12 +131,12 @@ class JoinedGroup:
         return counters
 
     async def ready(self) -> None:
-        """Wait until what the group sends is received and, unless we only receive, there is a sender id of ours.
+        """Wait until we receive with the group's key to send with and, unless we only receive, have a sender id.
 
-        The daemon tells its session managers one after the other: what a member sends before it has been told, too, of
-        the key that we waited for is not received. It may go again (see `send`).
+        The daemon notifies its session managers one after the other. A member that does not have our key yet still
+        sends with the key before; we do not receive that record. We may lose the sender id again (see `send`).
         """
-        while not self._session.hears_group or (self._will_send and self._session.sender_id is None):
+        while not self._session.is_hearing or (self._will_send and self._session.sender_id is None):
             self._raise_if_over()
             self._key_changed.clear()
             await self._key_changed.wait()
@@ -144,8 +144,8 @@ class JoinedGroup:
     def send(self, plaintext: bytes) -> bool:
         """Send `plaintext` to the group; return False when the network did not take the datagram.
 
-        Raises CannotSend when there is no key to send with at this moment, ValueError when it is too long (2^14 bytes;
-        what is over the path's MTU is fragmented by IP), GroupLeft.
+        Raises CannotSend when there is no key to send with at this moment, ValueError when it is longer than 2^14
+        bytes, GroupLeft. IP fragments a datagram that is longer than the path's MTU.
         """
         self._raise_if_over()
         if self._endpoint is None:
@@ -171,42 +171,42 @@ class JoinedGroup:
         self._endpoint = endpoint
         self._install(first)
         following = asyncio.create_task(self._follow())
-        following.add_done_callback(self._ended)
-        hearing = asyncio.create_task(self._come_to_hear())
+        following.add_done_callback(self._note_end)
+        hearing = asyncio.create_task(self._ensure_reception())
         try:
             yield
         finally:
             following.cancel()
             hearing.cancel()
-            # What ended it before, if anything, was raised to whoever used the group.
+            # An error that ended a task before was raised to the user of the group.
             await asyncio.gather(following, hearing, return_exceptions=True)
 
     async def _follow(self) -> None:
         while True:
             self._install(await self._watcher.wait())
 
-    async def _come_to_hear(self) -> None:
-        """Ask for a key that nobody has sent with before us, and do without in the end."""
+    async def _ensure_reception(self) -> None:
+        """Ask for a key that nobody has sent with before; when none comes, receive with the earlier keys."""
         for _ in range(round(HEARS_WITHIN / ASKS_EVERY)):
             if self._session.is_deaf:
                 self._watcher.request_new_key(KeyNewReason.RECEIVER_BEGAN)
             await asyncio.sleep(ASKS_EVERY)
         if self._session.is_deaf:
             _LOG.warning(
-                "no new key within %g s: receiving with the key in use; a record from before may be received again",
+                "no new key within %g s: receiving with the key in use; a recorded datagram may be received again",
                 HEARS_WITHIN,
             )
-            self._received_with(self._session.receive_with_earlier_keys())
+            self._acknowledge(self._session.receive_with_earlier_keys())
 
     def _install(self, state: KeyState) -> None:
-        self._received_with(self._session.apply(state))
+        self._acknowledge(self._session.apply(state))
 
-    def _received_with(self, epochs: Sequence[int]) -> None:
+    def _acknowledge(self, epochs: Sequence[int]) -> None:
         for epoch in epochs:
             self._watcher.acknowledge(epoch)
         self._key_changed.set()
 
-    def _ended(self, following: asyncio.Task[None]) -> None:
+    def _note_end(self, following: asyncio.Task[None]) -> None:
         error = None if following.cancelled() else following.exception()
         self._over = error if isinstance(error, Exception) else GroupLeft("the group has been left")
         self._arrived.set()

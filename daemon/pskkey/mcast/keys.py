@@ -1,9 +1,9 @@
-"""From a group key to the keys that protect records: the TLS 1.2 key derivation, without a handshake.
+"""The keys that protect records, derived from a group key as in TLS 1.2, but without a handshake.
 
     master_secret = P_SHA256(pms, "master secret" | client_random | server_random), 48 bytes
     key_block     = P_SHA256(master_secret, "key expansion" | server_random | client_random)
 
-RFC 5246 sections 5, 6.3 and 8.1; no extended master secret, for no handshake took place. A group has one direction,
+RFC 5246 sections 5, 6.3 and 8.1; no extended master secret, because there is no handshake. A group has one direction,
 so only the leading part of the key block is used, the same for every sender: `[MAC key 32 unless AEAD][key][iv]`.
 wolfSSL's `wolfSSL_set_secret` derives the same.
 """
@@ -24,7 +24,7 @@ CHACHA20_IV_SIZE = 12
 
 @dataclass(frozen=True, slots=True)
 class TrafficKeys:
-    """What one suite takes from the key block; what it does not use is empty."""
+    """The parts of the key block that one suite uses; the others are empty."""
 
     mac_key: Secret
     key: Secret

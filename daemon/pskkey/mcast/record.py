@@ -11,9 +11,9 @@ A record, big-endian; in a datagram there is exactly one:
     11      2     length of the body
     13            body
 
-The layout of the sequence number is that of wolfSSL (draft-keoh-dice-multicast-security section 4). Where TLS names the
-64-bit sequence number, the record number stands. MAC input and additional data are the same 13 bytes, RFC 5246
-section 6.2.3: `record number | type | version | length of the plaintext`.
+The layout of the sequence number is that of wolfSSL (draft-keoh-dice-multicast-security section 4). The record
+number takes the place of the 64-bit sequence number of TLS. MAC input and additional data are the same 13 bytes,
+RFC 5246 section 6.2.3: `record number | type | version | length of the plaintext`.
 
     00FE  plaintext | HMAC-SHA256 (32)                  integrity only
     CCAB  ciphertext | Poly1305 tag (16)                RFC 7905: nonce = IV xor (4 zero bytes | record number)
@@ -66,8 +66,7 @@ def read_header_untrusted(record: bytes) -> tuple[int, int]:
 class RecordProtection:
     """Seals and opens records under one key and one epoch (1..65535), for any sender.
 
-    It keeps no state: that no sequence number is used twice, and that no record is taken twice, is the business of
-    `GroupSession`.
+    It keeps no state: `GroupSession` ensures that no sequence number is used twice, and no record is accepted twice.
     """
 
     __slots__ = ("_cipher", "_epoch_bits", "epoch", "suite")
@@ -98,9 +97,9 @@ class RecordProtection:
     def open(self, record: bytes) -> tuple[int, int, bytes]:
         """Return (sender id, sequence, plaintext) of an untrusted record; raises only BadPacket.
 
-        `AuthenticationFailed`, which is a BadPacket, tells a record of another key from a malformed one. The content
-        type is authenticated, but any is opened: byte 0 of the record has it, and what is not application data is not
-        for an application (`GroupSession` drops it).
+        `AuthenticationFailed`, a BadPacket, distinguishes a record of another key from a malformed one. The content
+        type, byte 0 of the record, is authenticated, but records of any type are opened. `GroupSession` drops those
+        that are not application data.
         """
         content_type, number = read_header_untrusted(record)
         if number >> 48 != self.epoch:
@@ -111,7 +110,7 @@ class RecordProtection:
     def open_body_untrusted(self, content_type: int, number: int, record: bytes) -> bytes:
         """Return the plaintext of a record whose header `read_header_untrusted` has read.
 
-        For callers that choose the key by the record number, and so have it. Raises only BadPacket.
+        For callers that choose the key by the record number, and so have read it. Raises only BadPacket.
         """
         return self._cipher.open_untrusted(content_type, number, record)
 

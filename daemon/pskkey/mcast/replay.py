@@ -2,10 +2,11 @@
 
 
 class ReplayWindow:
-    """Tells new sequence numbers from those seen before, or too old to know (RFC 6347 section 4.1.2.6).
+    """Distinguishes new sequence numbers from those seen before, or too old to know (RFC 6347 section 4.1.2.6).
 
-    It remembers the 64 numbers that end with the highest seen. `check` before a record is authenticated, `update`
-    only after: else a forged record could push the window ahead, and the genuine ones would be refused.
+    It remembers the 64 numbers that end with the highest seen. Call `check` before a record is
+    authenticated, and `update` only after: otherwise a forged record could move the window ahead, and genuine records
+    would be refused.
     """
 
     __slots__ = ("_highest", "_seen")

@@ -1,13 +1,13 @@
 """One member's multicast DTLS session: which key to send with, which to open with, and what to refuse.
 
 Make before break: a KEY_STATE lists up to three keys, and all of them are installed side by side. A received record
-names its epoch, and so its key. What is sent goes out under the one key marked `send`. A key that is no longer listed
-is dropped. No record is ever sent under a number that was used before: each key counts its own sequence for each of our
-sender ids, and the count outlives the key's absence (a daemon that starts anew may list it again).
+names its epoch, and so its key. The session sends with the one key marked `send`, and drops a key that is no longer
+listed. It never sends two records under one number: each key has its own sequence for each of our sender ids, and the
+sequence outlives the key's absence (a restarted daemon may list the key again).
 
-A session that begins has seen no record yet, so a recorded one is as good as a new one to it. Therefore it does not
-receive with an *earlier key*, which others may have sent with before. It may send with it. It receives from the next
-key on, which the daemon is asked for (`is_deaf`). Where none comes, availability goes first
+A session that begins has seen no record yet, so it cannot distinguish a recorded record from a new one. Therefore it
+does not receive with an *earlier key*, which others may have sent with before. It may send with an earlier key. It
+receives from the next key on, and asks the daemon for that key (`is_deaf`). When none comes, availability goes first
 (`receive_with_earlier_keys`).
 
 No I/O and no clock: datagrams and key states go in, datagrams and messages come out, the time comes as an argument.
@@ -16,12 +16,12 @@ A datagram is refused for the first of these reasons that holds:
 
     malformed             not exactly one DTLS 1.2 record, or epoch 0, which has no key
     unknown_epoch         no key of that epoch is installed for reception
-    earlier_key           the key was sent with before this session began
-    not_application_data  alert, handshake...: a group has nobody to close, and nothing to negotiate
-    own                   our own record, come back by multicast loopback
+    earlier_key           others may have sent with the key before this session began
+    not_application_data  alert, handshake...: a group has no connection to close, and nothing to negotiate
+    own                   our own record, returned by multicast loopback
     unknown_sender        a sender id that the group has not leased
     replay                seen before, or older than the window
-    authentication        nobody in the group sent this
+    authentication        no holder of the key sent this record
 """
 
 from collections import Counter
@@ -54,18 +54,18 @@ class Drop(StrEnum):
 
 
 class Need(StrEnum):
-    """What a session asks of the daemon."""
+    """A request of a session to the daemon."""
 
     NEW_KEY = "new_key"
     KEY_STATE = "key_state"
 
 
 class CannotSend(PskkeyError):
-    """There is no key that may be sent with at this moment; the message says why, and what will mend it."""
+    """We may not send at this moment; the message states the cause and the remedy."""
 
 
 class Message(NamedTuple):
-    """What a member of the group sent: authentic, and delivered once."""
+    """A message of a member of the group: authentic, and delivered once."""
 
     sender_id: int
     epoch: int
@@ -75,7 +75,7 @@ class Message(NamedTuple):
 
 @dataclass(slots=True)
 class _History:
-    """What was sent and seen under one key: for each of our sender ids the next sequence, for each sender a window."""
+    """The numbers sent and seen under one key: the next sequence of each of our sender ids, a window of each sender."""
 
     next_sequence: dict[int, int] = field(default_factory=dict)
     windows: dict[int, ReplayWindow] = field(default_factory=dict)
@@ -99,23 +99,23 @@ class _Installed:
         """Whether records of this key are received."""
         return self.receive and not self.is_earlier
 
-    def receives_with(self, fingerprint: str) -> bool:
-        """Tell whether records of the key with this fingerprint are received."""
+    def is_received_with(self, fingerprint: str) -> bool:
+        """Return whether records of the key with this fingerprint are received."""
         return self.is_received and self.fingerprint == fingerprint
 
 
 class GroupSession:
     """The state of one member.
 
-    `need` is called when the daemon should roll to a new key (once for each key, at `high_water`) or tell its state
-    again (a record of a newer epoch, or of a sender not listed, at most once in `STATE_REQUEST_INTERVAL` seconds).
+    `need` is called when the daemon should make a new key (once for each key, at `high_water`) or send its state again
+    (after a record of a newer epoch or an unlisted sender, at most once in `STATE_REQUEST_INTERVAL` seconds).
 
     `earlier_keys`: epoch and fingerprint of each key that others may have sent with before this session began.
     `own_records`: deliver our own records when loopback brings them back, instead of dropping them as `own`.
-    `any_sender`: deliver whatever authenticates. The list of senders in a KEY_STATE may lag behind a member that has
-    just joined, and proves nothing: whoever holds the key can name any sender. Without it a sender is known, as it is
-    to a wolfSSL peer, from when a state first lists it until the epoch ends; that a later state no longer lists it, as
-    when a new master has not yet heard of all members, takes nothing away.
+    `any_sender`: deliver every record that authenticates. The list of senders in a KEY_STATE may lack a member that has
+    just joined, and it proves nothing: a holder of the key can name any sender. Without `any_sender`, a sender is known
+    from the first state that lists it until the epoch ends, as in a wolfSSL peer. It stays known when a later state
+    does not list it, for example because a new master has not heard of all members yet.
     `high_water` and `sequence_limit` bound the sequence numbers of each key; no limit can be over 2^40.
 
     `counters` has `sent`, `received` and one for every `Drop`.
@@ -165,12 +165,12 @@ class GroupSession:
 
     @property
     def is_deaf(self) -> bool:
-        """Whether no key is received with, because all that are listed are earlier keys: a new one is needed."""
+        """Whether we receive with no key, because all listed keys are earlier keys: we need a new one."""
         return bool(self._installed) and not self.epochs
 
     @property
-    def hears_group(self) -> bool:
-        """Whether the key that the group sends with, as far as we are told of it, is received with."""
+    def is_hearing(self) -> bool:
+        """Whether we receive with the key that, by the last key state, the group sends with."""
         return self._sending is not None and self._sending.is_received
 
     def receive_with_earlier_keys(self) -> tuple[int, ...]:
@@ -185,10 +185,10 @@ class GroupSession:
         return tuple(e for e, installed in self._installed.items() if installed.is_received and e not in before)
 
     def apply(self, state: KeyState) -> tuple[int, ...]:
-        """Install what is new in a key state, send with what it says, drop what it no longer lists.
+        """Install the new keys of a key state, send with the marked one, drop the keys that it no longer lists.
 
-        Return the epochs, in the state's order, whose keys can be received from now on and could not before: they are
-        to be acknowledged to the daemon. Raises ValueError when the state contradicts itself: an epoch listed twice, or
+        Return, in the state's order, the epochs that are received from now on and were not before. The caller must
+        acknowledge them to the daemon. Raises ValueError when the state contradicts itself: an epoch listed twice, or
         two keys to send with. Then nothing has changed.
         """
         if len({entry.epoch for entry in state.entries}) < len(state.entries):
@@ -201,14 +201,14 @@ class GroupSession:
         self._sender_id = state.sender_id
         for installed in self._installed.values():
             installed.history.senders |= state.senders
-        # Only under the key that we send with: under another one, which comes from another half of the group, this id
-        # may be somebody else's.
+        # Only under the key that we send with. Another key may come from another partition, where another member may
+        # have this id.
         if self._sending is not None and state.sender_id is not None:
             self._sending.history.next_sequence.setdefault(state.sender_id, 0)
         return tuple(
             epoch
             for epoch, installed in self._installed.items()
-            if installed.is_received and not (epoch in before and before[epoch].receives_with(installed.fingerprint))
+            if installed.is_received and not (epoch in before and before[epoch].is_received_with(installed.fingerprint))
         )
 
     def send(self, plaintext: bytes) -> bytes:
@@ -219,12 +219,13 @@ class GroupSession:
         """
         sending, sender_id = self._sending, self._sender_id
         if sending is None or sender_id is None:
-            raise CannotSend(self._why_not())
+            raise CannotSend(self._describe_obstacle())
         history = sending.history
         sequence = history.next_sequence[sender_id]
         if sequence >= self._sequence_limit:
             raise CannotSend(
-                f"the sequence numbers of epoch {sending.protection.epoch} are used up; a new key has been asked for"
+                f"the sequence numbers of epoch {sending.protection.epoch} are used up; "
+                "the daemon has been asked for a new key"
             )
         datagram = sending.protection.seal(sender_id, sequence, plaintext)
         history.next_sequence[sender_id] = sequence + 1
@@ -235,7 +236,7 @@ class GroupSession:
         return datagram
 
     def receive(self, datagram: bytes, now: float = 0.0) -> Message | None:
-        """Return the message in an untrusted datagram, or None when it is refused; `counters` then says why.
+        """Return the message in an untrusted datagram, or None when it is refused; `counters` then has the reason.
 
         `now`: seconds of any monotonic clock, for the rate of `Need.KEY_STATE`. Raises nothing.
         """
@@ -300,7 +301,7 @@ class GroupSession:
         )
 
     def _history(self, epoch: int, fingerprint: str) -> _History:
-        """The history of a key, moved to the end of those remembered; the oldest are forgotten."""
+        """Return the history of a key, and move it to the end of the remembered ones; forget the oldest."""
         history = self._histories.pop((epoch, fingerprint), None) or _History()
         self._histories[epoch, fingerprint] = history
         while len(self._histories) > REMEMBERED_KEYS:
@@ -308,7 +309,7 @@ class GroupSession:
         return history
 
     def _is_newer(self, epoch: int) -> bool:
-        """By serial number arithmetic (RFC 1982): after 65535 a group starts over at 1."""
+        """Return whether an epoch is newer, by serial number arithmetic (RFC 1982): 1 comes after 65535."""
         newest = max(self._installed, default=epoch - 1)
         return 0 < (epoch - newest) % 65536 < 32768
 
@@ -322,9 +323,9 @@ class GroupSession:
         if self._need is not None:
             self._need(need)
 
-    def _why_not(self) -> str:
+    def _describe_obstacle(self) -> str:
         if not self._installed:
             return "the daemon has no key for this group yet; it comes when a master is elected or joined"
         if self._sending is None:
-            return "every key is receive-only; sending starts with the next epoch, for which the daemon asks"
+            return "every key is receive-only; sending starts with the next key, which the daemon has asked for"
         return "no sender id is leased to this member; attach to the daemon as a sender"

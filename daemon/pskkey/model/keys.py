@@ -1,4 +1,4 @@
-"""Keys: of the group, and the names of pre-shared keys."""
+"""The keys of the group, and the names of pre-shared keys."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -43,22 +43,22 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class PskName:
-    """Names a pre-shared key without holding it. A key that changes under its identity has another name."""
+    """The name of a pre-shared key. If the key of an identity changes, its name changes too."""
 
     identity: str
     fingerprint: str = field(default="", repr=False)
-    """Of the key, in hex. It is compared within one process, and never shown."""
+    """The fingerprint of the key, in hex. It is compared within one process, and never shown."""
 
 
 UNNAMED_PSK: Final = PskName("")
-"""Of a session that is not open yet."""
+"""The name for a session that is not open yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
     """One key of a key state: its DTLS epoch (1..65535), and whether to send and to receive with it.
 
-    `unused`: nobody has sent with it yet. It is only being distributed.
+    `unused`: the key is being distributed, and no node sends with it yet.
     """
 
     epoch: int
@@ -69,7 +69,7 @@ class KeyEntry:
 
 
 class Slot(StrEnum):
-    """Whose turn it is: a key's place among those that are held."""
+    """The place of a key in a key ring."""
 
     PREVIOUS = "previous"
     CURRENT = "current"

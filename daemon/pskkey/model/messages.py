@@ -11,12 +11,12 @@ from pskkey.model.nodes import Member
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """KEY_REQ: give me the current key."""
+    """KEY_REQ: a request for the current key."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyResponse:
-    """The answer to KEY_REQ. `epoch` is known only when the server used the 132-byte form."""
+    """The answer to KEY_REQ. `epoch` is known only if the server used the 132-byte form."""
 
     key: Key
     epoch: int | None = None
@@ -24,10 +24,10 @@ class KeyResponse:
 
 @dataclass(frozen=True, slots=True)
 class KeyWatch:
-    """KEY_WATCH: send me the key state now and whenever it changes.
+    """KEY_WATCH: a request for the key state, now and after each change.
 
-    `context` names what the sender knows of its sequence numbers: a random number above 0, the same as long as they are
-    remembered, and another one when they are not. Who has none (0) is taken for another sender on each connection.
+    `context` names the sequence numbers that the sender knows. It is a random number above 0. A sender that has lost
+    its sequence numbers uses another one. Without a context (0), each connection counts as another sender.
     """
 
     will_send: bool
@@ -36,11 +36,11 @@ class KeyWatch:
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """KEY_STATE: all that a session manager needs to know, in full.
+    """KEY_STATE: all keys and sender ids that the receiver needs.
 
-    Install what is new, send with the one entry marked `send` (none: do not send), drop what is not listed. The entries
-    stand in the order of their turns: what was sent with before, what is, what will be.
-    `senders` are the sender ids in use in the group; `sender_id` is None when none is leased to the reader.
+    The receiver installs new keys, and drops keys that are not listed. It sends with the one entry that is marked
+    `send`; without such an entry it does not send. The order of the entries is previous, current, next.
+    `senders` are the sender ids in use in the group. `sender_id` is the receiver's own id, None without a lease.
     """
 
     sender_id: int | None
@@ -50,13 +50,13 @@ class KeyState:
 
 @dataclass(frozen=True, slots=True)
 class KeyAck:
-    """KEY_ACK: `epoch` is installed for reception."""
+    """KEY_ACK: the sender has installed the key of `epoch` for reception."""
 
     epoch: int
 
 
 class KeyNewReason(IntEnum):
-    """Why somebody asks for a new key."""
+    """The reason of a request for a new key."""
 
     OPERATOR = 1
     SEQUENCE_HIGH_WATER = 2
@@ -66,7 +66,7 @@ class KeyNewReason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyNew:
-    """KEY_NEW: please roll to a fresh key."""
+    """KEY_NEW: a request for a new key."""
 
     reason: KeyNewReason
 
@@ -76,7 +76,7 @@ class KeyNew:
 
 @dataclass(frozen=True, slots=True)
 class HeldKey:
-    """A key that a node holds, told without telling it: its epoch, fingerprint, and whether it sends with it."""
+    """A key of a node, without the secret. `send`: the node sends with this key."""
 
     epoch: int
     fingerprint: str
@@ -85,12 +85,11 @@ class HeldKey:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """JOIN: let me be a member. Sent again in a session when what it says has changed.
+    """JOIN: a request to become a member. A member sends it again when one of its fields has changed.
 
-    `incarnation` names one continuous memory of the sender: a restart that lost its keys has a new one. `held` are the
-    keys that it holds, so a master knows a joiner that comes from another part of a split. `sender`: a
-    session manager that sends is attached. `lease`: the sender id that was granted to the node, and may have been sent
-    with under the key that it sends with.
+    `incarnation` is a random name. A restart that loses the keys of the node changes it. `held` are the keys of the
+    node. By them the master recognizes a joiner from another partition. `sender`: a session manager of the node sends.
+    `lease`: the sender id of the node, under which it may have sent with its present key.
     """
 
     group: str
@@ -105,7 +104,7 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """GROUP: who is in the group, and in which order they would take over. Full state, not a difference."""
+    """GROUP: all members of the group, and the succession, the order in which they take over. It is a full state."""
 
     term: int
     master: str
@@ -115,15 +114,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """HEARTBEAT: I am alive."""
+    """HEARTBEAT: the sender is alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """MERGE: one master to another, "there are two of us"; answered by a Merge whose `winner` is decided.
+    """MERGE: a master asks another master which of the two stays. The answer is a MERGE with the `winner`.
 
-    `term`, `members` (served, the master itself included) and `epoch` (highest known) are the sender's; `winner` is
-    None in the question. In the answer `term` and `epoch` are the highest of both sides: the winner goes above them.
+    In the question `winner` is None, and `term` and `epoch` (the latest one) are those of the sender. In the answer
+    they are the highest of the two masters. The winner takes higher ones. `members` is the number of nodes in the group
+    of the sender, including the master itself.
     """
 
     master: Member
@@ -135,9 +135,10 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """HANDOVER: leave me and join `master`. To that node itself: become the master, with `term`.
+    """HANDOVER: the receiver joins `master`. If the receiver is `master` itself, it becomes master with `term`.
 
-    `members` is then the whole member map with its leases, so that nothing is given out twice.
+    For that node `members` has all members with their leases, so that no sender id is leased twice. For other nodes
+    `members` is empty.
     """
 
     master: Member
@@ -147,7 +148,7 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class ErrorMessage:
-    """ERROR: what was refused, as a code for programs and a sentence for people; then the connection closes."""
+    """ERROR: the reason of a refusal, as a code for programs and a sentence for people. Then the connection closes."""
 
     code: str
     message: str

@@ -5,11 +5,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 MAX_ANSWERS = 12
-"""Challenges that one advert answers: as many as fit into one pair of its TXT record."""
+"""Maximum number of challenges that one advert answers: as many as fit into one pair of its TXT record."""
 
 
 class Role(StrEnum):
-    """What a node is in its group at this moment."""
+    """The role of a node in its group (`core.election`)."""
 
     LISTENING = "listening"
     JOINING = "joining"
@@ -19,7 +19,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node as its group knows it. `sender_id` is None while none is leased to it."""
+    """A node as its group knows it. `sender_id` is None while the node has no lease."""
 
     id: str
     name: str
@@ -32,7 +32,7 @@ class Member:
 
 
 class Process(NamedTuple):
-    """A local process by its peer credentials, as they are shown to people: nothing is decided by them."""
+    """A local process, by its peer credentials. They are shown to people, and decide nothing."""
 
     pid: int
     uid: int
@@ -40,7 +40,7 @@ class Process(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Advert:
-    """What a node says of itself over mDNS. A hint: only a TLS session proves anything."""
+    """The announcement of a node over mDNS. Without an answer to a challenge it may be old."""
 
     group: str
     id: str
@@ -55,6 +55,6 @@ class Advert:
     is_full: bool = False
     """Whether this master has no place for another member."""
     challenge: str = ""
-    """A text that this node has never used before; a master repeats it in `answers`. Empty: it asks for no proof."""
+    """A text that this node has never used before. A master repeats it in `answers`. Empty: the node needs no proof."""
     answers: tuple[str, ...] = ()
-    """The challenges of others that this master has heard in the last seconds, MAX_ANSWERS at most."""
+    """The challenges of other nodes that this master has heard in the last seconds, at most MAX_ANSWERS."""

@@ -1,4 +1,4 @@
-"""The persisted state of a node: what its next process begins with."""
+"""The persisted state of a node. The next process of the node begins with it."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pskkey.model.keys import Key, Slot
 
 @dataclass(frozen=True, slots=True)
 class SavedKey:
-    """A held key, and `since` when it has its turn, in seconds since boot."""
+    """A key in its slot. `since`: the start of its time there, in seconds since boot."""
 
     epoch: int
     key: Key
@@ -17,7 +17,7 @@ class SavedKey:
 
 @dataclass(frozen=True, slots=True)
 class SavedLease:
-    """The sender id that is granted to a node, None if there is none, and those in use in its group."""
+    """The sender id that is leased to a node, None without a lease, and the sender ids in use in its group."""
 
     sender_id: int | None = None
     senders: frozenset[int] = frozenset()
@@ -25,8 +25,9 @@ class SavedLease:
 
 @dataclass(frozen=True, slots=True)
 class SavedRing:
-    """A key ring. `unlisted` are keys that the node has from elsewhere than from its master, the one to send with among
-    them if it sends with its former key; `former_lease` is the lease that goes with that one.
+    """A key ring. `keys` are the keys that the master lists. `unlisted` are the other keys that the node still uses.
+
+    While the node sends with a former key (`core.former_keys`), `former_lease` is the lease of that key, else None.
     """
 
     keys: tuple[SavedKey, ...] = ()
@@ -37,7 +38,7 @@ class SavedRing:
 
 @dataclass(frozen=True, slots=True)
 class SavedManager:
-    """A session manager that was attached, by its memory: whether it asked to send, and whether it acknowledges."""
+    """A session manager: its sequence context, whether it asked to send, and whether it acknowledges keys."""
 
     context: int
     asked_to_send: bool
@@ -46,11 +47,11 @@ class SavedManager:
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """What a node must still know when its process has ended and another goes on in its place.
+    """The state of a node that its next process needs.
 
-    It is saved before anybody is told of what it says, so what others know of us is never newer. `members` are the
-    nodes of the group as it was last told, with their sender ids; `sent_with` has the memory that was told to send
-    with a key, by the key's fingerprint; 0 is nobody's.
+    It is saved before the node sends any message that depends on it. So other nodes never know a newer state.
+    `members` are the nodes of the last announced group, with their sender ids. `sent_with` has, by fingerprint of a
+    key, the sequence context that may send with the key; 0 stands for no context.
     """
 
     group: str

@@ -3,7 +3,7 @@
     txtvers  1
     grp      group name
     id       node id, 8..32 lowercase hex digits
-    name     what people call the node, cut to fit its pair
+    name     name of the node for people, cut to fit its pair
     pri      priority, 0..255
     el       1 when the node may become master, else 0
     role     l listening, j joining, c client, m master
@@ -18,7 +18,7 @@
 
 The HMAC input is, for each pair in the order of its key's bytes: key length u16, key, value length u16, value. With
 its lengths no pair can be read as another. A pair without a value counts as one with an empty value, because older
-releases of python-zeroconf do not tell the two apart. Pairs that we do not know are signed like the others and ignored.
+releases of python-zeroconf do not distinguish the two. Unknown pairs are signed like the others and ignored.
 """
 
 import base64
@@ -93,7 +93,7 @@ def encode_advert(advert: Advert, key: Secret) -> dict[str, str]:
 
 
 def group_of_untrusted(properties: Mapping[bytes, bytes | None]) -> str | None:
-    """Return the group that a record claims, unverified: it serves to pass over the adverts of other groups."""
+    """Return the group that a record claims, unverified, so that the caller can skip the adverts of other groups."""
     try:
         return _checked_group(_text_untrusted(properties, "grp"))
     except (BadPacket, ValueError):
@@ -112,7 +112,7 @@ def decode_advert_untrusted(properties: Mapping[bytes, bytes | None], keys: Sequ
     claimed = properties.get(b"sig")
     if not claimed:
         raise BadPacket("the advert is not signed")
-    # The text is compared, not what it decodes to: two texts can decode to the same bytes.
+    # Compare the text, not the decoded bytes: two texts can decode to the same bytes.
     verified = [hmac.compare_digest(claimed, _signature(properties, key)) for key in keys]
     if not any(verified):
         raise BadPacket("the advert is not signed with an accepted PSK")

@@ -6,10 +6,10 @@ SERVICE_INTERFACE: Final = "org.varlink.service"
 CONTROL_INTERFACE: Final = "io.pskkey.Control"
 
 SERVICE_DESCRIPTION: Final = """\
-# What every Varlink service answers about itself.
+# The information about itself that every Varlink service has.
 interface org.varlink.service
 
-# Who made the service, and which interfaces it has.
+# The maker of the service, and its interfaces.
 method GetInfo() -> (
   vendor: string,
   product: string,
@@ -59,15 +59,15 @@ type Key (
   age_s: float
 )
 
-# A request for a new key that is not served yet. A session manager that asks for sender_restarted does not send until
-# then, and one that asks for receiver_began does not receive. due_s: seconds until the request is due; a requester that
+# A request for a new key that is not served yet. Until then, a session manager that asks for sender_restarted does not
+# send, and one that asks for receiver_began does not receive. due_s: seconds until the request is due; a requester that
 # asks often waits longer each time.
 type Request (
   reason: (operator, sequence_high_water, sender_restarted, receiver_began),
   due_s: float
 )
 
-# psk_identity: of the pre-shared key of its session; the master alone knows it.
+# psk_identity: that of the pre-shared key of its session; only the master knows it.
 type Member (
   id: string,
   name: string,
@@ -90,7 +90,7 @@ type Session (
 
 # Fields may be added to this, never renamed: schema is 1. Counters only rise while the daemon lives; counter_ages_s:
 # seconds since each of them rose last, of those that did. loop_away_ms: the longest time in the last minute for which
-# the daemon served nobody, because it was busy with one thing. warnings: what is wrong at present, a sentence each.
+# the daemon served nobody, because it was busy with one thing. warnings: the present troubles, a sentence each.
 # With "more" the status comes again whenever it changes.
 method GetStatus() -> (
   schema: int,
@@ -110,10 +110,10 @@ method GetStatus() -> (
   warnings: []string
 )
 
-# Roll to a fresh key. For administrators.
+# Replace the group key by a new one. For administrators.
 method Rekey() -> ()
 
-# Hand the master's part to a node, by id or name, or to the next in the succession. For administrators.
+# Hand the mastership to a node, by id or name, or to the next in the succession. For administrators.
 method Switchover(node: ?string) -> ()
 
 # The node cannot do this now; reason is a sentence.

@@ -4,13 +4,13 @@
     question: name | type u16 | class u16
     record:   name | type u16 | class u16 | ttl u32 | size u16 | data
 
-A name is labels of 1..63 bytes, each after its length, and ends with an empty one, or with a pointer (two bytes from
-0xC000 on) to a name that stands before it. A stranger chooses every byte of a message, so the labels and pointers of a
-whole message are bounded: to read it takes at most 0.5 ms here.
+A name is a row of labels of 1..63 bytes, each after its length. It ends with an empty label, or with a pointer (two
+bytes from 0xC000 on) to a name before it. A stranger chooses every byte of a message, so the labels and pointers of a
+whole message are bounded. Reading a message takes at most 0.5 ms here.
 
-A query is read by python-zeroconf too, afterwards. Its reader follows names in the data of records, without a bound; it
-goes on at the place where that data ends by its type, not by its size; and it keeps a traceback for ever of each
-message on which it has failed. So the data of a query's records is checked as well, for the types that it knows.
+python-zeroconf reads a query too, afterwards. Its reader follows names in the data of records, without a bound. It goes
+on where that data ends by its type, not by its size. It keeps a traceback of each message on which it has failed, for
+ever. So we check the data of a query's records as well, for the types that python-zeroconf knows.
 """
 
 import re
@@ -25,13 +25,13 @@ MAX_MESSAGE: Final = 4096
 """Bytes. The largest advert has about 3,000; RFC 6762 section 17 allows 9,000, which nobody needs here."""
 
 MAX_QUESTIONS: Final = 128
-"""A program that resolves a large group asks about as many instances at once as its packet holds."""
+"""A program that resolves a large group fills its packet with questions about instances."""
 
 MAX_RECORDS: Final = 64
-"""In all sections together. A query names the answers that are known already."""
+"""In all sections together. A query lists the answers that its sender knows already."""
 
 MAX_STEPS: Final = 1024
-"""Labels and pointers of a whole message, each as often as it is followed. A question about one instance has 6."""
+"""Labels and pointers of a whole message; each counts whenever it is followed. A question about one instance has 6."""
 
 MAX_LABELS: Final = 40
 """In one name. A name for an IPv6 address has 34."""
@@ -50,7 +50,7 @@ _SIZES: Final = {1: 4, 28: 16}
 """Bytes of the data of A and AAAA records."""
 
 _NAMES_AT: Final = {5: 0, 12: 0, 33: 6}
-"""Bytes before the name with which the data of a CNAME, PTR or SRV record ends."""
+"""Bytes before the name at the end of the data of a CNAME, PTR or SRV record."""
 
 _REFUSED: Final = frozenset({13, 47})
 """HINFO and NSEC records: no query about our service needs one."""
@@ -64,12 +64,12 @@ _OPCODE: Final = 0x7800
 _POINTER: Final = 0xC0
 _INSTANCE: Final = re.compile(rb"pskkey-[0-9a-f]{8}\." + re.escape(SERVICE_TYPE.encode()))
 _OURS: Final = (b"pskkey", b"_dns-sd")
-"""What a message has in it that concerns us: our service, or the question which services there are."""
+"""The words of messages that concern us: our service, or the question for all services."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceText:
-    """The TXT record of an instance of our service type: its whole name, in small letters, and its data."""
+    """The TXT record of an instance of our service type: its whole name, in lower case, and its data."""
 
     name: str
     text: bytes
@@ -77,14 +77,14 @@ class InstanceText:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query that is well-formed and cheap, and the names that it asks about, in small letters."""
+    """A well-formed, cheap query: the names that it asks about, in lower case."""
 
     names: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response that is well-formed and cheap, and the TXT records of our service type in it.
+    """A well-formed, cheap response: the TXT records of our service type in it.
 
     Records with a TTL of 0 are left out. They are goodbyes, and anybody can send one.
     """
@@ -93,7 +93,7 @@ class Response:
 
 
 def concerns_us(datagram: bytes) -> bool:
-    """Return whether a message can have anything to do with our service: the cheapest of all checks."""
+    """Return whether a message can concern our service. This is the cheapest check."""
     lowered = datagram.lower()
     return any(word in lowered for word in _OURS)
 
@@ -157,7 +157,7 @@ class _Reader:
         self._steps = MAX_STEPS
 
     def name_untrusted(self, at: int) -> tuple[bytes, int]:
-        """Return the name that begins at `at`, in small letters and with a dot after each label, and where it ends."""
+        """Return the name that begins at `at`, in lower case and with a dot after each label, and its end."""
         datagram = self._datagram
         labels: list[bytes] = []
         end = pointers = size = 0
@@ -190,11 +190,11 @@ class _Reader:
                 raise BadPacket("a name that is too long, or ends too early")
 
     def check_data_untrusted(self, kind: int, at: int, size: int) -> None:
-        """Check that the data of a record is what its type has, no more and no less."""
+        """Check that the data of a record is exactly what its type has."""
         is_whole = kind not in _REFUSED
         if kind in _SIZES:
             is_whole = size == _SIZES[kind]
         elif kind in _NAMES_AT:
             is_whole = self.name_untrusted(at + _NAMES_AT[kind])[1] == at + size
         if not is_whole:
-            raise BadPacket(f"an mDNS query with a record of type {kind} that has no place in it")
+            raise BadPacket(f"an mDNS query with a record of type {kind} that is malformed, or that we refuse")

@@ -1,4 +1,4 @@
-"""The fields that JSON packets are made of, each with its bound, and the model that all of them build on."""
+"""The fields of JSON packets, each with its bound, and the base model of the packets."""
 
 from collections.abc import Iterator
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -24,7 +24,7 @@ def parse_address(text: str) -> str:
     host = text.partition("%")[0]
     family = AF_INET6 if ":" in host else AF_INET
     try:
-        # Pure conversions that open nothing: `ipaddress` takes twenty times longer, and a group has hundreds.
+        # Pure conversions without I/O. `ipaddress` takes twenty times longer, and a group has hundreds of addresses.
         packed = inet_pton(family, host)
     except (OSError, ValueError):
         raise ValueError("must be an IPv4 or IPv6 address") from None
@@ -35,7 +35,7 @@ def parse_address(text: str) -> str:
 
 
 def check_printable(text: str) -> str:
-    """Return `text`. Raises ValueError when it could disturb the terminals and logs that names end up in."""
+    """Return `text`. Raises ValueError when it could disturb a terminal or a log."""
     if not text.isprintable():
         raise ValueError("must be printable")
     return text
@@ -63,7 +63,7 @@ class Packet(BaseModel):
 
     @classmethod
     def parse_untrusted(cls, payload: bytes) -> Self:
-        """Read a payload. Raises BadPacket naming the field, which is all that is told of the peer's text."""
+        """Read a payload. Raises BadPacket, which names the field and repeats nothing else of the peer's text."""
         return cls.of_untrusted(decode_object_untrusted(payload))
 
     @classmethod
@@ -84,8 +84,8 @@ class Packet(BaseModel):
 def build_packets() -> Iterator[None]:
     """Build the models of the packets, one in each step.
 
-    pydantic puts that off until a model is needed, and then takes 10 ms of processor time for it, or half a second on a
-    slow device: a master could not be joined without a pause.
+    pydantic otherwise builds a model when it is first used. That takes 10 ms of processor time, or half a second on a
+    slow device: the first join would make the master pause.
     """
     for model in Packet.__subclasses__():
         model.model_rebuild()

@@ -23,7 +23,7 @@ HEADER_SIZE: Final = _HEADER.size
 
 
 class PacketType(IntEnum):
-    """What a frame holds. Types 1-15 are packed structs that C programs read, types from 16 are JSON."""
+    """The type of the packet in a frame. Types 1-15 are packed structs that C programs read, types from 16 are JSON."""
 
     KEY_REQ = 1
     KEY_WATCH = 2
@@ -40,7 +40,7 @@ class PacketType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame as it came: `type` 0..255 and a payload of at most 65535 bytes, which may be a key."""
+    """One received frame: `type` 0..255 and a payload of at most 65535 bytes, which may be a key."""
 
     type: int
     payload: bytes = field(repr=False)
@@ -59,8 +59,8 @@ class FrameReader:
     """Cuts a byte stream into frames, one at a time.
 
     `limits` names every type that is allowed on this stream and the largest payload of each, in bytes. A header that
-    announces anything else is refused without waiting for its payload. So what is kept after `next_untrusted` has
-    returned None is less than one header and the largest limit.
+    announces anything else is refused without waiting for its payload. So the reader keeps less than one header and the
+    largest limit after `next_untrusted` has returned None.
     """
 
     def __init__(self, limits: Mapping[int, int]) -> None:
@@ -70,7 +70,7 @@ class FrameReader:
 
     @property
     def ready(self) -> bool:
-        """Whether `next_untrusted` has something to do: the next frame is whole, or is to be refused."""
+        """Whether `next_untrusted` has something to do: the next frame is whole, or must be refused."""
         if self._error is not None:
             return True
         if len(self._pending) < HEADER_SIZE:
@@ -104,7 +104,7 @@ class FrameReader:
     def receive_untrusted(self, data: bytes) -> list[Frame]:
         """Take the next bytes and return all frames that they complete.
 
-        Raises BadPacket as `next_untrusted` does; frames before the fault that came in the same piece are given up.
+        Raises BadPacket as `next_untrusted` does; frames that came before the fault in the same piece are lost.
         """
         self.add(data)
         frames: list[Frame] = []
@@ -115,10 +115,10 @@ class FrameReader:
     def _payload_size_untrusted(self) -> int:
         version, packet_type, size = _HEADER.unpack_from(self._pending)
         if version != VERSION:
-            self._refuse(f"version {version} is not spoken here, only {VERSION}")
+            self._refuse(f"version {version} is not supported, only {VERSION}")
         limit = self._limits.get(packet_type)
         if limit is None:
-            self._refuse(f"a packet of type {packet_type} has no place here")
+            self._refuse(f"a packet of type {packet_type} is not allowed here")
         elif size > limit:
             self._refuse(f"a packet of type {packet_type} announces {size} bytes, at most {limit} are allowed")
         return int(size)

@@ -2,7 +2,7 @@
 
     KEY_REQ    request: empty
                response: a 128-byte key, or 132 bytes: epoch u16 | key[128] | suite[2]
-    KEY_WATCH  flags u8 (bit 0: I will send), and, if the sender has one, memory u64
+    KEY_WATCH  flags u8 (bit 0: I will send), and, if there is one, the sender's sequence context u64
     KEY_STATE  0      sender_id  u8
                1      flags      u8 (bit 0: sender_id is leased to you)
                2      count      u8, entries that follow, 0..3
@@ -19,7 +19,7 @@
 
     key        128 bytes: pms[64] | server_random[32] | client_random[32]; the PMS is padded with zeros to its field
 
-Reserved bytes and undefined flag bits are sent as zero and ignored when read, so that they can be given a meaning.
+Reserved bytes and undefined flag bits are sent as zero and ignored when read, so that later versions can use them.
 Decoders raise only BadPacket; encoders raise ValueError for a value that has no encoding.
 """
 
@@ -81,7 +81,7 @@ def encode_key_response(message: KeyResponse) -> bytes:
 
 
 def decode_key_response_untrusted(payload: bytes) -> KeyResponse:
-    """Read either form, told apart by size. The short form names no suite: the key has the group's default."""
+    """Read either form, by its size. The short form names no suite: the key has the default suite."""
     if len(payload) == _KEY.size:
         return KeyResponse(_unpack_key_untrusted(payload, Suite.PSK_CHACHA20_POLY1305))
     if len(payload) != _KEY_WITH_EPOCH.size:
@@ -92,13 +92,13 @@ def decode_key_response_untrusted(payload: bytes) -> KeyResponse:
 
 
 def encode_key_watch(message: KeyWatch) -> bytes:
-    """Return the flags byte, and eight more when there is a memory."""
+    """Return the flags byte, and eight bytes more when there is a sequence context."""
     flags = _WILL_SEND if message.will_send else 0
     return _WATCH_WITH_CONTEXT.pack(flags, message.context) if message.context else _BYTE.pack(flags)
 
 
 def decode_key_watch_untrusted(payload: bytes) -> KeyWatch:
-    """Read either form, told apart by size."""
+    """Read either form, by its size."""
     if len(payload) == _BYTE.size:
         return KeyWatch(will_send=bool(payload[0] & _WILL_SEND))
     if len(payload) != _WATCH_WITH_CONTEXT.size:
@@ -132,7 +132,7 @@ def encode_key_state(message: KeyState) -> bytes:
 
 
 def decode_key_state_untrusted(payload: bytes) -> KeyState:
-    """Read a key state; what `encode_key_state` refuses to say is refused here too, as BadPacket."""
+    """Read a key state. Raises BadPacket also for each value that `encode_key_state` refuses."""
     if len(payload) < _STATE_HEAD.size:
         raise BadPacket(f"KEY_STATE is at least {_STATE_HEAD.size} bytes, not {len(payload)}")
     sender_id, flags, count, bitmap = _STATE_HEAD.unpack_from(payload)

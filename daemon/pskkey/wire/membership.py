@@ -1,6 +1,6 @@
 """The packets between nodes that fit one frame: JOIN, MERGE and ERROR, as JSON.
 
-Every field has a bound and every unknown field is refused. Decoders raise only BadPacket; encoders hold us to the same
+Every field has a bound and every unknown field is refused. Decoders raise only BadPacket; encoders check the same
 bounds and raise ValueError.
 """
 
@@ -12,7 +12,7 @@ from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join
 from pskkey.wire.fields import MAX_MEMBERS, Epoch, MemberFields, NodeId, Packet, SenderId, Term, Text, check_printable
 
 MAX_SIZE: Final = 8192
-"""Bytes of the largest payload here: every field at its bound, four bytes a character, is less."""
+"""Bytes of the largest payload here: a payload with every field at its bound, four bytes a character, is smaller."""
 
 MAX_ERROR_TEXT: Final = 1024
 

@@ -1,4 +1,4 @@
-"""Messages to bytes and back. `_PACKETS` says which may pass on which channel, in which direction and at what size."""
+"""Messages to bytes and back. `_PACKETS` lists the channels, the direction and the size of each."""
 
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -25,14 +25,14 @@ from pskkey.wire.frame import MAX_PAYLOAD, Frame, FrameReader, PacketType, encod
 
 
 class Channel(Enum):
-    """Where a connection comes in."""
+    """The channel of a connection: TLS between nodes, or `keys.sock`."""
 
     TLS = "tls"
     KEYS = "keys"
 
 
 class Side(Enum):
-    """Which end of a connection we are: a server reads what clients send, and the other way round."""
+    """Our end of a connection: a server reads what clients send, a client reads what servers send."""
 
     SERVER = "server"
     CLIENT = "client"
@@ -46,7 +46,7 @@ _CLIENTS: Final = _TLS_CLIENT | {(Channel.KEYS, Side.CLIENT)}
 
 
 class _Packet(NamedTuple):
-    """A type of packet on those ends of connections that may receive it."""
+    """A type of packet, and the ends of connections that may receive it."""
 
     message: type[Message]
     type: PacketType
@@ -132,8 +132,8 @@ _PACKETS: Final[Sequence[_Packet]] = (
 
 _BY_MESSAGE: Final = {packet.message: packet for packet in _PACKETS}
 _RECEIVED: Final = {
-    (door, side): {packet.type: packet for packet in _PACKETS if (door, side) in packet.receivers}
-    for door in Channel
+    (channel, side): {packet.type: packet for packet in _PACKETS if (channel, side) in packet.receivers}
+    for channel in Channel
     for side in Side
 }
 
@@ -141,8 +141,8 @@ _RECEIVED: Final = {
 class PacketReader:
     """Turns the bytes that come on one connection into messages. `side` is our own end of it."""
 
-    def __init__(self, door: Channel, side: Side) -> None:
-        self._packets = _RECEIVED[door, side]
+    def __init__(self, channel: Channel, side: Side) -> None:
+        self._packets = _RECEIVED[channel, side]
         self._frames = FrameReader({packet.type: packet.limit for packet in self._packets.values()})
         self._roster = roster.RosterReader()
         self._decode_part = {
@@ -153,7 +153,7 @@ class PacketReader:
 
     @property
     def ready(self) -> bool:
-        """Whether `next_untrusted` has something to do: the next frame is whole, or is to be refused."""
+        """Whether `next_untrusted` has something to do: the next frame is whole, or must be refused."""
         return self._broken or self._frames.ready
 
     def add(self, data: bytes) -> None:
@@ -179,7 +179,7 @@ class PacketReader:
     def receive_untrusted(self, data: bytes) -> list[Message]:
         """Take the next bytes and return all messages that they complete.
 
-        Raises BadPacket as `next_untrusted` does; messages before the fault that came in the same piece are given up.
+        Raises BadPacket as `next_untrusted` does; messages that came before the fault in the same piece are lost.
         """
         self.add(data)
         messages: list[Message] = []

@@ -1,8 +1,8 @@
 """GROUP and HANDOVER, the packets that list a whole group and may need several frames.
 
-Each frame is a JSON object with `part` (from 1) of `parts`, which repeats what is not a list and holds its share of the
-lists: members first, then the succession. The frames of one message follow each other with no other packet between.
-Encoders raise ValueError for what is out of bounds; `RosterReader` raises only BadPacket.
+Each frame is a JSON object with `part` (from 1) of `parts`. It repeats the fields that are not lists, and has its share
+of the lists: members first, then the succession. No other packet may come between the frames of one message. Encoders
+raise ValueError for a value out of bounds; `RosterReader` raises only BadPacket.
 """
 
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ class RosterReader:
 
     @property
     def unfinished(self) -> PacketType | None:
-        """The type of the message whose last frame is still missing: nothing but its next frame may come now."""
+        """The type of the message whose last frame is still missing: only its next frame may come now."""
         if self._first is None:
             return None
         return PacketType.GROUP if isinstance(self._first, _GroupPart) else PacketType.HANDOVER

@@ -1,18 +1,18 @@
-"""What a node saves for its next process (`model.SavedState`), as bytes. Every number is big-endian.
+"""The state that a node saves for its next process (`model.SavedState`), as bytes. Every number is big-endian.
 
     head       version u8 = 1 | term u64 | keys u8 | unlisted u8 | former_lease u8 (0 or 1)
                | members u16 | sent_with u16 | session managers u16: how many there are of each
-    texts      group, node, instance, each: size u16 | UTF-8
+    texts      group, node, incarnation, each: size u16 | UTF-8
     leases     lease and, if there is one, former_lease, each: leased u8 (0 or 1) | sender_id u8
                | senders[32], a bitmap as in KEY_STATE
-    keys       each: epoch u16 | suite u16 | turn u8 (0 previous, 1 current, 2 next) | since f64
-               | pms[64] | server_random[32] | client_random[32]; those `unlisted` are the last
+    keys       each: epoch u16 | suite u16 | slot u8 (0 previous, 1 current, 2 next) | since f64
+               | pms[64] | server_random[32] | client_random[32]; the `unlisted` ones come last
     members    each: leased u8 (0 or 1) | sender_id u8 | size u16 | node id, UTF-8
-    sent_with  each: fingerprint[8] | memory u64
-    session managers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | memory u64
+    sent_with  each: fingerprint[8] | sequence context u64
+    session managers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | sequence context u64
 
-It is read by the program that wrote it, or by another version of it, so a version or a size that is not known is
-refused as a whole: a node that begins anew is safe, one that half remembers is not.
+The program that wrote the state reads it, or another version of that program. So a state of unknown version or size is
+refused as a whole: a node that begins anew is safe, a node with a part of its state is not.
 """
 
 import struct

@@ -1,4 +1,4 @@
-"""JSON as strictly as it can be read: one meaning for every text, and nothing that can exhaust the reader."""
+"""Strict JSON: every text has one meaning, and no text can exhaust the reader."""
 
 import json
 import math
@@ -8,14 +8,14 @@ from pskkey.errors import BadPacket
 
 MAX_DEPTH: Final = 16
 MAX_NAMES: Final = 256
-"""Names in one object. Of what we read nothing needs a quarter of them, and each unknown one costs an error."""
+"""Names in one object. No object that we read needs a quarter of them, and each unknown name costs an error."""
 
 
 def decode_object_untrusted(data: bytes) -> dict[str, Any]:
     """Read one JSON object in UTF-8 (RFC 8259), nested at most 16 deep, with at most 256 names each.
 
-    Raises BadPacket for anything else, and for what RFC 8259 leaves open: repeated names (section 4), numbers that are
-    not finite, integers of more digits than Python converts (section 6), and lone surrogates (section 8.2).
+    Raises BadPacket for anything else, and where RFC 8259 leaves the meaning open: repeated names (section 4), infinite
+    numbers, integers of more digits than Python converts (section 6), and lone surrogates (section 8.2).
     """
     try:
         text = data.decode()
@@ -26,7 +26,7 @@ def decode_object_untrusted(data: bytes) -> dict[str, Any]:
             parse_constant=_constant_untrusted,
         )
         if "\\u" in text:
-            # Only an escape can smuggle a lone surrogate in, and it cannot be written out again.
+            # A lone surrogate can only come from an escape, and it cannot be encoded again.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         # The cause is left out: it would carry the peer's text into a log.
@@ -38,7 +38,7 @@ def decode_object_untrusted(data: bytes) -> dict[str, Any]:
 
 
 def encode_object(value: dict[str, Any]) -> bytes:
-    """Return compact JSON in UTF-8. Raises ValueError for what cannot be written: NaN, infinities, lone surrogates."""
+    """Return compact JSON in UTF-8. Raises ValueError for NaN, infinities and lone surrogates."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 

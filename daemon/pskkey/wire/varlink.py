@@ -2,8 +2,8 @@
 
 A call is `{"method": "interface.Method", "parameters": {}, "more": false, "oneway": false, "upgrade": false}`, a reply
 `{"parameters": {}, "continues": false, "error": "interface.Error"}`; only `method` must be there. This module knows the
-form of calls and replies and the errors of the service itself; what methods do is decided elsewhere, and their
-interfaces are described in `interfaces`.
+form of calls and replies and the errors of the service itself; the methods are implemented
+elsewhere, and `control_interface` describes them.
 """
 
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class VarlinkReader:
 
 
 class Call(Packet):
-    """A call of `method`. With `more` several replies are welcome, with `oneway` none is."""
+    """A call of `method`. With `more` the caller takes several replies, with `oneway` none."""
 
     method: _QualifiedName
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -66,7 +66,7 @@ class Call(Packet):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply. `continues`: another one follows. `error`: the qualified name of what went wrong, or None."""
+    """A reply. `continues`: another one follows. `error`: the qualified name of the error, or None."""
 
     parameters: dict[str, Any] = field(default_factory=dict)
     continues: bool = False
@@ -76,7 +76,7 @@ class Reply:
 def decode_call_untrusted(message: bytes) -> Call:
     """Read one message as a call."""
     fields = decode_object_untrusted(message)
-    # Null says the same as nothing (varlink.org, "Interface Definition": maybe types).
+    # Null means the same as a missing field (varlink.org, "Interface Definition": maybe types).
     return Call.of_untrusted({name: value for name, value in fields.items() if value is not None})
 
 
@@ -87,27 +87,27 @@ def encode_reply(reply: Reply) -> bytes:
 
 
 def interface_not_found(interface: str) -> Reply:
-    """Nothing here has that interface."""
+    """Return the error: the service does not have this interface."""
     return _service_error("InterfaceNotFound", interface=interface)
 
 
 def method_not_found(method: str) -> Reply:
-    """The interface has no such method; `method` is the qualified name."""
+    """Return the error: the interface has no such method; `method` is the qualified name."""
     return _service_error("MethodNotFound", method=method)
 
 
 def method_not_implemented(method: str) -> Reply:
-    """The interface describes the method, but this service does not have it; `method` is the qualified name."""
+    """Return the error: the service does not have a method that the interface describes, by its qualified name."""
     return _service_error("MethodNotImplemented", method=method)
 
 
 def invalid_parameter(parameter: str) -> Reply:
-    """A parameter is unknown, missing or not what it may be."""
+    """Return the error: a parameter is unknown, missing or has a wrong value."""
     return _service_error("InvalidParameter", parameter=parameter)
 
 
 def permission_denied() -> Reply:
-    """The caller's credentials do not allow this."""
+    """Return the error: the caller's credentials do not allow this."""
     return _service_error("PermissionDenied")
 
 

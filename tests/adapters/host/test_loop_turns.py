@@ -1,4 +1,4 @@
-"""The gauge of the event loop: it sees a turn that takes long, not a wait, and forgets after a minute."""
+"""The gauge of the event loop: it notes a turn that takes long, but not a wait, and forgets after a minute."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from pskkey.adapters.host.loop_turns import WINDOW, LoopTurns
 
 
 class Clock:
-    """Seconds that go on when they are told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1.0
@@ -24,7 +24,7 @@ def test_work_is_noted_and_waiting_is_not() -> None:
         turns.forget()
         await asyncio.sleep(0.2)
         waited = turns.longest()
-        time.sleep(0.3)  # noqa: ASYNC251  the work that keeps the others waiting
+        time.sleep(0.3)  # noqa: ASYNC251  the work that delays the other tasks
         await asyncio.sleep(0)
         return waited, turns.longest()
 
@@ -50,7 +50,7 @@ def test_longest_turn_of_the_last_minute_is_returned() -> None:
     assert turns.longest() == 0.1
 
 
-def test_what_was_before_is_forgotten() -> None:
+def test_forget_removes_the_earlier_turns() -> None:
     turns = LoopTurns(Clock())
     turns.note(5.0)
     turns.forget()

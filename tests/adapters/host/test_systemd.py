@@ -1,4 +1,4 @@
-"""What a service manager is told, over a real socket (sd_notify(3)), that has no room for a while."""
+"""Notifications to a service manager over a real socket (sd_notify(3)) that has no room for a while."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from pskkey.adapters.host.systemd import Systemd
 
 
 class Manager:
-    """The end of the service manager; it reads only when it is told to."""
+    """The service manager's end of the socket. It reads only on request."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -33,7 +33,7 @@ class Manager:
                 return
 
     def read(self) -> list[str]:
-        """Return what there is, without what filled the room."""
+        """Return the messages that are there, without those of `fill`."""
         messages = []
         try:
             while True:
@@ -41,14 +41,14 @@ class Manager:
         except BlockingIOError:
             return [message.partition("\n")[0] for message in messages if message != "X_OTHER=1"]
 
-    async def hears(self, count: int) -> list[str]:
-        """Return that many messages, or those that came within 5 seconds, and those that came with the last."""
+    async def receive(self, count: int) -> list[str]:
+        """Return at least `count` messages, or those that came within 5 seconds."""
         deadline = time.monotonic() + 5
-        heard = self.read()
-        while len(heard) < count and time.monotonic() < deadline:
+        received = self.read()
+        while len(received) < count and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-            heard += self.read()
-        return heard
+            received += self.read()
+        return received
 
     def close(self) -> None:
         self._socket.close()
@@ -62,17 +62,17 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
     manager.close()
 
 
-async def test_ready_is_said_until_it_was_heard(manager: Manager) -> None:
+async def test_ready_is_sent_until_it_is_received(manager: Manager) -> None:
     systemd = Systemd(os.environ)
     manager.fill()
     systemd.ready()
     assert manager.read() == []
-    assert await manager.hears(1) == ["READY=1"]
+    assert await manager.receive(1) == ["READY=1"]
     await systemd.stopping()
     assert manager.read() == ["STOPPING=1"]
 
 
-async def test_end_of_a_reload_is_said_until_it_was_heard_and_after_its_begin(manager: Manager) -> None:
+async def test_end_of_a_reload_is_sent_after_its_begin_until_it_is_received(manager: Manager) -> None:
     systemd = Systemd(os.environ)
     systemd.ready()
     systemd.reloading()
@@ -80,17 +80,17 @@ async def test_end_of_a_reload_is_said_until_it_was_heard_and_after_its_begin(ma
     manager.fill()
     systemd.reloaded()
     assert manager.read() == []
-    assert await manager.hears(1) == ["READY=1"]
+    assert await manager.receive(1) == ["READY=1"]
     manager.fill()
     for _ in range(3):
         systemd.reloading()
         systemd.reloaded()
     assert manager.read() == []
-    assert await manager.hears(2) == ["RELOADING=1", "READY=1"]
+    assert await manager.receive(2) == ["RELOADING=1", "READY=1"]
     await systemd.stopping()
 
 
-async def test_nothing_unsaid_is_said_after_the_end(manager: Manager) -> None:
+async def test_unsent_notifications_are_not_sent_after_the_end(manager: Manager) -> None:
     systemd = Systemd(os.environ)
     manager.fill()
     systemd.ready()

@@ -1,4 +1,4 @@
-"""What tests need that act as another user."""
+"""Helpers of tests that act as another user."""
 
 import tempfile
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def acts_as_nobody[**P, T](test: Callable[P, T]) -> Callable[P, T]:
 
 
 def let_everybody_enter(directory: Path) -> Path:
-    """Open a directory of pytest's, and those above it, to every user; return it."""
+    """Let every user enter a directory of pytest and those above it. Return the directory."""
     for closed in [directory, *directory.parents]:
         if closed == Path(tempfile.gettempdir()):
             break

@@ -1,4 +1,4 @@
-"""Who may read and who may command through the Varlink service, with real users."""
+"""The access of real users to the Varlink service: reading and commands."""
 
 import asyncio
 import socket
@@ -28,7 +28,7 @@ for method in sys.argv[2:]:
 
 
 async def call_as_nobody(path: Path, *methods: str) -> list[str]:
-    """Call methods, each on a connection of its own, as user nobody; return what came for each."""
+    """Call methods as user nobody, each on a connection of its own. Return each answer."""
     process = await asyncio.create_subprocess_exec(
         "/usr/bin/python3", "-c", CALL_AS, path, *methods,
         user=NOBODY, group=NOBODY, extra_groups=[], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -63,14 +63,16 @@ FOLLOW = """
 import socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
 s.sendall(b'{"method":"io.pskkey.Control.GetStatus","more":true}' + bytes(1))
-while told := s.recv(9999):
-    print(told, flush=True)
+while received := s.recv(9999):
+    print(received, flush=True)
 """
 
 
 @acts_as_nobody
 @pytest.mark.parametrize("inherits", [False, True])
-async def test_who_may_not_connect_any_more_does_not_read_on(tmp_path: Path, inherits: bool) -> None:
+async def test_follower_whose_user_may_not_connect_any_more_is_closed_unless_inherited(
+    tmp_path: Path, inherits: bool
+) -> None:
     path = let_everybody_enter(tmp_path) / "c"
     inherited = socket.socket(socket.AF_UNIX) if inherits else None
     if inherited is not None:
@@ -81,19 +83,19 @@ async def test_who_may_not_connect_any_more_does_not_read_on(tmp_path: Path, inh
     path.chmod(0o666)
     ours = Caller(path)
     await ours.send({"method": "io.pskkey.Control.GetStatus", "more": True})
-    theirs = await asyncio.create_subprocess_exec(
+    follower = await asyncio.create_subprocess_exec(
         "/usr/bin/python3", "-c", FOLLOW, path, user=NOBODY, group=NOBODY, extra_groups=[], stdout=subprocess.PIPE
     )
-    assert theirs.stdout is not None
+    assert follower.stdout is not None
     try:
         for access in (("nobody",), ()):
-            assert b"master" in await asyncio.wait_for(theirs.stdout.readline(), 10)
+            assert b"master" in await asyncio.wait_for(follower.stdout.readline(), 10)
             assert await ours.receive() is not None
             control.permit(LocalAccess.of(access, ()))
             control.status_changed()
-        last = await asyncio.wait_for(theirs.stdout.readline(), 10)
+        last = await asyncio.wait_for(follower.stdout.readline(), 10)
         assert (b"master" in last) == inherits
         assert await ours.receive() is not None
     finally:
         await control.stop()
-        await theirs.wait()
+        await follower.wait()

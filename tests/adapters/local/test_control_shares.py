@@ -1,4 +1,4 @@
-"""`control.sock` under load: a caller with many calls keeps no other waiting, and each user has a rate."""
+"""`control.sock` under load: a caller with many calls does not delay other callers, and each user has a rate."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.adapters.local.test_control_socket import STATUS, Caller, service
 GET_STATUS = json.dumps({"method": "io.pskkey.Control.GetStatus"}).encode() + b"\0"
 
 
-async def test_caller_with_many_calls_does_not_keep_another_waiting(tmp_path: Path) -> None:
+async def test_caller_with_many_calls_does_not_delay_another_caller(tmp_path: Path) -> None:
     made = 0
 
     def slow_status() -> dict[str, Any]:
@@ -30,13 +30,13 @@ async def test_caller_with_many_calls_does_not_keep_another_waiting(tmp_path: Pa
     await flooding.receive()
     before = made
     assert await other.call("io.pskkey.Control.GetStatus") == {"parameters": STATUS}
-    assert made - before < 20, "their calls are answered by turns"
+    assert made - before < 20, "the calls of both are answered in turn"
     for _ in range(59):
         assert await flooding.receive() == {"parameters": STATUS}
     await control.stop()
 
 
-async def test_user_is_held_to_a_rate_and_loses_nothing_by_it(tmp_path: Path) -> None:
+async def test_calls_of_a_user_are_limited_to_a_rate_and_none_is_lost(tmp_path: Path) -> None:
     over = 40
     calls = int(ADMINISTRATOR_RATE.burst) + over
     async with service(tmp_path / "c"):
@@ -51,20 +51,20 @@ async def test_user_is_held_to_a_rate_and_loses_nothing_by_it(tmp_path: Path) ->
 
 
 async def test_call_that_takes_long_costs_more(tmp_path: Path) -> None:
-    def dear_status() -> dict[str, Any]:
+    def expensive_status() -> dict[str, Any]:
         until = time.thread_time() + 50 * CALL_TIME
         while time.thread_time() < until:
             pass
         return STATUS
 
-    control = ControlSocket(dear_status, {}, (), (), Counter(), "1.2")
+    control = ControlSocket(expensive_status, {}, (), (), Counter(), "1.2")
     await control.start(tmp_path / "c")
     caller = Caller(tmp_path / "c")
     free = int(ADMINISTRATOR_RATE.burst / 50)
     began = time.monotonic()
     await caller.send_bytes(GET_STATUS * (free + 4))
     await receive_statuses(caller, free + 4)
-    # The last call waits until all but the last of those before it are paid for; meanwhile tokens come back.
+    # The last call waits for the tokens of all calls before it but one. Meanwhile tokens return.
     assert time.monotonic() - began > 50 * (free + 3) / ADMINISTRATOR_RATE.per_second - 2.0
     await control.stop()
 
@@ -82,6 +82,6 @@ async def test_follower_that_closes_is_forgotten(tmp_path: Path) -> None:
         assert await follower.receive() == {"parameters": STATUS, "continues": True}
         follower.socket.close()
         control.status_changed()
-        # Every place is free again when nothing of it is left.
+        # The place of a forgotten follower is free again.
         callers = [Caller(tmp_path / "c") for _ in range(64)]
         assert await callers[-1].call("io.pskkey.Control.GetStatus") == {"parameters": STATUS}

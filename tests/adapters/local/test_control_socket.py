@@ -54,7 +54,7 @@ async def service(
 
 
 class Caller:
-    """A Varlink client that speaks plain JSON, so that the service is not its own judge."""
+    """A Varlink client with plain JSON, independent of the code of the service."""
 
     def __init__(self, path: Path) -> None:
         self._pending = b""
@@ -82,7 +82,7 @@ class Caller:
         return parsed
 
     async def wait_until_readable(self) -> None:
-        """Wait until something came, and leave it where it is."""
+        """Wait until data is there, and do not read it."""
         readable = asyncio.Event()
         asyncio.get_running_loop().add_reader(self.socket, readable.set)
         try:
@@ -245,7 +245,7 @@ async def test_follower_that_does_not_read_costs_one_status(tmp_path: Path) -> N
         assert terms == [0, 3]
 
 
-async def test_command_that_fails_unforeseen_closes_its_caller_only(
+async def test_command_with_an_unexpected_error_closes_its_caller_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(_: dict[str, Any]) -> dict[str, Any]:
@@ -258,7 +258,7 @@ async def test_command_that_fails_unforeseen_closes_its_caller_only(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_command_that_fails_after_its_caller_was_slow_closes_it_too(
+async def test_command_with_an_unexpected_error_closes_a_slow_caller_too(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(_: dict[str, Any]) -> dict[str, Any]:
@@ -269,7 +269,7 @@ async def test_command_that_fails_after_its_caller_was_slow_closes_it_too(
         await caller.send({"method": "io.pskkey.Control.GetStatus"}, {"method": "io.pskkey.Control.Rekey"})
         await asyncio.sleep(0.1)
         assert not caplog.records  # it waits until the status is read
-        with suppress(ConnectionResetError):  # what was sent is lost to one who is cut off before it has read all
+        with suppress(ConnectionResetError):  # an aborted connection loses the data that its caller has not read
             assert await caller.receive() is not None
             assert await caller.receive() is None
     assert "ZeroDivisionError" in caplog.text

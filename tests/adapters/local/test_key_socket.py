@@ -1,4 +1,4 @@
-"""`keys.sock` with real sockets: who gets in, what they get, and what they cannot do to others."""
+"""`keys.sock` with real sockets: access, sessions, and protection of one session manager from another."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ def state(epoch: int) -> KeyState:
 
 @dataclass
 class Daemon:
-    """A key socket and what it reported."""
+    """A key socket and its events."""
 
     path: Path
     sockets: KeySocket
@@ -59,7 +59,7 @@ class Daemon:
         return manager, await self.attached()
 
     async def attached(self) -> Session:
-        """Return the session that begins with a KEY_WATCH next."""
+        """Return the next session, which begins with a KEY_WATCH."""
         event = await self.next()
         assert isinstance(event, Attached)
         assert await self.next() == Received(event.session, KeyWatch(will_send=False))
@@ -79,7 +79,7 @@ async def daemon(path: Path, users: tuple[str, ...] = (), groups: tuple[str, ...
 
 
 class SessionManager:
-    """A client of `keys.sock` that reads only when told to."""
+    """A client of `keys.sock` that reads only on request."""
 
     def __init__(self, path: Path) -> None:
         self._reader = PacketReader(Channel.KEYS, Side.CLIENT)
@@ -181,7 +181,7 @@ async def test_slow_reader_gets_the_newest_state(tmp_path: Path) -> None:
             if isinstance(message, KeyState):
                 epochs.append(message.entries[0].epoch)
         assert epochs == sorted(epochs)
-        assert len(epochs) < 5000, "all but the newest of those that did not fit are left out"
+        assert len(epochs) < 5000, "of the states that did not fit, only the newest is sent"
         await manager.send(encode(KeyAck(20000)))
         assert await here.next() == Received(session, KeyAck(20000))
 
@@ -196,9 +196,9 @@ async def test_session_manager_that_asks_but_never_reads_is_held_back(tmp_path: 
 
     sockets = KeySocket((), (), answer, Counter())
     await sockets.start(tmp_path / "k")
-    deaf, other = SessionManager(tmp_path / "k"), SessionManager(tmp_path / "k")
+    unreading, other = SessionManager(tmp_path / "k"), SessionManager(tmp_path / "k")
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(deaf.send(encode(KeyRequest()) * 1_000_000), 0.5)
+        await asyncio.wait_for(unreading.send(encode(KeyRequest()) * 1_000_000), 0.5)
     (count,) = answered.values()
     assert 0 < count < 20000, "no request is read while answers wait"
     await other.send(encode(KeyRequest()))
@@ -206,7 +206,7 @@ async def test_session_manager_that_asks_but_never_reads_is_held_back(tmp_path: 
     await asyncio.wait_for(sockets.stop(), 5)
 
 
-async def test_session_manager_with_too_much_to_read_is_cut_off(tmp_path: Path) -> None:
+async def test_session_manager_with_too_much_unread_is_closed(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
         manager, session = await here.session()
         for _ in range(20000):
@@ -252,7 +252,7 @@ async def test_file_has_mode_0660_or_is_open_when_users_are_named(tmp_path: Path
         assert stat.S_IMODE((tmp_path / "k").stat().st_mode) == 0o666
 
 
-async def test_missing_default_group_is_passed_over(tmp_path: Path) -> None:
+async def test_missing_default_group_is_ignored(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k", groups=("pskkey",)) as here:
         await here.session()
 
@@ -275,7 +275,7 @@ print(s.recv(9999))
 
 
 async def connect_as(path: Path, groups: list[int]) -> bytes:
-    """Connect as user nobody with these supplementary groups, in a process of its own; return what came."""
+    """Connect as user nobody with these supplementary groups, in another process. Return the answer."""
     process = await asyncio.create_subprocess_exec(
         "/usr/bin/python3", "-c", CONNECT, path,
         user=NOBODY, group=NOBODY, extra_groups=groups, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -313,7 +313,7 @@ async def test_other_user_who_can_open_the_socket_is_denied(open_directory: Path
     ("users", "groups", "own"),
     [(("nobody",), (), []), ((), ("daemon",), [1]), ((), ("bin", "daemon"), [1]), ((), ("nogroup",), [])],
 )
-async def test_named_users_and_groups_get_in(
+async def test_named_users_and_groups_are_admitted(
     open_directory: Path, users: tuple[str, ...], groups: tuple[str, ...], own: list[int]
 ) -> None:
     async with daemon(open_directory / "k", users, groups) as here:

@@ -1,4 +1,4 @@
-"""The places at `keys.sock`: silence keeps none, no user takes those of another, and root always finds one."""
+"""The places at `keys.sock`: silent connections lose theirs, each user has a limit, and root always finds one."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ for user in range(users):
         os._exit(0)
 sys.stdin.read()
 """
-"""So many users take so many connections each and keep them until standard input ends; a line for each user."""
+"""Each user opens `count` connections and keeps them until standard input ends. Prints a line for each user."""
 
 
 class Occupants:
@@ -68,20 +68,20 @@ def open_directory(tmp_path: Path) -> Path:
 
 
 async def gets_a_place(here: Daemon) -> bool:
-    """Whether a session manager of our own user becomes a session."""
+    """Whether a session manager of our own user gets a place."""
     manager = SessionManager(here.path)
     with contextlib.suppress(BrokenPipeError):
         await manager.send(WATCH)
     while not here.events.empty():
         here.events.get_nowait()
-    events = here.counters["connections_refused"]
+    refused = here.counters["connections_refused"]
     await asyncio.sleep(0.3)
     manager.socket.close()
-    return here.counters["connections_refused"] == events
+    return here.counters["connections_refused"] == refused
 
 
-async def lose_their_places(here: Daemon, count: int) -> None:
-    """Wait until so many connections were refused, or closed for a newer one, and see that no more are."""
+async def wait_for_lost_places(here: Daemon, count: int) -> None:
+    """Wait until `count` connections were refused or closed for a newer one. Check that there are no more."""
     async with asyncio.timeout(5):
         while True:
             if here.counters.total() >= count:
@@ -95,7 +95,7 @@ async def test_silent_connection_is_closed_after_its_time(tmp_path: Path, monkey
     monkeypatch.setattr(key_socket, "FIRST_MESSAGE_WITHIN", 0.2)
     async with daemon(tmp_path / "k") as here:
         silent, halting = SessionManager(here.path), SessionManager(here.path)
-        speaking, session = await here.session()
+        talking, session = await here.session()
         await halting.send(WATCH[:-1])
         for manager in (silent, halting):
             answer = await manager.receive()
@@ -103,14 +103,14 @@ async def test_silent_connection_is_closed_after_its_time(tmp_path: Path, monkey
             assert (answer.code, answer.message) == ("silent", "no message came within 0.2 s")
             assert await manager.receive() is None
         assert here.counters["connections_silent"] == 2
-        assert here.events.empty(), "what was silent has never been a session"
+        assert here.events.empty(), "a silent connection was never a session"
         here.sockets.send(session, ErrorMessage("x", "still there"))
-        assert await speaking.receive() == ErrorMessage("x", "still there")
+        assert await talking.receive() == ErrorMessage("x", "still there")
 
 
 async def test_oldest_silent_connection_makes_room_and_sessions_do_not(tmp_path: Path) -> None:
     async with daemon(tmp_path / "k") as here:
-        speaking = [await here.session() for _ in range(MAX_CONNECTIONS - 2)]
+        talking = [await here.session() for _ in range(MAX_CONNECTIONS - 2)]
         first, second = SessionManager(here.path), SessionManager(here.path)
         newcomers = [await here.session() for _ in range(2)]
         for manager in (first, second):
@@ -122,17 +122,17 @@ async def test_oldest_silent_connection_makes_room_and_sessions_do_not(tmp_path:
         assert isinstance(answer, ErrorMessage)
         assert answer == ErrorMessage("busy", f"{MAX_CONNECTIONS} session managers are connected already")
         assert here.events.empty()
-        for manager, _ in (*speaking, *newcomers):
+        for manager, _ in (*talking, *newcomers):
             manager.socket.close()
 
 
 @acts_as_nobody
-async def test_user_has_so_many_places_and_no_more(open_directory: Path) -> None:
+async def test_user_has_a_limited_number_of_places(open_directory: Path) -> None:
     async with daemon(open_directory / "k") as here:
         here.path.chmod(0o666)
         here.sockets.permit(permitted(20000))
         async with Occupants(here.path, 1, MAX_CONNECTIONS_OF_USER + 5, WATCH):
-            await lose_their_places(here, 5)
+            await wait_for_lost_places(here, 5)
             assert await gets_a_place(here)
 
 
@@ -143,12 +143,12 @@ async def test_root_finds_a_place_whatever_others_take(open_directory: Path, fir
     async with daemon(open_directory / "k") as here:
         here.sockets.permit(permitted(*range(20000, 20000 + users), NOBODY))
         async with Occupants(here.path, users, MAX_CONNECTIONS_OF_USER, first):
-            await lose_their_places(here, MAX_CONNECTIONS_OF_USER)
+            await wait_for_lost_places(here, MAX_CONNECTIONS_OF_USER)
             assert await gets_a_place(here)
 
 
 @acts_as_nobody
-async def test_session_ends_when_its_user_is_permitted_no_more(open_directory: Path) -> None:
+async def test_session_ends_when_its_user_loses_access(open_directory: Path) -> None:
     async with daemon(open_directory / "k") as here:
         here.sockets.permit(permitted(20000))
         async with Occupants(here.path, 1, 1, WATCH):
@@ -160,5 +160,5 @@ async def test_session_ends_when_its_user_is_permitted_no_more(open_directory: P
 
 
 def permitted(*users: int) -> LocalAccess:
-    """Root, our own user and these."""
+    """Return the access of root, our own user and these users."""
     return LocalAccess(LocalAccess.of((), ()).uids | set(users), ())

@@ -1,4 +1,4 @@
-"""The life of a socket file: dead ones are replaced, living ones and other files are left alone."""
+"""The life of a socket file: that of a dead daemon is replaced; that of a running one and other files stay."""
 
 import asyncio
 import logging
@@ -63,7 +63,7 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
-async def test_file_lives_as_long_as_the_listener(tmp_path: Path) -> None:
+async def test_file_exists_as_long_as_the_listener(tmp_path: Path) -> None:
     listener = await listen(tmp_path / "s")
     assert can_connect(tmp_path / "s")
     listener.close()
@@ -81,7 +81,7 @@ async def test_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
     listener.close()
 
 
-async def test_socket_of_a_living_daemon_is_left_alone(tmp_path: Path) -> None:
+async def test_socket_of_a_running_daemon_is_not_touched(tmp_path: Path) -> None:
     first = await listen(tmp_path / "s")
     with pytest.raises(ConfigError, match="/s: another daemon listens there; stop it or set another socket path"):
         await listen(tmp_path / "s")
@@ -89,7 +89,7 @@ async def test_socket_of_a_living_daemon_is_left_alone(tmp_path: Path) -> None:
     first.close()
 
 
-async def test_socket_of_a_busy_daemon_is_left_alone(tmp_path: Path) -> None:
+async def test_socket_of_a_busy_daemon_is_not_touched(tmp_path: Path) -> None:
     clients = []
     with socket.socket(socket.AF_UNIX) as busy:
         busy.bind(str(tmp_path / "s"))
@@ -105,14 +105,14 @@ async def test_socket_of_a_busy_daemon_is_left_alone(tmp_path: Path) -> None:
         client.close()
 
 
-async def test_other_files_are_left_alone(tmp_path: Path) -> None:
+async def test_other_files_are_not_touched(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("precious")
     with pytest.raises(ConfigError, match="/s: is in the way and no socket; remove it or set another socket path"):
         await listen(tmp_path / "s")
     assert (tmp_path / "s").read_text() == "precious"
 
 
-async def test_file_that_somebody_replaced_is_not_removed(tmp_path: Path) -> None:
+async def test_replaced_file_is_not_removed(tmp_path: Path) -> None:
     first = await listen(tmp_path / "s")
     (tmp_path / "s").unlink()
     second = await listen(tmp_path / "s")
@@ -153,12 +153,12 @@ async def test_inherited_socket_is_used_and_its_file_stays(tmp_path: Path) -> No
     os.close(kept)
 
 
-async def test_file_follows_who_is_permitted(tmp_path: Path) -> None:
+async def test_mode_of_the_file_follows_the_access(tmp_path: Path) -> None:
     listener = await listen(tmp_path / "s")
     for access, mode in ((EVERYBODY, 0o666), (OURS, 0o660)):
         listener.permit(access)
         assert stat.S_IMODE(status(tmp_path / "s").st_mode) == mode
-    # Not that of another one in its place.
+    # The mode of another file in its place stays.
     replace(tmp_path / "s", 0o600)
     listener.permit(EVERYBODY)
     assert stat.S_IMODE(status(tmp_path / "s").st_mode) == 0o600
@@ -175,10 +175,10 @@ while True:
     os.link(kept, place + ".new")
     os.replace(place + ".new", place)
 """
-"""Puts a link and the socket in the same place by turns, as a user could who may write to the directory."""
+"""Replaces the socket by a link and back, in a loop. A user who may write to the directory could do so."""
 
 
-async def test_link_put_in_the_place_of_the_socket_is_not_followed(tmp_path: Path) -> None:
+async def test_link_in_the_place_of_the_socket_is_not_followed(tmp_path: Path) -> None:
     target, link, kept = tmp_path / "target", tmp_path / "link", tmp_path / "kept"
     make(target, 0o600)
     listener = await listen(tmp_path / "s")
@@ -196,12 +196,12 @@ async def test_link_put_in_the_place_of_the_socket_is_not_followed(tmp_path: Pat
         swapping.kill()
         await swapping.communicate()
     assert stat.S_IMODE(status(target).st_mode) == 0o600
-    assert modes == {0o660, 0o666}, "the socket itself was found now and then"
+    assert modes == {0o660, 0o666}, "the socket itself was found sometimes"
     listener.close()
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o027, 0o077])
-async def test_mode_is_that_of_the_access_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+async def test_mode_does_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
     former = os.umask(umask)
     try:
         listener = await listen(tmp_path / "s")
@@ -212,9 +212,11 @@ async def test_mode_is_that_of_the_access_whatever_the_umask(tmp_path: Path, uma
     listener.close()
 
 
-@pytest.mark.parametrize(("mode", "access", "told"), [(0o660, EVERYBODY, 2), (0o666, EVERYBODY, 0), (0o660, OURS, 0)])
-async def test_whom_the_unit_of_an_inherited_socket_keeps_out_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, access: LocalAccess, told: int
+@pytest.mark.parametrize(
+    ("mode", "access", "warnings"), [(0o660, EVERYBODY, 2), (0o666, EVERYBODY, 0), (0o660, OURS, 0)]
+)
+async def test_unit_of_an_inherited_socket_that_keeps_users_out_causes_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, access: LocalAccess, warnings: int
 ) -> None:
     inherited = socket.socket(socket.AF_UNIX)
     inherited.bind(str(tmp_path / "s"))
@@ -224,12 +226,12 @@ async def test_whom_the_unit_of_an_inherited_socket_keeps_out_is_told(
     listener.permit(access)
     listener.close()
     assert stat.S_IMODE(status(tmp_path / "s").st_mode) == mode
-    said = [record.message for record in caplog.records]
-    assert len(said) == told
-    assert all(sentence.startswith(f"{tmp_path}/s: the configuration names users") for sentence in said)
+    logged = [record.message for record in caplog.records]
+    assert len(logged) == warnings
+    assert all(sentence.startswith(f"{tmp_path}/s: the configuration names users") for sentence in logged)
 
 
-async def test_connection_that_is_closed_before_its_turn_is_counted_and_told(
+async def test_connection_that_is_closed_before_its_turn_is_counted_and_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(waiting_room, "PLACES", 2)

@@ -52,7 +52,7 @@ class Ends:
         return session
 
     async def session(self) -> tuple[Session, Session]:
-        """Open one; return what the client and the server call it."""
+        """Open a session. Return it as the client and as the server name it."""
         mine = self.connect()
         assert (await self.at_client.next(Connected)).session == mine
         return mine, (await self.at_server.next(Accepted)).session

@@ -1,4 +1,4 @@
-"""Limits of the daemon's key server: handshakes, connections, deadlines, and who has to go first."""
+"""Limits of the daemon's key server: handshakes, connections, deadlines, and the order of removal."""
 
 import asyncio
 import socket
@@ -32,7 +32,7 @@ async def ended(reader: asyncio.StreamReader, within: float) -> bool:
 
 
 def hello(ends: Ends) -> bytes:
-    """The first bytes that a proper client sends."""
+    """Return the first bytes that a genuine client sends."""
     session = client_context(ends.psk.active).wrap_bio(ssl.MemoryBIO(), out := ssl.MemoryBIO())
     with pytest.raises(ssl.SSLWantReadError):
         session.do_handshake()
@@ -40,7 +40,7 @@ def hello(ends: Ends) -> bytes:
 
 
 @pytest.mark.parametrize("bytes_first", [0, 1, 100])
-async def test_handshake_has_a_deadline_however_slowly_it_goes_on(ends: Ends, bytes_first: int) -> None:
+async def test_slow_handshake_has_a_deadline(ends: Ends, bytes_first: int) -> None:
     await ends.make_server(ServerLimits(handshake_timeout=0.4)).start(["127.0.0.1"], 0)
     begun = asyncio.get_running_loop().time()
     reader, writer = await stranger(ends)
@@ -48,7 +48,7 @@ async def test_handshake_has_a_deadline_however_slowly_it_goes_on(ends: Ends, by
     sent = bytes_first
     writer.write(greeting[:sent])
     closed = asyncio.create_task(ended(reader, 5))
-    while not closed.done() and bytes_first:  # a byte more again and again, and never the last one
+    while not closed.done() and bytes_first:  # one more byte in each turn, but never the last one
         sent += sent < len(greeting) - 1
         writer.write(greeting[sent - 1 : sent])
         await asyncio.wait([closed], timeout=0.02)
@@ -59,7 +59,7 @@ async def test_handshake_has_a_deadline_however_slowly_it_goes_on(ends: Ends, by
     assert ends.at_server.counters == {"handshakes_failed": 1, "handshakes_ok": 1}
 
 
-async def test_oldest_handshake_of_the_busiest_address_goes_first(ends: Ends) -> None:
+async def test_oldest_handshake_of_the_busiest_address_is_dropped_first(ends: Ends) -> None:
     await ends.make_server(ServerLimits(handshakes=3)).start(["127.0.0.1"], 0)
     other, kept_open = await stranger(ends, "127.0.0.9")
     flood = [await stranger(ends) for _ in range(6)]
@@ -86,7 +86,7 @@ async def test_longest_silent_connection_makes_room(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("limits", [ServerLimits(connections=2), ServerLimits(connections_per_address=2)])
-async def test_joined_sessions_are_kept_and_the_newcomer_is_told(ends: Ends, limits: ServerLimits) -> None:
+async def test_joined_sessions_are_kept_and_the_newcomer_gets_an_error(ends: Ends, limits: ServerLimits) -> None:
     await ends.make_server(limits).start(["127.0.0.1"], 0)
     for _ in range(2):
         mine, its = await ends.session()
@@ -108,7 +108,7 @@ async def test_joined_sessions_are_kept_and_the_newcomer_is_told(ends: Ends, lim
     await ends.at_server.next(Accepted)
 
 
-async def test_reset_in_the_middle_of_a_handshake_harms_nobody(ends: Ends) -> None:
+async def test_reset_in_the_middle_of_a_handshake_harms_no_other_client(ends: Ends) -> None:
     await ends.server.start(["127.0.0.1"], 0)
     for size in (0, 1, 100, len(hello(ends))):
         _, writer = await stranger(ends)

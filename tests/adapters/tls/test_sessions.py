@@ -1,4 +1,4 @@
-"""The daemon's key server and key client through their own doors: events, actions, limits and deadlines."""
+"""The daemon's key server and key client through their public interface: events, actions and deadlines."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from tests.adapters.tls.ends import JOIN, NODE, Ends, Side
 from tests.psk_files import write_psk
 
 
-async def test_messages_pass_both_ways_and_each_end_is_told_once(ends: Ends) -> None:
+async def test_messages_pass_both_ways_and_each_end_is_reported_once(ends: Ends) -> None:
     await ends.server.start(["127.0.0.1"], 0)
     mine, its = await ends.session()
     ends.client.send(mine, JOIN)
@@ -53,7 +53,7 @@ async def test_group_of_any_size_passes(ends: Ends) -> None:
     assert await ends.at_client.next(Received) == Received(mine, group)
 
 
-async def test_server_can_be_started_again_and_says_goodbye(ends: Ends) -> None:
+async def test_server_can_be_started_again_and_its_stop_ends_sessions(ends: Ends) -> None:
     for _ in range(2):
         await ends.server.start(["127.0.0.1"], 0)
         await ends.session()
@@ -63,7 +63,7 @@ async def test_server_can_be_started_again_and_says_goodbye(ends: Ends) -> None:
         assert ends.server.port is None
 
 
-async def test_port_in_use_and_foreign_address_are_told(ends: Ends) -> None:
+async def test_port_in_use_and_foreign_address_are_reported(ends: Ends) -> None:
     await ends.server.start([], 0)
     port = ends.server.port
     assert port is not None
@@ -89,7 +89,7 @@ async def test_first_address_that_answers_is_taken(ends: Ends) -> None:
         assert "no answer within 0.2 s" in (await ends.at_client.next(Disconnected)).reason
 
 
-async def test_attempt_can_be_given_up(ends: Ends) -> None:
+async def test_attempt_can_be_cancelled(ends: Ends) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.setblocking(False)
         mine = ends.connect(port=silent.getsockname()[1])
@@ -116,7 +116,7 @@ async def test_reloaded_psk_counts_from_the_next_connection(ends: Ends, tmp_path
     await stale.stop()
 
 
-async def test_each_session_names_the_psk_that_was_active_when_it_was_asked_for(ends: Ends) -> None:
+async def test_session_names_the_psk_that_was_active_at_its_request(ends: Ends) -> None:
     await ends.server.start(["127.0.0.1"], 0)
     both = ends.psk
     spare = Psk("spare", both.accepted["spare"])
@@ -128,7 +128,7 @@ async def test_each_session_names_the_psk_that_was_active_when_it_was_asked_for(
         assert await ends.at_client.next(Connected) == Connected(mine, active.name)
         sessions.append((mine, (await ends.at_server.next(Accepted)).session))
     assert both.active.name != spare.name
-    # They are two sessions: the end of one is none of the other.
+    # They are two sessions: the end of one does not end the other.
     ends.server.disconnect(sessions[0][1], None)
     assert (await ends.at_client.next(Disconnected)).session == sessions[0][0]
     ends.server.send(sessions[1][1], Heartbeat())
@@ -159,12 +159,12 @@ async def test_silent_session_ends_unless_it_joined(ends: Ends) -> None:
     _, its_silent = await ends.session()
     ended = await ends.at_server.next(Disconnected)
     assert ended.session == its_silent
-    assert "said nothing for 0.3 s" in ended.reason
+    assert "sent nothing for 0.3 s" in ended.reason
     ends.client.send(member, Heartbeat())
     assert await ends.at_server.next(Received) == Received(its_member, Heartbeat())
 
 
-async def test_peer_that_does_not_read_is_cut(ends: Ends) -> None:
+async def test_connection_of_a_peer_that_does_not_read_is_ended(ends: Ends) -> None:
     await ends.server.start(["127.0.0.1"], 0)
     _, its = await ends.session()
     members = tuple(Member(f"{number:032x}", "n" * 60, ("10.0.0.1",), 1) for number in range(1000))
@@ -175,7 +175,7 @@ async def test_peer_that_does_not_read_is_cut(ends: Ends) -> None:
     assert ends.at_server.counters["connections_stalled"] == 1
 
 
-async def test_an_address_of_our_own_is_not_connected_to(psk_path: Path) -> None:
+async def test_own_address_is_not_connected_to(psk_path: Path) -> None:
     side = Side()
     psk = load_psk(psk_path)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -1,6 +1,6 @@
-"""A crowd of idle, rubbish-sending and dying clients, and a proper one in the middle of it.
+"""Many clients that are idle, send rubbish or die, and a genuine client among them.
 
-The server is a process of its own, so that its open files, memory and processor time are its own too.
+The server is a process of its own, so that its open files, memory and processor time can be measured.
 """
 
 import os
@@ -34,37 +34,37 @@ def connect(server: ServerProcess, source: str = "127.0.0.1") -> socket.socket:
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until another process has done something that it does not tell."""
+    """Wait until a condition of another process is true, which sends no notification."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def asked_in(server: ServerProcess, psk_path: Path, source: str = "127.0.0.1") -> float:
-    """Ask for the key and return the seconds that it took."""
+def request_time(server: ServerProcess, psk_path: Path, source: str = "127.0.0.1") -> float:
+    """Request the key and return the seconds that it took."""
     begun = time.monotonic()
     assert len(KeyClient(psk_path, port=server.port, bind=source).get("127.0.0.1", 1)) == 128
     return time.monotonic() - begun
 
 
 def storm(server: ServerProcess, psk_path: Path, rng: random.Random) -> float:
-    """Let 200 idle and 50 rubbish-sending clients on the server; return how long the slowest proper one waited."""
+    """Connect 200 idle clients and 50 that send rubbish. Return the longest wait of a genuine client (seconds)."""
     context = client_context(load_psk(psk_path).active)
     with ExitStack() as stack:
         for _ in range(100):
             stack.enter_context(connect(server))
-        for _ in range(100):  # these hold the PSK, and still say nothing
+        for _ in range(100):  # these hold the PSK, but send nothing
             stack.enter_context(context.wrap_socket(connect(server)))
         for number in range(50):
             rubbish = stack.enter_context(connect(server))
             if number % 2:
                 rubbish = stack.enter_context(context.wrap_socket(rubbish))
             rubbish.sendall(rng.randbytes(rng.randrange(1, 5000)))
-        return max(asked_in(server, psk_path, source) for source in ("127.0.0.1", "127.0.0.2") for _ in range(5))
+        return max(request_time(server, psk_path, source) for source in ("127.0.0.1", "127.0.0.2") for _ in range(5))
 
 
-def test_proper_client_is_answered_in_a_storm_and_nothing_is_left_of_it(server: ServerProcess, psk_path: Path) -> None:
+def test_genuine_client_is_answered_in_a_storm_which_leaves_nothing(server: ServerProcess, psk_path: Path) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
@@ -77,13 +77,13 @@ def test_proper_client_is_answered_in_a_storm_and_nothing_is_left_of_it(server: 
         time.sleep(2 * RETURN_DELAY)
         after.append(server.memory)
     print(f"KiB before {cold}, after two storms {after[0]}, after three more {after[1]}")
-    # What the first handshakes load stays, some 3 MiB. Without the return of free memory they would leave 30 MiB, and
-    # a TLS session kept of each connection 45 MiB in the three storms alone.
+    # The first handshakes load about 3 MiB, which stay. Without the return of free memory the storms would leave
+    # 30 MiB. A TLS session that was kept of each connection would leave 45 MiB in the three storms alone.
     assert after[0] - cold < 8192
     assert after[1] - after[0] < 2048
 
 
-def test_nothing_is_left_of_the_last_few_of_a_storm(server: ServerProcess, psk_path: Path) -> None:
+def test_last_connections_of_a_storm_leave_no_memory(server: ServerProcess, psk_path: Path) -> None:
     context = client_context(load_psk(psk_path).active)
 
     def a_storm_with(late: int) -> int:
@@ -98,7 +98,7 @@ def test_nothing_is_left_of_the_last_few_of_a_storm(server: ServerProcess, psk_p
 
     a_storm_with(0)
     before = a_storm_with(0)
-    assert a_storm_with(25) - before < 2048, "KiB; of each of these connections it would be 300"
+    assert a_storm_with(25) - before < 2048, "KiB; each of these connections would leave 300"
 
 
 def test_clients_that_die_are_forgotten(server: ServerProcess, psk_path: Path) -> None:
@@ -106,15 +106,15 @@ def test_clients_that_die_are_forgotten(server: ServerProcess, psk_path: Path) -
     context = client_context(load_psk(psk_path).active)
     for number in range(60):
         raw = connect(server)
-        if number % 3 == 0:  # a client hello that stops short, then a reset
+        if number % 3 == 0:  # an incomplete client hello, then a reset
             raw.sendall(b"\x16\x03\x01\x02\x00\x01")
-        else:  # a request that stops short: a header, or a header without its end
+        else:  # an incomplete request: a header, or a part of it
             raw = context.wrap_socket(raw)
             raw.sendall(b"\x01\x01\x00\x00\x01"[: number % 5 + 1])
         if number % 2:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         raw.close()
-    assert asked_in(server, psk_path) < 1.0
+    assert request_time(server, psk_path) < 1.0
     until(lambda: server.open_files == baseline, 5)
 
 
@@ -122,8 +122,8 @@ def test_flood_of_one_address_does_not_lock_another_out(server: ServerProcess, p
     with ExitStack() as stack:
         for _ in range(400):
             stack.enter_context(connect(server))
-        assert asked_in(server, psk_path, "127.0.0.2") < 1.0
-        assert asked_in(server, psk_path, "127.0.0.1") < 1.0
+        assert request_time(server, psk_path, "127.0.0.2") < 1.0
+        assert request_time(server, psk_path, "127.0.0.1") < 1.0
         until(lambda: server.open_files < 200, 5)
 
 
@@ -133,16 +133,16 @@ def test_server_out_of_file_descriptors_waits_and_recovers(psk_path: Path) -> No
         with ExitStack() as stack:
             for _ in range(60):
                 stack.enter_context(connect(server))
-            until(lambda: server.open_files >= 38, 5)  # it gives one back when it has none left
+            until(lambda: server.open_files >= 38, 5)  # it closes one when it has none left
             spent, begun = server.cpu_time, time.monotonic()
-            assert asked_in(server, psk_path) < 5.0  # behind a queue that moves by one each tenth of a second
+            assert request_time(server, psk_path) < 5.0  # in a queue that moves by one each tenth of a second
             assert server.cpu_time - spent < 0.5 * (time.monotonic() - begun) + 0.1
         until(lambda: server.open_files == baseline, 8)
-        assert asked_in(server, psk_path) < 1.0
+        assert request_time(server, psk_path) < 1.0
         assert "accepting failed: Too many open files" in server.stop()[1]
 
 
-def test_peers_without_the_psk_learn_nothing_from_rubbish(server: ServerProcess) -> None:
+def test_rubbish_of_a_stranger_gets_no_answer_but_an_alert(server: ServerProcess) -> None:
     for rubbish in (
         b"GET / HTTP/1.0\r\n\r\n",
         b"\x01\x01\x00\x00",
@@ -152,10 +152,10 @@ def test_peers_without_the_psk_learn_nothing_from_rubbish(server: ServerProcess)
         with connect(server) as stranger:
             stranger.sendall(rubbish)
             stranger.shutdown(socket.SHUT_WR)
-            heard = b""
+            answer = b""
             try:
                 while piece := stranger.recv(65536):
-                    heard += piece
+                    answer += piece
             except ConnectionResetError:
                 pass
-            assert len(heard) <= 7  # nothing, or a TLS alert
+            assert len(answer) <= 7  # nothing, or a TLS alert

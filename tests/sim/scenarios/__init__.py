@@ -1,8 +1,8 @@
-"""The scenarios that matter, each kept beside this file as a transcript that a person can read.
+"""The most important scenarios, each kept beside this file as a readable transcript.
 
-A line is virtual milliseconds, a node, and what happened to it: its role, the keys that it holds (`K2*` is the one to
-send with), the messages that change something, and what was done to it. `tests/sim/run --rewrite-transcripts` plays
-them anew; a test compares.
+A line has virtual milliseconds, a node, and an event of it: its role, the keys that it holds (`K2*` is the key to send
+with), the messages that change something, and the faults and requests. `tests/sim/run --rewrite-transcripts` writes
+them again; a test compares.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.sim.world import World
 
 
 class Stage:
-    """A group of `size` nodes, one of them master, and everybody at ease; the story begins with `tell`."""
+    """A converged group of `size` nodes, and its transcript from then on."""
 
     def __init__(self, size: int) -> None:
         self.world = World(1, Conditions(delay=(0.001, 0.001)))
@@ -36,76 +36,76 @@ class Stage:
         return next(h for h in self.world.hosts if h.node and h.node.view().role is Role.MASTER)
 
     def wait(self, seconds: float) -> None:
-        """Let the time pass."""
+        """Let `seconds` of virtual time pass."""
         self.world.run_until(self.world.now + seconds)
 
-    def roll(self) -> None:
-        """Let an operator roll the key at the master."""
-        self.story.tell(self.master(), "is told to roll the key")
+    def rekey(self) -> None:
+        """Let an operator ask the master for a new key."""
+        self.story.add(self.master(), "is asked for a new key")
         self.world.handle(self.master(), RekeyRequested(KeyNewReason.OPERATOR))
 
 
 def split_and_merge(stage: Stage) -> None:
-    """Two halves, each with a key of its own, come together again."""
+    """Two partitions, each with a key of its own, merge."""
     hosts = stage.world.hosts
-    stage.story.tell(hosts[2], "and n4 are cut off from n1 and n2")
+    stage.story.add(hosts[2], "and n4 are cut off from n1 and n2")
     stage.world.reach.split(hosts[2:])
     stage.wait(4.0)
-    stage.roll()
+    stage.rekey()
     stage.wait(1.5)
-    stage.story.tell(hosts[2], "and n4 are connected again")
+    stage.story.add(hosts[2], "and n4 are connected again")
     stage.world.reach.heal()
     stage.wait(20.0)
 
 
 def master_dies_during_rekey(stage: Stage) -> None:
-    """The new key has been distributed, and its master dies before it was activated."""
-    stage.roll()
+    """The master has distributed a new key, and dies before it activates the key."""
+    stage.rekey()
     stage.wait(0.0025)
-    stage.story.tell(stage.master(), "dies")
+    stage.story.add(stage.master(), "dies")
     stage.world.power_off(stage.master())
     stage.wait(20.0)
 
 
 def joiner_during_rekey(stage: Stage) -> None:
-    """Somebody joins between the distribution of a key and its activation."""
+    """A node joins between the distribution of a key and its activation."""
     newcomer = stage.world.add(priority=50)
-    stage.story.tell(newcomer, "starts")
+    stage.story.add(newcomer, "starts")
     stage.world.start(newcomer)
     stage.wait(0.004)
-    stage.roll()
+    stage.rekey()
     stage.wait(20.0)
 
 
 def paused_master_wakes(stage: Stage) -> None:
-    """A master is stopped for half a minute, while the others go on and roll the key."""
+    """A master is paused for half a minute. Meanwhile the others elect a master and rekey."""
     sleeper = stage.master()
-    stage.story.tell(sleeper, "is stopped")
+    stage.story.add(sleeper, "is paused")
     stage.world.pause(sleeper)
     stage.wait(10.0)
     successor = next(h for h in stage.world.hosts if h is not sleeper and stage.world.master_of(h) is h)
-    stage.story.tell(successor, "is told to roll the key")
+    stage.story.add(successor, "is asked for a new key")
     stage.world.handle(successor, RekeyRequested(KeyNewReason.OPERATOR))
     stage.wait(20.0)
-    stage.story.tell(sleeper, "goes on")
+    stage.story.add(sleeper, "wakes")
     stage.world.wake(sleeper)
     stage.wait(15.0)
 
 
 def sender_restarts(stage: Stage) -> None:
-    """A session manager is replaced: the new process may send only when the group has another key."""
-    stage.story.tell(stage.world.hosts[2], "has its session manager replaced")
+    """A session manager is replaced. The new process may send only when the group has another key."""
+    stage.story.add(stage.world.hosts[2], "has its session manager replaced")
     stage.traffic.managers.replace(stage.world.hosts[2])
     stage.wait(15.0)
 
 
 def daemon_restarts(stage: Stage) -> None:
-    """A daemon dies and starts again with what it knew, while its session manager goes on sending."""
+    """A daemon dies and starts again with its persisted state, while its session manager goes on sending."""
     host = stage.world.hosts[2]
-    stage.story.tell(host, "dies")
+    stage.story.add(host, "dies")
     stage.world.crash(host)
     stage.wait(0.3)
-    stage.story.tell(host, "starts with what it knew")
+    stage.story.add(host, "starts with its persisted state")
     stage.world.start(host)
     stage.wait(15.0)
 
@@ -118,20 +118,20 @@ SCENARIOS: dict[str, tuple[int, Callable[[Stage], None]]] = {
     "sender-restarts": (3, sender_restarts),
     "daemon-restarts": (3, daemon_restarts),
 }
-"""By name: how many nodes there are at the beginning, and what is done to them."""
+"""By name: the number of nodes at the beginning, and the function that disturbs them."""
 
 
 def transcript_of(name: str) -> Path:
-    """Return where the transcript of a scenario is kept."""
+    """Return the path of the transcript of a scenario."""
     return Path(__file__).with_name(f"{name}.txt")
 
 
 def play(name: str) -> str:
-    """Return what happens in a scenario, ending with a newline."""
-    size, plot = SCENARIOS[name]
+    """Run a scenario, and return its transcript, which ends with a newline."""
+    size, disturb = SCENARIOS[name]
     stage = Stage(size)
-    plot(stage)
+    disturb(stage)
     check_converged(stage.world)
     stage.traffic.check_flows()
-    title = (plot.__doc__ or "").strip()
+    title = (disturb.__doc__ or "").strip()
     return "\n".join((f"# {title}", *stage.story.lines)) + "\n"

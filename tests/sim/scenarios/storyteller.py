@@ -1,8 +1,8 @@
-"""Turns what happens in a world into lines: milliseconds, who, what. What changes nothing is left out."""
+"""Writes the transcript of a scenario, one line for each event that changes something: milliseconds, node, event."""
 
 from pskkey.core.actions import Action, Send
 from pskkey.core.events import Direction
-from pskkey.core.notices import KeyRolled, MasterLost, RoleChanged, Slept
+from pskkey.core.notices import KeyDistributed, MasterLost, RoleChanged, Slept
 from pskkey.daemon.event_table import sentence
 from pskkey.model import ErrorMessage, Handover, Join, KeyAck, KeyNew, Merge, Message
 from tests.sim.host import Host
@@ -11,12 +11,12 @@ from tests.sim.world import World
 
 
 class Storyteller:
-    """Listens to a world from `begin` on; `lines` is the story."""
+    """Observes a world from `begin` on. `lines`: the transcript."""
 
     def __init__(self, world: World, managers: Managers) -> None:
         self._world = world
         self._began = 0.0
-        self._listens = False
+        self._is_on = False
         self.lines: list[str] = []
         self._keys: dict[Host, str] = {}
         world.actions.append(self._action)
@@ -24,26 +24,26 @@ class Storyteller:
         managers.changed.append(self._installed)
 
     def begin(self) -> None:
-        """Count the milliseconds from now, and begin with the keys that everybody has."""
+        """Count the milliseconds from now on, and add the role, the term and the keys of each node."""
         self._began = self._world.now
-        self._listens = True
+        self._is_on = True
         for host in self._world.hosts:
             if host.node is not None:
-                self.tell(host, f"{host.node.view().role}, term {host.node.view().term}, {self._ring(host)}")
-                self._keys[host] = self._ring(host)
+                self.add(host, f"{host.node.view().role}, term {host.node.view().term}, {self._held_keys(host)}")
+                self._keys[host] = self._held_keys(host)
 
-    def tell(self, host: Host, text: str) -> None:
+    def add(self, host: Host, text: str) -> None:
         """Add a line."""
         for fingerprint, name in self._world.keys.items():
             text = text.replace(fingerprint, name)
         self.lines.append(f"{(self._world.now - self._began) * 1000:8.1f}  {host.name}  {text}")
 
     def _action(self, host: Host, action: Action) -> None:
-        if not self._listens:
+        if not self._is_on:
             return
         match action:
-            case RoleChanged() | KeyRolled() | MasterLost() | Slept():
-                self.tell(host, sentence(action))
+            case RoleChanged() | KeyDistributed() | MasterLost() | Slept():
+                self.add(host, sentence(action))
             case Send(session, message) if session.direction is not Direction.LOCAL:
                 self._message(host, session, message)
             case _:
@@ -54,36 +54,36 @@ class Storyteller:
         to = "" if stream is None else f" -> {stream.other(host).name}"
         match message:
             case Join(term=term):
-                self.tell(host, f"JOIN{to} (has seen term {term}, holds {self._ring(host)})")
+                self.add(host, f"JOIN{to} (has seen term {term}, holds {self._held_keys(host)})")
             case Merge(winner=None, members=members, epoch=epoch):
-                self.tell(host, f"MERGE{to} (serves {members}, epoch {epoch})")
+                self.add(host, f"MERGE{to} (serves {members}, epoch {epoch})")
             case Merge(winner=winner):
-                self.tell(host, f"MERGE{to} ({self._name(winner)} stays)")
+                self.add(host, f"MERGE{to} ({self._name(winner)} stays master)")
             case Handover(master=master, term=term):
-                self.tell(host, f"HANDOVER{to} ({master.name}, term {term})")
+                self.add(host, f"HANDOVER{to} ({master.name}, term {term})")
             case KeyAck(epoch):
-                self.tell(host, f"KEY_ACK{to} (epoch {epoch})")
+                self.add(host, f"KEY_ACK{to} (epoch {epoch})")
             case KeyNew(reason):
-                self.tell(host, f"KEY_NEW{to} ({reason.name.lower()})")
+                self.add(host, f"KEY_NEW{to} ({reason.name.lower()})")
             case ErrorMessage(code):
-                self.tell(host, f"ERROR{to} ({code})")
+                self.add(host, f"ERROR{to} ({code})")
             case _:
                 pass
 
     def _step(self, host: Host) -> None:
-        if self._listens and host.node is not None and self._keys.get(host) != self._ring(host):
-            self._keys[host] = self._ring(host)
-            self.tell(host, f"holds {self._ring(host)}")
+        if self._is_on and host.node is not None and self._keys.get(host) != self._held_keys(host):
+            self._keys[host] = self._held_keys(host)
+            self.add(host, f"holds {self._held_keys(host)}")
 
     def _installed(self, manager: SessionManager, _knew: frozenset[str], sent: tuple[str, int] | None) -> None:
-        if not self._listens or manager.sends == sent:
+        if not self._is_on or manager.sends == sent:
             return
         if manager.sends is None:
-            self.tell(manager.host, "its session manager stops sending")
+            self.add(manager.host, "its session manager stops sending")
         else:
-            self.tell(manager.host, f"its session manager sends with {manager.sends[0]} as {manager.sends[1]}")
+            self.add(manager.host, f"its session manager sends with {manager.sends[0]} as {manager.sends[1]}")
 
-    def _ring(self, host: Host) -> str:
+    def _held_keys(self, host: Host) -> str:
         if host.node is None:
             return "nothing"
         entries = host.node.key_state().entries

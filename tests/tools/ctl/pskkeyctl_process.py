@@ -1,4 +1,4 @@
-"""pskkeyctl as a process of its own, against the real control socket, which tells what a test likes."""
+"""pskkeyctl as a process of its own, against the real control socket, with a status that the test chooses."""
 
 import asyncio
 import os
@@ -62,7 +62,7 @@ LISTENING: Final = {
 
 @dataclass
 class Result:
-    """What a run of pskkeyctl left behind."""
+    """The result of a run of pskkeyctl."""
 
     code: int | None
     output: str
@@ -70,7 +70,7 @@ class Result:
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return what it runs in, with `extra`, whatever stands in ours."""
+    """Return the environment of a run: ours without the variables of pskkey, and `extra`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PSKKEY_", "NO_COLOR"))}
     return {**clean, "TERM": "xterm", "PYTHONUTF8": "1", **extra}
 

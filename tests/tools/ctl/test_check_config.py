@@ -1,4 +1,4 @@
-"""`pskkeyctl check-config`: what it says of what the daemon's user may read, and of what we may not look at."""
+"""`pskkeyctl check-config`: files that the daemon's user may not read, and files that we may not look at."""
 
 import asyncio
 import os
@@ -42,20 +42,20 @@ async def check_installed(further: str, *prefix: str) -> tuple[int | None, str, 
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("further", "code", "said"),
+    ("further", "code", "message"),
     [
         ("chown pskkey /etc/pskkey.psk", 0, ""),
         (
             "",
             1,
             "pskkeyctl: /etc/pskkey.psk: the daemon's user pskkey cannot read it; `chown pskkey /etc/pskkey.psk`, "
-            "and let that user into the directories above it\n",
+            "and give that user access to the directories above it\n",
         ),
         (
             "chgrp pskkey /etc/pskkey.psk; chmod 0640 /etc/pskkey.psk",
             1,
-            "pskkeyctl: /etc/pskkey.psk: the PSK file may be read by the group pskkey of [handoff], and who has the "
-            "PSK may become master; allow 0600, or 0640 with a group of its own\n",
+            "pskkeyctl: /etc/pskkey.psk: the PSK file may be read by the group pskkey of [handoff], and a user with "
+            "the PSK may become master; allow 0600, or 0640 with a group of its own\n",
         ),
         (
             "chown nobody /etc/pskkey.psk; groupadd keys; usermod -a -G keys pskkey; chgrp keys /etc/pskkey.psk; "
@@ -66,26 +66,27 @@ async def check_installed(further: str, *prefix: str) -> tuple[int | None, str, 
         ("mkdir -p /etc/credstore; touch /etc/credstore/pskkey.psk", 0, ""),
     ],
 )
-async def test_root_learns_what_the_daemon_may_read(further: str, code: int, said: str) -> None:
+async def test_check_by_root_reports_what_the_daemon_may_not_read(further: str, code: int, message: str) -> None:
     found = await check_installed(further)
-    assert (found[0], found[2]) == (code, said)
+    assert (found[0], found[2]) == (code, message)
     assert found[1].endswith("/etc/pskkey.toml: ok\n") == (code == 0)
 
 
 @pytest.mark.root
-async def test_an_ordinary_user_learns_what_was_not_looked_at() -> None:
+async def test_check_by_an_ordinary_user_reports_what_was_not_checked() -> None:
     closed = "mkdir -p /etc/credstore.encrypted; chmod 0700 /etc/credstore.encrypted"
     code, output, errors = await check_installed(closed, *as_ordinary_user())
-    assert (code, output) == (0, "node id: 0badcafe\n/etc/pskkey.toml: ok, as far as this user may look\n")
+    assert (code, output) == (0, "node id: 0badcafe\n/etc/pskkey.toml: ok, as far as this user can check\n")
     assert errors == (
-        "pskkeyctl: note: /etc/credstore.encrypted is closed to this user, so whether a credential is there was not "
-        "looked at; root may\n"
-        "pskkeyctl: note: /etc/pskkey.psk is closed to this user, so the pre-shared keys are not checked; root may\n"
+        "pskkeyctl: note: this user cannot see whether /etc/credstore.encrypted has a credential; "
+        "run this as root for that\n"
+        "pskkeyctl: note: this user cannot read /etc/pskkey.psk, so the pre-shared keys are not checked; "
+        "run this as root for that\n"
     )
 
 
 @pytest.mark.root
-async def test_a_credential_that_can_be_seen_is_named_to_an_ordinary_user() -> None:
+async def test_visible_credential_is_named_to_an_ordinary_user() -> None:
     stored = "mkdir -p /etc/credstore; chmod 0755 /etc/credstore; touch /etc/credstore/pskkey.psk; rm /etc/pskkey.psk"
     stored += "; chmod 0600 /etc/credstore/pskkey.psk; rm -rf /etc/credstore.encrypted"
     code, output, errors = await check_installed(stored, *as_ordinary_user())
@@ -94,7 +95,7 @@ async def test_a_credential_that_can_be_seen_is_named_to_an_ordinary_user() -> N
 
 
 @pytest.mark.root
-def test_who_runs_a_daemon_of_his_own_must_read_its_keys(tmp_path: Path) -> None:
+def test_user_with_a_daemon_of_their_own_must_be_able_to_read_its_keys(tmp_path: Path) -> None:
     psk, config = let_everybody_enter(tmp_path) / "my.psk", tmp_path / "my.toml"
     psk.touch(0o600)
     psk.write_text(f"plant:{secrets.token_hex(32)}\n")
@@ -116,7 +117,7 @@ def test_who_runs_a_daemon_of_his_own_must_read_its_keys(tmp_path: Path) -> None
     assert done.returncode == 0
 
 
-async def test_an_interface_that_is_not_there_is_a_note(tmp_path: Path) -> None:
+async def test_missing_interface_is_a_note(tmp_path: Path) -> None:
     psk, config = tmp_path / "my.psk", tmp_path / "my.toml"
     await run("psk", "generate", "--output", psk)
     wanted = '["lo", "nosuch0", "127.0.0.1", "192.0.2.77", "2001:db8::77"]'
@@ -125,4 +126,4 @@ async def test_an_interface_that_is_not_there_is_a_note(tmp_path: Path) -> None:
     assert found == Result(0, f"node id: 0badcafe\npre-shared keys: 1 in {psk}\n{config}: ok\n", found.errors)
     missing = "nosuch0 and no 192.0.2.77 and no 2001:db8::77"
     assert found.errors.startswith(f"pskkeyctl: note: [network] interfaces: this machine has no {missing} now; it has")
-    assert found.errors.endswith("; the daemon takes them when they come\n")
+    assert found.errors.endswith("; the daemon uses them when they appear\n")

@@ -1,4 +1,4 @@
-"""What pskkeyctl says of a PSK file that the daemon does not read, as systemd gives it a credential."""
+"""The message of pskkeyctl about a PSK file that the daemon does not read, because systemd gives it a credential."""
 
 import asyncio
 import secrets
@@ -27,7 +27,7 @@ async def run_beside_a_credential(*arguments: str | Path) -> tuple[int | None, s
 
 
 @pytest.mark.root
-async def test_it_is_said_that_the_daemon_reads_a_credential_instead(tmp_path: Path) -> None:
+async def test_pskkeyctl_reports_that_the_daemon_reads_a_credential_instead(tmp_path: Path) -> None:
     psk, config = tmp_path / "my.psk", tmp_path / "pskkey.toml"
     psk.touch(0o600)
     psk.write_text(f"old:{secrets.token_hex(32)}\nnew:{secrets.token_hex(32)}\n")

@@ -25,7 +25,7 @@ from tests.tools.ctl.pskkeyctl_process import MASTER, daemon, run
         (9, 1, False),
     ],
 )
-async def test_an_epoch_is_reached_by_those_that_follow_it(
+async def test_epoch_is_reached_by_itself_and_by_later_epochs(
     tmp_path: Path, wanted: int, current: int, reached: bool
 ) -> None:
     status = {**MASTER, "keys": [{**MASTER["keys"][1], "epoch": current}]}
@@ -33,5 +33,5 @@ async def test_an_epoch_is_reached_by_those_that_follow_it(
     async with daemon(tmp_path / "c", status):
         result = await run("wait", "--epoch", str(wanted), "--timeout", timeout, "--socket", tmp_path / "c")
     assert result.code == (0 if reached else 5)
-    said = f"pskkeyctl: epoch {wanted}: not within {timeout} s: this node sends with epoch {current}\n"
-    assert result.errors == ("" if reached else said)
+    message = f"pskkeyctl: epoch {wanted}: not within {timeout} s: this node sends with epoch {current}\n"
+    assert result.errors == ("" if reached else message)

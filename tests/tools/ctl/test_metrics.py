@@ -85,30 +85,30 @@ def parse_labels(text: str | None) -> Labels:
         '# HELP a x\n# TYPE a gauge\na{l="1"} 1\na{l="1"} 2\n',
     ],
 )
-def test_the_parser_is_strict(wrong: str) -> None:
+def test_parser_of_this_test_is_strict(wrong: str) -> None:
     with pytest.raises((AssertionError, KeyError)):
         parse(wrong)
 
 
 async def metrics_of(path: Path, status: dict[str, Any]) -> dict[str, Family]:
-    """Return what is told of a status, after checking that JSON tells the same."""
+    """Return the metrics of a status, after a check that JSON has the same."""
     async with daemon(path, status):
         text = await run("metrics", "--socket", path)
         as_json = await run("metrics", "--socket", path, "--json")
     assert (text.code, text.errors, as_json.code) == (0, "", 0)
     families = parse(text.output)
-    said = json.loads(as_json.output)
-    assert said["schema"] == 1
-    assert {family["name"]: (family["type"], family["help"]) for family in said["metrics"]} == {
+    decoded = json.loads(as_json.output)
+    assert decoded["schema"] == 1
+    assert {family["name"]: (family["type"], family["help"]) for family in decoded["metrics"]} == {
         name: (family.kind, family.help) for name, family in families.items()
     }
-    for family in said["metrics"]:
+    for family in decoded["metrics"]:
         samples = {tuple(sample["labels"].items()): sample["value"] for sample in family["samples"]}
         assert samples == families[family["name"]].samples
     return families
 
 
-async def test_a_master(tmp_path: Path) -> None:
+async def test_metrics_of_a_master(tmp_path: Path) -> None:
     families = await metrics_of(tmp_path / "c", {**MASTER, "loop_away_ms": 12.5})
     values = {name: family.samples[()] for name, family in families.items() if () in family.samples}
     assert (
@@ -138,7 +138,7 @@ async def test_a_master(tmp_path: Path) -> None:
     assert all((family.kind == "counter") is name.endswith("_total") for name, family in families.items())
 
 
-async def test_a_client_and_a_node_without_a_group(tmp_path: Path) -> None:
+async def test_metrics_of_a_client_and_of_a_node_without_a_group(tmp_path: Path) -> None:
     client = await metrics_of(tmp_path / "c", CLIENT)
     assert client["pskkey_role"].samples[(("role", "client"),)] == 1
     assert client["pskkey_members_late"].samples == {(): 0}
@@ -163,7 +163,7 @@ async def test_control_characters_do_not_reach_a_terminal(tmp_path: Path) -> Non
     assert 'group="?[31m?"' in result.output
 
 
-async def test_counters_of_a_newer_daemon_are_passed_over(tmp_path: Path) -> None:
+async def test_unknown_counters_of_a_newer_daemon_are_skipped(tmp_path: Path) -> None:
     families = await metrics_of(tmp_path / "c", {**MASTER, "counters": {"new_in_2030": 5, "elections": 2**53}})
     assert families["pskkey_elections_total"].samples == {(): 2**53}
     assert "pskkey_new_in_2030_total" not in families

@@ -1,4 +1,4 @@
-"""`pskkeyctl psk list`, `add`, `use` and `remove`: the steps to a new key, and that nothing is lost on the way."""
+"""`pskkeyctl psk list`, `add`, `use` and `remove`: the steps to a new key, without loss of a key or a change."""
 
 import asyncio
 import fcntl
@@ -19,7 +19,7 @@ from pskkey.tools.ctl.psk_verbs import next_step
 from tests.tools.ctl.pskkeyctl_process import Result, run
 
 OLD, NEW = (f"{identity}:{secrets.token_hex(32)}" for identity in ("old", "new"))
-SAID = "now reload the daemon that uses it, as with `systemctl reload pskkeyd`\n"
+NEXT_STEP = "now reload the daemon that uses it, for example with `systemctl reload pskkeyd`\n"
 
 
 def written(path: Path, text: str, mode: int = 0o600) -> Path:
@@ -47,17 +47,17 @@ async def piped(text: str | bytes, *arguments: str | Path, **extra: str) -> Resu
     return Result(process.returncode, output.decode(), errors.decode())
 
 
-async def test_the_steps_to_a_new_key(tmp_path: Path) -> None:
+async def test_verbs_move_a_file_to_a_new_key(tmp_path: Path) -> None:
     psk = written(tmp_path / "group.psk", f"# the plant\n\n{OLD}\n# end", 0o640)
     before = psk.stat()
     added = await piped(f"{NEW}\n", "psk", "add", "-", "--file", psk)
-    assert added == Result(0, "", f"{psk}: accepts new too, and uses old; {SAID}")
+    assert added == Result(0, "", f"{psk}: accepts new too, and uses old; {NEXT_STEP}")
     assert accepted(psk) == ["old", "new"]
     used = await run("psk", "use", "new", "--file", psk)
-    assert used == Result(0, "", f"{psk}: uses new; {SAID}")
+    assert used == Result(0, "", f"{psk}: uses new; {NEXT_STEP}")
     assert accepted(psk) == ["new", "old"]
     removed = await run("psk", "remove", "old", "--file", psk)
-    assert removed == Result(0, "", f"{psk}: accepts old no more; {SAID}")
+    assert removed == Result(0, "", f"{psk}: no longer accepts old; {NEXT_STEP}")
     assert psk.read_text() == f"# the plant\n\n{NEW}\n# end\n"
     after = psk.stat()
     assert stat.S_IMODE(after.st_mode) == 0o640
@@ -71,11 +71,11 @@ async def test_the_steps_to_a_new_key(tmp_path: Path) -> None:
         (None, None, "now `systemctl reload pskkeyd`"),
         (None, Path("/etc/pskkey.toml"), "now `systemctl reload pskkeyd`"),
         (None, Path("/etc/pskkey/plant.toml"), "now `systemctl reload pskkeyd@plant`"),
-        (None, Path("/srv/plant.toml"), SAID.strip()),
-        (Path("/etc/pskkey.psk"), None, SAID.strip()),
+        (None, Path("/srv/plant.toml"), NEXT_STEP.strip()),
+        (Path("/etc/pskkey.psk"), None, NEXT_STEP.strip()),
     ],
 )
-def test_the_next_step_is_for_the_service_of_that_file(file: Path | None, config: Path | None, command: str) -> None:
+def test_next_step_names_the_service_of_the_file(file: Path | None, config: Path | None, command: str) -> None:
     assert next_step(file, config) == command
 
 
@@ -89,7 +89,7 @@ async def test_list_shows_identities_and_no_key(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-async def test_the_file_is_that_of_the_configuration(tmp_path: Path) -> None:
+async def test_default_file_is_that_of_the_configuration(tmp_path: Path) -> None:
     written(tmp_path / "my.psk", f"{OLD}\n")
     config = written(tmp_path / "pskkey.toml", '[psk]\nfile = "my.psk"\n')
     assert (await run("psk", "list", "--config", config)).output == "old  in use\n"
@@ -98,7 +98,7 @@ async def test_the_file_is_that_of_the_configuration(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "argument", "said"),
+    ("verb", "argument", "message"),
     [
         ("add", "same", "line 3: repeats the identity of a line above"),
         ("add", "wrong", "line 3: is not of the form 'identity:hexkey'"),
@@ -110,10 +110,12 @@ async def test_the_file_is_that_of_the_configuration(tmp_path: Path) -> None:
         ("add", "none", "cannot be read: No such file or directory"),
         ("use", "third", "has no identity third; it has old, new"),
         ("remove", "third", "has no identity third; it has old, new"),
-        ("remove", "old", "old is in use; `pskkeyctl psk use` another one before"),
+        ("remove", "old", "old is in use; first use another one: `pskkeyctl psk use`"),
     ],
 )
-async def test_what_cannot_be_done_changes_nothing(tmp_path: Path, verb: str, argument: str, said: str) -> None:
+async def test_refused_change_leaves_the_files_unchanged(
+    tmp_path: Path, verb: str, argument: str, message: str
+) -> None:
     psk = written(tmp_path / "group.psk", f"{OLD}\n{NEW}\n")
     key = secrets.token_hex(32)
     for name, text in (
@@ -131,7 +133,7 @@ async def test_what_cannot_be_done_changes_nothing(tmp_path: Path, verb: str, ar
     result = await run("psk", verb, named, "--file", psk)
     assert (result.code, result.output) == (1, "")
     assert result.errors.startswith("pskkeyctl: ")
-    assert said in result.errors
+    assert message in result.errors
     assert len(result.errors.splitlines()) == 1
     assert psk.read_text() == f"{OLD}\n{NEW}\n"
     assert files(tmp_path) == before
@@ -146,7 +148,7 @@ async def test_a_key_given_as_an_identity_is_not_repeated(tmp_path: Path) -> Non
     assert NEW.partition(":")[2] not in result.errors
 
 
-async def test_a_link_stays_one(tmp_path: Path) -> None:
+async def test_symbolic_link_stays_a_link(tmp_path: Path) -> None:
     psk = written(tmp_path / "group.psk", f"{OLD}\n{NEW}\n")
     link = tmp_path / "link"
     link.symlink_to(psk)
@@ -161,7 +163,7 @@ def waiting(path: Path) -> int:
     return sum(f":{path.stat().st_ino} " in line for line in waits)
 
 
-async def test_changes_at_the_same_time_are_all_made(tmp_path: Path) -> None:
+async def test_simultaneous_changes_are_all_made(tmp_path: Path) -> None:
     psk = written(tmp_path / "group.psk", f"{OLD}\n")
     names = {f"new{number}" for number in range(4)}
     with psk.open() as held:
@@ -178,7 +180,7 @@ async def test_changes_at_the_same_time_are_all_made(tmp_path: Path) -> None:
     assert set(accepted(psk)) == {"old", *names}
 
 
-async def test_standard_input_of_rubbish_changes_nothing(tmp_path: Path) -> None:
+async def test_rubbish_on_standard_input_changes_nothing(tmp_path: Path) -> None:
     psk = written(tmp_path / "group.psk", f"{OLD}\n")
     rubbish = await piped(b"x\xff:" + secrets.token_hex(32).encode(), "psk", "add", "-", "--file", psk, LC_ALL="C")
     assert rubbish == Result(1, "", "pskkeyctl: -: is not UTF-8 text\n")
@@ -189,7 +191,7 @@ async def test_standard_input_of_rubbish_changes_nothing(tmp_path: Path) -> None
     assert psk.read_text() == f"{OLD}\n"
 
 
-async def test_no_line_is_made_of_a_comment(tmp_path: Path) -> None:
+async def test_no_part_of_a_comment_becomes_a_line(tmp_path: Path) -> None:
     psk = tmp_path / "group.psk"
     content = f"{OLD}\n# retired\rghost:{secrets.token_hex(32)}\n{NEW}\n".encode()
     written(psk, "").write_bytes(content)
@@ -216,7 +218,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-async def test_whoever_is_ended_leaves_no_file_with_keys(tmp_path: Path, number: signal.Signals) -> None:
+async def test_verb_that_a_signal_ends_leaves_no_second_file_with_keys(tmp_path: Path, number: signal.Signals) -> None:
     psk = written(tmp_path / "group.psk", f"{OLD}\n{NEW}\n")
     arguments = [str(int(number)), "psk", "use", "new", "--file", str(psk)]
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", ENDED_WHILE_IT_WRITES, *arguments)

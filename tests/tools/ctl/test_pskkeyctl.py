@@ -31,8 +31,8 @@ async def test_status_of_a_master(tmp_path: Path) -> None:
         "  Master        this node\n"
         "  Previous key  epoch 6, 0f0f0f0f0f0f0f0f, PSK_CHACHA20_POLY1305, for 2 h\n"
         "  Key           epoch 7, a1a1a1a1a1a1a1a1, PSK_CHACHA20_POLY1305, for 12 s\n"
-        "  Asked for     a new key in 12 s: a receiver began anew and does not hear yet\n"
-        "  Asked for     a new key now: a sender began anew and may not send yet\n"
+        "  Asked for     a new key in 12 s: a new receiver does not receive yet\n"
+        "  Asked for     a new key now: a restarted sender may not send yet\n"
         "  Members       2, of which 1 not at epoch 7\n"
         "  Sessions      1, of which 1 to send\n"
         "  Trouble       handshakes failed: 2\n",
@@ -58,7 +58,7 @@ async def test_status_without_a_master_is_degraded(tmp_path: Path) -> None:
     assert "  Master    none yet\n  Key       none yet\n  Members   0\n  Sessions  none attached\n" in result.output
 
 
-async def test_json_is_what_the_daemon_said(tmp_path: Path) -> None:
+async def test_json_is_the_status_as_the_daemon_sent_it(tmp_path: Path) -> None:
     async with daemon(tmp_path / "c", MASTER):
         status, members, keys = await asyncio.gather(
             run("status", "--json", "--socket", tmp_path / "c"),
@@ -72,7 +72,7 @@ async def test_json_is_what_the_daemon_said(tmp_path: Path) -> None:
     assert status.code == members.code == keys.code == 0
 
 
-async def test_tables(tmp_path: Path) -> None:
+async def test_tables_of_members_and_keys(tmp_path: Path) -> None:
     async with daemon(tmp_path / "c", MASTER):
         members, keys = await asyncio.gather(
             run("members", "--socket", tmp_path / "c"), run("keys", "--socket", tmp_path / "c")
@@ -91,19 +91,19 @@ async def test_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("extra", "colour"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
 async def test_colour_only_on_a_terminal(tmp_path: Path, extra: dict[str, str], colour: bool) -> None:
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     async with daemon(tmp_path / "c", MASTER):
-        process = await start("--socket", tmp_path / "c", stdout=theirs, extra=extra)
-        os.close(theirs)
+        process = await start("--socket", tmp_path / "c", stdout=terminal, extra=extra)
+        os.close(terminal)
         assert await asyncio.wait_for(process.wait(), 20) == 0
-    output = os.read(ours, 65536).decode()
-    os.close(ours)
+    output = os.read(controller, 65536).decode()
+    os.close(controller)
     assert ("\x1b[32m●\x1b[0m" in output) is colour
     assert ("\x1b" in output) is colour
 
 
 @pytest.mark.parametrize("arguments", [["--no-such"], ["explode"], ["psk"], ["status", "--timeout", "-1"]])
-async def test_usage_mistakes(arguments: list[str]) -> None:
+async def test_wrong_usage_has_exit_code_2(arguments: list[str]) -> None:
     result = await run(*arguments)
     assert result.code == 2
     assert "usage: pskkeyctl" in result.errors
@@ -116,7 +116,7 @@ async def test_no_daemon_is_unreachable(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def stubborn(path: Path, answer: bytes) -> AsyncIterator[None]:
-    """Something at the socket that is no proper daemon: it answers this, and if that is nothing, it waits for ever."""
+    """Run a server at the socket that is no proper daemon: it sends `answer`, or waits for ever if that is empty."""
     async with asyncio.TaskGroup() as connections:
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -141,8 +141,8 @@ async def test_silent_daemon_is_a_timeout(tmp_path: Path) -> None:
     ("answer", "code", "sentence"),
     [
         (b"rubbish\0", 1, "not a JSON object"),
-        (b'{"parameters":{"schema":2}}\0', 1, "speaks another version of the status"),
-        (b'{"parameters":{"schema":1}}\0', 1, "sent a status that is none: group is missing"),
+        (b'{"parameters":{"schema":2}}\0', 1, "status has another version"),
+        (b'{"parameters":{"schema":1}}\0', 1, "sent a malformed status: group is missing"),
         (b'{"error":"org.varlink.service.PermissionDenied"}\0', 4, "you may not do this; become root"),
         (
             b'{"error":"org.varlink.service.MethodNotFound","parameters":{"method":"a.B"}}\0',
@@ -153,7 +153,7 @@ async def test_silent_daemon_is_a_timeout(tmp_path: Path) -> None:
         (b'{"para', 3, "the daemon closed the connection"),
     ],
 )
-async def test_strange_answers(tmp_path: Path, answer: bytes, code: int, sentence: str) -> None:
+async def test_strange_answer_gets_one_sentence(tmp_path: Path, answer: bytes, code: int, sentence: str) -> None:
     async with stubborn(tmp_path / "c", answer):
         result = await run("--socket", tmp_path / "c")
     assert (result.code, result.output) == (code, "")
@@ -174,12 +174,12 @@ async def test_interrupt_ends_without_a_traceback(tmp_path: Path) -> None:
     assert (process.returncode, output, errors) == (130, b"", b"")
 
 
-async def test_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
-    ours, theirs = os.pipe()
-    os.close(ours)
+async def test_reader_that_leaves_causes_no_traceback(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
     async with daemon(tmp_path / "c", MASTER):
-        process = await start("--socket", tmp_path / "c", stdout=theirs, extra={})
-        os.close(theirs)
+        process = await start("--socket", tmp_path / "c", stdout=writer, extra={})
+        os.close(writer)
         _, errors = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, errors) == (-signal.SIGPIPE, b"")
 
@@ -201,7 +201,7 @@ async def test_socket_of_others_is_denied(tmp_path: Path) -> None:
     assert errors.decode() == (f"pskkeyctl: {tmp_path}/c: permission denied; become root\n")
 
 
-async def test_generated_key_is_one(tmp_path: Path) -> None:
+async def test_generated_key_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "new.psk"
     to_file, again, shown = [
         await run("psk", "generate", "--output", path),
@@ -218,7 +218,7 @@ async def test_generated_key_is_one(tmp_path: Path) -> None:
     assert re.fullmatch("plant 7:[0-9a-f]{64}\n", shown.output)
 
 
-async def test_check_config(tmp_path: Path) -> None:
+async def test_check_config_reports_each_mistake(tmp_path: Path) -> None:
     psk, config = tmp_path / "my.psk", tmp_path / "my.toml"
     await run("psk", "generate", "--output", psk)
     config.write_text('[node]\nid = "0badcafe"\n[psk]\nfile = "my.psk"\n')

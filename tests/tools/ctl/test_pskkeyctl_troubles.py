@@ -1,4 +1,4 @@
-"""What pskkeyctl makes of what the status has of late: ages of counters, warnings, PSK identities."""
+"""Fields of the status that came later, as pskkeyctl shows them: ages of counters, warnings, PSK identities."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from tests.tools.ctl.pskkeyctl_process import MASTER, daemon, run
 
 
-async def test_troubles_are_shown_as_long_as_they_last_and_a_day_longer(tmp_path: Path) -> None:
+async def test_troubles_are_shown_while_they_last_and_a_day_longer(tmp_path: Path) -> None:
     status = {
         **MASTER,
         "counters": {"handshakes_failed": 2, "bad_packets": 5, "adverts_rejected": 1, "elections": 1},
@@ -35,14 +35,14 @@ async def test_troubles_are_shown_as_long_as_they_last_and_a_day_longer(tmp_path
         ("requests", [1]),
     ],
 )
-async def test_troubles_that_are_none_are_refused(tmp_path: Path, name: str, wrong: object) -> None:
+async def test_malformed_field_is_refused(tmp_path: Path, name: str, wrong: object) -> None:
     async with daemon(tmp_path / "c", {**MASTER, name: wrong}):
         result = await run("--socket", tmp_path / "c")
     assert (result.code, result.output) == (1, "")
     assert f"{name}" in result.errors
 
 
-async def test_a_master_shows_with_which_pre_shared_key_each_is_connected(tmp_path: Path) -> None:
+async def test_master_shows_the_psk_identity_of_each_member(tmp_path: Path) -> None:
     us, other = MASTER["members"]
     status = {**MASTER, "members": [{**us, "psk_identity": None}, {**other, "psk_identity": "plant\x1b[1m"}]}
     async with daemon(tmp_path / "c", status):

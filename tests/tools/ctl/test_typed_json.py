@@ -1,4 +1,4 @@
-"""JSON values as typed ones: what a NamedTuple says of its fields is what is let in."""
+"""JSON values as typed ones: only the types of a NamedTuple's fields are accepted."""
 
 import json
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ RIGHT: dict[str, Any] = {
 }
 
 
-def test_an_object_becomes_a_named_tuple_with_what_is_in_it() -> None:
+def test_object_becomes_a_named_tuple_with_its_values() -> None:
     read = read_untrusted(Outer, RIGHT)
     assert read == Outer(True, 1.0, Inner(2, "a"), (Inner(3),), {"a": 4})
     assert type(read.real) is float
@@ -43,7 +43,7 @@ def test_an_object_becomes_a_named_tuple_with_what_is_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("flag", 1, "flag is not true or false"),
         ("real", True, "real is not a number"),
@@ -61,19 +61,19 @@ def test_an_object_becomes_a_named_tuple_with_what_is_in_it() -> None:
         ("counts", {"a\x1b[1m": "4"}, r"counts.a\x1b[1m is not an integer"),
     ],
 )
-def test_what_is_of_another_type_is_refused_with_its_place(name: str, value: object, said: str) -> None:
+def test_value_of_another_type_is_refused_with_its_place(name: str, value: object, message: str) -> None:
     with pytest.raises(BadPacket) as refused:
         read_untrusted(Outer, {**RIGHT, name: value})
-    assert str(refused.value) == said
+    assert str(refused.value) == message
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_field_without_a_default_must_be_there(name: str) -> None:
+def test_missing_field_without_a_default_is_refused(name: str) -> None:
     with pytest.raises(BadPacket, match=f"^{name} is missing$"):
         read_untrusted(Outer, {other: value for other, value in RIGHT.items() if other != name})
 
 
-def test_a_place_is_not_repeated_at_length() -> None:
+def test_long_place_is_cut_in_the_message() -> None:
     with pytest.raises(BadPacket) as refused:
         read_untrusted(Outer, json.loads(json.dumps({**RIGHT, "counts": {"x" * 10_000: None}})))
     assert len(str(refused.value)) < 100

@@ -1,8 +1,8 @@
-"""What we say over mDNS: our advert, signed, as the records of a DNS-SD service (RFC 6763).
+"""Announces our advert over mDNS, signed, as the records of a DNS-SD service (RFC 6763).
 
-They are sent without probing (the instance name has our node id in it), at once when they change and twice more a
-little later, always as they stand then: python-zeroconf's own repeats, and answers that it has put off, would send what
-was true before.
+The records are sent without probing, because the instance name contains our node id. They are sent at once when they
+change, and twice more a little later, each time with their newest content. The repeats of python-zeroconf, and the
+answers that it delays, would send the former content.
 """
 
 import asyncio
@@ -21,29 +21,29 @@ RECORD_TTL = 120
 """Seconds that others may keep our records (RFC 6762 section 10)."""
 
 REPEAT_AFTER = (0.25, 1.0)
-"""Seconds after a change at which it is announced again, for those who missed it (RFC 6762 section 8.3)."""
+"""Seconds after a change at which it is announced again, because packets get lost (RFC 6762 section 8.3)."""
 
-SAID_AGAIN_AFTER = 1.0
+BEACON_REPEATED_AFTER = 1.0
 """Seconds after a beacon of the master at which it is repeated. Beacons come every 2 s."""
 
 _ALL_TYPES = "_services._dns-sd._udp.local."
-"""The question for it asks which services there are (RFC 6763 section 9)."""
+"""A question for this name asks which services there are (RFC 6763 section 9)."""
 
 OWN_SIGNATURES = 64
-"""Signatures of ours that are remembered, to know our own adverts when they come back to us."""
+"""Signatures of ours that are remembered, to recognise our own adverts when we receive them."""
 
 
 def forget_answers(zeroconf: Zeroconf) -> None:
-    """Let no answer be sent that waits: it may do so for more than a second (RFC 6762 section 6).
+    """Drop all answers that wait, which may be for more than a second (RFC 6762 section 6).
 
-    It would come after what has changed since, or between the goodbyes, and bring back who has gone.
+    An answer would follow a newer announcement or a goodbye, and bring the former records back.
     """
     zeroconf.out_queue.queue.clear()
     zeroconf.out_delay_queue.queue.clear()
 
 
 class Announcer:
-    """Sends our records through the Zeroconf that runs, if one does."""
+    """Sends our records through the Zeroconf that runs, if there is one."""
 
     def __init__(self, node_id: str) -> None:
         self._zeroconf: Zeroconf | None = None
@@ -58,26 +58,26 @@ class Announcer:
         self._own_signatures: deque[bytes] = deque(maxlen=OWN_SIGNATURES)
 
     def start(self, zeroconf: Zeroconf) -> None:
-        """Send through this one from now on; it knows nothing of us yet."""
+        """Send through this Zeroconf from now on. It has none of our records yet."""
         self._zeroconf = zeroconf
 
     def stop(self) -> None:
-        """Send nothing until the next start. The goodbye is Zeroconf's when it is closed."""
+        """Send nothing until the next start. Zeroconf sends the goodbye when it is closed."""
         self._cancel_repeats()
         self._zeroconf = self._info = self._broadcast = self._signed = None
 
-    def say(self, advert: Advert, key: Secret) -> None:
-        """Send this, signed with the PSK `key`, and answer questions with it from now on."""
+    def advertise(self, advert: Advert, key: Secret) -> None:
+        """Send `advert`, signed with the PSK `key`, and answer questions with it from now on."""
         if self._zeroconf is None or not advert.addresses:
             return
         if self._signed != (advert, key):
             self._register(self._zeroconf, advert, key)
             self._announce(*REPEAT_AFTER)
         else:
-            self._announce(SAID_AGAIN_AFTER)
+            self._announce(BEACON_REPEATED_AFTER)
 
     def is_ours(self, signature: bytes | None) -> bool:
-        """Whether we have sent this signature ourselves, not long ago."""
+        """Whether we have sent this signature ourselves lately."""
         return signature in self._own_signatures
 
     def _register(self, zeroconf: Zeroconf, advert: Advert, key: Secret) -> None:
@@ -97,7 +97,7 @@ class Announcer:
             zeroconf.registry.async_add(info)
         else:
             zeroconf.registry.async_update(info)
-        forget_answers(zeroconf)  # whoever asked hears what is announced now
+        forget_answers(zeroconf)  # a node that asked receives the new announcement
         self._info, self._signed = info, (advert, key)
         self._broadcast = partial(zeroconf.async_send, zeroconf.generate_service_broadcast(info, None))
 

@@ -1,11 +1,11 @@
 """Discovery: our advert over mDNS, and those of others as events.
 
 Only verified adverts of our own group become events. `announcer` sends our advert, and `mdns_gate` bounds the cost of
-a stranger's packets. An advert is announced whole, so nothing is ever asked for but, at the start, who is there. A
-goodbye has no effect, for anybody can send one.
+a stranger's packets. Nodes announce a whole advert, so we send questions only at the start, to find the nodes that are
+there. A goodbye has no effect, because any host can send one.
 
-The network is followed, because interfaces come, go and change their addresses while the daemon runs; python-zeroconf
-is started anew on those that there are.
+Interfaces and their addresses change while the daemon runs. Discovery follows these changes, and restarts
+python-zeroconf on the interfaces that are there.
 """
 
 import asyncio
@@ -43,20 +43,20 @@ from pskkey.wire.dns import InstanceText, read_text_untrusted
 _log = logging.getLogger("pskkey.mdns")
 
 LOOK_EVERY = 3.0
-"""Seconds between two looks at the machine's addresses where the kernel does not tell when they change; also the least
-between two starts of mDNS, which is deaf meanwhile."""
+"""Seconds between two looks at the machine's addresses if the kernel does not announce their changes. Also the shortest
+time between two starts of mDNS, which receives nothing meanwhile."""
 
 LOOK_ALSO_EVERY = 10.0
-"""Seconds between two looks where it does."""
+"""Seconds between two looks if the kernel announces changes."""
 
 STRANGER_REPORTED_EVERY = 3600.0
 """Seconds."""
 
 ASK_AT = (0.1, 1.0)
-"""Seconds after the start of mDNS at which we ask who is there (RFC 6762 section 5.2)."""
+"""Seconds after the start of mDNS at which we ask for all adverts (RFC 6762 section 5.2)."""
 
 ATTEMPTS = 3
-"""Looks at which mDNS is started anew because it did not come up on every interface."""
+"""Looks at which mDNS is restarted because it did not start on every interface."""
 
 MAX_KNOWN = 2048
 """Instances of our group that are remembered; only a holder of the PSK can make an entry."""
@@ -65,8 +65,8 @@ _QUERY, _PTR, _IN = 0, 12, 1
 """RFC 1035 section 3.2: the flags of a query, a type and a class."""
 
 
-class _Known(NamedTuple):
-    """The verified advert that stands under an instance name, and the TXT record that it came in."""
+class _KnownAdvert(NamedTuple):
+    """The last verified advert of an instance name, and the TXT record that it came in."""
 
     advert: Advert
     text: bytes
@@ -75,8 +75,8 @@ class _Known(NamedTuple):
 class Discovery:
     """One node's presence on mDNS. Counters: `adverts_rejected`, `adverts_accepted`.
 
-    `network_changed` is told of a new network before anything is announced there. `failed` is told of a defect of ours
-    that ended the following of the network.
+    `network_changed` is called with a new network before anything is announced there. `failed` is called with a defect
+    of ours that stopped the watch on the network.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Discovery:
         self._questions: list[asyncio.TimerHandle] = []
         self._announcer = Announcer(node_id)
         self._advert: Advert | None = None
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _KnownAdvert] = {}
         self._stranger_reported_at = -STRANGER_REPORTED_EVERY
         self._follower: asyncio.Task[None] | None = None
         self._signing: tuple[PskFile, list[Secret]] | None = None
@@ -115,14 +115,14 @@ class Discovery:
     # --- life ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> Network:
-        """Begin on the interfaces that there are, and follow their changes. Return what was found."""
-        await self._look(None)
+        """Start on the interfaces that are there, and follow their changes. Return the network."""
+        await self._look_at_network(None)
         self._follower = asyncio.create_task(self._follow_network())
-        self._follower.add_done_callback(self._followed)
+        self._follower.add_done_callback(self._follower_ended)
         return self._network
 
     async def stop(self) -> None:
-        """Say goodbye and be silent."""
+        """Send the goodbye and stop."""
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
@@ -136,31 +136,31 @@ class Discovery:
             while True:
                 await changes.wait(quiet)
                 await asyncio.sleep(max(0.0, not_before - loop.time()))
-                if await self._look(self._network_changed):
+                if await self._look_at_network(self._network_changed):
                     not_before = loop.time() + LOOK_EVERY
                 quiet = LOOK_ALSO_EVERY if changes.are_announced and not self._attempts else LOOK_EVERY
 
-    def _followed(self, follower: asyncio.Task[None]) -> None:
+    def _follower_ended(self, follower: asyncio.Task[None]) -> None:
         if not follower.cancelled() and (error := follower.exception()) is not None:
             self._failed(error)
 
-    async def _look(self, tell: Callable[[Network], None] | None) -> bool:
-        """Look at the machine's network and run there; return whether mDNS was started anew or should have been.
+    async def _look_at_network(self, changed: Callable[[Network], None] | None) -> bool:
+        """Look at the machine's network and run there. Return whether mDNS was restarted, or should have been.
 
-        What fails for now is tried again at the next look.
+        A failure is tried again at the next look.
         """
         try:
             network = look_up(self._interfaces, self._ip)
             if network == self._network and not self._attempts:
-                self._network = network  # its names of interfaces, which do not count as a difference, may be others
+                self._network = network  # the fields that are not compared may differ
                 return False
             if network != self._network:
                 self._network, self._attempts = network, ATTEMPTS
-                if tell is not None:
+                if changed is not None:
                     _log.info("the network changed: now %s", ", ".join(network.addresses) or "no usable address")
-                    tell(network)
-                    await asyncio.sleep(0)  # so that what is announced there are its addresses, not the former ones
-            complete = await self._use(network)
+                    changed(network)
+                    await asyncio.sleep(0)  # so that its addresses are announced there, not the former ones
+            complete = await self._run_on(network)
         except (OSError, RuntimeError, Error) as error:
             # An address may vanish between the look and the use, and descriptors may run out.
             if not self._troubled:
@@ -174,8 +174,8 @@ class Discovery:
             _log.warning("mDNS does not run on all of %s", ", ".join(map(str, network.multicast)))
         return True
 
-    async def _use(self, network: Network) -> bool:
-        """Start mDNS anew on this network; tell whether it runs on every interface of it."""
+    async def _run_on(self, network: Network) -> bool:
+        """Restart mDNS on this network. Return whether it runs on every interface of it."""
         await self._close()
         if not network.multicast:
             return True
@@ -189,7 +189,7 @@ class Discovery:
         self._questions = [loop.call_later(delay, self._ask) for delay in ASK_AT]
         if self._advert is not None:
             self.advertise(self._advert)
-        # An interface that fails is passed over in silence; its missing sender is all that shows it.
+        # The library reports no failed interface; the only sign is its missing sender.
         return len(zeroconf.engine.senders) >= len(network.multicast)
 
     async def _close(self) -> None:
@@ -197,7 +197,7 @@ class Discovery:
         for question in self._questions:
             question.cancel()
         self._questions.clear()
-        self._known.clear()  # what is heard when mDNS runs again counts, changed or not
+        self._known.clear()  # after the restart every advert counts, also an unchanged one
         if self._zeroconf is not None:
             forget_answers(self._zeroconf.zeroconf)
             try:
@@ -205,13 +205,13 @@ class Discovery:
             except (OSError, RuntimeError, Error):
                 self._zeroconf = None
                 raise
-            self._zeroconf = None  # and not when cancelled: then it is closed at the next attempt
+            self._zeroconf = None  # but not after a cancellation: then the next attempt closes it
 
     def _ask(self) -> None:
-        """Ask for answers by multicast.
+        """Ask for adverts, with answers by multicast.
 
-        One that is sent to our address might be given to another program on port 5353, as avahi-daemon or another of
-        our instances (RFC 6762 section 15.1).
+        The kernel may deliver a unicast answer to another program on port 5353, such as avahi-daemon or another daemon
+        of ours (RFC 6762 section 15.1).
         """
         if self._zeroconf is not None:
             question = DNSOutgoing(_QUERY)
@@ -219,18 +219,18 @@ class Discovery:
             self._zeroconf.zeroconf.async_send(question)
 
     def advertise(self, advert: Advert) -> None:
-        """Say this of us from now on, signed with the active PSK."""
+        """Announce this advert from now on, signed with the active PSK."""
         self._advert = advert
-        self._announcer.say(advert, self._psk().active.key)
+        self._announcer.advertise(advert, self._psk().active.key)
 
-    # --- what others say ----------------------------------------------------------------------------------------
+    # --- adverts of other nodes ---------------------------------------------------------------------------------
 
     def _take_untrusted(self, found: InstanceText) -> None:
         keys = self._verifying_keys()
         known = self._known.get(found.name)
         if known is not None and known.text == found.text:
             if known.advert.role is Role.LISTENING:
-                self._emit(AdvertReceived(known.advert))  # it has not heard an answer to its challenge yet
+                self._emit(AdvertReceived(known.advert))  # it has not received an answer to its challenge yet
             return
         try:
             properties = read_text_untrusted(found.text)
@@ -252,7 +252,7 @@ class Discovery:
         self._known.pop(found.name, None)
         while len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[found.name] = _Known(advert, found.text)
+        self._known[found.name] = _KnownAdvert(advert, found.text)
         self._emit(AdvertReceived(advert))
 
     def _reject(self, name: str, why: str) -> None:
@@ -260,12 +260,12 @@ class Discovery:
         _log.debug("advert %r not taken: %s", name[:80], why)
 
     def _report_stranger(self, name: str, why: str) -> None:
-        """Say, so seldom that nobody can fill the log, what keeps apart two devices that were set up for one group."""
+        """Log why a device of our group is not accepted, so seldom that a stranger cannot fill the log."""
         now = time.monotonic()
         if now < self._stranger_reported_at + STRANGER_REPORTED_EVERY:
             return
         self._stranger_reported_at = now
-        text = "%a announces itself in our group %r, but %s: do the PSK files differ? (not told again for an hour)"
+        text = "%a announces itself in our group %r, but %s: do the PSK files differ? (not logged again for an hour)"
         _log.warning(text, name[:80], self._group, why)
 
     def _verifying_keys(self) -> list[Secret]:

@@ -1,19 +1,19 @@
-"""The gate before python-zeroconf: what a stranger sends to port 5353 costs us a bounded part of our time.
+"""The gate before python-zeroconf: the packets of strangers to port 5353 cost a bounded part of our time.
 
-python-zeroconf as Debian 13 ships it reads every packet in pure Python and without limits: one of 9 kB can take a
-second, and its cache of other people's records grows without end. So its sockets are read here:
+python-zeroconf as Debian 13 ships it reads every packet in pure Python and without limits. A packet of 9 kB can take a
+second, and the cache for the records of other services grows without end. So its sockets are read here:
 
-1. A datagram that does not concern us goes at once, whatever it is: other people's mDNS.
-2. Reading takes time, and the time is budgeted: each source has a share of our time, and all together have one. Both
-   are times and not numbers of packets, so the same bound holds on a processor that is 50 times slower. A
-   datagram over budget goes unread.
+1. A datagram that does not concern us is dropped at once. It is the mDNS of other services.
+2. Reading takes time, and the time has budgets: one for each source, and one for all sources together. Both are times
+   and not numbers of packets, so the same bound holds on a processor that is 50 times slower. A datagram over budget
+   is dropped unread.
 3. A message must be well-formed and cheap (`wire.dns`).
-4. The TXT records of our service type in a response are passed on. The library never sees a response: it is there to
-   send, and to answer.
-5. A query about our own names is handed to the library, QUERIES_A_SECOND at most: it makes us send something.
+4. The TXT records of our service type in a response are passed on. The library never gets a response: we use it only
+   to send and to answer.
+5. A query about our own names goes to the library, at most QUERIES_A_SECOND, because we send an answer to each.
 
-A flood of small packets would cost a turn of the event loop each. So with the datagram that asyncio has read, those
-that wait behind it are taken in the same turn, for TURN seconds at most.
+Each packet of a flood would cost a turn of the event loop. So after the datagram that asyncio has read, those that wait
+behind it are read in the same turn, for at most TURN seconds.
 """
 
 import asyncio
@@ -29,42 +29,41 @@ from pskkey.errors import BadPacket
 from pskkey.wire.dns import MAX_MESSAGE, InstanceText, Query, concerns_us, read_message_untrusted
 
 TURN: Final = 0.002
-"""Seconds for which datagrams are taken in one turn of the event loop; one more may be begun then."""
+"""Seconds for which datagrams are read in one turn of the event loop. A datagram that has begun is finished."""
 
 RECEIVE_BUFFER: Final = 1 << 20
-"""Bytes that the kernel is asked to keep for us, which it cuts to net.core.rmem_max: what comes while we have no
-processor is read later."""
+"""Bytes of datagrams that the kernel keeps while we have no processor. It limits them to net.core.rmem_max."""
 
 SHARE_OF_ALL: Final = 0.25
 SHARE_OF_SOURCE: Final = 0.05
-"""Parts of our time that may go into the reading of datagrams: in all, and for each source (an IPv4 address, or an
-IPv6 network of 64 bits)."""
+"""Parts of our time that the reading of datagrams may take: in all, and for each source (an IPv4 address or an IPv6
+/64)."""
 
 BURST: Final = 1.0
-"""Seconds for which a share may be saved up, and then be taken at once."""
+"""Seconds for which an unused share is saved. The saved time may be used at once."""
 
 MAX_SOURCES: Final = 1024
-"""Sources whose shares are counted; the one that was heard the longest ago makes room."""
+"""Sources whose shares are counted. One more removes the source of the least recent datagram."""
 
 QUERIES_A_SECOND: Final = 2.0
 MAX_QUERIES_SAVED_UP: Final = 10.0
-"""Queries that are answered. A member of a group needs none: adverts are announced.
+"""Queries that are answered. Members do not depend on queries: adverts are announced.
 
-RFC 6762 section 6 wants a second between two answers to the same question. The library does not keep to it here,
-because it never hears what we have sent. All nodes answer a question about the service type, about 1 kB each.
+RFC 6762 section 6 demands a second between two answers to the same question. The library does not obey it here,
+because it never receives what we have sent. All nodes answer a question about the service type, about 1 kB each.
 """
 
 _LIBRARY_READS: Final = 0.002
-"""Seconds that a query is charged with in advance, for what the library does with it later."""
+"""Seconds that a query is charged in advance, because the library works on it later."""
 
 _IPV4_MAPPED: Final = "::ffff:"
-"""An IPv4 address looks so at a socket that receives both kinds (RFC 4291 section 2.5.5.2)."""
+"""The prefix of an IPv4 address at a socket that receives IPv4 and IPv6 (RFC 4291 section 2.5.5.2)."""
 
 _log = logging.getLogger("pskkey.mdns")
 
 
 class Allowance:
-    """Something that accrues at `rate` a second up to `most`, and is taken."""
+    """An amount that grows by `rate` a second up to `most`. `take` reduces it."""
 
     __slots__ = ("_at", "_left", "_most", "_rate")
 
@@ -73,25 +72,25 @@ class Allowance:
         self._left, self._at = most, float("-inf")
 
     def has_any(self, now: float) -> bool:
-        """Return whether there is anything left."""
+        """Return whether something is left."""
         if now > self._at:
             self._left = min(self._most, self._left + (now - self._at) * self._rate)
             self._at = now
         return self._left > 0.0
 
     def take(self, amount: float) -> None:
-        """Take so much. It may be more than there is; then there is nothing for a while."""
+        """Take `amount`. It may be more than is left; then nothing is left for a while."""
         self._left -= amount
 
 
 class Gate:
-    """The budgets that all sockets of one Zeroconf share, and the way of their datagrams.
+    """The budgets that all sockets of one Zeroconf share, and the checks on their datagrams.
 
     Counters: `mdns_dropped` (over budget, malformed or too large), `mdns_errors` (python-zeroconf has failed).
     """
 
     def __init__(self, names: frozenset[bytes], take: Callable[[InstanceText], None], counters: Counter[str]) -> None:
-        """`names` are those of our own records. `take` is given each TXT record of our service type.
+        """`names` are those of our own records. `take` gets each TXT record of our service type.
 
         `take` must not raise.
         """
@@ -103,11 +102,11 @@ class Gate:
         self._queries = Allowance(QUERIES_A_SECOND, MAX_QUERIES_SAVED_UP)
 
     def guard(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
-        """Return `loop` as python-zeroconf is to see it: every datagram endpoint that it makes is behind this gate."""
+        """Return a loop for python-zeroconf. Every datagram endpoint that it makes is behind this gate."""
         return cast(asyncio.AbstractEventLoop, _GuardedLoop(loop, self))
 
     def received(self, listener: asyncio.DatagramProtocol, data: bytes, source: tuple[Any, ...]) -> None:
-        """A datagram came to the socket of `listener`."""
+        """Check a datagram that came to the socket of `listener`."""
         if not concerns_us(data):
             return
         began = time.monotonic()
@@ -125,7 +124,7 @@ class Gate:
             if isinstance(reading, Query):
                 if not reading.names.isdisjoint(self._names) and self._queries.has_any(began):
                     self._queries.take(1.0)
-                    self._hand_over(listener, data, source)
+                    self._pass_to_library(listener, data, source)
                     later = _LIBRARY_READS
             else:
                 for text in reading.texts:
@@ -134,10 +133,10 @@ class Gate:
         self._all.take(cost)
         share.take(cost)
 
-    def _hand_over(self, listener: asyncio.DatagramProtocol, data: bytes, source: tuple[Any, ...]) -> None:
+    def _pass_to_library(self, listener: asyncio.DatagramProtocol, data: bytes, source: tuple[Any, ...]) -> None:
         try:
             listener.datagram_received(data, cast(tuple[str | Any, int], source))
-        except Exception as error:  # noqa: BLE001  a defect of the library, which a stranger has found
+        except Exception as error:  # noqa: BLE001  a stranger may find a defect of the library
             self._counters["mdns_errors"] += 1
             _log.debug("python-zeroconf failed on a query of %s: %r", source[0], error)
 
@@ -153,11 +152,11 @@ class Gate:
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one source: an IPv4 address, or the first 64 bits of an IPv6 address."""
+    """Return the source that an address counts for: an IPv4 address, or the /64 of an IPv6 address."""
     if ":" not in address or address.startswith(_IPV4_MAPPED):
         return address
     network = ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False)
-    # All link-local addresses are in one network; there, a source is an address.
+    # All link-local addresses are in one /64, so each of them is a source.
     return address if network.is_link_local else str(network)
 
 
@@ -190,16 +189,16 @@ class _GuardedSocket(asyncio.DatagramProtocol):
         while self._socket is not None and time.monotonic() < end:
             try:
                 size, source = self._socket.recvfrom_into(self._buffer)
-            except OSError:  # nothing waits, as a rule
+            except OSError:  # usually no datagram waits
                 return
             self._gate.received(self.listener, bytes(memoryview(self._buffer)[:size]), source)
 
 
 class _GuardedLoop:
-    """An event loop whose datagram endpoints are behind a gate; it is that loop in everything else.
+    """An event loop whose datagram endpoints are behind a gate. In everything else it is the wrapped loop.
 
-    Given to python-zeroconf before it opens its endpoints, so that it never reads a datagram by itself, not even one
-    that waits at the socket by then.
+    python-zeroconf gets it before it opens its endpoints, so that it never reads a datagram by itself, not even one
+    that waits at a new socket.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, gate: Gate) -> None:

@@ -1,4 +1,4 @@
-"""The interfaces and addresses of this machine that a node uses, by name or address as the operator wrote them."""
+"""Finds the interfaces and addresses of this machine that a node uses. The operator names them or their addresses."""
 
 import ipaddress
 from collections import defaultdict
@@ -26,10 +26,10 @@ type _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Network:
     """Where mDNS runs and where we can be reached.
 
-    `multicast` is what python-zeroconf takes as interfaces: an IPv4 address of each, and the index of those with IPv6.
-    `addresses` are those that other machines can connect to: no IPv6 link-local ones, which need a scope, and no more
-    than a node may tell others; `left_out` are the rest. `indexes` are those of the interfaces: one that was removed
-    and made again is another one, even with the same address. `there` are the names of all interfaces of the machine.
+    `multicast` are the interfaces in python-zeroconf's form: an IPv4 address of each, and the index of each with IPv6.
+    `addresses` are those that other machines can connect to: without IPv6 link-local ones, which need a scope, and no
+    more than a node may announce. `left_out` are the others. `indexes` are those of the interfaces: an interface that
+    was removed and made again has another index. `there` are the names of all interfaces of the machine.
     """
 
     multicast: tuple[str | int, ...] = ()
@@ -42,8 +42,9 @@ class Network:
 def look_up(names: Sequence[str], ip: Literal["both", "v4", "v6"]) -> Network:
     """Find the interfaces in `names` (interface names or IP addresses of this machine); none given: all but loopback.
 
-    What is not there at this moment is left out: it may come later. So is an IPv6 address of which the kernel does not
-    know yet whether another machine has it (RFC 4862 section 5.4): nothing can be sent from it. Raises OSError.
+    An interface or address that is not there now is left out: it may come later. An IPv6 address is also left out
+    while the kernel checks whether another machine has it (RFC 4862 section 5.4), because nothing can be sent from it.
+    Raises OSError.
     """
     multicast: list[str | int] = []
     indexes: list[int] = []
@@ -67,7 +68,7 @@ def look_up(names: Sequence[str], ip: Literal["both", "v4", "v6"]) -> Network:
             if index not in indexes:
                 indexes.append(index)
             if address.version == 4:
-                # One of each interface: no group can be joined there a second time.
+                # One address of each interface: the multicast group can be joined only once there.
                 if index not in joined:
                     multicast.append(str(address))
                     joined.add(index)
@@ -77,7 +78,7 @@ def look_up(names: Sequence[str], ip: Literal["both", "v4", "v6"]) -> Network:
             if not (address.version == 6 and address.is_link_local) and str(address) not in addresses:
                 addresses[str(address)] = (_rank(address, named), of_this)
                 of_this += 1
-    # When there are too many: those that were named, then one of each interface, then the second ones, and so on.
+    # If there are too many: first the named addresses, then one of each interface, then a second one, and so on.
     best = sorted(addresses, key=lambda text: addresses[text])[:MAX_ADDRESSES]
     return Network(
         tuple(multicast),

@@ -1,12 +1,12 @@
-"""Where the key state outlives our process: a memfd in systemd's file descriptor store (systemd.service(5), FDSTORE).
+"""Keeps the persisted state over a restart: a memfd in systemd's file descriptor store (systemd.service(5), FDSTORE).
 
-The file lies in memory, never on a disk, and its size is sealed. It has two slots:
+The file is in memory, never on a disk, and its size is sealed. It has two slots:
 
     slot  generation u64 | size u32 | SHA-256 of the rest[32] | the saved state (`wire.saved`), `size` bytes
 
-A state is written to the slot that is free, and only then is the other one overwritten with zeros. So whenever the
-process dies, there is a whole state, and retired keys do not stay. All memory is taken at the beginning, so that
-writing cannot fail for want of it later.
+A state is written to the free slot first. Then the other slot is overwritten with zeros. So there is a complete state
+whenever the process dies, and retired keys do not stay. All memory is allocated at the beginning, so that no later
+write can fail because memory is short.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ from pskkey.model import SavedState
 from pskkey.wire.saved import MAX_SAVED_SIZE, decode_saved_untrusted, encode_saved
 
 FD_NAME: Final = "keystate"
-"""Its name in the store: `FDNAME=`, and in LISTEN_FDNAMES."""
+"""The name of the memfd in the store: `FDNAME=`, and in LISTEN_FDNAMES."""
 
 _HEAD: Final = struct.Struct("!QI32s")
 _SLOT_SIZE: Final = _HEAD.size + MAX_SAVED_SIZE
@@ -36,15 +36,15 @@ _log = logging.getLogger("pskkey.key_store")
 
 
 class KeyStore:
-    """The stored state of one daemon. Writes only what has changed."""
+    """The stored state of one daemon. An unchanged state is not written again."""
 
     def __init__(self, fd: int, generation: int = 0, saved: SavedState | None = None) -> None:
         self._fd = fd
         self._saved = saved
         self._used = _SLOT_SIZE
-        """Bytes of the slot that was written last."""
+        """Bytes that are used in the slot that was written last."""
         self.generation = generation
-        """How often it was written."""
+        """How often a state was written."""
 
     @property
     def saved(self) -> SavedState | None:
@@ -66,7 +66,7 @@ class KeyStore:
         self._saved = state
 
     def close(self) -> None:
-        """Close our end; the service manager has its own."""
+        """Close our descriptor. The service manager has its own."""
         os.close(self._fd)
 
 
@@ -97,9 +97,11 @@ def open_key_store(environ: Mapping[str, str], inherited: Sequence[int]) -> KeyS
 
 
 def _read(fd: int) -> KeyStore | None:
-    """Return the store in `fd`; None, and `fd` is closed, when it is none of ours."""
+    """Return the store in `fd`. If it is none of ours, close `fd` and return None."""
     if not _is_ours(fd):
-        _log.warning("what the service manager kept under the name %s is no key state: beginning anew", FD_NAME)
+        _log.warning(
+            "the descriptor that the service manager kept under the name %s is no key state: beginning anew", FD_NAME
+        )
         os.close(fd)
         return None
     newest = KeyStore(fd)
@@ -109,7 +111,7 @@ def _read(fd: int) -> KeyStore | None:
         generation, size, digest = _HEAD.unpack_from(slot)
         encoded = slot[_HEAD.size : _HEAD.size + size]
         if generation <= newest.generation:
-            continue  # the older one, or nothing was ever written there
+            continue  # the older state, or an unused slot
         if hashlib.sha256(encoded).digest() != digest:
             trouble = "its checksum is wrong"
             continue
@@ -118,12 +120,12 @@ def _read(fd: int) -> KeyStore | None:
         except BadPacket as error:
             trouble = str(error)
     if newest.saved is None and trouble is not None:
-        _log.warning("the key state that was kept is not used, beginning anew: %s", trouble)
+        _log.warning("the stored key state is not used, beginning anew: %s", trouble)
     return newest
 
 
 def _is_ours(fd: int) -> bool:
-    """Tell whether `fd` is such a file as we make, and can be written."""
+    """Whether `fd` is a file that `_create` made, and can be written."""
     try:
         size, seals = os.fstat(fd).st_size, fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE

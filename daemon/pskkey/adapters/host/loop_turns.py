@@ -1,6 +1,6 @@
-"""How long the turns of the event loop last, noted by its selector, without a timer of its own.
+"""Measures how long the turns of the event loop last, in its selector, without a timer.
 
-What the loop does between the return of `select()` and the next call is one turn: nobody else is served meanwhile.
+A turn lasts from the return of `select()` to the next call. Nothing else is served meanwhile.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class LoopTurns:
         """By the number of a second modulo WINDOW: that second, and the longest turn that ended in it."""
 
     def note(self, length: float) -> None:
-        """A turn of this length (seconds) has ended."""
+        """Note that a turn of this length (seconds) has ended."""
         second = int(self._clock())
         of, longest = self._longest.get(second % WINDOW, (second, -1.0))
         if of != second or length > longest:
@@ -34,11 +34,11 @@ class LoopTurns:
         return max((length for second, length in self._longest.values() if second > since), default=0.0)
 
     def forget(self) -> None:
-        """Forget all turns up to now, because they were of another kind, such as those of the start."""
+        """Forget all turns up to now, such as those of the start."""
         self._longest.clear()
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        """Return an event loop whose turns are noted here; for `asyncio.run(..., loop_factory=...)`."""
+        """Return an event loop whose turns are noted here, for `asyncio.run(..., loop_factory=...)`."""
         return asyncio.SelectorEventLoop(_WatchedSelector(self.note))
 
 

@@ -1,6 +1,6 @@
-"""Gives the memory of many ended connections back to the system.
+"""Returns the memory of many ended connections to the system.
 
-Each had buffers, of 256 KiB and less, which leave holes in the heap that glibc does not give back by itself.
+Each had buffers of up to 256 KiB. They leave holes in the heap, which glibc does not return by itself.
 """
 
 import asyncio
@@ -9,16 +9,16 @@ from typing import Final
 from pskkey.adapters.host.process import return_freed_memory
 
 RETURNED_AFTER: Final = 32
-"""Handshakes and connections that ended: so many are a storm."""
+"""Handshakes and connections that end before free memory is returned."""
 RETURN_DELAY: Final = 1.0
-"""Seconds from then until free memory is given back, and until that is done again, as long as any have ended since."""
+"""Seconds from then until free memory is returned. This repeats as long as more have ended since."""
 
 
 class MemoryTrimmer:
     """Counts the connections and handshakes that end."""
 
     def __init__(self) -> None:
-        self._ended = 0  # since free memory was given back
+        self._ended = 0  # since free memory was returned
         self._timer: asyncio.TimerHandle | None = None
 
     def count_end(self) -> None:
@@ -28,7 +28,7 @@ class MemoryTrimmer:
             self._timer = asyncio.get_running_loop().call_later(RETURN_DELAY, self._trim)
 
     def stop(self) -> None:
-        """Give back now what was to be given back later."""
+        """Return free memory now if this was due later."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""The start of what decodes and encodes messages, which takes about 10 ms of processor time for each kind of packet."""
+"""Builds the codecs of all packets at the start. Each kind of packet takes about 10 ms of processor time."""
 
 import asyncio
 

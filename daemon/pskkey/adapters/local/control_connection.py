@@ -1,7 +1,7 @@
 """One connection to the control socket: Varlink calls in, replies out, in order.
 
 A call is decoded and answered in turn with the other connections, and no faster than the rates of its user allow.
-Meanwhile the connection is not read.
+While calls wait, the connection is not read.
 """
 
 import asyncio
@@ -20,36 +20,36 @@ from pskkey.wire.varlink import Call, Reply, VarlinkReader, decode_call_untruste
 READ_SIZE: Final = 4096
 """Bytes that are read from a caller at a time."""
 MAX_WAITING: Final = 512
-"""Calls that may wait on a connection that follows the status, and so takes none of them."""
+"""Calls that may wait on a connection that follows the status. They are never answered."""
 
 CALL_TIME: Final = 0.001
-"""Seconds of processor time that a call has for its token. Each further one costs a token more: a status costs 0.2 ms
-in a group of ten, and 20 ms in one of 1,000."""
+"""Seconds of processor time that a call has for one token. Each further CALL_TIME costs another token. A status takes
+0.2 ms in a group of ten, and 20 ms in a group of 1,000."""
 
 _log = logging.getLogger("pskkey.control_socket")
 
 
 class CallHandler(Protocol):
-    """What a connection asks of the service behind it."""
+    """The service behind a connection."""
 
     def admit(self, connection: "ControlConnection", peer: PeerCredentials) -> Sequence[TokenBucket] | None:
-        """Return what the calls of a new connection take a token from; None: there is no room for it."""
+        """Return the buckets for the calls of a new connection; None: there is no room for it."""
 
-    def called(self, connection: "ControlConnection", peer: PeerCredentials, call: Call) -> Reply:
+    def answer_call(self, connection: "ControlConnection", peer: PeerCredentials, call: Call) -> Reply:
         """Return the reply to a call.
 
         After a reply with `continues` the connection takes `connection.update` and no further calls.
         """
 
-    def broken(self, peer: PeerCredentials, error: BadPacket) -> None:
-        """Note that a caller broke the protocol; its connection is closed."""
+    def report_bad_packet(self, peer: PeerCredentials, error: BadPacket) -> None:
+        """Report that a caller broke the protocol. The connection closes itself."""
 
-    def lost(self, connection: "ControlConnection") -> None:
-        """Note that a connection is gone."""
+    def forget(self, connection: "ControlConnection") -> None:
+        """Forget a connection that is closed."""
 
 
 class ControlConnection(asyncio.BufferedProtocol):
-    """Takes one call at a time, and none while its caller does not read."""
+    """Answers one call at a time, and none while its caller does not read."""
 
     _transport: asyncio.Transport
     _peer: PeerCredentials
@@ -61,15 +61,15 @@ class ControlConnection(asyncio.BufferedProtocol):
         self._buffer = bytearray(READ_SIZE)
         self._reader = VarlinkReader()
         self._calls: deque[bytes] = deque()
-        self._under_way = False
-        """Whether a step was offered, or is to be when the timer rings."""
+        self._step_pending = False
+        """Whether a step was offered, or will be when the timer expires."""
         self._has_token = False
         self._timer: asyncio.TimerHandle | None = None
         self._following = False
         self._writable = True
         self._paused = False
         self._newest: bytes | None = None
-        """The reply that a follower is to get next."""
+        """The next reply to a follower."""
         self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,7 +78,7 @@ class ControlConnection(asyncio.BufferedProtocol):
         try:
             self._peer = PeerCredentials.of(transport.get_extra_info("socket"))
         except OSError as error:
-            _log.warning("cannot tell who connects: %s", error.strerror)
+            _log.warning("the credentials of a caller cannot be read: %s", error.strerror)
             self._transport.abort()
             return
         buckets = self._handler.admit(self, self._peer)
@@ -100,33 +100,33 @@ class ControlConnection(asyncio.BufferedProtocol):
         except BadPacket as error:
             self._refuse(error)
             return
-        self._proceed()
+        self._schedule()
 
     def eof_received(self) -> bool:
-        # A caller may close its side for writing and still read the replies to what it has called.
+        # A caller may close its side for writing and still read the replies to its calls.
         self._ended = True
-        self._proceed()
+        self._schedule()
         return not self._following
 
     def pause_writing(self) -> None:
         self._writable = False
-        self._read_or_not()
+        self._update_reading()
 
     def resume_writing(self) -> None:
         self._writable = True
-        self._proceed()
+        self._schedule()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._calls.clear()
         self._newest = None
         if self._timer is not None:
             self._timer.cancel()
-        self._handler.lost(self)
+        self._handler.forget(self)
 
     def update(self, encoded: bytes) -> None:
-        """Send one more reply to the call that follows; of several that cannot be sent yet, only the newest."""
+        """Send one more reply to a follower. Of several replies that cannot be sent yet, only the newest is sent."""
         self._newest = encoded
-        self._proceed()
+        self._schedule()
 
     def close(self) -> None:
         """Close without waiting for a caller that does not read."""
@@ -135,14 +135,14 @@ class ControlConnection(asyncio.BufferedProtocol):
         else:
             self._transport.close()
 
-    def _proceed(self) -> None:
-        if not self._under_way and not self._transport.is_closing():
-            self._under_way = True
+    def _schedule(self) -> None:
+        if not self._step_pending and not self._transport.is_closing():
+            self._step_pending = True
             self._turns.offer(self._step)
-        self._read_or_not()
+        self._update_reading()
 
-    def _read_or_not(self) -> None:
-        # A follower is read all the same, so that its end is noticed.
+    def _update_reading(self) -> None:
+        # A follower is read also while calls wait, so that its end is noticed.
         pause = not self._writable or (bool(self._calls) and not self._following)
         if self._transport.is_closing() or pause == self._paused:
             return
@@ -166,14 +166,14 @@ class ControlConnection(asyncio.BufferedProtocol):
                 self._spend((time.thread_time() - began) / CALL_TIME - 1.0)
         if self._writable and not self._transport.is_closing() and self._calls and not self._following:
             return True
-        self._under_way = False
-        self._read_or_not()
+        self._step_pending = False
+        self._update_reading()
         if self._ended and not self._following and not self._calls:
             self._transport.close()
         return False
 
     def _wait_for_token(self) -> float:
-        """Return the seconds until the next call may be taken; each one is waited for once."""
+        """Return the seconds until the next call may be answered. Each call waits at most once."""
         if self._has_token:
             self._has_token = False
             return 0.0
@@ -192,7 +192,7 @@ class ControlConnection(asyncio.BufferedProtocol):
             self._refuse(error)
             return
         try:
-            reply: Reply = self._handler.called(self, self._peer, call)
+            reply: Reply = self._handler.answer_call(self, self._peer, call)
         except Exception:
             self._transport.abort()  # rather than leave its caller without an answer
             raise
@@ -202,5 +202,5 @@ class ControlConnection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: BadPacket) -> None:
         self._calls.clear()
-        self._handler.broken(self._peer, error)
+        self._handler.report_bad_packet(self._peer, error)
         self._transport.abort()

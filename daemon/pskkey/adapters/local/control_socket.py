@@ -1,7 +1,7 @@
-"""`control.sock`: the Varlink service through which people and programs see the daemon and administer it.
+"""`control.sock`: the Varlink service through which operators and programs watch and administer the daemon.
 
-Whoever can open the socket may read. Commands change things, so they ask for an administrator: root, our own user, and
-the users and groups of `[control]`. To add a command, describe it in `wire.interfaces` and pass it in `commands`.
+A user who can open the socket may read. Commands need an administrator: root, our own user, and the users and groups of
+`[control]`. To add a command, describe it in `wire.interfaces` and pass it in `commands`.
 """
 
 import asyncio
@@ -41,21 +41,21 @@ other PskkeyError becomes the reply NotPossible with its sentence."""
 
 MAX_CONNECTIONS: Final = 64
 MAX_CONNECTIONS_OF_OTHERS: Final = 48
-"""Connections of all who are no administrators; the places above are kept free for those who are."""
+"""Connections of all users who are no administrators. The other places are kept free for administrators."""
 MAX_CONNECTIONS_OF_USER: Final = 16
 """Connections of one user who is no administrator."""
 ADMINISTRATOR_RATE: Final = Rate(per_second=200.0, burst=400.0)
-"""Tokens for the calls of one user who is an administrator; see CALL_TIME for what a call costs."""
+"""Tokens for the calls of one user who is an administrator. CALL_TIME defines the price of a call."""
 USER_RATE: Final = Rate(per_second=20.0, burst=60.0)
 """Tokens for the calls of one user who is no administrator."""
 OTHERS_RATE: Final = Rate(per_second=50.0, burst=150.0)
-"""Tokens for the calls of all who are no administrators: a twentieth of the processor at most."""
-MAX_TOLD: Final = 200
-"""Characters of a node's name, or of a reason, that are told."""
+"""Tokens for the calls of all users who are no administrators: at most a twentieth of the processor."""
+MAX_LOGGED: Final = 200
+"""Characters of a node's name, or of a reason, that are logged."""
 STATUS_SPACING: Final = 0.1
-"""Seconds between two statuses sent to those who follow them, at least."""
+"""Least seconds between two statuses to the followers."""
 STATUS_SHARE: Final = 0.05
-"""Of the processor: what statuses for followers may take, in a group so large that one costs many milliseconds."""
+"""Part of the processor that statuses for followers may take. It counts in a large group, where one takes long."""
 
 _DESCRIPTIONS: Final[Mapping[str, str]] = {
     control_interface.SERVICE_INTERFACE: control_interface.SERVICE_DESCRIPTION,
@@ -67,20 +67,20 @@ _log = logging.getLogger("pskkey.control_socket")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A command that somebody gave, and what came of it."""
+class CommandOutcome:
+    """A command that a user gave, and its outcome."""
 
     peer: PeerCredentials
     command: str
     denied: bool
     node: str | None = None
-    """The node that it names, without what may be a key."""
+    """The node that it names, with possible keys removed."""
     error: str | None = None
-    """The name of the error with which it was answered, and the reason; None when it is done."""
+    """The name of the error in the reply; None when the command was accepted."""
     reason: str = ""
 
     def __str__(self) -> str:
-        if self.denied:  # without the process: whoever tries again and again shall not fill the log
+        if self.denied:  # without the process id, so that repeated attempts do not fill the log
             return f"user {self.peer.uid} was denied {self.command}; [control] names who may administer"
         outcome = "accepted" if self.error is None else f"not done: {self.reason or self.error}"
         given = self.command if self.node is None else f"{self.command} to {self.node}"
@@ -88,13 +88,13 @@ class Asked:
 
     @property
     def fields(self) -> dict[str, str | int | None]:
-        """What a program searches by."""
+        """The fields of the log entry, for programs."""
         of_peer: dict[str, str | int | None] = {"uid": self.peer.uid, "pid": self.peer.pid, "command": self.command}
         return of_peer if self.denied else {**of_peer, "code": self.error}
 
 
 class InvalidParameter(PskkeyError):
-    """A command was called with a parameter that is unknown, missing or not what it may be."""
+    """A command was called with a parameter that is unknown, missing or not allowed."""
 
     def __init__(self, parameter: str) -> None:
         super().__init__(f"the parameter {parameter} is not allowed here")
@@ -111,7 +111,7 @@ class CommandRefused(PskkeyError):
 
 
 class ControlSocket:
-    """Answers Varlink calls. It decides only who may call what; `status` and the commands are the daemon's."""
+    """Answers Varlink calls. It decides only which user may call which method; the daemon gives status and commands."""
 
     def __init__(
         self,
@@ -121,13 +121,13 @@ class ControlSocket:
         groups: Sequence[str],
         counters: Counter[str],
         version: str,
-        tell: Callable[[Asked], None] | None = None,
+        report: Callable[[CommandOutcome], None] | None = None,
     ) -> None:
-        """`commands` go by their names in the interface description. `tell` is told of every one that is given.
+        """`commands` have their names in the interface description. `report` gets the outcome of every command.
 
         Raises ConfigError for unknown users, groups.
         """
-        self._tell = tell or (lambda _: None)
+        self._report = report or (lambda _: None)
         self._status = status
         self._commands = dict(commands)
         self._access = LocalAccess.of(users, groups)
@@ -151,9 +151,9 @@ class ControlSocket:
         await self._listener.start(lambda: ControlConnection(self, self._turns), path, self._access, inherited)
 
     def permit(self, access: LocalAccess) -> None:
-        """Let these administer from now on, and nobody read on who could not connect any more.
+        """Let these administer from now on, and close the connections of users who could not connect any more.
 
-        Who may connect to an inherited socket is for its unit to say, and does not change.
+        The unit of an inherited socket defines which users may connect, so its connections stay.
         """
         self._access = access
         self._listener.permit(access)
@@ -161,11 +161,11 @@ class ControlSocket:
             return
         for connection, peer in list(self._connections.items()):
             if not access.allows(peer) and access.file_group not in peer.gids:
-                _log.info("process %d of user %d may not see the status any more", peer.pid, peer.uid)
+                _log.info("process %d of user %d may not read the status any more", peer.pid, peer.uid)
                 connection.close()
 
     def status_changed(self) -> None:
-        """Send the new status to everyone who follows it, soon."""
+        """Send the new status to all followers, soon."""
         if self._followers and self._publication is None:
             self._publication = asyncio.get_running_loop().call_later(self._spacing, self._publish)
 
@@ -179,7 +179,7 @@ class ControlSocket:
         await self._listener.wait_closed()
 
     def admit(self, connection: ControlConnection, peer: PeerCredentials) -> Sequence[TokenBucket] | None:
-        """Count a new connection in and return what its calls take a token from; None: there is no room for it."""
+        """Note a new connection and return the buckets for its calls; None: there is no room for it."""
         others = [known for known in self._connections.values() if not self._access.allows(known)]
         room = len(self._connections) < MAX_CONNECTIONS
         if not self._access.allows(peer):
@@ -195,7 +195,7 @@ class ControlSocket:
             return [self._of_administrator.of(peer.uid, now)]
         return [self._of_user.of(peer.uid, now), self._of_others]
 
-    def called(self, connection: ControlConnection, peer: PeerCredentials, call: Call) -> Reply:
+    def answer_call(self, connection: ControlConnection, peer: PeerCredentials, call: Call) -> Reply:
         """Return the reply to a call."""
         interface, _, method = call.method.rpartition(".")
         if call.upgrade:
@@ -210,13 +210,13 @@ class ControlSocket:
             case _:
                 return interface_not_found(interface)
 
-    def broken(self, peer: PeerCredentials, error: BadPacket) -> None:
-        """Note that a caller broke the protocol."""
+    def report_bad_packet(self, peer: PeerCredentials, error: BadPacket) -> None:
+        """Report that a caller broke the protocol."""
         self._counters["bad_packets"] += 1
         self._complaints.warn(f"user {peer.uid}", f"process {peer.pid} sent a bad packet: {error}")
 
-    def lost(self, connection: ControlConnection) -> None:
-        """Forget a connection that is gone."""
+    def forget(self, connection: ControlConnection) -> None:
+        """Forget a connection that is closed."""
         self._connections.pop(connection, None)
         self._followers.discard(connection)
 
@@ -253,7 +253,7 @@ class ControlSocket:
             known = method in _DESCRIBED_METHODS
             return method_not_implemented(call.method) if known else method_not_found(call.method)
         if not self._access.allows(peer):
-            self._tell(Asked(peer, method, denied=True))
+            self._report(CommandOutcome(peer, method, denied=True))
             return permission_denied()
         node = call.parameters.get("node")
         try:
@@ -264,15 +264,15 @@ class ControlSocket:
             reply = Reply(error=f"{control_interface.CONTROL_INTERFACE}.{error.error}", parameters=error.parameters)
         except PskkeyError as error:
             reply = Reply(error=f"{control_interface.CONTROL_INTERFACE}.NotPossible", parameters={"reason": str(error)})
-        named = None if node is None else without_keys(str(node)[:MAX_TOLD])
+        named = None if node is None else without_keys(str(node)[:MAX_LOGGED])
         code = reply.error.rpartition(".")[2] if reply.error else None
-        reason = without_keys(str(reply.parameters.get("reason", ""))[:MAX_TOLD])
-        self._tell(Asked(peer, method, denied=False, node=named, error=code, reason=reason))
+        reason = without_keys(str(reply.parameters.get("reason", ""))[:MAX_LOGGED])
+        self._report(CommandOutcome(peer, method, denied=False, node=named, error=code, reason=reason))
         return reply
 
     def _publish(self) -> None:
         self._publication = None
-        # It may be long, and there may be many: it is made once, and sent in turn.
+        # The status may be large, and there may be many followers: it is encoded once, and sent to them in turn.
         began = time.thread_time()
         encoded = encode_reply(Reply(parameters=self._status(), continues=True))
         self._spacing = max(STATUS_SPACING, (time.thread_time() - began) / STATUS_SHARE)

@@ -1,8 +1,8 @@
 """`keys.sock`: where local session managers fetch the group key.
 
-Credentials are checked when a connection is made. It becomes a session of direction LOCAL with its first message, and
-until then it is *silent*: it is closed after FIRST_MESSAGE_WITHIN, or earlier when its place is needed. A session
-speaks the packet protocol at the pace of `paced_input`, with at most one answer waiting for a reader that is slow.
+Credentials are checked when a connection is made. It becomes a session of direction LOCAL with its first message. Until
+then it is *silent*: it is closed after FIRST_MESSAGE_WITHIN, or earlier when its place is needed. A session speaks the
+packet protocol at the pace of `paced_input`. Of several KEY_STATE for a slow reader, only the newest waits.
 """
 
 import asyncio
@@ -28,25 +28,25 @@ from pskkey.wire.packet import Channel, PacketReader, Side, encode
 MAX_CONNECTIONS: Final = 256
 """Connections of all users."""
 MAX_CONNECTIONS_OF_OTHERS: Final = 192
-"""Connections of all users but root and our own; the places above are kept for those two."""
+"""Connections of all users except root and our own. The other places are kept for these two."""
 MAX_CONNECTIONS_OF_USER: Final = 64
 """Connections of one user who is neither root nor our own."""
 FIRST_MESSAGE_WITHIN: Final = 5.0
-"""Seconds in which the first message must come; a session manager has something to ask when it connects."""
+"""Seconds in which the first message must come. A session manager connects in order to ask something."""
 SESSION_RATE: Final = Rate(per_second=20.0, burst=40.0)
 """Messages of one session. A session manager sends a few at a rekey, and a heartbeat every second or so."""
 USER_RATE: Final = Rate(per_second=200.0, burst=400.0)
 """Messages of all sessions of one user."""
 READ_SIZE: Final = 4096
-"""Bytes of one read from a session manager. Besides an unfinished message no more of them wait undecoded."""
+"""Bytes of one read from a session manager. No more than these, and one incomplete message, wait undecoded."""
 MAX_UNREAD: Final = 256 * 1024
-"""Bytes of answers that a session manager may leave unread before it is cut off."""
+"""Bytes of answers that a session manager may leave unread before its connection is closed."""
 
 _log = logging.getLogger("pskkey.key_socket")
 
 
 class KeySocket:
-    """Serves local session managers. It decides only who may come in; what they get is the node's business."""
+    """Serves local session managers. It decides only which users may connect; the node decides what they get."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class KeySocket:
     ) -> None:
         """Let in root, our own user, `users` and the members of `groups`. Raises ConfigError for unknown ones.
 
-        Messages are taken in `turns`, which all that has sessions may share.
+        Messages are taken in `turns`, which all adapters with sessions may share.
         """
         self._access = LocalAccess.of(users, groups)
         self._emit = emit
@@ -66,7 +66,7 @@ class KeySocket:
         self._turns = turns or FairTurns()
         self._of_user = TokenBuckets(USER_RATE)
         self._connections: dict[_Connection, Session | None] = {}
-        """Those that were let in, the oldest first; None while they are silent."""
+        """The admitted connections, the oldest first; None while they are silent."""
         self._sessions: dict[Session, _Connection] = {}
         self._refused: set[_Connection] = set()
         self._last_number = 0
@@ -78,7 +78,7 @@ class KeySocket:
         await self._listener.start(lambda: _Connection(self), path, self._access, inherited)
 
     def permit(self, access: LocalAccess) -> None:
-        """Let these in from now on. Connections of all others are closed, sessions with a Disconnected event."""
+        """Admit these users from now on. Close all other connections, sessions with a Disconnected event."""
         self._access = access
         self._listener.permit(access)
         for connection, session in list(self._connections.items()):
@@ -89,7 +89,7 @@ class KeySocket:
                     self._emit(Disconnected(session, reason))
 
     def send(self, session: Session, message: Message) -> None:
-        """Send to a session manager, if it is still there. Of several unread KeyState only the newest goes."""
+        """Send to a session manager, if it is still there. Of several unread KeyState only the newest is sent."""
         connection = self._sessions.get(session)
         if connection is not None:
             connection.send(message)
@@ -110,7 +110,7 @@ class KeySocket:
         await self._listener.wait_closed()
 
     def admit(self, connection: "_Connection") -> None:
-        """Let a new connection in, or close it."""
+        """Admit a new connection, or refuse it."""
         peer = connection.peer
         if not self._access.allows(peer):
             self._refuse(connection, ErrorMessage("denied", f"user {peer.uid} may not fetch keys here; see [handoff]"))
@@ -122,7 +122,7 @@ class KeySocket:
             connection.open(self._turns, [TokenBucket(SESSION_RATE), self._of_user.of(peer.uid, now)])
 
     def received(self, connection: "_Connection", message: Message) -> None:
-        """Pass a message on. The first one makes the connection a session."""
+        """Emit a message. The first message makes the connection a session."""
         if connection not in self._connections:
             return
         session = self._connections[connection]
@@ -133,12 +133,12 @@ class KeySocket:
             self._emit(Attached(session, Process(connection.peer.pid, connection.peer.uid)))
         self._emit(Received(session, message))
 
-    def silent(self, connection: "_Connection") -> None:
-        """Close a connection on which nothing came for too long."""
+    def close_silent(self, connection: "_Connection") -> None:
+        """Close a connection without a first message in time."""
         if connection in self._connections and self._connections[connection] is None:
             self._drop(connection, "silent", f"no message came within {FIRST_MESSAGE_WITHIN:g} s")
 
-    def broken(self, connection: "_Connection", error: BadPacket) -> None:
+    def close_broken(self, connection: "_Connection", error: BadPacket) -> None:
         """Close a connection whose session manager broke the protocol."""
         self._counters["bad_packets"] += 1
         reason = f"the session manager sent a bad packet: {error}"
@@ -149,7 +149,7 @@ class KeySocket:
             self._emit(Disconnected(session, reason))
 
     def lost(self, connection: "_Connection", reason: str) -> None:
-        """Note that a connection is gone."""
+        """Note that a connection is closed."""
         self._refused.discard(connection)
         session = self._connections.pop(connection, None)
         if session is not None:
@@ -163,9 +163,9 @@ class KeySocket:
         connection.close(error)
 
     def _make_room(self, uid: int) -> str | None:
-        """See to it that there is a place for a connection of this user; return a sentence when there is none.
+        """Make a place for a connection of this user. Return a sentence when there is none.
 
-        A silent connection makes room: the oldest one of the user who has the most.
+        If all places are taken, the oldest silent connection of the user with the most connections is closed.
         """
         held = Counter(connection.peer.uid for connection in self._connections)
         privileged = {0, os.geteuid()}
@@ -205,7 +205,7 @@ class KeySocket:
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """One session manager. Reads no more requests while it does not take its answers."""
+    """The connection of one session manager. No request is read while its answers are unread."""
 
     _transport: asyncio.Transport
     peer: PeerCredentials
@@ -222,17 +222,17 @@ class _Connection(asyncio.BufferedProtocol):
 
     @property
     def is_silent(self) -> bool:
-        """Whether no message has come, not even one that waits for its turn."""
+        """Whether no complete message has come."""
         return self._input is None or not self._input.has_message
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # A limit of 0 reports as soon as the kernel takes no more, so that a state can wait where it can be replaced.
+        # With a limit of 0, writing pauses when the kernel's buffer is full. A later state then replaces an unsent one.
         self._transport.set_write_buffer_limits(high=0)
         try:
             self.peer = PeerCredentials.of(transport.get_extra_info("socket"))
         except OSError as error:
-            _log.warning("cannot find out who connects: %s", error.strerror)
+            _log.warning("the credentials of a session manager cannot be read: %s", error.strerror)
             self._transport.abort()
             return
         self._owner.admit(self)
@@ -242,7 +242,7 @@ class _Connection(asyncio.BufferedProtocol):
         reader = PacketReader(Channel.KEYS, Side.SERVER)
         self._input = PacedInput(reader, self._transport, turns, buckets, self._take, self._refuse)
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(FIRST_MESSAGE_WITHIN, self._owner.silent, self)
+        self._deadline = loop.call_later(FIRST_MESSAGE_WITHIN, self._owner.close_silent, self)
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002
         return self._buffer
@@ -267,7 +267,7 @@ class _Connection(asyncio.BufferedProtocol):
             self.send(state)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end_silence()
+        self._cancel_deadline()
         self._newest = None
         reason = f"the connection to the session manager failed: {exc}" if exc else self._reason
         if self._input is None:
@@ -283,7 +283,7 @@ class _Connection(asyncio.BufferedProtocol):
         elif isinstance(message, KeyState):
             self._newest = message
         elif isinstance(message, Heartbeat):
-            return  # news of nothing to a session manager that has older things to read
+            return  # useless for a session manager that has older messages to read
         elif self._transport.get_write_buffer_size() < MAX_UNREAD:
             self._transport.write(encode(message))
         else:
@@ -291,7 +291,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def close(self, error: ErrorMessage | None) -> None:
-        """Send `error` if the session manager takes it at once, and close."""
+        """Close. Send `error` first if the kernel takes it at once."""
         self._stop_reading()
         if error is not None and self._writable:
             self._transport.write(encode(error))
@@ -301,19 +301,19 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _take(self, message: Message) -> None:
-        self._end_silence()
+        self._cancel_deadline()
         self._owner.received(self, message)
 
     def _refuse(self, error: BadPacket) -> None:
-        self._owner.broken(self, error)
+        self._owner.close_broken(self, error)
 
     def _stop_reading(self) -> None:
         if self._input is not None:
             self._input.close()
-        self._end_silence()
+        self._cancel_deadline()
 
-    def _end_silence(self) -> None:
-        """The first message has come, or is not waited for any more."""
+    def _cancel_deadline(self) -> None:
+        """Cancel the deadline of the first message."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, and whether that user was given access."""
+"""The credentials of the peer of a Unix socket, and the access of users and groups."""
 
 import errno
 import grp
@@ -17,9 +17,9 @@ from pskkey.errors import ConfigError
 _UCRED: Final = struct.Struct("=iII")
 """`struct ucred` of unix(7): pid, uid, gid."""
 _SO_PEERGROUPS: Final = 59
-"""SO_PEERGROUPS of <asm-generic/socket.h>: the peer's supplementary groups; the socket module does not name it."""
+"""SO_PEERGROUPS of <asm-generic/socket.h>: the peer's supplementary groups. The socket module does not have it."""
 _MAX_GROUPS: Final = 256
-"""As many as Python's getsockopt has room for."""
+"""Python's getsockopt has no room for more."""
 
 _log = logging.getLogger("pskkey.local_access")
 
@@ -30,7 +30,7 @@ class _Socket(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PeerCredentials:
-    """The process that connected, as the kernel saw it then: its id, user, and all its groups."""
+    """The process that connected, with its id, user and all groups at that time."""
 
     pid: int
     uid: int
@@ -51,7 +51,7 @@ class PeerCredentials:
 
 
 def peer_uid(connection: _Socket) -> int:
-    """Read the user of the peer of a connected Unix socket, without the groups, which cost more. Raises OSError."""
+    """Return the user of the peer of a connected Unix socket. This is cheaper than all credentials. Raises OSError."""
     return _ucred(connection)[1]
 
 
@@ -61,7 +61,7 @@ def _ucred(connection: _Socket) -> tuple[int, int, int]:
 
 
 def _groups_of_user(uid: int, gid: int) -> tuple[int, ...]:
-    """Return the groups of a user who has too many for getsockopt, as the user database knows them."""
+    """Return the groups of a user from the user database, because they are too many for getsockopt."""
     try:
         return tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
     except KeyError:
@@ -70,7 +70,7 @@ def _groups_of_user(uid: int, gid: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LocalAccess:
-    """Users and groups, as numbers, that were given access. Root and our own user always have it."""
+    """The users and groups that have access, as numbers. Root and our own user always have it."""
 
     uids: frozenset[int]
     gids: tuple[int, ...]
@@ -79,8 +79,7 @@ class LocalAccess:
     def of(cls, users: Sequence[str], groups: Sequence[str]) -> Self:
         """Look the names up on this machine.
 
-        The group `pskkey`, which is the default, is passed over when it does not exist, so that the daemon runs where
-        nobody made one. Raises ConfigError for any other name that is unknown.
+        The default group `pskkey` need not exist: then it is ignored. Raises ConfigError for any other unknown name.
         """
         uids = {0, os.geteuid()}
         gids = []
@@ -101,25 +100,25 @@ class LocalAccess:
         return cls(frozenset(uids), tuple(gids))
 
     def allows(self, peer: PeerCredentials) -> bool:
-        """Tell whether this process was given access, by its user or one of its groups."""
+        """Whether this process has access, by its user or one of its groups."""
         return peer.uid in self.uids or not peer.gids.isdisjoint(self.gids)
 
     @property
     def group(self) -> int | None:
-        """The group that the socket file is to belong to: the first one named, if any."""
+        """The group for the socket file: the first one that was named, if any."""
         return self.gids[0] if self.gids else None
 
     @property
     def file_group(self) -> int:
-        """The group that we give the socket file to: `group`, or our own."""
+        """The group that the socket file gets: `group`, or our own."""
         return os.getegid() if self.group is None else self.group
 
     @property
     def mode(self) -> int:
         """The mode of the socket file.
 
-        A file has one group. As soon as users or a second group are named the file must let everybody connect, and
-        the credentials alone decide.
+        A file has one group. If users or a second group are named, every user may connect, and the credentials alone
+        decide.
         """
         named = self.uids - {0, os.geteuid()}
         return 0o666 if named or len(self.gids) > 1 else 0o660

@@ -21,13 +21,13 @@ from pskkey.errors import ConfigError
 _BACKLOG: Final = 256
 """Connections that the kernel queues."""
 _ACCEPTED_PER_TURN: Final = 8
-"""Connections that are accepted in one turn of the event loop; each costs about 50 us."""
+"""Connections that are accepted in one turn of the event loop. Each takes about 50 us."""
 _ACCEPT_RATE: Final = Rate(per_second=300.0, burst=64.0)
-"""Connections that are accepted into the waiting room: a full queue of the kernel is worked off in a second."""
+"""Connections that are accepted into the waiting room. It empties a full queue of the kernel in a second."""
 _OPENED_PER_TURN: Final = 4
 """Connections that are opened in one turn of the event loop."""
 _OPEN_RATE: Final = Rate(per_second=150.0, burst=64.0)
-"""Connections that are opened: to make one and to find a place for it costs about 1 ms."""
+"""Connections that are opened. To open one and to find a place for it takes about 1 ms."""
 _ACCEPT_PAUSE: Final = 1.0
 """Seconds to wait when the system has no file descriptor or memory for another connection."""
 
@@ -37,12 +37,12 @@ _log = logging.getLogger("pskkey.unix_listener")
 class UnixListener:
     """Accepts connections on a Unix socket and makes a protocol for each.
 
-    A socket file left by a dead daemon is replaced; that of a living one is not touched. On `close` the file is
-    removed, unless the socket was inherited: then session managers may queue on it until the daemon is back.
+    The socket file of a dead daemon is replaced; that of a running one is not touched. `close` removes the file, unless
+    the socket was inherited: then clients may queue on it until the daemon is back.
     """
 
     def __init__(self, counters: Counter[str], complaints: Complaints) -> None:
-        """A connection that is closed because too many wait counts as one of `connections_refused`."""
+        """`counters` counts a connection that is closed because too many wait as `connections_refused`."""
         self._counters = counters
         self._complaints = complaints
         self._listening: socket.socket | None = None
@@ -65,25 +65,25 @@ class UnixListener:
     ) -> None:
         """Listen at `path` with the mode and group of `access`, or on the `inherited` listening socket instead.
 
-        Raises ConfigError, a sentence that names the path and what to do.
+        Raises ConfigError with a sentence that names the path and the remedy.
         """
         if inherited is None:
             listening = self._make(path, access)
         else:
             listening, self._inherited = inherited, Path(os.fsdecode(inherited.getsockname()))
-            _tell_whom_its_unit_keeps_out(self._inherited, access)
+            _warn_of_unit_mode(self._inherited, access)
         listening.setblocking(False)
         listening.listen(_BACKLOG)
         self._listening, self._protocol = listening, protocol
-        self._go_on()
+        self._resume_accepting()
 
     def permit(self, access: LocalAccess) -> None:
-        """Give the socket file another mode and group, unless it was inherited: then they are those of its unit.
+        """Give the socket file another mode and group. The file of an inherited socket keeps those of its unit.
 
-        What cannot be changed stays as it was, with a warning.
+        A failed change is logged as a warning.
         """
         if self._inherited is not None:
-            _tell_whom_its_unit_keeps_out(self._inherited, access)
+            _warn_of_unit_mode(self._inherited, access)
         if self._made is None:
             return
         path, group = self._made[0], access.file_group
@@ -102,7 +102,7 @@ class UnixListener:
             )
 
     def close(self) -> None:
-        """Accept nothing more and remove the socket file. Open connections live on."""
+        """Accept nothing more and remove the socket file. Open connections stay."""
         if self._pause is not None:
             self._pause.cancel()
         if self._next_turn is not None:
@@ -121,19 +121,19 @@ class UnixListener:
                 _log.warning("%s: cannot be removed: %s", made[0], error.strerror)
 
     async def wait_closed(self) -> None:
-        """Wait until every connection that was closed before is gone."""
+        """Wait until asyncio has closed every connection that was closed before."""
         await asyncio.gather(*self._opening, return_exceptions=True)
         await asyncio.sleep(0)  # the turn in which asyncio closes them
 
-    def _go_on(self) -> None:
+    def _resume_accepting(self) -> None:
         self._pause = None
         if self._listening is not None:
             asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
 
-    def _wait(self, listening: socket.socket, seconds: float) -> None:
+    def _pause_accepting(self, listening: socket.socket, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening)
-        self._pause = loop.call_later(seconds, self._go_on)
+        self._pause = loop.call_later(seconds, self._resume_accepting)
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_ACCEPTED_PER_TURN):
@@ -143,20 +143,20 @@ class UnixListener:
                 break
             except OSError as error:
                 _log.warning("accepting a connection failed: %s; trying again", error.strerror)
-                self._wait(listening, _ACCEPT_PAUSE)
+                self._pause_accepting(listening, _ACCEPT_PAUSE)
                 break
             accepted.setblocking(False)
             try:
                 uid = self._waiting.enter(accepted, peer_uid(accepted))
             except OSError as error:
-                _log.warning("cannot find out who connects: %s", error.strerror)
+                _log.warning("the user of a new connection cannot be read: %s", error.strerror)
                 accepted.close()
             else:
                 if uid is not None:
                     self._counters["connections_refused"] += 1
                     self._complaints.warn(f"user {uid}", "a connection was closed before its turn: too many wait")
             if (wait := self._accepting.reserve(asyncio.get_running_loop().time())) > 0:
-                self._wait(listening, wait)
+                self._pause_accepting(listening, wait)
                 break
         if self._next_turn is None:
             self._open_some()
@@ -179,7 +179,7 @@ class UnixListener:
         await asyncio.get_running_loop().connect_accepted_socket(self._protocol, accepted)
 
     def _is_ours(self, path: Path, device: int, inode: int) -> bool:
-        """Tell whether our socket is there: somebody may have removed it, or put another one in its place."""
+        """Whether our socket file is there. Another program may have removed or replaced it."""
         try:
             found = path.lstat()
         except OSError:
@@ -191,8 +191,8 @@ class UnixListener:
         try:
             listening.setblocking(False)
             _make_room(path)
-            # bind() makes the file with its final mode, so that nothing is done to the path afterwards: a user who may
-            # write to the directory could have put a link there by then.
+            # bind() makes the file with its final mode. A later chmod() of the path could follow a link, which a user
+            # who may write to the directory can put there.
             former = os.umask(0o777 & ~access.mode)
             try:
                 listening.bind(os.fspath(path))
@@ -207,7 +207,7 @@ class UnixListener:
         except OSError as error:
             listening.close()
             self.close()
-            # bind() of a path that is too long is refused by Python itself, without an error number.
+            # Python itself refuses a path that is too long, without an error number.
             reason = error.strerror or "the path is too long for a Unix socket, at most 107 bytes are allowed"
             raise ConfigError(f"{path}: cannot listen there: {reason}; set another socket path") from None
         except ConfigError:
@@ -218,10 +218,10 @@ class UnixListener:
 
 @contextmanager
 def _held(path: Path, device: int, inode: int) -> Iterator[Path | None]:
-    """Yield a name for the socket file itself, whatever becomes of `path` meanwhile; None when another file is there.
+    """Yield a name for the socket file itself, also if `path` changes meanwhile; None when another file is there.
 
-    chmod() and chown() of `path` could follow a link that was put there after it was looked at. The descriptor of
-    O_PATH names the file that was looked at, and needs no right to open it. Raises OSError.
+    chmod() and chown() of `path` could follow a link that replaced the file after the check. The O_PATH descriptor
+    names the file that was checked, and needs no permission to open it. Raises OSError.
     """
     try:
         descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -237,7 +237,7 @@ def _held(path: Path, device: int, inode: int) -> Iterator[Path | None]:
 
 
 def _make_room(path: Path) -> None:
-    """See to it that `path` can be bound: its directory exists, and no dead daemon's socket is in the way."""
+    """Prepare `path` for bind(): make its directory, and remove the socket of a dead daemon."""
     path.parent.mkdir(mode=0o755, exist_ok=True)
     try:
         kind = path.lstat().st_mode
@@ -263,12 +263,12 @@ def _make_room(path: Path) -> None:
             )
 
 
-def _tell_whom_its_unit_keeps_out(path: Path, access: LocalAccess) -> None:
-    """Warn when those who have access cannot connect: the mode and group of an inherited socket are not ours to set."""
+def _warn_of_unit_mode(path: Path, access: LocalAccess) -> None:
+    """Warn when the mode or group of an inherited socket keeps out users who have access. Its unit sets both."""
     try:
         found = path.lstat()
     except OSError:
-        return  # an abstract name, or a file that is gone; neither has a mode
+        return  # an abstract name, or a removed file: there is no mode
     if access.mode & stat.S_IWOTH and not found.st_mode & stat.S_IWOTH:
         _log.warning(
             "%s: the configuration names users, or several groups, but the socket's mode %04o keeps them out; "

@@ -1,8 +1,8 @@
-"""Connections of local users that are accepted and wait to be opened, one user after the other.
+"""Accepted connections of local users, which wait to be opened, one user after the other.
 
-To accept a connection costs little, and to open it about a millisecond. So connections are accepted as they come. In
-the kernel's queue a connection waits behind those of all users, and the kernel refuses one that finds the queue full.
-Here a connection waits behind those of its own user, and in turn with other users.
+To accept a connection takes little time, and to open it about a millisecond. So connections are accepted as they come.
+In the kernel's queue a connection waits behind those of all users, and the kernel refuses connections when the queue is
+full. Here a connection waits behind those of its own user, and in turn with other users.
 """
 
 import socket
@@ -17,11 +17,11 @@ class WaitingRoom:
     """At most PLACES connections. One more closes the oldest connection of the user that has the most."""
 
     def __init__(self) -> None:
-        self._queues: dict[int, deque[socket.socket]] = {}  # by user; whose turn is next comes first
+        self._queues: dict[int, deque[socket.socket]] = {}  # by user, in the order of their turns
         self._count = 0
 
     def enter(self, connection: socket.socket, uid: int) -> int | None:
-        """Let a connection of user `uid` wait. Return the user whose oldest connection was closed for it, or None."""
+        """Add a connection of user `uid`. If one was closed to make room, return the user of that one, else None."""
         queue = self._queues.setdefault(uid, deque())
         queue.append(connection)
         self._count += 1
@@ -32,7 +32,7 @@ class WaitingRoom:
         return largest
 
     def leave(self) -> socket.socket | None:
-        """Return the connection whose turn it is, if one waits. Its user's next one waits for a turn of all others."""
+        """Remove the connection whose turn it is and return it, if one waits. The other users have their turns next."""
         uid = next(iter(self._queues), None)
         if uid is None:
             return None

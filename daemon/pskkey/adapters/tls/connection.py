@@ -1,7 +1,7 @@
-"""One authenticated TLS connection, the same for both ends: bytes in, bytes out, and how it may end.
+"""One authenticated TLS connection, the same class for client and server: bytes in, bytes out, and its end.
 
-It ends once, with a reason for the operator, whoever ends it: `Owner.lost` follows each `Owner.opened` exactly once,
-and nothing is received or written from the moment that the end was decided.
+It ends once, with a reason for the operator. `Owner.lost` follows each `Owner.opened` exactly once. Nothing is received
+or written after the end was decided.
 """
 
 import asyncio
@@ -12,39 +12,39 @@ from pskkey.config.psk import PskFile
 from pskkey.errors import BadPacket
 
 WRITE_LIMIT = 1_048_576
-"""Bytes that may still wait for a peer when something more is to be sent, besides 64 KiB in asyncio's transport and
-the kernel's buffer. Looked at before a message and not after it, because one GROUP of a large group is as long.
+"""Bytes that may wait for a peer when another message is sent, besides 64 KiB in asyncio's transport and the kernel's
+buffer. The check comes before a message and not after it, because one GROUP of a large group is as long.
 """
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds in which a closed connection may still deliver what was written; then it is cut."""
+"""Seconds in which a closed connection may still deliver its last bytes. Then it is aborted."""
 
 
 class Owner(Protocol):
-    """Who is told of a connection's life."""
+    """The owner of a connection, which is called at its start, its data and its end."""
 
     def opened(self, connection: "TlsConnection") -> None:
-        """The handshake is done."""
+        """Take the connection after its handshake."""
 
     def received(self, connection: "TlsConnection", data: bytes) -> None:
-        """Bytes came. A BadPacket that is raised here ends the connection."""
+        """Take bytes. A BadPacket that is raised here ends the connection."""
 
     def lost(self, connection: "TlsConnection", reason: str) -> None:
-        """The connection is over; `reason` says why, as the end of a sentence about the peer."""
+        """Note the end of the connection. `reason` is the end of a sentence about the peer."""
 
 
 class TlsConnection(asyncio.Protocol):
-    """A TLS connection with the peer at `address` and `port`. Made before the handshake, opened after it."""
+    """A TLS connection with the peer at `address` and `port`. It is made before the handshake and opened after it."""
 
     def __init__(self, owner: Owner, address: str, port: int) -> None:
         self.address = address
         self.port = port
         self.offered_identities: list[str] = []
-        """The PSK identities that a client offered in the handshake, known or not; once it is open the last is its."""
+        """The PSK identities that a client offered in the handshake, known or not. Then the last is the client's."""
         self.accepted_psks: PskFile | None = None
-        """On a server: what was accepted when the handshake began."""
+        """On a server: the PSK file at the beginning of the handshake."""
         self.last_heard = 0.0
-        """When the peer last said anything, in seconds of the event loop's clock."""
+        """The time of the peer's last bytes, in seconds of the event loop's clock."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -57,12 +57,12 @@ class TlsConnection(asyncio.Protocol):
 
     @property
     def identity(self) -> str | None:
-        """The PSK identity of the client at the other end, proved once the connection is open; None on its own end."""
+        """The PSK identity of the client, proved when the connection is open. None at the client itself."""
         return self.offered_identities[-1] if self.offered_identities else None
 
     @property
     def ending(self) -> bool:
-        """Whether the end was decided already."""
+        """Whether the end is decided."""
         return self._reason is not None
 
     @property
@@ -77,7 +77,7 @@ class TlsConnection(asyncio.Protocol):
 
     @property
     def silence_limited(self) -> bool:
-        """Whether the peer has to say something to stay; see `limit_silence`."""
+        """Whether the connection ends when the peer is silent for too long; see `limit_silence`."""
         return self._silence_limit is not None
 
     @property
@@ -88,7 +88,7 @@ class TlsConnection(asyncio.Protocol):
         return cast(ssl.SSLObject, self._transport.get_extra_info("ssl_object"))
 
     def write(self, data: bytes) -> None:
-        """Send bytes. Nothing happens on a connection that ends; a peer that leaves too much unread loses it."""
+        """Send bytes, unless the end is decided. The connection ends if the peer leaves too much unread."""
         if self._transport is None or self.ending:
             return
         if self._transport.get_write_buffer_size() > WRITE_LIMIT:
@@ -98,12 +98,12 @@ class TlsConnection(asyncio.Protocol):
         self._transport.write(data)
 
     def pause_reading(self) -> None:
-        """Take no more bytes until `resume_reading`: asyncio's TLS keeps 256 KiB of them, the kernel the rest."""
+        """Take no more bytes until `resume_reading`. asyncio's TLS buffers 256 KiB of them, and the kernel the rest."""
         if self._transport is not None and not self.ending:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on after `pause_reading`."""
+        """Continue after `pause_reading`."""
         if self._transport is not None and not self.ending:
             self._transport.resume_reading()
 
@@ -113,7 +113,7 @@ class TlsConnection(asyncio.Protocol):
         self.abort(f"it broke the protocol: {error}")
 
     def limit_silence(self, seconds: float | None) -> None:
-        """End the connection when the peer says nothing for so long, from now on. None: however long it is silent."""
+        """End the connection when the peer is silent for `seconds`, from now on. None: do not end it for silence."""
         self._silence_limit = seconds
         if self._silence_timer is not None:
             self._silence_timer.cancel()
@@ -122,29 +122,29 @@ class TlsConnection(asyncio.Protocol):
             self._silence_timer = self._loop.call_later(seconds, self._check_silence)
 
     def close(self, reason: str) -> None:
-        """End the connection after what was written is delivered, or after `CLOSE_TIMEOUT`."""
+        """End the connection when all written bytes are delivered, or after `CLOSE_TIMEOUT`."""
         if self._transport is None or self.ending:
             return
         self._reason = reason
         self._transport.close()
-        # asyncio bounds TLS's own farewell but not the delivery of the last bytes to a peer that stopped reading.
+        # asyncio bounds the time of the TLS shutdown, but not of the last bytes to a peer that has stopped reading.
         self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def abort(self, reason: str) -> None:
-        """End the connection at once, whatever was written."""
+        """End the connection at once. Bytes that wait are lost."""
         if self._transport is None or self.ending:
             return
         self._reason = reason
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: the handshake is done."""
+        """Handle the end of the handshake (asyncio)."""
         self._transport = cast(asyncio.Transport, transport)
         self.last_heard = self._loop.time()
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: bytes came."""
+        """Handle received bytes (asyncio)."""
         if self.ending:
             return
         self.last_heard = self._loop.time()
@@ -154,7 +154,7 @@ class TlsConnection(asyncio.Protocol):
             self.refuse(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: the socket is closed."""
+        """Handle the closed socket (asyncio)."""
         for timer in (self._close_timer, self._silence_timer):
             if timer is not None:
                 timer.cancel()
@@ -171,7 +171,7 @@ class TlsConnection(asyncio.Protocol):
         if remaining > 0:
             self._silence_timer = self._loop.call_later(remaining, self._check_silence)
         else:
-            self.close(f"it said nothing for {limit:g} s")
+            self.close(f"it sent nothing for {limit:g} s")
 
 
 def _cause(error: Exception) -> str:

@@ -1,12 +1,12 @@
-"""TLS with a pre-shared key (PSK): the two contexts, and failed handshakes told in sentences.
+"""TLS with a pre-shared key (PSK): the contexts of client and server, and the causes of failed handshakes.
 
-The client speaks TLS 1.3 only, where the handshake is bound to the PSK (RFC 8446 section 4.2.11), and must not take a
-certificate instead of it. `CERT_NONE` would let any server with a self-signed certificate through without the PSK ever
-being used, so the client demands a certificate that verifies and trusts no authority at all: a server that holds the
-PSK needs none, and every other one fails.
+The client speaks TLS 1.3 only. There the handshake is bound to the PSK (RFC 8446 section 4.2.11). The client must not
+accept a certificate instead of the PSK. With `CERT_NONE` it would accept any server with a self-signed certificate. So
+the client demands a valid certificate and trusts no authority at all: a server with the PSK needs no certificate, and
+the handshake with any other server fails.
 
-The server has no certificate, so that a client without the PSK cannot finish a handshake. In TLS 1.3 OpenSSL lets an
-external PSK work with suites of SHA-256 only, and chooses among those by itself; Python 3.13 has no way to name them.
+The server has no certificate, so that a client without the PSK cannot finish a handshake. In TLS 1.3 OpenSSL uses an
+external PSK only with suites of SHA-256, and chooses one of these by itself. Python 3.13 cannot name them.
 """
 
 import errno
@@ -17,29 +17,28 @@ from pskkey.errors import HandshakeError
 
 SERVER_SUITES = ("ECDHE-PSK-CHACHA20-POLY1305",)
 LEGACY_SUITES = ("PSK-AES128-GCM-SHA256", "PSK-AES128-CBC-SHA256")
-"""For TLS 1.2, by OpenSSL's names. The cipher string `PSK` would bring suites without encryption with it."""
+"""For TLS 1.2, by OpenSSL's names. The cipher string `PSK` would include suites without encryption."""
 
 
 CURVE = "prime256v1"
-"""The one group for the key exchange. A wolfSSL client of TLS 1.2 does not say which curves it knows; OpenSSL takes
-X25519 then, and Debian's wolfSSL ends the handshake. Every TLS library has P-256 (RFC 8446 section 9.1 demands it).
+"""The only group for the key exchange. A wolfSSL client of TLS 1.2 does not state which curves it knows. Then OpenSSL
+chooses X25519, and Debian's wolfSSL ends the handshake. Every TLS library has P-256 (RFC 8446 section 9.1 demands it).
 """
 
 
 def server_context(psk: PskFile, legacy_clients: bool, offered: list[str]) -> ssl.SSLContext:
     """Return a fresh context for one connection.
 
-    Each identity that the client offers is put into `offered`, known or not, before it has proved to hold its key; when
-    the handshake then succeeds, the last one is the peer's. It is a list and no callback, because a context that leads
-    back to its own connection is never freed: Python's garbage collector does not see a context's PSK callback.
-    `legacy_clients` adds the suites of older C clients,
-    which have no forward secrecy.
+    Each identity that the client offers is added to `offered`, known or not, before the client has proved that it holds
+    the key. If the handshake succeeds, the last one is the peer's. `offered` is a list and no callback, because a
+    context that refers to its own connection is never freed: Python's garbage collector does not see a context's PSK
+    callback. `legacy_clients` adds the suites of older C clients, which have no forward secrecy.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(SERVER_SUITES + (LEGACY_SUITES if legacy_clients else ())))
     context.set_ecdh_curve(CURVE)
-    # A session resumed from a ticket would not ask for the PSK again.
+    # A session that is resumed from a ticket would not use the PSK again.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
 
@@ -55,12 +54,12 @@ def server_context(psk: PskFile, legacy_clients: bool, offered: list[str]) -> ss
 
 
 def client_context(psk: Psk) -> ssl.SSLContext:
-    """Return a context that speaks TLS 1.3 with this PSK and with nothing else; see `require_psk`."""
+    """Return a context for TLS 1.3 with this PSK only; see `require_psk`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_REQUIRED  # and no authority is ever loaded
-    context.set_ecdh_curve(CURVE)  # or a server of ours would ask for it in another round trip
+    context.verify_mode = ssl.CERT_REQUIRED  # but no authority is loaded
+    context.set_ecdh_curve(CURVE)  # else a server of ours asks for it in another round trip
     context.set_psk_client_callback(lambda _hint: (psk.identity, psk.key.reveal()))
     return context
 
@@ -68,18 +67,18 @@ def client_context(psk: Psk) -> ssl.SSLContext:
 def require_psk(tls: ssl.SSLObject | ssl.SSLSocket) -> None:
     """Raise HandshakeError unless the client's finished handshake was bound to the PSK.
 
-    OpenSSL calls a session begun with an external PSK "reused". The second check makes sure that what must never
-    happen, a peer that is trusted although it did not use the PSK, is caught before a byte is sent to it.
+    OpenSSL calls a session with an external PSK "reused". The context demands the PSK already. This second check makes
+    sure that no byte is sent to a peer that did not use it.
     """
     if tls.version() != "TLSv1.3" or not tls.session_reused or tls.getpeercert(binary_form=True) is not None:
         raise HandshakeError("the server did not use the pre-shared key; it is not a key server of ours")
 
 
-# Our own entry: no alert came. Servers on Python's asyncio, ours too, close without one; and one that was sent is lost
-# when its sender closes a socket with unread bytes in it.
+# Our own entry: no alert came. Servers on Python's asyncio, such as ours, close without an alert. An alert is also lost
+# when its sender closes a socket with unread bytes.
 _CUT = "CUT"
 
-# What the server's own TLS says of a failed handshake, by OpenSSL's reason.
+# Causes of a failed handshake at the server, by the reason of OpenSSL.
 _OF_CLIENT = {
     _CUT: "it ended the connection in the middle of the handshake",
     "BINDER_DOES_NOT_VERIFY": "its key for this identity is not ours (wrong PSK)",
@@ -93,8 +92,8 @@ _OF_CLIENT = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
 }
 
-# What the client's TLS says, most often of an alert that the server sent. Servers differ in their alerts, so one
-# sentence has to do for the several causes of each.
+# Causes of a failed handshake at the client, most often by an alert of the server. Servers differ in their alerts, so
+# one sentence covers several causes.
 _OF_SERVER = {
     _CUT: "it ended the connection in the handshake: most often it knows another key for our PSK identity, or not the"
     " identity",
@@ -112,9 +111,9 @@ _UNKNOWN_PSK_IDENTITY = "unknown psk identity"  # OpenSSL 3.0 has no reason of t
 
 
 def explain_client_failure(error: Exception, identity: str | None, known: bool) -> str:
-    """Say, to the server's operator, why a client's handshake failed; to be put after the client's address.
+    """Explain a client's failed handshake to the server's operator, as text to put after the client's address.
 
-    `identity` is the last that it offered, if any, and `known` whether that one is in our PSK file.
+    `identity` is the last one that the client offered, if any. `known` is whether our PSK file has it.
     """
     if identity is not None and not known:
         return f"it offered the PSK identity {_shown(identity)}, which our PSK file does not have"
@@ -123,7 +122,7 @@ def explain_client_failure(error: Exception, identity: str | None, known: bool) 
 
 
 def explain_server_failure(error: Exception, identity: str) -> str:
-    """Say, to the client's operator, why the handshake with a server failed; to be put after the server's address."""
+    """Explain a failed handshake with a server to the client's operator, as text to put after the server's address."""
     return f"{_explain(error, _OF_SERVER)} (our PSK identity is {_shown(identity)})"
 
 
@@ -146,5 +145,5 @@ def _explain(error: Exception, reasons: dict[str, str]) -> str:
 
 
 def _shown(identity: str) -> str:
-    """An identity that a stranger chose, fit for a log."""
+    """Return an identity in a form that is safe in a log, because a stranger may choose it."""
     return ascii(identity if len(identity) <= 64 else identity[:61] + "...")

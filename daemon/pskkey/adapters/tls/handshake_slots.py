@@ -1,7 +1,7 @@
-"""The TLS handshakes in progress. A handshake costs a stranger nothing, so the newest always gets a slot.
+"""The TLS handshakes in progress. A stranger can begin one at no cost, so the newest always gets a slot.
 
-When all slots are taken, the address with the most handshakes in progress loses its oldest. So a flood crowds out
-itself, and a genuine client, which needs only a few turns of the event loop, is done before its turn to lose comes.
+When all slots are taken, the address with the most handshakes in progress loses its oldest. So a flood displaces
+itself. A genuine client needs only a few turns of the event loop, so it is done before it becomes the oldest.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections import Counter
 
 
 class HandshakeSlots:
-    """Counts `handshakes_dropped`."""
+    """Holds the handshakes in progress. Counts `handshakes_dropped`."""
 
     def __init__(self, counters: Counter[str]) -> None:
         self._counters = counters
@@ -21,7 +21,7 @@ class HandshakeSlots:
         return list(self._addresses)
 
     def add(self, task: asyncio.Task[None], address: str, slots: int) -> None:
-        """Add the handshake of a peer at `address`. One is cancelled when more than `slots` are in progress."""
+        """Add the handshake of a peer at `address`. Cancel one when more than `slots` are in progress."""
         self._addresses[task] = address
         task.add_done_callback(self._addresses.pop)
         if len(self._addresses) > slots:

@@ -1,7 +1,7 @@
-"""The daemon's key server: sessions of clients that come over TLS-PSK, as events and actions.
+"""The daemon's key server: sessions of clients that connect with TLS-PSK, as events and actions.
 
 Messages are taken at the pace of `paced_input`: a session at SESSION_RATE, and all sessions of one address together at
-the share that their places have.
+RATE_OF_PLACE for each of their places.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from pskkey.wire.packet import Channel, PacketReader, Side, encode
 SESSION_RATE: Final = Rate(per_second=50.0, burst=100.0)
 """Messages of one session. A member sends 20 heartbeats a second at the shortest interval that may be configured."""
 RATE_OF_PLACE: Final = Rate(per_second=8.0, burst=16.0)
-"""Messages of one address, for each connection that it may have. A member sends two heartbeats a second by default,
-and its JOIN, which takes five tokens."""
+"""Messages of one address, for each connection that it may have. A member sends two heartbeats a second by default, and
+a JOIN, which takes five tokens."""
 
 _REFUSAL = ErrorMessage("busy", "the key server has no place for another connection from this address")
 _REMOVED = ErrorMessage("psk_removed", "the pre-shared key of this session is not accepted any more")
@@ -33,10 +33,10 @@ _log = logging.getLogger("pskkey.server")
 
 
 class InboundSessions:
-    """Accepts key clients and other nodes; decides nothing about what they ask.
+    """Accepts key clients and other nodes. It decides nothing about their messages.
 
-    Emits Accepted, Received and Disconnected. A session that has sent a JOIN may be silent as long as the core bears
-    it; every other one only for `limits.silence` seconds.
+    Emits Accepted, Received and Disconnected. A session may be silent for `limits.silence` seconds. After a JOIN the
+    core decides how long.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class InboundSessions:
         counters: Counter[str],
         turns: FairTurns | None = None,
     ) -> None:
-        """Messages are taken in `turns`, which all that has sessions may share."""
+        """Messages are taken in `turns`, which all adapters with sessions may share."""
         self._emit = emit
         self._turns = turns or FairTurns()
         self._of_address = TokenBuckets(_address_rate(limits))
@@ -58,7 +58,7 @@ class InboundSessions:
         self._connections: dict[Session, TlsConnection] = {}
         self._inputs: dict[TlsConnection, PacedInput] = {}
         self._nodes: dict[TlsConnection, str] = {}
-        # A GROUP goes to every member in turn, and is large: it is encoded once for all.
+        # A GROUP goes to every member, and is large: it is encoded once for all.
         self._last_group: tuple[Group, bytes] | None = None
 
     @property
@@ -68,29 +68,29 @@ class InboundSessions:
 
     @property
     def identities(self) -> dict[str, str]:
-        """The PSK identity of each open session that has sent a JOIN, by the id of its node: of two, the later."""
+        """The PSK identity of each open session that has sent a JOIN, by node id. Of two sessions, the later counts."""
         return {node: connection.identity for connection, node in self._nodes.items() if connection.identity}
 
     async def start(self, addresses: Sequence[str], port: int) -> None:
-        """Listen on these IP addresses, or on all of IPv4 and IPv6 when there are none given.
+        """Listen on these IP addresses, or on all of IPv4 and IPv6 if none is given.
 
-        Port 0 takes a free one. Raises ConfigError when an address or the port cannot be had.
+        Port 0 means a free port. Raises ConfigError when it cannot listen on an address or the port.
         """
         await self._listener.start(addresses, port)
 
     async def stop(self) -> None:
-        """Stop listening and end every session, each with its Disconnected event; it may be started again."""
+        """Stop listening and end every session, each with its Disconnected event. `start` may follow."""
         await self._listener.stop()
-        for connection in list(self._sessions):  # those with last words that were not taken yet
-            self._over(connection, "the key server stops")
+        for connection in list(self._sessions):  # those whose last messages were not taken yet
+            self._end(connection, "the key server stops")
 
     def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
-        """Let this count from the next connection on."""
+        """Use these settings from the next connection on."""
         self._listener.reconfigure(legacy_clients, limits)
         self._of_address = TokenBuckets(_address_rate(limits))
 
     def psk_changed(self) -> None:
-        """The PSK file is another now: end the sessions of those whose PSK was removed, with Disconnected events."""
+        """End the sessions whose PSK was removed from the PSK file, with Disconnected events."""
         for connection in self._listener.outdated():
             session = self._sessions.get(connection)
             if session is not None:
@@ -99,13 +99,13 @@ class InboundSessions:
                 self._emit(Disconnected(session, reason))
 
     def send(self, session: Session, message: Message) -> None:
-        """Send on an open session; nothing happens on one that is over."""
+        """Send on an open session. On an ended session nothing happens."""
         connection = self._connections.get(session)
         if connection is not None:
             connection.write(self._encoded(message))
 
     def disconnect(self, session: Session, error: ErrorMessage | None) -> None:
-        """End a session, telling the peer `error` first if there is one. No Disconnected event follows."""
+        """End a session. Send `error` first, if there is one. No Disconnected event follows."""
         connection = self._connections.get(session)
         if connection is None:
             return
@@ -115,7 +115,7 @@ class InboundSessions:
         connection.close("we closed it" if error is None else f"we closed it: {error.message}")
 
     def opened(self, connection: TlsConnection) -> None:
-        """A client has proved that it holds a PSK of ours."""
+        """Make a session for a client, which has proved that it holds a PSK of ours."""
         session = Session(Direction.INBOUND, next(self._numbers))
         self._sessions[connection] = session
         self._connections[session] = connection
@@ -132,16 +132,16 @@ class InboundSessions:
         self._emit(Accepted(session, connection.address))
 
     def received(self, connection: TlsConnection, data: bytes) -> None:
-        """Bytes came from a client."""
+        """Take bytes from a client."""
         if (paced := self._inputs.get(connection)) is not None:
             paced.feed(data)
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
-        """A client's connection is over."""
+        """End the session of a lost connection, after its last messages."""
         if (paced := self._inputs.get(connection)) is not None:
-            paced.finish(lambda: self._over(connection, reason))
+            paced.finish(lambda: self._end(connection, reason))
 
-    def _over(self, connection: TlsConnection, reason: str) -> None:
+    def _end(self, connection: TlsConnection, reason: str) -> None:
         session = self._sessions[connection]
         self._forget(connection)
         self._emit(Disconnected(session, f"the connection from {connection.address} ended: {reason}"))

@@ -1,4 +1,4 @@
-"""The TCP port of the key server: kept from one start to the next, and tried for while another program has it."""
+"""The TCP port of the key server: reserved over a restart, and tried again while another program has it."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +11,11 @@ from pskkey.adapters.tls.port_reservation import PortReservation
 from pskkey.errors import ConfigError
 
 RETRY_INTERVAL: Final = 1.0
-"""Seconds between two attempts to listen; each costs a few system calls for each address."""
+"""Seconds between two attempts to listen. Each costs a few system calls for each address."""
 
 
 class KeyPort:
-    """Starts the key server, now or later. `changed` is called when it listens after all.
+    """Starts the key server, now or later. `changed` is called when a later attempt succeeds.
 
     `stored` are the descriptors that an earlier process stored for its port. `failed` gets a defect of ours.
     """
@@ -35,12 +35,12 @@ class KeyPort:
         self._failed = failed
         self._retry: asyncio.Task[None] | None = None
         self.trouble: str | None = None
-        """Why the key server does not listen yet, a sentence; None: it listens."""
+        """A sentence that states why the key server does not listen yet. None: it listens."""
 
     async def open(self, addresses: Sequence[str], port: int) -> None:
         """Listen on these addresses (none: all), now or as soon as no other program has the port.
 
-        Raises ConfigError when something else is wrong with the addresses or the port.
+        Raises ConfigError for any other fault of the addresses or the port.
         """
         reservation = PortReservation(self._stored, addresses, port) if self._has_store else None
         try:
@@ -51,7 +51,7 @@ class KeyPort:
             self._retry.add_done_callback(self._retry_ended)
 
     async def stop(self) -> None:
-        """Try no more. The key server goes on, if it listens."""
+        """Stop the attempts. A key server that listens continues."""
         if self._retry is not None:
             self._retry.cancel()
             await asyncio.gather(self._retry, return_exceptions=True)
@@ -60,7 +60,7 @@ class KeyPort:
         if reservation is None:
             await self._server.start(addresses, port)
         else:
-            with reservation.given_way():
+            with reservation.share_port():
                 await self._server.start(addresses, port)
             reservation.store()
             reservation.close()

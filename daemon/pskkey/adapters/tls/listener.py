@@ -1,8 +1,8 @@
-"""Accepts TCP connections, makes TLS-PSK of them, and keeps strangers from taking what members need.
+"""Accepts TCP connections, does their TLS-PSK handshakes, and keeps resources of members from strangers.
 
 Handshakes in progress have slots (`handshake_slots`), and connections have places. The peer of a connection has proved
-that it holds the PSK. A connection whose peer has not joined yet makes room for a newcomer when it is the one silent
-longest; when all peers have joined, the newcomer is refused.
+that it holds the PSK. When all places are taken, a newcomer replaces the longest silent connection whose peer has not
+joined yet. When all peers have joined, the newcomer is refused.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ _log = logging.getLogger("pskkey.tls")
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What strangers and members may take. Times in seconds.
+    """The limits for strangers and members. Times in seconds.
 
-    `connections` and `connections_per_address` count those that passed the handshake, `handshakes` the others;
-    `silence` is how long a peer that has not joined may say nothing.
+    `connections` and `connections_per_address` count connections after the handshake, and `handshakes` those before.
+    `silence` is the longest silence of a peer that has not joined.
     """
 
     connections: int = 512
@@ -45,7 +45,7 @@ class ServerLimits:
 
 @dataclass(slots=True, eq=False)
 class _Handshake:
-    """A handshake in progress. Once it has begun its socket belongs to asyncio, which closes it."""
+    """A handshake in progress. After it has begun, asyncio owns its socket and closes it."""
 
     socket: socket.socket
     address: str
@@ -54,10 +54,10 @@ class _Handshake:
 
 
 class TlsListener:
-    """Listening sockets, the handshakes in progress and the open connections, told to `owner`.
+    """Listening sockets, the handshakes in progress and the open connections. `owner` gets the connections.
 
-    `psk` is asked at each connection, so that a reloaded file counts from the next one. `refusal` is sent to a
-    newcomer for whom there is no place. Counters: `handshakes_ok`, `handshakes_failed`, `handshakes_dropped` (for a
+    `psk` is called at each connection, so that a reloaded file counts from the next one. `refusal` is sent to a
+    newcomer that gets no place. Counters: `handshakes_ok`, `handshakes_failed`, `handshakes_dropped` (for a
     newer one), `connections_refused`, `connections_dropped` (for a newer one), `connections_stalled` (not reading),
     `accept_failures`, `bad_packets`.
     """
@@ -80,7 +80,7 @@ class TlsListener:
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes = HandshakeSlots(counters)
-        self._connections: dict[TlsConnection, bool] = {}  # whether the owner was told of it
+        self._connections: dict[TlsConnection, bool] = {}  # whether the owner has it
         self._all_lost = asyncio.Event()
         self._beginning = asyncio.Lock()
         self._trimmer = MemoryTrimmer()
@@ -109,7 +109,7 @@ class TlsListener:
         self._accepting = [asyncio.create_task(self._accept(listener)) for listener in self._listeners]
 
     async def stop(self, reason: str = "the key server stops") -> None:
-        """Stop listening, give handshakes up, close the connections; return when nothing of all that is left."""
+        """Stop listening, cancel handshakes and close the connections. Return when all of them are closed."""
         tasks = [*self._accepting, *self._handshakes.tasks]
         for task in tasks:
             task.cancel()
@@ -125,20 +125,22 @@ class TlsListener:
         self._trimmer.stop()
 
     def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
-        """Let this count from the next connection on."""
+        """Use these settings from the next connection on."""
         self._legacy_clients = legacy_clients
         self._limits = limits
 
     def outdated(self) -> list[TlsConnection]:
         """Return the open connections of peers whose PSK is not accepted any more."""
-        return [connection for connection, told in self._connections.items() if told and self._is_outdated(connection)]
+        return [
+            connection for connection, owned in self._connections.items() if owned and self._is_outdated(connection)
+        ]
 
     def opened(self, connection: TlsConnection) -> None:
-        """A handshake succeeded: find a place for the connection."""
+        """Find a place for a connection after its handshake, or refuse it."""
         self._counters["handshakes_ok"] += 1
         if self._is_outdated(connection):
             self._connections[connection] = False
-            connection.close("its PSK was removed while it shook hands")
+            connection.close("its PSK was removed during the handshake")
             return
         if self._make_room(connection.address):
             self._connections[connection] = True
@@ -152,20 +154,20 @@ class TlsListener:
         connection.close("there was no place for it")
 
     def received(self, connection: TlsConnection, data: bytes) -> None:
-        """Bytes came on an open connection."""
+        """Pass the bytes of an open connection to the owner."""
         if self._connections.get(connection):
             self._owner.received(connection, data)
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
-        """A connection is over."""
-        told = self._connections.pop(connection, False)
+        """Note the end of a connection."""
+        owned = self._connections.pop(connection, False)
         self._trimmer.count_end()
         if connection.broke_protocol or connection.stalled:
             self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
             self._complain(connection.address, reason)
         if not self._connections:
             self._all_lost.set()
-        if told:
+        if owned:
             self._owner.lost(connection, reason)
 
     async def _accept(self, listener: socket.socket) -> None:
@@ -173,10 +175,10 @@ class TlsListener:
         while True:
             try:
                 accepted, peer = await loop.sock_accept(listener)
-            except ConnectionAbortedError:  # gone again before it was accepted
+            except ConnectionAbortedError:  # the peer has closed it already
                 continue
             except OSError as error:
-                # Out of file descriptors or memory: the pending connection would wake us again at once.
+                # No file descriptor or memory is left: the pending connection would wake us again at once.
                 self._counters["accept_failures"] += 1
                 self._complaints.warn("Connections", f"accepting failed: {error.strerror}; trying again")
                 self._handshakes.drop_one()
@@ -185,8 +187,8 @@ class TlsListener:
             handshake = _Handshake(accepted, peer[0], peer[1])
             task = asyncio.create_task(self._shake_hands(handshake))
             self._handshakes.add(task, handshake.address, self._limits.handshakes)
-            task.add_done_callback(partial(self._handshake_over, handshake))
-            # A long queue of connections must not keep those accepted before it from going on.
+            task.add_done_callback(partial(self._handshake_ended, handshake))
+            # A long queue must not delay the handshakes of connections that are accepted already.
             await asyncio.sleep(0)
 
     async def _shake_hands(self, handshake: _Handshake) -> None:
@@ -195,13 +197,13 @@ class TlsListener:
         try:
             async with asyncio.timeout(self._limits.handshake_timeout):
                 expect_small_messages(handshake.socket)
-                await _readable(handshake.socket)
+                await _wait_until_readable(handshake.socket)
                 if not handshake.socket.recv(1, socket.MSG_PEEK):
                     self._counters["handshakes_failed"] += 1
                     self._complain(handshake.address, "it closed the connection before it sent anything")
                     return
                 async with self._beginning:
-                    await asyncio.sleep(0)  # one in each turn of the event loop: to begin costs about a millisecond
+                    await asyncio.sleep(0)  # one in each turn of the event loop: to begin a handshake takes about 1 ms
                 context = server_context(psk, self._legacy_clients, connection.offered_identities)
                 handshake.begun = True
                 connection.accepted_psks = psk
@@ -212,14 +214,14 @@ class TlsListener:
             self._counters["handshakes_failed"] += 1
             known = connection.identity in psk.accepted
             self._complain(handshake.address, explain_client_failure(error, connection.identity, known))
-            # Its traceback leads to the future that holds it, and to the 256 KiB buffer of asyncio's TLS. Without this
-            # the memory of a flood of failed handshakes comes back only at some full run of the garbage collector.
+            # The traceback refers to the future that holds the error, and to the 256 KiB buffer of asyncio's TLS. If it
+            # stayed, only a full run of the garbage collector would free the memory of a flood of failed handshakes.
             error.with_traceback(None)
 
     def _complain(self, address: str, reason: str) -> None:
         self._complaints.warn(f"Connection from {address}", reason, network_of(address))
 
-    def _handshake_over(self, handshake: _Handshake, task: asyncio.Task[None]) -> None:
+    def _handshake_ended(self, handshake: _Handshake, task: asyncio.Task[None]) -> None:
         self._trimmer.count_end()
         if not handshake.begun:
             handshake.socket.close()
@@ -233,24 +235,24 @@ class TlsListener:
         return then.accepted.get(identity) != self._psk().accepted.get(identity)
 
     def _make_room(self, address: str) -> bool:
-        """Whether there is a place for another connection from `address`, made free if need be."""
-        living = [connection for connection, told in self._connections.items() if told and not connection.ending]
+        """Return whether another connection from `address` has a place. If needed, close a connection to make room."""
+        living = [connection for connection, owned in self._connections.items() if owned and not connection.ending]
         held = Counter(connection.address for connection in living)
         if held[address] >= self._limits.connections_per_address:
             living = [connection for connection in living if connection.address == address]
         elif len(living) < self._limits.connections:
             return True
-        dispensable = [connection for connection in living if connection.silence_limited]
-        if not dispensable:
+        replaceable = [connection for connection in living if connection.silence_limited]
+        if not replaceable:
             return False
-        victim = min(dispensable, key=lambda connection: (-held[connection.address], connection.last_heard))
+        victim = min(replaceable, key=lambda connection: (-held[connection.address], connection.last_heard))
         self._counters["connections_dropped"] += 1
-        victim.abort("it was the longest silent when a place was needed")
+        victim.abort("it was the longest silent connection when a place was needed")
         return True
 
 
-async def _readable(accepted: socket.socket) -> None:
-    """Wait until the peer has said something. Until then it costs a descriptor, and no TLS with its buffers."""
+async def _wait_until_readable(accepted: socket.socket) -> None:
+    """Wait until the peer has sent something. Until then it costs a descriptor, but no TLS buffers."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(accepted, ready.set)

@@ -1,4 +1,4 @@
-"""Listening TCP sockets, and what is wrong when one cannot be had."""
+"""Listening TCP sockets, and the error when one cannot be opened."""
 
 import errno
 import logging
@@ -9,30 +9,30 @@ from typing import Final
 from pskkey.errors import ConfigError
 
 BACKLOG: Final = 512
-"""Connections that wait in the queue of one socket; the kernel drops the SYN of one more."""
+"""Connections in the queue of one socket. The kernel drops the SYN of one more."""
 
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  the operator's default
 _ANY_PORT_TRIES: Final = 8
 _log = logging.getLogger("pskkey.tls")
 
 type Target = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-"""A socket address, as `getsockname` returns it; the last form is that of a Python without IPv6."""
+"""A socket address, as `getsockname` returns it. A Python without IPv6 has the last form."""
 
 
 class PortTaken(ConfigError):
-    """Another program has the port, on one of the addresses."""
+    """Another program has the port on one of the addresses."""
 
 
 def open_listening_sockets(addresses: Sequence[str], port: int) -> list[socket.socket]:
-    """Return one listening socket for each IP address; for none given, one for all of IPv4 and one for all of IPv6.
+    """Return one listening socket for each IP address; none given: one for all of IPv4 and one for all of IPv6.
 
-    With port 0 the system chooses one, the same for all. Raises ConfigError, and leaves nothing open, when an address
-    is not one of this machine, and PortTaken when the port is taken.
+    With port 0 the system chooses one port for all. Raises ConfigError when an address is not one of this machine, and
+    PortTaken when the port is taken. Then no socket stays open.
     """
     for _ in range(_ANY_PORT_TRIES - 1 if port == 0 else 0):
         try:
             return _open_all(addresses, port)
-        except PortTaken:  # what is free on one address need not be on the next
+        except PortTaken:  # a port that is free on one address may be taken on another
             continue
     return _open_all(addresses, port)
 
@@ -53,7 +53,7 @@ def _open_all(addresses: Sequence[str], port: int) -> list[socket.socket]:
 
 
 def resolve(address: str, port: int) -> tuple[socket.AddressFamily, Target]:
-    """Return the family and the socket address of an IP address. Raises ConfigError when it is none."""
+    """Return the family and the socket address of an IP address. Raises ConfigError when it is not one."""
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):
@@ -63,7 +63,7 @@ def resolve(address: str, port: int) -> tuple[socket.AddressFamily, Target]:
 
 
 def bind(address: str, port: int, *, backlog: int | None = None, optional: bool = False) -> socket.socket | None:
-    """Return a TCP socket that is bound there; None when it is `optional` and there is no IPv6.
+    """Return a TCP socket that is bound there. None when it is `optional` and this machine has no IPv6.
 
     It listens if there is a `backlog`. Raises ConfigError when the address is not one of this machine, and PortTaken
     when the port is taken.

@@ -22,7 +22,7 @@ from pskkey.model import ErrorMessage, Message
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
 
 STAGGER = 0.1
-"""Seconds that an attempt at one address of a peer may last before the next one is tried beside it."""
+"""Seconds until the next address of a peer is tried in parallel with the earlier ones."""
 
 SESSION_RATE: Final = Rate(per_second=200.0, burst=400.0)
 """Frames of one session. A master sends a GROUP of up to 128 frames, its changes ten times a second, and heartbeats."""
@@ -30,7 +30,7 @@ SESSION_RATE: Final = Rate(per_second=200.0, burst=400.0)
 
 @dataclass(slots=True, eq=False)
 class _Outbound:
-    """A session that was asked for, with `psk`; open once it has a `connection`."""
+    """A requested session with `psk`. It is open when it has a `connection`."""
 
     psk: Psk
     connection: TlsConnection | None = None
@@ -41,8 +41,8 @@ class _Outbound:
 class OutboundSessions:
     """Opens sessions to key servers. Emits Connected, Received and Disconnected.
 
-    `psk` is asked at each attempt. `is_ours` tells of an address and port whether we listen there ourselves: another
-    node may have the same address on a network of its own, and there we would meet only ourselves.
+    `psk` is called at each attempt. `is_ours` returns whether we listen on an address and port ourselves: another node
+    may have the same address in another network, and we would connect to ourselves.
 
     Counters: `connects_ok`, `connects_failed`, `bad_packets`, `connections_stalled`.
     """
@@ -55,7 +55,7 @@ class OutboundSessions:
         is_ours: Callable[[str, int], bool] = lambda _address, _port: False,
         turns: FairTurns | None = None,
     ) -> None:
-        """Messages are taken in `turns`, which all that has sessions may share."""
+        """Messages are taken in `turns`, which all adapters with sessions may share."""
         self._psk = psk
         self._emit = emit
         self._counters = counters
@@ -63,20 +63,20 @@ class OutboundSessions:
         self._turns = turns or FairTurns()
         self._outbound: dict[Session, _Outbound] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections: dict[TlsConnection, Session] = {}  # also those of attempts, and of sessions given up
+        self._connections: dict[TlsConnection, Session] = {}  # also those of attempts, and of cancelled sessions
         self._open: set[TlsConnection] = set()
         self._inputs: dict[TlsConnection, PacedInput] = {}
         self._all_lost = asyncio.Event()
 
     def connect(self, action: Connect) -> None:
-        """Open a session with the active PSK; answered by Connected or by Disconnected."""
+        """Open a session with the active PSK. A Connected or Disconnected event follows."""
         outbound = self._outbound[action.session] = _Outbound(self._psk().active)
         outbound.task = asyncio.create_task(self._connect(action, outbound))
         self._tasks.add(outbound.task)
         outbound.task.add_done_callback(self._tasks.discard)
 
     def send(self, session: Session, message: Message) -> None:
-        """Send on an open session; nothing happens on one that is not."""
+        """Send on an open session. On another session nothing happens."""
         outbound = self._outbound.get(session)
         if outbound is not None and outbound.connection is not None:
             outbound.connection.write(encode(message))
@@ -95,7 +95,7 @@ class OutboundSessions:
         outbound.connection.close("we closed it")
 
     async def stop(self) -> None:
-        """End every session and attempt, each with its Disconnected event; return when nothing of them is left."""
+        """End every session and attempt, each with its Disconnected event. Return when all connections are closed."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -107,11 +107,11 @@ class OutboundSessions:
         while self._open:
             self._all_lost.clear()
             await self._all_lost.wait()
-        for session in list(self._outbound):  # those with last words that were not taken yet
+        for session in list(self._outbound):  # those whose last messages were not taken yet
             self._end(session, "the key client stops")
 
     def opened(self, connection: TlsConnection) -> None:
-        """A handshake succeeded: the session is open, unless another address was faster or the PSK was not used."""
+        """Open the session after a handshake, unless another address was faster or the PSK was not used."""
         self._open.add(connection)
         session = self._connections[connection]
         outbound = self._outbound.get(session)
@@ -137,12 +137,12 @@ class OutboundSessions:
         self._emit(Connected(session, outbound.psk.name))
 
     def received(self, connection: TlsConnection, data: bytes) -> None:
-        """Bytes came from a server."""
+        """Take bytes from a server."""
         if (paced := self._inputs.get(connection)) is not None:
             paced.feed(data)
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
-        """A connection is over."""
+        """End the session of a lost connection, after its last messages."""
         session = self._connections.pop(connection)
         self._open.discard(connection)
         if not self._open:
@@ -151,20 +151,19 @@ class OutboundSessions:
             self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
         paced = self._inputs.pop(connection, None)
         if paced is None:
-            self._over(connection, session, reason)
+            self._end_lost(connection, session, reason)
         else:
-            paced.finish(lambda: self._over(connection, session, reason))
+            paced.finish(lambda: self._end_lost(connection, session, reason))
 
-    def _over(self, connection: TlsConnection, session: Session, reason: str) -> None:
-        """The last words of a lost connection were taken."""
-        if self._has(session, connection):
+    def _end_lost(self, connection: TlsConnection, session: Session, reason: str) -> None:
+        if self._is_current(connection, session):
             self._end(session, f"the connection to {connection.address}, port {connection.port} ended: {reason}")
 
     def _take(self, connection: TlsConnection, session: Session, message: Message) -> None:
-        if self._has(session, connection):  # else an earlier message has ended the session
+        if self._is_current(connection, session):  # else an earlier message has ended the session
             self._emit(Received(session, message))
 
-    def _has(self, session: Session, connection: TlsConnection) -> bool:
+    def _is_current(self, connection: TlsConnection, session: Session) -> bool:
         outbound = self._outbound.get(session)
         return outbound is not None and outbound.connection is connection
 
@@ -183,16 +182,16 @@ class OutboundSessions:
             late = f"{', '.join(action.addresses)}, port {action.port}: no answer within {action.timeout:g} s"
         if outbound.connection is None and self._outbound.get(action.session) is outbound:
             self._counters["connects_failed"] += 1
-            # What a server said against us tells more than that another address did not answer.
-            told = sorted(outbound.failures, key=lambda error: not isinstance(error, HandshakeError))
-            self._end(action.session, str(told[0]) if told else late or "the peer has no address")
+            # The error of a server explains more than an address that does not answer.
+            failures = sorted(outbound.failures, key=lambda error: not isinstance(error, HandshakeError))
+            self._end(action.session, str(failures[0]) if failures else late or "the peer has no address")
 
     async def _try_addresses(self, action: Connect, outbound: _Outbound) -> None:
-        """Try the addresses one after the other, each beside those that have not failed yet, until one is open."""
+        """Try the addresses one after the other, in parallel with those that have not failed yet, until one is open."""
         waiting = [address for address in action.addresses if not self._is_ours(address, action.port)]
         if action.addresses and not waiting:
-            said = f"{', '.join(action.addresses)}, port {action.port}"
-            outbound.failures.append(Unreachable(f"{said}: this is our own address; the peer has no other"))
+            targets = f"{', '.join(action.addresses)}, port {action.port}"
+            outbound.failures.append(Unreachable(f"{targets}: this is our own address; the peer has no other"))
         attempts: dict[asyncio.Task[None], TlsConnection] = {}
         try:
             while (waiting or attempts) and outbound.connection is None:
@@ -210,12 +209,12 @@ class OutboundSessions:
                     task.result()
         finally:
             for task, connection in attempts.items():
-                if outbound.connection is not connection:  # cancelled in its last step, the fastest would be closed
+                if outbound.connection is not connection:  # a cancellation in its last step would close the connection
                     task.cancel()
             await asyncio.gather(*attempts, return_exceptions=True)
 
     async def _attempt(self, connection: TlsConnection, psk: Psk, failures: list[PskkeyError]) -> None:
-        """Try one address; what fails is noted in `failures`."""
+        """Try one address. Add an error to `failures`."""
         target = f"{connection.address}, port {connection.port}"
         try:
             connected = await _connect_tcp(connection.address, connection.port)
@@ -230,9 +229,9 @@ class OutboundSessions:
             failures.append(Unreachable(f"{target}: {error}"))
         except OSError as error:
             failures.append(HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}"))
-            error.with_traceback(None)  # it leads in a circle to asyncio's TLS buffers, as in the listener
+            error.with_traceback(None)  # it keeps asyncio's TLS buffers in a reference cycle, as in the listener
         finally:
-            if connection not in self._open:  # never opened, so nothing will be told of it
+            if connection not in self._open:  # never opened, so `lost` will not be called
                 self._connections.pop(connection, None)
 
 

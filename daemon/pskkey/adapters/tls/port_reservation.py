@@ -1,15 +1,15 @@
-"""Keeps the port of the key server for us while no process of ours runs.
+"""Reserves the port of the key server for us while no process of ours runs.
 
-A port is free from the death of one process until the next one binds it, and any local user may bind it then, if it is
-above 1023. So beside each listening socket there is a *reservation*: a socket that is bound to the same address and
-port, and does not listen. The service manager stores it (systemd.service(5), FDSTORE).
+A port is free from the death of one process until the next one binds it. Meanwhile any local user may bind it, if it is
+above 1023. So each listening socket has a *reservation*: a socket that is bound to the same address and port, and does
+not listen. The service manager stores it (systemd.service(5), FDSTORE).
 
-The listening sockets themselves are not stored. They would accept connections after our death, which nobody serves:
-peers would wait for an answer instead of going to the next master.
+The listening sockets themselves are not stored. They would accept connections after our death, which no process serves:
+peers would wait for an answer instead of connecting to the next master.
 
 Linux decides by SO_REUSEADDR (socket(7)). Two sockets with that option may be bound to one port, and one of them may
-listen. While a reservation has the option, we open our listening socket beside it. Then the option is taken away: from
-now on nobody can bind that port, whatever becomes of our listening socket.
+listen. While a reservation has the option, we open our listening socket. Then we clear the option: from now on no
+program can bind that port, also after our listening socket is closed.
 """
 
 import logging
@@ -32,8 +32,8 @@ _log = logging.getLogger("pskkey.server")
 class PortReservation:
     """The reservations for `port` of these addresses (none: all).
 
-    `stored` are descriptors that an earlier process stored under FD_NAME. Those of another address or port give way:
-    they keep nobody out any more, and the next `store` removes them.
+    `stored` are descriptors that an earlier process stored under FD_NAME. Those of another address or port are
+    released: they block no program any more, and the next `store` removes them.
     """
 
     def __init__(self, stored: Sequence[int], addresses: Sequence[str], port: int) -> None:
@@ -43,7 +43,9 @@ class PortReservation:
         wanted = [resolve(address, port) for address in addresses or EVERYWHERE]
         for fd in stored:
             if (found := _tcp_socket(fd)) is None:
-                _log.info("what the service manager kept under the name %s is no TCP socket: not used", FD_NAME)
+                _log.info(
+                    "the descriptor that the service manager kept under the name %s is no TCP socket: not used", FD_NAME
+                )
                 os.close(fd)
                 continue
             place = (found.family, found.getsockname())
@@ -55,8 +57,8 @@ class PortReservation:
         self._is_stored = len(self._bound) == len(stored) > 0
 
     @contextmanager
-    def given_way(self) -> Iterator[None]:
-        """Reserve what is not reserved yet, and let a listening socket be opened beside each reservation.
+    def share_port(self) -> Iterator[None]:
+        """Make the missing reservations. Inside the block a listening socket may be opened for each reservation.
 
         Raises ConfigError as `bind` does.
         """
@@ -76,7 +78,7 @@ class PortReservation:
                 _set_reuse(reservation, 0)
 
     def store(self) -> None:
-        """Have the service manager keep the reservations, unless it has these and no others."""
+        """Store the reservations in the service manager, unless it has exactly these."""
         if self._is_stored:
             return
         try:
@@ -90,14 +92,14 @@ class PortReservation:
             )
 
     def close(self) -> None:
-        """Close our copies; the service manager has its own."""
+        """Close our descriptors. The service manager has its own."""
         for reservation in self._bound.values():
             reservation.close()
         self._bound.clear()
 
 
 def _tcp_socket(fd: int) -> socket.socket | None:
-    """Return `fd` as a TCP socket that does not listen; None, and `fd` stays open, when it is none."""
+    """Return `fd` as a TCP socket that does not listen. If it is none, return None and leave `fd` open."""
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         return None
     found = socket.socket(fileno=fd)

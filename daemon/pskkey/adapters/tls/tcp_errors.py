@@ -1,10 +1,10 @@
-"""Why no TCP connection could be made, in words for an operator."""
+"""Explains to an operator why no TCP connection could be made."""
 
 import errno
 
 
 def explain_connect_failure(error: Exception) -> str:
-    """Say what is wrong; to be put after the address that was tried."""
+    """Return the cause, as text to put after the address that was tried."""
     if isinstance(error, TimeoutError):
         return "it does not answer in time; is it switched on, and does a firewall let us through?"
     code = error.errno if isinstance(error, OSError) else None

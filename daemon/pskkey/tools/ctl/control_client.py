@@ -1,7 +1,7 @@
-"""The caller's side of the control socket, blocking: one Varlink call, or the status as it changes.
+"""The caller's side of the control socket, blocking: one Varlink call, or the status whenever it changes.
 
 It reads and writes Varlink by itself, without the models of `wire.varlink`: those take longer to load than everything
-else that a short-lived program does. What it accepts is as strict.
+else that a short-lived program does. Its checks are as strict as those of the models.
 """
 
 import socket
@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from pskkey.client.socket_access import how_to_enter
+from pskkey.client.socket_access import describe_access
 from pskkey.errors import BadPacket, PeerError, Unreachable
 from pskkey.program import wait_while_output_is_read
 from pskkey.tools.ctl.status_reading import Status
@@ -26,7 +26,7 @@ MAX_REPLY: Final = 16 * 1024 * 1024
 
 
 class Denied(PeerError):
-    """The daemon, or the mode of its socket, does not let this user in."""
+    """The daemon, or the mode of its socket, denies access to this user."""
 
 
 class _Reply(NamedTuple):
@@ -39,7 +39,7 @@ def call(path: Path, method: str, parameters: dict[str, Any], timeout: float) ->
     """Call a method of io.pskkey.Control and return the parameters of its reply, within `timeout` seconds.
 
     Raises Unreachable when no daemon answers at `path`, TimeoutError when it is too slow, Denied when we may not do
-    this, BadPacket for a reply that is none, and PeerError (with the qualified Varlink error) for any other error.
+    this, BadPacket for a malformed reply, and PeerError (with the qualified Varlink error) for any other error.
     """
     try:
         with closing(_replies(path, method, parameters, more=False, deadline=time.monotonic() + timeout)) as replies:
@@ -49,7 +49,7 @@ def call(path: Path, method: str, parameters: dict[str, Any], timeout: float) ->
 
 
 def get_status(path: Path, timeout: float) -> tuple[dict[str, Any], Status]:
-    """Return the status as the daemon sent it, and as values. Raises what `call` raises."""
+    """Return the status as the daemon sent it, and as values. Raises the errors of `call`."""
     parameters = call(path, "GetStatus", {}, timeout)
     with _named_errors(path):
         return parameters, Status.parse_untrusted(parameters)
@@ -58,14 +58,15 @@ def get_status(path: Path, timeout: float) -> tuple[dict[str, Any], Status]:
 def follow_status(path: Path, deadline: float | None, *, shown: bool = False) -> Generator[Status]:
     """Yield the status, at once and whenever it changes, until `deadline` (of time.monotonic; None: for ever).
 
-    With `shown`, for whoever prints each, OutputFailed is raised as soon as nobody reads that any more.
+    `shown`: the caller prints each status, so OutputFailed is raised as soon as nobody reads the output any more.
 
-    Raises TimeoutError then, Unreachable when the daemon is not there or goes away, and otherwise what `call` raises.
+    Raises TimeoutError at the deadline, Unreachable when the daemon is not there or goes away, and otherwise the errors
+    of `call`.
     """
     for reply in _replies(path, "GetStatus", {}, more=True, deadline=deadline, shown=shown):
         with _named_errors(path):
             if not reply.continues:
-                raise BadPacket("this daemon does not tell when its status changes")
+                raise BadPacket("this daemon does not report when its status changes; update pskkeyd")
             status = Status.parse_untrusted(reply.parameters)
         yield status
 
@@ -95,7 +96,7 @@ def _named_errors(path: Path) -> Iterator[None]:
     except BadPacket as error:
         raise BadPacket(f"{path}: {error}") from None
     except PermissionError:
-        raise Denied("denied", f"{path}: permission denied; {how_to_enter(path)}") from None
+        raise Denied("denied", f"{path}: permission denied; {describe_access(path)}") from None
     except (FileNotFoundError, ConnectionRefusedError):
         raise Unreachable(f"{path}: no daemon listens there; is pskkeyd running?") from None
     except OSError as error:
@@ -112,7 +113,7 @@ def _remaining(deadline: float | None) -> float | None:
 
 
 def _messages(connection: socket.socket, path: Path, deadline: float | None, shown: bool) -> Iterator[bytes]:
-    """Yield what is between the NUL bytes."""
+    """Yield the messages, without the NUL bytes that end them."""
     pending = bytearray()
     while True:
         remaining = _remaining(deadline)
@@ -132,7 +133,7 @@ def _messages(connection: socket.socket, path: Path, deadline: float | None, sho
 
 
 def _decode_reply_untrusted(message: bytes) -> _Reply:
-    # Null says the same as nothing (varlink.org, "Interface Definition": maybe types).
+    # Null means the same as a missing field (varlink.org, "Interface Definition": maybe types).
     fields = {name: value for name, value in decode_object_untrusted(message).items() if value is not None}
     match {"parameters": {}, "continues": False, "error": None, **fields}:
         case {"parameters": dict(parameters), "continues": bool(continues), "error": str() | None as error, **others}:
@@ -142,7 +143,7 @@ def _decode_reply_untrusted(message: bytes) -> _Reply:
 
 
 def _checked(path: Path, method: str, reply: _Reply) -> _Reply:
-    """Return the reply if it is no error."""
+    """Return the reply; raise the exception for an error."""
     match reply.error:
         case None:
             return reply
@@ -160,5 +161,5 @@ def _checked(path: Path, method: str, reply: _Reply) -> _Reply:
 
 
 def _printable(text: object) -> str:
-    """Cut and made printable: it goes to a terminal."""
+    """Return the text, cut and made printable, for a terminal."""
     return ascii(str(text))[1:-1][:500]

@@ -1,6 +1,6 @@
 """The verbs of `pskkeyctl` that follow the status: `wait`, `rekey --wait`, `switchover --wait` and `monitor`.
 
-They outlive the daemon: a service manager may start it again while they look.
+They outlive the daemon: a service manager may restart it meanwhile.
 """
 
 import json
@@ -15,25 +15,25 @@ from pskkey.errors import PeerError, Unreachable
 from pskkey.model import MAX_EPOCH
 from pskkey.program import wait_while_output_is_read
 from pskkey.tools.ctl.control_client import call, follow_status, get_status
-from pskkey.tools.ctl.status_changes import Change, changes, id_and_name, opening, who
+from pskkey.tools.ctl.status_changes import Change, changes, describe_master, id_and_name, opening
 from pskkey.tools.ctl.status_reading import MasterStatus, Status
 from pskkey.tools.ctl.status_view import safe
 
 ANSWER_WITHIN: Final = 5.0
 """Seconds for the reply to one call."""
 RECONNECT_PAUSE: Final = 0.1
-"""Seconds until a daemon that is away is looked for again."""
+"""Seconds between two attempts to connect while the daemon is away."""
 SCHEMA: Final = 1
 
 type Condition = Callable[[Status], str | None]
-"""Tells what is still missing, as a sentence; None when nothing is."""
+"""Returns a sentence about what is still missing; None when nothing is."""
 
 
 def has_epoch(epoch: int) -> Condition:
     """Return the condition that the node sends with a key of this epoch or a later one.
 
-    Later are the 32767 epochs that follow it. After 65535 comes 1, with a higher term, so 2 is later than 65535, and
-    who waits for 1 at 65534 waits for two keys.
+    The next 32767 epochs are later ones. After 65535 comes 1, with a higher term: 2 is later than 65535, and a node at
+    65534 reaches 1 with its second new key.
     """
 
     def missing(status: Status) -> str | None:
@@ -46,12 +46,15 @@ def has_epoch(epoch: int) -> Condition:
 
 
 def has_role(role: str) -> Condition:
-    """Return the condition that the node is this."""
+    """Return the condition that the node has this role."""
     return lambda status: None if status.role == role else f"this node is {safe(status.role)}"
 
 
 def is_synced(status: Status) -> str | None:
-    """Joined, one key to send with, none under way, and, as far as the master knows, everybody has it."""
+    """Return what is still missing: to have joined, one key to send with, no next key, and no late member.
+
+    Only the master knows of late members.
+    """
     if not status.joined:
         return f"this node is {safe(status.role)}"
     if sum(key.state == "current" for key in status.keys) != 1:
@@ -62,7 +65,7 @@ def is_synced(status: Status) -> str | None:
 
 
 def wait_until(path: Path, condition: Condition, goal: str, timeout: float) -> Status:
-    """Return the first status that meets the condition. Raises TimeoutError, which says what was missing last."""
+    """Return the first status that meets the condition. Raises TimeoutError, which states what was missing last."""
     deadline = time.monotonic() + timeout
     missing = f"{path}: pskkeyd has not answered"
     try:
@@ -80,12 +83,12 @@ def wait_until(path: Path, condition: Condition, goal: str, timeout: float) -> S
 
 
 def rekey(path: Path, wait: bool, timeout: float, as_json: bool) -> None:
-    """Have the key rolled; with `wait`, until a key that was not in use before is the one to send with."""
+    """Request a rekey; with `wait`, wait until the group sends with a key that was not in use before."""
     _, before = get_status(path, min(timeout, ANSWER_WITHIN))
     call(path, "Rekey", {}, min(timeout, ANSWER_WITHIN))
     if not wait:
         return
-    # A key that is being distributed already is as good as one made now: such requests are one.
+    # A key that is being distributed already serves this request too.
     old = {key.fingerprint for key in before.keys if key.state != "next"}
 
     def missing(status: Status) -> str | None:
@@ -102,9 +105,9 @@ def rekey(path: Path, wait: bool, timeout: float, as_json: bool) -> None:
 
 
 def switch_over(path: Path, node: str | None, wait: bool, timeout: float, as_json: bool) -> None:
-    """Have the master's part handed over; with `wait`, until this node has joined the new master.
+    """Have the mastership handed over; with `wait`, wait until this node has joined the new master.
 
-    Raises PeerError when another than the wanted node has become master.
+    Raises PeerError when another node than `node` has become master.
     """
     call(path, "Switchover", {} if node is None else {"node": node}, min(timeout, ANSWER_WITHIN))
     if not wait:
@@ -115,16 +118,16 @@ def switch_over(path: Path, node: str | None, wait: bool, timeout: float, as_jso
 
     status = wait_until(path, missing, "another master:", timeout)
     if node is not None and not _is_called(status.master, node):
-        raise PeerError("other_master", f"{who(status.master)} was elected instead of {safe(node)}")
+        raise PeerError("other_master", f"{describe_master(status.master)} was elected instead of {safe(node)}")
     _print(
-        f"{who(status.master)}, term {status.term}",
+        f"{describe_master(status.master)}, term {status.term}",
         {"master": id_and_name(status.master), "term": status.term},
         as_json,
     )
 
 
 def monitor(path: Path, as_json: bool) -> NoReturn:
-    """Print what happens, for ever. Raises Unreachable if no daemon is there to begin with."""
+    """Print each change, for ever. Raises Unreachable when no daemon is there at the beginning."""
     last: Status | None = None
     away = returning = False
     statuses = _statuses(path, None, shown=True)
@@ -141,7 +144,7 @@ def monitor(path: Path, as_json: bool) -> NoReturn:
             away, returning = False, True
             _print_change(Change("daemon_back", "the connection to the daemon is back", {}), as_json)
         if last is not None:
-            status = _with_what_it_will_hear(status, last, returning)
+            status = _with_last_known(status, last, returning)
             returning &= not status.joined
         for change in [opening(status)] if last is None else changes(last, status):
             _print_change(change, as_json)
@@ -149,10 +152,10 @@ def monitor(path: Path, as_json: bool) -> NoReturn:
 
 
 def _statuses(path: Path, deadline: float | None, *, shown: bool = False) -> Generator[Status | Unreachable]:
-    """Yield the status whenever it changes, and why there is none each time that the daemon goes away.
+    """Yield the status whenever it changes, and the error each time that the daemon goes away.
 
-    Looks for it again until `deadline` (of time.monotonic; None: for ever), then raises TimeoutError. `shown` is that
-    of `follow_status`.
+    Tries to connect again until `deadline` (of time.monotonic; None: for ever), then raises TimeoutError. `shown`
+    is that of `follow_status`.
     """
     away = False
     while True:
@@ -172,10 +175,10 @@ def _statuses(path: Path, deadline: float | None, *, shown: bool = False) -> Gen
             time.sleep(max(0.0, pause))
 
 
-def _with_what_it_will_hear(status: Status, last: Status, returning: bool) -> Status:
-    """Return the status with what the last one said of others, while this node cannot know better.
+def _with_last_known(status: Status, last: Status, returning: bool) -> Status:
+    """Return the status, completed from the last one while this node does not know the others.
 
-    Who has no master hears of no members; of a daemon that was started again the session managers have to come first.
+    A node without a master does not know the members. A restarted daemon has no session managers until they connect.
     """
     if status.joined:
         return status
@@ -204,5 +207,5 @@ def _print_change(change: Change, as_json: bool) -> None:
         line = json.dumps({**head, **change.values})
     else:
         line = f"{now.astimezone():%Y-%m-%d %H:%M:%S}.{now.microsecond // 1000:03} {change.text}"
-    # Whoever reads from a pipe wants it when it happens.
+    # The reader of a pipe gets each line at once.
     print(line, flush=True)

@@ -1,7 +1,7 @@
 """The status as metrics: the verb `pskkeyctl metrics`, in the text format of Prometheus (0.0.4), or as JSON.
 
-All names and their help are in the two tables here. A name is never changed, nor what it counts. A counter that the
-daemon does not have (yet) is 0; one that is not in the table is passed over.
+All names and their help are in the two tables here. The name and the meaning of a metric never change. A counter
+that the daemon does not have (yet) is 0; a counter that is not in the table is skipped.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ type Samples = list[tuple[dict[str, str], float]]
 
 
 class Gauge(NamedTuple):
-    """A value that rises and falls: its name without `pskkey_` in front, what it is, and where it comes from."""
+    """A value that rises and falls: its name without `pskkey_` in front, its help, and the function that reads it."""
 
     name: str
     help: str
@@ -42,19 +42,17 @@ GAUGES: Final = (
     Gauge("eligible", "Whether this node may become master: 1 or 0.", _one(lambda s: int(s.node.eligible))),
     Gauge(
         "role",
-        "What this node is in its group: 1 for that role, 0 for the others.",
+        "The role of this node in its group: 1 for that role, 0 for the others.",
         lambda s: [({"role": role}, int(s.role == role)) for role in ROLES],
     ),
     Gauge("term", "The term, which rises with each new master.", _one(lambda s: s.term)),
-    Gauge(
-        "epoch", "The epoch of the key that is sent with; 0 while there is none.", _one(lambda s: s.current_epoch or 0)
-    ),
+    Gauge("epoch", "The epoch of the key to send with; 0 while there is none.", _one(lambda s: s.current_epoch or 0)),
     Gauge(
         "key_age_seconds",
-        "For how long the key that is sent with has been; nothing while there is none.",
+        "Seconds since this node got the key to send with; absent while there is none.",
         _one(lambda s: s.current.age_s if s.current else None),
     ),
-    Gauge("keys", "The keys that are held, of which one is sent with.", _one(lambda s: len(s.keys))),
+    Gauge("keys", "The keys that this node has; one of them is the key to send with.", _one(lambda s: len(s.keys))),
     Gauge("members", "The members of the group as this node knows it.", _one(lambda s: len(s.members))),
     Gauge(
         "members_late",
@@ -77,12 +75,12 @@ GAUGES: Final = (
 _OF_ADAPTERS: Final[dict[str, str]] = {
     "accept_failures": "Times that the key server could not accept a connection.",
     "adverts_accepted": "Adverts of other nodes that were signed with an accepted PSK.",
-    "adverts_rejected": "Adverts in the name of this group that were not.",
+    "adverts_rejected": "Adverts in the name of this group without such a signature.",
     "mdns_dropped": "mDNS packets about our service that were malformed, too large or too many.",
     "mdns_errors": "Queries on which python-zeroconf has failed.",
     "bad_packets": "Packets that broke the protocol.",
     "connections_dropped": "Connections given up to make room for newer ones.",
-    "connections_refused": "Connections refused for want of room or of permission.",
+    "connections_refused": "Connections refused because of a limit or of a missing permission.",
     "connections_silent": "Local connections closed because no message had come on them.",
     "connections_stalled": "Connections ended because the peer did not read.",
     "connects_failed": "Sessions with other nodes that could not be opened.",
@@ -92,7 +90,7 @@ _OF_ADAPTERS: Final[dict[str, str]] = {
     "handshakes_ok": "TLS handshakes of clients that succeeded.",
 }
 COUNTERS: Final = {**_OF_ADAPTERS, **{event.value: EVENTS[event].counted for event in NodeEvent}}
-"""What the daemon's counters count, by their names in the status. As metrics they are `pskkey_NAME_total`."""
+"""The help of the daemon's counters, by their names in the status. As metrics they are `pskkey_NAME_total`."""
 
 
 def metrics(status: Status) -> list[dict[str, Any]]:
@@ -119,5 +117,5 @@ def exposition(families: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _escaped(value: str) -> str:
-    """Return a label's value, which somebody chose, as it may stand between quotation marks."""
+    """Return a label's value, which an operator chose, escaped for its place between quotation marks."""
     return safe(value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))

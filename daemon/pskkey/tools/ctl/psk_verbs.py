@@ -1,7 +1,7 @@
 """The verbs `pskkeyctl psk list`, `add`, `use` and `remove`: the PSK file of a node, changed whole or not at all.
 
-They are the steps in which a group moves to a new pre-shared key; see pskkeyd(8). The daemon takes each at its reload.
-No key is printed and none stands in an argument.
+They are the steps in which a group moves to a new pre-shared key; see pskkeyd(8). The daemon reads the changed file at
+its next reload. No key is printed, and no argument has a key.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from pskkey.config.bounded_file import read_bounded
 from pskkey.config.psk import MAX_FILE_SIZE, PskFile, find_psk_file, load_psk
 from pskkey.config.schema import DEFAULT_CONFIG, DEFAULT_HANDOFF_GROUP, load_config
 from pskkey.errors import ConfigError, without_keys
-from pskkey.tools.ctl.setup_verbs import service_of, stored_credential, undisturbed
+from pskkey.tools.ctl.setup_verbs import service_of, signals_blocked, stored_credential
 
 SCHEMA: Final = 1
 
@@ -27,7 +27,7 @@ SCHEMA: Final = 1
 def psk_path(configured: Path | None, config: Path | None) -> Path:
     """Return the PSK file: the one that was named, else that of the configuration. Raises ConfigError.
 
-    Says so when it is not what the daemon takes.
+    Prints a note when the daemon reads a credential instead.
     """
     if configured is not None:
         return configured
@@ -40,10 +40,10 @@ def psk_path(configured: Path | None, config: Path | None) -> Path:
 
 
 def next_step(configured: Path | None, config: Path | None) -> str:
-    """Return what to do once the PSK file is changed, which was named as for `psk_path`."""
+    """Return the operator's next step after a change of the PSK file. The arguments are those of `psk_path`."""
     service = service_of(DEFAULT_CONFIG if config is None else config) if configured is None else None
     if service is None:
-        return "now reload the daemon that uses it, as with `systemctl reload pskkeyd`"
+        return "now reload the daemon that uses it, for example with `systemctl reload pskkeyd`"
     return f"now `systemctl reload {service}`"
 
 
@@ -59,14 +59,14 @@ def psk_list(path: Path, as_json: bool) -> None:
 
 
 def psk_add(path: Path, source: str) -> str:
-    """Add the lines of the file `source` (`-`: standard input) below those that are there; return what holds now.
+    """Add the lines of the file `source` (`-`: standard input) below the present lines; return what holds now.
 
     Raises ConfigError.
     """
     new = _source(source)
     if all(_identity(line) is None for line in new.split("\n")):
         raise ConfigError(f"{without_keys(source)}: holds no line to add")
-    with _alone(path):
+    with _locked(path):
         before = list(_load(path).accepted)
         text = _text(path)
         _replace(path, text + ("" if text.endswith("\n") else "\n") + new.rstrip("\n") + "\n")
@@ -76,7 +76,7 @@ def psk_add(path: Path, source: str) -> str:
 
 def psk_use(path: Path, identity: str) -> str:
     """Move the line of `identity` before the others; return what holds now. Raises ConfigError."""
-    with _alone(path):
+    with _locked(path):
         _known(path, identity)
         lines = _lines(path)
         place = next(number for number, line in enumerate(lines) if _identity(line) is not None)
@@ -89,14 +89,14 @@ def psk_use(path: Path, identity: str) -> str:
 
 def psk_remove(path: Path, identity: str) -> str:
     """Remove the line of `identity`, which may not be the one in use; return what holds now. Raises ConfigError."""
-    with _alone(path):
+    with _locked(path):
         accepted = _known(path, identity)
         if accepted[0] == identity:
             named = without_keys(identity)
-            raise ConfigError(f"{without_keys(path)}: {named} is in use; `pskkeyctl psk use` another one before")
+            raise ConfigError(f"{without_keys(path)}: {named} is in use; first use another one: `pskkeyctl psk use`")
         lines = _lines(path)
         _replace(path, "".join(line for line in lines if _identity(line) != identity))
-    return f"accepts {without_keys(identity)} no more"
+    return f"no longer accepts {without_keys(identity)}"
 
 
 def _load(path: Path) -> PskFile:
@@ -104,11 +104,11 @@ def _load(path: Path) -> PskFile:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep out every other verb from reading to replacing, or one of two changes would be lost.
+def _locked(path: Path) -> Iterator[None]:
+    """Keep out every other verb from the reading of the file to its replacement. Otherwise one of two changes is lost.
 
-    The lock is on the file, which only those who may read the keys can open, and not on its directory: anybody could
-    hold that of /etc for ever.
+    The lock is on the file, not on its directory. Only users that may read the keys can open the file, but any user
+    could hold a lock on /etc for ever.
     """
     while True:
         try:
@@ -117,7 +117,7 @@ def _alone(path: Path) -> Iterator[None]:
             raise ConfigError(f"{without_keys(path)}: the PSK file cannot be opened: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Whoever had the lock before put another file in its place; that one is to be locked then.
+            # The last holder of the lock has replaced the file. Then the new one must be locked.
             if _is_still(path, os.fstat(descriptor)):
                 yield
                 return
@@ -133,7 +133,7 @@ def _is_still(path: Path, found: os.stat_result) -> bool:
 
 
 def _source(source: str) -> str:
-    """Return the text of a file, or of standard input, which alone may be a pipe. Raises ConfigError."""
+    """Return the text of a file, or of standard input, which may be a pipe. Raises ConfigError."""
     named = without_keys(source)
     try:
         if source != "-":
@@ -153,7 +153,7 @@ def _source(source: str) -> str:
 
 
 def _known(path: Path, identity: str) -> list[str]:
-    """Return the identities, of which this must be one."""
+    """Return the accepted identities. Raises ConfigError when `identity` is none of them."""
     accepted = _load(path).accepted
     if identity not in accepted:
         there = ", ".join(map(without_keys, accepted))
@@ -162,12 +162,12 @@ def _known(path: Path, identity: str) -> list[str]:
 
 
 def _text(path: Path) -> str:
-    """Return the text as it stands there: a carriage return that became a newline would make a line of a comment."""
+    """Return the text unchanged: a carriage return that became a newline would turn part of a comment into a line."""
     return read_bounded(path, MAX_FILE_SIZE)[0].decode("utf-8-sig")
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines with their ends; only a newline ends one, as for the daemon."""
+    """Return the lines with their ends. Only a newline ends a line, as in the daemon."""
     return list(io.StringIO(_text(path)))
 
 
@@ -178,19 +178,19 @@ def _identity(line: str) -> str | None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Put a file with the same owner and mode in the place of `path`, if it is a valid PSK file.
+    """Replace the file at `path` by one with the same owner and mode and this text, if it is a valid PSK file.
 
-    Raises ConfigError when it is not, or cannot be written: then all is as it was.
+    Raises ConfigError when it is not, or cannot be written; then nothing has changed.
     """
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # a link stays a link
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with undisturbed():
+    with signals_blocked():
         try:
             _write_like(path, fresh, text.encode())
             _load(fresh)
             fresh.replace(path)
         except ConfigError as error:
-            # Of the file that was not to be; the lines are those that it would have.
+            # The error names the new file, which is removed. Its line numbers are those of the wanted content.
             raise ConfigError(str(error).replace(without_keys(fresh), without_keys(path))) from None
         except OSError as error:
             raise ConfigError(f"{without_keys(path)}: cannot be written: {error.strerror}") from None

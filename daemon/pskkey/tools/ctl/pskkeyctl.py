@@ -1,6 +1,6 @@
-"""`pskkeyctl`: shows what the daemon is doing, has it do things, and checks and makes what it needs.
+"""`pskkeyctl`: shows the state of the daemon, sends it commands, and checks and makes its files.
 
-What a verb needs beyond the socket is imported when it is called: `status` shall answer at once.
+A verb imports the modules that it needs beyond the socket when it is called, so that `status` answers at once.
 Exit codes: 0 ok, 1 error, 2 usage, 3 daemon unreachable, 4 denied, 5 timeout, 10 degraded (no master yet), and
 those of `pskkey.program`.
 """
@@ -23,15 +23,15 @@ from pskkey.tools.ctl.status_view import Painter, render_keys, render_members, r
 
 ROLES: Final = ("listening", "joining", "client", "master")
 MAX_TIMEOUT: Final = 1e6
-"""Seconds that `--timeout` may say."""
+"""Seconds: the largest `--timeout`."""
 ANSWER_WITHIN: Final = 5.0
-"""Seconds for the daemon's answer, unless `--timeout` says otherwise."""
+"""Seconds for the daemon's answer, without `--timeout`."""
 WAIT: Final = 30.0
-"""Seconds that a verb waits for what it is told to wait for, unless `--timeout` says otherwise."""
+"""Seconds that a verb waits for its goal, without `--timeout`."""
 
 
 class ExitCode(IntEnum):
-    """What the shell is told."""
+    """The exit codes."""
 
     OK = 0
     ERROR = 1
@@ -71,15 +71,16 @@ def _failed(error: Exception, code: ExitCode) -> ExitCode:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pskkeyctl",
-        description="See what pskkeyd is doing, and have it do things. Without a verb: status.",
+        description="Show the state of pskkeyd, and control it. Without a verb: status.",
         epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 daemon unreachable, 4 denied, 5 timeout, 10 no master yet.",
-        # The same options stand before and behind the verb; only here do they have defaults.
-        parents=[_place(None), _form(False), _patience(None)],
+        # The same options may come before and after the verb. Only here they have defaults.
+        parents=[_socket_options(None), _json_options(False), _timeout_options(None)],
     )
     parser.add_argument("--version", action="version", version=f"pskkeyctl {__version__}")
     parser.set_defaults(run=_status)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
-    place, form, patience = _place(argparse.SUPPRESS), _form(argparse.SUPPRESS), _patience(argparse.SUPPRESS)
+    at_socket, as_json = _socket_options(argparse.SUPPRESS), _json_options(argparse.SUPPRESS)
+    within = _timeout_options(argparse.SUPPRESS)
 
     def add(
         name: str, run: Callable[[argparse.Namespace], ExitCode], text: str, *parents: argparse.ArgumentParser
@@ -88,12 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(run=run)
         return verb
 
-    add("status", _status, "Show this node, its master, its keys and what is wrong.", place, form, patience)
-    add("members", _members, "List the members of the group.", place, form, patience)
-    add("keys", _keys, "List the keys that this node holds, by their fingerprints.", place, form, patience)
-    add("metrics", _metrics, "Print counters and gauges for Prometheus.", place, form, patience)
-    add("monitor", _monitor, "Show what happens as it happens, until Ctrl-C.", place, form)
-    wait = add("wait", _wait, "Wait until this node is as it should be, also across restarts.", place, patience)
+    add("status", _status, "Show this node, its master, its keys and what is wrong.", at_socket, as_json, within)
+    add("members", _members, "List the members of the group.", at_socket, as_json, within)
+    add("keys", _keys, "List the keys that this node holds, by their fingerprints.", at_socket, as_json, within)
+    add("metrics", _metrics, "Print counters and gauges for Prometheus.", at_socket, as_json, within)
+    add("monitor", _monitor, "Show each change as it happens, until Ctrl-C.", at_socket, as_json)
+    wait = add("wait", _wait, "Wait until this node reaches a goal, also across restarts.", at_socket, within)
     goal = wait.add_mutually_exclusive_group(required=True)
     goal.add_argument(
         "--epoch",
@@ -103,13 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     goal.add_argument("--role", choices=ROLES, metavar="ROLE", help=f"it is {', '.join(ROLES[:-1])} or {ROLES[-1]}")
     goal.add_argument(
-        "--synced", action="store_true", help="it has joined, and all have the one key, as far as it knows"
+        "--synced", action="store_true", help="it has joined, and as far as it knows all members have the same key"
     )
-    rekey = add("rekey", _rekey, "Roll the group to a fresh key.", place, form, patience)
-    rekey.add_argument("--wait", action="store_true", help="until the new key is sent with, and the members have it")
-    switch = add("switchover", _switch_over, "Hand the master's part to another node.", place, form, patience)
+    rekey = add("rekey", _rekey, "Replace the group key by a new one.", at_socket, as_json, within)
+    rekey.add_argument("--wait", action="store_true", help="until the new key is in use, and the members have it")
+    switch = add("switchover", _switch_over, "Hand the mastership to another node.", at_socket, as_json, within)
     switch.add_argument(
-        "node", nargs="?", metavar="NODE", help="its name or id, or how the id begins; default: the next"
+        "node", nargs="?", metavar="NODE", help="its name or id, or the beginning of the id; default: the successor"
     )
     switch.add_argument("--wait", action="store_true", help="until this node has joined the new master")
     check = add("check-config", _check_config, "Check the configuration and the pre-shared keys.")
@@ -133,7 +134,7 @@ def _add_psk_verbs(parser: argparse.ArgumentParser) -> None:
     for name, text, argument in (
         ("list", "List the identities in the PSK file: the first is in use, the others are accepted too.", None),
         ("add", "Add a key below those in the PSK file, from a file or, for -, from standard input.", "SOURCE"),
-        ("use", "Put the key of an identity first in the PSK file: it is used from the next reload on.", "ID"),
+        ("use", "Put the key of an identity first in the PSK file: the daemon uses it from its next reload on.", "ID"),
         ("remove", "Remove the key of an identity, which may not be the one in use.", "ID"),
     ):
         verb = psk.add_parser(name, help=text, description=text, parents=[file])
@@ -144,7 +145,7 @@ def _add_psk_verbs(parser: argparse.ArgumentParser) -> None:
             verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for programs: JSON")
 
 
-def _place(default: Any) -> argparse.ArgumentParser:
+def _socket_options(default: Any) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument(
         "--socket", type=Path, default=default, metavar="PATH", help=f"default: ${SOCKET_VARIABLE}, {DEFAULT_SOCKET}"
@@ -152,13 +153,13 @@ def _place(default: Any) -> argparse.ArgumentParser:
     return options
 
 
-def _form(default: Any) -> argparse.ArgumentParser:
+def _json_options(default: Any) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--json", action="store_true", default=default, help="for programs: JSON, schema 1")
     return options
 
 
-def _patience(default: Any) -> argparse.ArgumentParser:
+def _timeout_options(default: Any) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     text = f"seconds to wait; default: {ANSWER_WITHIN:g}, with wait and --wait {WAIT:g}"
     options.add_argument("--timeout", type=arguments.seconds(MAX_TIMEOUT), default=default, metavar="S", help=text)
@@ -271,7 +272,7 @@ def _show(options: argparse.Namespace, parameters: Mapping[str, Any], lines: Seq
 
 
 def _painter(environ: Mapping[str, str]) -> Painter:
-    """Colour for a terminal that has it, unless NO_COLOR (no-color.org) asks for none."""
+    """Return a painter with colour for a terminal that has it, unless NO_COLOR (no-color.org) asks for none."""
     return Painter(sys.stdout.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb")
 
 

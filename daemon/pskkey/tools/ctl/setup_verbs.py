@@ -17,19 +17,19 @@ from pskkey.config.schema import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.errors import ConfigError
 
 DAEMON_USER: Final = "pskkey"
-"""As whom pskkeyd.service and pskkeyd@.service run."""
+"""The user of pskkeyd.service and pskkeyd@.service."""
 _CREDENTIAL_STORES: Final = [
     Path(root, store) for root in ("/etc", "/run", "/usr/lib") for store in ("credstore.encrypted", "credstore")
 ]
-"""Where `ImportCredential=` of systemd.exec(5) looks."""
+"""The places that `ImportCredential=` of systemd.exec(5) searches, in this order."""
 _ENDING: Final = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 _INSTANCES: Final = Path("/etc/pskkey")
-"""Where pskkeyd@.service has the configuration of each of several groups."""
+"""The directory of the configurations of pskkeyd@.service, one for each of several groups."""
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let nothing end us in between: a file with keys, of which nobody knows, would stay."""
+def signals_blocked() -> Iterator[None]:
+    """Block the signals that would end us: otherwise a file with keys could stay behind unnoticed."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         yield
@@ -38,7 +38,7 @@ def undisturbed() -> Iterator[None]:
 
 
 def service_of(config: Path) -> str | None:
-    """Return the service that runs with this configuration; None: one that somebody else made."""
+    """Return the service that runs with this configuration; None for a service that is not of this package."""
     if config.parent == _INSTANCES:
         return f"pskkeyd@{config.stem}"
     return "pskkeyd" if config == DEFAULT_CONFIG else None
@@ -50,7 +50,7 @@ def stored_credential(config: Path) -> Path | None:
 
 
 def check_config(configured: Path | None) -> None:
-    """Print what the daemon would use, and notes about it. Raises ConfigError, a line for each mistake."""
+    """Print what the daemon would use, and notes about it. Raises ConfigError with a line for each mistake."""
     path = DEFAULT_CONFIG if configured is None else configured
     config = load_config(path)
     mistakes = []
@@ -59,19 +59,19 @@ def check_config(configured: Path | None) -> None:
     except ConfigError as error:
         mistakes.append(str(error))
     if missing := missing_interfaces(config.network.interfaces):
-        _note(f"{describe_missing(missing)}; the daemon takes them when they come")
+        _note(f"{describe_missing(missing)}; the daemon uses them when they appear")
     try:
         seen = _check_psk(path, config)
     except ConfigError as error:
         mistakes.append(str(error))
     if mistakes:
         raise ConfigError("\n".join(mistakes))
-    print(f"{path}: ok" if seen else f"{path}: ok, as far as this user may look")
+    print(f"{path}: ok" if seen else f"{path}: ok, as far as this user can check")
 
 
 def psk_generate(identity: str | None, output: Path | None) -> None:
     """Print a new PSK, or write it to a new file. Raises ConfigError."""
-    # A new name every time: the old and the new key stand in one file while they are exchanged.
+    # A new name every time: one file holds the old and the new key while a group moves to the new one.
     line = generate_psk_line(f"pskkey-{secrets.token_hex(4)}" if identity is None else identity)
     if output is None:
         print(line)
@@ -82,7 +82,7 @@ def psk_generate(identity: str | None, output: Path | None) -> None:
         raise ConfigError(f"{output}: exists already; remove it, or add a line to it by hand") from None
     except OSError as error:
         raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
-    with undisturbed():
+    with signals_blocked():
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(f"{line}\n")
@@ -95,18 +95,18 @@ def psk_generate(identity: str | None, output: Path | None) -> None:
 
 
 def _credentials(config: Path) -> Iterator[Path]:
-    """Yield where the credential may be, in the order in which systemd looks."""
+    """Yield the possible places of the credential, in the order in which systemd searches them."""
     name = f"pskkey.{config.stem}.psk" if config.parent == _INSTANCES else CREDENTIAL_NAME
     for store in _CREDENTIAL_STORES:
         yield store / name
 
 
 def _check_psk(path: Path, config: Config) -> bool:
-    """Print what is to say about the pre-shared keys; tell whether we could see all of it. Raises ConfigError."""
+    """Print the result for the pre-shared keys; return whether we could check everything. Raises ConfigError."""
     psk_file = find_psk_file(config.psk.file, os.environ)
     closed = [place.parent for place in _credentials(path) if _is_hidden(place)]
     for store in closed:
-        _note(f"{store} is closed to this user, so whether a credential is there was not looked at; root may")
+        _note(f"this user cannot see whether {store} has a credential; run this as root for that")
     credential = stored_credential(path)
     if credential is not None and not os.access(psk_file, os.F_OK):
         print(f"pre-shared keys: only systemd can read {credential}, so they are not checked")
@@ -115,17 +115,17 @@ def _check_psk(path: Path, config: Config) -> bool:
         print(f"pre-shared keys: systemd gives pskkeyd {credential} instead of {psk_file}")
     of_service = service_of(path) is not None
     if of_service and os.geteuid() != 0 and _is_closed(psk_file):
-        _note(f"{psk_file} is closed to this user, so the pre-shared keys are not checked; root may")
+        _note(f"this user cannot read {psk_file}, so the pre-shared keys are not checked; run this as root for that")
         return False
     psk = load_psk(psk_file, config.handoff.users, config.handoff.groups)
     print(f"pre-shared keys: {len(psk.accepted)} in {psk_file}")
     if of_service and credential is None and os.geteuid() == 0:
-        _check_that_the_daemon_reads(psk_file)
+        _check_daemon_access(psk_file)
     return not closed
 
 
 def _is_hidden(path: Path) -> bool:
-    """Whether we may not see whether a file is there."""
+    """Return whether the directory hides from us whether a file is there."""
     try:
         path.lstat()
     except PermissionError:
@@ -136,7 +136,7 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _is_closed(path: Path) -> bool:
-    """Whether we may not read a file, or not even see whether it is there."""
+    """Return whether we may not read a file, or not even see whether it is there."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     except PermissionError:
@@ -146,8 +146,8 @@ def _is_closed(path: Path) -> bool:
     return False
 
 
-def _check_that_the_daemon_reads(psk_file: Path) -> None:
-    """Raise ConfigError when the daemon's user would not take the file, which root does not notice by itself."""
+def _check_daemon_access(psk_file: Path) -> None:
+    """Raise ConfigError when the daemon's user cannot use the file, although root can read it."""
     try:
         user = pwd.getpwnam(DAEMON_USER)
     except KeyError:
@@ -156,8 +156,8 @@ def _check_that_the_daemon_reads(psk_file: Path) -> None:
     command = ["test", "-r", str(psk_file)]
     if subprocess.run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, check=False).returncode != 0:
         raise ConfigError(
-            f"{psk_file}: the daemon's user {DAEMON_USER} cannot read it; `chown {DAEMON_USER} {psk_file}`, and let "
-            "that user into the directories above it"
+            f"{psk_file}: the daemon's user {DAEMON_USER} cannot read it; `chown {DAEMON_USER} {psk_file}`, and give "
+            "that user access to the directories above it"
         )
     if psk_file.stat().st_uid not in (0, user.pw_uid):
         raise ConfigError(f"{psk_file}: belongs to another user, who may change it; `chown {DAEMON_USER} {psk_file}`")

@@ -1,7 +1,7 @@
-"""What happened between two statuses: the events of `pskkeyctl monitor`.
+"""The changes between two statuses: the events of `pskkeyctl monitor`.
 
-The status is a full state, so events that cancel each other out between two of them are not seen; the counters tell
-of those that matter.
+A status is a full state, so changes that cancel each other out between two statuses are not seen. The counters show
+those that matter.
 """
 
 from collections import Counter
@@ -23,11 +23,11 @@ _WARNINGS: Final = {
     "second_senders": "second senders refused",
     "protocol_errors": "protocol errors",
 }
-"""Counters whose rise is worth a line, and what they count."""
+"""Counters whose rise is reported, and what they count."""
 
 
 class Change(NamedTuple):
-    """One event: its name, a line for a person, and what a program needs."""
+    """One event: its name, a line for people, and the values for programs."""
 
     event: str
     text: str
@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
 
 def opening(status: Status) -> Change:
-    """Return how things stand when one begins to look."""
+    """Return the first event: the status at the beginning."""
     current = status.current
     values = {
         "group": status.group,
@@ -48,11 +48,12 @@ def opening(status: Status) -> Change:
     }
     key = f"key {_key(current)}" if current else "no key yet"
     members = f"{len(status.members)} member{'' if len(status.members) == 1 else 's'}"
-    return Change("start", f"{safe(status.role)} in term {status.term}, {who(status.master)}, {key}, {members}", values)
+    role, master = safe(status.role), describe_master(status.master)
+    return Change("start", f"{role} in term {status.term}, {master}, {key}, {members}", values)
 
 
 def changes(before: Status, after: Status) -> Iterator[Change]:
-    """Yield what happened, in the order in which it is best understood."""
+    """Yield the changes, in the order that is easiest to understand."""
     if after.role != before.role:
         yield Change(
             "role",
@@ -63,7 +64,7 @@ def changes(before: Status, after: Status) -> Iterator[Change]:
         yield Change("term", f"term {before.term} -> {after.term}", {"before": before.term, "after": after.term})
     if id_and_name(after.master) != id_and_name(before.master):
         values = {"before": id_and_name(before.master), "after": id_and_name(after.master)}
-        yield Change("master", who(after.master), values)
+        yield Change("master", describe_master(after.master), values)
     yield from _members(before, after)
     yield from _keys(before, after)
     yield from _sessions(before, after)
@@ -80,12 +81,12 @@ def changes(before: Status, after: Status) -> Iterator[Change]:
 
 
 def id_and_name(master: MasterStatus | None) -> dict[str, str] | None:
-    """Return what a program needs to know of a master."""
+    """Return a master's id and name, for programs."""
     return None if master is None else {"id": master.id, "name": master.name}
 
 
-def who(master: MasterStatus | None) -> str:
-    """Return what a person needs to know of a master."""
+def describe_master(master: MasterStatus | None) -> str:
+    """Return a master's name and short id, for people."""
     return f"master {safe(master.name)} ({short(master.id)})" if master else "no master"
 
 
@@ -105,7 +106,7 @@ def _member(event: str, what: str, member: MemberStatus) -> Change:
 
 
 def _keys(before: Status, after: Status) -> Iterator[Change]:
-    # An epoch alone does not name a key: two halves of a split group may each have made one.
+    # An epoch alone does not name a key: each partition of a split group may have made one.
     old = {(key.epoch, key.fingerprint): key for key in before.keys}
     new = {(key.epoch, key.fingerprint): key for key in after.keys}
     for key in (*before.keys, *(key for name, key in new.items() if name not in old)):
@@ -133,7 +134,7 @@ def _sessions(before: Status, after: Status) -> Iterator[Change]:
 def _warnings(before: Status, after: Status) -> Iterator[Change]:
     for counter, what in _WARNINGS.items():
         old, total = before.counters.get(counter, 0), after.counters.get(counter, 0)
-        # A daemon that was started again counts from zero.
+        # A restarted daemon counts from zero.
         more = total - old if total >= old else total
         if more:
             text = f"{more} more {what}, {total} in all"

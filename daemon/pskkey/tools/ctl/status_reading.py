@@ -1,4 +1,4 @@
-"""The daemon's status as values: what GetStatus returns, checked field by field.
+"""The daemon's status as values: the result of GetStatus, checked field by field.
 
 Without pydantic, which takes longer to load than `pskkeyctl status` may last.
 """
@@ -51,8 +51,8 @@ class RequestStatus(NamedTuple):
 class MemberStatus(NamedTuple):
     """A member of the group.
 
-    `acked_epoch` is news on the master only: others are not told of each acknowledgement. `psk_identity`, of the
-    pre-shared key of its session, is known to the master only.
+    `acked_epoch` is up to date on the master only: the master does not report each acknowledgement to the others.
+    `psk_identity` is that of the pre-shared key of its session; only the master knows it.
     """
 
     id: str
@@ -76,7 +76,7 @@ class SessionStatus(NamedTuple):
 
 
 class Status(NamedTuple):
-    """What GetStatus returns, in schema 1, by the names that it has there. Fields that came later are passed over."""
+    """The result of GetStatus, in schema 1, with its field names. Unknown fields, of a later daemon, are skipped."""
 
     group: str
     role: str
@@ -88,33 +88,33 @@ class Status(NamedTuple):
     members: tuple[MemberStatus, ...]
     sessions: tuple[SessionStatus, ...]
     counters: dict[str, int]
-    # These came later: a daemon that was not restarted since its upgrade does not have them.
+    # These fields came later: a daemon that was not restarted since its upgrade does not send them.
     requests: tuple[RequestStatus, ...] = ()
     counter_ages_s: dict[str, float] = {}  # noqa: RUF012 - it is never changed
-    """Seconds since each counter rose last; without those that did not, and of all if the daemon does not tell."""
+    """Seconds since each counter rose last; without those that never rose. Empty if the daemon does not report it."""
     loop_away_ms: float | None = None
-    """The longest time in the last minute for which the daemon served nobody; None if it does not tell."""
+    """The longest time in the last minute for which the daemon served nobody; None if it does not report it."""
     warnings: tuple[str, ...] = ()
-    """What is wrong at present, a sentence each."""
+    """The present troubles, a sentence each."""
 
     @classmethod
     def parse_untrusted(cls, parameters: dict[str, Any]) -> Self:
         """Read the parameters of a reply. Raises BadPacket."""
         if parameters.get("schema") != SCHEMA:
-            raise BadPacket("the daemon speaks another version of the status; use the pskkeyctl that came with it")
+            raise BadPacket("the daemon's status has another version; use the pskkeyctl that came with the daemon")
         try:
             return read_untrusted(cls, parameters)
         except BadPacket as error:
-            raise BadPacket(f"the daemon sent a status that is none: {error}") from None
+            raise BadPacket(f"the daemon sent a malformed status: {error}") from None
 
     @property
     def joined(self) -> bool:
-        """Whether this node has a master, be it itself."""
+        """Whether this node has a master; it may be the master itself."""
         return self.role in _JOINED_ROLES
 
     @property
     def current(self) -> KeyStatus | None:
-        """The key that is sent with."""
+        """The key to send with."""
         return next((key for key in self.keys if key.state == "current"), None)
 
     @property
@@ -124,13 +124,13 @@ class Status(NamedTuple):
 
     @property
     def current_epoch(self) -> int | None:
-        """The epoch of the key that is sent with."""
+        """The epoch of the key to send with."""
         current = self.current
         return current.epoch if current else None
 
     @property
     def late(self) -> tuple[MemberStatus, ...]:
-        """The members that have acknowledged neither the current key nor the next one; empty but on the master."""
+        """The members that have acknowledged neither the current key nor the next one. Only the master has any."""
         if self.role != "master":
             return ()
         epochs = {key.epoch for key in self.keys if key.state in ("current", "next")}

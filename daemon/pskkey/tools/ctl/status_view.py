@@ -1,4 +1,4 @@
-"""The daemon's status as a person reads it: at a glance, and safe for a terminal."""
+"""The daemon's status for people: short, and safe for a terminal."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -15,20 +15,20 @@ TROUBLES: Final[dict[str, str]] = {
 """Counters that should be zero, and what they count."""
 
 TROUBLE_SHOWN: Final = 86400.0
-"""Seconds for which it is shown that one of them has risen: what was in the night is seen in the morning."""
+"""Seconds for which a rise of one of them is shown: an operator sees the troubles of the night in the morning."""
 
 
 _REASONS: Final[dict[str, str]] = {
-    "operator": "the operator wants one",
-    "sequence_high_water": "a sender comes to the end of its sequence numbers",
-    "sender_restarted": "a sender began anew and may not send yet",
-    "receiver_began": "a receiver began anew and does not hear yet",
+    "operator": "the operator asked for one",
+    "sequence_high_water": "a sender will run out of sequence numbers",
+    "sender_restarted": "a restarted sender may not send yet",
+    "receiver_began": "a new receiver does not receive yet",
 }
-"""Why a new key is asked for."""
+"""The reasons of rekey requests."""
 
 
 class Painter:
-    """Writes text for a terminal: in colour if `colour`, and without control characters of others."""
+    """Formats text for a terminal, in colour if `colour`."""
 
     def __init__(self, colour: bool) -> None:
         self._colour = colour
@@ -106,12 +106,12 @@ def render_keys(status: Status, painter: Painter) -> list[str]:
 
 
 def safe(text: str) -> str:
-    """Return text that another node chose without anything that a terminal would obey."""
+    """Return the text of another node, with `?` for each character that a terminal might obey."""
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def short(node_id: str) -> str:
-    """Return the part of a node id that is enough for people."""
+    """Return the first 8 digits of a node id, which are enough for people."""
     return safe(node_id)[:8]
 
 
@@ -158,7 +158,7 @@ def _sessions(status: Status) -> str:
 
 
 def _troubles(status: Status) -> Iterator[str]:
-    """Yield what is wrong now, and what was lately."""
+    """Yield the present troubles, then the recent ones."""
     yield from map(safe, status.warnings)
     for name, what in TROUBLES.items():
         count, age = status.counters.get(name, 0), status.counter_ages_s.get(name)

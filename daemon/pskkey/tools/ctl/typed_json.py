@@ -11,14 +11,14 @@ _SCALARS: Final[dict[type, tuple[tuple[type, ...], str]]] = {
     float: ((float, int), "a number"),
     bool: ((bool,), "true or false"),
 }
-"""What each type is read from, and what is said of anything else. To Python true is an integer, to JSON it is not."""
+"""The JSON types of each type, and its name in an error. In Python true is an integer, in JSON it is not."""
 
 
 def read_untrusted[T](kind: type[T], value: object) -> T:
-    """Return a JSON `value` as a `kind`. Raises BadPacket, which names the place of what is wrong.
+    """Return a JSON `value` as a `kind`. Raises BadPacket, which names the place of the fault.
 
     A kind is a type of `_SCALARS`, `tuple[X, ...]`, `dict[str, X]`, `X | None`, or a NamedTuple of kinds. An object may
-    lack the fields that have a default, and may have others, which are passed over.
+    lack the fields that have a default, and may have others, which are skipped.
     """
     return cast("T", _read(kind, value, ""))
 

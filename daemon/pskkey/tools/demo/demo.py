@@ -1,6 +1,6 @@
-"""The demo: three daemons on this machine elect a master, share a key, lose the master and go on with the key.
+"""The demo: three daemons on this machine elect a master, share a key, lose the master and keep the key.
 
-It checks what it says. Exit codes: 0 all was so, 1 something was not, 130 interrupted.
+The demo checks each statement that it prints. Exit codes: 0 all are true, 1 one is not, 130 interrupted.
 """
 
 import os
@@ -32,14 +32,14 @@ NODES: Final = (
 """Id, name and address of each."""
 
 PATIENCE: Final = 15.0
-"""Seconds for the daemons to come to an agreement; it takes them about two at first, and less after a death."""
+"""Seconds for the daemons to agree. They need about two at first, and less after the death of one."""
 POLL_INTERVAL: Final = 0.02
 MAX_TEMPORARY: Final = 60
 """Bytes of the path of the temporary directory that leave room for a Unix socket below it (unix(7): 107 in all)."""
 
 
 def main() -> int:
-    """Show it all and clean up; return the exit code."""
+    """Run the demo and clean up; return the exit code."""
     return run("demo", _demonstrate)
 
 
@@ -56,12 +56,13 @@ def _demonstrate() -> int:
         except (PskkeyError, TimeoutError) as error:
             print(f"\nThe demo FAILED: {error}", file=sys.stderr)
             for node in nodes:
-                print(f"\nThe log of {node.name} ends:", *node.last_words(), sep="\n  ", file=sys.stderr)
+                print(f"\nThe log of {node.name} ends:", *node.read_log_end(), sep="\n  ", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("\nInterrupted; the daemons are stopped.", file=sys.stderr)
             return 130
-    print(f"\nAll was as it should be, in {time.monotonic() - began:.1f} s. The daemons are stopped, nothing is left.")
+    seconds = time.monotonic() - began
+    print(f"\nEverything was as expected, in {seconds:.1f} s. The daemons are stopped, and their files are removed.")
     return 0
 
 
@@ -71,7 +72,7 @@ def _show(nodes: Sequence[DemoNode]) -> None:
     for node in nodes:
         node.start()
     agreed, seconds = _agreement(nodes)
-    _say(f"They found each other by mDNS and elected {_master_name(agreed)} in {seconds:.1f} s.")
+    _print_result(f"They found each other by mDNS and elected {_master_name(agreed)} in {seconds:.1f} s.")
     for node in nodes:
         _print_status(node)
 
@@ -84,7 +85,7 @@ def _show(nodes: Sequence[DemoNode]) -> None:
     master.kill()
     agreed, seconds = _agreement(survivors, lost=master)
     successor = _master_name(agreed).capitalize()
-    _say(f"{successor} took over, and both survivors agree, {seconds * 1000:.0f} ms after the kill.")
+    _print_result(f"{successor} took over, and both survivors agree, {seconds * 1000:.0f} ms after the kill.")
     for node in survivors:
         _print_status(node)
 
@@ -92,7 +93,7 @@ def _show(nodes: Sequence[DemoNode]) -> None:
     after = _same_key(survivors)
     if (after.epoch, after.key) != (before.epoch, before.key):
         raise DemoFailed(f"the key changed: {_described(before)} before the kill, {_described(after)} after it")
-    _say(f"Fingerprint {before.key.fingerprint} before and after: the master died, the key did not.")
+    _print_result(f"Fingerprint {before.key.fingerprint} before and after: the master died, the key is the same.")
 
 
 def _make_nodes(cleanup: ExitStack) -> list[DemoNode]:
@@ -104,7 +105,7 @@ def _make_nodes(cleanup: ExitStack) -> list[DemoNode]:
     psk_file = directory / "pskkey.psk"
     psk_file.touch(mode=0o600)
     psk_file.write_text(f"{generate_psk_line('demo')}\n")
-    # Another demo, or a real group, on this machine is none of ours.
+    # A name of its own, because another demo, or a real group, may run on this machine.
     group = f"demo-{secrets.token_hex(4)}"
     port = free_port([address for _, _, address in NODES])
     return [
@@ -135,7 +136,7 @@ def _agreement(nodes: Sequence[DemoNode], lost: DemoNode | None = None) -> tuple
 
 
 def _view(status: Status) -> object:
-    """What nodes of one group must agree on."""
+    """Return what the nodes of one group must agree on."""
     members = {member.id for member in status.members}
     return status.joined, status.master, status.term, status.current_epoch, members
 
@@ -146,7 +147,7 @@ def _same_key(nodes: Sequence[DemoNode]) -> KeyEntry:
         watchers = [watching.enter_context(KeyWatcher(node.keys_socket)) for node in nodes]
         entries = [_sending_entry(watcher.wait(PATIENCE)) for watcher in watchers]
     for node, entry in zip(nodes, entries, strict=True):
-        _say(f"{node.name:<6} {_described(entry)}")
+        _print_result(f"{node.name:<6} {_described(entry)}")
     if any((entry.epoch, entry.key) != (entries[0].epoch, entries[0].key) for entry in entries):
         raise DemoFailed("the session managers do not hold the same key")
     return entries[0]
@@ -155,7 +156,7 @@ def _same_key(nodes: Sequence[DemoNode]) -> KeyEntry:
 def _sending_entry(state: KeyState) -> KeyEntry:
     entry = next((entry for entry in state.entries if entry.send), None)
     if entry is None:
-        raise DemoFailed("a session manager was given no key to send with")
+        raise DemoFailed("a session manager got no key to send with")
     return entry
 
 
@@ -187,7 +188,7 @@ def _step(text: str) -> None:
     print(f"\n{text}", flush=True)
 
 
-def _say(text: str) -> None:
+def _print_result(text: str) -> None:
     print(f"   {text}", flush=True)
 
 

@@ -45,14 +45,14 @@ groups = []
 socket = "control.sock"
 """
 
-# What a service manager tells the process that it started is not meant for daemons of ours.
+# Variables that a service manager sets for the process that it starts, and that our daemons must not inherit.
 _NOT_INHERITED: Final = frozenset(
     {"CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "JOURNAL_STREAM"}
 )
 
 
 class DemoFailed(PskkeyError):
-    """Something is not as the demo says; the message is what."""
+    """A statement of the demo is not true; the message describes the difference."""
 
 
 class DemoNode:
@@ -85,7 +85,7 @@ class DemoNode:
 
     @property
     def is_running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process runs."""
         return self._process is not None and self._process.poll() is None
 
     def status(self) -> Status | None:
@@ -99,12 +99,12 @@ class DemoNode:
             return None
 
     def kill(self) -> None:
-        """End the daemon as a crash would: it can tell nobody."""
+        """End the daemon as a crash does: it cannot notify any peer."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
 
-    def last_words(self) -> Sequence[str]:
+    def read_log_end(self) -> Sequence[str]:
         """Return the end of the daemon's log."""
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         return text.splitlines()[-LAST_LINES:]
@@ -125,7 +125,7 @@ class DemoNode:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let a signal that ends the demo wait until the end of the block: a process that is half started is in no list."""
+    """Delay a signal that ends the demo until the end of the block: the process of a half-started node is not known."""
     came: list[int] = []
     handlers = {number: signal.signal(number, lambda which, _frame: came.append(which)) for number in _ENDS_DEMO}
     try:
@@ -143,7 +143,7 @@ def program(name: str) -> Path:
 
 
 def free_port(addresses: Sequence[str]) -> int:
-    """Return a TCP port that nobody listens on at any of `addresses`: the usual one, if it is such."""
+    """Return a TCP port that is free at all `addresses`: the default port, if it is free."""
     trouble = ""
     for attempt in range(PORT_ATTEMPTS):
         port = 0 if attempt else DEFAULT_PORT

@@ -19,7 +19,7 @@ from pskkey.tools.mcastpeer.peer import Peer
 
 EPOCH = 1
 DENIED = 4
-"""The exit code for whoever may not read keys, as pskkeyctl has it."""
+"""The exit code for a user who may not read keys, as in pskkeyctl."""
 SUITES = {
     "NULL_SHA256": Suite.WDM_WITH_NULL_SHA256,
     "CHACHA20_POLY1305": Suite.PSK_CHACHA20_POLY1305,
@@ -51,7 +51,7 @@ class Options:
 
 
 def main() -> int:
-    """Run the tool; return its exit code: 0 ok, 1 it or a peer could not do its work, 2 wrong usage, 4 denied."""
+    """Run the tool; return its exit code: 0 ok, 1 it or a peer has failed, 2 wrong usage, 4 denied."""
     return program.run("mcastpeer", _main)
 
 
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         type=arguments.integer(1, 16384),
         default=64,
-        help="of a status, before it is protected (64)",
+        help="size of a status, before it is protected (64)",
     )
     parser.add_argument("--group", metavar="ADDR", default="239.255.0.1", help="IPv4 or IPv6 (239.255.0.1)")
     parser.add_argument("--port", type=arguments.integer(1, 65535), default=12345, help="UDP port (12345)")
@@ -103,13 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--duration", metavar="S", type=arguments.number(0.01, 1e9), help="seconds to send (until Ctrl+C)"
     )
-    parser.add_argument("--daemon", action="store_true", help="be one peer, with the key of the local daemon")
+    parser.add_argument("--daemon", action="store_true", help="run one peer, with the key of the local daemon")
     parser.add_argument("--socket", metavar="PATH", help="with --daemon: its keys.sock")
     parser.add_argument(
         "--sender-id",
         metavar="ID",
         type=arguments.integer(0, SENDER_IDS - 1),
-        help="of the first peer; the others count on (0)",
+        help="sender id of the first peer; the others follow (0)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--version", action="version", version=f"mcastpeer {__version__}")
@@ -122,14 +122,14 @@ def _options(parser: argparse.ArgumentParser, given: Sequence[str]) -> Options:
         if parsed.peers not in (None, 1):
             parser.error("--daemon is one peer; leave N out")
         if parsed.suite is not None or parsed.sender_id is not None:
-            parser.error("--suite and --sender-id are the daemon's to give; leave them out with --daemon")
+            parser.error("the daemon gives the suite and the sender id; leave them out with --daemon")
     elif parsed.peers is None:
         parser.error("how many peers? Give N, 1..256")
     elif parsed.socket is not None:
-        parser.error("--socket goes with --daemon")
+        parser.error("--socket needs --daemon")
     peers, first = parsed.peers or 1, parsed.sender_id or 0
     if first + peers > SENDER_IDS:
-        parser.error(f"{peers} peers from sender id {first} on do not fit 0..{SENDER_IDS - 1}")
+        parser.error(f"{peers} peers from sender id {first} on do not fit into 0..{SENDER_IDS - 1}")
     interface = parsed.interface
     if interface is None and not parsed.daemon:
         interface = "lo"
@@ -150,16 +150,16 @@ def _options(parser: argparse.ArgumentParser, given: Sequence[str]) -> Options:
 
 
 async def _run(options: Options) -> bool:
-    """Run the peers and print what they did; return whether one of them could not do its work."""
+    """Run the peers and print their results; return whether one of them has failed."""
     stop = asyncio.Event()
     with _signals(stop):
-        async with _daemons_peer(options) if options.daemon else _own_peers(options) as peers:
+        async with _peer_of_daemon(options) if options.daemon else _own_peers(options) as peers:
             await _send_all(options, peers, stop)
     _report(options, peers)
     return any(peer.failed for peer in peers)
 
 
-def _daemons_peer(options: Options) -> AbstractAsyncContextManager[list[Peer]]:
+def _peer_of_daemon(options: Options) -> AbstractAsyncContextManager[list[Peer]]:
     return daemon_peer(options.group, options.port, options.interface, options.socket, options.size)
 
 
@@ -193,7 +193,7 @@ def _own_peer(options: Options, number: int, key: Key, senders: frozenset[int], 
 
 
 async def _send_all(options: Options, peers: Sequence[Peer], stop: asyncio.Event) -> None:
-    """Let all peers send until the duration is over or `stop` is set, and then receive what is still on its way."""
+    """Let all peers send until the duration is over or `stop` is set, and then receive the last datagrams."""
     sending = asyncio.create_task(_send_statuses(options, peers))
     stopping = asyncio.create_task(stop.wait())
     tasks = [sending, stopping]

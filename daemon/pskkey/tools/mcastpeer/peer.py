@@ -30,17 +30,17 @@ class SequenceGaps:
 
     @property
     def received(self) -> int:
-        """How many came."""
+        """The number of records that were received."""
         return self._received
 
     @property
     def lost(self) -> int:
-        """How many are missing; one that is late is no longer missing when it comes."""
+        """The number of records that are missing. A late one is no longer missing when it comes."""
         return 0 if self._first is None else self._highest - self._first + 1 - self._received
 
 
 class Totals(NamedTuple):
-    """What a peer has done so far."""
+    """The totals of a peer so far."""
 
     sent: int
     received: int
@@ -50,9 +50,9 @@ class Totals(NamedTuple):
 class Peer:
     """One member of the group under test.
 
-    `number` names it in the output, `send` takes a plaintext of `size` bytes to the group, returns whether the
-    network took it, and may raise CannotSend,
-    `first_sequence` is what every sender begins with if that is known (see `SequenceGaps`).
+    `number` names it in the output. `send` sends a plaintext of `size` bytes to the group, returns whether the network
+    took it, and may raise CannotSend. `first_sequence` is the number that every sender begins with, if that is known
+    (see `SequenceGaps`).
     """
 
     def __init__(self, number: int, send: Callable[[bytes], bool], size: int, first_sequence: int | None) -> None:
@@ -67,7 +67,7 @@ class Peer:
         self._gaps: dict[tuple[int, int], SequenceGaps] = {}
 
     def count(self, message: Message) -> None:
-        """Count a message that this peer decoded, of whatever sender."""
+        """Count a message of any sender that this peer has decoded."""
         self.received += 1
         gaps = self._gaps.get((message.sender_id, message.epoch))
         if gaps is None:
@@ -80,7 +80,7 @@ class Peer:
         return Totals(self.sent, self.received, sum(gaps.lost for gaps in self._gaps.values()))
 
     def by_sender(self) -> dict[int, dict[str, int]]:
-        """For each sender id what was received and what was lost."""
+        """Return the received and the lost records of each sender id."""
         senders: dict[int, dict[str, int]] = {}
         for (sender_id, _), gaps in sorted(self._gaps.items()):
             counts = senders.setdefault(sender_id, {"received": 0, "lost": 0})
@@ -91,8 +91,8 @@ class Peer:
     async def send_statuses(self, rate: float, begin: float, duration: float | None) -> None:
         """Send `rate` statuses a second from the loop's time `begin` on, for `duration` seconds or until cancelled.
 
-        Each is due at its own point of an absolute schedule, so that lateness does not add up; what is overdue after a
-        stall is sent at once. A status that may not be sent (no key at this moment) is skipped.
+        Each status is due at its own time of an absolute schedule, so that lateness does not add up. After a stall, the
+        overdue ones are sent at once. A status that may not be sent (no key at this moment) is skipped.
         """
         loop = asyncio.get_running_loop()
         end = math.inf if duration is None else begin + duration

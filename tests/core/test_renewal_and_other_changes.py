@@ -1,6 +1,6 @@
-"""What else may happen while the session with the master is renewed, and to nodes that are no members."""
+"""The group or the PSK changes during the renewal of a session, and nodes that are not members get another PSK."""
 
-from pskkey.core.actions import Connect, Send
+from pskkey.core.actions import Connect
 from pskkey.core.events import (
     AddressesChanged,
     Attached,
@@ -11,30 +11,30 @@ from pskkey.core.events import (
     Session,
     StopRequested,
 )
-from pskkey.core.notices import JoinFailed, MasterLost, MemberJoined, MemberLost
-from pskkey.model import ErrorMessage, Group, Handover, Join, KeyAck, KeyEntry, KeyState, KeyWatch, Merge, Process, Role
-from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, sent
+from pskkey.core.notices import JoinFailed, MasterLost
+from pskkey.model import ErrorMessage, Handover, Join, KeyAck, KeyEntry, KeyWatch, Merge, Process, Role
+from tests.core.harness import ME, NodeHarness, advert, member, of, one, sent
 from tests.core.keys import key
 from tests.core.renewing import (
     BUSY,
     NEW,
     NEWER,
     OLD,
-    change,
+    change_psk,
     client,
     closed,
     connecting,
     greeting,
     group,
     is_uninterrupted,
-    on,
+    kinds_sent_on,
 )
 from tests.core.situations import HIGH, LOW, OTHER, state
 
-# --- the group changes meanwhile ------------------------------------------------------------------------------------
+# --- the group changes during the renewal -----------------------------------------------------------------------------
 
 
-def test_what_the_former_session_brings_after_the_welcome_is_nobodys() -> None:
+def test_messages_on_the_former_session_after_the_welcome_are_ignored() -> None:
     harness, first, second = greeting()
     harness.receive(first, group(term=2))
     assert harness.view.term == 2
@@ -60,17 +60,17 @@ def test_successor_takes_over_while_it_renews() -> None:
     assert harness.view.role is Role.MASTER
 
 
-def test_a_change_of_ours_is_sent_on_the_session_that_is_used_in_the_end() -> None:
+def test_update_of_our_join_is_sent_on_the_session_that_is_used_in_the_end() -> None:
     harness, first, second = greeting()
     manager = Session(Direction.LOCAL, 1)
     harness.give(Attached(manager, Process(1, 0)))
-    assert Join in on(first, harness.give(Received(manager, KeyWatch(True, 7))))
-    assert Join in on(second, harness.receive(second, group()))
+    assert Join in kinds_sent_on(first, harness.give(Received(manager, KeyWatch(True, 7))))
+    assert Join in kinds_sent_on(second, harness.receive(second, group()))
     assert [m.sender for m in sent(Join, harness.log)][-1]
     harness, first, second = greeting()
     harness.give(AddressesChanged(("10.0.8.8",)))
     harness.receive(second, BUSY)
-    assert Join not in on(first, harness.wait(0.1)), "it has the address already"
+    assert Join not in kinds_sent_on(first, harness.wait(0.1)), "the master has the address already"
 
 
 def test_a_new_key_is_acknowledged_on_the_session_that_is_used_in_the_end() -> None:
@@ -78,15 +78,20 @@ def test_a_new_key_is_acknowledged_on_the_session_that_is_used_in_the_end() -> N
     keys = state(KeyEntry(1, key(901), send=True), KeyEntry(2, key(902), send=False))
     harness.receive(first, group(), keys)
     assert sent(KeyAck, harness.wait(1.0)) == [KeyAck(2)]
-    assert on(second, harness.receive(second, group(), keys)) == [KeyAck]
+    assert kinds_sent_on(second, harness.receive(second, group(), keys)) == [KeyAck]
 
 
-# --- the PSK changes again ------------------------------------------------------------------------------------------
+def test_both_sessions_end_when_the_node_stops() -> None:
+    harness, first, second = greeting()
+    assert set(closed(harness.give(StopRequested()))) == {first, second}
+
+
+# --- the PSK changes again --------------------------------------------------------------------------------------------
 
 
 def test_an_attempt_that_is_outdated_before_it_is_open_begins_anew() -> None:
     harness, _, second = connecting()
-    actions = change(harness, NEWER, NEW, OLD)
+    actions = change_psk(harness, NEWER, NEW, OLD)
     assert closed(actions) == [second]
     assert one(Connect, actions).peer == LOW
     assert harness.give(Connected(second, NEW)) == []
@@ -94,7 +99,7 @@ def test_an_attempt_that_is_outdated_before_it_is_open_begins_anew() -> None:
 
 def test_an_attempt_ends_when_the_psk_changes_back() -> None:
     harness, first, second = connecting()
-    actions = change(harness, OLD, NEW)
+    actions = change_psk(harness, OLD, NEW)
     assert closed(actions) == [second]
     assert of(Connect, actions) == []
     assert harness.view.master_session == first
@@ -102,7 +107,7 @@ def test_an_attempt_ends_when_the_psk_changes_back() -> None:
 
 def test_an_attempt_on_which_join_was_sent_is_awaited_and_then_renewed() -> None:
     harness, _, second = greeting()
-    actions = change(harness, NEWER, NEW)
+    actions = change_psk(harness, NEWER, NEW)
     assert (closed(actions), of(Connect, actions)) == ([], [])
     harness.receive(second, group())
     third = one(Connect, harness.wait(0.0)).session
@@ -111,23 +116,23 @@ def test_an_attempt_on_which_join_was_sent_is_awaited_and_then_renewed() -> None
     assert is_uninterrupted(harness)
 
 
-# --- others than members --------------------------------------------------------------------------------------------
+# --- nodes that are not members ---------------------------------------------------------------------------------------
 
 
-def test_a_node_that_joins_meanwhile_renews_when_it_is_welcomed() -> None:
+def test_joiner_renews_its_session_when_it_is_welcomed() -> None:
     harness = NodeHarness().start()
     connect = one(Connect, harness.hear(advert(LOW, Role.MASTER)))
     harness.give(Connected(connect.session, OLD))
-    assert of(Connect, change(harness, NEW, OLD)) == []
+    assert of(Connect, change_psk(harness, NEW, OLD)) == []
     harness.receive(connect.session, group())
     second = one(Connect, harness.wait(0.0))
     assert (second.peer, harness.view.master_session) == (LOW, connect.session)
 
 
-def test_a_node_on_its_way_to_a_successor_goes_on() -> None:
+def test_node_that_joins_a_successor_goes_on() -> None:
     harness, first = client()
     retry = one(Connect, harness.give(Disconnected(first, "reset")))
-    actions = change(harness, NEW, OLD)
+    actions = change_psk(harness, NEW, OLD)
     assert (closed(actions), of(Connect, actions)) == ([], [])
     harness.give(Connected(retry.session, NEW))
     harness.receive(retry.session, group())
@@ -139,19 +144,19 @@ def test_a_master_that_merges_goes_on() -> None:
     harness = NodeHarness().start().become_master()
     merge = one(Connect, harness.hear(advert(OTHER, Role.MASTER)))
     harness.give(Connected(merge.session, OLD))
-    assert change(harness, NEW, OLD) != [], "it announces itself"
+    assert change_psk(harness, NEW, OLD) != [], "it announces itself"
     actions = harness.wait(0.5)
     assert (closed(actions), of(Connect, actions)) == ([], [])
     harness.receive(merge.session, Merge(member(OTHER), 2, 3, 5, winner=ME))
     assert harness.view.role is Role.MASTER
 
 
-def test_a_master_that_failed_to_be_joined_is_tried_again_at_once() -> None:
+def test_master_that_could_not_be_joined_is_tried_again_at_once() -> None:
     harness = NodeHarness().start()
     connect = one(Connect, harness.hear(advert(LOW, Role.MASTER)))
     assert one(JoinFailed, harness.give(Disconnected(connect.session, "another key"))).peer.id == LOW
     assert of(Connect, harness.hear(advert(LOW, Role.MASTER))) == []
-    change(harness, NEW, OLD)
+    change_psk(harness, NEW, OLD)
     assert one(Connect, harness.hear(advert(LOW, Role.MASTER))).peer == LOW
 
 
@@ -161,31 +166,14 @@ def test_a_refusal_outlives_a_change_of_the_psk() -> None:
     harness.give(Connected(connect.session, OLD))
     harness.receive(connect.session, ErrorMessage("group_full", "no place"))
     harness.wait(0.9)
-    change(harness, NEW, OLD)
+    change_psk(harness, NEW, OLD)
     assert LOW in {a.peer for a in of(Connect, harness.wait(3.0))}, "it may have a place now"
-    assert harness.view.role is not Role.MASTER, "there is one, which has no place for us"
+    assert harness.view.role is not Role.MASTER, "there is a master, which has no place for this node"
 
 
-def test_a_node_that_listens_begins_anew() -> None:
+def test_listener_begins_its_discovery_window_anew() -> None:
     harness = NodeHarness().start()
     harness.wait(0.9)
-    change(harness, NEW, OLD)
+    change_psk(harness, NEW, OLD)
     harness.wait(0.9)
     assert harness.view.role is Role.LISTENING
-
-
-def test_both_sessions_end_when_the_node_stops() -> None:
-    harness, first, second = greeting()
-    assert set(closed(harness.give(StopRequested()))) == {first, second}
-
-
-def test_a_master_takes_the_second_session_of_a_member_in_place_of_the_first() -> None:
-    harness = NodeHarness().start().become_master()
-    harness.accept(1, join(HIGH))
-    before = len(of(MemberJoined, harness.log))
-    actions = harness.accept(2, join(HIGH), "10.0.0.1")
-    assert closed(actions) == [Session(Direction.INBOUND, 1)]
-    assert [type(m) for m in (a.message for a in of(Send, actions))][:2] == [Group, KeyState]
-    assert len(of(MemberJoined, harness.log)) == before
-    assert of(MemberLost, harness.log) == []
-    assert harness.members == {HIGH}

@@ -1,22 +1,22 @@
-"""The session with the master is renewed when another PSK becomes the active one, and nothing is interrupted by it."""
+"""The session with the master is renewed, without an interruption, when another PSK becomes the active one."""
 
 from dataclasses import replace
 
 import pytest
 
 from pskkey.core.actions import Connect, Send
-from pskkey.core.events import Connected, Disconnected
-from pskkey.core.notices import MasterLost, RenewalFailed, SessionRenewed
+from pskkey.core.events import Connected, Direction, Disconnected, Session
+from pskkey.core.notices import MasterLost, MemberJoined, MemberLost, RenewalFailed, SessionRenewed
 from pskkey.core.renewal import PAUSE_MAX, PAUSE_MIN, RENEWAL_TIMEOUT
-from pskkey.model import ErrorMessage, Group, Heartbeat, Join, KeyAck, KeyEntry, Role
-from tests.core.harness import ME, NodeHarness, advert, member, of, one, sent
+from pskkey.model import ErrorMessage, Group, Heartbeat, Join, KeyAck, KeyEntry, KeyState, Role
+from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, sent
 from tests.core.keys import key
 from tests.core.renewing import (
     BUSY,
     NEW,
     NEWER,
     OLD,
-    change,
+    change_psk,
     client,
     closed,
     connecting,
@@ -24,45 +24,57 @@ from tests.core.renewing import (
     group,
     is_answered,
     is_uninterrupted,
-    on,
+    kinds_sent_on,
 )
-from tests.core.situations import LOW, state
+from tests.core.situations import HIGH, LOW, state
 
 
 def test_member_opens_a_second_session_and_goes_on_there_when_welcomed() -> None:
     harness, first = client()
-    connect = one(Connect, change(harness, NEW, OLD))
+    connect = one(Connect, change_psk(harness, NEW, OLD))
     assert (connect.peer, connect.addresses, connect.timeout) == (LOW, member(LOW).addresses, RENEWAL_TIMEOUT)
     assert harness.view.master_session == first
     actions = harness.give(Connected(connect.session, NEW))
     assert [type(a) for a in actions] == [Send]
     assert one(Send, actions).session == connect.session
     assert sent(Join, actions)[0].held == harness.view.held()
-    assert is_answered(harness, first), "the first one is alive meanwhile"
+    assert is_answered(harness, first), "the first session is still used"
     actions = harness.receive(connect.session, group())
     assert closed(actions) == [first]
     assert one(SessionRenewed, actions).identity == "new"
     assert harness.view.master_session == connect.session
     actions = harness.receive(connect.session, state(KeyEntry(1, key(901), send=True)))
-    assert KeyAck in on(connect.session, actions), "its other end does not know what we have"
+    assert KeyAck in kinds_sent_on(connect.session, actions), "the other end of this session has no acknowledgement yet"
     assert of(Connect, harness.wait(1.4)) == []
     assert is_uninterrupted(harness)
 
 
-def test_nothing_is_renewed_that_has_the_active_psk() -> None:
+def test_session_with_the_active_psk_is_not_renewed() -> None:
     harness, _ = client()
-    assert of(Connect, change(harness, OLD, NEW)) == []
-    assert of(Connect, change(harness, OLD)) == []
+    assert of(Connect, change_psk(harness, OLD, NEW)) == []
+    assert of(Connect, change_psk(harness, OLD)) == []
 
 
 def test_the_second_session_goes_to_the_latest_addresses_of_the_master() -> None:
     harness, first = client()
     moved = replace(member(LOW), addresses=("10.0.9.9",))
     harness.receive(first, Group(1, LOW, (moved, member(ME)), (ME,)))
-    assert one(Connect, change(harness, NEW, OLD)).addresses == ("10.0.9.9",)
+    assert one(Connect, change_psk(harness, NEW, OLD)).addresses == ("10.0.9.9",)
 
 
-# --- it fails -------------------------------------------------------------------------------------------------------
+def test_a_master_takes_the_second_session_of_a_member_in_place_of_the_first() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(HIGH))
+    before = len(of(MemberJoined, harness.log))
+    actions = harness.accept(2, join(HIGH), "10.0.0.1")
+    assert closed(actions) == [Session(Direction.INBOUND, 1)]
+    assert [type(m) for m in (a.message for a in of(Send, actions))][:2] == [Group, KeyState]
+    assert len(of(MemberJoined, harness.log)) == before
+    assert of(MemberLost, harness.log) == []
+    assert harness.members == {HIGH}
+
+
+# --- the second session fails -----------------------------------------------------------------------------------------
 
 
 def test_former_session_goes_on_when_the_second_one_fails() -> None:
@@ -136,7 +148,7 @@ def test_pauses_of_members_differ() -> None:
         connect = one(Connect, harness.hear(advert(LOW, Role.MASTER)))
         harness.give(Connected(connect.session, OLD))
         harness.receive(connect.session, Group(1, LOW, (member(LOW), member(me)), (me,)))
-        harness.give(Disconnected(one(Connect, change(harness, NEW, OLD)).session, "another key"))
+        harness.give(Disconnected(one(Connect, change_psk(harness, NEW, OLD)).session, "another key"))
         begun = harness.now
         while not of(Connect, harness.wait(0.01)):
             harness.receive(connect.session, Heartbeat())
@@ -149,15 +161,15 @@ def test_another_change_of_the_psk_ends_the_pause() -> None:
     harness, _, second = connecting()
     harness.give(Disconnected(second, "another key"))
     assert of(Connect, harness.wait(1.0)) == []
-    assert len(of(Connect, change(harness, NEW, OLD, NEWER))) == 1
+    assert len(of(Connect, change_psk(harness, NEW, OLD, NEWER))) == 1
 
 
-# --- the PSK of the session is removed ------------------------------------------------------------------------------
+# --- the PSK of the session is removed --------------------------------------------------------------------------------
 
 
 def test_a_session_with_a_removed_psk_ends_with_the_first_attempt_that_fails() -> None:
     harness, first = client()
-    second = one(Connect, change(harness, NEW)).session
+    second = one(Connect, change_psk(harness, NEW)).session
     assert is_uninterrupted(harness)
     actions = harness.give(Disconnected(second, "another key"))
     lost = one(MasterLost, actions)
@@ -169,7 +181,7 @@ def test_a_session_with_a_removed_psk_ends_with_the_first_attempt_that_fails() -
 
 def test_a_session_with_a_removed_psk_ends_when_its_attempt_is_not_answered() -> None:
     harness, first = client()
-    second = one(Connect, change(harness, NEW)).session
+    second = one(Connect, change_psk(harness, NEW)).session
     harness.give(Connected(second, NEW))
     for _ in range(15):
         harness.receive(first, Heartbeat())
@@ -182,7 +194,7 @@ def test_a_session_with_a_removed_psk_ends_when_its_attempt_is_not_answered() ->
 def test_a_session_outlives_the_failures_before_its_psk_is_removed() -> None:
     harness, first, second = connecting()
     harness.give(Disconnected(second, "another key"))
-    second = one(Connect, change(harness, NEW)).session
+    second = one(Connect, change_psk(harness, NEW)).session
     assert harness.view.master_session == first
     harness.give(Connected(second, NEW))
     harness.receive(second, group())
@@ -190,7 +202,7 @@ def test_a_session_outlives_the_failures_before_its_psk_is_removed() -> None:
     assert is_uninterrupted(harness)
 
 
-# --- the master ends the former session -----------------------------------------------------------------------------
+# --- the master ends the former session -------------------------------------------------------------------------------
 
 
 def test_end_of_the_former_session_before_the_welcome_is_no_loss() -> None:

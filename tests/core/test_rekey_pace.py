@@ -1,4 +1,4 @@
-"""How often one requester may have the group rekey: the first time at once, then less and less often, up to 30 s."""
+"""The first rekey request of a requester is served at once, the next ones less and less often, up to 30 s apart."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -11,12 +11,12 @@ from pskkey.model import Heartbeat, KeyNew, KeyNewReason, KeyWatch, Process
 from tests.core.harness import NodeHarness, join, of, sent
 from tests.core.situations import HIGH, LOW
 
-USER, OTHER_USER = 1000, 1001
 BEGAN = KeyNewReason.RECEIVER_BEGAN
+USER, OTHER_USER = 1000, 1001
 
 
 class Requests:
-    """Asks at a interface, as one requester each, and notes when a key was made."""
+    """The requests of several requesters to one node, and the times at which it made a key."""
 
     def __init__(self, harness: NodeHarness) -> None:
         self.harness = harness
@@ -32,7 +32,7 @@ class Requests:
         return session
 
     def ask(self, uid: int, reason: KeyNewReason = BEGAN) -> None:
-        """Let a process of a user begin, ask and end."""
+        """Let a process of a user attach, ask and end."""
         session = self.attach(uid)
         self.note(self.harness.receive(session, KeyNew(reason)))
         self.note(self.harness.give(Disconnected(session, "gone")))
@@ -46,12 +46,12 @@ class Requests:
         self.note(self.harness.receive(Session(Direction.INBOUND, number), KeyNew(BEGAN)))
 
     def wait(self, seconds: float) -> None:
-        """Let time pass in steps, so that it is known when a key was made."""
+        """Let time pass in steps, to note when a key is made."""
         for _ in range(round(seconds * 10)):
             self.note(self.harness.wait(0.1))
 
     def note(self, actions: Iterable[Action]) -> None:
-        """Take what the node did."""
+        """Note the keys that the node made."""
         self.made += [self.harness.now for _ in of(GenerateKey, actions)]
 
 
@@ -62,7 +62,7 @@ def alone() -> Requests:
     return Requests(harness)
 
 
-def test_who_asks_every_second_is_served_at_once_and_then_less_and_less_often() -> None:
+def test_requester_that_asks_every_second_is_served_at_once_and_then_less_and_less_often() -> None:
     it = alone()
     begin = it.harness.now
     for _ in range(120):
@@ -71,11 +71,11 @@ def test_who_asks_every_second_is_served_at_once_and_then_less_and_less_often() 
     times = [round(at - begin) for at in it.made]
     assert times == [0, 1, 3, 7, 15, 31, 61, 91]
     assert max(b - a for a, b in pairwise(it.made)) <= LONGEST_PAUSE + 0.2, "postponed, and not lost"
-    told = len(of(KeyRequested, it.harness.log)) + len(of(KeyRequestPostponed, it.harness.log))
-    assert told <= 2 * len(times) + 1, "one line for each request"
+    reports = len(of(KeyRequested, it.harness.log)) + len(of(KeyRequestPostponed, it.harness.log))
+    assert reports <= 2 * len(times) + 1, "one line for each request"
 
 
-def test_a_sender_that_crashes_all_the_time_is_spaced_too_and_the_first_time_served_at_once() -> None:
+def test_sender_that_crashes_all_the_time_is_served_at_once_and_then_less_and_less_often() -> None:
     it = alone()
     session = it.attach(USER, will_send=True)
     begin = it.harness.now
@@ -100,7 +100,7 @@ def test_the_requests_of_others_are_not_delayed() -> None:
     assert len(it.made) == before + 2
 
 
-def test_a_member_that_asks_every_second_is_spaced_and_others_are_not() -> None:
+def test_requests_of_a_member_that_asks_every_second_are_spaced_and_others_are_not() -> None:
     harness = NodeHarness().start().become_master()
     for number, node in enumerate((LOW, HIGH), 1):
         harness.accept(number, join(node))
@@ -128,7 +128,7 @@ def test_an_operator_may_rekey_as_often_as_the_group_can() -> None:
     assert len(it.made) >= 25
 
 
-def test_a_key_that_is_made_for_another_serves_a_postponed_request() -> None:
+def test_key_that_is_made_for_another_requester_serves_a_postponed_request() -> None:
     it = alone()
     for _ in range(16):
         it.ask(USER)
@@ -142,7 +142,7 @@ def test_a_key_that_is_made_for_another_serves_a_postponed_request() -> None:
     assert len(it.made) == before + 1
 
 
-def test_the_pause_is_forgotten_in_time() -> None:
+def test_requester_is_served_at_once_again_after_a_calm_time() -> None:
     it = alone()
     for _ in range(40):
         it.ask(USER)
@@ -170,7 +170,7 @@ def test_a_client_sends_its_master_no_more_than_its_users_may_ask() -> None:
     assert harness.view.master_session == session
 
 
-def test_there_is_room_for_so_many_requesters_and_none_starves_the_others() -> None:
+def test_many_requesters_do_not_starve_another_one() -> None:
     it = alone()
     for uid in range(2 * REQUESTERS):
         it.ask(uid)
@@ -181,7 +181,7 @@ def test_there_is_room_for_so_many_requesters_and_none_starves_the_others() -> N
     assert len(it.made) == before + 1
 
 
-def test_a_node_shows_what_is_asked_for_until_there_is_a_key() -> None:
+def test_node_shows_a_pending_request_until_there_is_a_key() -> None:
     it = alone()
     it.ask(USER)
     assert it.harness.node.pending_requests() == [], "a key was made at once"

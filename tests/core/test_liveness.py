@@ -1,0 +1,95 @@
+"""Heartbeats show that a peer is alive, silence that it is lost; a node that has slept listens first."""
+
+from pskkey.core.actions import Connect
+from pskkey.core.events import Attached, Connected, Direction, Session, Timeout
+from pskkey.core.notices import MasterLost, Slept
+from pskkey.model import ErrorMessage, Heartbeat, KeyNew, KeyNewReason, KeyWatch, Process, Role, Slot
+from tests.core.harness import ME, NodeHarness, advert, join, of, sent
+from tests.core.situations import HIGH, LOCAL, LOW
+
+MANAGER = Process(10, 0)
+
+
+# --- heartbeats -------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_answers_heartbeats_at_most_twice_in_the_interval() -> None:
+    harness = NodeHarness().start()
+    session = harness.become_client()
+    for _ in range(4):
+        assert not sent(Heartbeat, harness.wait(0.49))
+        assert sent(Heartbeat, harness.receive(session, Heartbeat()))
+    flood = [sent(Heartbeat, [*harness.receive(session, Heartbeat()), *harness.wait(0.01)]) for _ in range(100)]
+    assert 3 <= len([beats for beats in flood if beats]) <= 4
+
+
+def test_client_sends_heartbeats_unasked_and_loses_a_silent_master_after_dead_after() -> None:
+    harness = NodeHarness().start()
+    session = harness.become_client()
+    assert not sent(Heartbeat, harness.wait(0.74))
+    assert len(sent(Heartbeat, harness.wait(0.7))) == 1
+    harness.receive(session, Heartbeat())
+    harness.wait(1.4)
+    assert harness.view.role is Role.CLIENT
+    actions = harness.wait(0.2)
+    assert of(MasterLost, actions)
+
+
+def test_silent_member_is_dropped_and_one_that_sends_heartbeats_is_not() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(LOW))
+    harness.accept(2, join(HIGH))
+    for _ in range(4):
+        harness.receive(Session(Direction.INBOUND, 2), Heartbeat())
+        harness.wait(0.5)
+    group = harness.node.group()
+    assert group is not None
+    assert [m.id for m in group.members] == [ME, HIGH]
+
+
+# --- sleep ------------------------------------------------------------------------------------------------------------
+
+
+def test_master_that_has_slept_listens_first() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.now += 30.0
+    actions = harness.give(Timeout())
+    assert of(Slept, actions)
+    assert harness.view.role is Role.LISTENING
+
+
+def test_listener_that_has_slept_does_not_claim_with_its_old_knowledge() -> None:
+    harness = NodeHarness().start()
+    harness.now += 30.0
+    actions = harness.give(Timeout())
+    assert of(Slept, actions)
+    assert harness.view.role is Role.LISTENING
+
+
+def test_listener_that_is_refused_repeatedly_is_not_taken_for_one_that_has_slept() -> None:
+    """Seed 52."""
+    harness = NodeHarness().start()
+    harness.hear(advert(LOW, Role.MASTER))
+    tried = 0
+    for _ in range(400):
+        for connect in of(Connect, harness.log)[tried:]:
+            tried += 1
+            harness.give(Connected(connect.session))
+            harness.receive(connect.session, ErrorMessage("group_full", "the group has 3 members"))
+        harness.wait(0.1)
+        harness.hear(advert(LOW, Role.MASTER))  # its beacon
+    assert tried > 4
+    assert not of(Slept, harness.log)
+
+
+def test_restarted_node_with_a_key_that_is_long_overdue_has_not_slept() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.wait(2.0)
+    harness.give(Attached(LOCAL, MANAGER))
+    harness.receive(LOCAL, KeyWatch(will_send=False), KeyNew(KeyNewReason.OPERATOR))
+    harness.wait(0.5)
+    again = harness.restart(now=harness.now + 60.0)
+    assert again.node.view().keys[0].slot is Slot.PREVIOUS
+    again.now += 0.5
+    actions = again.hear(advert("11111111", Role.MASTER, term=5))
+    assert not of(Slept, actions + again.wait(0.5))
