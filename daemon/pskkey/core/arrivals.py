@@ -42,7 +42,7 @@ class Arrivals:
         if node in self._masters or len(self._masters) < self._most_masters:
             self._masters[node] = until
 
-    def came(self, node: str) -> None:
+    def note_arrival(self, node: str) -> None:
         """Stop waiting for `node`: it has joined."""
         self._nodes.pop(node, None)
         self._masters.pop(node, None)

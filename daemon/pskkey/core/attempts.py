@@ -106,7 +106,7 @@ class Outbound:
         link.deadline = now + self._settings.timing.dead_after
         link.next_heartbeat = now + UNANSWERED_AFTER * self._settings.timing.heartbeat_interval
 
-    def heard(self, session: Session, now: float) -> None:
+    def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a joined link, because a message proves that the peer lives."""
         link = self.at(session)
         if link is not None and link.phase is Phase.JOINED:

@@ -77,7 +77,7 @@ class KnownGroup:
         self._master = None
         return members if session == self.settled_in else ()
 
-    def without_master(self, now: float) -> None:
+    def record_lost_master(self, now: float) -> None:
         """Record the loss of the master: all other nodes of the group are expected at the next master."""
         if self._without_master_since in (None, inf):
             self._without_master_since = now

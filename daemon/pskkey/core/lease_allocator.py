@@ -54,7 +54,7 @@ class LeaseAllocator:
         self._report(me)
         return self.leases.sender_id(me.id) is not None
 
-    def to_joiner(self, join: Join) -> None:
+    def lease_to_joiner(self, join: Join) -> None:
         """Lease an id to a joiner that sends, or update the lease that it has."""
         ring = [(e.epoch, e.key.fingerprint) for e in self._keyring.entries]
         sends_with = next(

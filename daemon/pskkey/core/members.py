@@ -165,7 +165,7 @@ class Members:
 
     # --- begin and end as master --------------------------------------------------------------------------------
 
-    def found(
+    def begin_term(
         self, term: int, last: Iterable[tuple[str, int | None]], awaited: frozenset[str], state: KeyState, now: float
     ) -> None:
         """Begin as master of `term`, with the leases that belong to the current key.
@@ -212,7 +212,7 @@ class Members:
         self._ids = None
         self.published, self.is_full = 1, False
 
-    def me_changed(self, now: float) -> None:
+    def announce_changed_master(self, now: float) -> None:
         """Make GROUP and a heartbeat due: the master's entry in the member map or its settings have changed."""
         self._group_stale = True
         self._next_heartbeat = now
@@ -244,7 +244,7 @@ class Members:
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
         self._admission.admit(join.member.id, address, self.ids | self.awaited | self._allocator.leases.nodes)
-        self._allocator.to_joiner(join)
+        self._allocator.lease_to_joiner(join)
         timing = self._settings.timing
         deadline = now + timing.dead_after
         if is_new:
@@ -260,14 +260,14 @@ class Members:
             joined.member, joined.join, joined.deadline = member, join, deadline
         self._ids = None
         self._silent_at = min(self._silent_at, deadline)
-        self._arrivals.came(join.member.id)
+        self._arrivals.note_arrival(join.member.id)
         if is_new:
             if not any(old.join.incarnation == join.incarnation for old in olds):  # the node is new
                 self._out.append(MemberJoined(join.member, address))
             self._out.append(Send(session, self.group()))
             self._out.append(Send(session, self._key_state_for(self._joined[session])))
 
-    def heard(self, session: Session, now: float) -> None:
+    def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a member: it has sent a message."""
         if (joined := self._joined.get(session)) is not None:
             joined.deadline = now + self._settings.timing.dead_after
@@ -279,7 +279,7 @@ class Members:
             self._group_stale |= joined.member.acked_epoch is None  # GROUP shows the acknowledgement
             joined.member = replace(joined.member, acked_epoch=ack.epoch)
 
-    def broke(self, session: Session, reason: str, now: float) -> None:
+    def remove_broken(self, session: Session, reason: str, now: float) -> None:
         """Remove the member of a broken session, and await its node, which may join again."""
         self._open.pop(session, None)
         self._lost(session, reason, now + self._settings.timing.comes_within)
@@ -348,7 +348,7 @@ class Members:
         self._allocator.leases.review(self.ids | {self._settings.me.id}, self._keyring.live_epochs)
         for joined in self._joined.values():
             if joined.join.sender and self._allocator.leases.sender_id(joined.member.id) is None:
-                self._allocator.to_joiner(joined.join)  # no id was free when it joined
+                self._allocator.lease_to_joiner(joined.join)  # no id was free when it joined
         group = self.group()
         for joined in self._joined.values():
             if self._group_stale:

@@ -98,7 +98,7 @@ class MessageHandler:
             case Direction.OUTBOUND:
                 return self._election.take_end(session, "lost", reason, now)
             case Direction.INBOUND:
-                self._members.broke(session, reason, now)
+                self._members.remove_broken(session, reason, now)
             case Direction.LOCAL:
                 self._managers.detach(session)
             case _:
@@ -111,7 +111,7 @@ class MessageHandler:
             return False
         if not isinstance(event.message, Heartbeat) or not self._members.has(event.session):
             return False
-        self._members.heard(event.session, now)
+        self._members.extend_deadline(event.session, now)
         return True
 
     def received(self, session: Session, message: Message, now: float) -> list[Transition]:
@@ -133,7 +133,7 @@ class MessageHandler:
     # --- by sender ----------------------------------------------------------------------------------------------
 
     def _from_master(self, session: Session, message: Message, now: float) -> list[Transition]:
-        self._election.outbound.heard(session, now)
+        self._election.outbound.extend_deadline(session, now)
         match message:
             case Group(term=term) | Handover(term=term) | Merge(term=term) if self._leaps(session, term, 2 * TERM_LEAP):
                 return self._election.take_end(session, "protocol", f"it came with term {term}", now)
@@ -163,7 +163,7 @@ class MessageHandler:
         return []
 
     def _from_client(self, session: Session, address: str, message: Message, now: float) -> list[Transition]:
-        self._members.heard(session, now)
+        self._members.extend_deadline(session, now)
         is_master = self._election.role is Role.MASTER
         joined = self._members.has(session)
         match message:
@@ -208,7 +208,7 @@ class MessageHandler:
                 self._managers.acknowledge(session, epoch)
             case KeyNew(reason):
                 if reason is KeyNewReason.SENDER_RESTARTED:
-                    self._managers.forgot(session)
+                    self._managers.spend_key_of(session)
                 self.ask_for_new_key(local_user(self._managers.user_of(session)), reason, now)
             case Heartbeat():
                 self._out.append(Send(session, Heartbeat()))

@@ -219,7 +219,7 @@ class Node:
 
     def _change_me(self, me: Member, now: float) -> None:
         self._settings.me = me
-        self._members.me_changed(now)
+        self._members.announce_changed_master(now)
         self._election.outbound.beat(now)
 
     # --- transitions of the election ----------------------------------------------------------------------------
@@ -232,7 +232,7 @@ class Node:
                 case SteppedDown(handover):
                     self._step_down(handover, now)
                 case WithoutMaster():
-                    self._known.without_master(now)
+                    self._known.record_lost_master(now)
                 case MergeWon(master, epoch):
                     self._members.expect(master, now)
                     self._rekey.go_above(epoch)
@@ -247,7 +247,7 @@ class Node:
         state = self._keyring.state()
         self._keyring.begin_to_lead(now)
         self._rekey.begin()
-        self._members.found(self._election.term, leases, awaited, state, now)
+        self._members.begin_term(self._election.term, leases, awaited, state, now)
 
     def _step_down(self, handover: Handover | None, now: float) -> None:
         """Change all parts to the role of a follower. Send `handover` to the members; None: there is no successor."""

@@ -191,7 +191,7 @@ class SessionManagers:
         self._awaited.pop(manager.context, None)
         manager.acked |= {entry.key.fingerprint for entry in manager.last_sent.entries if entry.epoch == epoch}
 
-    def forgot(self, session: Session) -> None:
+    def spend_key_of(self, session: Session) -> None:
         """Mark the key that this session may send with as spent: the session manager has lost its sequence numbers."""
         state = self._managers[session].last_sent
         for entry in state.entries if state is not None and state.sender_id is not None else ():
