@@ -130,9 +130,9 @@ class Outbound:
         """Close the session, if there is one, and end the attempt to renew it."""
         if self.link is not None:
             self._out.append(Disconnect(self.link.session))
-        self.lost()
+        self.forget()
 
-    def lost(self) -> Link | None:
+    def forget(self) -> Link | None:
         """Forget a session that is over, and return its link. End the attempt to renew it."""
         self._drop_second()
         link, self.link = self.link, None

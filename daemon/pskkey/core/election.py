@@ -187,7 +187,7 @@ class Election:
         link.peer = next((m for m in group.members if m.id == link.peer.id), link.peer)  # with its latest addresses
         if link.phase is Phase.GREETING:
             self.outbound.welcomed(link, now)
-            self._peers.joined(link.peer.id)
+            self._peers.forget_failures(link.peer.id)
             self._takeover = None
             if self.role is Role.CLIENT:
                 self._out.append(notices.SessionRenewed(link.peer, link.psk.identity))
@@ -350,7 +350,7 @@ class Election:
         self.outbound.open(peer, timeout, now)
 
     def _link_failed(self, code: str, reason: str, now: float) -> None:
-        if (link := self.outbound.lost()) is None:
+        if (link := self.outbound.forget()) is None:
             return
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))

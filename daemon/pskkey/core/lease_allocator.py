@@ -34,7 +34,7 @@ class LeaseAllocator:
             holders[me] = state.sender_id
         self.leases.inherit(holders, state.senders, self._keyring.live_epochs)
 
-    def to_me(self) -> bool:
+    def lease_to_me(self) -> bool:
         """Lease an id to the master itself if it has none. Return whether it has just received one."""
         me = self._settings.me
         if (got := self.leases.sender_id(me.id)) is not None:

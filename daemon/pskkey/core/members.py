@@ -191,7 +191,7 @@ class Members:
 
     def lease_to_me(self) -> None:
         """Lease a sender id to the master itself, for its own session manager."""
-        self._group_stale |= self._allocator.to_me()
+        self._group_stale |= self._allocator.lease_to_me()
 
     def dissolve(self, handover: Handover | None) -> None:
         """Release all members: send them `handover`, or, if that is None, `not_master`. Close their sessions."""

@@ -215,7 +215,7 @@ class Peers:
         ends = [peer.hold_down.until for node_id in self._masters if (peer := self._peers.get(node_id)) is not None]
         return min((end for end in ends if end > now), default=None)
 
-    def joined(self, node_id: str) -> None:
+    def forget_failures(self, node_id: str) -> None:
         """Forget the failures of a node that this node has joined: it accepts connections."""
         self.clear_hold_down(node_id)
         if (peer := self._peers.get(node_id)) is not None:
