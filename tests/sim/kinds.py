@@ -25,8 +25,6 @@ class Kind:
     """Two nodes, the twins, have one id. One of them ends for good when all faults have ended."""
     stranger: Callable[[World, Traffic, float], Host] | None = None
     """Adds a host with a program that is not ours."""
-    talks_sense: bool = True
-    """No program sends nonsense with our PSK."""
 
 
 def veteran(world: World, _traffic: Traffic, end: float) -> Host:
@@ -86,5 +84,5 @@ KINDS: tuple[Kind, ...] = (
     Kind("twins", 5, has_twins=True),
     Kind("wrap", 6, stranger=veteran),
     Kind("recorder", 8, stranger=recorder),
-    Kind("babbler", 6, stranger=babbler, talks_sense=False),
+    Kind("babbler", 6, stranger=babbler),
 )

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pskkey.adapters.discovery.mdns_gate import MAX_QUERIES_SAVED_UP, QUERIES_A_SECOND, network_of
+from pskkey.adapters.discovery.mdns_gate import MAX_QUERIES_SAVED_UP, QUERIES_A_SECOND, mdns_source_of
 from pskkey.core.events import AdvertReceived
 from pskkey.model import Role
 from pskkey.wire.advert import SERVICE_TYPE, instance_name
@@ -268,4 +268,4 @@ async def test_source_over_budget_does_not_silence_others_with_both_ip_versions(
     ],
 )
 def test_ipv6_addresses_of_one_network_are_one_source(one: str, other: str, *, same: bool) -> None:
-    assert (network_of(one) == network_of(other)) is same
+    assert (mdns_source_of(one) == mdns_source_of(other)) is same

@@ -20,12 +20,6 @@ from tests.system.mdns_wire import Overheard, overhear
 ANNOUNCED = 1.1
 """Seconds after which a node no longer announces a change."""
 
-SAME_PACKET_AGAIN = 1.1
-"""Seconds after which python-zeroconf accepts the same packet again."""
-
-AT_ONCE = 0.5
-"""Seconds. The answer takes some milliseconds. An answer of mDNS itself, or a beacon, could take a second."""
-
 
 @asynccontextmanager
 async def announced(loopback: Loopback, role: Role) -> AsyncIterator[tuple[ListenerWithPeer, Overheard, str]]:

@@ -190,7 +190,7 @@ async def test_stored_descriptor_of_another_version_is_released(loopback: Loopba
     daemon.store("novelty", os.open(os.devnull, os.O_RDWR))
     daemon.start()
     await until_master(daemon)
-    assert "'novelty' that is no listening socket" in daemon.log
+    assert "'novelty' is no listening socket" in daemon.log
     assert daemon.stored == ("keystate", "port")
 
 

@@ -141,7 +141,7 @@ class Gate:
             _log.debug("python-zeroconf failed on a query of %s: %r", source[0], error)
 
     def _share_of(self, address: str) -> Allowance:
-        source = network_of(address)
+        source = mdns_source_of(address)
         share = self._sources.pop(source, None)
         if share is None:
             while len(self._sources) >= MAX_SOURCES:
@@ -151,7 +151,7 @@ class Gate:
         return share
 
 
-def network_of(address: str) -> str:
+def mdns_source_of(address: str) -> str:
     """Return the source that an address counts for: an IPv4 address, or the /64 of an IPv6 address."""
     if ":" not in address or address.startswith(_IPV4_MAPPED):
         return address
