@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """A session manager in Python: multicast DTLS under the group key of the local pskkeyd.
 
-Like session_manager.c, and understood by it: it sends a numbered datagram at a steady rate, receives those of the
-other members, and says at the end what was lost.
+It works like session_manager.c, and together with it: it sends a numbered datagram at a steady rate, receives those of
+the other members, and prints at the end how many were lost.
 """
 
 import argparse
@@ -18,14 +18,14 @@ import pskkey
 import pskkey.mcast
 
 DENIED = 4
-"""The exit code for whoever may not read the group's key, as that of pskkeyctl."""
+"""The exit code for a user who may not read the group key, as that of pskkeyctl."""
 PAYLOAD = struct.Struct(">QQ")
 """One number drawn at the sender's start, and one that counts from 0."""
 
 
 @dataclass
 class Sender:
-    """What came from one sender id."""
+    """The datagrams from one sender id."""
 
     run: int = -1
     next: int = 0
@@ -79,7 +79,7 @@ async def take_part(options: argparse.Namespace, senders: dict[int, Sender]) -> 
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Take part until SIGTERM, Ctrl-C or the end of the duration, then say what came."""
+    """Take part until SIGTERM, Ctrl-C or the end of the duration, then print what was received."""
     senders: dict[int, Sender] = {}
     part = asyncio.create_task(take_part(options, senders))
     for number in (signal.SIGTERM, signal.SIGINT):

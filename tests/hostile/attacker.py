@@ -1,4 +1,4 @@
-"""An attacker's process: started with orders on a host, ended at the end of its standard input, and what it has sent.
+"""The process of an attacker: its start with orders on a host, its end, and its report of what it has sent.
 
     python -m tests.hostile.MODULE ORDERS
 
@@ -21,18 +21,18 @@ from tests.lab.group import Failed
 from tests.quality.tracked import ROOT
 
 ENDS_WITHIN: Final = 10.0
-"""Seconds from the end of its standard input to its own end."""
+"""Seconds that it may take to end after the end of its standard input."""
 SCHEDULING: Final = ("taskset", "-c", str((os.cpu_count() or 1) - 1), "nice", "-n", "-10")
-"""An attacker has the last processor at most, and there it goes first: its victims do not slow down a real one."""
+"""An attacker uses only the last processor, with priority: a real attacker is not slowed down by its victims either."""
 
 _BEGAN: Final = time.monotonic()
 
 
 @dataclass(slots=True)
 class Sent:
-    """What an attacker has sent. `packets`: datagrams, connections or frames, by the attack. `cpu_s`: its own cost.
+    """The figures of an attacker. `packets`: datagrams, connections or frames, depending on the attack.
 
-    `seconds`: how long it has attacked.
+    `cpu_s`: its processor time. `seconds`: how long it has attacked.
     """
 
     packets: int = 0
@@ -63,7 +63,7 @@ class Attacker:
             raise Failed(f"the attacker {module} does not start: {self._errors.read_text()[-2000:]}")
 
     def stop(self) -> Sent:
-        """End it and return what it has sent. Raises Failed."""
+        """End it and return its figures. Raises Failed."""
         try:
             printed, _ = self._process.communicate(timeout=ENDS_WITHIN)
             return Sent(**json.loads(printed))
@@ -71,7 +71,7 @@ class Attacker:
             raise Failed(f"the attacker does not report: {self._errors.read_text()[-2000:]}") from None
 
     def destroy(self) -> None:
-        """Leave nothing running."""
+        """End the process if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
@@ -85,7 +85,7 @@ def orders() -> dict[str, Any]:
 
 
 def report(sent: Sent) -> None:
-    """Write what this process has sent."""
+    """Write the figures of this process."""
     used = os.times()
     sent.seconds = round(time.monotonic() - _BEGAN, 2)
     sent.cpu_s = round(used.user + used.system, 2)

@@ -1,4 +1,4 @@
-"""All attacks, in one table: who does what, and the bounds that a group keeps meanwhile."""
+"""All attacks, in one table: the kind of attacker, its actions, and the bounds that a group keeps meanwhile."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from tests.hostile.packets import MDNS_ATTACKS, invented_adverts, replayed
 from tests.hostile.stage import GROUP_NAME, Stage
 
 CONNECTIONS_A_SECOND: Final = 200.0
-"""Of a stranger, to all key servers together."""
+"""Connections that a stranger opens, to all key servers together."""
 REPLAY_RATE: Final = 20_000.0
-"""Bytes per second of the slow replay: each advert some ten times a second, which no limit on rates stops."""
+"""Bytes per second of the slow replay: each advert some ten times a second, which is below every rate limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Seconds for what an operator waits for, and the costs of one daemon, above those of a calm group."""
+    """Seconds for the actions that an operator waits for, and the costs of one daemon beyond those of a calm group."""
 
     boot: float = 6.0
     newcomer: float = 3.0
@@ -36,7 +36,7 @@ REPLAY_BOUNDS: Final = Bounds(boot=4.0)
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """`begin` records what it needs and starts the attacker. The group is started after it."""
+    """`begin` records the adverts that it needs and starts the attacker. The group is started after it."""
 
     kind: str
     begin: Callable[[Stage], Awaitable[None]]
@@ -44,7 +44,7 @@ class Attack:
 
 
 async def _nothing(_stage: Stage) -> None:
-    """The calm group, to which the others are compared."""
+    """Do nothing: the other attacks are compared with this calm group."""
 
 
 async def _mdns(name: str, stage: Stage) -> None:
@@ -64,7 +64,7 @@ async def _replay_former_masters(slowly: bool, stage: Stage) -> None:
 
 
 async def _replay_members(role: str, stage: Stage) -> None:
-    """Send adverts that each member made when it was alone once, as a listener or as a master."""
+    """Send adverts of each member from a time when it was alone, as a listener or as a master."""
     adverts = {instance_name(daemon.id): await stage.record(daemon, role) for daemon in stage.members.daemons}
     stage.flood(replayed(adverts, with_goodbyes=role == "l"))
 
@@ -100,12 +100,12 @@ ATTACKS: Final[Mapping[str, Attack]] = MappingProxyType(
 )
 
 CALM: Final = "none"
-"""The attack that is none: it is done first, and the costs of the others are those beyond it."""
+"""The run without an attack. It is done first; the costs of the attacks are those beyond its costs."""
 
 KINDS: Final = tuple(dict.fromkeys(attack.kind for name, attack in ATTACKS.items() if name != CALM))
 
 
 def chosen(names: list[str]) -> list[str]:
-    """Return the attacks of these names or kinds, all if there are none; always without CALM."""
+    """Return the attacks of these names or kinds, all without names; never CALM."""
     wanted = [name for name, attack in ATTACKS.items() if not names or name in names or attack.kind in names]
     return [name for name in wanted if name != CALM]

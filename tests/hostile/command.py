@@ -1,6 +1,6 @@
 """The command line of the attack suite: attacks a group and reports in a table.
 
-Exit codes: 0 every bound was kept, 1 one was not, 2 usage, 4 not root, 130 and 143 interrupted.
+Exit codes: 0 every bound was kept, 1 a bound was not kept, 2 usage, 4 not root, 130 and 143 interrupted.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from tests.lab.laboratory import laboratory
 RATE: Final = 1_000_000.0
 """Bytes per second of an attack."""
 SECONDS: Final = 10.0
-"""For which the group is only watched, between a newcomer and a rekey."""
+"""Seconds for which the group is only watched, between a newcomer and a rekey."""
 
 
 async def measure(names: Sequence[str], rate: float, seconds: float, rows: list[Row]) -> None:
-    """Do the attacks and enter what they show. Everything is cleaned up, also when this is cancelled."""
+    """Do the attacks and enter their rows. Everything is cleaned up, also when this is cancelled."""
     with laboratory(time.time_ns() % 1_000_000) as lab:
         calm: Findings | None = None
         for name in (CALM, *names):

@@ -1,4 +1,4 @@
-"""A stranger who connects to the key servers: `python -m tests.hostile.connections ORDERS`.
+"""A stranger that connects to the key servers: `python -m tests.hostile.connections ORDERS`.
 
 Orders: `kind` (half-open, wrong-psk, tls-garbage), `targets` (address and port), `per_second` (connections).
 """
@@ -18,13 +18,13 @@ from pskkey.secret import Secret
 from tests.hostile.attacker import Sent, orders, report
 
 HELD: Final = 1500
-"""Half-open connections that are held; the oldest goes when there are more."""
+"""Half-open connections that are held; when there are more, the oldest is closed."""
 PATIENCE: Final = 3.0
 """Seconds for one connection."""
 GARBAGE_SIZE: Final = 2000
 """Bytes."""
 BUSY: Final = 64
-"""Connections of one moment, of those that are not held."""
+"""Connections at one time, without those that are held."""
 
 
 async def attack(read: dict[str, Any], sent: Sent) -> None:
@@ -68,7 +68,7 @@ async def _connect(kind: str, address: str, port: int, held: deque[asyncio.Strea
 
 
 async def until_input_ends(attacking: asyncio.Task[None]) -> None:
-    """Let the attack go on until standard input ends. Raises what the attack raises."""
+    """Run the attack until standard input ends. Raises the errors of the attack."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
     waiting = asyncio.create_task(ended.wait())

@@ -1,4 +1,4 @@
-"""DNS messages as bytes (RFC 1035 section 4), also such as no honest program would send."""
+"""DNS messages as bytes (RFC 1035 section 4), among them messages that no correct program would send."""
 
 import struct
 from collections.abc import Iterable, Mapping
@@ -43,7 +43,7 @@ def question(owner: bytes, kind: int) -> bytes:
 
 
 def record(owner: bytes, kind: int, data: bytes, ttl: int, record_class: int = UNIQUE) -> bytes:
-    """Return a resource record; `ttl` in seconds, 0 takes it back."""
+    """Return a resource record; `ttl` in seconds; 0 withdraws it."""
     return owner + struct.pack("!HHIH", kind, record_class, ttl, len(data)) + data
 
 

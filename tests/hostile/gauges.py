@@ -1,4 +1,4 @@
-"""What an attack costs a daemon: absence of its loop, memory, processor time, lines in the log, what it sends."""
+"""The costs of an attack for a daemon: absence of its loop, memory, processor time, lines in the log, traffic."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.lab.namespaces import Host, Switch
 ASK_EVERY: Final = 0.05
 """Seconds between two round trips on a control socket."""
 STARTS_WITHIN: Final = 4.0
-"""Seconds that a daemon has for its first answer; its loop is away if that takes longer."""
+"""Seconds that a daemon has for its first answer; the time after them counts as absence of its loop."""
 LOOK_EVERY: Final = 0.25
 """Seconds between two looks at a process's memory."""
 
@@ -27,7 +27,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of an attack for one daemon. `loop_by`: what measured the absence, `daemon` or `round trips`."""
+    """The cost of an attack for one daemon. `loop_by`: the source of `loop_away_ms`, `daemon` or `round trips`."""
 
     loop_away_ms: float
     loop_by: str
@@ -46,14 +46,14 @@ class Gauges:
         self._began = time.monotonic()
         self._lines = daemon.log.count("\n")
         self._asked_at = math.inf
-        """Since when an answer is waited for, by `time.monotonic`; inf: none is."""
+        """The time of the unanswered call, by `time.monotonic`; inf: there is none."""
         self._worst = 0.0
         self._peak_kib = 0
         self._cpu_s = 0.0
         self._tasks = [asyncio.create_task(self._ask()), asyncio.create_task(self._look())]
 
     async def stop(self) -> Cost:
-        """Look a last time and return the cost."""
+        """Measure for the last time and return the cost."""
         ended = time.monotonic()
         self._worst = max(self._worst, ended - self._asked_at)
         self._note()
@@ -65,7 +65,7 @@ class Gauges:
         return Cost(away, by, round(self._peak_kib / 1024, 1), self._cpu_s, lines, ended - self._began)
 
     def cancel(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         for task in self._tasks:
             task.cancel()
 
@@ -85,7 +85,7 @@ class Gauges:
         self._cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
 
     async def _ask(self) -> None:
-        """Do round trips. Until the first answer the daemon starts, which is no absence unless it takes too long."""
+        """Do round trips. The time before the first answer is the start, and no absence unless it takes too long."""
         self._asked_at = self._began + STARTS_WITHIN
         while True:
             try:
@@ -98,15 +98,15 @@ class Gauges:
                     await asyncio.sleep(ASK_EVERY)
                     self._asked_at = time.monotonic()
             except (OSError, asyncio.IncompleteReadError):
-                self._asked_at = max(self._asked_at, time.monotonic())  # it was refused: that is an answer too
+                self._asked_at = max(self._asked_at, time.monotonic())  # a refused connection is an answer too
                 await asyncio.sleep(ASK_EVERY)
 
 
 def loop_away(status: Status | None, worst_round_trip: float) -> tuple[float, str]:
-    """Return the longest absence of a daemon's event loop in milliseconds, and what measured it.
+    """Return the longest absence of a daemon's event loop in milliseconds, and the source of the figure.
 
-    The daemon knows best, by its gauge `loop_away_ms`. A round trip also has in it what this process and the machine
-    took; it is all there is of a daemon that does not answer or has no such gauge.
+    The daemon's own gauge `loop_away_ms` is the most exact. A round trip also contains delays of this process and of
+    the machine; it is the only source when a daemon does not answer or has no such gauge.
     """
     if status is not None:
         for place in (status, status["counters"]):

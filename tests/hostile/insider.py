@@ -1,4 +1,4 @@
-"""An insider, who has the PSK and speaks TLS as a member does: `python -m tests.hostile.insider ORDERS`.
+"""An insider that has the PSK and speaks TLS as a member does: `python -m tests.hostile.insider ORDERS`.
 
 Orders: `kind` (heartbeats, joins), `psk` (a file), `group`, `targets` (address and port), `bytes_per_second`.
 """
@@ -19,24 +19,24 @@ from tests.hostile.connections import until_input_ends
 
 SESSIONS: Final = 8
 BURST: Final = 1024
-"""Heartbeats of one write."""
+"""Heartbeats in one write."""
 IDS_OF_A_SESSION: Final = 64
 """Members that one session invents before it is closed."""
 PATIENCE: Final = 3.0
-"""Seconds to connect, and for a server that takes nothing any more."""
+"""Seconds to connect, and seconds that a server may accept no data."""
 PAUSE: Final = 0.1
-"""Seconds before a server that refused is left for the next one."""
+"""Seconds from the end of a session to the connection to the next server."""
 
 
 def join(group: str) -> bytes:
-    """Return a JOIN of a node that does not exist, which wants to send."""
+    """Return a JOIN of a node that does not exist, which requests to send."""
     node_id = f"{random.getrandbits(128):032x}"
     member = Member(node_id, "invented", ("10.83.0.99",), 11111)
     return encode(Join(group, member, node_id[:16], 0, (), True, None, "0.1.0"))
 
 
 class Insider:
-    """Sessions that send at a rate in all."""
+    """Sessions that together send at a given rate."""
 
     def __init__(self, read: dict[str, Any], sent: Sent) -> None:
         self._kind: str = read["kind"]
@@ -61,7 +61,7 @@ class Insider:
                     await self._talk(reader, writer)
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
                 self._sent.refused += 1
-            number += 1  # that one is no master, or does not want us
+            number += 1  # this server is no master, or refuses us
             await asyncio.sleep(PAUSE)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""A user of a host who may enter the sockets, and misuses that: `python -m tests.hostile.local_user ORDERS`.
+"""A user of a host that may connect to the sockets, and misuses them: `python -m tests.hostile.local_user ORDERS`.
 
 Orders: `kind` (one of KINDS), `keys` and `control` (paths of sockets), `bytes_per_second` in all. It runs as USER.
 """
@@ -20,7 +20,7 @@ from tests.hostile.attacker import Sent, orders, report
 USER: Final = "nobody"
 GROUP: Final = "nogroup"
 BURST: Final = 4096
-"""Bytes of one write."""
+"""Bytes in one write."""
 RETRY_AFTER: Final = 0.1
 """Seconds before a connection that was refused or closed is opened anew."""
 DESCRIPTORS: Final = 4096
@@ -36,7 +36,7 @@ GET_STATUS: Final = json.dumps({"method": "io.pskkey.Control.GetStatus"}).encode
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What one attack does: with how many connections to each socket, and what it repeats there; nothing: silence."""
+    """One attack: the socket, the number of connections to each, their first bytes, and the bytes that they repeat."""
 
     socket: str
     connections: int
@@ -82,7 +82,7 @@ class Connection:
         self._socket = made
 
     def read(self) -> None:
-        """Take what came, which interests nobody; notice the end."""
+        """Read and discard all data; notice the end of the connection."""
         if self._socket is not None:
             with contextlib.suppress(BlockingIOError):
                 try:
@@ -94,7 +94,7 @@ class Connection:
                 self._drop()
 
     def write(self, burst: bytes, sent: Sent) -> None:
-        """Send as much as there is room for."""
+        """Send as much as the socket accepts."""
         if self._socket is not None and burst:
             try:
                 sent.bytes += self._socket.send(burst)
@@ -134,7 +134,7 @@ def attack(read: dict[str, Any], sent: Sent) -> None:
 
 
 def become_user() -> None:
-    """Be USER from now on, with as many descriptors as root may have: the limits to be tested are the daemon's."""
+    """Become USER, with as many descriptors as root may have: only the limits of the daemon are under test."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, DESCRIPTORS), most))
     entry = pwd.getpwnam(USER)

@@ -1,6 +1,6 @@
 """Random mDNS datagrams for the real Discovery, over real sockets: nothing but counters may change.
 
-Adverts, queries and plain bytes are changed by chance, and sent from many addresses. A seed repeats the datagrams.
+Adverts, queries and plain bytes are changed at random, and sent from many addresses. A seed repeats the datagrams.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ BATCH: Final = 10
 
 @dataclass(slots=True)
 class Result:
-    """What became of it."""
+    """The result of a run."""
 
     sent: int = 0
     faults: list[str] = field(default_factory=list)
@@ -46,11 +46,11 @@ class Result:
     """Seconds of processor time of one turn of the event loop."""
 
     objects_kept: int = 0
-    """Objects with references that were not there before."""
+    """Objects that exist after the run beyond those before it."""
 
 
 class Datagrams:
-    """Makes them, about a group that is there."""
+    """Makes random datagrams about an existing group."""
 
     def __init__(self, chance: random.Random, target: Listener) -> None:
         self._chance = chance
@@ -72,7 +72,7 @@ class Datagrams:
         ]
 
     def make(self) -> bytes:
-        """Return the next one."""
+        """Return the next datagram."""
         datagram = bytearray(self._chance.choice(self._shapes)())
         if self._chance.random() < 0.5:
             for _ in range(self._chance.randrange(1, 8)):
@@ -111,7 +111,7 @@ class Datagrams:
 
 
 async def fuzz(loopback: Loopback, seed: int, seconds: float, datagrams: int | None = None) -> Result:
-    """Send for so long, or so many datagrams if that is less. Needs root."""
+    """Send for `seconds`, or until `datagrams` are sent, whichever is first. Needs root."""
     result = Result()
     with private_network():
         async with listening(loopback, INTERFACE) as target:
@@ -129,7 +129,7 @@ async def fuzz(loopback: Loopback, seed: int, seconds: float, datagrams: int | N
             if strange := result.counters.keys() - MAY_CHANGE:
                 result.faults.append(f"these counters rose: {sorted(strange)}")
             if not await _is_heard(target, strangers[0]):
-                result.faults.append("a genuine advert is not taken any more")
+                result.faults.append("a genuine advert is not accepted any more")
             for stranger in strangers:
                 stranger.close()
     return result
@@ -143,12 +143,12 @@ async def _send(
     seconds: float,
     datagrams: int | None,
 ) -> None:
-    for _ in range(1000):  # what is made once and kept
+    for _ in range(1000):  # so that objects that are made once and kept exist before the count
         strangers[0].send(source.make())
     await asyncio.sleep(0.5)
     gc.collect()
     objects = len(gc.get_objects())
-    gc.freeze()  # so that no collection of what the test itself has takes a turn's time
+    gc.freeze()  # so that no turn spends time on collecting objects of the test
     await asyncio.sleep(PAUSE)
     watch.forget()
     deadline = time.monotonic() + seconds

@@ -1,7 +1,7 @@
 """A session manager of multicast DTLS, to be recorded: `python -m tests.hostile.multicast_peer ROLE KEYS ADDRESS`.
 
-ROLE is `send` or `receive`, KEYS the path of `keys.sock`, ADDRESS that of the interface. It writes `ready` when it is,
-and at the end of standard input how many messages it has sent, or taken for genuine.
+ROLE is `send` or `receive`, KEYS the path of `keys.sock`, ADDRESS that of the interface. It writes `ready` when it
+can send or receive, and at the end of standard input how many messages it has sent, or accepted as genuine.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import pskkey.mcast
 GROUP: Final = "239.255.77.7"
 PORT: Final = 20077
 MESSAGE_EVERY: Final = 0.02
-"""Seconds."""
+"""Seconds between two messages."""
 
 
 async def _work(role: str, keys: str, address: str) -> None:

@@ -1,4 +1,4 @@
-"""The rows of attacks of one kind, for the tests: measured once, each test looks at one."""
+"""The rows of the attacks of one kind. They are measured once; each test checks one row."""
 
 import json
 import subprocess
@@ -9,9 +9,9 @@ from tests.hostile.attacks import ATTACKS, CALM
 
 RUN: Final = Path(__file__).with_name("run")
 SECONDS: Final = "1"
-"""For which a group is only watched: the tests are to be short."""
+"""Seconds for which a group is only watched; few, so that the tests are short."""
 LONGEST: Final = 900.0
-"""Seconds for the attacks of one kind when everything goes wrong."""
+"""Seconds that the attacks of one kind take at most, when every wait ends at its limit."""
 
 
 def attacks_of(*kinds: str) -> list[str]:
@@ -22,13 +22,13 @@ def attacks_of(*kinds: str) -> list[str]:
 def rows_of(*kinds: str) -> dict[str, dict[str, Any]]:
     """Do the attacks of these kinds and return the row of each by its name.
 
-    An attack under which a bound was not kept is done once more: the bounds are times, and the machine may have been
-    busy with something else. A daemon that does not keep its bounds shows it twice.
+    An attack in which a bound was not kept is repeated once: the bounds are times, and the machine may have been busy
+    with other work. A daemon with a fault exceeds its bounds in both runs.
     """
     rows = _measure(*kinds)
     assert rows.keys() == {CALM, *attacks_of(*kinds)}
     if again := {name for name, row in rows.items() if row["faults"]}:
-        # The calm group is measured beside any attack.
+        # The calm group is measured together with any attack.
         measured = _measure(*(again - {CALM} or attacks_of(*kinds)[:1]))
         rows |= {name: row for name, row in measured.items() if name in again}
     return rows

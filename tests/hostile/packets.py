@@ -1,7 +1,7 @@
 """The datagrams of each attack on mDNS: made beforehand, so that the attacker only sends.
 
-Each function returns different datagrams, because python-zeroconf passes over one that is like the one before. A
-stranger knows the instance names of the group, which anybody hears.
+Each function returns different datagrams, because python-zeroconf ignores a datagram that is equal to the one before.
+A stranger knows the instance names of the group, because every host hears them.
 """
 
 import random
@@ -16,17 +16,17 @@ from pskkey.wire.advert import SERVICE_TYPE, advert_key, encode_advert, instance
 from tests.hostile import dns
 
 LARGE: Final = 128
-"""How many different datagrams of about 9 kB an attack has: a megabyte, a second's worth."""
+"""The number of different datagrams of about 9 kB in an attack: a megabyte, which is one second of the attack."""
 SMALL: Final = 2048
-"""How many different small ones."""
+"""The number of different small datagrams."""
 CHAIN: Final = 800
 """Compression pointers in a chain."""
 INVENTED: Final = 60
 """Nodes that an insider invents."""
 GARBAGE_SIZES: Final = (1, 1400)
-"""Bytes of a malformed datagram, from and to."""
+"""The least and the most bytes of a malformed datagram."""
 KEPT: Final = 4500
-"""Seconds that invented records ask to be kept (RFC 6762 section 10: 75 minutes)."""
+"""The TTL of invented records in seconds (RFC 6762 section 10: 75 minutes)."""
 
 type Names = Sequence[str]
 """Instance names of the members, such as `pskkey-01234567`."""
@@ -43,22 +43,22 @@ def pointer_chains(_names: Names) -> list[bytes]:
 
 
 def many_questions(_names: Names) -> list[bytes]:
-    """Queries with as many questions for our service type as fit."""
+    """Queries full of questions for our service type."""
     return [_full_of_questions(dns.QUERY, ident) for ident in range(LARGE)]
 
 
 def truncated_queries(_names: Names) -> list[bytes]:
-    """The same with the TC bit: more is promised to follow, for which a responder waits (RFC 6762 section 7.2)."""
+    """The same with the TC bit: it announces a further message, and a responder waits for it (RFC 6762 section 7.2)."""
     return [_full_of_questions(dns.TRUNCATED_QUERY, ident) for ident in range(LARGE)]
 
 
 def many_records(_names: Names) -> list[bytes]:
-    """Responses with as many address records of names that do not exist as fit."""
+    """Responses full of address records, of names that do not exist."""
     return [dns.response(_addresses(ident), ident) for ident in range(LARGE)]
 
 
 def tiny_records(_names: Names) -> list[bytes]:
-    """Responses with as many records as fit: of the root, without data, 11 bytes each."""
+    """Responses full of records of 11 bytes: of the root, without data."""
     one = dns.record(b"\0", dns.TXT, b"", KEPT)
     count = (dns.LARGEST - dns.HEADER_SIZE) // len(one)
     return [dns.response([one] * count, ident) for ident in range(LARGE)]
@@ -73,12 +73,12 @@ def small_queries(_names: Names) -> list[bytes]:
 
 
 def absent_instances(_names: Names) -> list[bytes]:
-    """Announcements of instances of our service type that do not exist, unsigned; a few in each datagram."""
+    """Unsigned announcements of instances of our service type that do not exist, a few in each datagram."""
     return [dns.response(_instances(5), ident) for ident in range(SMALL)]
 
 
 def absent_pointers(_names: Names) -> list[bytes]:
-    """Only the PTR records of such instances: what they are must be asked for."""
+    """Only the PTR records of such instances: a receiver must ask for their other records."""
     owner = dns.name(SERVICE_TYPE)
     return [
         dns.response((dns.record(owner, dns.PTR, dns.name(_instance()), KEPT, dns.IN) for _ in range(20)), ident)
@@ -87,16 +87,16 @@ def absent_pointers(_names: Names) -> list[bytes]:
 
 
 def garbage(_names: Names) -> list[bytes]:
-    """Datagrams that are no DNS: noise, noise behind a header, and honest messages with bytes changed or cut off."""
+    """Malformed datagrams: noise, noise after a header, and correct messages with bytes changed or cut off."""
     made = []
     for ident in range(SMALL):
         noise = random.randbytes(random.randint(*GARBAGE_SIZES))
-        honest = bytearray(dns.response(_instances(2), ident))
+        correct = bytearray(dns.response(_instances(2), ident))
         for _ in range(4):
-            honest[random.randrange(dns.HEADER_SIZE, len(honest))] = random.randrange(256)
+            correct[random.randrange(dns.HEADER_SIZE, len(correct))] = random.randrange(256)
         counted = dns.header(random.choice((dns.QUERY, dns.RESPONSE)), ident, random.randrange(9), random.randrange(9))
         made.append(
-            (noise, counted + noise, bytes(honest), bytes(honest[: random.randrange(1, len(honest))]))[ident % 4]
+            (noise, counted + noise, bytes(correct), bytes(correct[: random.randrange(1, len(correct))]))[ident % 4]
         )
     return made
 
@@ -133,7 +133,7 @@ def goodbye(instance: str, ident: int) -> bytes:
 
 
 def replayed(adverts: Mapping[str, Sequence[bytes]], with_goodbyes: bool) -> list[bytes]:
-    """Return recorded announcements, by instance name, to send again; each, if so, after a forged goodbye."""
+    """Return recorded announcements, by instance name, to send again; with `with_goodbyes` after a forged goodbye."""
     made = []
     for ident in range(SMALL):
         for instance, datagrams in adverts.items():
@@ -144,7 +144,7 @@ def replayed(adverts: Mapping[str, Sequence[bytes]], with_goodbyes: bool) -> lis
 
 
 def invented_adverts(psk: Secret, group: str, address: str) -> list[bytes]:
-    """Return adverts, signed with the PSK, of nodes that do not exist and are better candidates than any."""
+    """Return adverts, signed with the PSK, of nodes that do not exist, with a higher rank than any member."""
     key = advert_key(psk)
     made = []
     for number in range(INVENTED):
@@ -213,4 +213,4 @@ MDNS_ATTACKS: Final[Mapping[str, tuple[Callable[[Names], list[bytes]], int]]] = 
         "goodbyes": (goodbyes, 1),
     }
 )
-"""What is sent, and from how many source addresses."""
+"""For each attack: the function that makes its datagrams, and the number of its source addresses."""

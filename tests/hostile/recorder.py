@@ -1,4 +1,4 @@
-"""Records what a host's interface hears: adverts of a role, to be sent again later."""
+"""A recorder of the datagrams that a host hears, such as adverts of a role, so that they can be sent again later."""
 
 import asyncio
 import ctypes
@@ -21,13 +21,13 @@ LARGEST: Final = 9000
 """Bytes of the largest datagram of mDNS (RFC 6762 section 17)."""
 RECEIVE_BUFFER: Final = 8 << 20
 IS_RESPONSE: Final = 0x80
-"""Of the third byte of a message."""
+"""The QR bit, in the third byte of a message."""
 _CLONE_NEWNET: Final = 0x40000000
 
 
 @contextmanager
 def at(host: Host) -> Iterator[None]:
-    """Have the sockets that are made in this block belong to a host."""
+    """Make the sockets that are opened in this block belong to a host."""
     libc = ctypes.CDLL(None, use_errno=True)
     with Path("/proc/self/ns/net").open("rb") as here, (NAMED / host.namespace).open("rb") as there:
         if libc.setns(there.fileno(), _CLONE_NEWNET) != 0:
@@ -39,7 +39,7 @@ def at(host: Host) -> Iterator[None]:
 
 
 class Recorder:
-    """A socket at a host that hears what is sent to a group and a port, those of mDNS if no other is given."""
+    """A socket at a host that hears the datagrams to a group and a port; the defaults are those of mDNS."""
 
     def __init__(self, host: Host, group: str = MDNS[0], port: int = MDNS[1]) -> None:
         with at(host):
@@ -59,7 +59,7 @@ class Recorder:
         self._socket.close()
 
     def datagrams(self) -> list[bytes]:
-        """Return what was heard since the last call."""
+        """Return the datagrams heard since the last call."""
         heard = []
         while True:
             try:
@@ -68,7 +68,7 @@ class Recorder:
                 return heard
 
     async def adverts(self, instance: str, role: str, within: float) -> list[bytes]:
-        """Wait for an announcement of an instance in a role (`m`, `l`) and return it. Raises Failed."""
+        """Wait for announcements of an instance in a role (`m`, `l`) and return them. Raises Failed."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             wanted = (instance.encode(), f"role={role}".encode(), b"sig=")

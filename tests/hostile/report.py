@@ -1,4 +1,4 @@
-"""What the attacks have shown: judged by their bounds, as JSON, and as a table."""
+"""The results of the attacks: judged by their bounds, as JSON, and as a table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ HEADINGS: Final = ("attack", *TIMES, "away ms", "+MiB", "lines/min", "CPU s", "p
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The figures of one attack: of costs the worst of any daemon; memory and lines are those above a calm group's."""
+    """The figures of one attack. Costs are those of the worst daemon; memory and lines those beyond a calm group."""
 
     attack: str
     times: Mapping[str, float | None]
@@ -32,12 +32,12 @@ class Row:
     faults: Sequence[str]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the row as programs read it; times in seconds."""
+        """Return the row for programs; times in seconds."""
         return asdict(self)
 
 
 def row(name: str, found: Findings, calm: Findings) -> Row:
-    """Judge what an attack has shown."""
+    """Judge the findings of an attack."""
     costs = list(found.costs.values())
     most_calm_mib = max((cost.peak_mib for cost in calm.costs.values()), default=0.0)
     most_calm_lines = max((cost.lines for cost in calm.costs.values()), default=0)
@@ -64,7 +64,7 @@ def row(name: str, found: Findings, calm: Findings) -> Row:
 def faults(figures: Row, bounds: Bounds) -> Iterator[str]:
     """Yield a sentence for each bound that was not kept.
 
-    How long this machine itself stood still is no absence of a daemon's loop.
+    The time for which this machine itself stood still does not count as absence of a daemon's loop.
     """
     for time, seconds in figures.times.items():
         bound = getattr(bounds, time)
@@ -107,5 +107,5 @@ def _cells(one: Row) -> tuple[str, ...]:
 
 
 def _lines_a_minute(cost: Cost, calm_lines: int) -> float:
-    # Of a shorter time all lines count as those of its minute: the first seconds may use up the budget of the minute.
+    # In a time below a minute all lines count as the lines of a minute: the first seconds may use up its whole budget.
     return max(0, cost.lines - calm_lines) * 60 / max(cost.seconds, 60.0)

@@ -19,11 +19,11 @@ from tests.lab.laboratory import Laboratory
 from tests.lab.standstill import Standstill
 
 PATIENCE: Final = 12.0
-"""Seconds after which something will not happen any more while the attack lasts."""
+"""Seconds that an event may take while the attack lasts."""
 BEFORE_BOOT: Final = 0.3
 """Seconds for which the attack goes on before the group is started."""
 CALM_BEFORE: Final = 0.3
-"""Seconds for which they are to be one group before something is done to it."""
+"""Seconds for which the daemons must be one group before a rekey or a failover."""
 
 KEY_WATCH: Final = b"\x01\x02\x00\x01\x00"
 KEY_STATE: Final = 3
@@ -32,7 +32,7 @@ FRAME: Final = struct.Struct("!BBH")
 
 @dataclass(slots=True)
 class Findings:
-    """What one attack has shown. Times are seconds from the cause, None: not within PATIENCE, or not tried."""
+    """The findings of one attack. Times are seconds from the cause; None: not within PATIENCE, or not tried."""
 
     boot: float | None = None
     newcomer: float | None = None
@@ -40,16 +40,16 @@ class Findings:
     rekey: float | None = None
     failover: float | None = None
     costs: dict[str, Cost] = field(default_factory=dict)
-    """By the name of the daemon."""
+    """The cost of each daemon, by its name."""
     sent: Sent = field(default_factory=Sent)
-    """By the attacker."""
+    """The figures of the attacker."""
     packets_a_second: float = 0.0
     bytes_a_second: float = 0.0
-    """The most that one host of the group has sent."""
+    """The highest packet rate and byte rate of a host of the group."""
     seconds: float = 0.0
-    """From the start of the group to the end of the attack."""
+    """The time from the start of the group to the end of the attack."""
     stalled_ms: float = 0.0
-    """The longest that this machine itself stood still."""
+    """The longest standstill of this machine itself."""
     troubles: list[str] = field(default_factory=list)
 
 
@@ -65,7 +65,7 @@ class Siege:
         self.findings = Findings()
 
     async def run(self) -> Findings:
-        """Do it. What goes wrong with the group is a finding; raises Failed when the attack itself does."""
+        """Run the attack. A failure of the group is a finding. Raises Failed when the attack itself fails."""
         standstill = Standstill()
         try:
             await self._attack.begin(self._stage)
@@ -85,7 +85,7 @@ class Siege:
         return self.findings
 
     def destroy(self) -> None:
-        """Leave nothing running, whatever has happened."""
+        """End everything that still runs, also after an error."""
         for gauges in self._gauges.values():
             gauges.cancel()
         self._stage.destroy()
@@ -129,7 +129,7 @@ class Siege:
             self.findings.troubles.append(f"{what}: {str(error) or type(error).__name__}")
 
     async def _fetch_keys(self, group: Group) -> float:
-        """Have a session manager of root fetch its key state from each daemon; return the longest that one took."""
+        """Fetch the key state of a session manager of root from each daemon; return the longest time of one."""
         return max(await asyncio.gather(*(_key_state(daemon) for daemon in group.daemons)))
 
     async def _rekey(self, group: Group) -> float:

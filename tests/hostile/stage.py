@@ -1,4 +1,4 @@
-"""Where an attack takes place: hosts on a switch, a group of five, a newcomer, former devices, the attacker."""
+"""The place of an attack: hosts on a switch, a group of five, a newcomer, former devices, the attacker."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ from tests.lab.namespaces import Host
 
 MEMBERS: Final = 5
 FORMER: Final = 2
-"""Devices that were master once, were recorded, and are switched off."""
+"""Devices that were master, whose adverts were recorded, and that are switched off."""
 HOSTS: Final = MEMBERS + 1 + FORMER
 PORT: Final = 11111
 GROUP_NAME: Final = "default"
@@ -72,7 +72,7 @@ class Stage:
 
     @property
     def psk(self) -> Psk:
-        """What a stranger does not have and an insider has."""
+        """The PSK of the group: an insider has it, a stranger does not."""
         return load_psk(self.psk_file).active
 
     async def record(self, daemon: Daemon, role: str) -> list[bytes]:
@@ -85,27 +85,27 @@ class Stage:
         return heard
 
     def switch_off(self, daemons: Sequence[Daemon]) -> None:
-        """Pull the cables of devices that are no more; connections to them are not even refused."""
+        """Unplug the cables of devices that are switched off: connections to them get no answer, not even a refusal."""
         for daemon in daemons:
             self._plug(daemon, "down")
 
     def flood(self, packets: Sequence[bytes], sources: int = 1, rate: float | None = None) -> None:
-        """Send datagrams to the group of mDNS, again and again."""
+        """Attack with datagrams to the group of mDNS, sent again and again."""
         addresses = [self.host.ipv4, *self._more_addresses(sources - 1)]
         encoded = [base64.b64encode(packet).decode() for packet in packets]
         self.attack("stranger", {"packets": encoded, "sources": addresses, "bytes_per_second": rate or self.rate})
 
     def connect(self, kind: str, per_second: float) -> None:
-        """Connect to the key servers without the PSK."""
+        """Attack the key servers with connections without the PSK."""
         self.attack("connections", {"kind": kind, "targets": self.targets, "per_second": per_second})
 
     def betray(self, kind: str) -> None:
-        """Speak TLS with the PSK."""
+        """Attack the key servers over TLS with the PSK."""
         orders = {"kind": kind, "psk": str(self.psk_file), "group": GROUP_NAME, "targets": self.targets}
         self.attack("insider", {**orders, "bytes_per_second": self.rate})
 
     def misuse(self, kind: str) -> None:
-        """Enter the sockets of every member as an ordinary user."""
+        """Attack the sockets of every member as an ordinary user."""
         nodes = self.members.daemons
         paths = {
             "keys": [str(daemon.keys_socket) for daemon in nodes],
@@ -120,11 +120,11 @@ class Stage:
         self._attacker = Attacker(self.host.command, module, file)
 
     def end_attack(self) -> Sent:
-        """End it and return what was sent. Raises Failed."""
+        """End the attack and return the figures of the attacker. Raises Failed."""
         return Sent() if self._attacker is None else self._attacker.stop()
 
     def destroy(self) -> None:
-        """Leave nothing running, whatever has happened, and every cable plugged in."""
+        """End everything that still runs, also after an error, and plug in all cables."""
         if self._attacker is not None:
             self._attacker.destroy()
         self._all.destroy()
@@ -144,7 +144,7 @@ class Stage:
         return made
 
     def _admit_local_users(self) -> None:
-        """Let the user of the attack reach the sockets, as the group `pskkey` lets session managers."""
+        """Give the user of the attack access to the sockets, as the group `pskkey` gives it to session managers."""
         group = pwd.getpwnam(USER).pw_gid
         for directory in (self._directory.parent, self._directory):
             directory.chmod(0o711)

@@ -1,7 +1,7 @@
-"""A stranger who sends datagrams to the group of mDNS at a rate: `python -m tests.hostile.stranger ORDERS`.
+"""A stranger that sends datagrams to the group of mDNS at a rate: `python -m tests.hostile.stranger ORDERS`.
 
 Orders: `packets` (base64), `bytes_per_second`, `sources` (addresses of this host, used by turns). The kernel takes many
-datagrams in one sendmmsg(2), so that this costs little beside what it costs those who hear it.
+datagrams in one sendmmsg(2), so the attack costs the attacker little compared with the receivers.
 """
 
 import base64
@@ -19,9 +19,9 @@ TICK: Final = 0.01
 """Seconds between two rounds of sending."""
 SEND_BUFFER: Final = 4 << 20
 MOST_LATE: Final = 0.1
-"""Seconds for which the machine may not come to send; what was due before that is not sent any more."""
+"""Seconds for which sending may be delayed; datagrams that were due before that are not sent any more."""
 MOST_AT_ONCE: Final = 1024
-"""Datagrams of one sendmmsg(2) (UIO_MAXIOV)."""
+"""Datagrams in one sendmmsg(2) (UIO_MAXIOV)."""
 
 
 class _Vector(ctypes.Structure):
@@ -43,7 +43,7 @@ class _Message(ctypes.Structure):
 
 
 class _Header(ctypes.Structure):
-    """`struct mmsghdr` of sendmmsg(2): a message, and how much of it was sent."""
+    """`struct mmsghdr` of sendmmsg(2): a message, and how many of its bytes were sent."""
 
     _fields_ = (("message", _Message), ("sent", ctypes.c_uint))
 

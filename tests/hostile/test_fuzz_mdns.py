@@ -1,4 +1,4 @@
-"""A short run of the fuzzer, with a seed of its own each time; `fuzz_mdns` runs it for longer."""
+"""A short run of the fuzzer with a fixed and with a random seed; `fuzz_mdns` runs it for longer."""
 
 import random
 import tempfile
@@ -14,7 +14,7 @@ from tests.system.loopback import Loopback
 pytestmark = pytest.mark.root
 
 OBJECTS = 5000
-"""Objects that may be kept: known instances, sources, and answers that wait."""
+"""Objects that may be kept: known instances, sources, and pending answers."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_random_datagrams_change_only_counters(loopback: Loopback, seed: i
 
 
 def test_a_seed_repeats_the_datagrams(loopback: Loopback) -> None:
-    """Beside the ids and keys of a group that is made for each run."""
+    """The sizes are equal; the bytes differ by the ids and keys of the group, which is new in each run."""
     target = Listener(loopback, "eth0", "v4")
     sizes = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A stranger who records multicast DTLS and sends it again to a session manager that was restarted."""
+"""A stranger records multicast DTLS and sends it again to a session manager that was restarted."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ from tests.quality.tracked import ROOT
 TALK: Final = 0.7
 """Seconds in which messages are sent."""
 FEW: Final = 5
-"""Messages that are surely sent and heard in that time."""
+"""The least number of messages that are sent and heard in that time."""
 SETTLED_WITHIN: Final = 15.0
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 @contextmanager
 def peer(role: str, daemon: Daemon, host: Host) -> Iterator[subprocess.Popen[str]]:
-    """A session manager that is ready."""
+    """Start a session manager, wait until it is ready, and kill it at the end."""
     command = [*host.command, sys.executable, "-m", "tests.hostile.multicast_peer", role, str(daemon.keys_socket)]
     with subprocess.Popen(
         [*command, host.ipv4], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), cwd=ROOT
@@ -42,12 +42,12 @@ def peer(role: str, daemon: Daemon, host: Host) -> Iterator[subprocess.Popen[str
 
 
 def count_of(process: subprocess.Popen[str]) -> int:
-    """End a session manager and return what it has counted."""
+    """End a session manager and return the number of messages that it has counted."""
     printed, _ = process.communicate(timeout=10)
     return int(printed)
 
 
-async def test_a_receiver_that_was_restarted_takes_no_record_of_before() -> None:
+async def test_a_restarted_receiver_accepts_no_recorded_datagram() -> None:
     with laboratory(1) as lab:
         group = lab.group(2)
         attacker = lab.hosts.add_host()

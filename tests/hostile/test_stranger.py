@@ -10,7 +10,7 @@ from tests.hostile.outcome import attacks_of, hold, rows_of
 
 KINDS: Final = ("mdns", "tls")
 LEAST_OF_RATE: Final = 0.5
-"""Two processors that carry six daemons do not come to send all the smallest datagrams that are due."""
+"""With six daemons on two processors, the attacker cannot send all the smallest datagrams that are due."""
 MOST_OF_RATE: Final = 1.1
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]

@@ -1,4 +1,4 @@
-"""The attack suite's own parts: the datagrams are what they are called, and no broken bound is passed over."""
+"""The parts of the attack suite itself: the datagrams match their names, and every broken bound is reported."""
 
 import signal
 import subprocess
@@ -28,7 +28,7 @@ from tests.lab.namespaces import remove_stale
 
 NAMESPACES: Final = Path("/run/netns")
 STARTS_WITHIN: Final = 60.0
-"""Seconds in which the calm group is done with and an attack begins."""
+"""Seconds in which the calm run ends and an attack begins."""
 ENDS_WITHIN: Final = 10.0
 """Seconds."""
 NAMES: Final = ("pskkey-00000001", "pskkey-00000002")
@@ -73,7 +73,7 @@ def test_no_two_datagrams_in_a_row_are_the_same_and_each_can_be_sent(name: str) 
         ("goodbyes", 0, 3),
     ],
 )
-def test_honest_looking_datagrams_are_read_as_what_they_are(name: str, most_questions: int, most_answers: int) -> None:
+def test_well_formed_datagrams_are_read_as_intended(name: str, most_questions: int, most_answers: int) -> None:
     read = DNSIncoming(MDNS_ATTACKS[name][0](NAMES)[0])
     assert read.valid
     assert read.truncated is name.startswith("truncated")
@@ -85,7 +85,7 @@ def test_a_small_query_has_60_bytes() -> None:
     assert {len(packet) for packet in MDNS_ATTACKS["small-queries"][0](NAMES)} == {60}
 
 
-def test_a_goodbye_takes_back_every_record() -> None:
+def test_a_goodbye_withdraws_every_record() -> None:
     assert {record.ttl for record in DNSIncoming(goodbye(NAMES[0], 1)).answers()} == {0}
 
 
@@ -140,7 +140,7 @@ def test_costs_are_those_of_the_worst_daemon_beyond_a_calm_one() -> None:
     assert asdict(made) == made.as_json()
 
 
-def test_the_daemon_knows_best_how_long_its_loop_was_away() -> None:
+def test_the_daemons_own_gauge_of_its_loop_is_preferred() -> None:
     assert loop_away({"counters": {"loop_away_ms": 7}}, 0.5) == (7.0, "daemon")
     assert loop_away({"loop_away_ms": 7, "counters": {}}, 0.5) == (7.0, "daemon")
     assert loop_away({"counters": {}}, 0.5) == (500.0, "round trips")
@@ -182,7 +182,7 @@ def test_nothing_is_left_behind(number: signal.Signals, when_there_is: str) -> N
 
 
 def _processes(label: str, module: str) -> list[str]:
-    """Return the pids of all that runs on the hosts of a run, once `module` is among it."""
+    """Return the pids of all processes on the hosts of a run, or none while `module` does not run."""
     found: list[str] = []
     for host in NAMESPACES.glob(f"{label}*"):
         command = ["ip", "netns", "pids", host.name]

@@ -1,6 +1,6 @@
 """The command line of the laboratory: runs a scenario several times and reports.
 
-Exit codes: 0 all runs came to their end, 1 one did not, 2 usage, 4 not root, 130 and 143 interrupted.
+Exit codes: 0 all runs were completed, 1 a run failed, 2 usage, 4 not root, 130 and 143 interrupted.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tests.lab.trial import Trial
 
 
 async def measure(scenario: Scenario, report: Report, seconds: float) -> None:
-    """Do the runs of `report` and enter what they show. Everything is cleaned up, also when this is cancelled."""
+    """Do the runs of `report` and enter their results. Everything is cleaned up, also when this is cancelled."""
     with laboratory(report.seed) as lab:
         if scenario.keeps_group:
             await _run_once(Trial(lab, lab.group(report.nodes), 1, report.runs, seconds), scenario, report)
@@ -42,8 +42,8 @@ async def _run_once(trial: Trial, scenario: Scenario, report: Report) -> None:
         if trouble:
             print(f"run {trial.number}: {trouble}\n{trial.transcript()}", file=sys.stderr, flush=True)
         if sys.stderr.isatty():
-            told = ", ".join(f"{1000 * seconds:.0f} ms" for seconds in trial.measured)
-            print(f"run {trial.number}: {told}", file=sys.stderr, flush=True)
+            times = ", ".join(f"{1000 * seconds:.0f} ms" for seconds in trial.measured)
+            print(f"run {trial.number}: {times}", file=sys.stderr, flush=True)
     finally:
         trial.destroy()
 

@@ -19,7 +19,7 @@ PSKKEYD: Final = Path(sys.executable).with_name("pskkeyd")
 STOP_WITHIN: Final = 10.0
 """Seconds that a daemon may take to end after SIGTERM."""
 ANSWER_WITHIN: Final = 2.0
-"""Seconds after which a daemon does not answer any more."""
+"""Seconds that a call waits for its answer."""
 
 type Tables = Mapping[str, Mapping[str, object]]
 type Status = dict[str, Any]
@@ -39,14 +39,14 @@ class Control:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def status(self) -> Status | None:
-        """Return the daemon's status, None when it does not answer: not yet, or no more."""
+        """Return the daemon's status; None: it does not answer, because it starts or has ended."""
         try:
             return await self.call("GetStatus")
         except (OSError, asyncio.IncompleteReadError):
             return None
 
     async def call(self, method: str, **parameters: object) -> dict[str, Any]:
-        """Call a method of io.pskkey.Control and return what it answers.
+        """Call a method of io.pskkey.Control and return its answer.
 
         Raises Refused, and OSError or IncompleteReadError when there is no answer.
         """
@@ -59,7 +59,7 @@ class Control:
                 writer.write(json.dumps(request).encode() + b"\0")
                 reply = json.loads((await reader.readuntil(b"\0"))[:-1])
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            # What was asked may be answered yet, and would be taken for the answer to the next call.
+            # The answer may still arrive: on this connection it would count as the answer to the next call.
             self.close()
             raise
         if "error" in reply:
@@ -76,7 +76,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a daemon is started: its command line, what is added to our environment, descriptors that it inherits."""
+    """How a daemon is started: its command line, additions to our environment, descriptors that it inherits."""
 
     command: tuple[str | Path, ...]
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -86,8 +86,8 @@ class Launch:
 class Daemon:
     """One daemon, which may be started several times. `prefix` goes before its command line.
 
-    `tables` is the configuration beyond the sockets, which lie in `directory`, and the node's name, which is the
-    directory's. Its id is random unless `tables` has one.
+    `tables` is the rest of the configuration: the sockets are in `directory`, and the node has the name of the
+    directory. Its id is random unless `tables` has one.
     """
 
     def __init__(self, directory: Path, tables: Tables, prefix: Sequence[str] = ()) -> None:
@@ -112,14 +112,14 @@ class Daemon:
         self.started_at = 0.0
         """When it was started last, by `time.monotonic`."""
         self.deaths: list[float] = []
-        """When it ended, each time that this was waited for, or was told to: then a master hands over at once."""
+        """Each time that it ended: the time of the signal, after which a master hands over at once, or of the end."""
         self.pauses: list[tuple[float, float]] = []
         """When (since, until) it was stopped by `pause`."""
-        self._told_to_end_at = math.inf
+        self._end_requested_at = math.inf
 
     @property
     def pid(self) -> int:
-        """The pid, of the daemon itself: what stands before it in the command line hands it on by exec."""
+        """The pid of the daemon itself: the programs before it in the command line replace themselves by exec."""
         return self._running().pid
 
     @property
@@ -129,17 +129,17 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        """Everything that it has printed so far, in all its lives."""
+        """Everything that it has printed since its first start."""
         return self._log.read_text() if self._log.exists() else ""
 
     def proc(self, name: str) -> bytes:
-        """Return what the kernel tells of the process in a file of proc(5), such as `status` or `cmdline`."""
+        """Return a file of proc(5) about the process, such as `status` or `cmdline`."""
         return Path(f"/proc/{self.pid}/{name}").read_bytes()
 
     def start(self, environ: Mapping[str, str] | None = None) -> None:
-        """Start it, with `environ` beside our own environment; does not wait."""
+        """Start it, with `environ` added to our own environment. Does not wait."""
         launch = self.launch()
-        self._told_to_end_at = math.inf
+        self._end_requested_at = math.inf
         with self._log.open("ab") as log:
             self.started_at = time.monotonic()
             self._process = subprocess.Popen(
@@ -157,7 +157,7 @@ class Daemon:
         return Launch((*self.prefix, PSKKEYD, "--config", self.config))
 
     async def status(self) -> Status | None:
-        """Return its status, None when it does not answer."""
+        """Return its status; None: it does not answer."""
         return await self._control.status()
 
     async def call(self, method: str, **parameters: object) -> dict[str, Any]:
@@ -167,12 +167,12 @@ class Daemon:
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         if number in (signal.SIGKILL, signal.SIGTERM):
-            self._told_to_end_at = time.monotonic()
+            self._end_requested_at = time.monotonic()
         self._running().send_signal(number)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop it, and let it go on at the end."""
+        """Stop it with SIGSTOP, and continue it at the end."""
         self.signal(signal.SIGSTOP)
         since = time.monotonic()
         try:
@@ -189,7 +189,7 @@ class Daemon:
                 raise TimeoutError(f"{self.name} has not ended within {within} s")
             await asyncio.sleep(0.01)
         self._control.close()
-        self.deaths.append(min(self._told_to_end_at, time.monotonic()))
+        self.deaths.append(min(self._end_requested_at, time.monotonic()))
         return self._running().wait()
 
     async def stop(self) -> int:
@@ -198,7 +198,7 @@ class Daemon:
         return await self.ended()
 
     def destroy(self) -> None:
-        """Leave nothing running, whatever has happened."""
+        """End everything that still runs, also after an error."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

@@ -1,6 +1,6 @@
-"""What can be done to the network: cables that are out, a network in parts, datagrams that are lost on their way.
+"""Faults of the network: an unplugged cable, a network in partitions, lost datagrams.
 
-All of it is done at the switch, with nftables' bridge family, so the hosts see of it what they would see of a real one.
+The switch makes them, with the bridge family of nftables, so hosts notice them as they notice faults of a real switch.
 """
 
 import json
@@ -17,17 +17,17 @@ _TABLE: Final = "faults"
 
 @dataclass(slots=True)
 class Dropped:
-    """Datagrams of the traffic that a lossy network has dropped; known when it loses nothing more."""
+    """Datagrams of the traffic that a lossy network has dropped. The numbers are set when the loss ends."""
 
     up: int = 0
-    """On the way from their sender to the switch: nobody has got them."""
+    """On the way from their sender to the switch: no receiver has got them."""
     down: int = 0
     """On the way from the switch to one of their receivers."""
 
 
 @contextmanager
 def unplugged(hosts: Switch, host: Host) -> Iterator[None]:
-    """Have the cable of a host out."""
+    """Unplug the cable of a host for the duration of the block."""
     hosts.run("ip", "link", "set", host.port, "down")
     try:
         yield
@@ -37,7 +37,7 @@ def unplugged(hosts: Switch, host: Host) -> Iterator[None]:
 
 @contextmanager
 def parted(hosts: Switch, one: Sequence[Host], other: Sequence[Host]) -> Iterator[None]:
-    """Let nothing pass between two parts of the network."""
+    """Let nothing pass between two sides of the network."""
     (a, b) = (f"{{ {', '.join(host.port for host in side)} }}" for side in (one, other))
     rules = [f"iifname {a} oifname {b} drop", f"iifname {b} oifname {a} drop"]
     with _table(hosts, [f"chain between {{ type filter hook forward priority 0; {'; '.join(rules)}; }}"]):
@@ -46,7 +46,7 @@ def parted(hosts: Switch, one: Sequence[Host], other: Sequence[Host]) -> Iterato
 
 @contextmanager
 def lossy(hosts: Switch, percent: int) -> Iterator[Dropped]:
-    """Lose `percent` of all that hosts send, and again of all that they receive."""
+    """Drop `percent` of all packets that hosts send, and the same share of all packets that they receive."""
     chains = ["counter up { }", "counter down { }"]
     for name, hook in (("up", "prerouting"), ("down", "forward")):
         chance = f"numgen random mod 100 < {percent}"
@@ -56,7 +56,7 @@ def lossy(hosts: Switch, percent: int) -> Iterator[Dropped]:
     dropped = Dropped()
     with _table(hosts, chains):
         yield dropped
-        # Without its rules it drops nothing more, and the counters stay.
+        # Without its rules the table drops nothing more; it keeps its counters.
         hosts.run("nft", f"flush table bridge {_TABLE}")
         listed = json.loads(hosts.run("nft", "-j", "list", "counters", "table", "bridge", _TABLE))
     counters = [entry["counter"] for entry in listed["nftables"] if "counter" in entry]

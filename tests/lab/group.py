@@ -1,4 +1,4 @@
-"""Several daemons that shall be one group, and how to see precisely when they are."""
+"""Several daemons that shall be one group, and the exact time when they become one."""
 
 import asyncio
 import re
@@ -9,7 +9,7 @@ from typing import Final
 from tests.lab.daemon import Daemon, Status
 
 LOOK_EVERY: Final = 0.025
-"""Seconds between two looks at a daemon that is not yet as it should be."""
+"""Seconds between two calls of a daemon that is not yet in the expected state."""
 
 _STAMP: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 _STAMP_SIZE: Final = 23
@@ -18,11 +18,11 @@ type Statuses = Mapping[str, Status | None]
 """The status of each daemon by its name."""
 
 type Condition = Callable[[Statuses], str | None]
-"""Returns why something is not yet so, None when it is."""
+"""Returns why a condition is not yet true; None: it is true."""
 
 
 class Failed(Exception):
-    """A run has not shown what it should."""
+    """A run has failed."""
 
 
 def key_of(status: Status) -> str | None:
@@ -31,13 +31,13 @@ def key_of(status: Status) -> str | None:
 
 
 def epoch_of(status: Status | None) -> int:
-    """Return the epoch of the key that a node sends with, 0 when there is none."""
+    """Return the epoch of the key that a node sends with; 0: it has none."""
     keys = status["keys"] if status is not None else []
     return next((int(key["epoch"]) for key in keys if key["state"] == "current"), 0)
 
 
 def epoch_above(epoch: int) -> Condition:
-    """Ask that all send with a key of a higher epoch."""
+    """Require that all nodes send with a key of a higher epoch."""
 
     def why_not(statuses: Statuses) -> str | None:
         below = {name: epoch_of(status) for name, status in statuses.items() if epoch_of(status) <= epoch}
@@ -47,7 +47,7 @@ def epoch_above(epoch: int) -> Condition:
 
 
 def master_is_not(daemon: Daemon) -> Condition:
-    """Ask that another one be the master."""
+    """Require that another node is the master."""
 
     def why_not(statuses: Statuses) -> str | None:
         status = statuses[daemon.name]
@@ -56,11 +56,11 @@ def master_is_not(daemon: Daemon) -> Condition:
     return why_not
 
 
-def why_apart(statuses: Statuses, *, may_roll: bool = False) -> str | None:
-    """Return why these daemons are not one group, None when they are.
+def why_apart(statuses: Statuses, *, may_rekey: bool = False) -> str | None:
+    """Return why these daemons are not one group; None: they are one.
 
-    One is: one master, which all others are clients of and which knows all of them, in one term and with one key. With
-    `may_roll` they may just be changing to another key, if each of them can receive what any sends.
+    One group has one master. All others are its clients, and it lists all of them. All have one term and one key. With
+    `may_rekey` the keys may differ while a rekey is going on, if each of them holds the keys that all others send with.
     """
     known = {name: status for name, status in statuses.items() if status is not None}
     if silent := statuses.keys() - known.keys():
@@ -79,7 +79,7 @@ def why_apart(statuses: Statuses, *, may_roll: bool = False) -> str | None:
     keys = {name: key_of(status) for name, status in known.items()}
     in_use = set(keys.values())
     held = [{key["fingerprint"] for key in status["keys"]} for status in known.values()]
-    if None in in_use or (len(in_use) != 1 and not (may_roll and all(in_use <= of_one for of_one in held))):
+    if None in in_use or (len(in_use) != 1 and not (may_rekey and all(in_use <= of_one for of_one in held))):
         return f"keys: {keys}"
     members = {member["id"] for member in master["members"]}
     if missing := [name for name, status in known.items() if status["node"]["id"] not in members]:
@@ -100,18 +100,18 @@ class Group:
         return self.daemons[0].started_at
 
     async def together(self, within: float, also: Condition = lambda _: None) -> tuple[float, Statuses]:
-        """Wait until they are one group, and `also` so; return when that was, by `time.monotonic`, and their statuses.
+        """Wait until they are one group and `also` is true; return the time, by `time.monotonic`, and their statuses.
 
-        The time is good to about LOOK_EVERY. A daemon that is with one of the others and has a key is left in peace
-        until all are, so that looking does not slow down what is looked at. Raises Failed when it takes longer than
-        `within` seconds, or when a daemon ends.
+        The time is exact to about LOOK_EVERY. A daemon that follows a daemon of the group and has a key is not called
+        until all have reached that state: calls would slow it down. Raises Failed when this takes longer than `within`
+        seconds, or when a daemon ends.
         """
         deadline = time.monotonic() + within
         statuses: dict[str, Status | None] = dict.fromkeys(daemon.name for daemon in self.daemons)
         while True:
             looked = time.monotonic()
             pending = [daemon for daemon in self.daemons if not self._is_settled(statuses[daemon.name])]
-            # All settled, and yet not one group: somebody is still with a former master.
+            # All are settled, but not one group: a daemon still follows a former master.
             await self._look(pending or self.daemons, statuses)
             if (why_apart(statuses) or also(statuses)) is None:
                 seen = time.monotonic()
@@ -126,17 +126,17 @@ class Group:
             await asyncio.sleep(max(0.0, looked + LOOK_EVERY - time.monotonic()))
 
     async def stay_together(self, seconds: float) -> None:
-        """Check that they are one group for a while; they may roll their key. Raises Failed."""
+        """Check for `seconds` that they are one group; it may rekey. Raises Failed."""
         deadline = time.monotonic() + seconds
         statuses: dict[str, Status | None] = {}
         while time.monotonic() < deadline:
             await self._look(self.daemons, statuses)
-            if trouble := why_apart(statuses, may_roll=True):
+            if trouble := why_apart(statuses, may_rekey=True):
                 raise Failed(f"they did not stay one group: {trouble}")
             await asyncio.sleep(2 * LOOK_EVERY)
 
     async def settled(self, calm: float, within: float, also: Condition = lambda _: None) -> tuple[float, Statuses]:
-        """Wait as `together` does, until they stay so for `calm` seconds; return when that began."""
+        """Wait until they are one group for `calm` seconds; return what `together` found at its start."""
         deadline = time.monotonic() + within
         while True:
             found = await self.together(max(0.0, deadline - time.monotonic()), also)
@@ -153,7 +153,7 @@ class Group:
         return [d for d in self.daemons if (status := statuses[d.name]) is not None and status["role"] == role]
 
     async def stop(self) -> None:
-        """End those that run, as an operator would. Raises Failed when one does not end as it should."""
+        """End the running daemons with SIGTERM. Raises Failed when one does not end, or not with exit code 0."""
         running = [daemon for daemon in self.daemons if daemon.exit_code is None]
         try:
             codes = await asyncio.gather(*(daemon.stop() for daemon in running))
@@ -164,12 +164,12 @@ class Group:
             raise Failed(f"exit codes after SIGTERM: {wrong}")
 
     def destroy(self) -> None:
-        """Leave nothing running, whatever has happened."""
+        """End everything that still runs, also after an error."""
         for daemon in self.daemons:
             daemon.destroy()
 
     def transcript(self, marks: Iterable[tuple[str, str]] = ()) -> str:
-        """Return the logs of all in one, by time, with `marks` between them: stamps as in the logs, and texts."""
+        """Return the logs of all daemons in one, by time, with `marks` (stamp as in the logs, text) between them."""
         entries = [(stamp, f"{stamp} ---- {text}") for stamp, text in marks]
         for daemon in self.daemons:
             stamp = ""

@@ -1,4 +1,4 @@
-"""What a scenario finds: hosts on a switch, a group's pre-shared key, and daemons on those hosts."""
+"""The place of a scenario: hosts on a switch, a group's pre-shared key, and daemons on those hosts."""
 
 import random
 import subprocess
@@ -15,13 +15,13 @@ from tests.lab.service import Service
 
 
 class Laboratory:
-    """Makes groups of daemons, each daemon on a host of its own. Hosts are made when first needed, and used again."""
+    """Makes groups of daemons, each daemon on a host of its own. Hosts are made when first needed, and reused."""
 
     def __init__(self, hosts: Switch, directory: Path, seed: int) -> None:
         self.hosts = hosts
         self._directory = directory
         self.random = random.Random(seed)
-        """All choices come from here, so that a seed repeats them."""
+        """The source of all random choices, so that a seed repeats them."""
         self._groups = 0
         self.psk = directory / "psk"
         self.psk.touch(0o600)
@@ -30,7 +30,7 @@ class Laboratory:
     def group(self, nodes: int, tables: Tables | None = None) -> Group:
         """Return daemons n1, n2, ... that are not started; their ids, and so their ranks, are random.
 
-        `tables` is what their configuration has beyond the id and the pre-shared key.
+        `tables` is their configuration without the id and the pre-shared key.
         """
         while len(self.hosts.hosts) < nodes:
             self.hosts.add_host()
@@ -50,6 +50,6 @@ class Laboratory:
 def laboratory(seed: int) -> Iterator[Laboratory]:
     """Set up an empty laboratory, and take it down at the end. Needs root."""
     with switch() as hosts, tempfile.TemporaryDirectory(prefix=f"{own_label()}-") as directory:
-        # Once beforehand, so that no run pays for making the byte code.
+        # Python writes its byte code now, so that this takes no time of a run.
         subprocess.run([PSKKEYD, "--version"], check=True, capture_output=True, env=environment())
         yield Laboratory(hosts, Path(directory), seed)

@@ -1,4 +1,4 @@
-"""What the traffic of a run has shown: who has sent what, and who has not heard it although nothing was in the way."""
+"""The losses of a run: datagrams that a node has sent and another has not heard, although no fault separated them."""
 
 import json
 from array import array
@@ -12,11 +12,11 @@ from tests.lab.separations import Separations, Spans
 from tests.lab.traffic_peer import MISSING, MUTED, REFUSED, SENT, TICK_NS, unpacked
 
 _ONE_WINDOW: Final = 25
-"""Ticks between two losses that are still one window."""
+"""The greatest distance, in ticks, of two losses in one window."""
 
 
 class Mark(NamedTuple):
-    """Something was done to the group: when, by `time.monotonic`, and what."""
+    """An action on the group: its time, by `time.monotonic`, and its description."""
 
     at: float
     what: str
@@ -24,7 +24,7 @@ class Mark(NamedTuple):
 
 @dataclass(slots=True)
 class Notes:
-    """What one traffic peer has noted."""
+    """The notes of one traffic peer."""
 
     number: int
     ticks: bytes
@@ -35,35 +35,35 @@ class Notes:
     slowest_ms: float
     host_drops: int
     muted_because: Sequence[tuple[int, str]]
-    """When it fell mute, by `time.monotonic` in nanoseconds, and what the session said of it."""
+    """When it became mute, by `time.monotonic` in nanoseconds, and the reason that the session gave."""
 
     @classmethod
     def read(cls, path: Path) -> "Notes":
         """Read the file that a traffic peer has written."""
-        said: dict[str, Any] = json.loads(path.read_text())
+        report: dict[str, Any] = json.loads(path.read_text())
         times = array("Q")
-        times.frombytes(unpacked(said["times"]))
+        times.frombytes(unpacked(report["times"]))
         return cls(
-            number=said["number"],
-            ticks=unpacked(said["ticks"]),
+            number=report["number"],
+            ticks=unpacked(report["ticks"]),
             times=times,
-            heard={int(number): unpacked(marks) for number, marks in said["heard"].items()},
-            late=said["late"],
-            repeated=said["repeated"],
-            slowest_ms=said["slowest_ns"] / 1e6,
-            host_drops=said["host_drops"],
-            muted_because=[(at, reason) for at, reason in said["muted_because"]],
+            heard={int(number): unpacked(marks) for number, marks in report["heard"].items()},
+            late=report["late"],
+            repeated=report["repeated"],
+            slowest_ms=report["slowest_ns"] / 1e6,
+            host_drops=report["host_drops"],
+            muted_because=[(at, reason) for at, reason in report["muted_because"]],
         )
 
 
 @dataclass(slots=True)
 class Losses:
-    """Counted for every pair of nodes that nothing separated: `sent` is what should arrive, once for each receiver.
+    """The losses between all pairs of nodes that no fault separated. `sent` counts a datagram once for each receiver.
 
-    `late`: datagrams that came, but too late to count: unless a fault had separated the two, they are among the lost.
+    `late`: datagrams that came too late to count; unless a fault had separated the two nodes, they are among the lost.
     `muted`: ticks on which a node had no key to send with. `host_drops`: datagrams that this machine's kernel had no
-    room for. `stalled_ms`: the longest that a peer was kept from its tick by this machine; without traffic it
-    is what `Standstill` measured.
+    room for. `stalled_ms`: the longest time for which this machine delayed a tick of a peer; without traffic it is the
+    time that `Standstill` measured.
     """
 
     sent: int = 0
@@ -80,7 +80,7 @@ class Losses:
     stalled_ms: float = 0.0
 
     def add(self, other: "Losses", run: int) -> None:
-        """Enter what another run, of this number, has shown."""
+        """Add the losses of another run, which has this number."""
         self.sent += other.sent
         self.received += other.received
         self.lost += other.lost
@@ -102,10 +102,10 @@ def losses(
     lossy: Spans = (),
     marks: Sequence[Mark] = (),
 ) -> Losses:
-    """Compare what was sent from `counted_from` on (`time.monotonic`) with what was heard. `notes` by node.
+    """Compare the datagrams sent from `counted_from` on (`time.monotonic`) with those heard. `notes` by node.
 
-    What was lost while the network was `lossy` is counted with the rest, but is in no window: the network's dice chose
-    it. Times of windows are in milliseconds since the last of `marks` before them.
+    A datagram lost while the network was `lossy` is counted with the rest, but is in no window: the network dropped it
+    at random. Times of windows are in milliseconds since the last of `marks` before them.
     """
     found = Losses()
     begin = int(counted_from * 1e9)

@@ -1,7 +1,7 @@
 """Hosts of our own on one machine: network namespaces with an interface each, on one switch.
 
-The switch, a bridge, lives in a namespace too, so the machine's own network never sees any of it. Everything is named
-after the process that made it; what a dead process has left behind, the next one removes.
+The switch, a bridge, lives in a namespace too, so the machine's own network never sees any of it. All
+names contain the process that made them: the next process removes the remains of a dead one.
 """
 
 import os
@@ -20,7 +20,7 @@ INTERFACE: Final = "eth0"
 """The interface of every host."""
 
 DIES_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
-"""Before a command line: a run that is killed leaves nothing of it behind."""
+"""The prefix of a command line: when a run is killed, the kernel kills the command too."""
 
 _NAMED: Final = Path("/run/netns")
 _OWNED: Final = re.compile(r"psk-lab-(\d+)-(\d+)-.+")
@@ -37,11 +37,11 @@ class Host:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What to put before a command line so that it runs on this host, under the same pid, and dies with us."""
+        """The prefix of a command line that shall run on this host, under the same pid, and die with us."""
         return ("nsenter", f"--net={_NAMED / self.namespace}", "--", *DIES_WITH_US)
 
     def run(self, *command: str) -> str:
-        """Run a short command on this host and return what it printed. Raises CalledProcessError."""
+        """Run a short command on this host and return its output. Raises CalledProcessError."""
         return _run(*self.command, *command)
 
 
@@ -61,11 +61,11 @@ class Switch:
         _run("ip", "-n", self._namespace, "link", "set", "br0", "up")
 
     def add_host(self) -> Host:
-        """Make a host and plug it in: 10.83.x.y/16 and fd83::n/64, with a route for multicast."""
+        """Make a host and connect it to the switch: 10.83.x.y/16 and fd83::n/64, with a route for multicast."""
         number = len(self.hosts) + 1
         host = Host(f"{self._prefix}n{number}", f"n{number}", f"10.83.{number >> 8}.{number & 255}", f"fd83::{number}")
         self._add_namespace(host.namespace)
-        # Without duplicate address detection, which keeps an address from being used for a second or two.
+        # Without duplicate address detection: an address would not be usable for a second or two.
         _batch(
             host.namespace,
             "link set lo up",
@@ -82,11 +82,11 @@ class Switch:
         return host
 
     def run(self, *command: str) -> str:
-        """Run a short command at the switch and return what it printed. Raises CalledProcessError."""
+        """Run a short command at the switch and return its output. Raises CalledProcessError."""
         return _run("ip", "netns", "exec", self._namespace, *command)
 
     def remove(self) -> None:
-        """Kill what still runs on the hosts, and remove them and the bridge."""
+        """Kill all processes on the hosts, and remove the hosts and the bridge."""
         while self._made:
             _remove_namespace(self._made.pop())
         self.hosts.clear()
@@ -98,7 +98,7 @@ class Switch:
 
 @contextmanager
 def switch(hosts: int = 0) -> Iterator[Switch]:
-    """Remove what dead processes left, make a switch with that many hosts, and remove it at the end. Needs root."""
+    """Remove the remains of dead processes, make a switch with hosts, and remove it at the end. Needs root."""
     remove_stale()
     made = Switch(f"{own_label()}-{os.urandom(2).hex()}-")
     try:
@@ -111,18 +111,18 @@ def switch(hosts: int = 0) -> Iterator[Switch]:
 
 
 def own_label() -> str:
-    """Return a name that tells that something belongs to this process, by pid and start time."""
+    """Return a label for the things of this process: its pid and its start time."""
     return f"psk-lab-{os.getpid()}-{_started(os.getpid())}"
 
 
 def is_stale(name: str) -> bool:
-    """Tell whether `name` begins with the label of a process that is dead."""
+    """Return whether `name` begins with the label of a process that is dead."""
     owner = _OWNED.fullmatch(name)
     return owner is not None and _started(int(owner[1])) != int(owner[2])
 
 
 def remove_stale() -> None:
-    """Remove what dead processes of ours have left: namespaces, with all that runs in them, and directories."""
+    """Remove the remains of our dead processes: namespaces, with all processes in them, and directories."""
     names = [path.name for path in _NAMED.iterdir()] if _NAMED.is_dir() else []
     for name in filter(is_stale, names):
         _remove_namespace(name)
@@ -139,7 +139,7 @@ def _remove_namespace(name: str) -> None:
                 continue
         _run("ip", "netns", "delete", name)
     except subprocess.CalledProcessError:
-        if (_NAMED / name).exists():  # otherwise somebody else was quicker
+        if (_NAMED / name).exists():  # otherwise another run has removed it
             raise
 
 
@@ -156,7 +156,7 @@ def _batch(namespace: str, *lines: str) -> None:
 
 
 def _run(*command: str, given: str | None = None) -> str:
-    # In a session of its own: Ctrl-C must not interrupt the cleaning up.
+    # A session of its own: Ctrl-C must not interrupt the cleaning up.
     done = _checked(command, given)
     return done.stdout
 

@@ -1,4 +1,4 @@
-"""What the runs of a scenario have shown, as JSON and for people."""
+"""The results of the runs of a scenario, as JSON and as text."""
 
 import math
 from collections import defaultdict
@@ -14,7 +14,7 @@ _WINDOWS_SHOWN: Final = 40
 
 @dataclass(slots=True)
 class Report:
-    """`seconds` has one entry for each time measured, `failed` a sentence for each run that did not come to its end."""
+    """`seconds` has one entry for each measured time, `failed` a sentence for each run that was not completed."""
 
     scenario: str
     nodes: int
@@ -28,7 +28,7 @@ class Report:
     two_masters_ms: float = 0.0
 
     async def enter(self, trial: Trial) -> str | None:
-        """Enter what a run that came to its end has shown; return what the traffic has suffered. Raises Failed."""
+        """Add the results of a completed run; return its losses as text, None when there are none. Raises Failed."""
         found = await trial.conclude()
         self.seconds += trial.measured
         for name, seconds in trial.figures.items():
@@ -42,9 +42,10 @@ class Report:
         return f"{lost} lost, {found.losses.muted} muted, {found.two_masters_ms} ms with two masters"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as programs read it; times are in milliseconds, None when there was nothing to measure.
+        """Return the report for programs. Times are in milliseconds; None: nothing was measured.
 
-        Of the traffic, see `Losses`; `lost_beyond_network` is what was lost and not dropped on purpose.
+        `Losses` explains the figures of the traffic. `lost_beyond_network`: datagrams lost, without those that the
+        network dropped on purpose.
         """
         return {
             "scenario": self.scenario,
@@ -63,9 +64,9 @@ class Report:
 
     def as_text(self) -> str:
         """Return the report as a small table."""
-        told = self.as_json()
+        report = self.as_json()
         lines = [f"{self.scenario}: {self.nodes} nodes, {self.runs} runs, seed {self.seed}"]
-        for name, value in told.items():
+        for name, value in report.items():
             match value:
                 case {"p50": float()}:
                     lines.append(f"  {name:>20}  {', '.join(f'{key} {value[key]:.0f} ms' for key in value)}")
@@ -85,7 +86,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float | None]:
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """Return the smallest of the values that is not below `percent` percent of them: the nearest rank."""
+    """Return a percentile by the nearest rank: the smallest value that at least `percent` % do not exceed."""
     if not ordered:
         return None
     return round(ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)], 1)

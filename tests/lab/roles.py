@@ -1,4 +1,4 @@
-"""Who was master when, by the daemons' own logs; and for how long there were two."""
+"""The times at which each node was master, from the daemons' own logs, and how long there were two masters."""
 
 import math
 import re
@@ -13,7 +13,7 @@ _CHANGE: Final = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) .*?\b(\w+)
 
 
 def as_master(log: str, deaths: Sequence[float], pauses: Spans, clock_offset: float) -> list[tuple[float, float]]:
-    """Return when a daemon said that it was master; while it was paused it said nothing.
+    """Return when a daemon was master according to its log, without the times when it was paused.
 
     `clock_offset`, seconds, is added to the log's local time to have that of `time.monotonic`.
     """
@@ -33,7 +33,7 @@ def as_master(log: str, deaths: Sequence[float], pauses: Spans, clock_offset: fl
 
 
 def two_masters_ms(masters: Mapping[str, Spans], separations: Separations, since: float, until: float) -> float:
-    """Return for how long, from `since` until `until`, two were master and the network was whole between them."""
+    """Return how long, from `since` until `until`, there were two masters and the network connected them."""
     both: list[tuple[float, float]] = []
     for (one, ones), (other, others) in combinations(masters.items(), 2):
         overlaps = [

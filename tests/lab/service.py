@@ -1,8 +1,8 @@
-"""A daemon as systemd runs it: its sockets are there before and after it, and what it stores it finds again.
+"""A daemon as systemd runs it: its sockets exist before and after it, and it gets back its stored descriptors.
 
-Of systemd there is here what a daemon sees of it: LISTEN_FDS (sd_listen_fds(3)) with the sockets of the two socket
-units, NOTIFY_SOCKET (sd_notify(3)), and the descriptor store. A session manager that connects while the daemon is away
-waits in the queue of the socket.
+This module imitates the parts of systemd that a daemon uses: LISTEN_FDS (sd_listen_fds(3)) with the sockets of the two
+socket units, NOTIFY_SOCKET (sd_notify(3)), and the descriptor store. A session manager that connects while the daemon
+is away waits in the queue of the socket.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ FIRST_DESCRIPTOR: Final = 3
 
 _STORE_SIZE: Final = re.compile(r"^FileDescriptorStoreMax=(\d+)$", re.MULTILINE)
 _TAKE_PLACES: Final = 'eval "$1"; shift; export LISTEN_PID=$$; exec "$@"'
-"""For bash: descriptors go to their places, and LISTEN_PID is the pid that the daemon has after exec."""
+"""For bash: move descriptors to their numbers, and set LISTEN_PID to the pid that the daemon has after exec."""
 _LONGEST_MESSAGE: Final = 4096
 
 
@@ -42,19 +42,19 @@ class Service(Daemon):
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """The names of what is in the descriptor store, sorted."""
+        """The names of the descriptors in the store, sorted."""
         return tuple(sorted(name for name, _ in self._stored))
 
     def stored_as(self, name: str) -> tuple[int, ...]:
-        """Return our own descriptors of what is in the store under this name."""
+        """Return the descriptors in the store under this name, by our own numbers."""
         return tuple(fd for stored, fd in self._stored if stored == name)
 
     def launch(self) -> Launch:
-        """Return how it is started: with its sockets, what it has stored, and where to notify us."""
+        """Return how it is started: with its sockets, its stored descriptors, and the path of our notify socket."""
         asyncio.get_running_loop().add_reader(self._notify, self._take_messages)
         self._take_messages()
         given = [*((name, listening.fileno()) for name, listening in self._listening.items()), *self._stored]
-        # Away from the places that are going to be taken, which are given one after the other.
+        # The descriptors have high numbers (`_out_of_the_way`), so no move overwrites one that is still to be moved.
         places = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + len(given))
         moves = [f"exec {place}<&{fd} {fd}<&-" for place, (_, fd) in zip(places, given, strict=True)]
         environ = {
@@ -68,11 +68,11 @@ class Service(Daemon):
         return Launch(command, environ, tuple(fd for _, fd in given))
 
     def store(self, name: str, fd: int) -> None:
-        """Keep a descriptor for it; it is ours from now on."""
+        """Keep a descriptor for the daemon; it belongs to this object from now on."""
         self._store(name, fd)
 
     def destroy(self) -> None:
-        """Leave nothing running and nothing open, whatever has happened."""
+        """End everything that still runs and close all descriptors, also after an error."""
         super().destroy()
         if self._notify.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._notify)
@@ -89,12 +89,12 @@ class Service(Daemon):
                 message, fds, _, _ = socket.recv_fds(self._notify, _LONGEST_MESSAGE, 16)
             except BlockingIOError:
                 return
-            said = dict(line.split("=", 1) for line in message.decode().splitlines() if "=" in line)
-            name = said.get("FDNAME", "stored")
-            if said.get("FDSTOREREMOVE") == "1":
+            fields = dict(line.split("=", 1) for line in message.decode().splitlines() if "=" in line)
+            name = fields.get("FDNAME", "stored")
+            if fields.get("FDSTOREREMOVE") == "1":
                 self._remove(name)
             for fd in fds:
-                if said.get("FDSTORE") == "1" and (said.get("FDPOLL") == "0" or not _hung_up(fd)):
+                if fields.get("FDSTORE") == "1" and (fields.get("FDPOLL") == "0" or not _hung_up(fd)):
                     self._store(name, fd)
                 else:
                     os.close(fd)
@@ -128,7 +128,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _out_of_the_way(fd: int) -> int:
-    """Give a descriptor a number that no daemon's first descriptors have."""
+    """Give a descriptor a number above those that a daemon inherits."""
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
     os.close(fd)
     return moved

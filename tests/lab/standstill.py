@@ -1,8 +1,8 @@
-"""How long this machine itself stands still: a process that only ticks, for scenarios without traffic peers.
+"""The standstill of this machine: a process that only ticks measures it in scenarios without traffic peers.
 
     python -m tests.lab.standstill
 
-Standard output tells when it ticks, and after the end of standard input the longest that a tick came late, in ms.
+It writes `ticks` to standard output when it begins, and at the end of standard input the longest delay of a tick in ms.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _ANSWERS_WITHIN: Final = 20.0
 
 
 class Standstill:
-    """Measures from its start on. It is a process of its own, for what ours is busy with is no standstill."""
+    """Measures from its start on, in a process of its own: a busy moment of our process is no standstill."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -33,21 +33,21 @@ class Standstill:
             cwd=ROOT,
             start_new_session=True,
         )
-        # Its own start is no load on what is measured.
+        # Its own start must not disturb the measurement.
         if self._process.stdout is None or self._process.stdout.readline() != b"ticks\n":
             self.destroy()
-            raise Failed("what measures the machine's standstill does not start")
+            raise Failed("the process that measures the machine's standstill does not start")
 
     async def finish(self) -> float:
         """End it and return the longest standstill in milliseconds. Raises Failed."""
         try:
-            said, _ = await asyncio.to_thread(self._process.communicate, timeout=_ANSWERS_WITHIN)
-            return float(said)
+            printed, _ = await asyncio.to_thread(self._process.communicate, timeout=_ANSWERS_WITHIN)
+            return float(printed)
         except (subprocess.TimeoutExpired, ValueError):
-            raise Failed("what measures the machine's standstill does not report") from None
+            raise Failed("the process that measures the machine's standstill does not report") from None
 
     def destroy(self) -> None:
-        """Leave nothing running."""
+        """End the process if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()

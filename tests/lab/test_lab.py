@@ -1,4 +1,4 @@
-"""The laboratory's scenarios, with few runs, within the bounds that a group must keep; and its own cleaning up."""
+"""The scenarios of the laboratory, with few runs, keep the bounds of a group; the laboratory cleans up after itself."""
 
 import json
 import signal
@@ -14,9 +14,9 @@ RUN = Path(__file__).with_name("run")
 NAMESPACES = Path("/run/netns")
 
 SOAK_SEED = "286"
-"""In this time it has a fault of each kind but a pause, with a cut and a split that are long enough to be noticed.
+"""With this seed the soak has a fault of each kind but a pause; its cut and its split are long enough to be noticed.
 
-Others are for a long soak by hand: each run of this test is to be like the one before.
+Other seeds are for a long soak by hand: each run of this test is to be like the one before.
 """
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -45,33 +45,33 @@ def test_groups_come_together_in_time(scenario: str, nodes: int, runs: int, boun
         ("split", 5, 2, 5000),
     ],
 )
-def test_no_datagram_is_lost_whatever_happens(scenario: str, nodes: int, runs: int, bound_ms: int) -> None:
+def test_no_datagram_is_lost(scenario: str, nodes: int, runs: int, bound_ms: int) -> None:
     report = _report(scenario, "--nodes", str(nodes), "--runs", str(runs))
     _hold(report, "converged_ms", bound_ms)
     _nothing_lost(report)
-    if scenario != "split":  # there are two masters until they know of each other
+    if scenario != "split":  # there are two masters until they find each other
         assert report["two_masters_ms"] == 0
 
 
-def test_a_master_that_slept_follows_the_new_one() -> None:
+def test_a_master_that_was_paused_follows_the_new_one() -> None:
     report = _report("pause", "--nodes", "5", "--runs", "1", "--seconds", "5")
     _hold(report, "converged_ms", 2500)
     _hold(report, "sleeper_ms", 2000)
     _nothing_lost(report)
-    # From its first breath until it knows that it slept.
+    # From SIGCONT until the daemon notices that it was paused.
     assert report["two_masters_ms"] < 100 + report["stalled_ms"]
 
 
-def test_a_lossy_network_loses_what_it_drops_and_no_master() -> None:
+def test_a_lossy_network_loses_only_its_drops_and_keeps_the_master() -> None:
     report = _report("lossy", "--nodes", "5", "--runs", "1", "--seconds", "15")
     _nothing_lost(report)
-    # 5 % at each of two places: what is counted is what is really lost.
+    # The network drops 5 % at each of two places, and all losses are counted.
     assert 0.05 < report["lost"] / report["sent"] < 0.15
     assert report["lost"] == report["dropped_by_network"]
     assert report["two_masters_ms"] == 0
 
 
-def test_random_faults_cost_nothing_but_what_they_separate() -> None:
+def test_random_faults_lose_no_datagram_between_connected_nodes() -> None:
     report = _report("soak", "--nodes", "5", "--runs", "1", "--seconds", "25", "--seed", SOAK_SEED)
     _hold(report, "converged_ms", 5000)
     _nothing_lost(report)
@@ -90,7 +90,7 @@ def test_nothing_is_left_behind(number: signal.Signals) -> None:
         process.wait()
     _wait_until_gone(processes)
     if number is signal.SIGKILL:
-        # Daemons and traffic peers died with it; the namespaces wait for the next run.
+        # Daemons and traffic peers died with it; the next run removes the namespaces.
         assert _namespaces(label)
         _report("boot", "--nodes", "1", "--runs", "1")
     else:
@@ -99,7 +99,7 @@ def test_nothing_is_left_behind(number: signal.Signals) -> None:
     assert not list(Path(tempfile.gettempdir()).glob(f"{label}*"))
 
 
-def test_mistakes_in_the_command_line_are_told() -> None:
+def test_mistakes_in_the_command_line_are_reported() -> None:
     for arguments in (["no-such-scenario"], ["boot", "--nodes", "0"], ["boot", "--runs", "x"]):
         done = subprocess.run([RUN, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 2
@@ -109,13 +109,13 @@ def test_mistakes_in_the_command_line_are_told() -> None:
 def _hold(report: dict[str, Any], name: str, bound_ms: int) -> None:
     """Check that the times called `name` are within their bound.
 
-    Few runs have no percentile but the longest, so one stop of this machine would decide. How long it has stopped the
-    traffic peers, or without traffic a process that only ticks, is no time that a daemon took: both need no daemon
-    for their ticks.
+    With few runs the 99th percentile is the longest time, so a single standstill of this machine would decide. The
+    bound is therefore extended by the longest standstill: the traffic peers measure it, or without traffic a process
+    that only ticks. Neither needs a daemon for its ticks.
     """
     times, stalled_ms = report[name], report["stalled_ms"]
     assert 0 < times["p50"] <= times["p99"] <= times["max"]
-    assert times["p99"] <= bound_ms + stalled_ms, f"this machine alone stopped for {stalled_ms} ms"
+    assert times["p99"] <= bound_ms + stalled_ms, f"this machine itself stood still for {stalled_ms} ms"
 
 
 def _nothing_lost(report: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ def _wait_for_processes(label: str, count: int) -> list[int]:
         if len(pids) == count:
             return pids
         time.sleep(0.05)
-    raise AssertionError(f"no {count} daemons and traffic peers were started")
+    raise AssertionError(f"there are not {count} daemons and traffic peers")
 
 
 def _wait_until_gone(pids: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""The traffic of a group: a streaming session manager on every node, from the first datagram to its last notes."""
+"""The traffic of a group: a streaming session manager on every node, from its start to its notes."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ class _Peer:
                 cwd=ROOT,
                 start_new_session=True,
             )
-        self._said = b""
+        self._unread = b""
 
     @property
     def pid(self) -> int:
@@ -50,15 +50,15 @@ class _Peer:
         return self._process.poll() is not None
 
     def listen(self) -> None:
-        """Take what it has said."""
+        """Read the lines that it has printed."""
         if self._process.stdout is None:
             raise RuntimeError("it has no standard output")
         os.set_blocking(self._process.stdout.fileno(), False)
-        self._said += self._process.stdout.read() or b""
-        *lines, self._said = self._said.split(b"\n")
+        self._unread += self._process.stdout.read() or b""
+        *lines, self._unread = self._unread.split(b"\n")
         self.hears |= {int(line.removeprefix(b"hears ")) for line in lines}
 
-    def tell(self, command: str) -> None:
+    def send_command(self, command: str) -> None:
         if self._process.stdin is None:
             raise RuntimeError("it has no standard input")
         try:
@@ -69,7 +69,7 @@ class _Peer:
 
     @property
     def trouble(self) -> str:
-        """What it complained of last."""
+        """The end of its error output."""
         return self._log.read_text()[-2000:]
 
     def destroy(self) -> None:
@@ -84,7 +84,7 @@ class Traffic:
     def __init__(self) -> None:
         self._peers: list[_Peer] = []
         self.counted_from = 0.0
-        """From when on, by `time.monotonic`, what is sent counts: each had heard all others before."""
+        """Datagrams count from this time on, by `time.monotonic`: each peer has heard all others by then."""
 
     async def start(self, group: Group, within: float) -> None:
         """Start a peer on each node and wait until each hears all others. Raises Failed."""
@@ -107,10 +107,10 @@ class Traffic:
     async def finish(self) -> Mapping[str, Notes]:
         """End the traffic and return the notes of each node. Raises Failed."""
         for peer in self._peers:
-            peer.tell("hush")
+            peer.send_command("hush")
         await asyncio.sleep(SETTLE)
         for peer in self._peers:
-            peer.tell("report")
+            peer.send_command("report")
         deadline = time.monotonic() + REPORT_WITHIN
         while not all(peer.has_ended for peer in self._peers):
             if time.monotonic() > deadline:
@@ -121,6 +121,6 @@ class Traffic:
         return {peer.name: Notes.read(peer.report) for peer in self._peers}
 
     def destroy(self) -> None:
-        """Leave nothing running, whatever has happened."""
+        """End everything that still runs, also after an error."""
         for peer in self._peers:
             peer.destroy()

@@ -1,12 +1,13 @@
-"""A session manager that streams: on each tick one multicast DTLS datagram, and it notes all that it sends and hears.
+"""A session manager that sends one multicast DTLS datagram a tick, and notes all datagrams that it sends or hears.
 
     python -m tests.lab.traffic_peer NUMBER KEYS_SOCKET REPORT
 
-It follows `keys.sock` with the product's own code and sends to GROUP, PORT. Standard output tells `hears NUMBER` for
-each peer when it is first heard, its own number when it first could send. Commands on standard input, one a line:
-`hush` ends the sending, `report` writes the file REPORT and ends the process; the end of the input ends it too.
+It follows `keys.sock` with the product's own code and sends to GROUP, PORT. It writes `hears NUMBER` to
+standard output when it hears a peer for the first time, and with its own number when it sends for the first time.
+Commands on standard input, one a line: `hush` ends the sending, `report` writes the file REPORT and ends the process.
+The end of the input ends the process too.
 
-What a datagram says, big-endian: number of the peer u16, number of the tick u32, time of sending u64 (nanoseconds of
+Content of a datagram, big-endian: number of the peer u16, number of the tick u32, time of sending u64 (nanoseconds of
 CLOCK_MONOTONIC, which all processes of a machine share).
 """
 
@@ -29,12 +30,12 @@ GROUP: Final = "239.255.83.1"
 PORT: Final = 5083
 TICK_NS: Final = 20_000_000
 LATE_NS: Final = 1_000_000_000
-"""Who is told something later than this has not been told it."""
+"""A datagram with a longer delay counts as lost."""
 
 SENT: Final = ord("s")
 MUTED: Final = ord("m")
 REFUSED: Final = ord("r")
-"""What a tick was: a datagram went out; there was no key to send with; the network did not take it."""
+"""The outcome of a tick: a datagram was sent; there was no key to send with; the network did not accept it."""
 
 MISSING: Final = 0
 HEARD: Final = 1
@@ -60,7 +61,7 @@ class TrafficPeer:
         self._reasons: list[tuple[int, str]] = []
 
     async def send(self) -> None:
-        """Send on every tick of the clock until hushed; ticks that are overdue after a stall are made up at once."""
+        """Send on every tick of the clock until hushed; after a stall, send for all overdue ticks at once."""
         begin = time.monotonic_ns()
         while not self._hushed:
             due = begin + len(self._ticks) * TICK_NS
@@ -68,7 +69,7 @@ class TrafficPeer:
             self._tick()
 
     async def receive(self) -> None:
-        """Note all that comes."""
+        """Note every datagram that arrives."""
         async for message in self._session:
             self._note(message)
 
@@ -131,7 +132,7 @@ def packed(notes: bytearray | array[int]) -> str:
 
 
 def unpacked(text: str) -> bytes:
-    """Return what `packed` was given."""
+    """Return the notes that `packed` has packed."""
     return zlib.decompress(base64.b64decode(text))
 
 
@@ -142,7 +143,7 @@ def _host_drops() -> int:
 
 
 async def _run(number: int, keys: str) -> dict[str, Any] | None:
-    """Stream until told otherwise; return the notes if they are wanted."""
+    """Send and receive until a command ends it; return the notes if the command is `report`."""
     loop = asyncio.get_running_loop()
     commands: asyncio.Queue[str] = asyncio.Queue()
 
@@ -165,7 +166,7 @@ async def _run(number: int, keys: str) -> dict[str, Any] | None:
 def main() -> None:
     """Run the command line."""
     number, keys, path = sys.argv[1:]
-    # What is kept is kept to the end, and a pause to look through it would look like a slow network.
+    # The notes are kept to the end. A garbage collection would look like a slow network.
     gc.disable()
     report = asyncio.run(_run(int(number), keys))
     if report is not None:

@@ -1,4 +1,4 @@
-"""One run of a scenario: what it is done to, what was done when, and what came out of it."""
+"""One run of a scenario: its group, the actions on the group with their times, and the results."""
 
 import time
 from collections import defaultdict
@@ -20,18 +20,18 @@ from tests.lab.standstill import Standstill
 from tests.lab.traffic import Traffic
 
 CALM: Final = 0.3
-"""Seconds for which a group must stay one after it has become so, before anything is done to it or it is believed."""
+"""Seconds for which a group must stay one before it counts as one, or before a fault begins."""
 
 AFTERMATH: Final = 1.0
-"""Seconds for which what a fault has done to the traffic may yet show."""
+"""Seconds after a fault in which its effects on the traffic may still appear."""
 
 PATIENCE: Final = 15.0
-"""Seconds after which a group will not come together any more."""
+"""Seconds that daemons may take to become one group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a run has shown beside its times."""
+    """The results of a run beside its times."""
 
     losses: Losses
     dropped_by_network: int
@@ -39,10 +39,10 @@ class Findings:
 
 
 class Trial:
-    """A group that is not started, and the notes of what happens to it.
+    """A group that is not started, and the notes of the actions on it.
 
-    `number` of the run, from 1; `repeats`: how often a scenario that keeps its group shall do it; `seconds`: how long a
-    fault shall last. The scenario enters its times, in seconds, in `measured`, and other times by name in `figures`.
+    `number` of the run, from 1; `repeats`: how often a scenario that keeps its group repeats its action; `seconds`: how
+    long a fault lasts. The scenario enters its times, in seconds, in `measured`, and other times by name in `figures`.
     """
 
     def __init__(self, laboratory: Laboratory, group: Group, number: int, repeats: int, seconds: float) -> None:
@@ -57,14 +57,14 @@ class Trial:
         self.separations = Separations()
         self._lossy: list[tuple[float, float]] = []
         self._dropped = 0
-        """What the network has lost on purpose; a datagram that nobody got counts once for each who should have."""
+        """Datagrams dropped on purpose; one that was dropped before the switch counts once for each receiver."""
         self._marks: list[Mark] = []
         self._traffic: Traffic | None = None
         self._standstill: Standstill | None = None
         self._clock_offset = time.monotonic() - time.time()
 
     async def begin(self) -> Statuses:
-        """Start the group, and the traffic on all nodes; return how they are when all hear all. Raises Failed."""
+        """Start the group, and the traffic on all nodes; return the statuses when all hear all. Raises Failed."""
         self.group.start()
         await self.group.together(PATIENCE)
         self._traffic = Traffic()
@@ -78,13 +78,13 @@ class Trial:
         self._standstill = Standstill()
 
     def mark(self, what: str) -> float:
-        """Note that something is being done now; return the time, of `time.monotonic`."""
+        """Note an action that happens now; return the time, by `time.monotonic`."""
         self._marks.append(Mark(time.monotonic(), what))
         return self._marks[-1].at
 
     @contextmanager
     def losing(self, percent: int) -> Iterator[None]:
-        """Have the network lose `percent` of all that a node sends and of all that it receives."""
+        """Have the network drop `percent` of all packets that a node sends and of all that it receives."""
         since = self.mark(f"lose {percent} %")
         with lossy(self.laboratory.hosts, percent) as dropped:
             yield
@@ -96,11 +96,11 @@ class Trial:
         return self.laboratory.hosts.hosts[self.group.daemons.index(daemon)]
 
     def others(self, *daemons: Daemon) -> Group:
-        """Return the group without these."""
+        """Return the group without these daemons."""
         return Group(daemon for daemon in self.group.daemons if daemon not in daemons)
 
     async def conclude(self) -> Findings:
-        """End the traffic and count. Raises Failed."""
+        """End the traffic and return the results. Raises Failed."""
         found = Losses()
         since, until = 0.0, time.monotonic()
         if self._traffic is not None:
@@ -113,14 +113,14 @@ class Trial:
         return Findings(found, self._dropped, two_masters_ms(masters, self.separations, since, until))
 
     def transcript(self) -> str:
-        """Return the logs of all daemons in one, with what was done to them."""
+        """Return the logs of all daemons in one, with the marks."""
         return self.group.transcript(
             (datetime.fromtimestamp(at - self._clock_offset).strftime("%Y-%m-%d %H:%M:%S,%f")[:-3], what)  # noqa: DTZ006
             for at, what in self._marks
         )
 
     def destroy(self) -> None:
-        """Leave nothing running, whatever has happened."""
+        """End everything that still runs, also after an error."""
         if self._traffic is not None:
             self._traffic.destroy()
         if self._standstill is not None:

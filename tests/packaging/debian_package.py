@@ -1,4 +1,4 @@
-"""The Debian package of this tree, built as anybody would."""
+"""The Debian package of this tree, built with the script for users."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ def build(directory: Path, **environment: str) -> Path:
 
 
 def try_build(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Do the same; what went wrong is in the result."""
+    """Build the package into `directory`; a failure is in the result."""
     return subprocess.run(
         [ROOT / "packaging" / "build-deb", directory],
         env={**os.environ, **environment},

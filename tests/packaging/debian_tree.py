@@ -1,4 +1,4 @@
-"""Debian 13 without booting it: commands run in a tree of `packaging/debian-13-tree`, which stays as it is."""
+"""Debian 13 without a boot: commands run in a copy of a tree of `packaging/debian-13-tree`."""
 
 import subprocess
 from pathlib import Path
@@ -28,7 +28,7 @@ class DebianTree:
         self._path = Path(made.stdout.strip())
 
     def run(self, script: str, shared: Path) -> str:
-        """Run a shell script as root in a copy that is thrown away, with `shared` at /mnt; return what it printed.
+        """Run a shell script as root in a copy that is thrown away, with `shared` at /mnt; return its output.
 
         Fails when the script does.
         """

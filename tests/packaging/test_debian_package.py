@@ -1,4 +1,4 @@
-"""The Debian package: built in Debian 13, and nothing in it that lintian would complain of."""
+"""The Debian package is built in Debian 13, and lintian finds no fault in it."""
 
 import subprocess
 from pathlib import Path
@@ -19,15 +19,15 @@ def field(package: Path, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package, which lintian has looked at."""
+    """The package, which lintian has checked."""
     return build(tmp_path_factory.mktemp("package"), PSKKEY_LINTIAN="yes")
 
 
-def test_lintian_has_nothing_to_say(package: Path) -> None:
+def test_lintian_finds_no_fault(package: Path) -> None:
     assert package.is_file()
 
 
-def test_what_lintian_complains_of_ends_the_build(tmp_path: Path) -> None:
+def test_a_fault_that_lintian_finds_ends_the_build(tmp_path: Path) -> None:
     done = try_build(tmp_path, PSKKEY_LINTIAN="yes", PSKKEY_DEB_VERSION="0.1.0-1ubuntu1")
     assert done.returncode == 1
     assert list(tmp_path.iterdir()) == []
@@ -47,7 +47,7 @@ def test_it_depends_on_debian_packages_at_the_versions_of_debian_13(package: Pat
     assert field(package, "Architecture") == "all"
 
 
-def test_what_it_installs_where(package: Path) -> None:
+def test_the_package_installs_each_file_in_its_place(package: Path) -> None:
     listed = subprocess.run(["dpkg-deb", "--contents", package], capture_output=True, text=True, check=True).stdout
     names = {line.split()[5].removeprefix("./") for line in listed.splitlines()}
     pages = {f"usr/share/man/man{page.suffix[1:]}/{page.name}.gz" for page in (ROOT / "packaging" / "man").iterdir()}

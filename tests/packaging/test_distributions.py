@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command: str | Path) -> str:
-    """Run a command that must succeed, away from the checkout; return what it prints."""
+    """Run a command that must succeed, outside the checkout; return its output."""
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -27,7 +27,7 @@ def run(*command: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory with both; the wheel is built from the source archive."""
+    """The directory with the wheel and the source archive; the wheel is built from the archive."""
     output = tmp_path_factory.mktemp("built")
     run(sys.executable, "-m", "build", "--outdir", output, ROOT)
     return output

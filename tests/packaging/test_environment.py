@@ -1,4 +1,4 @@
-"""The tests run on what Debian 13 ships, and `packaging/environment` makes that."""
+"""The tests run with the versions of Debian 13, in an environment that `packaging/environment` makes."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.quality.tracked import ROOT
 
 CONSTRAINTS: Final = ROOT / "packaging" / "constraints"
 RUN_TIME: Final = ("zeroconf", "pydantic", "pydantic-core", "cryptography", "sdnotify")
-"""What the Debian package depends on; Debian's names have `python3-` before these."""
+"""The dependencies of the Debian package; in Debian their names begin with `python3-`."""
 
 
 def held(name: str) -> dict[str, str]:
@@ -48,7 +48,7 @@ def test_every_tool_has_an_exact_version() -> None:
 
 @pytest.mark.root
 @pytest.mark.slow
-def test_they_are_the_versions_that_debian_13_has(tmp_path: Path) -> None:
+def test_the_constraints_have_the_versions_of_debian_13(tmp_path: Path) -> None:
     command = "apt-cache show --no-all-versions " + " ".join(f"python3-{name}" for name in RUN_TIME)
     shown = DebianTree("systemd").run(command, tmp_path)
     found = dict(re.findall(r"^Package: python3-(\S+)$.*?^Version: ([0-9.]+)", shown, re.MULTILINE | re.DOTALL))

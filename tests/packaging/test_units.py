@@ -1,4 +1,4 @@
-"""The systemd units: well formed, sandboxed as promised, and those for one group the same as those for several."""
+"""The systemd units are well formed and sandboxed as promised; those for one group equal those for several."""
 
 import re
 import subprocess
@@ -21,14 +21,14 @@ STORES: Final = {
     for directory in ("/etc", "/run", "/usr/lib")
     for store in ("credstore", "credstore.encrypted")
 }
-"""Where credentials lie that systemd may give a service (systemd.exec(5), ImportCredential=)."""
+"""The directories of credentials that systemd may give a service (systemd.exec(5), ImportCredential=)."""
 HANDED_TO_SYSTEMD: Final = {"/run/credentials/@system", "/run/credentials/@encrypted"}
-"""Where those are that systemd itself was given when the machine booted (systemd.exec(5), systemd-creds(1))."""
+"""The directories of credentials that systemd itself got at boot (systemd.exec(5), systemd-creds(1))."""
 IDLE_MIB: Final = 42
 SESSION_MIB: Final = 0.3
-"""Measured: what a daemon takes, and what each TLS session adds to it, most of it asyncio's buffer of 256 KiB."""
+"""Measured: the memory of an idle daemon, and of each TLS session, most of it asyncio's buffer of 256 KiB."""
 MOST_EXPOSED: Final = 1.3
-"""Of `systemd-analyze security`: 0 is locked up, 10 is open."""
+"""The exposure of `systemd-analyze security`: 0 is fully sandboxed, 10 is not sandboxed."""
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +40,21 @@ def debian() -> DebianTree:
 @pytest.mark.root
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_sandbox_is_as_tight_as_promised(debian: DebianTree, service: str) -> None:
-    said = debian.run(f"systemd-analyze security --offline=true --no-pager /mnt/{service}", UNITS)
-    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    report = debian.run(f"systemd-analyze security --offline=true --no-pager /mnt/{service}", UNITS)
+    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", report)
     print(f"{service}: {exposure}")
-    assert float(exposure) <= MOST_EXPOSED, said
+    assert float(exposure) <= MOST_EXPOSED, report
 
 
 @pytest.mark.root
-def test_it_would_notice_a_hole_in_the_sandbox(debian: DebianTree, tmp_path: Path) -> None:
+def test_a_hole_in_the_sandbox_is_found(debian: DebianTree, tmp_path: Path) -> None:
     text = (UNITS / "pskkeyd.service").read_text(encoding="utf-8")
     for closed, opened in (("NoNewPrivileges=yes", "NoNewPrivileges=no"), ("ProtectSystem=strict", "ProtectSystem=no")):
         assert closed in text
         text = text.replace(closed, opened)
     (tmp_path / "open.service").write_text(text, encoding="utf-8")
-    said = debian.run("systemd-analyze security --offline=true --no-pager /mnt/open.service", tmp_path)
-    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    report = debian.run("systemd-analyze security --offline=true --no-pager /mnt/open.service", tmp_path)
+    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", report)
     assert float(exposure) > MOST_EXPOSED
 
 
@@ -71,7 +71,7 @@ def test_systemd_understands_every_line(debian: DebianTree) -> None:
 
 
 @pytest.mark.root
-def test_it_would_not_understand_another(debian: DebianTree, tmp_path: Path) -> None:
+def test_systemd_reports_an_unknown_setting(debian: DebianTree, tmp_path: Path) -> None:
     units = tmp_path / "units"
     copytree(UNITS, units)
     service = units / "pskkeyd.service"
@@ -86,12 +86,12 @@ def changes(one: str, other: str) -> list[str]:
 
 
 def settings(unit: str) -> list[str]:
-    """Return the lines of a unit that are no comments."""
+    """Return the lines of a unit without comments."""
     lines = (UNITS / unit).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if not line.startswith("#")]
 
 
-def test_a_group_more_has_the_same_daemon() -> None:
+def test_a_further_group_has_the_same_daemon() -> None:
     assert changes(*SERVICES) == [
         "-Description=Group-key daemon for multicast DTLS",
         "+Description=Group-key daemon for multicast DTLS, group %i",
@@ -113,7 +113,7 @@ def test_a_group_more_has_the_same_daemon() -> None:
 
 
 @pytest.mark.parametrize("name", ["keys", "control"])
-def test_a_group_more_has_the_same_sockets(name: str) -> None:
+def test_a_further_group_has_the_same_sockets(name: str) -> None:
     differing = {line[1:].partition("=")[0] for line in changes(f"pskkeyd-{name}.socket", f"pskkeyd-{name}@.socket")}
     assert differing == {"Description", "ConditionPathExistsGlob", "ListenStream", "Service"}
     text = (UNITS / f"pskkeyd-{name}@.socket").read_text(encoding="utf-8")
@@ -129,7 +129,7 @@ def test_every_setting_stands_under_its_reason(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_full_group_fits_below_the_memory_walls(service: str) -> None:
+def test_a_full_group_fits_below_the_memory_limits(service: str) -> None:
     text = (UNITS / service).read_text(encoding="utf-8")
     high, most = (int(re.findall(f"^{name}=([0-9]+)M$", text, re.MULTILINE)[0]) for name in ("MemoryHigh", "MemoryMax"))
     limits = Config().limits
@@ -139,7 +139,7 @@ def test_a_full_group_fits_below_the_memory_walls(service: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["pskkeyd.service", "pskkeyd-keys.socket", "pskkeyd-control.socket"])
-def test_a_unit_asks_for_the_psk_where_it_may_be(name: str) -> None:
+def test_a_unit_looks_for_the_psk_in_all_its_places(name: str) -> None:
     (glob,) = re.findall(
         "^(?:Assert|Condition)PathExistsGlob=(.+)$", (UNITS / name).read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -163,5 +163,5 @@ def test_check_config_looks_for_a_credential_where_the_units_do(monkeypatch: pyt
 
     monkeypatch.setattr("os.access", is_there)
     assert stored_credential(DEFAULT_CONFIG) is None
-    # It does not know what the machine's firmware or its container manager has handed over.
+    # It does not look for credentials from the firmware of the machine or from its container manager.
     assert asked == STORES

@@ -7,10 +7,10 @@ from typing import Final
 
 FOUNDATION: Final = frozenset({"errors", "model", "secret"})
 CORE_VALUES: Final = frozenset({"core.events", "core.actions"})
-CORE_DOOR: Final = CORE_VALUES | {"core.node", "core.notices", "core.settings", "core.view"}
-"""All of the core that others know of: the parts behind it are the node's own."""
+CORE_INTERFACE: Final = CORE_VALUES | {"core.node", "core.notices", "core.settings", "core.view"}
+"""The modules of the core that other packages may import; the others belong to the node alone."""
 
-# A part is a package or a module: the longest name in this table that begins the name of a module.
+# A part is a package or a module. A module belongs to the longest name in this table that begins its own name.
 MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "": FOUNDATION | {"keyserver", "client"},
     "__main__": frozenset({"daemon", "program"}),
@@ -23,9 +23,9 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "wire": FOUNDATION | {"wire"},
     "core": FOUNDATION | {"core"},
     "adapters": FOUNDATION | CORE_VALUES | {"adapters", "config", "wire"},
-    "daemon": FOUNDATION | CORE_DOOR | {"", "adapters", "config", "daemon"},
-    "daemon.driver": FOUNDATION | CORE_DOOR,
-    "daemon.status": FOUNDATION | CORE_DOOR | {"daemon.counters"},
+    "daemon": FOUNDATION | CORE_INTERFACE | {"", "adapters", "config", "daemon"},
+    "daemon.driver": FOUNDATION | CORE_INTERFACE,
+    "daemon.status": FOUNDATION | CORE_INTERFACE | {"daemon.counters"},
     "daemon.counters": frozenset(),
     "daemon.log_budget": frozenset(),
     "daemon.event_table": frozenset({"core.notices", "daemon.log_budget", "model"}),
@@ -42,16 +42,16 @@ PURE: Final = frozenset(
     {"abc", "bisect", "collections", "dataclasses", "enum", "functools", "heapq", "itertools", "math", "operator"}
     | {"types", "typing"}
 )
-"""All of the standard library that the core may import: nothing with a clock, a file, a socket or randomness in it."""
+"""The modules of the standard library that the core may import: none has a clock, a file, a socket or randomness."""
 
 NO_INPUT_OUTPUT: Final = frozenset(
     {"asyncio", "logging", "os", "pathlib", "random", "secrets", "select", "selectors", "shutil", "signal", "socket"}
     | {"ssl", "subprocess", "tempfile", "threading", "time", "zeroconf"}
 )
-"""What `wire` does without."""
+"""The modules that `wire` may not import."""
 
 CONVERSIONS: Final = frozenset({"AF_INET", "AF_INET6", "inet_ntop", "inet_pton"})
-"""Of `socket`, what opens nothing; for `wire/fields.py`."""
+"""The names of `socket` that open nothing: `wire/fields.py` may import them."""
 
 _PACKAGES_OF_MODULES: Final = frozenset({"client", "config", "core", "daemon", "keyserver", "mcast", "tools", "wire"})
 """`from pskkey.core import x` imports the module core.x; the names of `model` are its own."""
@@ -64,8 +64,8 @@ def arrow_faults(path: str, source: str) -> Iterator[str]:
     if path.startswith("tests/") and not path.startswith("tests/core/"):
         for name, attribute in _imports("", is_package=False, tree=ast.parse(source)):
             target = _target(name, attribute) if name.startswith("pskkey.core") else ""
-            if target and not _covers(CORE_DOOR, target):
-                yield f"{path}: imports pskkey.{target}, which only the core and its own tests know"
+            if target and not _covers(CORE_INTERFACE, target):
+                yield f"{path}: imports pskkey.{target}, which only the core and its own tests may import"
     if not path.startswith("daemon/pskkey/"):
         return
     module = _module(path)
@@ -94,7 +94,7 @@ def _part(module: str) -> str | None:
 
 
 def _imports(module: str, is_package: bool, tree: ast.AST) -> Iterator[tuple[str, str | None]]:
-    """Yield every import, wherever it stands, as absolute module and, of `from` imports, the name."""
+    """Yield every import in a file as absolute module and, of `from` imports, the name."""
     full = f"pskkey.{module}".rstrip(".").split(".")
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""What several of these tests look at."""
+"""Fixtures that several of these tests use."""
 
 import pytest
 

@@ -11,7 +11,7 @@ CHECK: Final = "Broken"
 
 
 def guarantee_faults(architecture: str, sources: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each number that stands on one side only, and for each check in `sources` without one."""
+    """Yield a sentence for each guarantee without a check, and for each check in `sources` without a guarantee."""
     listed = LISTED.findall(architecture)
     if listed != [f"G{n}" for n in range(1, len(listed) + 1)]:
         yield f"ARCHITECTURE.md numbers its guarantees {', '.join(listed)}"

@@ -8,31 +8,31 @@ from typing import Final
 from tests.quality.arrows import arrow_faults
 
 MAX_LINES: Final = 400
-"""Seldom over 350. A length is a smell and not a seam: what cannot be read apart stays together."""
+"""Lines of a file; most have at most 350. A long file is split only into parts that can be read alone."""
 
-NAMES_THAT_SAY_NOTHING: Final = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})
+NAMES_WITHOUT_MEANING: Final = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})
 WAYS_TO_SKIP: Final = frozenset({"skip", "skipif", "importorskip", "xfail"})
 PUBLIC_ALL_THE_SAME: Final = frozenset({"_asdict", "_fields", "_make", "_replace"})
-"""Of `collections.namedtuple`, whose documentation says so."""
+"""Methods of `collections.namedtuple`, which its documentation declares public."""
 MAY_SKIP: Final = "tests/conftest.py"
-"""It looks for CI, where nothing may be skipped, on behalf of all."""
+"""This file looks for CI, where no test may be skipped, for all tests."""
 
 
 def length_faults(path: str, source: str) -> Iterator[str]:
-    """A file is read in one sitting."""
+    """A file is short enough to be read at once."""
     lines = len(source.splitlines())
     if lines > MAX_LINES:
         yield f"{path}: {lines} lines, more than {MAX_LINES}; it has two jobs"
 
 
 def name_faults(path: str, _source: str) -> Iterator[str]:
-    """A file's name says what it is for."""
-    if PurePosixPath(path).stem in NAMES_THAT_SAY_NOTHING:
-        yield f"{path}: a name that says nothing"
+    """The name of a file states its purpose."""
+    if PurePosixPath(path).stem in NAMES_WITHOUT_MEANING:
+        yield f"{path}: a name without a meaning"
 
 
 def docstring_faults(path: str, source: str) -> Iterator[str]:
-    """A file says in its first line what it is for."""
+    """The first line of a file states its purpose."""
     if source.strip() and ast.get_docstring(ast.parse(source)) is None:
         yield f"{path}: has no module docstring"
 
@@ -53,7 +53,7 @@ def skip_faults(path: str, source: str) -> Iterator[str]:
 
 
 def untrusted_faults(path: str, source: str) -> Iterator[str]:
-    """In `wire`, who decodes says so in its name, and raises nothing but BadPacket."""
+    """In `wire`, the name of a function that decodes ends in `_untrusted`, and it raises only BadPacket."""
     if not path.startswith("daemon/pskkey/wire/"):
         return
     for function in ast.walk(ast.parse(source)):
@@ -65,11 +65,11 @@ def untrusted_faults(path: str, source: str) -> Iterator[str]:
             continue
         for node in ast.walk(function):
             if isinstance(node, ast.Raise) and not _raises_bad_packet(node):
-                yield f"{path}:{node.lineno}: {function.name} raises something else than BadPacket"
+                yield f"{path}:{node.lineno}: {function.name} raises another error than BadPacket"
 
 
 def private_faults(path: str, source: str) -> Iterator[str]:
-    """A test goes through the public door; what its own file makes private is its own affair."""
+    """A test uses only public names, and the private names of its own file."""
     if not path.startswith("tests/"):
         return
     nodes = list(ast.walk(ast.parse(source)))
@@ -87,7 +87,7 @@ def private_faults(path: str, source: str) -> Iterator[str]:
             and node.attr not in PUBLIC_ALL_THE_SAME | own
             and not _is_self(node.value)
         ):
-            yield f"{path}:{node.lineno}: reaches for the private {node.attr}"
+            yield f"{path}:{node.lineno}: uses the private {node.attr}"
 
 
 def _is_self(node: ast.expr) -> bool:

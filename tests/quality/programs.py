@@ -1,4 +1,4 @@
-"""The command lines of our programs, as their `--help` tells them."""
+"""The command lines of our programs, as their `--help` lists them."""
 
 import re
 import subprocess
@@ -23,19 +23,19 @@ _VERB: Final = re.compile(r"^    ([a-z-]+)  +[A-Z]", re.MULTILINE)
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What may be said to a program: its options, and for each verb, of one word or more, those of the verb."""
+    """The command line of a program: its options, and for each verb, of one word or more, the options of the verb."""
 
     options: frozenset[str]
     verbs: dict[str, frozenset[str]]
 
     @property
     def all_options(self) -> frozenset[str]:
-        """Every option, wherever it may stand."""
+        """All options, of the program and of its verbs."""
         return self.options.union(*self.verbs.values())
 
 
 def command_line(program: str) -> CommandLine:
-    """Ask a program and all its verbs for their `--help`."""
+    """Run a program and all its verbs with `--help`, and return its command line."""
     options, first = _help(program, ())
     verbs: dict[str, frozenset[str]] = {}
     waiting: list[tuple[str, ...]] = [(verb,) for verb in first]

@@ -1,4 +1,4 @@
-"""The arrows and manners hold for every file; and each rule is shown to catch what it is there for."""
+"""Every file keeps the rules of `arrows` and `manners`, and each rule finds the faults that it is for."""
 
 from collections.abc import Callable, Iterator
 
@@ -23,7 +23,7 @@ PACKAGE = "daemon/pskkey/"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_every_file_holds_to(rule: Rule) -> None:
+def test_every_file_keeps_the_rule(rule: Rule) -> None:
     files = python_files()
     assert {f"{PACKAGE}core/election.py", "tests/sim/run", "tests/conftest.py"} <= files.keys()
     assert [fault for path, source in files.items() for fault in rule(path, source)] == []
@@ -75,7 +75,7 @@ def test_every_file_holds_to(rule: Rule) -> None:
         ("newcomer.py", "import os"),
     ],
 )
-def test_arrows_that_should_not_be_are_found(path: str, source: str) -> None:
+def test_forbidden_imports_are_found(path: str, source: str) -> None:
     assert list(arrow_faults(PACKAGE + path, source))
 
 
@@ -94,7 +94,7 @@ def test_arrows_that_should_not_be_are_found(path: str, source: str) -> None:
         ("tools/ctl/pskkeyctl.py", "from pskkey import __version__"),
     ],
 )
-def test_arrows_that_should_be_are_left_alone(path: str, source: str) -> None:
+def test_allowed_imports_are_accepted(path: str, source: str) -> None:
     assert not list(arrow_faults(PACKAGE + path, source))
 
 
@@ -139,5 +139,5 @@ def test_bad_manners_are_found(rule: Rule, path: str, bad: str, good: str) -> No
 @pytest.mark.parametrize(
     ("path", "is_fine"), [("daemon/pskkey/utils.py", False), ("daemon/pskkey/config/psk.py", True)]
 )
-def test_names_that_say_nothing_are_found(path: str, is_fine: bool) -> None:
+def test_names_without_meaning_are_found(path: str, is_fine: bool) -> None:
     assert (not list(name_faults(path, ""))) is is_fine

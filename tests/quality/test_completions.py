@@ -1,4 +1,4 @@
-"""What bash and zsh offer on the Tab key is what the programs understand."""
+"""On the Tab key, bash and zsh offer the options and verbs that the programs accept."""
 
 import re
 import secrets
@@ -29,7 +29,7 @@ for line; do
 done
 """
 
-# It completes on a terminal only.
+# zsh completes only on a terminal.
 IN_ZSH: Final = r"""
 zmodload zsh/zpty
 zpty shell zsh -f
@@ -39,7 +39,7 @@ zpty -w shell 'print re''ady'
 zpty -r shell output '*ready*go:*'
 shift
 for line; do
-    number=$((number + 1))  # as it is printed it is not typed; a line typed before the prompt is lost
+    number=$((number + 1))  # quotes in the typed text: only the output matches; a line typed before the prompt is lost
     zpty -w -n shell "$line"$'\t\x15'"print over''$number:"$'\n'
     zpty -r shell output "*over$number:*go:*"
     print -rn -- $output$'\001'
@@ -50,23 +50,23 @@ SHELLS: Final = {"bash": (IN_BASH, COMPLETIONS / "pskkey.bash"), "zsh": (IN_ZSH,
 
 
 def offered(shell: str, lines: Sequence[str]) -> dict[str, set[str]]:
-    """Return for each unfinished line what the shell offers to go on with, of what could be an option or a verb."""
+    """Return for each unfinished line the words that the shell offers, if they may be options or verbs."""
     script, completion = SHELLS[shell]
     command = [shell, "-c", script, shell, str(completion), *lines]
     output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", " ", output)  # what moves the cursor
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", " ", output)  # sequences that move the cursor
     words = [set(re.findall(r"(?<![\w-])(--[a-z-]+|[a-z][a-z-]+)(?![\w/-])", part)) for part in text.split("\1")]
     return dict(zip(lines, words[:-1], strict=True))
 
 
 @pytest.fixture(params=SHELLS)
 def shell(request: pytest.FixtureRequest) -> str:
-    """Either shell."""
+    """Each shell in turn."""
     return str(request.param)
 
 
 def options(words: Iterable[str]) -> set[str]:
-    """Return those that are options."""
+    """Return the words that are options."""
     return {word for word in words if word.startswith("--")}
 
 
@@ -96,7 +96,7 @@ def test_the_identities_in_the_psk_file_are_offered(tmp_path: Path, monkeypatch:
     assert list(offered("bash", lines).values()) == [{"old-one", "new-one"}, {"old-one"}]
 
 
-def test_an_option_before_the_verb_is_passed_over() -> None:
+def test_an_option_before_the_verb_is_skipped() -> None:
     lines = ["pskkeyctl --socket /run/x wait --", "pskkeyctl --timeout 5 rekey --"]
     found = offered("bash", lines)
     assert options(found[lines[0]]) > {"--synced"}

@@ -1,6 +1,6 @@
-"""How much of the core and of the wire format their own tests run: each branch, not only each line.
+"""The coverage of the core and of the wire format by their own tests, in branches and lines.
 
-By hand, with the lines that are missing: `packaging/test tests/core/test_coverage.py -s`.
+By hand, with the lines that are missing: `packaging/test tests/quality/test_coverage.py -s`.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Each guarantee has a check, and each check a guarantee; and each way to break that is found."""
+"""Each guarantee has a check, and each check a guarantee; each fault against this rule is found."""
 
 import pytest
 

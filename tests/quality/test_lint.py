@@ -1,4 +1,4 @@
-"""The linters find nothing to complain of."""
+"""The linters find no fault."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.quality.tracked import ROOT, python_files, tracked_files
 
 
 def complaints(tool: str, *arguments: str) -> str:
-    """Run a linter of this environment on the checkout; return what it says, or nothing when all is well."""
+    """Run a linter of this environment on the checkout; return its output, or nothing when it finds no fault."""
     program = Path(sys.executable).with_name(tool)
     done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else f"{done.stdout}{done.stderr}" or f"exit code {done.returncode}"
@@ -42,7 +42,7 @@ def test_codespell() -> None:
         ("codespell", (), "# this is teh mistake\n"),  # codespell:ignore
     ],
 )
-def test_they_would_complain(tool: str, arguments: tuple[str, ...], text: str, tmp_path: Path) -> None:
+def test_each_linter_finds_a_fault(tool: str, arguments: tuple[str, ...], text: str, tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
     bad.write_text(text)
     assert str(bad) in complaints(tool, *arguments, str(bad))

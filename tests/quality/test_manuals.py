@@ -1,4 +1,4 @@
-"""The manual pages say what the programs, the configuration and the journal have: no more, no less."""
+"""The manual pages list exactly the options, the settings and the events that exist."""
 
 import re
 import shutil
@@ -55,11 +55,11 @@ def test_every_option_and_verb_has_its_place(program: str, command_lines: dict[s
 def test_every_setting_has_its_place_and_default() -> None:
     page = page_of("pskkey.toml")
     assert re.findall(r"^\.Ss \[(\w+)\]$", page, re.MULTILINE) == list(Config.model_fields)
-    told = {table: settings_told(table_of(page, f"[{table}]")) for table in Config.model_fields}
-    assert told == {table: dict(settings_of(table)) for table in Config.model_fields}
+    listed = {table: settings_listed(table_of(page, f"[{table}]")) for table in Config.model_fields}
+    assert listed == {table: dict(settings_of(table)) for table in Config.model_fields}
 
 
-def settings_told(text: str) -> dict[str, tuple[str, bool]]:
+def settings_listed(text: str) -> dict[str, tuple[str, bool]]:
     """Return for each key in part of the page the default and whether it takes a restart."""
     lines = re.findall(r"^\.It Cm (\w+) No \(default: (.*)\)( Bq restart)?$", text, re.MULTILINE)
     assert len(lines) == text.count("\n.It ") + text.startswith(".It "), text
@@ -78,8 +78,8 @@ def settings_of(table: str) -> Iterator[tuple[str, tuple[str, bool]]]:
     values = getattr(Config(), table)
     for key in type(values).model_fields:
         default = getattr(values, key)
-        told = WORDS_FOR_NONE[key] if default is None else as_toml(default)
-        yield key, (told, key not in AT_RUN_TIME.get(table, ()))
+        text = WORDS_FOR_NONE[key] if default is None else as_toml(default)
+        yield key, (text, key not in AT_RUN_TIME.get(table, ()))
 
 
 def as_toml(value: object) -> str:
@@ -112,12 +112,12 @@ def test_the_example_of_another_group_is_a_configuration() -> None:
 def test_every_event_of_the_journal_is_listed() -> None:
     the_list = table_of(page_of("pskkeyd"), "JOURNAL").rpartition(".El\n")[0]
     _, *items = the_list.split(".It Li ")
-    told = []
+    listed = []
     for item in items:
         message_id, meaning, rest = item.split("\n", 2)
         (level,) = re.findall(r"^Priority: (\w+)", rest)
-        told.append((message_id, LEVELS[level], meaning.removesuffix("."), " ".join(fields_in(rest))))
-    assert told == [(entry.message_id, entry.level, entry.meaning, entry.fields) for entry in EVENTS.values()]
+        listed.append((message_id, LEVELS[level], meaning.removesuffix("."), " ".join(fields_in(rest))))
+    assert listed == [(entry.message_id, entry.level, entry.meaning, entry.fields) for entry in EVENTS.values()]
 
 
 def fields_in(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Each sentence of "Security in short" in the README has tests that hold it; what cannot be tested says why."""
+"""Each sentence of "Security in short" in the README has tests that hold it."""
 
 import ast
 import re
@@ -43,7 +43,7 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
     "A session manager that begins anew accepts no recorded datagram": (
         "tests/mcast/test_session.py::test_records_from_before_a_session_began_are_not_delivered_to_it",
         "tests/mcast/test_join.py::test_session_without_a_new_key_receives_with_the_key_in_use_and_logs_it",
-        "tests/hostile/test_records.py::test_a_receiver_that_was_restarted_takes_no_record_of_before",
+        "tests/hostile/test_records.py::test_a_restarted_receiver_accepts_no_recorded_datagram",
     ),
     "A stranger can read the adverts": (
         "tests/config/test_weak_keys.py::test_key_that_a_person_made_up_is_refused",

@@ -1,4 +1,4 @@
-"""The files of this project, as git knows them; in an unpacked archive, as they lie there."""
+"""The files of this project: those that git tracks, or in an unpacked archive all files."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 def tracked_files() -> list[Path]:
     """Return the tracked files that exist, relative to the checkout."""
-    # The checkout may belong to another user than the one who tests.
+    # The checkout may belong to another user than the one that runs the tests.
     command = ["git", "-c", "safe.directory=*", "-C", str(ROOT), "ls-files", "-z"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")

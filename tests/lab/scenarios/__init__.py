@@ -1,4 +1,4 @@
-"""What the laboratory can do: one file for each scenario, and a line in the table below."""
+"""The scenarios of the laboratory: one file for each, and a line in the table below."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,7 +1,7 @@
 """All nodes start at once. Measured: from the start of the first process until all are one group with one key.
 
-`loading_ms`: how long the same processes take, at once as well, for nothing but to load what the daemon consists of.
-That is most of a boot where ten nodes share two processors, and no device's.
+`loading_ms`: how long the same number of processes take, at once as well, only to load the modules of the daemon. It is
+most of the time where ten nodes share two processors, but not on a device.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from tests.lab.trial import CALM, PATIENCE, Trial
 
 
 async def run(trial: Trial) -> None:
-    """Do it once."""
+    """Run the scenario once."""
     loading = time.monotonic()
     await asyncio.gather(*map(_load, trial.group.daemons))
     trial.figures["loading"].append(time.monotonic() - loading)
@@ -30,4 +30,4 @@ async def _load(daemon: Daemon) -> None:
         *daemon.prefix, PSKKEYD, "--version", stdout=subprocess.DEVNULL, env=environment()
     )
     if await process.wait() != 0:
-        raise Failed(f"{daemon.name} cannot even tell its version")
+        raise Failed(f"{daemon.name} cannot even print its version")

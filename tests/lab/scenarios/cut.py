@@ -1,11 +1,11 @@
-"""The master's cable is out. Measured: from then until all others are one group with a new master."""
+"""The master's cable is unplugged. Measured: from then until all others are one group with a new master."""
 
 from tests.lab.faults import unplugged
 from tests.lab.trial import AFTERMATH, PATIENCE, Trial
 
 
 async def run(trial: Trial) -> None:
-    """Do it once."""
+    """Run the scenario once."""
     before = await trial.begin()
     (master,) = trial.group.of(before, "master")
     survivors = trial.others(master)

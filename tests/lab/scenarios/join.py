@@ -8,7 +8,7 @@ from tests.lab.trial import CALM, PATIENCE, Trial
 
 
 async def run(trial: Trial) -> None:
-    """Do it once; which of the nodes comes late is random, so it may be of higher rank than the master."""
+    """Run the scenario once. The newcomer is chosen at random, so its rank may be higher than the master's."""
     late = trial.random.choice(trial.group.daemons)
     early = trial.others(late)
     trial.watch_machine()

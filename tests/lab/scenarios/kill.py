@@ -1,6 +1,6 @@
 """The master is killed with SIGKILL. Measured: from the signal until all others are one group with a new master.
 
-The key must be the same before and after. The session manager of the dead daemon goes on with the key that it has.
+The key must be the same before and after. The session manager of the dead daemon keeps sending with its key.
 """
 
 import signal
@@ -10,7 +10,7 @@ from tests.lab.trial import AFTERMATH, PATIENCE, Trial
 
 
 async def run(trial: Trial) -> None:
-    """Do it once."""
+    """Run the scenario once."""
     before = await trial.begin()
     (master,) = trial.group.of(before, "master")
     survivors = trial.others(master)

@@ -1,6 +1,6 @@
-"""The network loses 5 % of all that a node sends and of all that it receives.
+"""The network drops 5 % of all packets that a node sends and 5 % of all that it receives.
 
-Nothing may come of it: the master and the term stay, and what is lost is what the network has dropped.
+The master and the term must stay the same. No datagram may be lost but those that the network drops.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ PERCENT: Final = 5
 
 
 async def run(trial: Trial) -> None:
-    """Do it once."""
+    """Run the scenario once."""
     before = await trial.begin()
     with trial.losing(PERCENT):
         await trial.group.stay_together(trial.seconds)

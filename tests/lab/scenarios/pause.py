@@ -1,7 +1,7 @@
-"""The master's daemon is stopped for a while with SIGSTOP; its session manager and its network are not.
+"""The master's daemon is stopped for a while with SIGSTOP. Its session manager and its network work on.
 
 Measured: from the signal until all others are one group with a new master. `sleeper_ms`: from SIGCONT until the
-sleeper follows that one.
+paused daemon follows the new master.
 """
 
 import time
@@ -11,7 +11,7 @@ from tests.lab.trial import AFTERMATH, PATIENCE, Trial
 
 
 async def run(trial: Trial) -> None:
-    """Do it once."""
+    """Run the scenario once."""
     before = await trial.begin()
     (master,) = trial.group.of(before, "master")
     others = trial.others(master)
@@ -24,5 +24,5 @@ async def run(trial: Trial) -> None:
     together, after = await trial.group.together(PATIENCE)
     trial.figures["sleeper"].append(together - woken)
     if trial.group.of(after, "master") != others.of(meanwhile, "master"):
-        raise Failed(f"{master.name} woke, and there is another master than while it slept")
+        raise Failed(f"the master has changed since {master.name} was continued")
     await trial.group.stay_together(AFTERMATH)

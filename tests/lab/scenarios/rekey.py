@@ -1,6 +1,4 @@
-"""An operator rolls the key, again and again, of one group. Measured: from each command until the new key is the one to
-send with on every node.
-"""
+"""An operator rekeys one group again and again. Measured: from each command until every node sends with the new key."""
 
 import asyncio
 import time
@@ -10,14 +8,14 @@ from tests.lab.group import epoch_above, epoch_of
 from tests.lab.trial import AFTERMATH, PATIENCE, Trial
 
 PACE: Final = 1.1
-"""Seconds from one command to the next; a group rolls at most once a second."""
+"""Seconds from one command to the next; a group rekeys at most once a second."""
 
 
 async def run(trial: Trial) -> None:
-    """Do it `trial.repeats` times."""
+    """Rekey `trial.repeats` times."""
     statuses = await trial.begin()
     (master,) = trial.group.of(statuses, "master")
-    await asyncio.sleep(PACE)  # the session managers have begun, and so had the group rekey just now
+    await asyncio.sleep(PACE)  # the start of the session managers has just caused a rekey
     for _ in range(trial.repeats):
         epoch = max(map(epoch_of, statuses.values()))
         commanded = trial.mark(f"rekey of epoch {epoch}")

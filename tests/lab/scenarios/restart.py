@@ -1,7 +1,7 @@
-"""A daemon is ended, in turn with SIGKILL and SIGTERM, and started again at once, as systemd would with its sockets and
-its stored descriptors. Measured: from the signal until all are one group again.
+"""A daemon is ended, in turn with SIGKILL and SIGTERM, and started again at once with its sockets and its stored
+descriptors, as systemd does it. Measured: from the signal until all are one group again.
 
-The key must be the same before and after: who finds its state again has no need of another.
+The key must be the same before and after: a daemon that gets back its state needs no new key.
 """
 
 import signal
@@ -11,7 +11,7 @@ from tests.lab.trial import AFTERMATH, PATIENCE, Trial
 
 
 async def run(trial: Trial) -> None:
-    """Do it once, to any of them."""
+    """Run the scenario once, with a daemon chosen at random."""
     before = await trial.begin()
     daemon = trial.random.choice(trial.group.daemons)
     number = signal.SIGKILL if trial.number % 2 else signal.SIGTERM

@@ -1,4 +1,4 @@
-"""What a scenario is."""
+"""The record of a scenario."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from tests.lab.trial import Trial
 
 type Run = Callable[[Trial], Awaitable[None]]
-"""Does it once, with a group that is not started, and enters its times. Raises Failed."""
+"""Runs the scenario once, with a group that is not started, and enters its times. Raises Failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A scenario, and what it has unless the command line says otherwise.
+    """A scenario, and its defaults for the options of the command line.
 
-    `seconds`: how long its fault lasts. `keeps_group`: all its runs are done to one group, by one call of `run`.
+    `seconds`: how long its fault lasts. `keeps_group`: all its runs use one group, in one call of `run`.
     """
 
     run: Run

@@ -1,7 +1,7 @@
-"""Random faults, one after the other, to one group, each for a random time and each healed.
+"""One group has random faults, one after the other. Each lasts a random time and is then healed.
 
-Measured: from the healing of each until all are one group again, for good. Whatever happens, what nodes send that no
-fault separates must arrive.
+Measured: from the healing of each until all are one group again, and stay one. A datagram between two nodes must arrive
+unless a fault separates them.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from tests.lab.separations import Separation
 from tests.lab.trial import AFTERMATH, PATIENCE, Trial
 
 LONGEST: Final = 4.0
-"""Seconds that a fault lasts at most: more than it takes to be noticed."""
+"""Seconds that a fault lasts at most: longer than the nodes need to notice it."""
 PERCENT: Final = 5
 SILENCE: Final = 1.7
-"""Seconds after which everybody has noticed the silence of another."""
+"""Seconds after which every node has noticed the silence of another."""
 
 type Fault = Callable[[Trial, Statuses], Awaitable[None]]
-"""Does it and heals it, and waits until all are one group again."""
+"""Causes the fault and heals it, and waits until all are one group again."""
 
 
 async def run(trial: Trial) -> None:
-    """Do it for `trial.seconds`."""
+    """Cause faults for `trial.seconds`."""
     statuses = await trial.begin()
     end = time.monotonic() + trial.seconds
     while time.monotonic() < end:
@@ -38,7 +38,7 @@ async def run(trial: Trial) -> None:
 
 async def _rekey(trial: Trial, statuses: Statuses) -> None:
     daemon = trial.random.choice(trial.group.daemons)
-    began = trial.mark(f"rekey asked of {daemon.name}")
+    began = trial.mark(f"rekey requested of {daemon.name}")
     await daemon.call("Rekey")
     await _again(trial, began, epoch_above(max(map(epoch_of, statuses.values()))))
 
@@ -137,17 +137,17 @@ async def _look(trial: Trial) -> Statuses:
 
 
 async def _merge(trial: Trial, began: float, separation: Separation, statuses: Statuses) -> None:
-    """Wait until those who were apart are one group; if each side had a master, the group has a new key then.
+    """Wait until the separated nodes are one group, with a new key if there were two masters.
 
-    `statuses` are from before the healing: afterwards some may be of the new group already.
+    `statuses` are from before the healing: afterwards some nodes may be in the new group already.
     """
-    separation.healed()
+    separation.note_healing()
     had_two = len(trial.group.of(statuses, "master")) > 1
     await _again(trial, began, epoch_above(max(map(epoch_of, statuses.values())) if had_two else 0))
-    separation.mended()
+    separation.note_merge()
 
 
 async def _again(trial: Trial, began: float, also: Condition = lambda _: None) -> None:
-    # They may look like one group until somebody finds that another one was silent for too long.
+    # They may look like one group until a node notices that another has been silent for too long.
     together, _ = await trial.group.settled(SILENCE, PATIENCE, also)
     trial.measured.append(together - began)

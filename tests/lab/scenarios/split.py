@@ -1,6 +1,7 @@
-"""The network falls into two halves, and heals. Measured: from the healing until there is one master and one new epoch.
+"""The network splits into two partitions, and heals. Measured: from the healing until there is one master with a key of
+a new epoch.
 
-Each half is to be one group with a master of its own; it may roll its key meanwhile, as it likes.
+Each partition must be one group with a master of its own; it may rekey in that time.
 """
 
 from tests.lab.faults import parted
@@ -9,32 +10,32 @@ from tests.lab.trial import AFTERMATH, PATIENCE, Trial
 
 
 async def run(trial: Trial) -> None:
-    """Do it once, with random halves."""
+    """Run the scenario once, with random partitions."""
     await trial.begin()
     daemons = trial.random.sample(trial.group.daemons, len(trial.group.daemons))
-    halves = [Group(daemons[: len(daemons) // 2]), Group(daemons[len(daemons) // 2 :])]
-    separation = trial.separations.begin(*([daemon.name for daemon in half.daemons] for half in halves))
-    trial.mark(f"split {' | '.join(' '.join(daemon.name for daemon in half.daemons) for half in halves)}")
-    one, other = ([trial.host(daemon) for daemon in half.daemons] for half in halves)
+    partitions = [Group(daemons[: len(daemons) // 2]), Group(daemons[len(daemons) // 2 :])]
+    separation = trial.separations.begin(*([daemon.name for daemon in partition.daemons] for partition in partitions))
+    trial.mark(f"split {' | '.join(' '.join(daemon.name for daemon in partition.daemons) for partition in partitions)}")
+    one, other = ([trial.host(daemon) for daemon in partition.daemons] for partition in partitions)
     with parted(trial.laboratory.hosts, one, other):
-        epochs = [await _alone(trial, half) for half in halves]
+        epochs = [await _alone(trial, partition) for partition in partitions]
     healed = trial.mark("heal")
-    separation.healed()
+    separation.note_healing()
     together, _ = await trial.group.together(PATIENCE, also=epoch_above(max(epochs)))
-    separation.mended()
+    separation.note_merge()
     trial.measured.append(together - healed)
     await trial.group.stay_together(AFTERMATH)
 
 
-async def _alone(trial: Trial, half: Group) -> int:
-    """Wait until a half is a group of its own, and perhaps roll its key; return its epoch."""
-    _, statuses = await half.together(PATIENCE)
-    (master,) = half.of(statuses, "master")
+async def _alone(trial: Trial, partition: Group) -> int:
+    """Wait until a partition is a group of its own, and rekey it or not, at random; return its epoch."""
+    _, statuses = await partition.together(PATIENCE)
+    (master,) = partition.of(statuses, "master")
     epoch = max(map(epoch_of, statuses.values()))
     if trial.random.random() < 0.5:
-        trial.mark(f"rekey of {master.name}'s half")
+        trial.mark(f"rekey of {master.name}'s partition")
         await master.call("Rekey")
-        await half.together(PATIENCE, also=epoch_above(epoch))
+        await partition.together(PATIENCE, also=epoch_above(epoch))
         epoch += 1
-    await half.stay_together(AFTERMATH)
+    await partition.stay_together(AFTERMATH)
     return epoch

@@ -1,11 +1,11 @@
-"""An operator has the master hand over. Measured: from the command until all are one group with the new master."""
+"""An operator commands a switchover. Measured: from the command until all are one group with the new master."""
 
 from tests.lab.group import master_is_not
 from tests.lab.trial import AFTERMATH, PATIENCE, Trial
 
 
 async def run(trial: Trial) -> None:
-    """Do it once."""
+    """Run the scenario once."""
     before = await trial.begin()
     (master,) = trial.group.of(before, "master")
     commanded = trial.mark(f"switchover from {master.name}")
