@@ -1,9 +1,9 @@
-"""What the daemon costs on three booted Debian 13 hosts, where the package installed it, and what was promised.
+"""The cost of the daemon on three booted Debian 13 hosts with the package, beside the promised limits.
 
-Start: how long `systemctl start pskkeyd` takes; the median. Memory: the proportional set size (PSS, proc_pid_smaps(5))
-of an idle client, with its share of the libraries that are mapped. Processor: what the master and the clients of an
-idle group of three use, in percent of one core. Status: how long `pskkeyctl status` takes; the median. The times are
-those of the whole command on the host, and hold some milliseconds for getting there.
+Start: the median time of `systemctl start pskkeyd`. Memory: the proportional set size (PSS, proc_pid_smaps(5)) of an
+idle client, with its share of the mapped libraries. Processor: the use by the master and the clients of an idle group
+of three, in percent of one core. Status: the median time of `pskkeyctl status`. Each time covers the whole command on
+the host, with some milliseconds to enter the host.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from tests.packaging import debian_package
 STARTS: Final = 7
 STATUSES: Final = 30
 QUIET_AFTER: Final = 5.0
-"""Seconds after which a group has nothing more to say about its beginning."""
+"""Seconds after which a new group sends nothing more about its beginning."""
 PROMISED: Final = {"start_s": 1.0, "memory_mb": 60.0, "processor_percent": 0.5, "status_s": 0.15}
-"""Each is less than this."""
+"""The upper limits; each measured value must be lower."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and return 1 when a promise was not kept."""
+    """Measure and print; return 1 when a promise was not kept."""
     parser = argparse.ArgumentParser(prog="tests/bench/hosts", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to watch the idle group (30)")
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(group: Group, seconds: float) -> dict[str, list[float]]:
-    """Return for each promise what was measured: one value, or one for the master and each client."""
+    """Return the measured values of each promise: one value, or one for the master and for each client."""
     client = group.clients[0]
     starts = []
     for _ in range(STARTS):
@@ -79,7 +79,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _processor_time(host: Host) -> float:
-    """Return the seconds that the daemon has had of a processor (/proc/PID/schedstat, in nanoseconds)."""
+    """Return the processor time of the daemon in seconds (/proc/PID/schedstat has nanoseconds)."""
     return int(host.read(f"/proc/{unit(host, 'MainPID')}/schedstat").split()[0]) / 1e9
 
 

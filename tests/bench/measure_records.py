@@ -1,9 +1,9 @@
-"""How many records a second one core seals and opens in memory: ours beside the bare cipher and beside wolfSSL.
+"""Records per second that one core seals and opens in memory: our record layer, the bare cipher, and wolfSSL.
 
-What is judged are ratios of one run, for how fast the machine is says nothing of the code: the record layer against
-the bare calls into `cryptography` that it is made of, and against wolfSSL through ctypes. wolfSSL's rates hold the cost
-of its calls from Python and of the callbacks into Python that carry its datagrams: they are what a Python program gets
-from it, not what a C program does.
+The goals are ratios within one run, because an absolute rate depends on the machine. The record layer is compared with
+the bare calls into `cryptography` that it uses, and with wolfSSL through ctypes. The rates of wolfSSL include its calls
+from Python, and the callbacks into Python that carry its datagrams. So they are the rates of a Python program and
+not those of a C program.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from tests.interop.wolfssl import WolfMember, version
 RECORDS: Final = 20_000
 ROUNDS: Final = 12
 EVERY: Final = 2.0
-"""Seconds between the beginnings of two rounds: one busy neighbour of the machine is not to have them all."""
+"""Seconds between the beginnings of two rounds. A short load on the machine must not disturb all rounds."""
 EPOCH: Final = 7
 SENDER: Final = 1
 RECEIVER: Final = 2
 NONCE: Final = bytes(12)
 AUTHENTICATED: Final = bytes(13)
-"""As long as what a record authenticates besides its plaintext (RFC 6347 section 4.1.2.1)."""
+"""As long as the data that a record authenticates besides its plaintext (RFC 6347 section 4.1.2.1)."""
 
 
 class Rates(NamedTuple):
@@ -42,12 +42,12 @@ class Rates(NamedTuple):
     opened: float
 
     def over(self, other: "Rates") -> "Rates":
-        """How many times as fast as another."""
+        """Return how many times as fast as `other` these rates are."""
         return Rates(self.sealed / other.sealed, self.opened / other.opened)
 
 
 class Goal(NamedTuple):
-    """Our record layer must be at least this many times as fast, in the median of the rounds' ratios."""
+    """The least ratio of our rates to the `other` rates, in the median of all rounds."""
 
     ours: str
     other: str
@@ -55,7 +55,7 @@ class Goal(NamedTuple):
 
 
 class JudgedGoal(TypedDict):
-    """A goal, what was measured, and whether it is met."""
+    """A goal, the measured ratio, and whether the goal is met."""
 
     ours: str
     other: str
@@ -78,7 +78,7 @@ GOALS: Final = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and return 1 when a goal was missed."""
+    """Measure and print; return 1 when a goal was missed."""
     parser = argparse.ArgumentParser(prog="tests/bench/records", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--size", type=int, default=64, help="bytes of plaintext (64, for which the goals are)")
@@ -101,14 +101,14 @@ def _measure(size: int) -> dict[Suite, list[dict[str, Rates]]]:
     begin = time.monotonic()
     for number in range(ROUNDS):
         time.sleep(max(0.0, begin + number * EVERY - time.monotonic()))
-        # In turns, so that a change of the machine's load meets all of them alike.
+        # All are measured in each round, so that a change of the machine's load affects all of them alike.
         for suite, key in keys.items():
             rounds[suite].append({name: measure(key, plaintext) for name, measure in MEASURED.items()})
     return rounds
 
 
 def _judged(rounds: Sequence[dict[str, Rates]]) -> Judged:
-    """The medians of the rounds, and whether the goals are met."""
+    """Return the medians of the rounds, and whether the goals are met."""
     goals: list[JudgedGoal] = []
     for ours, other, least in GOALS:
         ratio = _median([each[ours].over(each[other]) for each in rounds])
@@ -122,7 +122,7 @@ def _median(rates: Sequence[Rates]) -> Rates:
 
 
 def _bare(key: Key, plaintext: bytes) -> Rates:
-    """The calls into `cryptography` alone, on inputs that are ready."""
+    """Measure only the calls into `cryptography`, on prepared inputs."""
     if key.suite is Suite.WDM_WITH_NULL_SHA256:
         keyed = HMAC(bytes(32), SHA256())
 
@@ -148,7 +148,7 @@ def _ours(key: Key, plaintext: bytes) -> Rates:
 
 
 def _session(key: Key, plaintext: bytes) -> Rates:
-    """With all that a member does besides: sequence, choice of the key, replay window, counters."""
+    """Measure all the work of a member, with sequence numbers, choice of the key, replay window and counters."""
     entry = KeyEntry(EPOCH, key, send=True)
     senders = frozenset({SENDER, RECEIVER})
     sender, receiver = GroupSession(), GroupSession()
@@ -174,7 +174,7 @@ MEASURED: Final = {"bare": _bare, "RecordProtection": _ours, "GroupSession": _se
 
 
 def _timed[T, R](work: Callable[[T], R], inputs: Sequence[T]) -> tuple[float, list[R]]:
-    # Of the core's time, and not of the clock's, for others may have it in between.
+    # Processor time and not clock time, because other processes may use the core in between.
     begin = time.process_time()
     results = [work(each) for each in inputs]
     return len(inputs) / (time.process_time() - begin), results
@@ -182,7 +182,7 @@ def _timed[T, R](work: Callable[[T], R], inputs: Sequence[T]) -> tuple[float, li
 
 def _check(opened: Sequence[bytes | None], plaintext: bytes) -> None:
     if any(each != plaintext for each in opened):
-        raise AssertionError("what was opened is not what was sealed")
+        raise AssertionError("an opened plaintext differs from the sealed plaintext")
 
 
 def _print_tables(suites: dict[str, Judged], size: int) -> None:

@@ -1,6 +1,6 @@
-"""The bench on booted hosts measures what was promised, and says whether it is kept.
+"""The bench on booted hosts measures each promise, and reports whether it is kept.
 
-How long things take is not judged here: a machine that does other work at the same time would decide.
+This test does not judge the times, because they depend on the other work of the machine.
 """
 
 import json
@@ -14,7 +14,7 @@ BENCH = Path(__file__).parent / "hosts"
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
-def test_the_bench_measures_what_was_promised_and_says_whether_it_is_kept() -> None:
+def test_bench_measures_each_promise_and_reports_whether_it_is_kept() -> None:
     done = subprocess.run([BENCH, "--json"], capture_output=True, text=True, timeout=600, check=False)
     assert done.stdout, done.stderr
     result = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Boots hosts for somebody who wants to look at them."""
+"""Boots hosts for manual tests."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from tests.packaging import debian_package
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Boot them, say how to get there, and wait for the end."""
+    """Boot the hosts, print the command that enters each host, and wait for a signal."""
     parser = argparse.ArgumentParser(prog="tests/hosts/up", description=__doc__)
     parser.add_argument("--hosts", type=int, default=3, metavar="N", help="how many (3)")
     parser.add_argument("--bare", action="store_true", help="without the package")

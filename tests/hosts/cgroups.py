@@ -1,5 +1,7 @@
-"""Control groups for hosts, one in each hierarchy that systemd uses (cgroups(7)): the unified one and, if there is
-one beside it, that named systemd."""
+"""Control groups for hosts, one in each hierarchy that systemd uses (cgroups(7)).
+
+These are the unified hierarchy and, if it exists, the one named systemd.
+"""
 
 import contextlib
 import os
@@ -9,11 +11,11 @@ from pathlib import Path
 from tests.lab.namespaces import is_stale
 
 _REMOVED_WITHIN = 5.0
-"""Seconds that the kernel may take for the last process of a group to be gone."""
+"""Seconds that the kernel may take to end the last process of a control group."""
 
 
 def make_cgroups(name: str) -> list[Path]:
-    """Make a control group of that name in each hierarchy. It is filled by writing a pid to its `cgroup.procs`."""
+    """Make a control group of that name in each hierarchy. A process enters it when its pid is in `cgroup.procs`."""
     made = []
     for hierarchy in _hierarchies():
         cgroup = hierarchy / name
@@ -23,7 +25,7 @@ def make_cgroups(name: str) -> list[Path]:
 
 
 def remove_cgroup(cgroup: Path) -> None:
-    """Remove a control group in which nothing runs any more, with all below it."""
+    """Remove a control group without processes, and all groups below it."""
     deadline = time.monotonic() + _REMOVED_WITHIN
     for directory, _, _ in os.walk(cgroup, topdown=False):
         while True:
@@ -40,15 +42,15 @@ def remove_cgroup(cgroup: Path) -> None:
 
 
 def remove_stale_cgroups() -> None:
-    """Remove the control groups that dead processes of ours have left."""
+    """Remove the control groups that our dead processes left."""
     for hierarchy in _hierarchies():
         for cgroup in [path for path in hierarchy.iterdir() if is_stale(path.name)]:
-            with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+            with contextlib.suppress(FileNotFoundError):  # another process has removed it
                 remove_cgroup(cgroup)
 
 
 def _hierarchies() -> list[Path]:
-    """Return where they are mounted, by proc_mounts(5)."""
+    """Return the mount points of the hierarchies (proc_mounts(5))."""
     found = []
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, options, *_ = line.split()

@@ -14,11 +14,11 @@ from tests.packaging import debian_package
 
 HERE: Final = Path(__file__).parent
 ORDER: Final = ("test_install.py", "test_group.py", "test_access.py", "test_restarts.py", "test_removal.py")
-"""The tests of files that are not named here run before the last one."""
+"""The order of the test files. The files that are not named here run before the last one."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Install first and purge last: each test finds hosts as it needs them, but this way it seldom has to wait."""
+    """Run the installation first and the purge last. Any order works, but in this one the tests seldom have to wait."""
     here = [item for item in items if item.path.is_relative_to(HERE)]
     here.sort(key=lambda item: ORDER.index(item.path.name) if item.path.name in ORDER else len(ORDER) - 1.5)
     order = iter(here)
@@ -27,21 +27,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show with a failure what the daemons have said meanwhile."""
+    """Show the journals of the daemons with a failure."""
     report = yield
     if report.failed and item.path.is_relative_to(HERE) and isinstance(item, pytest.Function):
         for host in cast("Sequence[Host]", item.funcargs.get("hosts", ())):
             try:
-                said = host.journal("--unit=pskkeyd", "--merge", "--lines=60", output="short-precise", check=False)
-            except CommandFailed as error:  # the host hangs; the other tests' results are not to be lost for it
-                said = str(error)
-            report.sections.append((f"pskkeyd on {host.name}", said))
+                journal = host.journal("--unit=pskkeyd", "--merge", "--lines=60", output="short-precise", check=False)
+            except CommandFailed as error:  # the host hangs; the other tests must still report
+                journal = str(error)
+            report.sections.append((f"pskkeyd on {host.name}", journal))
     return report
 
 
 @pytest.fixture(scope="session")
 def hosts() -> Iterator[Sequence[Host]]:
-    """Three hosts on one network."""
+    """Boot three hosts on one network."""
     with booted_hosts(3) as booted:
         yield booted
 
@@ -72,8 +72,8 @@ def group(_group: Group) -> Group:
 
 @pytest.fixture
 def bare_host(hosts: Sequence[Host]) -> Host:
-    """A host on which the package never was, as far as can be seen."""
+    """A host without any trace of the package."""
     host = hosts[0]
-    host.run("dpkg", "--purge", package.NAME)  # does nothing when it is not there
+    host.run("dpkg", "--purge", package.NAME)  # does nothing when the package is absent
     host.run("rm", "-rf", PLAIN_CREDENTIAL, ENCRYPTED_CREDENTIAL)
     return host

@@ -1,4 +1,4 @@
-"""A group of hosts with pskkeyd as the package has installed it."""
+"""A group of hosts on which the package has installed pskkeyd."""
 
 import json
 import time
@@ -17,19 +17,19 @@ PSK_FILE: Final = "/etc/pskkey.psk"
 PLAIN_CREDENTIAL: Final = "/etc/credstore/pskkey.psk"
 ENCRYPTED_CREDENTIAL: Final = "/etc/credstore.encrypted/pskkey.psk"
 NO_MASTER_YET: Final = 10
-"""The exit code of `pskkeyctl` that says so."""
+"""The exit code of `pskkeyctl status` when the daemon has no master yet."""
 SETTLES_WITHIN: Final = 20.0
-"""Seconds until daemons that were just started have a master in common, and its key."""
+"""Seconds until newly started daemons have one common master and its key."""
 DAEMON: Final = ("--unit=pskkeyd", "--boot")
-"""For `Host.journal`: what the daemon, and systemd of it, has said since the host was booted."""
+"""For `Host.journal`: the entries of the daemon, and of systemd about it, since the host booted."""
 
 
 class Unsettled(AssertionError):
-    """The daemons did not come to what a test waits for; says what they show."""
+    """The daemons did not reach the expected state in time. The message has the state that they show."""
 
 
 class Group:
-    """Hosts that share a pre-shared key, with the package `deb` on each."""
+    """Hosts with one pre-shared key, and with the package `deb` on each."""
 
     def __init__(self, hosts: Sequence[Host], deb: Path) -> None:
         self.hosts = tuple(hosts)
@@ -40,7 +40,7 @@ class Group:
 
     @property
     def master(self) -> Host:
-        """The host that all say is their master."""
+        """The host that all hosts show as their master."""
         by_name = {host.name: host for host in self.hosts}
         names = {status["master"]["name"] for status in self.statuses()}
         assert len(names) == 1
@@ -48,12 +48,12 @@ class Group:
 
     @property
     def clients(self) -> list[Host]:
-        """The others."""
+        """The other hosts."""
         master = self.master
         return [host for host in self.hosts if host is not master]
 
     def establish(self) -> None:
-        """Have every host as the tests want it, whatever was done to it: installed, configured, running, one group."""
+        """Install, configure and start every host, and wait until they are one group. Any earlier state is replaced."""
         if self._configuration is None:
             self.on_all(self._install)
             self._configuration = self.hosts[0].read(CONFIGURATION)
@@ -63,16 +63,16 @@ class Group:
         self.wait_until_settled()
 
     def on_all(self, work: Callable[[Host], object]) -> None:
-        """Do something on all hosts at the same time."""
+        """Call `work` for all hosts at the same time."""
         with ThreadPoolExecutor(len(self.hosts)) as pool:
             list(pool.map(work, self.hosts))
 
     def statuses(self) -> list[Status]:
-        """Return what `pskkeyctl status` shows on each host. Raises Unsettled when one does not answer."""
+        """Return the status of each host, from `pskkeyctl status`. Raises Unsettled when a daemon does not answer."""
         return [status(host) for host in self.hosts]
 
     def wait_until_settled(self, epoch: int | None = None) -> Status:
-        """Wait until all are in one group with one key, of `epoch` if that is given; return the master's status."""
+        """Wait until all hosts are one group with one key, of `epoch` if given; return the master's status."""
         deadline = time.monotonic() + SETTLES_WITHIN
         while True:
             shown = {host.name: try_status(host) for host in self.hosts}
@@ -105,12 +105,12 @@ class Group:
 
 
 def write_psk(host: Host, psk: str) -> None:
-    """Put the PSK file in its place, as the daemon's user alone may read it."""
+    """Write the PSK file. Only the daemon's user may read it."""
     host.write(PSK_FILE, psk, mode="0600", owner="pskkey", group="pskkey")
 
 
 def status(host: Host, *options: str) -> Status:
-    """Return what `pskkeyctl OPTIONS status --json` shows. Raises Unsettled when the daemon does not answer."""
+    """Return the output of `pskkeyctl OPTIONS status --json`. Raises Unsettled when the daemon does not answer."""
     shown = try_status(host, *options)
     if shown is None:
         raise Unsettled(f"the daemon on {host.name} does not answer")
@@ -118,7 +118,7 @@ def status(host: Host, *options: str) -> Status:
 
 
 def try_status(host: Host, *options: str) -> Status | None:
-    """Return the same, None when the daemon does not answer."""
+    """Return the output of `pskkeyctl OPTIONS status --json`, or None when the daemon does not answer."""
     done = host.run("pskkeyctl", *options, "status", "--json", check=False)
     if done.returncode not in (0, NO_MASTER_YET):
         return None
@@ -140,7 +140,7 @@ def unit(host: Host, name: str) -> str:
 
 
 def wait_for_another_process(host: Host, pid: str, within: float) -> None:
-    """Wait until the daemon runs, and not as the process `pid`."""
+    """Wait until the daemon is active with another process id than `pid`."""
     wait_until(
         lambda: unit(host, "MainPID") not in ("0", pid) and unit(host, "ActiveState") == "active",
         within,
@@ -148,19 +148,19 @@ def wait_for_another_process(host: Host, pid: str, within: float) -> None:
     )
 
 
-def wait_until(true: Callable[[], bool], within: float, what: str) -> None:
-    """Wait until `true()`. Raises Unsettled that says `what` when it does not come true."""
+def wait_until(is_true: Callable[[], bool], within: float, what: str) -> None:
+    """Wait until `is_true()`. Raises Unsettled with the text `what` after `within` seconds."""
     deadline = time.monotonic() + within
-    while not true():
+    while not is_true():
         if time.monotonic() > deadline:
             raise Unsettled(f"not within {within} s: {what}")
         time.sleep(0.05)
 
 
 def why_unsettled(statuses: Statuses) -> str | None:
-    """Return why these nodes are not one group in which nothing is under way, None when they are.
+    """Return why these nodes are not one settled group, or None when they are.
 
-    Beyond `why_apart` each knows all members and no others, and no further key is being distributed.
+    In a settled group `why_apart` finds nothing, each node lists exactly all members, and no node has a next key.
     """
     if (apart := why_apart(statuses)) is not None:
         return apart

@@ -1,4 +1,4 @@
-"""A booted Debian system with systemd as its first process, on which commands are run as an operator types them."""
+"""A booted Debian system with systemd as its first process. Tests run commands on it as an operator does."""
 
 import subprocess
 import time
@@ -25,14 +25,15 @@ _ENVIRONMENT: Final = (
 
 
 class CommandFailed(AssertionError):
-    """A command that should succeed did not; says on which host, how it ended and what it printed."""
+    """A command failed. The message has the host, the exit code and the output."""
 
 
 class Host:
     """One host, which is off at first.
 
     `name` is its host name, `layers` its file system (see `image`), `plug` its place on the virtual network.
-    `directory` is ours, for what comes out on its console. `label` is for what the kernel must have a name for.
+    `directory` is a directory outside the host, for its console output and its mount point. `label` is the beginning
+    of the names of its control groups.
     """
 
     def __init__(self, name: str, layers: str, plug: namespaces.Host, directory: Path, label: str) -> None:
@@ -48,7 +49,7 @@ class Host:
         self._init = 0
 
     def boot(self) -> None:
-        """Switch the host on; does not wait."""
+        """Switch the host on, and do not wait."""
         with self._console.open("wb") as console:
             self._script = subprocess.Popen(
                 [
@@ -62,7 +63,7 @@ class Host:
             )
 
     def wait_until_booted(self) -> None:
-        """Return when all services are started. Raises CommandFailed when one could not be."""
+        """Wait until all services are started. Raises CommandFailed when a service fails."""
         deadline = time.monotonic() + BOOTS_WITHIN
         while time.monotonic() < deadline:
             self._init = self._find_init()
@@ -79,7 +80,7 @@ class Host:
             raise CommandFailed(f"{self.name} has booted, but not all of it: {failed}\n{self.console()}")
 
     def reboot(self) -> None:
-        """Reboot as an operator would, and wait until it is up again."""
+        """Reboot as an operator does, and wait until the host is up again."""
         before = self._init
         self.run("systemctl", "--no-block", "reboot")
         deadline = time.monotonic() + ENDS_WITHIN
@@ -99,7 +100,8 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on the host, as root or as `user`, with `given` on its standard input.
 
-        Raises CommandFailed when it fails, unless `check` is false, and when it does not end.
+        Raises CommandFailed when the command does not end within `within` seconds, and when it fails and `check` is
+        true.
         """
         line = command if user is None else ("runuser", "--user", user, "--", *command)
         try:
@@ -121,11 +123,11 @@ class Host:
 
     @property
     def command(self) -> Sequence[str]:
-        """What to put before a command line so that it runs on the host, as root and with a plain environment."""
+        """The prefix that runs a command line on the host, as root and with a plain environment."""
         return ("nsenter", f"--target={self._init}", "--all", "--", "env", "-i", *_ENVIRONMENT)
 
     def read(self, path: str) -> str:
-        """Return what stands in a file of the host."""
+        """Return the content of a file of the host."""
         return self.run("cat", path).stdout
 
     def write(self, path: str, text: str, mode: str = "0644", owner: str = "root", group: str = "root") -> None:
@@ -133,11 +135,11 @@ class Host:
         self.run("install", "-m", mode, "-o", owner, "-g", group, "/dev/stdin", path, given=text)
 
     def copy(self, source: Path, path: str) -> None:
-        """Copy a file of ours to the host."""
+        """Copy a file from this machine to the host."""
         (self.root / path.lstrip("/")).write_bytes(source.read_bytes())
 
     def journal(self, *options: str, output: str = "cat", check: bool = True) -> str:
-        """Return what journalctl(1) shows with these options, with all that was said until now.
+        """Return the output of journalctl(1) with these options, with all entries until now.
 
         Raises CommandFailed as `run` does.
         """
@@ -145,20 +147,20 @@ class Host:
         return self.run("journalctl", *options, f"--output={output}", "--no-pager", check=check).stdout
 
     def exists(self, path: str) -> bool:
-        """Tell whether the host has such a file."""
+        """Return whether the host has such a file."""
         return self.run("test", "-e", path, check=False).returncode == 0
 
     @property
     def root(self) -> Path:
-        """The root directory of the host, as seen from here (proc_pid_root(5))."""
+        """The root directory of the host in our file system (proc_pid_root(5))."""
         return Path(f"/proc/{self._init}/root")
 
     def console(self) -> str:
-        """Return the last that the host has printed on its console."""
+        """Return the last 4000 characters of the host's console output."""
         return self._console.read_text(errors="replace")[-4000:]
 
     def destroy(self) -> None:
-        """Switch the host off at once; nothing of it is left."""
+        """Switch the host off at once, and remove all traces of it."""
         if self._script is not None:
             self._script.kill()
             self._script.wait()
@@ -168,10 +170,10 @@ class Host:
         self._cgroups = []
 
     def _find_init(self) -> int:
-        """Return the pid, as seen from here, of the host's first process; 0: there is none yet."""
+        """Return the pid of the host's first process in our pid namespace, or 0 before that process exists."""
         if self._script is None:
             raise RuntimeError(f"{self.name} was never switched on")
-        # Below the namespace of the script is that of the host.
+        # The pid namespace of the host is below that of the script.
         depth = len(_pids("self")) + 2
         descendants = [self._script.pid]
         for pid in descendants:
@@ -192,7 +194,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _pids(pid: int | Literal["self"]) -> list[str]:
-    """Return the pids of a process, in our pid namespace and in those below it (proc_pid_status(5))."""
+    """Return the pids of a process in our pid namespace and in the namespaces below it (proc_pid_status(5))."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

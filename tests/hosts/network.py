@@ -1,4 +1,4 @@
-"""Several hosts, booted and plugged into one switch."""
+"""Several booted hosts on one switch."""
 
 import signal
 import subprocess
@@ -18,9 +18,9 @@ _IMAGE_WITHIN: Final = 600.0
 
 @contextmanager
 def booted_hosts(count: int) -> Iterator[Sequence[Host]]:
-    """Boot hosts named host1, host2, ... and switch them off at the end; nothing of them is left. Needs root.
+    """Boot hosts named host1, host2, ..., and remove them at the end. Needs root.
 
-    SIGTERM raises KeyboardInterrupt meanwhile, as Ctrl-C does. What a killed process has left is removed beforehand.
+    SIGTERM raises KeyboardInterrupt meanwhile, as Ctrl-C does. Remains of killed processes are removed at the start.
     """
     made = subprocess.run([_IMAGE], check=True, stdout=subprocess.PIPE, text=True, timeout=_IMAGE_WITHIN)
     remove_stale_cgroups()

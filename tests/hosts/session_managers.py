@@ -1,6 +1,6 @@
 """Session managers on hosts: the examples of the package, in C (compiled on the host) and in Python.
 
-Each is a service of its own, of an ordinary user in the group `pskkey`. They send to each other all the time.
+Each is a separate service of an ordinary user in the group `pskkey`. All of them send to each other all the time.
 """
 
 import re
@@ -14,17 +14,17 @@ from tests.hosts.group import Group, current_key, status, wait_until
 from tests.hosts.host import Host
 
 RATE: Final = 50
-"""Datagrams a second that each sends."""
+"""Datagrams per second that each session manager sends."""
 A_WHILE: Final = 0.5
-"""Seconds in which each sends a good number of datagrams."""
+"""Seconds. In this time each session manager sends enough datagrams for a test."""
 USER: Final = "device"
-"""Whom they run as."""
+"""The user that runs them."""
 
 _UNIT: Final = "session-manager"
 _PACKAGED: Final = "/usr/share/doc/pskkey/examples"
 _EXAMPLES: Final = "/opt/examples"
 _SENDS_WITHIN: Final = 45.0
-"""Seconds: session managers that begin often get a new key every 30 s."""
+"""Seconds. Restarts of session managers cause at most one new key every 30 s."""
 _LISTENER: Final = """
 import socket, sys, time
 with socket.socket(type=socket.SOCK_DGRAM) as group:
@@ -43,12 +43,12 @@ with socket.socket(type=socket.SOCK_DGRAM) as group:
 for address, epoch in heard:
     print(address, epoch)
 """
-"""Prints for 0.2 s who sends to the session managers' group, and with the key of which epoch."""
+"""Listens to the session managers' group for 0.2 s, and prints the address and the key epoch of each sender."""
 
 
 @dataclass
 class Tally:
-    """For each sender id how many datagrams a session manager received, and how many it missed."""
+    """The numbers of datagrams that one session manager received and missed, for each sender id."""
 
     host: str
     received: dict[int, int] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Tally:
 
 
 class SessionManager:
-    """One that runs on `host`: `program` is one of the examples."""
+    """A session manager that runs on `host`; `program` is one of the examples."""
 
     def __init__(self, host: Host, program: str) -> None:
         self._host = host
@@ -69,7 +69,7 @@ class SessionManager:
         self._invocation = host.run("systemctl", "show", "--value", "--property=InvocationID", _UNIT).stdout.strip()
 
     def stop(self) -> Tally:
-        """End it as systemd does, and return what it counted."""
+        """Stop it by systemctl, and return its counts."""
         self._host.run("systemctl", "stop", _UNIT)
         output = self._host.journal(f"_SYSTEMD_INVOCATION_ID={self._invocation}")
         tally = Tally(self._host.name)
@@ -79,15 +79,15 @@ class SessionManager:
         return tally
 
     def kill(self) -> None:
-        """End it without a word, if it still runs."""
+        """Kill it by SIGKILL, if it still runs."""
         self._host.run("systemctl", "kill", "--signal=KILL", _UNIT, check=False)
 
 
 @contextmanager
 def traffic(group: Group, without: Host | None = None) -> Iterator[None]:
-    """Have a session manager on each host, the last in Python and the others in C, and see that none loses anything.
+    """Run a session manager on each host, the last in Python and the others in C, and assert that no datagram is lost.
 
-    `without`: a host that has none, because it goes down meanwhile.
+    `without` is a host without a session manager, because it goes down meanwhile.
     """
     hosts = [host for host in group.hosts if host is not without]
     with ExitStack() as stack:
@@ -106,9 +106,9 @@ def traffic(group: Group, without: Host | None = None) -> Iterator[None]:
 
 
 def assert_nothing_lost(tallies: Sequence[Tally], elapsed: float) -> None:
-    """Each has heard all the others for `elapsed` seconds, missed nothing, and none was kept from sending.
+    """Assert that each received all datagrams of all others for `elapsed` seconds, and that all sent at the full rate.
 
-    What a session manager may not send has no number and is not missed, so their rate must have been right too.
+    A datagram that a session manager may not send has no number. Nobody misses it, so the rate is checked too.
     """
     for tally in tallies:
         assert len(tally.received) >= len(tallies) - 1, tallies
@@ -117,11 +117,11 @@ def assert_nothing_lost(tallies: Sequence[Tally], elapsed: float) -> None:
 
 
 def _wait_until_all_send(group: Group, hosts: Sequence[Host]) -> None:
-    """Wait until all send with the present key, and no further one is coming. Raises Unsettled.
+    """Wait until all send with the current key, and no next key is requested. Raises Unsettled.
 
-    A new session manager knows no sequence numbers. Has its host sent with the present key before, then it may not use
-    it, and the group takes another; and it does not receive with a key that was in use when it began. A test's first
-    look at the key must not come before that.
+    A new session manager does not know its last sequence number. If its host has sent with the current key before, it
+    must not send with it, and the group rekeys. It also does not receive with a key that was in use before it began. A
+    test must not read the key before that rekey.
     """
 
     def all_send() -> bool:
@@ -134,7 +134,7 @@ def _wait_until_all_send(group: Group, hosts: Sequence[Host]) -> None:
 
 
 def _make_examples(host: Host) -> None:
-    """Make the examples as their README says."""
+    """Make the examples as their README describes."""
     if not host.exists(f"{_EXAMPLES}/session_manager"):
         host.run("rm", "-rf", _EXAMPLES)
         host.run("cp", "-r", _PACKAGED, _EXAMPLES)

@@ -1,4 +1,4 @@
-"""What local users may do: nothing outside the group `pskkey`, read inside it, and administer as root only."""
+"""The rights of local users: none outside the group `pskkey`, reading inside it, administration only as root."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_a_stranger_can_connect_to_neither_socket(host: Host) -> None:
 def test_a_member_reads_keys_and_status(host: Host) -> None:
     assert host.run("python3", "-c", _connect("keys"), user=MEMBER).returncode == 0
     assert host.run("pskkeyctl", "status", user=MEMBER).returncode == 0
-    # Beside the current key there may be one of before.
+    # Beside the current key there may be a previous one.
     fingerprints = host.run("python3", "-c", KEY_WATCHER, user=MEMBER).stdout.split()
     assert current_key(status(host))["fingerprint"] in fingerprints
 
@@ -63,7 +63,7 @@ def test_a_member_does_not_administer(host: Host, verb: str) -> None:
     )
     assert called.returncode == 1
     assert "PermissionDenied" in called.stderr
-    # An operation that somebody may do comes through after it; so the one before it was not just slow.
+    # A permitted operation succeeds after the denied one. So the denied one was not just slow.
     host.run("pskkeyctl", "rekey", "--wait")
     after = status(host)
     assert current_key(after)["epoch"] == current_key(before)["epoch"] + 1

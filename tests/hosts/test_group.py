@@ -1,4 +1,4 @@
-"""A running group, as its operators look at it."""
+"""A running group, seen with the tools of an operator."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from tests.hosts.group import Group, current_key, status, unit, wait_until
 from tests.hosts.host import Host
 
 ADVERTISED: Final = ("id", "name", "role")
-"""What of a node's TXT record is looked at."""
+"""The entries of a node's TXT record that the test reads."""
 
 pytestmark = pytest.mark.root
 
@@ -27,21 +27,21 @@ def test_one_master_and_two_clients(group: Group) -> None:
     assert len({shown["node"]["id"] for shown in statuses}) == 3
 
 
-def test_systemctl_says_what_a_node_is(group: Group) -> None:
+def test_systemctl_shows_the_role_of_a_node(group: Group) -> None:
     epoch = current_key(status(group.master))["epoch"]
     of_client = (f"Client of {group.master.name}, ", f"key epoch {epoch}")
     lines = {group.master: ("Master of 3 nodes", ""), **dict.fromkeys(group.clients, of_client)}
     for host, (begin, end) in lines.items():
-        # It is told to systemd beside the control socket, and so may come a little later.
-        wait_until(partial(_says, host, begin, end), 5, f"the status line of {host.name} is {begin}...{end}")
+        # The daemon sends this line to systemd separately, so it may be a little later than the control socket.
+        wait_until(partial(_has_status_text, host, begin, end), 5, f"the status line of {host.name} is {begin}...{end}")
 
 
-def _says(host: Host, begin: str, end: str) -> bool:
+def _has_status_text(host: Host, begin: str, end: str) -> bool:
     text = unit(host, "StatusText")
     return text.startswith(begin) and text.endswith(end)
 
 
-def test_pskkeyctl_shows_it_to_people(group: Group) -> None:
+def test_pskkeyctl_shows_members_and_key(group: Group) -> None:
     key = current_key(status(group.master))
     for host in group.hosts:
         shown = host.run("pskkeyctl").stdout
@@ -58,8 +58,8 @@ def test_the_control_socket_speaks_varlink(group: Group) -> None:
         described = host.run("varlinkctl", "introspect", "unix:/run/pskkey/control.sock", "io.pskkey.Control").stdout
         assert "interface io.pskkey.Control" in described
         assert "method GetStatus() ->" in described
-        told = host.run("varlinkctl", "info", "/run/pskkey/control.sock").stdout
-        assert "io.pskkey.Control" in told
+        info = host.run("varlinkctl", "info", "/run/pskkey/control.sock").stdout
+        assert "io.pskkey.Control" in info
         called = host.run("varlinkctl", "call", "/run/pskkey/control.sock", "io.pskkey.Control.GetStatus", "{}")
         shown = json.loads(called.stdout)
         assert shown["schema"] == 1
@@ -73,10 +73,10 @@ def test_a_rekey_by_varlink_reaches_all(group: Group) -> None:
     assert after["fingerprint"] != before["fingerprint"]
 
 
-def test_avahi_beside_us_sees_all_nodes(group: Group) -> None:
+def test_avahi_on_the_same_host_finds_all_nodes(group: Group) -> None:
     ids = {shown["node"]["name"]: shown["node"]["id"] for shown in group.statuses()}
     host = group.clients[0]
-    # It shares the mDNS port with us.
+    # Avahi shares the mDNS port with pskkeyd.
     assert host.run("systemctl", "is-active", "avahi-daemon").stdout.strip() == "active"
     master = group.master.name
     expected = {
@@ -87,7 +87,7 @@ def test_avahi_beside_us_sees_all_nodes(group: Group) -> None:
 
 
 def _advertised(host: Host) -> set[tuple[str, ...]]:
-    """Return the instance, the port, and id, name and role from the TXT record of all that Avahi shows at once."""
+    """Return the nodes that Avahi shows now: instance, port, and id, name and role from the TXT record."""
     lines = host.run("avahi-browse", "-rtp", "_pskkey._tcp").stdout.splitlines()
     found = [line.split(";") for line in lines if line.startswith("=")]
     return {
@@ -96,17 +96,17 @@ def _advertised(host: Host) -> set[tuple[str, ...]]:
     }
 
 
-def test_avahi_itself_goes_on(group: Group) -> None:
+def test_avahi_still_resolves_host_names(group: Group) -> None:
     first, second, _ = group.hosts
     resolve = ("avahi-resolve", "-4", "-n", f"{second.name}.local")
     wait_until(lambda: second.address in first.run(*resolve, check=False).stdout, 15, "Avahi finds another host")
 
 
-def test_mcastpeer_tries_the_group(group: Group) -> None:
+def test_mcastpeer_receives_from_all_members(group: Group) -> None:
     results: dict[str, dict[str, Any]] = {}
 
     def try_out(host: Host) -> None:
-        # Long enough that all three send at the same time, however late one of them begins.
+        # Long enough that all three send at the same time, even when one begins late.
         options = ("--daemon", "--duration", "6", "--json", "--interface", host.address)
         results[host.name] = json.loads(host.run("mcastpeer", *options).stdout)["peers"][0]
 
@@ -114,5 +114,5 @@ def test_mcastpeer_tries_the_group(group: Group) -> None:
     for peer in results.values():
         assert peer["ret"] == 0
         assert peer["sent"] > 50
-        assert len(peer["senders"]) == 3  # itself too
+        assert len(peer["senders"]) == 3  # its own id too
         assert peer["lost"] == 0

@@ -1,4 +1,4 @@
-"""From a bare Debian 13 to a running daemon, each way of giving it a pre-shared key."""
+"""Installation on a bare Debian 13, with each way to give the daemon a pre-shared key."""
 
 import re
 from pathlib import Path
@@ -19,17 +19,17 @@ from tests.hosts.host import Host
 pytestmark = pytest.mark.root
 
 INSTALLS_WITHIN = 180.0
-"""Seconds for the build and all that it takes."""
+"""Seconds for the build and the installation of its dependencies."""
 
 
-def test_without_a_psk_nothing_starts_and_it_says_what_to_do(bare_host: Host, deb: Path) -> None:
-    said = package.install(bare_host, deb)
+def test_package_without_psk_starts_no_daemon_and_prints_the_next_step(bare_host: Host, deb: Path) -> None:
+    output = package.install(bare_host, deb)
     assert package.installed_version(bare_host) == package.version_of(deb)
-    assert "pskkeyctl psk generate --output /etc/pskkey.psk" in said
+    assert "pskkeyctl psk generate --output /etc/pskkey.psk" in output
     assert unit(bare_host, "ActiveState") == "inactive"
     assert unit(bare_host, "UnitFileState") == "enabled"
 
-    # An operator who has not read it tries all the same.
+    # An operator may start the daemon without reading the instructions.
     start = bare_host.run("systemctl", "start", "pskkeyd", check=False)
     assert start.returncode != 0
     assert "Assertion failed" in start.stderr
@@ -37,18 +37,18 @@ def test_without_a_psk_nothing_starts_and_it_says_what_to_do(bare_host: Host, de
     assert shown.returncode == 3
     assert "is pskkeyd running?" in shown.stderr
 
-    # Nor does it start, or fail, at boot.
+    # At boot the daemon neither starts nor fails.
     bare_host.reboot()
     assert unit(bare_host, "ActiveState") == "inactive"
 
 
-def test_the_steps_that_the_installation_tells(bare_host: Host, deb: Path) -> None:
-    said = package.install(bare_host, deb)
+def test_steps_that_the_installation_prints_start_a_master(bare_host: Host, deb: Path) -> None:
+    output = package.install(bare_host, deb)
     for line in (
         "pskkeyctl psk generate --output /etc/pskkey.psk",
         "chown pskkey /etc/pskkey.psk && systemctl start pskkeyd",
     ):
-        assert line in said
+        assert line in output
         bare_host.run("sh", "-c", line)
     assert unit(bare_host, "ActiveState") == "active"
     bare_host.run("pskkeyctl", "check-config")
@@ -57,7 +57,7 @@ def test_the_steps_that_the_installation_tells(bare_host: Host, deb: Path) -> No
     assert '● master in group "default", term 1' in shown
     assert re.search(rf"^  Node +{bare_host.name} ", shown, re.MULTILINE)
 
-    # With the key there, the daemon is back after a boot, and when the package is installed anew.
+    # With the PSK file, the daemon starts at boot, and when the package is installed again.
     bare_host.reboot()
     bare_host.run("pskkeyctl", "wait", "--role", "master")
     package.remove(bare_host)
@@ -65,12 +65,12 @@ def test_the_steps_that_the_installation_tells(bare_host: Host, deb: Path) -> No
     bare_host.run("pskkeyctl", "wait", "--role", "master")
 
 
-def test_one_command_from_the_source_tree(bare_host: Host) -> None:
+def test_install_script_of_the_source_tree_starts_a_master(bare_host: Host) -> None:
     bare_host.run("rm", "-rf", "/srv/checkout")
     package.copy_source(bare_host, "/srv/checkout")
-    said = bare_host.run("/srv/checkout/packaging/install", "--new-psk", within=INSTALLS_WITHIN).stdout
-    assert "Installing what the build takes" in said
-    assert '● master in group "default", term 1' in said
+    output = bare_host.run("/srv/checkout/packaging/install", "--new-psk", within=INSTALLS_WITHIN).stdout
+    assert "Installing what the build takes" in output
+    assert '● master in group "default", term 1' in output
     assert unit(bare_host, "ActiveState") == "active"
     bare_host.run("pskkeyctl", "check-config")
 
@@ -91,5 +91,5 @@ def test_the_psk_may_be_a_file_a_credential_or_an_encrypted_credential(group: Gr
     assert psk.split(":")[1].strip() not in in_encrypted_credential.read(ENCRYPTED_CREDENTIAL)
 
     group.on_all(lambda host: host.run("systemctl", "start", "pskkeyd"))
-    # One group: so all three have the same one.
+    # They are one group, so all three have the same PSK.
     assert len(group.wait_until_settled()["members"]) == 3

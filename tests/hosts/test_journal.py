@@ -1,4 +1,4 @@
-"""What an operator finds in the journal."""
+"""The entries of the daemon in the journal."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from tests.hosts.host import Host
 
 MEMBER_JOINED = "834ee85d97864982b9a6b5ba22d9984f"
 SENDING = "284a1fc8f2d0450ea7924ce6869d01cf"
-"""Of pskkeyd(8): a node joined the master; another key is sent with."""
+"""Message ids from pskkeyd(8): a node joined the master; the node sends with another key."""
 
 pytestmark = pytest.mark.root
 
@@ -38,7 +38,7 @@ def test_events_have_fields_and_a_fixed_id(group: Group) -> None:
         assert sending[0]["MESSAGE"].startswith(f"activated key epoch {epoch}, ")
 
 
-def test_it_is_plain_words_without_secrets(group: Group) -> None:
+def test_journal_has_no_traceback_and_no_secret(group: Group) -> None:
     secret = group.psk.split(":")[1].strip()
     for host in group.hosts:
         entries = _entries(host)

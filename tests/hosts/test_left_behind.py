@@ -1,4 +1,4 @@
-"""Hosts that are gone leave nothing, however they went."""
+"""Hosts leave nothing behind, for each way to end them."""
 
 import signal
 import subprocess
@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left(number: signal.Signals) -> None:
-    # Whatever started us may ignore SIGINT, as a shell lets its background commands do; at a terminal nobody does.
+def test_ended_hosts_leave_nothing(number: signal.Signals) -> None:
+    # The parent of this test may ignore SIGINT, as a shell's background command does; a terminal's does not.
     command = ["env", "--default-signal=INT", str(UP), "--bare", "--hosts", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -28,15 +28,15 @@ def test_nothing_is_left(number: signal.Signals) -> None:
             process.wait(30)
         finally:
             process.kill()
-    # What the kernel ends it ends in its own time.
+    # The kernel needs some time to end the processes.
     deadline = time.monotonic() + 10
     while _processes(label) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _processes(label)
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines() if label in line]
-    assert all(kind == "nsfs" for _, _, kind, *_ in mounts)  # network namespaces, of which more below
+    assert all(kind == "nsfs" for _, _, kind, *_ in mounts)  # network namespaces; they are checked below
     if number is signal.SIGKILL:
-        # The rest waits for the next one.
+        # The next start removes the rest.
         assert _names(label)
         with subprocess.Popen([UP, "--bare", "--hosts", "1"], stdout=subprocess.PIPE, text=True) as following:
             assert following.stdout is not None
@@ -46,7 +46,7 @@ def test_nothing_is_left(number: signal.Signals) -> None:
 
 
 def _names(label: str) -> list[Path]:
-    """Return the network namespaces, control groups and directories that are called after a process."""
+    """Return the network namespaces, control groups and directories whose names begin with `label`."""
     places = (Path("/run/netns"), Path(tempfile.gettempdir()), Path("/sys/fs/cgroup"))
     return [
         path
@@ -57,7 +57,7 @@ def _names(label: str) -> list[Path]:
 
 
 def _processes(label: str) -> list[str]:
-    """Return the pids that are in a control group called after a process."""
+    """Return the pids in control groups with `label` in their names."""
     return [path.parent.name for path in Path("/proc").glob("[0-9]*/cgroup") if label in _read(path)]
 
 

@@ -9,16 +9,16 @@ from tests.hosts.session_managers import traffic
 pytestmark = pytest.mark.root
 
 
-def test_a_reload_applies_what_can_change_and_names_the_rest(group: Group) -> None:
+def test_a_reload_applies_the_priority_and_reports_that_the_port_needs_a_restart(group: Group) -> None:
     host = group.clients[0]
     pid = unit(host, "MainPID")
     _change(host, "priority = 100", "priority = 42")
     _change(host, "port = 11111", "port = 22222")
     host.run("systemctl", "reload", "pskkeyd")
     assert status(host)["node"]["priority"] == 42
-    said = host.journal(*DAEMON).splitlines()
-    assert any("[node] priority changed from 100 to 42" in line for line in said)
-    assert any("[network] port" in line and "takes effect at the next restart" in line for line in said)
+    entries = host.journal(*DAEMON).splitlines()
+    assert any("[node] priority changed from 100 to 42" in line for line in entries)
+    assert any("[network] port" in line and "takes effect at the next restart" in line for line in entries)
     assert unit(host, "MainPID") == pid
     wait_until(lambda: _priority_at_master(group, host) == 42, 5, "the master lists the new priority")
 
@@ -65,11 +65,11 @@ def test_a_group_moves_to_a_new_psk_without_an_interruption(group: Group) -> Non
             assert (after["term"], after["master"]) == (before["term"], before["master"])
             assert current_key(after)["fingerprint"] == current_key(before)["fingerprint"]
         assert {host.name: unit(host, "MainPID") for host in group.hosts} == pids
-        # They would find each other anew.
+        # A restart shows that the nodes can connect again with the new PSK.
         for host in group.clients:
             host.run("systemctl", "restart", "pskkeyd")
         group.wait_until_settled()
-    # The old one opens no door any more.
+    # The old PSK gives no access any more.
     master, stranger = group.master, group.clients[0]
     write_psk(stranger, old)
     stranger.run("systemctl", "restart", "pskkeyd")

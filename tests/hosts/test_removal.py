@@ -1,4 +1,4 @@
-"""Upgrade, removal and purge, with a group running."""
+"""Upgrade, removal and purge while a group runs."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_an_upgrade_restarts_the_daemon_and_changes_neither_key_nor_configuratio
     assert host.read(PSK_FILE) == group.psk
 
 
-def test_removal_stops_the_daemon_and_keeps_what_the_operator_wrote(group: Group) -> None:
+def test_removal_stops_the_daemon_and_keeps_the_files_of_the_operator(group: Group) -> None:
     host = group.master
     package.remove(host)
     assert host.run("pgrep", "-x", "pskkeyd", check=False).returncode == 1
@@ -47,7 +47,7 @@ def test_removal_stops_the_daemon_and_keeps_what_the_operator_wrote(group: Group
     assert try_status(host) is None
 
 
-def test_purge_leaves_nothing(group: Group) -> None:
+def test_purge_leaves_no_file_and_no_unit(group: Group) -> None:
     host = group.clients[0]
     package.remove(host, purge=True)
     left = host.run(
@@ -69,7 +69,7 @@ def test_purge_leaves_nothing(group: Group) -> None:
     ).stdout
     assert [path for path in left.split() if "/journal/" not in path] == []
     assert host.run("systemctl", "list-unit-files", "--no-legend", "pskkey*", check=False).stdout == ""
-    # systemd forgets a unit without a file when it next has nothing else to do.
+    # systemd drops a unit without a file only when it is idle.
     wait_until(
         lambda: host.run("systemctl", "list-units", "--all", "--no-legend", "pskkey*", check=False).stdout == "",
         5,

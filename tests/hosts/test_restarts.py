@@ -1,4 +1,4 @@
-"""Daemons and hosts that die, hang, stop and come back: the key stays, and session managers lose nothing."""
+"""Daemons and hosts crash, hang, stop and restart. The key stays, and session managers lose no datagram."""
 
 import time
 from typing import Any
@@ -14,10 +14,10 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 WATCHDOG = 10.0
 """Seconds: `WatchdogSec=` of the unit."""
 BACK_WITHIN = 15.0
-"""Seconds until systemd has started it again: it waits longer each time, 1, 1.7, 2.8 and 4.6 s (`RestartSteps=`)."""
+"""Seconds until systemd has restarted the daemon. Its delays are 1, 1.7, 2.8 and 4.6 s (`RestartSteps=`)."""
 
 
-def test_session_managers_in_c_and_in_python_lose_nothing(group: Group) -> None:
+def test_session_managers_in_c_and_in_python_lose_nothing_in_a_rekey(group: Group) -> None:
     with traffic(group):
         group.hosts[0].run("pskkeyctl", "rekey", "--wait")
 
@@ -29,7 +29,7 @@ def test_a_daemon_that_is_killed_comes_back_with_its_key(group: Group, role: str
         before, pid = current_key(status(host)), unit(host, "MainPID")
         host.run("systemctl", "kill", "--signal=KILL", "pskkeyd")
         wait_for_another_process(host, pid, BACK_WITHIN)
-        # As soon as it listens it has the key: it did not have to ask for it.
+        # The daemon has the key as soon as it listens. It did not request it from the group.
         assert is_same_key(current_key(status(host)), before)
         assert is_same_key(current_key(group.wait_until_settled()), before)
 
@@ -69,14 +69,14 @@ def test_a_master_that_is_stopped_hands_over(group: Group) -> None:
         host, rest = group.master, group.clients
         before = status(host)
         host.run("systemctl", "stop", "pskkeyd")
-        # The successor was told before it stopped; the other one still has to join the successor.
+        # The master notified the successor before it stopped. The other client still has to join the successor.
         wait_until(lambda: not any(_is_led_by(host, other) for other in rest), 3, "the others have another master")
         for other in rest:
             shown = status(other)
             assert shown["term"] > before["term"]
             assert is_same_key(current_key(shown), current_key(before))
         handed_over = f"we are master of term {before['term'] + 1}: it was handed over to us"
-        assert sum(handed_over in _said_since_its_start(other) for other in rest) == 1
+        assert sum(handed_over in _journal_since_start(other) for other in rest) == 1
         assert unit(host, "Result") == "success"
         assert not host.exists("/run/pskkey/keys.sock")
         host.run("systemctl", "start", "pskkeyd")
@@ -91,18 +91,18 @@ def test_a_daemon_may_be_stopped_and_started_often(group: Group) -> None:
     assert unit(host, "ActiveState") == "active"
 
 
-def test_who_connects_to_a_stopped_daemon_does_not_start_it(group: Group) -> None:
+def test_a_connection_to_a_stopped_daemon_does_not_start_it(group: Group) -> None:
     host = group.clients[0]
     host.run("systemctl", "stop", "pskkeyd")
     assert host.run("pskkeyctl", "status", check=False).returncode == 3
     assert unit(host, "ActiveState") == "inactive"
 
 
-def test_who_connects_while_it_is_started_again_waits(group: Group) -> None:
+def test_a_connection_during_a_restart_waits_for_the_daemon(group: Group) -> None:
     host = group.clients[0]
     pid = unit(host, "MainPID")
     host.run("systemctl", "kill", "--signal=KILL", "pskkeyd")
-    # Nobody is there now to answer, but the socket is.
+    # No process answers now, but the socket exists.
     wait_until(lambda: unit(host, "MainPID") != pid, 5, "it is dead")
     assert status(host)["node"]["name"] == host.name
     assert unit(host, "MainPID") not in ("0", pid)
@@ -121,13 +121,13 @@ def test_a_host_that_is_rebooted_joins_again(group: Group, role: str) -> None:
         assert status(host)["role"] == "client"
 
 
-def _said_since_its_start(host: Host) -> str:
-    """In one life of a daemon a term comes once; in the journal of a boot there may be other groups' terms."""
+def _journal_since_start(host: Host) -> str:
+    """Return the journal of this incarnation only: in the journal of the whole boot, a term may come twice."""
     return host.journal(f"_SYSTEMD_INVOCATION_ID={unit(host, 'InvocationID')}")
 
 
 def _is_led_by(host: Host, other: Host) -> bool:
-    """Whether `other` has no master yet but `host`, or none."""
+    """Whether `other` still has `host` as its master, or has no master."""
     master = status(other)["master"]
     return master is None or master["name"] == host.name
 

@@ -16,7 +16,7 @@ CREDENTIALS = ("/etc/credstore/pskkey.second.psk", "/etc/credstore.encrypted/psk
 
 @pytest.fixture
 def second(group: Group) -> Iterator[list[Host]]:
-    """Hosts that may have a second group; after the test they have none."""
+    """Three hosts for a second group. The group is removed after the test."""
     hosts = list(group.hosts[:3])
     yield hosts
     for host in hosts:
@@ -24,7 +24,7 @@ def second(group: Group) -> Iterator[list[Host]]:
         host.run("rm", "-f", "/etc/pskkey/second.toml", "/etc/pskkey/second.psk", *CREDENTIALS)
 
 
-def test_a_second_group_lives_beside_the_first(group: Group, second: list[Host]) -> None:
+def test_a_second_group_runs_beside_the_first(group: Group, second: list[Host]) -> None:
     first_key = current_key(status(group.master))
     configuration = group.hosts[0].read(CONFIGURATION)
     for old, new in (
@@ -39,8 +39,8 @@ def test_a_second_group_lives_beside_the_first(group: Group, second: list[Host])
     psk = second[0].read("/srv/second")
     for host in second:
         host.write("/etc/pskkey/second.toml", configuration)
-    # One of them has it in a file, another as a credential, the third as one that is encrypted: for the name that it
-    # gets on its way to the daemon.
+    # The first host has the PSK in a file, the second as a credential, the third as an encrypted credential. The
+    # encryption includes the credential name that the daemon reads.
     second[0].write("/etc/pskkey/second.psk", psk, mode="0600", owner="pskkey", group="pskkey")
     plain, encrypted = CREDENTIALS
     second[1].write(plain, psk, mode="0600")
@@ -56,13 +56,15 @@ def test_a_second_group_lives_beside_the_first(group: Group, second: list[Host])
     assert current_key(group.wait_until_settled())["fingerprint"] == first_key["fingerprint"]
     assert {_status(host)["group"] for host in second} == {"second"}
 
-    # What it tells to do next is of this group's service.
+    # The next step that the command prints names this group's service.
     next_psk = second[0].run("pskkeyctl", "psk", "generate").stdout
-    told = second[0].run("sh", "-c", "pskkeyctl psk add - --config /etc/pskkey/second.toml 2>&1", given=next_psk).stdout
-    assert "now `systemctl reload pskkeyd@second`" in told
+    shown = (
+        second[0].run("sh", "-c", "pskkeyctl psk add - --config /etc/pskkey/second.toml 2>&1", given=next_psk).stdout
+    )
+    assert "now `systemctl reload pskkeyd@second`" in shown
     second[0].run("systemctl", "reload", "pskkeyd@second")
 
-    # A key that was rolled in one is not rolled in the other, and one that is stopped leaves the other alone.
+    # A rekey of one group does not rekey the other, and a stop of one group does not affect the other.
     second[1].run("pskkeyctl", "--socket", CONTROL, "rekey", "--wait")
     _wait_until_together(second)
     assert {current_key(_status(host))["fingerprint"] for host in second}.isdisjoint(fingerprints)

@@ -1,4 +1,4 @@
-"""The C programs beside this file, compiled as their users would."""
+"""Compiles the C programs of this directory as their users do."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ STRICT: Final = ("-std=gnu17", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werr
 
 
 def compile_c(directory: Path, *sources: str, wolfssl: Path | None = None) -> Path:
-    """Compile and link with Debian's wolfSSL, or with the one built in `wolfssl`; return the program."""
+    """Compile and link with Debian's wolfSSL, or with the build in the directory `wolfssl`; return the program."""
     program = directory / Path(sources[0]).stem
     library = ["-lwolfssl"] if wolfssl is None else [f"-I{wolfssl}/include", f"{wolfssl}/lib/libwolfssl.a", "-lm"]
     command = ["gcc", *STRICT, "-o", str(program), *(str(HERE / source) for source in sources), *library]

@@ -10,7 +10,7 @@ import pytest
 from pskkey import Suite
 from pskkey.config.psk import generate_psk_line
 from tests.interop.c_program import compile_c
-from tests.interop.members import INTERFACE, Place, StartDaemons, one_key
+from tests.interop.members import INTERFACE, Place, StartDaemons, wait_until_one_key
 from tests.lab.daemon import Daemon
 
 RETIRE_AFTER = 1.5
@@ -18,21 +18,21 @@ RETIRE_AFTER = 1.5
 
 @pytest.fixture(scope="session")
 def session_manager(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The session manager in C, with Debian's wolfSSL."""
+    """Compile the session manager in C with Debian's wolfSSL."""
     return compile_c(tmp_path_factory.mktemp("c"), "session_manager.c", "group_keys.c")
 
 
 @pytest.fixture
 def place(unused_udp_port: int) -> Place:
-    """A multicast group that nobody else uses."""
+    """A multicast group that no other test uses."""
     return Place("239.255.77.2", unused_udp_port)
 
 
 @pytest.fixture
 def start_daemons(unused_tcp_port: int) -> Iterator[StartDaemons]:
-    """Start daemons on addresses of the loopback interface, the first of them first to be master."""
+    """Start daemons on addresses of the loopback interface. The first one starts first and becomes master."""
     daemons: list[Daemon] = []
-    # Not in pytest's own directory: the path of a socket has 107 bytes at most.
+    # Not in pytest's own directory, because the path of a socket has 107 bytes at most.
     with tempfile.TemporaryDirectory(prefix="pskkey-interop-") as name:
         directory = Path(name)
         psk = directory / "group.psk"
@@ -57,8 +57,8 @@ def start_daemons(unused_tcp_port: int) -> Iterator[StartDaemons]:
                 daemons.append(Daemon(directory / f"n{number + 1}", tables))
                 daemons[-1].start()
                 if number == 0:
-                    await one_key(daemons)
-            await one_key(daemons)
+                    await wait_until_one_key(daemons)
+            await wait_until_one_key(daemons)
             return daemons
 
         yield start

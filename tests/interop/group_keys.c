@@ -1,21 +1,21 @@
-/* The keys of a group in wolfSSL. Rules that are easy to get wrong, each marked [n] where it is kept:
+/* The keys of a group in wolfSSL. These rules are easy to break. The mark [n] stands where the code obeys a rule:
  *
- * [1] Make before break. KEY_STATE lists up to three keys. Install what is new for reception and acknowledge it, then
- *     send with the one that is marked, and drop what is no longer listed last of all.
- * [2] A sequence number must never be used twice with one key: with ChaCha20 that gives the plaintext away. So all that
- *     is sent with a key goes through one WOLFSSL object, from the first datagram to the end of the key, also when the
- *     daemon restarts; and a key that was sent with and then dropped is not sent with again. Across a restart of this
- *     program the daemon sees to it: it lets us send only from the next epoch on.
+ * [1] Make before break. KEY_STATE lists up to three keys. First install the new keys for reception and acknowledge
+ *     them. Then send with the marked key. Last, drop the keys that are no longer listed.
+ * [2] A sequence number must never be used twice with one key: with ChaCha20, that reveals the plaintext. So one
+ *     WOLFSSL object seals all datagrams of a key, from the first datagram to the end of the key, also when the daemon
+ *     restarts. A key that we sent with and then dropped is never used to send again. After a restart of this program,
+ *     the daemon enforces the rule: it lets us send only from the next epoch on.
  * [3] wolfSSL_set_secret starts the replay windows of the peers that it knows. wolfSSL_mcast_peer_add on a live object
- *     returns success, but the peer is never heard: its window is that of epoch 0. So three objects are made for
- *     each key, which together know all 256 sender ids from the start (one has room for 100), and a member that joins
- *     later is heard at once.
- * [4] wolfSSL must see nothing but whole application data records of its own epoch, and anybody can send something else
- *     to a group. A body shorter than its MAC or tag makes it read nothing more, for ever; so does an alert. A wrong
- *     version number makes it (5.5.4) send an alert, to all. A wrong length costs the next record.
- * [5] A program that begins has empty replay windows, and a stranger may have recorded what was sent before. So it does
- *     not receive with an earlier key: one that the first KEY_STATE lists and that is not marked unused. It asks for a
- *     new key, and it may send with the earlier one until that comes.
+ *     returns success, but wolfSSL never accepts records of that peer: its window is that of epoch 0. So we make three
+ *     objects for each key. Together they know all 256 sender ids from the start (one object has room for 100). So we
+ *     receive from a later joiner at once.
+ * [4] wolfSSL must get only whole application data records of its own epoch, but anybody can send other data to a
+ *     group. After a body shorter than its MAC or tag, or after an alert, wolfSSL never reads a record again. After a
+ *     wrong version number, wolfSSL (5.5.4) sends an alert to all. After a wrong length, it loses the next record.
+ * [5] A program that begins has empty replay windows, and a stranger may have recorded earlier datagrams. So the
+ *     program does not receive with an earlier key: a key that the first KEY_STATE lists and does not mark as unused.
+ *     It requests a new key, and it may send with the earlier key until the new one comes.
  * [6] Never call wolfSSL_shutdown: its close_notify would end the sessions of all receivers.
  */
 #include "group_keys.h"
@@ -39,25 +39,25 @@ enum { PEERS_EACH = 86, READERS = 3, PLACES = 2 * MAX_KEYS, SPENT_KEYS = 64 };
 #define SEQUENCE_END (UINT64_C(1) << 40)
 
 struct key {
-    unsigned epoch;                /* 1..65535; 0: this place is free */
-    uint8_t randoms[RANDOMS_SIZE]; /* no secret; they distinguish keys of the same epoch */
-    unsigned seal_size;            /* of the MAC or tag at the end of a record */
+    unsigned epoch;                /* 1..65535, or 0 in a free place */
+    uint8_t randoms[RANDOMS_SIZE]; /* not secret; they distinguish keys of the same epoch */
+    unsigned seal_size;            /* size of the MAC or tag at the end of a record */
     bool listed;
-    bool earlier; /* others may have sent with it before this program began [5] */
+    bool earlier; /* others may have sent with this key before this program began [5] */
     WOLFSSL *readers[READERS];
-    WOLFSSL *writer; /* made for the first KEY_STATE that has us send with this key */
+    WOLFSSL *writer; /* made at the first KEY_STATE that marks this key to send with */
     unsigned writer_id;
     uint64_t sent;
 };
 
 static WOLFSSL_CTX *context;
-static struct key keys[PLACES]; /* those that come, and those that go */
+static struct key keys[PLACES]; /* the keys of the last state, and those that it replaces */
 static struct key *sending;
-static bool has_begun; /* a key state came [5] */
-static uint8_t spent[SPENT_KEYS][RANDOMS_SIZE]; /* dropped keys that were sent with [2] */
+static bool has_begun; /* a key state has come [5] */
+static uint8_t spent[SPENT_KEYS][RANDOMS_SIZE]; /* dropped keys that we sent with [2] */
 static unsigned spent_count;
 
-/* What the wolfSSL object that is called next is to read, and what the last one has written. */
+/* The datagram for the next wolfSSL call to read, and the datagram that the last call wrote. */
 static const uint8_t *incoming;
 static uint8_t *outgoing;
 static size_t incoming_size, outgoing_size;
@@ -71,7 +71,7 @@ static int give_datagram(WOLFSSL *ssl, char *buffer, int room, void *unused) {
     return (int)incoming_size;
 }
 
-/* Reports the datagrams that nobody asked for, such as an alert of a reader, as sent, and discards them. */
+/* Discards unwanted datagrams, such as an alert of a reader, and reports them to wolfSSL as sent. */
 static int take_datagram(WOLFSSL *ssl, char *buffer, int size, void *unused) {
     (void)ssl, (void)unused;
     if (outgoing != NULL && size <= GROUP_MAX_DATAGRAM) {
@@ -81,7 +81,7 @@ static int take_datagram(WOLFSSL *ssl, char *buffer, int size, void *unused) {
     return size;
 }
 
-/* Never called, for there is no handshake. But wolfSSL, 5.7 for one, refuses PSK suites where there is no callback. */
+/* Never called, because there is no handshake. But without a callback, wolfSSL (for example 5.7) refuses PSK suites. */
 static unsigned no_psk(WOLFSSL *ssl, const char *hint, char *identity, unsigned identity_max, unsigned char *key,
                        unsigned key_max) {
     (void)ssl, (void)hint, (void)identity, (void)identity_max, (void)key, (void)key_max;
@@ -99,12 +99,12 @@ bool group_keys_start(void) {
 
 static unsigned number16(const uint8_t *bytes) { return (unsigned)(bytes[0] << 8 | bytes[1]); }
 
-/* Make an object for the key of an entry, which knows the peers first_peer up to and without end_peer. Returns NULL
- * when this wolfSSL cannot use the key. */
+/* Make an object for the key of an entry. The object knows the peers from first_peer to end_peer - 1. Returns NULL when
+ * this wolfSSL cannot use the key. */
 static WOLFSSL *new_object(const uint8_t *entry, unsigned member_id, unsigned first_peer, unsigned end_peer) {
     if (wolfSSL_CTX_mcast_set_member_id(context, (unsigned short)member_id) != WOLFSSL_SUCCESS)
         return NULL;
-    wolfSSL_CTX_SetIORecv(context, give_datagram); /* after the member id, which sets a callback of its own */
+    wolfSSL_CTX_SetIORecv(context, give_datagram); /* after the member id, because that call sets its own callback */
     wolfSSL_CTX_SetIOSend(context, take_datagram);
     WOLFSSL *ssl = wolfSSL_new(context);
     if (ssl == NULL)
@@ -121,7 +121,7 @@ static WOLFSSL *new_object(const uint8_t *entry, unsigned member_id, unsigned fi
     return ssl;
 }
 
-/* Forget a key. Freeing a WOLFSSL also wipes what it holds. No wolfSSL_shutdown [6]. */
+/* Wipe and free a key. wolfSSL_free also wipes the secrets of an object. No wolfSSL_shutdown [6]. */
 static void drop(struct key *key) {
     if (key->epoch != 0)
         printf("epoch %u: dropped, sent %llu with it\n", key->epoch, (unsigned long long)key->sent);
@@ -142,7 +142,7 @@ static struct key *find(const uint8_t *entry) {
 
 static struct key *install(const uint8_t *entry) {
     struct key *key = keys;
-    while (key->epoch != 0) /* beside a whole state there is always room for another */
+    while (key->epoch != 0) /* there is room for two whole states, so a place is always free */
         key++;
     for (unsigned i = 0, first = 0; i < READERS; i++, first += PEERS_EACH) {
         unsigned end = first + PEERS_EACH < GROUP_SENDERS ? first + PEERS_EACH : GROUP_SENDERS;
@@ -168,10 +168,10 @@ static bool is_spent(const struct key *key) {
     return false;
 }
 
-/* Make a key ready to send as the sender id that is leased to us, unless a sequence number could come twice [2]. */
+/* Prepare a key to send with our leased sender id. Returns false when a sequence number could come twice [2]. */
 static bool can_send(struct key *key, const uint8_t *entry, unsigned sender_id) {
     if (key->writer != NULL)
-        return key->writer_id == sender_id; /* else wait for the next key: the numbers go with the id */
+        return key->writer_id == sender_id; /* else wait for the next key: this writer has the old id */
     if (is_spent(key))
         return false;
     key->writer = new_object(entry, sender_id, 0, 0);
@@ -182,7 +182,7 @@ static bool can_send(struct key *key, const uint8_t *entry, unsigned sender_id) 
 bool group_keys_take_state(const uint8_t *state, size_t size, void (*installed)(unsigned epoch)) {
     unsigned count = size < STATE_SIZE ? 0 : state[2];
     if (count == 0 || count > MAX_KEYS || size != STATE_SIZE + count * ENTRY_SIZE)
-        return true; /* a daemon that has just started has no key yet: what we have is still good */
+        return true; /* a daemon that has just started has no key yet: our keys stay in use */
     bool numbers_known = true;
     struct key *was_sending = sending;
     sending = NULL;
@@ -238,7 +238,7 @@ size_t group_keys_seal(const void *plaintext, size_t size, uint8_t datagram[GROU
         return 0;
     outgoing = datagram;
     outgoing_size = 0;
-    sending->sent++; /* whatever happens now, the number is used */
+    sending->sent++; /* the number counts as used, even if the write fails */
     int written = wolfSSL_write(sending->writer, plaintext, (int)size);
     outgoing = NULL;
     *worn = sending->sent == WORN;

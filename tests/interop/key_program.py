@@ -8,19 +8,19 @@ from pskkey import Key
 
 
 class Answer(NamedTuple):
-    """What the client got, and what it said: version and suite of the session, or why there was none."""
+    """The result of the client. `report` has the version and the suite of the session, or the reason of a failure."""
 
     exit_code: int
     payload: bytes
-    said: str
+    report: str
 
 
-def ask(program: Path, psk: Path, port: int, suite: str) -> Answer:
-    """Let the client ask the key server on a port of 127.0.0.1."""
+def run_key_client(program: Path, psk: Path, port: int, suite: str) -> Answer:
+    """Run the client against the key server on a port of 127.0.0.1."""
     done = subprocess.run([program, psk, str(port), suite], check=False, capture_output=True, timeout=30)
     return Answer(done.returncode, done.stdout, done.stderr.decode().strip())
 
 
-def packed(key: Key) -> bytes:
-    """The 128 bytes of a key as they stand in an answer."""
+def pack_key(key: Key) -> bytes:
+    """Return the 128 bytes of a key as an answer carries them."""
     return key.pms.reveal() + key.server_random + key.client_random

@@ -1,6 +1,6 @@
 """Members of a multicast group, each with the key of its own daemon: the session manager in C, and one in Python.
 
-All send the numbered datagrams of `session_manager.c`, so that each can tell what it has lost of the others.
+All send the numbered datagrams of `session_manager.c`, so that each member can count the lost datagrams of the others.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from tests.lab.daemon import Daemon
 
 INTERFACE: Final = "127.0.0.1"
 RATE: Final = 200
-_NUMBERS: Final = struct.Struct("!QQ")  # one drawn at the start, and one that counts from 0
+_NUMBERS: Final = struct.Struct("!QQ")  # a random number of this run, and a count from 0
 
 
 class StartDaemons(Protocol):
-    """Starts daemons of one group and waits until all have its one key; the first is the master."""
+    """Starts daemons of one group, and waits until all have the same one key. The first one is the master."""
 
     async def __call__(self, count: int, suite: Suite = ...) -> list[Daemon]: ...
 
@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 @dataclass
 class Tally:
-    """What a member did: how many it sent, and for each sender id what it received and lost."""
+    """The datagram counts of one member: sent, refused, and for each sender id received and lost."""
 
     sent: int = 0
     received: dict[int, int] = field(default_factory=lambda: defaultdict(int))
@@ -48,17 +48,17 @@ class Tally:
 
 
 class CMember:
-    """`session_manager.c`, running."""
+    """A running `session_manager.c`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._said = asyncio.Event()
+        self._printed = asyncio.Event()
         self.lines: list[str] = []
 
     @classmethod
     @asynccontextmanager
     async def run(cls, program: Path, keys_socket: Path, place: Place) -> AsyncIterator[Self]:
-        """Start it, and kill it at the end if nothing else has ended it."""
+        """Start it. At the end, kill it if it still runs."""
         options = ["--keys", str(keys_socket), "--group", place.address, "--port", str(place.port)]
         options += ["--interface", INTERFACE, "--rate", str(RATE)]
         process = await asyncio.create_subprocess_exec(program, *options, stdout=asyncio.subprocess.PIPE)
@@ -72,25 +72,25 @@ class CMember:
             await process.wait()
             await reading
 
-    async def says(self, *lines: str, within: float = 10.0) -> None:
-        """Wait until it has printed all these lines, in this order, others between them or not."""
+    async def wait_until_printed(self, *lines: str, within: float = 10.0) -> None:
+        """Wait until it has printed all these lines, in this order. Other lines may be between them."""
         try:
             async with asyncio.timeout(within):
                 while not in_order(lines, self.lines):
-                    self._said.clear()
-                    await self._said.wait()
+                    self._printed.clear()
+                    await self._printed.wait()
         except TimeoutError:
-            raise AssertionError(f"{lines} was not said, but {self.lines}") from None
+            raise AssertionError(f"the lines {lines} were not printed; printed were {self.lines}") from None
 
-    def hears_with(self, epoch: int) -> bool:
+    def is_using_epoch(self, epoch: int) -> bool:
         """Whether it sends with the key of `epoch` and receives with it."""
         begins = f"epoch {epoch}: sending as sender "
         return f"epoch {epoch}: installed for reception" in self.lines and any(x.startswith(begins) for x in self.lines)
 
     async def stop(self) -> Tally:
-        """End it as systemd would; return what it counted."""
+        """End it by SIGTERM, as systemd does; return its counts."""
         self._process.send_signal(signal.SIGTERM)
-        await self.says("sent *")
+        await self.wait_until_printed("sent *")
         assert await self._process.wait() == 0
         tally = Tally()
         for line in self.lines:
@@ -102,18 +102,18 @@ class CMember:
         return tally
 
     def kill(self) -> None:
-        """End it without a word."""
+        """End it by SIGKILL."""
         self._process.kill()
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             self.lines.append(line.decode().rstrip("\n"))
-            self._said.set()
+            self._printed.set()
 
 
 def in_order(wanted: Sequence[str], lines: Sequence[str]) -> bool:
-    """Whether the wanted lines are there in this order; one that ends in * is a beginning."""
+    """Whether `lines` has the wanted lines in this order. A wanted line that ends in * is only a prefix."""
     rest = iter(lines)
     return all(any(_is(line, want) for line in rest) for want in wanted)
 
@@ -123,19 +123,19 @@ def _is(line: str, want: str) -> bool:
 
 
 class PythonMember:
-    """A session manager of a few lines of Python."""
+    """A short session manager in Python."""
 
     def __init__(self, session: JoinedGroup) -> None:
         self.session = session
         self.tally = Tally()
         self._run = int.from_bytes(os.urandom(8))
-        self._heard: dict[int, tuple[int, int]] = {}
-        self._hears = asyncio.Event()
+        self._last_numbers: dict[int, tuple[int, int]] = {}
+        self._has_received = asyncio.Event()
 
     @classmethod
     @asynccontextmanager
     async def run(cls, keys_socket: Path, place: Place) -> AsyncIterator[Self]:
-        """Join, send and receive until the end."""
+        """Join the group, and send and receive until the end."""
         async with (
             join(place.address, place.port, interface=INTERFACE, path=keys_socket, timeout=10) as session,
             asyncio.TaskGroup() as tasks,
@@ -149,24 +149,24 @@ class PythonMember:
                 for task in running:
                     task.cancel()
 
-    def hears_with(self, epoch: int) -> bool:
+    def is_using_epoch(self, epoch: int) -> bool:
         """Whether it sends with the key of `epoch` and receives with it."""
         return self.session.send_epoch == epoch and epoch in self.session.epochs
 
     @property
-    def heard(self) -> int:
-        """How many datagrams it has received of all others together."""
+    def received(self) -> int:
+        """The number of datagrams that it has received from all others together."""
         return sum(self.tally.received.values())
 
-    async def hears(self, total: float, within: float = 5.0) -> None:
-        """Wait until it has received more than `total` of all others together."""
+    async def wait_until_received(self, total: float, within: float = 5.0) -> None:
+        """Wait until it has received more than `total` datagrams from all others together."""
         try:
             async with asyncio.timeout(within):
-                while self.heard <= total:
-                    self._hears.clear()
-                    await self._hears.wait()
+                while self.received <= total:
+                    self._has_received.clear()
+                    await self._has_received.wait()
         except TimeoutError:
-            raise AssertionError(f"only {self.heard} were heard, not more than {total}") from None
+            raise AssertionError(f"only {self.received} datagrams were received, not more than {total}") from None
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
@@ -183,18 +183,18 @@ class PythonMember:
     async def _receive(self) -> None:
         async for message in self.session:
             run, number = _NUMBERS.unpack(message.plaintext)
-            heard_run, following = self._heard.get(message.sender_id, (None, 0))
+            last_run, following = self._last_numbers.get(message.sender_id, (None, 0))
             self.tally.received[message.sender_id] += 1
-            self._hears.set()
-            if run == heard_run:
-                # Loopback does not reorder, so what is not next is lost.
+            self._has_received.set()
+            if run == last_run:
+                # Loopback does not reorder, so the numbers in between are lost.
                 assert number >= following
                 self.tally.lost[message.sender_id] += number - following
-            self._heard[message.sender_id] = run, number + 1
+            self._last_numbers[message.sender_id] = run, number + 1
 
 
-async def one_key(daemons: Sequence[Daemon], within: float = 10.0) -> int:
-    """Wait until all daemons have the same one key; return its epoch."""
+async def wait_until_one_key(daemons: Sequence[Daemon], within: float = 10.0) -> int:
+    """Wait until all daemons have the same key and no other; return its epoch."""
     async with asyncio.timeout(within):
         while True:
             keys = set()
@@ -207,21 +207,23 @@ async def one_key(daemons: Sequence[Daemon], within: float = 10.0) -> int:
             await asyncio.sleep(0.05)
 
 
-async def settled(daemons: Sequence[Daemon], members: Sequence[CMember | PythonMember], within: float = 20.0) -> int:
-    """Wait until all members send and receive with one key, and no other one is on its way; return its epoch.
+async def wait_until_settled(
+    daemons: Sequence[Daemon], members: Sequence[CMember | PythonMember], within: float = 20.0
+) -> int:
+    """Wait until all members send and receive with one key, and the daemons have no other; return its epoch.
 
-    Each that begins has the group rekey, for it receives with no key from before.
+    Each new member makes the group rekey, because it does not receive with a key from before its start.
     """
     async with asyncio.timeout(within):
         while True:
-            epoch = await one_key(daemons, within)
-            if all(member.hears_with(epoch) for member in members):
+            epoch = await wait_until_one_key(daemons, within)
+            if all(member.is_using_epoch(epoch) for member in members):
                 return epoch
             await asyncio.sleep(0.05)
 
 
 class Header(NamedTuple):
-    """What a record says of itself in clear: with the key, this is the nonce."""
+    """The fields that a record carries in clear. They make the nonce, so they must not come twice under one key."""
 
     epoch: int
     sender_id: int
@@ -229,7 +231,7 @@ class Header(NamedTuple):
 
 
 class Wire:
-    """Sees every datagram of the group, without a key."""
+    """Records the header of every datagram of the group, without a key."""
 
     def __init__(self) -> None:
         self.headers: list[Header] = []
@@ -237,7 +239,7 @@ class Wire:
     @classmethod
     @asynccontextmanager
     async def tap(cls, place: Place) -> AsyncIterator[Self]:
-        """Listen until the end; then no epoch, sender id and sequence number may have been there twice."""
+        """Listen until the end. Then assert that no two datagrams had the same epoch, sender id and sequence number."""
         wire = cls()
         with MulticastEndpoint(place.address, place.port, wire._received, interface=INTERFACE):
             yield wire
@@ -245,17 +247,17 @@ class Wire:
 
     @property
     def senders(self) -> set[int]:
-        """The sender ids of all that was sent."""
+        """The sender ids of all datagrams."""
         return {header.sender_id for header in self.headers}
 
     def epochs_of(self, sender_id: int) -> list[int]:
-        """The epochs in which this sender has sent, in order."""
+        """Return the epochs in which this sender has sent, in ascending order."""
         return sorted({header.epoch for header in self.headers if header.sender_id == sender_id})
 
     def _received(self, datagrams: Sequence[bytes]) -> None:
         for datagram in datagrams:
             content_type, version = datagram[0], datagram[1:3]
-            assert (content_type, version) == (23, b"\xfe\xfd"), "nothing but application data, and no alerts"
+            assert (content_type, version) == (23, b"\xfe\xfd"), "the datagram is not application data"
             self.headers.append(
                 Header(int.from_bytes(datagram[3:5]), datagram[5], int.from_bytes(datagram[6:11])),
             )

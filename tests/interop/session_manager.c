@@ -1,12 +1,12 @@
 /* A session manager in C: multicast DTLS with wolfSSL, under the group key of the local pskkeyd.
  *
- * It is a test program and the example to start from. It follows the key state on keys.sock, sends a numbered datagram
- * at a steady rate, receives those of the other members, and prints at the end how many were lost:
+ * It is a test program, and an example to start from. It follows the key state on keys.sock, sends numbered datagrams
+ * at a steady rate, and receives those of the other members. At its end it prints the number of lost datagrams:
  *
  *     cc -o session_manager session_manager.c group_keys.c -lwolfssl
  *     ./session_manager --group 239.255.0.1 --port 12345 --interface 10.0.0.1 --rate 50 --duration 10
  *
- * What is done with a key is in group_keys.c. Here is the rest: the daemon, the network, and the numbers.
+ * group_keys.c has the use of the keys. This file has the rest: the daemon, the network, and the numbers.
  */
 #define _GNU_SOURCE /* ppoll, explicit_bzero, memmem */
 #include "group_keys.h"
@@ -30,25 +30,25 @@
 enum { KEY_WATCH = 2, KEY_STATE = 3, KEY_ACK = 4, KEY_NEW = 5, ERROR = 31 };
 enum { PACKET_HEAD = 4, MAX_PACKET = PACKET_HEAD + 8192, WATCH_SIZE = 9 };
 enum { WILL_SEND = 1, SEQUENCE_HIGH_WATER = 2, SENDER_RESTARTED = 3, RECEIVER_BEGAN = 4 };
-enum { DENIED = 4 };    /* exit code, as that of pskkeyctl */
-enum { AT_ONCE = 256 }; /* datagrams, before something else has its turn */
+enum { DENIED = 4 };    /* exit code, the same as in pskkeyctl */
+enum { AT_ONCE = 256 }; /* most datagrams that are read before other work */
 
 #define SECOND INT64_C(1000000000)
-#define FIRST_DELAY (SECOND / 40) /* before the daemon is tried again: doubled each time */
-#define LAST_DELAY (SECOND / 5)   /* no longer: a daemon that has just started waits for us, but not long */
-#define ASKS_EVERY (2 * SECOND)   /* for a new key, while there is none to receive with */
-#define HEARS_WITHIN (10 * SECOND) /* after the first key: then we receive with what there is */
+#define FIRST_DELAY (SECOND / 40) /* before the next attempt to connect; doubled each time */
+#define LAST_DELAY (SECOND / 5)   /* the longest: a new daemon waits for us, but not long */
+#define ASKS_EVERY (2 * SECOND)   /* for a new key, while we have none for reception */
+#define HEARS_WITHIN (10 * SECOND) /* after the first key; then we receive with earlier keys */
 
-struct sender { /* what came from one sender id */
+struct sender { /* the datagrams of one sender id */
     uint64_t run, next, received, lost;
 };
 
 static struct sender senders[GROUP_SENDERS];
 static uint64_t sent, received, refused;
 static int udp, daemon_socket = -1;
-static uint8_t packet[MAX_PACKET]; /* from the daemon, as far as it has come */
+static uint8_t packet[MAX_PACKET]; /* the bytes from the daemon that are not processed yet */
 static size_t packet_size;
-static bool was_let_in; /* a key state came */
+static bool was_let_in; /* a key state has come */
 static struct sockaddr_in group = {.sin_family = AF_INET};
 static volatile sig_atomic_t stopped;
 
@@ -67,7 +67,7 @@ static void fail(const char *what) {
 
 /* --- the daemon -------------------------------------------------------------------------------------------------- */
 
-/* Before we were ever let in, that is for the operator to mend; later it may be a daemon that is being restarted. */
+/* Before the first key state, the operator must grant access. Later, the cause may be a restart of the daemon. */
 static void denied(const char *why) {
     if (was_let_in)
         return;
@@ -80,7 +80,7 @@ static void disconnect(const char *why) {
     printf("keys.sock: %s\n", why);
     close(daemon_socket);
     daemon_socket = -1;
-    explicit_bzero(packet, sizeof packet); /* there were keys in it */
+    explicit_bzero(packet, sizeof packet); /* it had keys */
     packet_size = 0;
 }
 
@@ -96,7 +96,7 @@ static void acknowledge(unsigned epoch) {
     tell_daemon(KEY_ACK, (uint8_t[]){(uint8_t)(epoch >> 8), (uint8_t)epoch}, 2);
 }
 
-/* After a new connection, `run` informs the daemon that our sequence numbers are still known. */
+/* After a reconnection, `run` shows the daemon that we still know our sequence numbers. */
 static void connect_daemon(const char *path, bool will_send, uint64_t run) {
     uint8_t watch[WATCH_SIZE] = {will_send ? WILL_SEND : 0};
     run = htobe64(run);
@@ -120,7 +120,7 @@ static void connect_daemon(const char *path, bool will_send, uint64_t run) {
 static bool take_packet(uint8_t type, const uint8_t *payload, size_t size) {
     if (type == KEY_STATE && !group_keys_take_state(payload, size, acknowledge))
         tell_daemon(KEY_NEW, (uint8_t[]){SENDER_RESTARTED}, 1);
-    else if (type == ERROR) /* JSON for people; the daemon closes the connection after it */
+    else if (type == ERROR) /* readable JSON; then the daemon closes the connection */
         printf("keys.sock: %.*s\n", (int)size, (const char *)payload);
     if (type == ERROR && memmem(payload, size, "\"denied\"", 8) != NULL)
         denied("the daemon does not let us in");
@@ -128,7 +128,7 @@ static bool take_packet(uint8_t type, const uint8_t *payload, size_t size) {
     return type == KEY_STATE;
 }
 
-/* We receive from the next key on, and with the one in use if none comes. */
+/* Request a key that we can receive with. If none comes in time, receive with the earlier keys. */
 static void come_to_hear(void) {
     static int64_t begin, next;
     if (!was_let_in || now() < next)
@@ -188,7 +188,7 @@ static void join_group(const char *address, int port, const char *interface) {
     member.imr_multiaddr = group.sin_addr;
     udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (udp < 0 || setsockopt(udp, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        /* More than net.core.rmem_max is for those with CAP_NET_ADMIN; the others get as much as that. */
+        /* Only CAP_NET_ADMIN allows more than net.core.rmem_max. Without it, we get at most that size. */
         (setsockopt(udp, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer) < 0 &&
          setsockopt(udp, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer) < 0) ||
         setsockopt(udp, IPPROTO_IP, IP_MULTICAST_ALL, &off, sizeof off) < 0 ||
@@ -198,18 +198,18 @@ static void join_group(const char *address, int port, const char *interface) {
         fail("cannot join the group");
 }
 
-/* The payload is two numbers of 64 bits, big-endian: one drawn at the sender's start, and one that counts from 0. */
+/* The payload is two big-endian u64: a random number from the sender's start, and a count from 0. */
 static void count(struct sender *sender, const uint8_t *payload, int size) {
     uint64_t numbers[2];
     received++;
     sender->received++;
     if (size != (int)sizeof numbers)
-        return; /* of a program that does not number */
+        return; /* from a program without numbers */
     memcpy(numbers, payload, sizeof numbers);
     uint64_t run = be64toh(numbers[0]), number = be64toh(numbers[1]);
-    if (run != sender->run) { /* the first that we hear of it */
+    if (run != sender->run) { /* the first datagram of this run */
         sender->run = run;
-    } else if (number < sender->next) { /* it was not lost but late */
+    } else if (number < sender->next) { /* the datagram was late, not lost */
         sender->lost--;
         return;
     } else {
@@ -228,7 +228,7 @@ static void read_group(void) {
         int length = group_keys_open(datagram, (size_t)size, plaintext, &sender);
         if (length > 0)
             count(&senders[sender], plaintext, length);
-        else if (length < 0 && was_let_in) /* before the first key, no datagram can be distinguished from rubbish */
+        else if (length < 0 && was_let_in) /* before the first key we cannot judge datagrams */
             refused++;
     }
 }
@@ -241,7 +241,7 @@ static void send_one(uint64_t run) {
     if (worn)
         tell_daemon(KEY_NEW, (uint8_t[]){SEQUENCE_HIGH_WATER}, 1);
     if (size == 0)
-        return; /* we may not send now; what cannot be sent gets no number and is not lost */
+        return; /* we may not send now: without a number, this datagram does not count as lost */
     sent++;
     if (sendto(udp, datagram, size, 0, (struct sockaddr *)&group, sizeof group) < 0)
         perror("sendto");
@@ -261,7 +261,7 @@ static void report(void) {
 
 int main(int argc, char **argv) {
     const char *path = getenv("PSKKEY_KEYS_SOCKET"), *address = "239.255.0.1", *interface = "0.0.0.0";
-    double rate = 50, duration = 0; /* datagrams a second, 0: only receive; seconds, 0: until SIGTERM or SIGINT */
+    double rate = 50, duration = 0; /* datagrams/s, 0: only receive; seconds, 0: until SIGTERM or SIGINT */
     int port = 12345, option;
     static const struct option options[] = {{"keys", 1, NULL, 'k'},      {"group", 1, NULL, 'g'}, {"port", 1, NULL, 'p'},
                                             {"interface", 1, NULL, 'i'}, {"rate", 1, NULL, 'r'},  {"duration", 1, NULL, 'd'},
@@ -299,7 +299,7 @@ int main(int argc, char **argv) {
         if (rate > 0) {
             if (now() >= next_send) {
                 send_one(run);
-                next_send += (int64_t)(SECOND / rate); /* from when it was due, so that the rate does not drift */
+                next_send += (int64_t)(SECOND / rate); /* from the due time, so that the rate does not drift */
             }
             wait = next_send - now() < wait ? next_send - now() : wait;
         }
@@ -307,7 +307,7 @@ int main(int argc, char **argv) {
         struct pollfd sources[] = {{udp, POLLIN, 0}, {daemon_socket, POLLIN, 0}};
         if (ppoll(sources, 2, &patience, NULL) <= 0)
             continue;
-        if (sources[1].revents != 0 && read_daemon()) /* first: the keys of what has come from the group */
+        if (sources[1].revents != 0 && read_daemon()) /* first, because waiting datagrams may need new keys */
             delay = FIRST_DELAY;
         if (sources[0].revents != 0)
             read_group();

@@ -1,4 +1,4 @@
-"""Who may not read the group's key: each session manager that we ship says so and ends with the code for it."""
+"""A user without the right to read the group's key: each session manager of the package reports it and exits with 4."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def closed_socket(tmp_path: Path) -> Iterator[Path]:
 
 
 def run(*command: str | Path, socket: Path) -> tuple[int, str]:
-    """Run a session manager as an ordinary user; return its exit code and what it says to standard error."""
+    """Run a session manager as an ordinary user; return its exit code and its standard error output."""
     environment = {**os.environ, "PSKKEY_KEYS_SOCKET": str(socket)}
     done = subprocess.run(
         [*as_ordinary_user(), *command], env=environment, capture_output=True, text=True, timeout=30, check=False
@@ -46,7 +46,7 @@ def run(*command: str | Path, socket: Path) -> tuple[int, str]:
     ],
     ids=["mcastpeer", "python"],
 )
-def test_a_python_session_manager_says_whom_to_ask(command: Sequence[str], closed_socket: Path) -> None:
+def test_denied_python_session_manager_names_the_group_to_join(command: Sequence[str], closed_socket: Path) -> None:
     code, errors = run(*command, socket=closed_socket)
     assert (code, len(errors.splitlines())) == (DENIED, 1)
     assert errors.endswith(f"{closed_socket}: permission denied; become root\n")
@@ -60,8 +60,8 @@ def test_a_python_session_manager_says_whom_to_ask(command: Sequence[str], close
 
 
 @pytest.mark.root
-def test_the_c_session_manager_says_whom_to_ask(session_manager: Path, closed_socket: Path) -> None:
+def test_denied_c_session_manager_names_the_group_to_join(session_manager: Path, closed_socket: Path) -> None:
     let_everybody_enter(session_manager.parent)
     code, errors = run(session_manager, "--interface", "127.0.0.1", "--duration", "5", socket=closed_socket)
-    said = "keys.sock: Permission denied; run as root or in the group pskkey (usermod -aG pskkey USER)\n"
-    assert (code, errors) == (DENIED, said)
+    message = "keys.sock: Permission denied; run as root or in the group pskkey (usermod -aG pskkey USER)\n"
+    assert (code, errors) == (DENIED, message)

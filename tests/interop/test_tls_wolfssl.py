@@ -1,4 +1,4 @@
-"""TLS-PSK with key clients and a key server in C, on the wolfSSL that Debian ships."""
+"""TLS-PSK with a key client and a key server in C, on Debian's wolfSSL."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 from pskkey import HandshakeError, Key, KeyClient, PskkeyError, Secret
 from tests.interop.c_program import compile_c
-from tests.interop.key_program import ask, packed
+from tests.interop.key_program import pack_key, run_key_client
 from tests.keyserver.server_process import ServerProcess
 from tests.psk_files import write_psk
 
@@ -23,13 +23,13 @@ def psk_path(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def tls_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The key client."""
+    """Compile the key client in C."""
     return compile_c(tmp_path_factory.mktemp("c"), "tls_client.c")
 
 
 @pytest.fixture(scope="module")
 def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The key server."""
+    """Compile the key server in C."""
     return compile_c(tmp_path_factory.mktemp("c"), "tls_server.c")
 
 
@@ -42,9 +42,9 @@ def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_our_server_gives_a_wolfssl_client_its_key(tls_client: Path, psk_path: Path, suite: str, version: str) -> None:
     with ServerProcess(psk_path) as server:
-        answer = ask(tls_client, psk_path, server.port, suite)
-        assert answer.said == f"{version} {suite}"
-        assert answer.payload == packed(KeyClient(psk_path, port=server.port).get_key("127.0.0.1"))
+        answer = run_key_client(tls_client, psk_path, server.port, suite)
+        assert answer.report == f"{version} {suite}"
+        assert answer.payload == pack_key(KeyClient(psk_path, port=server.port).get_key("127.0.0.1"))
 
 
 @pytest.mark.parametrize("suite", ["TLS13-AES128-GCM-SHA256", "ECDHE-PSK-CHACHA20-POLY1305"])
@@ -54,7 +54,7 @@ def test_our_server_gives_nothing_to_a_wolfssl_client_without_the_psk(
 ) -> None:
     stranger = write_psk(tmp_path / "other.psk", identity)
     with ServerProcess(psk_path) as server:
-        answer = ask(tls_client, stranger, server.port, suite)
+        answer = run_key_client(tls_client, stranger, server.port, suite)
     assert answer.exit_code == 1
     assert answer.payload == b""
 
@@ -62,7 +62,7 @@ def test_our_server_gives_nothing_to_a_wolfssl_client_without_the_psk(
 @pytest.mark.parametrize("size", [128, 132])
 def test_our_client_takes_the_key_of_a_wolfssl_server(tls_server: Path, psk_path: Path, size: int) -> None:
     key = Key(Secret(b"\xfe\xfd" + os.urandom(46) + bytes(16)), os.urandom(32), os.urandom(32))
-    payload = packed(key) if size == 128 else b"\x00\x07" + packed(key) + key.suite.to_bytes(2)
+    payload = pack_key(key) if size == 128 else b"\x00\x07" + pack_key(key) + key.suite.to_bytes(2)
     with wolfssl_key_server(tls_server, psk_path, payload) as (port, process):
         client = KeyClient(psk_path, port=port)
         assert [client.get_key("127.0.0.1") for _ in range(3)] == [key] * 3
@@ -93,7 +93,7 @@ def test_our_client_takes_no_answer_of_another_size(tls_server: Path, psk_path: 
 
 @contextmanager
 def wolfssl_key_server(program: Path, psk: Path, payload: bytes) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Run the key server in C; yields its port and its process."""
+    """Run the key server in C; yield its port and its process."""
     with subprocess.Popen(
         [program, psk], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

@@ -1,7 +1,7 @@
 """Wireshark's own decoder reads the headers of our datagrams.
 
-By hand: `tshark -i eth0 -d udp.port==12345,dtls -T fields -e dtls.record.epoch -e dtls.record.sequence_number`; the
-upper byte of the 48-bit sequence number is the sender id.
+The command for a live capture: `tshark -i eth0 -d udp.port==12345,dtls -T fields -e dtls.record.epoch
+-e dtls.record.sequence_number`. The upper byte of the 48-bit sequence number is the sender id.
 """
 
 import struct
@@ -30,7 +30,7 @@ def pcap(datagrams: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("suite", list(Suite))
-def test_decodes_type_epoch_sender_and_sequence(suite: Suite, tmp_path: Path) -> None:
+def test_tshark_decodes_type_epoch_sender_and_sequence(suite: Suite, tmp_path: Path) -> None:
     sent = [(1, 0, 0), (7, 1, 1), (7, 255, (1 << 40) - 1), (65535, 42, 1 << 33)]
     key = group_key(1, suite)
     capture = tmp_path / "group.pcap"

@@ -1,4 +1,4 @@
-"""A wolfSSL member and one of ours in one group, over real multicast UDP."""
+"""A wolfSSL member and a pskkey member in one group, over real multicast UDP."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tests.interop.wolfssl import Opened, WolfMember
 from tests.mcast.namespace import multicast_namespace
 from tests.mcast.vectors import group_key, key_state
 
-OURS, THEIRS = 1, 2
+OUR_ID, WOLF_ID = 1, 2
 DATAGRAMS = 4000
 BURST = 20
 
@@ -20,23 +20,23 @@ SUITES = pytest.mark.parametrize("suite", list(Suite))
 
 
 @SUITES
-async def test_none_is_lost_over_ipv4_on_the_loopback_interface(suite: Suite, unused_udp_port: int) -> None:
+async def test_no_datagram_is_lost_over_ipv4_on_the_loopback_interface(suite: Suite, unused_udp_port: int) -> None:
     await exchange(suite, "239.255.77.1", unused_udp_port, "127.0.0.1")
 
 
 @SUITES
 @pytest.mark.root
-async def test_none_is_lost_over_ipv6_in_a_namespace(suite: Suite) -> None:
+async def test_no_datagram_is_lost_over_ipv6_in_a_namespace(suite: Suite) -> None:
     with multicast_namespace() as interface:
         await exchange(suite, "ff02::7:7", 12345, interface)
 
 
 async def exchange(suite: Suite, group: str, port: int, interface: str) -> None:
-    """Send `DATAGRAMS` each way between a wolfSSL member and one of ours, and compare all that was decoded."""
+    """Send `DATAGRAMS` each way between a wolfSSL member and a pskkey member, and compare all received plaintexts."""
     key = group_key(4, suite)
-    wolf = WolfMember(key, 9, THEIRS, [OURS])
+    wolf = WolfMember(key, 9, WOLF_ID, [OUR_ID])
     session = GroupSession()
-    session.apply(key_state(OURS, KeyEntry(9, key, send=True)))
+    session.apply(key_state(OUR_ID, KeyEntry(9, key, send=True)))
     from_wolf: list[bytes] = []
     from_us: list[Opened] = []
     arrived = asyncio.Event()
@@ -64,7 +64,7 @@ async def exchange(suite: Suite, group: str, port: int, interface: str) -> None:
                     await arrived.wait()
                     arrived.clear()
     wolf.close()
-    assert from_us == [Opened(OURS, b"ours %d" % number) for number in range(DATAGRAMS)]
+    assert from_us == [Opened(OUR_ID, b"ours %d" % number) for number in range(DATAGRAMS)]
     assert from_wolf == [b"wolf %d" % number for number in range(DATAGRAMS)]
-    # Multicast loopback brings each its own as well.
+    # By multicast loopback, each member also receives its own datagrams.
     assert session.counters == {"sent": DATAGRAMS, "received": DATAGRAMS, "own": DATAGRAMS}

@@ -1,9 +1,9 @@
-/* A key client with wolfSSL, as C programs have one: asks a key server on 127.0.0.1 for the key.
+/* A key client with wolfSSL, as in C programs. It requests the key from a key server on 127.0.0.1.
  *
  *     tls_client PSK_FILE PORT SUITE
  *
- * SUITE is by wolfSSL's name; one that begins with TLS13- makes it speak TLS 1.3, any other TLS 1.2. Writes the payload
- * of the answer, as it is, to standard output.
+ * SUITE is a name of wolfSSL. With a name that begins with TLS13- the client uses TLS 1.3, with any other name TLS 1.2.
+ * It writes the unchanged payload of the answer to standard output.
  */
 #include "tls_psk.h"
 
@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     wolfSSL_Init();
-    /* Certificates are verified and none is trusted (wolfSSL's default for clients), so only the PSK is accepted. */
+    /* By default, a wolfSSL client verifies certificates and trusts none. So it accepts only the PSK. */
     WOLFSSL_CTX *context = wolfSSL_CTX_new(tls13 ? wolfTLSv1_3_client_method() : wolfTLSv1_2_client_method());
     wolfSSL_CTX_set_psk_client_callback(context, give_key);
     must(NULL, wolfSSL_CTX_set_cipher_list(context, argv[3]), "this wolfSSL does not have the suite");

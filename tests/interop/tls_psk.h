@@ -1,4 +1,4 @@
-/* What the key client and the key server in C share: reading the pre-shared key, and giving up. */
+/* Functions of both the key client and the key server in C: reading the pre-shared key, and exit on an error. */
 #ifndef TLS_PSK_H
 #define TLS_PSK_H
 
@@ -27,7 +27,7 @@ static void read_psk(const char *path) {
         psk_size++;
 }
 
-/* For wolfSSL functions that succeed with a value above 0. */
+/* Exit with a message when a wolfSSL function failed: its result is 0 or lower. */
 static void must(WOLFSSL *ssl, int result, const char *what) {
     char text[WOLFSSL_MAX_ERROR_SZ];
     if (result > 0)

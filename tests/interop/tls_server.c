@@ -1,9 +1,9 @@
-/* A key server with wolfSSL on TLS 1.3, as C programs have one: gives one client after the other the same key.
+/* A key server with wolfSSL on TLS 1.3, as in C programs. It sends the same key to one client after the other.
  *
  *     tls_server PSK_FILE <KEY
  *
- * KEY is the payload of the answer: 128 bytes, or 132 with epoch and suite. Listens on 127.0.0.1, on a free port that it
- * prints, and then prints a line for each client.
+ * KEY is the payload of the answer: 128 bytes, or 132 bytes with epoch and suite. The server listens on a free port of
+ * 127.0.0.1 and prints the port. Then it prints a line for each client.
  */
 #include "tls_psk.h"
 

@@ -1,6 +1,6 @@
 """Debian's libwolfssl through ctypes: a multicast DTLS member that reads and writes datagrams in memory.
 
-wolfSSL is what real members run, so it judges our records. Package `libwolfssl-dev`.
+Real members run wolfSSL, so the tests compare our records with it. Package `libwolfssl-dev`.
 """
 
 import ctypes
@@ -63,11 +63,11 @@ _PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
 
 
 class WolfSSLError(Exception):
-    """A wolfSSL function refused."""
+    """A wolfSSL function failed."""
 
 
 class Opened(NamedTuple):
-    """What a wolfSSL member read: who sent it, and what."""
+    """A plaintext that a wolfSSL member read, and its sender id."""
 
     sender_id: int
     plaintext: bytes
@@ -75,7 +75,7 @@ class Opened(NamedTuple):
 
 @cache
 def load() -> ctypes.CDLL:
-    """Return the library, initialized; raises WolfSSLError when it is not installed."""
+    """Return the initialized library. Raises WolfSSLError when it is not installed."""
     name = ctypes.util.find_library("wolfssl")
     if name is None:
         raise WolfSSLError("libwolfssl is not installed; on Debian: apt-get install libwolfssl-dev")
@@ -90,13 +90,13 @@ def load() -> ctypes.CDLL:
 
 
 def version() -> str:
-    """The library's version, as "5.5.4"."""
+    """Return the version of the library, such as "5.5.4"."""
     text: bytes = load().wolfSSL_lib_version()
     return text.decode("ascii")
 
 
 class WolfMember:
-    """A wolfSSL member of a group: one key, one epoch, one member id, and the ids of the others.
+    """A wolfSSL member of a group, with one key, one epoch, one member id, and the ids of its peers.
 
     One datagram goes in or comes out at a time, without a socket.
     """
@@ -146,7 +146,7 @@ class WolfMember:
         return self._datagram_out
 
     def open(self, datagram: bytes) -> Opened | None:
-        """Return what wolfSSL_mcast_read makes of a datagram; None when it drops it."""
+        """Return the plaintext that wolfSSL_mcast_read gets from a datagram, or None when it drops the datagram."""
         self._datagram_in = datagram
         size = self._library.wolfSSL_mcast_read(self._ssl, self._sender, self._buffer, MAX_RECORD)
         if size <= 0:
@@ -167,7 +167,7 @@ class WolfMember:
 
 
 class WolfWindow:
-    """wolfSSL's replay window, driven by `wolfSSL_DtlsUpdateWindow` alone."""
+    """wolfSSL's replay window. Only `wolfSSL_DtlsUpdateWindow` changes its state."""
 
     SIZE = 64
 
@@ -178,7 +178,7 @@ class WolfWindow:
         self._window = (ctypes.c_uint32 * 2)()
 
     def check(self, sequence: int) -> bool:
-        """Whether a record would be taken: wolfSSL's `DtlsCheckWindow`, which is not exported, over its state."""
+        """Whether wolfSSL would accept a record. This copies its `DtlsCheckWindow`, which is not exported."""
         behind = (self._next_high.value << 32 | self._next_low.value) - 1 - sequence
         if behind < 0:
             return True
@@ -187,7 +187,7 @@ class WolfWindow:
         return not self._window[behind // 32] >> behind % 32 & 1
 
     def update(self, sequence: int) -> None:
-        """Let wolfSSL remember a 48-bit sequence number."""
+        """Mark a 48-bit sequence number as received in wolfSSL's window."""
         self._library.wolfSSL_DtlsUpdateWindow(
             sequence >> 32, sequence & 0xFFFF_FFFF, self._next_high, self._next_low, self._window
         )

@@ -16,7 +16,7 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/keyserver/test_client.py::test_server_with_a_certificate_gets_nothing",
         "tests/system/test_strangers.py::test_forged_adverts_change_only_a_counter",
     ),
-    "A master's advert proves that it is of now": (
+    "A master's advert proves that it is fresh": (
         "tests/core/test_freshness.py::test_recorded_adverts_postpone_the_claim_by_a_third_of_a_second_at_most",
         "tests/core/test_freshness.py::test_a_recorded_advert_of_a_newer_term_does_not_end_the_succession",
         "tests/core/test_freshness.py::test_proven_rival_is_asked_at_once_and_a_recorded_one_seldom_and_without_a_report",
@@ -40,7 +40,7 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/mcast/test_record.py::test_refuses_every_bit_flip_and_every_truncation",
         "tests/mcast/test_record.py::test_reproduces_and_opens_every_record_of_wolfssl",
     ),
-    "A session manager that begins anew accepts no recorded datagram": (
+    "A session manager that starts without its earlier state accepts no recorded datagram": (
         "tests/mcast/test_session.py::test_records_from_before_a_session_began_are_not_delivered_to_it",
         "tests/mcast/test_join.py::test_session_without_a_new_key_receives_with_the_key_in_use_and_logs_it",
         "tests/hostile/test_records.py::test_a_restarted_receiver_accepts_no_recorded_datagram",
@@ -69,7 +69,7 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/hosts/test_access.py::test_a_member_does_not_administer",
         "tests/config/test_psk.py::test_file_that_handoff_users_may_read_is_refused",
     ),
-    "A user with access can neither hold up the daemon": (
+    "A user with access cannot delay the daemon": (
         "tests/system/test_floods.py::test_flood_on_200_connections_to_keys_sock_keeps_no_other_waiting",
         "tests/adapters/local/test_key_socket_places.py::test_root_finds_a_place_whatever_others_take",
         "tests/core/test_rekey_pace.py::test_requester_that_asks_every_second_is_served_at_once_and_then_less_and_less_often",
@@ -80,7 +80,7 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/system/test_key_port.py::test_nobody_takes_the_port_between_two_starts_and_connections_are_refused",
         "tests/system/test_key_port.py::test_daemon_without_the_port_is_a_client_until_it_gets_the_port",
     ),
-    "Keys lie in memory only": (
+    "Keys are in memory only": (
         "tests/system/test_retired_keys.py::test_a_retired_key_leaves_no_copy",
         "tests/system/test_no_secrets.py::test_a_crash_leaves_no_core_dump",
     ),

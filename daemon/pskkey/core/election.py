@@ -4,10 +4,10 @@ Rules
 =====
 
 A *group* has one *master*. Every other node of the group joins the master, and is then a *member*. A *term* is the
-number of a mastership. The master sends GROUP to its members. It lists them, and the *succession*: the order in which
-they replace a lost master. A node announces its role and term in an *advert*. An advert is a *proof* that its sender is
-master now, or only a *hint*, because it may be old (`freshness`). After a failed join a peer is in *hold-down*: the
-node does not try to join it for a while. This time doubles with each failure.
+number of a mastership. The master sends GROUP to its members. GROUP lists the members and the *succession*: the order
+in which they replace a lost master. A node announces its role and term in an *advert*. An advert is a *proof* that its
+sender is master now, or only a *hint*, because it may be old (`freshness`). After a failed join a peer is in
+*hold-down*: the node does not try to join it for a while. This time doubles with each failure.
 
 Availability comes first. Every member has all keys, so every *eligible* member can become master. The operator can make
 a node not eligible. When the network splits, each partition can have a master. When it heals, the masters find each
@@ -17,8 +17,8 @@ LISTENING
     The node looks for a master. It joins a peer whose advert is a proof. If `discovery_window` ends without a proof, an
     eligible node becomes a *candidate*. After a wait it *claims*: it becomes master by its own decision. If it knows k
     better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). During the wait it
-    tries to join the peers that hints call master. Such hints extend the wait by HINTS_FOR. The wait only avoids
-    merges: if two nodes claim, their groups merge. A node does not claim while a proven master refuses it.
+    tries to join each peer that is a master according to a hint. Such hints extend the wait by HINTS_FOR. The wait only
+    avoids merges: if two nodes claim, their groups merge. While a proven master refuses it, a node does not claim.
 JOINING
     The node opens a session with one peer and sends JOIN. The peer accepts with GROUP. If the join fails, the search
     goes on until the node has a master or is master.
@@ -34,15 +34,15 @@ A member that loses its master does this:
 1. It tries the lost master again for `reconnect_timeout`, because a broken connection does not prove a death.
 2. It tries to join the nodes of the succession, the *successors* (`takeover`). At its own place it becomes master.
 3. A successor may notice the loss later. Until then it answers `not_master`. The member asks it again until
-   `takeover_patience` is over. A successor that is not master after that still reaches the lost master, so the member
+   `takeover_patience` is over. If the successor is still not master then, it has not lost the old master. So the member
    becomes LISTENING.
-4. If an advert calls a successor master of a newer term, the member asks that successor next, once.
+4. If a successor is master of a newer term according to an advert, the member asks this successor next, once.
 
 The election converges. In a connected network without faults, each master receives the adverts of all other masters. Of
 two masters, one yields by a fixed order (`rank.merge_order`). So one master remains, and all other nodes find it by its
-advert. If there is no master, an eligible node claims, because only a proof ends its wait. Terms only rise: a node
-accepts no GROUP with a lower term than it has seen. A master that did not run for `dead_after` seconds listens, because
-its members have replaced it.
+advert. If there is no master, an eligible node claims after its wait: only a living master can send the proof that
+prevents it. Terms only rise: a node accepts no GROUP with a lower term than it has seen. A master that did not run for
+`dead_after` seconds listens, because its members have replaced it.
 """
 
 from collections.abc import Callable
@@ -175,7 +175,7 @@ class Election:
         return self._changes()
 
     def take_group(self, session: Session, group: Group, now: float) -> list[Transition]:
-        """Process GROUP. The first one accepts this node. If it has a lower term or another master, end the session."""
+        """Process GROUP. The first GROUP accepts this node. A lower term or another master in it ends the session."""
         link = self.outbound.at(session)
         if link is None or self.role is Role.MASTER:
             return []
@@ -202,14 +202,14 @@ class Election:
         if master is None or self.master_session != session or handover.term < self.term:
             return []
         self.outbound.drop()
-        # The last advert of the old master still calls it master.
+        # By its last advert, the old master is still master. This node is not to follow that.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
             # The term of HANDOVER is above ours, unless HANDOVER is for another node with our id.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
             latest = self._known.latest
-            # If the node was not in our group, it has won a merge.
+            # If the node that HANDOVER names was not in our group, it is a master that has won a merge.
             was_master = latest is None or all(m.id != handover.master.id for m in latest.members)
             order = (handover.master, *successors(latest, handover.master.id))
             self._takeover = Takeover(order, 0, was_master=was_master)
@@ -238,7 +238,7 @@ class Election:
     def answer_merge(self, session: Session, merge: Merge, now: float) -> list[Transition]:
         """Answer the MERGE of another master: decide which of the two masters stays, and act on it."""
         if self.outbound.link and self.outbound.link.peer.id == merge.master.id:
-            self.outbound.drop()  # this node has asked too, but only one of them may decide
+            self.outbound.drop()  # this node has sent MERGE too, but only one of the two masters may decide
         mine = self._make_merge()
         stays = choose_winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(merge.master.id, now))
         term, epoch = highest_of_both(mine, merge)
@@ -280,7 +280,7 @@ class Election:
     # --- time ---------------------------------------------------------------------------------------------------
 
     def restart_after_sleep(self, seconds: float, now: float) -> list[Transition]:
-        """Listen again after `seconds` without running. Another node may be master now, and a claim is outdated."""
+        """Listen again after `seconds` without running. Another node may be master, and a planned claim is outdated."""
         if self.role not in (Role.MASTER, Role.LISTENING):
             return []  # the session shows whether its peer still lives
         self._out.append(notices.Slept(seconds, self.role))
@@ -313,7 +313,7 @@ class Election:
         if listening.claim_at is None:
             listening.claim_at = self._peers.claim_at(self._settings.me, now)
             if hints:
-                listening.claim_at += HINTS_FOR  # the same for all candidates, so their claims still differ in time
+                listening.claim_at += HINTS_FOR  # all candidates add the same time, so the order of their claims stays
         if now >= listening.claim_at:
             self._claim(self.term + 1, notices.Claim.NO_BETTER)
         elif hints:
@@ -377,7 +377,7 @@ class Election:
         self._peers.hold_down(link.peer.id, now, self._settings.timing.hold_down_max, refused=code in REFUSALS)
         if takeover and takeover.hands_over and link.phase is Phase.CONNECTING:
             self._peers.handover_failed(link.peer.id, now)
-        if takeover and code not in REFUSALS:  # a node that refuses us counts as the master
+        if takeover and code not in REFUSALS:  # a node that refuses us may be the master: do not try the next one
             takeover.position += 1
             self._try_successor(now)
             return

@@ -7,15 +7,16 @@ key list (KEY_STATE) without a key to send with.
 
 The node, now a member, changes to the *current key*, the key that its new group sends with, when three conditions hold:
 
-1. The epoch of the current key is above the epoch of the former key. If it is not, the master makes a new key. An
-   *epoch* is the number of a key. Each *record*, a multicast message, carries the epoch of its key. So no node confuses
-   records of the two keys.
+1. The epoch of the current key is above the epoch of the former key. If it is not, the master makes a new key. So the
+   two keys have different epochs, and no node confuses their records. An *epoch* is the number of a key, and each
+   *record*, a multicast message, carries the epoch of its key.
 2. All nodes that the master waits for have joined, or their time is over (`arrivals`).
 3. Each member with a former key has acknowledged the current key. A member acknowledges no key while it still expects
    other nodes of its partition (`known_group`).
 
-All members that meet these conditions change in one step. A member changes at `Joined.former_until` at the latest.
-After the change it receives with its former key for `retire_after`, so it loses no record from its partition.
+When conditions 2 and 3 hold, all members that meet condition 1 change in one step. A member changes at
+`Joined.former_until` at the latest. After the change it receives with its former key for `retire_after`, so it loses no
+record from its partition.
 
 While a member sends with its former key, it uses the *sender id* that it had in its partition. The sender id marks the
 records of one node.

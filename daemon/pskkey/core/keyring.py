@@ -21,7 +21,8 @@ a master. A *session manager* is a local process that uses the keys. A *record* 
    partition, its *former key* (`former_keys`). It also keeps the sender id that it had with this key. A *sender id*
    marks the records of one node.
 7. When a member stops sending with its former key, it receives with this key for `retire_after`. For the same time it
-   receives with the previous keys of its last master. Other nodes of its partition may still send with these keys.
+   receives with the keys that its former master listed as previous. Other nodes of its partition may still send with
+   these keys.
 8. A new key has the epoch after the latest known one. After epoch 65535 comes 1, and the master takes a higher term. A
    *term* is the number of a mastership. So the pair (term, epoch) always rises.
 """
@@ -43,7 +44,7 @@ from pskkey.model import (
 )
 
 REMEMBERED_EPOCHS = 16
-"""Number of the latest epochs that no new key gets. Members may still have other keys of these epochs."""
+"""A new key gets none of this many latest epochs that the node has noted. Members may have other keys of these."""
 
 _NOTHING = SavedRing()
 
@@ -118,7 +119,7 @@ class Keyring:
         """Return the key state that a follower sends to its session managers.
 
         While the node sends with a former key, it uses the sender id that it had with this key. Another node may have
-        used the new sender id with the same key.
+        used the new sender id with this former key.
         """
         lease, former = self._lease, self._former_lease
         if former is not None:
@@ -158,8 +159,8 @@ class Keyring:
             # master. Members may still send with them, so they become previous keys.
             self._listed = list(self.entries)
             for entry in (e for e in self._listed if e is not current):
-                # The last master may have activated an unused key. `install_fresh` drops the oldest key first, so an
-                # unused key gets an earlier time than the others.
+                # An unused key matters least, because the last master may not have activated it. So it gets an earlier
+                # time, and `install_fresh` drops it first.
                 entry.since = now - (1.0 if entry.unused else 0.0)
                 entry.slot, entry.unused = Slot.PREVIOUS, False
             self._listed.sort(key=lambda e: e is current)
@@ -221,7 +222,7 @@ class Keyring:
                 entry.since = now
 
     def _kept_until(self, now: float) -> float:
-        """Return until when `keep` may extend the time of a key that becomes previous at `now`.
+        """Return the latest time at which `keep` restarts the time of a key that becomes previous at `now`.
 
         A member that sends with this key may join within `retire_after`, and may send with it for `former_key_span`.
         """
@@ -264,7 +265,7 @@ class Keyring:
     # --- as follower --------------------------------------------------------------------------------------------
 
     def begin_to_follow(self, state: KeyState, now: float) -> None:
-        """Stop leading. `state` is the key state that this master had for its session managers; keep its lease."""
+        """Stop leading. Keep the lease of `state`, the key state that this node, as master, gave to its managers."""
         self._lease = SavedLease(state.sender_id, state.senders)
         for entry in self._listed:
             if entry.slot is Slot.PREVIOUS:
@@ -276,7 +277,8 @@ class Keyring:
         before, known, current = self.state(), self._all(), self.current
         sends_former = current is not None and not any(entry.send for entry in state.entries)
         self._listed = assign_slots(state.entries, known, now, current if sends_former else None)
-        # The master of another group has never had our previous keys. So it has not retired them by not listing them.
+        # The master of another group has never had our previous keys. So it does not list them, although they are not
+        # retired.
         is_other_group = sends_former or (current is not None and not current.is_among(self._listed))
         keeps_all = is_other_group and self._former_lease is None
         previous = [e for e in (known if keeps_all else self._unlisted) if e.slot is Slot.PREVIOUS]

@@ -8,9 +8,9 @@ The loser *yields*: it joins the winner, and so do its members.
 2. If both are still masters after `join_timeout` + `dead_after`, the better one asks too. The worse one may be unable
    to connect.
 3. An advert is a *proof* that its sender is master now, or only a *hint*, which may be an old advert of a dead master
-   (`freshness`). A rival without a proof is asked only after the time of rule 2. At most one such rival is asked in
-   HINTS_SPACING seconds. These rivals are asked because a proof never arrives where multicast works in one direction
-   only.
+   (`freshness`). A rival without a proof is asked only after the time of rule 2, and at most one such rival in
+   HINTS_SPACING seconds. It is asked because some rivals can never send a proof: where multicast works in one direction
+   only, a rival does not receive our challenge.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The reports of a node to its operator, as frozen values. `pskkey.event_table` has the sentences.
+"""The reports of a node to its operator, as frozen values. `pskkey.daemon.event_table` has the sentences.
 
 No decision depends on a report, and no report contains a secret. `peer` is the node that the report is about.
 """

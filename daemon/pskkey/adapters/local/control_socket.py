@@ -1,7 +1,7 @@
 """`control.sock`: the Varlink service through which operators and programs watch and administer the daemon.
 
 A user who can open the socket may read. Commands need an administrator: root, our own user, and the users and groups of
-`[control]`. To add a command, describe it in `wire.interfaces` and pass it in `commands`.
+`[control]`. To add a command, describe it in `wire.control_interface` and pass it in `commands`.
 """
 
 import asyncio

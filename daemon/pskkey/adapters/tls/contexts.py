@@ -95,8 +95,8 @@ _OF_CLIENT = {
 # Causes of a failed handshake at the client, most often by an alert of the server. Servers differ in their alerts, so
 # one sentence covers several causes.
 _OF_SERVER = {
-    _CUT: "it ended the connection in the handshake: most often it knows another key for our PSK identity, or not the"
-    " identity",
+    _CUT: "it ended the connection in the handshake: most often it knows another key for our PSK identity, or does not"
+    " have this identity",
     "CERTIFICATE_VERIFY_FAILED": "it presented a certificate and does not use our PSK, so it is no key server of ours",
     "SSLV3_ALERT_ILLEGAL_PARAMETER": "it holds another key for our PSK identity (wrong PSK)",
     "TLSV1_ALERT_DECRYPT_ERROR": "it holds another key for our PSK identity (wrong PSK)",
