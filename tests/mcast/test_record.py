@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pskkey.errors import BadPacket
 from pskkey.mcast import RecordProtection
-from pskkey.mcast.keys import derive_master_secret, derive_traffic_keys
 from pskkey.mcast.record import APPLICATION_DATA, SEQUENCE_LIMIT, AuthenticationFailed
+from pskkey.mcast.traffic_keys import derive_master_secret, derive_traffic_keys
 from pskkey.model import Suite
 from tests.mcast.vectors import Derivation, Record, group_key, load
 

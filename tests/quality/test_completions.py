@@ -35,7 +35,7 @@ zmodload zsh/zpty
 zpty shell zsh -f
 zpty -w shell "PS1=go: LISTMAX=0; stty -echo cols 200 rows 100; fpath=(${(q)1:h} \$fpath)"
 zpty -w shell 'autoload compinit; compinit -u -D; zstyle ":completion:*" verbose no; bindkey "^I" list-choices'
-zpty -w shell 'print re''ady'
+zpty -w shell "print re''ady"
 zpty -r shell output '*ready*go:*'
 shift
 for line; do

@@ -19,7 +19,7 @@ PRICES: Final[Mapping[type[Message], float]] = {Join: 5.0, Merge: 5.0}
 """Tokens that a message takes, if not 1. These messages change the group, or their answer is a whole group."""
 
 
-class Source(Protocol):
+class InputSource(Protocol):
     """A connection whose reading can be paused."""
 
     def pause_reading(self) -> None: ...
@@ -35,7 +35,7 @@ class PacedInput:
     def __init__(
         self,
         reader: PacketReader,
-        source: Source,
+        source: InputSource,
         turns: FairTurns,
         buckets: Sequence[TokenBucket],
         take: Callable[[Message], None],

@@ -37,7 +37,7 @@ class Cause(Enum):
     OPERATOR = "operator"
 
 
-class Allowance(NamedTuple):
+class LineLimit(NamedTuple):
     """At most `lines` in any period of `seconds`."""
 
     lines: int
@@ -45,8 +45,8 @@ class Allowance(NamedTuple):
 
 
 ALLOWANCES: Final = {
-    Cause.OTHERS: (Allowance(10, 10.0), Allowance(40, 60.0)),
-    Cause.NODE: (Allowance(30, 10.0), Allowance(60, 60.0)),
+    Cause.OTHERS: (LineLimit(10, 10.0), LineLimit(40, 60.0)),
+    Cause.NODE: (LineLimit(30, 10.0), LineLimit(60, 60.0)),
 }
 """The allowances of each cause; all of them hold. A failover is 6 lines of a node, so 10 a minute are logged whole."""
 

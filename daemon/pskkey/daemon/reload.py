@@ -50,7 +50,7 @@ class Inputs:
     control: LocalAccess
 
 
-class Change(NamedTuple):
+class SettingChange(NamedTuple):
     """A key whose value differs."""
 
     table: str
@@ -68,16 +68,16 @@ class Change(NamedTuple):
         return f"[{self.table}] {self.key} changed" + (f" from {before} to {after}" if before != after else "")
 
 
-def changes(before: Config, after: Config) -> Iterator[Change]:
+def changes(before: Config, after: Config) -> Iterator[SettingChange]:
     """Yield the keys that differ, in the order of the file."""
     for table in Config.model_fields:
         one, other = getattr(before, table), getattr(after, table)
         for key in type(one).model_fields:
             if getattr(one, key) != getattr(other, key):
-                yield Change(table, key, getattr(one, key), getattr(other, key))
+                yield SettingChange(table, key, getattr(one, key), getattr(other, key))
 
 
-def without(config: Config, rejected: list[Change]) -> Config:
+def without(config: Config, rejected: list[SettingChange]) -> Config:
     """Return `config` with the former values of these keys."""
     tables: dict[str, Any] = {}
     for change in rejected:

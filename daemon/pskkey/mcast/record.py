@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from pskkey.errors import BadPacket
-from pskkey.mcast.keys import TrafficKeys, derive_traffic_keys
+from pskkey.mcast.traffic_keys import TrafficKeys, derive_traffic_keys
 from pskkey.model import MAX_EPOCH, SENDER_IDS, Key, Suite
 
 APPLICATION_DATA = 23

@@ -31,7 +31,7 @@ from pskkey.model.messages import (
     Message,
 )
 from pskkey.model.nodes import MAX_ANSWERS, Advert, Member, Process, Role
-from pskkey.model.saved import SavedKey, SavedLease, SavedManager, SavedRing, SavedState
+from pskkey.model.persisted_state import SavedKey, SavedLease, SavedManager, SavedRing, SavedState
 
 __all__ = [
     "MAX_ANSWERS",

@@ -62,7 +62,7 @@ _IPV4_MAPPED: Final = "::ffff:"
 _log = logging.getLogger("pskkey.mdns")
 
 
-class Allowance:
+class Budget:
     """An amount that grows by `rate` a second up to `most`. `take` reduces it."""
 
     __slots__ = ("_at", "_left", "_most", "_rate")
@@ -97,9 +97,9 @@ class Gate:
         self._names = names
         self._take = take
         self._counters = counters
-        self._all = Allowance(SHARE_OF_ALL, SHARE_OF_ALL * BURST)
-        self._sources: dict[str, Allowance] = {}
-        self._queries = Allowance(QUERIES_A_SECOND, MAX_QUERIES_SAVED_UP)
+        self._all = Budget(SHARE_OF_ALL, SHARE_OF_ALL * BURST)
+        self._sources: dict[str, Budget] = {}
+        self._queries = Budget(QUERIES_A_SECOND, MAX_QUERIES_SAVED_UP)
 
     def guard(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
         """Return a loop for python-zeroconf. Every datagram endpoint that it makes is behind this gate."""
@@ -140,13 +140,13 @@ class Gate:
             self._counters["mdns_errors"] += 1
             _log.debug("python-zeroconf failed on a query of %s: %r", source[0], error)
 
-    def _share_of(self, address: str) -> Allowance:
+    def _share_of(self, address: str) -> Budget:
         source = mdns_source_of(address)
         share = self._sources.pop(source, None)
         if share is None:
             while len(self._sources) >= MAX_SOURCES:
                 del self._sources[next(iter(self._sources))]
-            share = Allowance(SHARE_OF_SOURCE, SHARE_OF_SOURCE * BURST)
+            share = Budget(SHARE_OF_SOURCE, SHARE_OF_SOURCE * BURST)
         self._sources[source] = share
         return share
 

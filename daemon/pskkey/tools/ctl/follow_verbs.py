@@ -15,7 +15,7 @@ from pskkey.errors import PeerError, Unreachable
 from pskkey.model import MAX_EPOCH
 from pskkey.program import wait_while_output_is_read
 from pskkey.tools.ctl.control_client import call, follow_status, get_status
-from pskkey.tools.ctl.status_changes import Change, changes, describe_master, id_and_name, opening
+from pskkey.tools.ctl.status_changes import StatusChange, changes, describe_master, id_and_name, opening
 from pskkey.tools.ctl.status_reading import MasterStatus, Status
 from pskkey.tools.ctl.status_view import safe
 
@@ -138,11 +138,11 @@ def monitor(path: Path, as_json: bool) -> NoReturn:
                 raise status
             away = True
             text = f"the connection to the daemon was lost: {status}"
-            _print_change(Change("daemon_away", text, {"reason": str(status)}), as_json)
+            _print_change(StatusChange("daemon_away", text, {"reason": str(status)}), as_json)
             continue
         if away:
             away, returning = False, True
-            _print_change(Change("daemon_back", "the connection to the daemon is back", {}), as_json)
+            _print_change(StatusChange("daemon_back", "the connection to the daemon is back", {}), as_json)
         if last is not None:
             status = _with_last_known(status, last, returning)
             returning &= not status.joined
@@ -200,7 +200,7 @@ def _print(text: str, values: dict[str, Any], as_json: bool) -> None:
     print(json.dumps({"schema": SCHEMA, **values}) if as_json else text)
 
 
-def _print_change(change: Change, as_json: bool) -> None:
+def _print_change(change: StatusChange, as_json: bool) -> None:
     now = datetime.now(UTC)
     if as_json:
         head = {"schema": SCHEMA, "time": now.isoformat(timespec="milliseconds"), "event": change.event}

@@ -26,7 +26,7 @@ _WARNINGS: Final = {
 """Counters whose rise is reported, and what they count."""
 
 
-class Change(NamedTuple):
+class StatusChange(NamedTuple):
     """One event: its name, a line for people, and the values for programs."""
 
     event: str
@@ -34,7 +34,7 @@ class Change(NamedTuple):
     values: dict[str, Any]
 
 
-def opening(status: Status) -> Change:
+def opening(status: Status) -> StatusChange:
     """Return the first event: the status at the beginning."""
     current = status.current
     values = {
@@ -49,35 +49,35 @@ def opening(status: Status) -> Change:
     key = f"key {_key(current)}" if current else "no key yet"
     members = f"{len(status.members)} member{'' if len(status.members) == 1 else 's'}"
     role, master = safe(status.role), describe_master(status.master)
-    return Change("start", f"{role} in term {status.term}, {master}, {key}, {members}", values)
+    return StatusChange("start", f"{role} in term {status.term}, {master}, {key}, {members}", values)
 
 
-def changes(before: Status, after: Status) -> Iterator[Change]:
+def changes(before: Status, after: Status) -> Iterator[StatusChange]:
     """Yield the changes, in the order that is easiest to understand."""
     if after.role != before.role:
-        yield Change(
+        yield StatusChange(
             "role",
             f"role {safe(before.role)} -> {safe(after.role)}",
             {"before": before.role, "after": after.role},
         )
     if after.term != before.term:
-        yield Change("term", f"term {before.term} -> {after.term}", {"before": before.term, "after": after.term})
+        yield StatusChange("term", f"term {before.term} -> {after.term}", {"before": before.term, "after": after.term})
     if id_and_name(after.master) != id_and_name(before.master):
         values = {"before": id_and_name(before.master), "after": id_and_name(after.master)}
-        yield Change("master", describe_master(after.master), values)
+        yield StatusChange("master", describe_master(after.master), values)
     yield from _members(before, after)
     yield from _keys(before, after)
     yield from _sessions(before, after)
     if after.sender_id != before.sender_id:
         text = f"sender id {_or_none(before.sender_id)} -> {_or_none(after.sender_id)}"
-        yield Change("sender_id", text, {"before": before.sender_id, "after": after.sender_id})
+        yield StatusChange("sender_id", text, {"before": before.sender_id, "after": after.sender_id})
     yield from _warnings(before, after)
     for text in after.warnings:
         if text not in before.warnings:
-            yield Change("trouble", safe(text), {"text": text, "over": False})
+            yield StatusChange("trouble", safe(text), {"text": text, "over": False})
     for text in before.warnings:
         if text not in after.warnings:
-            yield Change("trouble", f"over: {safe(text)}", {"text": text, "over": True})
+            yield StatusChange("trouble", f"over: {safe(text)}", {"text": text, "over": True})
 
 
 def id_and_name(master: MasterStatus | None) -> dict[str, str] | None:
@@ -90,7 +90,7 @@ def describe_master(master: MasterStatus | None) -> str:
     return f"master {safe(master.name)} ({short(master.id)})" if master else "no master"
 
 
-def _members(before: Status, after: Status) -> Iterator[Change]:
+def _members(before: Status, after: Status) -> Iterator[StatusChange]:
     old = {member.id: member for member in before.members}
     new = {member.id: member for member in after.members}
     for member in (old[node] for node in old.keys() - new.keys()):
@@ -99,13 +99,13 @@ def _members(before: Status, after: Status) -> Iterator[Change]:
         yield _member("member_joined", "joined", member)
 
 
-def _member(event: str, what: str, member: MemberStatus) -> Change:
+def _member(event: str, what: str, member: MemberStatus) -> StatusChange:
     place = f" at {safe(member.address)}" if member.address else ""
     values = {"id": member.id, "name": member.name, "address": member.address}
-    return Change(event, f"{safe(member.name)} ({short(member.id)}){place} {what}", values)
+    return StatusChange(event, f"{safe(member.name)} ({short(member.id)}){place} {what}", values)
 
 
-def _keys(before: Status, after: Status) -> Iterator[Change]:
+def _keys(before: Status, after: Status) -> Iterator[StatusChange]:
     # An epoch alone does not name a key: each partition of a split group may have made one.
     old = {(key.epoch, key.fingerprint): key for key in before.keys}
     new = {(key.epoch, key.fingerprint): key for key in after.keys}
@@ -116,10 +116,10 @@ def _keys(before: Status, after: Status) -> Iterator[Change]:
         if was_state != state:
             values = {"epoch": key.epoch, "fingerprint": key.fingerprint, "before": was_state, "after": state}
             text = f"key {_key(key)}: {safe(was_state or 'new')} -> {safe(state or 'dropped')}"
-            yield Change("key", text, values)
+            yield StatusChange("key", text, values)
 
 
-def _sessions(before: Status, after: Status) -> Iterator[Change]:
+def _sessions(before: Status, after: Status) -> Iterator[StatusChange]:
     old = Counter((session.pid, session.uid, session.sender) for session in before.sessions)
     new = Counter((session.pid, session.uid, session.sender) for session in after.sessions)
     for event, what, differing in (
@@ -128,17 +128,17 @@ def _sessions(before: Status, after: Status) -> Iterator[Change]:
     ):
         for pid, uid, sender in differing.elements():
             text = f"session manager {pid} of user {uid} {what}, {'to send' if sender else 'to receive only'}"
-            yield Change(event, text, {"pid": pid, "uid": uid, "sender": sender})
+            yield StatusChange(event, text, {"pid": pid, "uid": uid, "sender": sender})
 
 
-def _warnings(before: Status, after: Status) -> Iterator[Change]:
+def _warnings(before: Status, after: Status) -> Iterator[StatusChange]:
     for counter, what in _WARNINGS.items():
         old, total = before.counters.get(counter, 0), after.counters.get(counter, 0)
         # A restarted daemon counts from zero.
         more = total - old if total >= old else total
         if more:
             text = f"{more} more {what}, {total} in all"
-            yield Change("warning", text, {"counter": counter, "more": more, "total": total})
+            yield StatusChange("warning", text, {"counter": counter, "more": more, "total": total})
 
 
 def _key(key: KeyStatus) -> str:
