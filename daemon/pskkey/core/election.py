@@ -18,7 +18,7 @@ LISTENING
     eligible node becomes a *candidate*. After a wait it *claims*: it becomes master by its own decision. If it knows k
     better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). During the wait it
     tries to join each peer that is a master according to a hint. Such hints extend the wait by HINTS_FOR. The wait only
-    avoids merges: if two nodes claim, their groups merge. While a proven master refuses it, a node does not claim.
+    avoids merges: if two nodes claim, their groups merge. While it knows a proof of a master that refuses it, it waits.
 JOINING
     The node opens a session with one peer and sends JOIN. The peer accepts with GROUP. If the join fails, the search
     goes on until the node has a master or is master.
@@ -26,8 +26,8 @@ CLIENT
     The node is a member. Both ends of its session send heartbeats. After `dead_after` seconds of silence the session
     ends. When the pre-shared key (PSK) changes, a second session with the master replaces the first one (`renewal`).
 MASTER
-    The node serves its members. Its term is above the term of each master that it has joined. It is not below the term
-    of any JOIN or MERGE that it has accepted. A master can hand over: HANDOVER names the next master.
+    The node serves its members. Its term is above the term of each master that it has joined. It is also not
+    below any term in a JOIN or MERGE that the master has accepted. A master can hand over: HANDOVER names the next one.
 
 A member that loses its master does this:
 
@@ -202,7 +202,7 @@ class Election:
         if master is None or self.master_session != session or handover.term < self.term:
             return []
         self.outbound.drop()
-        # By its last advert, the old master is still master. This node is not to follow that.
+        # By its last advert, the old master is still master. The hold-down keeps this node from joining it again.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
             # The term of HANDOVER is above ours, unless HANDOVER is for another node with our id.

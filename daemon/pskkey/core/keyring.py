@@ -20,9 +20,9 @@ a master. A *session manager* is a local process that uses the keys. A *record* 
 6. KEY_STATE may list no key to send with. Then a member goes on sending with the key that it brought from another
    partition, its *former key* (`former_keys`). It also keeps the sender id that it had with this key. A *sender id*
    marks the records of one node.
-7. When a member stops sending with its former key, it receives with this key for `retire_after`. For the same time it
-   receives with the keys that its former master listed as previous. Other nodes of its partition may still send with
-   these keys.
+7. When a member stops sending with its former key, it receives with this key for `retire_after`. It also receives
+   with each key that its former master listed as previous, until `retire_after` after that key became previous. Other
+   nodes of its partition may still send with these keys.
 8. A new key has the epoch after the latest known one. After epoch 65535 comes 1, and the master takes a higher term. A
    *term* is the number of a mastership. So the pair (term, epoch) always rises.
 """
@@ -44,7 +44,7 @@ from pskkey.model import (
 )
 
 REMEMBERED_EPOCHS = 16
-"""A new key gets none of this many latest epochs that the node has noted. Members may have other keys of these."""
+"""Number of the latest epochs that a node remembers. A new key gets none of them: members may have other keys there."""
 
 _NOTHING = SavedRing()
 
@@ -159,8 +159,8 @@ class Keyring:
             # master. Members may still send with them, so they become previous keys.
             self._listed = list(self.entries)
             for entry in (e for e in self._listed if e is not current):
-                # An unused key matters least, because the last master may not have activated it. So it gets an earlier
-                # time, and `install_fresh` drops it first.
+                # An unused key matters least: perhaps the last master never activated it. It gets an earlier time, so that
+                # `install_fresh` drops it first.
                 entry.since = now - (1.0 if entry.unused else 0.0)
                 entry.slot, entry.unused = Slot.PREVIOUS, False
             self._listed.sort(key=lambda e: e is current)
@@ -224,7 +224,8 @@ class Keyring:
     def _kept_until(self, now: float) -> float:
         """Return the latest time at which `keep` restarts the time of a key that becomes previous at `now`.
 
-        A member that sends with this key may join within `retire_after`, and may send with it for `former_key_span`.
+        In the worst case a member that sends with this key joins `retire_after` after `now`, and sends with it for
+        `former_key_span` from then on.
         """
         timing = self._settings.timing
         return now + timing.retire_after + timing.former_key_span
@@ -301,7 +302,8 @@ class Keyring:
         The last key is the most important one: the former key, or the key that this node sent with until now.
         """
         others = [e for e in known if e is not current and e.slot is not Slot.PREVIOUS]
-        # Unused keys come first. The last master may have activated them for other members.
+        # Unused keys come first, so they are dropped first if there are too many. They are kept because the last master
+        # may have activated them for other members.
         kept = [RingKey(e.epoch, e.key, Slot.PREVIOUS, now) for e in others if e.unused] + previous
         kept += [RingKey(e.epoch, e.key, Slot.PREVIOUS, now) for e in others if not e.unused]
         if current is not None:
