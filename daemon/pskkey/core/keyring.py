@@ -159,7 +159,7 @@ class Keyring:
             # master. Members may still send with them, so they become previous keys.
             self._listed = list(self.entries)
             for entry in (e for e in self._listed if e is not current):
-                # An unused key matters least: perhaps the last master never activated it. It gets an earlier time, so that
+                # An unused key matters least: perhaps the last master never activated it. Its time is earlier, so
                 # `install_fresh` drops it first.
                 entry.since = now - (1.0 if entry.unused else 0.0)
                 entry.slot, entry.unused = Slot.PREVIOUS, False
