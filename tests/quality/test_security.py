@@ -16,7 +16,7 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/keyserver/test_client.py::test_server_with_a_certificate_gets_nothing",
         "tests/system/test_strangers.py::test_forged_adverts_change_only_a_counter",
     ),
-    "A master's advert proves that it is fresh": (
+    "A node distinguishes a fresh advert": (
         "tests/core/test_freshness.py::test_recorded_adverts_postpone_the_claim_by_a_third_of_a_second_at_most",
         "tests/core/test_freshness.py::test_a_recorded_advert_of_a_newer_term_does_not_end_the_succession",
         "tests/core/test_freshness.py::test_proven_rival_is_asked_at_once_and_a_recorded_one_seldom_and_without_a_report",

@@ -17,8 +17,8 @@ LISTENING
     The node looks for a master. It joins a peer whose advert is a proof. If `discovery_window` ends without a proof, an
     eligible node becomes a *candidate*. After a wait it *claims*: it becomes master by its own decision. If it knows k
     better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). During the wait it
-    tries to join each peer that is a master according to a hint. Such hints extend the wait by HINTS_FOR. The wait only
-    avoids merges: if two nodes claim, their groups merge. While it knows a proof of a master that refuses it, it waits.
+    tries to join each peer that is a master by a hint. With such hints the wait is longer by HINTS_FOR, once. The wait
+    only avoids merges: if two nodes claim, their groups merge. No node claims while a proven master refuses it.
 JOINING
     The node opens a session with one peer and sends JOIN. The peer accepts with GROUP. If the join fails, the search
     goes on until the node has a master or is master.
@@ -32,7 +32,7 @@ MASTER
 A member that loses its master does this:
 
 1. It tries the lost master again for `reconnect_timeout`, because a broken connection does not prove a death.
-2. It tries to join the nodes of the succession, the *successors* (`takeover`). At its own place it becomes master.
+2. It tries to join the nodes of the succession, the *successors* (`takeover`), and becomes master at its own entry.
 3. A successor may notice the loss later. Until then it answers `not_master`. The member asks it again until
    `takeover_patience` is over. If the successor is still not master then, it has not lost the old master. So the member
    becomes LISTENING.
@@ -202,10 +202,10 @@ class Election:
         if master is None or self.master_session != session or handover.term < self.term:
             return []
         self.outbound.drop()
-        # By its last advert, the old master is still master. The hold-down keeps this node from joining it again.
+        # The last advert of the old master is outdated. The hold-down keeps this node from joining it again.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
-            # The term of HANDOVER is above ours, unless HANDOVER is for another node with our id.
+            # The term of HANDOVER may be too low if there is another node with our id, which the master meant.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
             latest = self._known.latest

@@ -21,8 +21,8 @@ a master. A *session manager* is a local process that uses the keys. A *record* 
    partition, its *former key* (`former_keys`). It also keeps the sender id that it had with this key. A *sender id*
    marks the records of one node.
 7. When a member stops sending with its former key, it receives with this key for `retire_after`. It also receives
-   with each key that its former master listed as previous, until `retire_after` after that key became previous. Other
-   nodes of its partition may still send with these keys.
+   with each key that its former master listed as previous, until `retire_after` has passed since that key became
+   previous. Other nodes of its partition may still send with these keys.
 8. A new key has the epoch after the latest known one. After epoch 65535 comes 1, and the master takes a higher term. A
    *term* is the number of a mastership. So the pair (term, epoch) always rises.
 """
@@ -44,7 +44,7 @@ from pskkey.model import (
 )
 
 REMEMBERED_EPOCHS = 16
-"""Number of the latest epochs that a node remembers. A new key gets none of them: members may have other keys there."""
+"""Number of the latest epochs that a node remembers. A new key gets none: members may have other keys with them."""
 
 _NOTHING = SavedRing()
 
@@ -155,8 +155,8 @@ class Keyring:
         """
         current, known = self.current, self._all()
         if current is not None and self.sends_former_key:
-            # The former key is the current key of the group that this node now leads. The other keys are from its last
-            # master. Members may still send with them, so they become previous keys.
+            # This node sends with its former key, so this is the current key of the group that it now leads. The other
+            # keys are from the lost master. Its members may still send with them, so they become previous keys.
             self._listed = list(self.entries)
             for entry in (e for e in self._listed if e is not current):
                 # An unused key matters least: perhaps the last master never activated it. Its time is earlier, so
@@ -222,7 +222,7 @@ class Keyring:
                 entry.since = now
 
     def _kept_until(self, now: float) -> float:
-        """Return the latest time at which `keep` restarts the time of a key that becomes previous at `now`.
+        """Return when `keep` ends to restart `retire_after` of a key that becomes previous at `now`.
 
         In the worst case a member that sends with this key joins `retire_after` after `now`, and sends with it for
         `former_key_span` from then on.
