@@ -18,7 +18,7 @@ LISTENING
     eligible node becomes a *candidate*. After a wait it *claims*: it becomes master by its own decision. If it knows k
     better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). During the wait it
     tries to join each peer that is a master by a hint. With such hints the wait is longer by HINTS_FOR, once. The wait
-    only avoids merges: if two nodes claim, their groups merge. No node claims while a proven master refuses it.
+    makes merges rarer, and nothing else: if two nodes claim, their groups merge. No node claims while a proven master refuses it.
 JOINING
     The node opens a session with one peer and sends JOIN. The peer accepts with GROUP. If the join fails, the search
     goes on until the node has a master or is master.
@@ -205,7 +205,7 @@ class Election:
         # The last advert of the old master is outdated. The hold-down keeps this node from joining it again.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
-            # The term of HANDOVER may be too low if there is another node with our id, which the master meant.
+            # If another node has our id, the master may have meant that node. Then the term is too low for this one.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
             latest = self._known.latest

@@ -44,7 +44,8 @@ from pskkey.model import (
 )
 
 REMEMBERED_EPOCHS = 16
-"""Number of the latest epochs that a node remembers. A new key gets none: members may have other keys with them."""
+"""Number of the latest epochs that a node remembers. A new key gets another one, because members may
+have other keys with these epochs."""
 
 _NOTHING = SavedRing()
 
@@ -222,10 +223,10 @@ class Keyring:
                 entry.since = now
 
     def _kept_until(self, now: float) -> float:
-        """Return when `keep` ends to restart `retire_after` of a key that becomes previous at `now`.
+        """Return from when on `keep` restarts `retire_after` no more, for a key that becomes previous at `now`.
 
-        In the worst case a member that sends with this key joins `retire_after` after `now`, and sends with it for
-        `former_key_span` from then on.
+        In the worst case, a member that sends with this key joins at `now` + `retire_after`, and then sends with it for
+        another `former_key_span`.
         """
         timing = self._settings.timing
         return now + timing.retire_after + timing.former_key_span
