@@ -18,7 +18,7 @@ LISTENING
     eligible node becomes a *candidate*. After a wait it *claims*: it becomes master by its own decision. If it knows k
     better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). During the wait it
     tries to join each peer that is a master by a hint. With such hints the wait is longer by HINTS_FOR, once. The wait
-    makes merges rarer, and nothing else: if two nodes claim, their groups merge. No node claims while a proven master refuses it.
+    makes merges rarer: if two nodes claim, their groups merge. No node claims while a proven master refuses it.
 JOINING
     The node opens a session with one peer and sends JOIN. The peer accepts with GROUP. If the join fails, the search
     goes on until the node has a master or is master.
