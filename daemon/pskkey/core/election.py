@@ -17,8 +17,8 @@ LISTENING
     The node looks for a master. It joins a peer whose advert is a proof. If `discovery_window` ends without a proof, an
     eligible node becomes a *candidate*. After a wait it *claims*: it becomes master by its own decision. If it knows k
     better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). During the wait it
-    tries to join each peer that is a master by a hint. With such hints the wait is longer by HINTS_FOR, once. The wait
-    makes merges rarer: if two nodes claim, their groups merge. No node claims while a proven master refuses it.
+    tries to join each peer that is a master by a hint. HINTS_FOR is added to the wait, once for all hints together. The
+    wait makes merges rarer: if two nodes claim, their groups merge. No node claims while a proven master refuses it.
 JOINING
     The node opens a session with one peer and sends JOIN. The peer accepts with GROUP. If the join fails, the search
     goes on until the node has a master or is master.
@@ -83,7 +83,7 @@ class Election:
         self.outbound = Outbound(settings, out)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
-        """The present search. Either this or `_takeover` is None, or both are None."""
+        """The present search. At most one of this and `_takeover` is set."""
         self._interrupted: Listening | None = None
         """The search that goes on if the present attempt to join fails."""
         self.role = Role.LISTENING
@@ -205,7 +205,7 @@ class Election:
         # The last advert of the old master is outdated. The hold-down keeps this node from joining it again.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
-            # If another node has our id, the master may have meant that node. Then the term is too low for this one.
+            # If another node has our id, HANDOVER may mean that node. Then its term may be no higher than our term.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
             latest = self._known.latest

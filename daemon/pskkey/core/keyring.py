@@ -44,8 +44,8 @@ from pskkey.model import (
 )
 
 REMEMBERED_EPOCHS = 16
-"""Number of the latest epochs that a node remembers. A new key gets another one, because members may
-have other keys with these epochs."""
+"""Number of the latest epochs that a node remembers. A new key gets none of these epochs, because members may
+already have other keys with them."""
 
 _NOTHING = SavedRing()
 
@@ -223,7 +223,7 @@ class Keyring:
                 entry.since = now
 
     def _kept_until(self, now: float) -> float:
-        """Return from when on `keep` restarts `retire_after` no more, for a key that becomes previous at `now`.
+        """Return the time from which `keep` no longer restarts `retire_after`, for a key that becomes previous at `now`.
 
         In the worst case, a member that sends with this key joins at `now` + `retire_after`, and then sends with it for
         another `former_key_span`.
