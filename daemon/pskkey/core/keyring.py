@@ -223,7 +223,7 @@ class Keyring:
                 entry.since = now
 
     def _kept_until(self, now: float) -> float:
-        """Return the time from which `keep` no longer restarts `retire_after`, for a key that becomes previous at `now`.
+        """Return the time from which `keep` no longer restarts `retire_after` of a key that is previous since `now`.
 
         In the worst case, a member that sends with this key joins at `now` + `retire_after`, and then sends with it for
         another `former_key_span`.
