@@ -205,7 +205,7 @@ class Election:
         # The last advert of the old master is outdated. The hold-down keeps this node from joining it again.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
-            # If another node has our id, HANDOVER may mean that node. Then its term may be no higher than our term.
+            # If another node has our id, HANDOVER may mean that node. Then the term in HANDOVER may not be above ours.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
             latest = self._known.latest

@@ -160,8 +160,8 @@ class Keyring:
             # keys are from the lost master. Its members may still send with them, so they become previous keys.
             self._listed = list(self.entries)
             for entry in (e for e in self._listed if e is not current):
-                # An unused key matters least: perhaps the last master never activated it. Its time is earlier, so
-                # `install_fresh` drops it first.
+                # An unused key matters least: perhaps the last master never activated it. So its `since` is set one
+                # second earlier: `install_fresh` drops the key with the earliest `since` first.
                 entry.since = now - (1.0 if entry.unused else 0.0)
                 entry.slot, entry.unused = Slot.PREVIOUS, False
             self._listed.sort(key=lambda e: e is current)
@@ -223,7 +223,7 @@ class Keyring:
                 entry.since = now
 
     def _kept_until(self, now: float) -> float:
-        """Return the time from which `keep` no longer restarts `retire_after` of a key that is previous since `now`.
+        """Return `kept_until` of a key that becomes previous at `now`. Then `keep` restarts its `retire_after` no more.
 
         In the worst case, a member that sends with this key joins at `now` + `retire_after`, and then sends with it for
         another `former_key_span`.
