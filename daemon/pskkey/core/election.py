@@ -16,9 +16,9 @@ other, and all but one *yield*: they join the master that stays (`merge`).
 LISTENING
     The node looks for a master. It joins a peer whose advert is a proof. If `discovery_window` ends without a proof, an
     eligible node becomes a *candidate*. After a wait it *claims*: it becomes master by its own decision. If it knows k
-    better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). During the wait it
-    tries to join each peer that is a master by a hint. HINTS_FOR is added to the wait, once for all hints together. The
-    wait makes merges rarer: if two nodes claim, their groups merge. No node claims while a proven master refuses it.
+    better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). So two nodes seldom
+    claim at the same time. If they do, their groups merge. During the wait the node tries to join each peer that is a
+    master by a hint. With such hints the wait is longer by HINTS_FOR. No node claims while a proven master refuses it.
 JOINING
     The node opens a session with one peer and sends JOIN. The peer accepts with GROUP. If the join fails, the search
     goes on until the node has a master or is master.
@@ -205,7 +205,7 @@ class Election:
         # The last advert of the old master is outdated. The hold-down keeps this node from joining it again.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
-            # If another node has our id, HANDOVER may mean that node. Then the term in HANDOVER may not be above ours.
+            # If another node has our id, HANDOVER may mean that node. Then its term is possibly not above our term.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
             latest = self._known.latest
