@@ -205,7 +205,7 @@ class Election:
         # The last advert of the old master is outdated. The hold-down keeps this node from joining it again.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
-            # If another node has our id, HANDOVER may mean that node. Then `handover.term` is perhaps no higher than ours.
+            # If another node has our id, HANDOVER may mean that node. Then `handover.term` may be as low as ours.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
             latest = self._known.latest

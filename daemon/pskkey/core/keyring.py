@@ -223,7 +223,7 @@ class Keyring:
                 entry.since = now
 
     def _kept_until(self, now: float) -> float:
-        """Return `kept_until` of a key that becomes previous at `now`. At this time, `keep` ceases to have an effect on it.
+        """Return `kept_until` of a key that becomes previous at `now`. After that time, `keep` has no effect on it.
 
         In the worst case, a member that sends with this key joins at `now` + `retire_after`, and then sends with it for
         another `former_key_span`.
