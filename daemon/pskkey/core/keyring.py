@@ -156,8 +156,8 @@ class Keyring:
         """
         current, known = self.current, self._all()
         if current is not None and self.sends_former_key:
-            # This node sends with its former key, so this is the current key of the group that it now leads. The other
-            # keys are from the lost master. Its members may still send with them, so they become previous keys.
+            # This node sends with its former key, so the former key is the current key of the group that it now leads.
+            # The other keys are from the lost master, whose members may still send with them. They become previous.
             self._listed = list(self.entries)
             for entry in (e for e in self._listed if e is not current):
                 # An unused key matters least: perhaps the last master never activated it. So its `since` is set one
