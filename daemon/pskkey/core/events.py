@@ -43,9 +43,13 @@ class Timeout:
 
 @dataclass(frozen=True, slots=True)
 class AdvertReceived:
-    """A verified advert of our group. An advert with our id is from another node, or an old one of this node."""
+    """A verified advert of our group. An advert with our id is from another node, or an old one of this node.
+
+    `source` is the IP address that its datagram came from, with a zone if it is link-local; empty: unknown.
+    """
 
     advert: Advert
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +116,13 @@ class KeyGenerated:
 
 @dataclass(frozen=True, slots=True)
 class AddressesChanged:
-    """The IP addresses of this node have changed; `addresses` are all of them."""
+    """The IP addresses of this node have changed; `addresses` are all of them.
+
+    `prefixes` are the networks that they are in, such as "192.0.2.0/24".
+    """
 
     addresses: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

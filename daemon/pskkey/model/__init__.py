@@ -1,5 +1,6 @@
-"""The values that all parts of pskkey share: keys, nodes, messages and the persisted state. All are frozen."""
+"""The frozen values that all parts of pskkey share: keys, nodes, messages, conditions and the persisted state."""
 
+from pskkey.model.conditions import Condition, ConditionKind
 from pskkey.model.keys import (
     MAX_EPOCH,
     MAX_KEY_ENTRIES,
@@ -42,6 +43,8 @@ __all__ = [
     "SENDER_IDS",
     "UNNAMED_PSK",
     "Advert",
+    "Condition",
+    "ConditionKind",
     "ErrorMessage",
     "Group",
     "Handover",
