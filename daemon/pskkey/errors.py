@@ -63,5 +63,13 @@ class Unreachable(PskkeyError):
     """Nothing answers at an address: closed port, no route, time-out, or no socket at a path."""
 
 
+class NothingListens(Unreachable):
+    """The machine at an address refused the connection."""
+
+
+class WrongNode(PskkeyError):
+    """Another node than the meant one answered at an address."""
+
+
 class NoAnswer(Unreachable):
     """A peer accepted our connection or request, but sent nothing in time, or closed without an answer."""

@@ -61,7 +61,7 @@ class Adverts:
     def replay(self, to: Host) -> None:
         """Let an eavesdropper send one of the recorded adverts `to` a host."""
         if self._recorded:
-            self._receive(to, self._schedule.random.choice(self._recorded), None)
+            self._receive(to, self._schedule.random.choice(self._recorded), None, "10.66.6.6")
 
     def _send(self, sender: Host, receiver: Host, advert: Advert) -> None:
         random, conditions = self._schedule.random, self._conditions
@@ -74,15 +74,17 @@ class Adverts:
             delay = self._delay()
             if conditions.advert_late and random.random() < conditions.advert_late:
                 delay += random.uniform(0.0, 0.5)
-            self._schedule.at(self._schedule.now + delay, partial(self._receive, receiver, advert, sender.psks[0]))
+            self._schedule.at(
+                self._schedule.now + delay, partial(self._receive, receiver, advert, sender.psks[0], sender.source)
+            )
 
-    def _receive(self, host: Host, advert: Advert, signed_by: str | None) -> None:
-        """Let an advert arrive. `signed_by`: the PSK that has signed it; None: any signature is accepted."""
+    def _receive(self, host: Host, advert: Advert, signed_by: str | None, source: str) -> None:
+        """Let an advert arrive from an address. `signed_by`: the PSK that has signed it; None: any is accepted."""
         if host.program is None or (signed_by is not None and signed_by not in host.psks):
             return
         if host.cache.get(advert.id) != advert or advert.role is Role.LISTENING:
             host.cache[advert.id] = advert
-            self._give(host, AdvertReceived(advert))
+            self._give(host, AdvertReceived(advert, source))
 
     def _delay(self) -> float:
         return self._schedule.random.uniform(*self._conditions.delay)

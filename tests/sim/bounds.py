@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Self
 
+from pskkey.core.actions import STAGGER
 from pskkey.core.settings import Timing
 
 CLAIM_STEPS = 6
@@ -34,6 +35,8 @@ class Bounds:
 
     slowest: Timing = field(default_factory=Timing)
     fastest: Timing = field(default_factory=Timing)
+    most_addresses: int = 1
+    """The most addresses that a node announces and that may lead nowhere."""
     preempts: bool = False
     """Whether any node is configured to hand over to a better candidate."""
 
@@ -44,7 +47,7 @@ class Bounds:
         values = {f.name: [getattr(timing, f.name) for timing in configured] for f in fields(Timing)}
         slowest = Timing(**{name: max(found) for name, found in values.items()})
         fastest = Timing(**{name: min(found) for name, found in values.items()})
-        return cls(slowest, fastest, preempts)
+        return cls(slowest, fastest, preempts=preempts)
 
     # --- a quiet network ----------------------------------------------------------------------------------------
 
@@ -63,7 +66,12 @@ class Bounds:
             seconds += slow.join_timeout + slow.dead_after
         if self.preempts:
             seconds += slow.preempt_after + slow.successor_timeout
-        return seconds + NETWORK
+        return seconds + 3 * self.tries_addresses_for + NETWORK
+
+    @property
+    def tries_addresses_for(self) -> float:
+        """How much longer it takes to connect to a node of which only the last address answers."""
+        return STAGGER * (self.most_addresses - 1)
 
     @property
     def replaces_within(self) -> float:
@@ -71,7 +79,7 @@ class Bounds:
 
         It holds for equal timings only. Otherwise some nodes give up before the successor has missed the master.
         """
-        return self.slowest.comes_within + 2 * NETWORK
+        return self.slowest.comes_within + self.tries_addresses_for + 2 * NETWORK
 
     @property
     def has_equal_timings(self) -> bool:

@@ -1,7 +1,7 @@
 """A run: a random group with random faults, the same for the same seed."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tests.sim.faults import Faults
@@ -18,7 +18,7 @@ from tests.sim.invariants import (
 )
 from tests.sim.kinds import KINDS, Kind
 from tests.sim.managers import LONGEST_LAG
-from tests.sim.operators import Operators
+from tests.sim.operators import MOST_ADDRESSES, Operators
 from tests.sim.rotation import RENEWED_WITHIN, Rotation
 from tests.sim.tables import check_tables
 from tests.sim.traffic import Traffic
@@ -72,6 +72,8 @@ class Run:
             self.size = rng.choice(LARGE)
         self.variation = draw(seed, always=always_varied)
         self.operators = Operators(world, self.variation)
+        if self.kind.are_alike_inside:
+            world.bounds = replace(world.bounds, most_addresses=MOST_ADDRESSES)
         world.conditions.delay = (0.0003, rng.choice((0.002, 0.01, 0.05)))
         world.conditions.advert_loss = rng.choice((0.0, 0.1, 0.4))
         world.conditions.advert_twice = world.conditions.advert_late = rng.choice((0.0, 0.3))
@@ -100,6 +102,8 @@ class Run:
             host.clock_ahead = rng.uniform(0.0, 100_000.0)
             host.clock_rate = 1.0 + rng.uniform(-2e-4, 2e-4)
             self.operators.configure(host)
+            if self.kind.are_alike_inside:
+                self.operators.add_inner_networks(host)
 
     def go(self) -> None:
         """Run to the end. Raises Broken."""

@@ -103,6 +103,11 @@ class Host:
     """Seconds by which its clock advances in a second."""
 
     @property
+    def source(self) -> str:
+        """The address from which its packets come to the other hosts."""
+        return next((a for a in reversed(self.member.addresses) if a not in self.unreachable), "")
+
+    @property
     def program(self) -> Program | None:
         """Our node or the stranger's program; None while neither runs."""
         return self.node or self.stranger

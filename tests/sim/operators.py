@@ -8,6 +8,12 @@ from tests.sim.host import Host
 from tests.sim.variation import Variation
 from tests.sim.world import World
 
+MOST_ADDRESSES = 8
+"""The addresses that a node announces at most."""
+
+INSIDE = "192.168."
+"""The start of the addresses of networks inside a machine. Another machine may have the same address."""
+
 OFTEN = 3
 """How often each change is in the list of faults."""
 
@@ -64,6 +70,17 @@ class Operators:
                 host.unreachable.add(rng.choice(host.member.addresses))
                 self._keep_one_reachable(host)
 
+    def add_inner_networks(self, host: Host) -> None:
+        """Announce addresses of networks inside the machine before the others.
+
+        Each leads nowhere, or to another machine with the same address, or to a node of another group.
+        """
+        rng, world = self._world.random, self._world
+        inside = [f"{INSIDE}{number}.{rng.choice((1, 1, 2))}" for number in rng.sample(range(12), rng.randrange(1, 7))]
+        host.unreachable |= {address for address in inside if int(address.split(".")[2]) < 4}
+        world.streams.addresses_of_strangers |= {address for address in inside if int(address.split(".")[2]) > 9}
+        host.member = replace(host.member, addresses=(*inside, *host.member.addresses)[:MOST_ADDRESSES])
+
     # --- changes ------------------------------------------------------------------------------------------------
 
     def change_timing(self, host: Host) -> None:
@@ -84,8 +101,9 @@ class Operators:
     def change_addresses(self, host: Host) -> None:
         """Add or remove an address, and notify the node."""
         rng, addresses = self._world.random, host.member.addresses
-        if len(addresses) > 1 and rng.random() < 0.5:
-            removed = rng.choice(addresses)
+        own = [address for address in addresses if not address.startswith(INSIDE)]
+        removed = rng.choice(addresses)
+        if own != [removed] and rng.random() < 0.5:
             host.member = replace(host.member, addresses=tuple(a for a in addresses if a != removed))
             self._keep_one_reachable(host)
         else:
@@ -112,12 +130,13 @@ class Operators:
     def _add_address(self, host: Host) -> None:
         """Insert a new address at a random place among those of a host. Other nodes try them in this order."""
         self._added += 1
-        addresses = list(host.member.addresses)
+        addresses = list(host.member.addresses)[-MOST_ADDRESSES + 1 :]
         addresses.insert(self._world.random.randrange(len(addresses) + 1), f"fd00::{self._added:x}")
         host.member = replace(host.member, addresses=tuple(addresses))
 
     def _keep_one_reachable(self, host: Host) -> None:
         """Keep a host reachable at one address at least. Without any it would be isolated, which is another fault."""
         host.unreachable &= set(host.member.addresses)
-        if host.unreachable == set(host.member.addresses):
-            host.unreachable.discard(self._world.random.choice(host.member.addresses))
+        own = {address for address in host.member.addresses if not address.startswith(INSIDE)}
+        if own <= host.unreachable:
+            host.unreachable.discard(self._world.random.choice(sorted(own)))

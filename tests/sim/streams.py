@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from pskkey.core.actions import Connect
-from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Event, Received, Session
+from pskkey.core.actions import STAGGER, Connect
+from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Event, OtherNodeAnswered, Received, Session
 from pskkey.errors import BadPacket
 from pskkey.model import ErrorMessage, Group, Heartbeat, KeyState, Message, PskName
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
@@ -22,14 +22,14 @@ from tests.sim.schedule import Schedule
 
 REFUSED = "connection refused"
 UNKNOWN_PSK = "it does not know our PSK"
+WRONG_NODE = "another node answers at this address"
 REMOVED = ErrorMessage("psk_removed", "the pre-shared key of this session is not accepted any more")
 RETRY_CONNECT = 0.1
 """Seconds after which a SYN without an answer is sent again."""
-STAGGER = 0.1
-"""Seconds after which the next address of a peer is tried beside the former one, as the key client does."""
 RETRANSMIT = 0.2
 """Seconds after which a packet that was not acknowledged is sent again."""
 HEARTBEAT = encode(Heartbeat())
+_CODES = {REFUSED: "refused", UNKNOWN_PSK: "handshake", WRONG_NODE: "wrong_node"}
 
 
 @dataclass(eq=False)
@@ -73,6 +73,8 @@ class Streams:
         self._group: tuple[Group | None, bytes, list[Message]] = (None, b"", [])
         self.breaks_before_keys: set[Host] = set()
         """The hosts whose connection breaks at their next KEY_STATE, which is lost."""
+        self.addresses_of_strangers: set[str] = set()
+        """The addresses at which nodes of another group answer, which have our PSK."""
 
     # --- calls of a host ----------------------------------------------------------------------------------------
 
@@ -102,7 +104,10 @@ class Streams:
         if dial.is_over:
             return
         host, now = dial.host, self._schedule.now
-        target = next((h for h in self._hosts if h.is_reached_at(address)), None)
+        if address in self.addresses_of_strangers:
+            self._schedule.at(now + self._delay(), partial(self._other_node_answers, dial, address))
+            return
+        target = self._find_target(host, address)
         if target is not None and self._reach.both_ways(host, target):
             if target.program is None and not target.is_off:
                 self._schedule.at(now + self._delay(), partial(self._refused, dial, REFUSED))
@@ -110,26 +115,46 @@ class Streams:
             if target.is_responsive and dial.psk not in target.psks:
                 self._schedule.at(now + self._delay(), partial(self._refused, dial, UNKNOWN_PSK))
                 return
+            if target.is_responsive and target.member.id != dial.action.peer:
+                self._schedule.at(now + self._delay(), partial(self._other_node_answers, dial, address))
+                return
             if target.is_responsive:
                 dial.is_open = True
-                self._open(host, dial.action.session, target, dial.psk)
+                self._open(host, dial.action.session, target, dial.psk, address)
                 return
         if now + RETRY_CONNECT >= dial.gives_up:
             self._schedule.at(dial.gives_up, partial(self._failed, dial, "no answer"))
         else:
             self._schedule.at(now + RETRY_CONNECT, partial(self._try, dial, address))
 
+    def _find_target(self, host: Host, address: str) -> Host | None:
+        """Return the host that an address leads to from `host`; None: it leads nowhere.
+
+        Several hosts may have an address, each in a network of its own. Then the address leads to the host itself if it
+        has it, else to the host that follows it.
+        """
+        owners = [h for h in self._hosts if h.is_reached_at(address)]
+        if not owners:
+            return None
+        place = self._hosts.index(host)
+        return min(owners, key=lambda owner: (self._hosts.index(owner) - place) % len(self._hosts))
+
+    def _other_node_answers(self, dial: _Dial, address: str) -> None:
+        if not dial.is_over:
+            self._give(dial.host, OtherNodeAnswered(dial.action.peer, address))
+            self._refused(dial, WRONG_NODE)
+
     def _refused(self, dial: _Dial, reason: str) -> None:
         dial.refused += 1
         if dial.refused == len(dial.action.addresses):
-            self._failed(dial, reason)
+            self._failed(dial, reason, _CODES[reason])
         else:
             self._try_next(dial)
 
-    def _failed(self, dial: _Dial, reason: str) -> None:
+    def _failed(self, dial: _Dial, reason: str, code: str = "timeout") -> None:
         if not dial.is_over:
             dial.has_failed = True
-            self._give(dial.host, Disconnected(dial.action.session, reason))
+            self._give(dial.host, Disconnected(dial.action.session, reason, code))
 
     def send(self, host: Host, session: Session, message: Message) -> None:
         """Send on a stream, if it is still open."""
@@ -177,7 +202,7 @@ class Streams:
 
     # --- deliveries ---------------------------------------------------------------------------------------------
 
-    def _open(self, host: Host, session: Session, target: Host, psk: str) -> None:
+    def _open(self, host: Host, session: Session, target: Host, psk: str, address: str) -> None:
         inbound = Session(Direction.INBOUND, next(target.accepted))
         now = self._schedule.now
         stream = Stream(
@@ -190,11 +215,11 @@ class Streams:
         host.streams[session] = stream
         target.streams[inbound] = stream
         self._give(target, Accepted(inbound, host.member.addresses[0]))
-        self._deliver(stream, host, partial(self._connected, stream, host))
+        self._deliver(stream, host, partial(self._connected, stream, host, address))
 
-    def _connected(self, stream: Stream, host: Host) -> None:
+    def _connected(self, stream: Stream, host: Host, address: str) -> None:
         if stream.ends[host] in host.streams:
-            self._give(host, Connected(stream.ends[host], PskName(stream.psk)))
+            self._give(host, Connected(stream.ends[host], PskName(stream.psk), address))
 
     def _encoded_group(self, message: Group) -> bytes:
         if self._group[0] is not message:

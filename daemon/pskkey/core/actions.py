@@ -5,16 +5,23 @@ before the action is returned, so that the effect of a crash between two actions
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from pskkey.core.events import Session
 from pskkey.core.notices import Notice
 from pskkey.model import Advert, ErrorMessage, Message, Suite
 
+STAGGER: Final = 0.1
+"""Seconds after which the next address of a peer is tried beside the earlier ones (RFC 8305 section 5). It is tried at
+once if an earlier one fails."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open an outbound session to the first of `addresses` that answers, within `timeout` seconds, with the active PSK.
+    """Open an outbound session with the node `peer`, within `timeout` seconds, with the active PSK.
 
+    The `addresses` are tried in this order, STAGGER apart. The first one at which `peer` answers counts. If another
+    node answers, that is reported by `events.OtherNodeAnswered`.
     The answer is one `events.Connected` or one `events.Disconnected`. A connected session ends with one
     `events.Disconnected`. After a `Disconnect` of this session neither event follows.
     """

@@ -7,7 +7,8 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from pskkey.core import notices
-from pskkey.core.actions import Action, Connect, Disconnect, Send
+from pskkey.core.actions import STAGGER, Action, Connect, Disconnect, Send
+from pskkey.core.addresses import AddressBook
 from pskkey.core.events import Direction, Session
 from pskkey.core.renewal import RENEWAL_TIMEOUT, Renewal
 from pskkey.core.settings import Settings
@@ -38,6 +39,8 @@ class Link:
     deadline: float
     phase: Phase = Phase.CONNECTING
     next_heartbeat: float = 0.0
+    address: str = ""
+    """The address at which the peer answered, once the session is open."""
     psk: PskName = UNNAMED_PSK
     """The PSK of the session, once it is open."""
     joined_as: Join | None = None
@@ -59,8 +62,9 @@ class Outbound:
     A member may have a second session that renews the first one (`renewal`). To the election they are one session.
     """
 
-    def __init__(self, settings: Settings, out: list[Action]) -> None:
+    def __init__(self, settings: Settings, book: AddressBook, out: list[Action]) -> None:
         self._settings = settings
+        self._book = book
         self._out = out
         self._numbers = count(1)
         self._renewal = Renewal(settings)
@@ -68,13 +72,16 @@ class Outbound:
         self._second: Link | None = None
         """The attempt to renew `link`. While it exists, `link` is JOINED."""
 
-    def open(self, peer: Member, timeout: float, now: float) -> None:
-        """Begin to connect to `peer`."""
-        self.link = self._connect(peer, timeout, now)
+    def open(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> None:
+        """Begin to connect to `peer`. `timeout` is for one address, or, if `in_all`, for all addresses together."""
+        self.link = self._connect(peer, timeout, now, in_all=in_all)
 
-    def _connect(self, peer: Member, timeout: float, now: float) -> Link:
+    def _connect(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> Link:
         session = Session(Direction.OUTBOUND, next(self._numbers))
-        self._out.append(Connect(session, peer.id, peer.addresses, peer.port, timeout))
+        addresses = self._book.order(peer)
+        if not in_all:
+            timeout += STAGGER * max(0, len(addresses) - 1)
+        self._out.append(Connect(session, peer.id, addresses, peer.port, timeout))
         # The key client observes the time-out and reports the error. This deadline is only a backup.
         return Link(session, peer, now + timeout * BACKED_UP_AFTER)
 
@@ -83,10 +90,15 @@ class Outbound:
         links = (self.link, self._second)
         return next((link for link in links if link is not None and link.session == session), None)
 
-    def opened(self, session: Session, psk: PskName, now: float) -> Link | None:
-        """Move the link of a new session to GREETING, and return it; None if the session is closed already."""
+    def opened(self, session: Session, psk: PskName, address: str, now: float) -> Link | None:
+        """Move the link of a new session to GREETING, and return it; None if the session is closed already.
+
+        The peer has answered at `address`.
+        """
         link = self.at(session)
         if link is not None:
+            self._book.note_answer(link.peer.id, address)
+            link.address = address
             link.phase = Phase.GREETING
             link.deadline = now + self._settings.timing.join_timeout
             link.psk = psk

@@ -51,6 +51,7 @@ from typing import assert_never
 
 from pskkey.core import notices
 from pskkey.core.actions import Action, Disconnect, Send
+from pskkey.core.addresses import AddressBook
 from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, Link, Listening, Outbound, Phase, as_member
 from pskkey.core.events import Session
 from pskkey.core.known_group import KnownGroup
@@ -72,6 +73,7 @@ class Election:
         self,
         settings: Settings,
         peers: Peers,
+        book: AddressBook,
         known: KnownGroup,
         out: list[Action],
         make_join: Callable[[], Join],
@@ -80,14 +82,13 @@ class Election:
         self._settings, self._peers, self._known, self._out = settings, peers, known, out
         self._rivals = Rivals(settings)
         self._make_join, self._make_merge = make_join, make_merge
-        self.outbound = Outbound(settings, out)
+        self.outbound = Outbound(settings, book, out)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
         """The present search. At most one of this and `_takeover` is set."""
         self._interrupted: Listening | None = None
         """The search that goes on if the present attempt to join fails."""
-        self.role = Role.LISTENING
-        self.term = 0
+        self.role, self.term = Role.LISTENING, 0
         self._yields_to: Handover | None = None
         """The HANDOVER for the members, while this master yields to another node."""
         self._transitions: list[Transition] = []
@@ -163,9 +164,9 @@ class Election:
                 assert_never(self.role)
         return self._changes()
 
-    def greet(self, session: Session, psk: PskName, now: float) -> None:
-        """Send MERGE as master, else JOIN, on an outbound session that has opened with `psk`."""
-        if (link := self.outbound.opened(session, psk, now)) is not None:
+    def greet(self, session: Session, psk: PskName, address: str, now: float) -> None:
+        """Send MERGE as master, else JOIN, on an outbound session that has opened with `psk` at `address`."""
+        if (link := self.outbound.opened(session, psk, address, now)) is not None:
             self.outbound.greet(link, self._make_merge() if self.role is Role.MASTER else self._make_join())
 
     def take_end(self, session: Session, code: str, reason: str, now: float) -> list[Transition]:
@@ -308,7 +309,7 @@ class Election:
         if not self._settings.me.eligible or self._peers.was_refused(now):
             listening.until, listening.claim_at = now + self._settings.timing.discovery_window, None
             if hints:
-                self._join(as_member(hints[0]), HINTS_FOR, now)
+                self._join(as_member(hints[0]), HINTS_FOR, now, in_all=True)
             return
         if listening.claim_at is None:
             listening.claim_at = self._peers.claim_at(self._settings.me, now)
@@ -317,7 +318,7 @@ class Election:
         if now >= listening.claim_at:
             self._claim(self.term + 1, notices.Claim.NO_BETTER)
         elif hints:
-            self._join(as_member(hints[0]), (listening.claim_at - now) / BACKED_UP_AFTER, now)
+            self._join(as_member(hints[0]), (listening.claim_at - now) / BACKED_UP_AFTER, now, in_all=True)
 
     # --- changes of the role ------------------------------------------------------------------------------------
 
@@ -338,16 +339,15 @@ class Election:
         return changes
 
     def _claim(self, term: int, why: notices.Claim, inherited: tuple[Member, ...] = ()) -> None:
-        self.term = max(term, self.term)
-        self._takeover = None
+        self.term, self._takeover = max(term, self.term), None
         self._become(Role.MASTER)
         self._out.append(notices.Elected(self.term, why))
         self._transitions.append(Leading(inherited))
 
-    def _join(self, peer: Member, timeout: float, now: float) -> None:
+    def _join(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> None:
         self._interrupted = self._listening
         self._become(Role.JOINING)
-        self.outbound.open(peer, timeout, now)
+        self.outbound.open(peer, timeout, now, in_all=in_all)
 
     def _link_failed(self, code: str, reason: str, now: float) -> None:
         if (link := self.outbound.forget()) is None:
@@ -355,7 +355,7 @@ class Election:
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))
             self._takeover = Takeover(successors(self._known.latest, link.peer.id), -1)
-            self._join(link.peer, self._settings.timing.reconnect_timeout, now)
+            self._join(link.peer, self._settings.timing.reconnect_timeout, now, in_all=True)
             return
         takeover = self._takeover
         if takeover and takeover.is_detour and code not in REFUSALS:

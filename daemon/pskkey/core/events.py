@@ -68,11 +68,21 @@ class PskChanged:
 class Connected:
     """An outbound session is open: the TLS-PSK handshake proved that the peer holds our PSK.
 
-    `psk` names the PSK of the session. It was the active PSK when the attempt began.
+    The peer has also proved that it is the node of `Connect`. `psk` names the PSK of the session. It was the active PSK
+    when the attempt began. `address` is the address at which the peer answered.
     """
 
     session: Session
     psk: PskName = UNNAMED_PSK
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherNodeAnswered:
+    """At an address of the node `peer` another node has answered. The attempt goes on with the next address."""
+
+    peer: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +111,15 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """A session has ended, or an outbound session did not open. `reason` is for the operator."""
+    """A session has ended, or an outbound session did not open. `reason` is for the operator.
+
+    `code` for a session that did not open: "handshake" (TLS-PSK failed), "wrong_node" (another node answered),
+    "refused" (nothing listens there), "timeout" (no answer), "unreachable" (no way to the peer) or "no_address".
+    """
 
     session: Session
     reason: str
+    code: str = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +179,7 @@ type Event = (
     | AdvertReceived
     | PskChanged
     | Connected
+    | OtherNodeAnswered
     | Accepted
     | Attached
     | Received

@@ -92,11 +92,11 @@ class MessageHandler:
         """Add the session of a session manager of this node."""
         self._managers.attach(session, process)
 
-    def disconnected(self, session: Session, reason: str, now: float) -> list[Transition]:
-        """Process the end of a session."""
+    def disconnected(self, session: Session, code: str, reason: str, now: float) -> list[Transition]:
+        """Process the end of a session. `code` and `reason` are as in `events.Disconnected`."""
         match session.direction:
             case Direction.OUTBOUND:
-                return self._election.take_end(session, "lost", reason, now)
+                return self._election.take_end(session, code, reason, now)
             case Direction.INBOUND:
                 self._members.remove_broken(session, reason, now)
             case Direction.LOCAL:

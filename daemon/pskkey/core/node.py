@@ -19,6 +19,7 @@ from typing import assert_never
 
 from pskkey.core import events
 from pskkey.core.actions import Action, Advertise, GenerateKey, Send, Stopped
+from pskkey.core.addresses import AddressBook
 from pskkey.core.election import Election
 from pskkey.core.events import Event
 from pskkey.core.freshness import Freshness
@@ -63,11 +64,14 @@ class Node:
         self._settings = settings
         self._out: list[Action] = []
         self._peers = Peers(settings)
+        self._book = book = AddressBook(settings)
         self._keyring = Keyring(settings, saved.ring)
         self._members = Members(settings, self._keyring, self._out)
         self._managers = SessionManagers(settings, self._out, saved.sent_with, saved.managers)
         self._known = known = KnownGroup(settings, saved.members)
-        self._election = Election(settings, self._peers, known, self._out, self._join_message, self._merge_message)
+        self._election = Election(
+            settings, self._peers, book, known, self._out, self._join_message, self._merge_message
+        )
         self._election.term = saved.term
         self._requests = requests = RekeyRequests(settings, self._keyring)
         self._rekey = rekey = Rekey(settings, self._keyring, requests)
@@ -155,7 +159,8 @@ class Node:
                     self._apply(self._election.listen(now), now)
             case events.Timeout():
                 self._tick(now)
-            case events.AdvertReceived(advert):
+            case events.AdvertReceived(advert, source):
+                self._book.note_source(advert, source)
                 self._hear(advert, now)
             case events.PskChanged(active, accepted):
                 self._peers.psk_changed()
@@ -163,20 +168,23 @@ class Node:
                 if self._election.role is Role.LISTENING:
                     self._apply(self._election.listen(now), now)
                 self._advertised = None
-            case events.Connected(session, psk):
-                self._election.greet(session, psk, now)
+            case events.Connected(session, psk, address):
+                self._election.greet(session, psk, address, now)
+            case events.OtherNodeAnswered(peer, address):
+                self._book.note_other_node(peer, address)
             case events.Accepted(session, address):
                 self._handler.accepted(session, address)
             case events.Attached(session, process):
                 self._handler.attached(session, process)
-            case events.Disconnected(session, reason):
-                self._apply(self._handler.disconnected(session, reason, now), now)
+            case events.Disconnected(session, reason, code):
+                self._apply(self._handler.disconnected(session, code, reason, now), now)
             case events.Received(session, message):
                 self._apply(self._handler.received(session, message, now), now)
             case events.KeyGenerated(key):
                 if self._election.role is Role.MASTER and self._rekey.is_generating:
                     self._install_fresh(key, now)
-            case events.AddressesChanged(addresses):
+            case events.AddressesChanged(addresses, prefixes):
+                self._book.set_prefixes(prefixes)
                 if addresses != self._settings.me.addresses:
                     self._change_me(replace(self._settings.me, addresses=addresses), now)
             case events.SettingsChanged():

@@ -134,10 +134,12 @@ class Daemon:
         self._reloader = Reloader(path, config, os.environ, self._apply, self._systemd, self._journal)
         legacy = config.tls.legacy_clients
         turns = FairTurns(self._driver.has_room)
-        self._key_server = InboundSessions(self._current_psk, legacy, _limits(config), emit, self._counters, turns)
+        self._key_server = InboundSessions(
+            self._settings.me.id, self._current_psk, legacy, _limits(config), emit, self._counters, turns
+        )
         kept = self._inherited.stored[port_reservation.FD_NAME]
         self._key_port = KeyPort(self._key_server, os.environ, kept, self._settings_changed, self._failed)
-        self._key_client = OutboundSessions(self._current_psk, emit, self._counters, self._is_ours, turns)
+        self._key_client = OutboundSessions(self._current_psk, emit, self._counters, turns)
         self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters, turns)
         self._control_socket = ControlSocket(
             self._status,
@@ -270,12 +272,6 @@ class Daemon:
             self._journal.log_event(DaemonEvent.ALONE, text)
         if network.left_out and not self._config.network.addresses:
             _log.info("more addresses than a node may announce; not announced: %s", ", ".join(network.left_out))
-
-    def _is_ours(self, address: str, port: int) -> bool:
-        """Whether our own key server listens there."""
-        if self._key_port.trouble is not None or port != self._settings.me.port:
-            return False
-        return address in (self._config.network.addresses or self._network.addresses + self._network.left_out)
 
     def _failed(self, error: BaseException) -> None:
         """End the daemon after a defect of ours: it must not continue in a broken state."""

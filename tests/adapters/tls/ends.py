@@ -41,14 +41,14 @@ class Ends:
 
     def make_server(self, limits: ServerLimits) -> InboundSessions:
         side = self.at_server
-        self.server = InboundSessions(lambda: self.psk, False, limits, side.events.put_nowait, side.counters)
+        self.server = InboundSessions(NODE.id, lambda: self.psk, False, limits, side.events.put_nowait, side.counters)
         return self.server
 
-    def connect(self, *addresses: str, port: int | None = None, timeout: float = 5.0) -> Session:
+    def connect(self, *addresses: str, port: int | None = None, timeout: float = 5.0, peer: str = NODE.id) -> Session:
         session = Session(Direction.OUTBOUND, next(self._numbers))
         port = port or self.server.port
         assert port is not None
-        self.client.connect(Connect(session, NODE.id, addresses or ("127.0.0.1",), port, timeout))
+        self.client.connect(Connect(session, peer, addresses or ("127.0.0.1",), port, timeout))
         return session
 
     async def session(self) -> tuple[Session, Session]:

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from pskkey.adapters.host.entropy import random_key
+from pskkey.adapters.tls.inbound_sessions import InboundSessions
 from pskkey.adapters.tls.listener import ServerLimits
 from pskkey.adapters.tls.outbound_sessions import OutboundSessions
 from pskkey.config.psk import Psk, PskFile, load_psk
 from pskkey.core.actions import Connect
-from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Received, Session
+from pskkey.core.events import Accepted, Connected, Direction, Disconnected, OtherNodeAnswered, Received, Session
 from pskkey.errors import ConfigError
 from pskkey.model import ErrorMessage, Group, Heartbeat, KeyAck, KeyRequest, KeyResponse, Member, Suite
-from tests.adapters.tls.ends import JOIN, NODE, Ends, Side
+from tests.adapters.tls.ends import JOIN, NODE, Ends
 from tests.psk_files import write_psk
 
 
@@ -125,7 +126,7 @@ async def test_session_names_the_psk_that_was_active_at_its_request(ends: Ends) 
         ends.psk = PskFile(active, both.accepted)
         mine = ends.connect()
         ends.psk = PskFile(spare, both.accepted)
-        assert await ends.at_client.next(Connected) == Connected(mine, active.name)
+        assert await ends.at_client.next(Connected) == Connected(mine, active.name, "127.0.0.1")
         sessions.append((mine, (await ends.at_server.next(Accepted)).session))
     assert both.active.name != spare.name
     # They are two sessions: the end of one does not end the other.
@@ -175,15 +176,34 @@ async def test_connection_of_a_peer_that_does_not_read_is_ended(ends: Ends) -> N
     assert ends.at_server.counters["connections_stalled"] == 1
 
 
-async def test_own_address_is_not_connected_to(psk_path: Path) -> None:
-    side = Side()
-    psk = load_psk(psk_path)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(0)
-        ours = listening.getsockname()
-        client = OutboundSessions(lambda: psk, side.events.put_nowait, side.counters, lambda *place: place == ours)
-        client.connect(Connect(Session(Direction.OUTBOUND, 1), NODE.id, (ours[0],), ours[1], 2.0))
-        assert "our own address" in (await side.next(Disconnected)).reason
-        with pytest.raises(BlockingIOError):
-            listening.accept()
-    await client.stop()
+async def test_other_node_at_an_address_is_reported_and_the_next_address_is_tried(ends: Ends) -> None:
+    await ends.server.start(["127.0.0.1", "127.0.0.2"], 0)
+    meant = InboundSessions(
+        "fedcba9876543210", lambda: ends.psk, False, ServerLimits(), ends.at_server.events.put_nowait, Counter()
+    )
+    port = ends.server.port
+    assert port is not None
+    await meant.start(["127.0.0.3"], port)
+    ends.connect("127.0.0.1", "127.0.0.2", "127.0.0.3", port=port, peer="fedcba9876543210")
+    for address in ("127.0.0.1", "127.0.0.2"):
+        answered = await ends.at_client.next(OtherNodeAnswered)
+        assert answered == OtherNodeAnswered("fedcba9876543210", address)
+    assert (await ends.at_client.next(Connected)).address == "127.0.0.3"
+    await meant.stop()
+
+
+async def test_session_fails_when_only_other_nodes_answer(ends: Ends) -> None:
+    await ends.server.start(["127.0.0.1"], 0)
+    ends.connect("127.0.0.1", peer="fedcba9876543210")
+    await ends.at_client.next(OtherNodeAnswered)
+    failed = await ends.at_client.next(Disconnected)
+    assert (failed.code, "another node answers" in failed.reason) == ("wrong_node", True)
+
+
+async def test_code_of_a_failed_session_names_the_cause(ends: Ends) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        ends.connect("127.0.0.1", port=port, timeout=0.2)
+        assert (await ends.at_client.next(Disconnected)).code == "timeout"
+    ends.connect("127.0.0.1", port=port)
+    assert (await ends.at_client.next(Disconnected)).code == "refused"

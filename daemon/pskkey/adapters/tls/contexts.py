@@ -5,12 +5,17 @@ accept a certificate instead of the PSK. With `CERT_NONE` it would accept any se
 the client demands a valid certificate and trusts no authority at all: a server with the PSK needs no certificate, and
 the handshake with any other server fails.
 
+Several nodes may announce the same address, because each of them has a network of its own with it. So the client names
+the node that it means, as an application protocol (ALPN, RFC 7301). Only that node selects this protocol, and the
+handshake authenticates the selection.
+
 The server has no certificate, so that a client without the PSK cannot finish a handshake. In TLS 1.3 OpenSSL uses an
 external PSK only with suites of SHA-256, and chooses one of these by itself. Python 3.13 cannot name them.
 """
 
 import errno
 import ssl
+from collections.abc import Sequence
 
 from pskkey.config.psk import Psk, PskFile
 from pskkey.errors import HandshakeError
@@ -26,8 +31,15 @@ chooses X25519, and Debian's wolfSSL ends the handshake. Every TLS library has P
 """
 
 
-def server_context(psk: PskFile, legacy_clients: bool, offered: list[str]) -> ssl.SSLContext:
-    """Return a fresh context for one connection.
+def node_protocol(node_id: str) -> str:
+    """Return the application protocol that only the node with this id speaks."""
+    return f"pskkey/{node_id}"
+
+
+def server_context(
+    psk: PskFile, legacy_clients: bool, offered: list[str], node_id: str | None = None
+) -> ssl.SSLContext:
+    """Return a fresh context for one connection. `node_id` is the node of this server, None if it is of no node.
 
     Each identity that the client offers is added to `offered`, known or not, before the client has proved that it holds
     the key. If the handshake succeeds, the last one is the peer's. `offered` is a list and no callback, because a
@@ -41,6 +53,8 @@ def server_context(psk: PskFile, legacy_clients: bool, offered: list[str]) -> ss
     # A session that is resumed from a ticket would not use the PSK again.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    if node_id is not None:
+        context.set_alpn_protocols([node_protocol(node_id)])
 
     def key_of(identity: str | None) -> bytes:
         if not identity:
@@ -53,13 +67,18 @@ def server_context(psk: PskFile, legacy_clients: bool, offered: list[str]) -> ss
     return context
 
 
-def client_context(psk: Psk) -> ssl.SSLContext:
-    """Return a context for TLS 1.3 with this PSK only; see `require_psk`."""
+def client_context(psk: Psk, node_ids: Sequence[str] = ()) -> ssl.SSLContext:
+    """Return a context for TLS 1.3 with this PSK only; see `require_psk`.
+
+    `node_ids` are the nodes that the client means. The server that is one of them selects its `node_protocol`.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED  # but no authority is loaded
     context.set_ecdh_curve(CURVE)  # else a server of ours asks for it in another round trip
+    if node_ids:
+        context.set_alpn_protocols([node_protocol(node_id) for node_id in node_ids])
     context.set_psk_client_callback(lambda _hint: (psk.identity, psk.key.reveal()))
     return context
 

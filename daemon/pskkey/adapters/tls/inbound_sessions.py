@@ -41,6 +41,7 @@ class InboundSessions:
 
     def __init__(
         self,
+        node_id: str,
         psk: Callable[[], PskFile],
         legacy_clients: bool,
         limits: ServerLimits,
@@ -48,11 +49,11 @@ class InboundSessions:
         counters: Counter[str],
         turns: FairTurns | None = None,
     ) -> None:
-        """Messages are taken in `turns`, which all adapters with sessions may share."""
+        """`node_id` is this node. Messages are taken in `turns`, which all adapters with sessions may share."""
         self._emit = emit
         self._turns = turns or FairTurns()
         self._of_address = TokenBuckets(_address_rate(limits))
-        self._listener = TlsListener(psk, legacy_clients, limits, self, encode(_REFUSAL), counters)
+        self._listener = TlsListener(psk, legacy_clients, limits, self, encode(_REFUSAL), counters, node_id)
         self._numbers = itertools.count(1)
         self._sessions: dict[TlsConnection, Session] = {}
         self._connections: dict[Session, TlsConnection] = {}

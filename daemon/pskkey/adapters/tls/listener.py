@@ -56,10 +56,10 @@ class _Handshake:
 class TlsListener:
     """Listening sockets, the handshakes in progress and the open connections. `owner` gets the connections.
 
-    `psk` is called at each connection, so that a reloaded file counts from the next one. `refusal` is sent to a
-    newcomer that gets no place. Counters: `handshakes_ok`, `handshakes_failed`, `handshakes_dropped` (for a
-    newer one), `connections_refused`, `connections_dropped` (for a newer one), `connections_stalled` (not reading),
-    `accept_failures`, `bad_packets`.
+    `node_id` is the node of this server, None if it is of no node. `psk` is called at each connection, so that a
+    reloaded file counts from the next one. `refusal` is sent to a newcomer that gets no place. Counters:
+    `handshakes_ok`, `handshakes_failed`, `handshakes_dropped` (for a newer one), `connections_refused`,
+    `connections_dropped` (for a newer one), `connections_stalled` (not reading), `accept_failures`, `bad_packets`.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class TlsListener:
         owner: Owner,
         refusal: bytes,
         counters: Counter[str],
+        node_id: str | None = None,
     ) -> None:
         self._psk = psk
         self._legacy_clients = legacy_clients
@@ -77,6 +78,7 @@ class TlsListener:
         self._owner = owner
         self._refusal = refusal
         self._counters = counters
+        self._node_id = node_id
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes = HandshakeSlots(counters)
@@ -204,7 +206,8 @@ class TlsListener:
                     return
                 async with self._beginning:
                     await asyncio.sleep(0)  # one in each turn of the event loop: to begin a handshake takes about 1 ms
-                context = server_context(psk, self._legacy_clients, connection.offered_identities)
+                offered = connection.offered_identities
+                context = server_context(psk, self._legacy_clients, offered, self._node_id)
                 handshake.begun = True
                 connection.accepted_psks = psk
                 await asyncio.get_running_loop().connect_accepted_socket(

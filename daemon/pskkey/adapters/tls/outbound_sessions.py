@@ -10,19 +10,16 @@ from typing import Final
 from pskkey.adapters.fair_turns import FairTurns
 from pskkey.adapters.paced_input import PacedInput
 from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, TlsConnection
-from pskkey.adapters.tls.contexts import client_context, explain_server_failure, require_psk
+from pskkey.adapters.tls.contexts import client_context, explain_server_failure, node_protocol, require_psk
 from pskkey.adapters.tls.tcp_errors import explain_connect_failure
 from pskkey.adapters.tls.tcp_options import expect_small_messages
 from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.config.psk import Psk, PskFile
-from pskkey.core.actions import Connect
-from pskkey.core.events import Connected, Disconnected, Event, Received, Session
-from pskkey.errors import HandshakeError, PskkeyError, Unreachable
+from pskkey.core.actions import STAGGER, Connect
+from pskkey.core.events import Connected, Disconnected, Event, OtherNodeAnswered, Received, Session
+from pskkey.errors import HandshakeError, NothingListens, PskkeyError, Unreachable, WrongNode
 from pskkey.model import ErrorMessage, Message
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
-
-STAGGER = 0.1
-"""Seconds until the next address of a peer is tried in parallel with the earlier ones."""
 
 SESSION_RATE: Final = Rate(per_second=200.0, burst=400.0)
 """Frames of one session. A master sends a GROUP of up to 128 frames, its changes ten times a second, and heartbeats."""
@@ -30,19 +27,20 @@ SESSION_RATE: Final = Rate(per_second=200.0, burst=400.0)
 
 @dataclass(slots=True, eq=False)
 class _Outbound:
-    """A requested session with `psk`. It is open when it has a `connection`."""
+    """A requested session with the node `peer` by `psk`. It is open when it has a `connection`."""
 
     psk: Psk
+    peer: str
     connection: TlsConnection | None = None
     task: asyncio.Task[None] | None = None
     failures: list[PskkeyError] = field(default_factory=list)
 
 
 class OutboundSessions:
-    """Opens sessions to key servers. Emits Connected, Received and Disconnected.
+    """Opens sessions to key servers. Emits Connected, Received, Disconnected and OtherNodeAnswered.
 
-    `psk` is called at each attempt. `is_ours` returns whether we listen on an address and port ourselves: another node
-    may have the same address in another network, and we would connect to ourselves.
+    `psk` is called at each attempt. A server must prove that it is the meant node. If it is another one, or this node
+    itself, the next address is tried.
 
     Counters: `connects_ok`, `connects_failed`, `bad_packets`, `connections_stalled`.
     """
@@ -52,14 +50,12 @@ class OutboundSessions:
         psk: Callable[[], PskFile],
         emit: Callable[[Event], None],
         counters: Counter[str],
-        is_ours: Callable[[str, int], bool] = lambda _address, _port: False,
         turns: FairTurns | None = None,
     ) -> None:
         """Messages are taken in `turns`, which all adapters with sessions may share."""
         self._psk = psk
         self._emit = emit
         self._counters = counters
-        self._is_ours = is_ours
         self._turns = turns or FairTurns()
         self._outbound: dict[Session, _Outbound] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,7 +66,7 @@ class OutboundSessions:
 
     def connect(self, action: Connect) -> None:
         """Open a session with the active PSK. A Connected or Disconnected event follows."""
-        outbound = self._outbound[action.session] = _Outbound(self._psk().active)
+        outbound = self._outbound[action.session] = _Outbound(self._psk().active, action.peer)
         outbound.task = asyncio.create_task(self._connect(action, outbound))
         self._tasks.add(outbound.task)
         outbound.task.add_done_callback(self._tasks.discard)
@@ -124,6 +120,12 @@ class OutboundSessions:
             outbound.failures.append(HandshakeError(f"{connection.address}, port {connection.port}: {error}"))
             connection.abort("it did not use the PSK")
             return
+        if connection.tls.selected_alpn_protocol() != node_protocol(outbound.peer):
+            target = f"{connection.address}, port {connection.port}"
+            outbound.failures.append(WrongNode(f"{target}: another node answers at this address"))
+            connection.abort("it is another node")
+            self._emit(OtherNodeAnswered(outbound.peer, connection.address))
+            return
         outbound.connection = connection
         self._inputs[connection] = PacedInput(
             PacketReader(Channel.TLS, Side.CLIENT),
@@ -134,7 +136,7 @@ class OutboundSessions:
             connection.refuse,
         )
         self._counters["connects_ok"] += 1
-        self._emit(Connected(session, outbound.psk.name))
+        self._emit(Connected(session, outbound.psk.name, connection.address))
 
     def received(self, connection: TlsConnection, data: bytes) -> None:
         """Take bytes from a server."""
@@ -167,9 +169,9 @@ class OutboundSessions:
         outbound = self._outbound.get(session)
         return outbound is not None and outbound.connection is connection
 
-    def _end(self, session: Session, reason: str) -> None:
+    def _end(self, session: Session, reason: str, code: str = "lost") -> None:
         del self._outbound[session]
-        self._emit(Disconnected(session, reason))
+        self._emit(Disconnected(session, reason, code))
 
     # --- opening ------------------------------------------------------------------------------------------------
 
@@ -182,25 +184,25 @@ class OutboundSessions:
             late = f"{', '.join(action.addresses)}, port {action.port}: no answer within {action.timeout:g} s"
         if outbound.connection is None and self._outbound.get(action.session) is outbound:
             self._counters["connects_failed"] += 1
-            # The error of a server explains more than an address that does not answer.
-            failures = sorted(outbound.failures, key=lambda error: not isinstance(error, HandshakeError))
-            self._end(action.session, str(failures[0]) if failures else late or "the peer has no address")
+            failures = sorted(outbound.failures, key=_rank)
+            first = failures[0] if failures else None
+            if first is None and not late:
+                self._end(action.session, "the peer has no address", "no_address")
+            elif first is None or (late and not isinstance(first, HandshakeError | WrongNode)):
+                self._end(action.session, late if first is None else f"{late}; {first}", "timeout")
+            else:
+                self._end(action.session, str(first), _code(first))
 
     async def _try_addresses(self, action: Connect, outbound: _Outbound) -> None:
         """Try the addresses one after the other, in parallel with those that have not failed yet, until one is open."""
-        waiting = [address for address in action.addresses if not self._is_ours(address, action.port)]
-        if action.addresses and not waiting:
-            targets = f"{', '.join(action.addresses)}, port {action.port}"
-            outbound.failures.append(Unreachable(f"{targets}: this is our own address; the peer has no other"))
+        waiting = list(action.addresses)
         attempts: dict[asyncio.Task[None], TlsConnection] = {}
         try:
             while (waiting or attempts) and outbound.connection is None:
                 if waiting:
                     connection = TlsConnection(self, waiting.pop(0), action.port)
                     self._connections[connection] = action.session
-                    attempts[asyncio.create_task(self._attempt(connection, outbound.psk, outbound.failures))] = (
-                        connection
-                    )
+                    attempts[asyncio.create_task(self._attempt(connection, outbound))] = connection
                 done, _ = await asyncio.wait(
                     attempts, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -213,20 +215,21 @@ class OutboundSessions:
                     task.cancel()
             await asyncio.gather(*attempts, return_exceptions=True)
 
-    async def _attempt(self, connection: TlsConnection, psk: Psk, failures: list[PskkeyError]) -> None:
-        """Try one address. Add an error to `failures`."""
+    async def _attempt(self, connection: TlsConnection, outbound: _Outbound) -> None:
+        """Try one address. Add an error to the failures of `outbound`."""
+        psk, failures = outbound.psk, outbound.failures
         target = f"{connection.address}, port {connection.port}"
         try:
             connected = await _connect_tcp(connection.address, connection.port)
             await asyncio.get_running_loop().create_connection(
                 lambda: connection,
                 sock=connected,
-                ssl=client_context(psk),
+                ssl=client_context(psk, [outbound.peer]),
                 server_hostname="",
                 ssl_shutdown_timeout=CLOSE_TIMEOUT,
             )
         except Unreachable as error:
-            failures.append(Unreachable(f"{target}: {error}"))
+            failures.append(type(error)(f"{target}: {error}"))
         except OSError as error:
             failures.append(HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}"))
             error.with_traceback(None)  # it keeps asyncio's TLS buffers in a reference cycle, as in the listener
@@ -235,8 +238,19 @@ class OutboundSessions:
                 self._connections.pop(connection, None)
 
 
+def _rank(failure: PskkeyError) -> int:
+    """Return the place of a failure among those of one attempt: the first one explains the most."""
+    kinds = (HandshakeError, WrongNode, NothingListens)
+    return next((rank for rank, kind in enumerate(kinds) if isinstance(failure, kind)), len(kinds))
+
+
+def _code(failure: PskkeyError) -> str:
+    """Return the code of a failure for `events.Disconnected`."""
+    return ("handshake", "wrong_node", "refused", "unreachable")[_rank(failure)]
+
+
 async def _connect_tcp(address: str, port: int) -> socket.socket:
-    """Return a connected socket. Raises Unreachable with the reason."""
+    """Return a connected socket. Raises Unreachable, or NothingListens, with the reason."""
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         family, kind, protocol, _, target = found[0]
@@ -249,7 +263,8 @@ async def _connect_tcp(address: str, port: int) -> socket.socket:
         await asyncio.get_running_loop().sock_connect(connected, target)
     except OSError as error:
         connected.close()
-        raise Unreachable(explain_connect_failure(error)) from None
+        failure = NothingListens if isinstance(error, ConnectionRefusedError) else Unreachable
+        raise failure(explain_connect_failure(error)) from None
     except asyncio.CancelledError:
         connected.close()
         raise

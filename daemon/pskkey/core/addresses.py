@@ -1,0 +1,98 @@
+"""The addresses of the other nodes, and the order in which this node tries them.
+
+A node announces up to eight addresses. Some lead nowhere, because they belong to networks inside the machine, for
+instance of its containers. Some lead to another node, which has the same address in a network of its own. So this node
+tries the addresses in the order of their likelihood:
+
+1. An address at which another node, or nobody but this node, answers comes last.
+2. The address at which the peer answered last comes first.
+3. Then comes the address from which its advert came: the peer sent that packet on a link of ours.
+4. Then come the addresses in a network of ours. The other addresses follow as they were announced.
+
+An IPv6 link-local address is valid on one link only, so nobody announces it. But an advert comes from such an address
+if its sender has no better one. This node keeps the last MAX_SOURCES of them. A stranger can replay an advert and add
+its own link-local address: the handshake with it fails, and the next address is tried.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from pskkey.core.settings import Settings
+from pskkey.model import Advert, Member
+
+MAX_SOURCES: Final = 3
+"""Link-local sources of a node that are kept: one for each link that we share with it, if there are not more."""
+
+MAX_NODES: Final = 2048
+"""Nodes that are kept. The node that was updated the longest ago makes room for a new one."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """The experience with one node."""
+
+    worked: str = ""
+    source: str = ""
+    link_local: tuple[str, ...] = ()
+    of_others: set[str] = field(default_factory=set)
+
+
+class AddressBook:
+    """The experience with the addresses of all nodes, by node id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._nodes: dict[str, _Known] = {}
+        self._prefixes: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    def set_prefixes(self, prefixes: tuple[str, ...]) -> None:
+        """Set the networks of this node, such as "192.0.2.0/24"."""
+        self._prefixes = tuple(ip_network(prefix, strict=False) for prefix in prefixes)
+
+    def note_source(self, advert: Advert, source: str) -> None:
+        """Record the address from which an advert came. Ignore one that is neither announced in it nor link-local."""
+        if "%" in source:
+            known = self._known(advert.id)
+            known.link_local = (source, *(other for other in known.link_local if other != source))[:MAX_SOURCES]
+        elif source not in advert.addresses:
+            return
+        self._known(advert.id).source = source
+
+    def note_answer(self, node_id: str, address: str) -> None:
+        """Record that a node has answered at an address and proved its id."""
+        if address:
+            known = self._known(node_id)
+            known.worked = address
+            known.of_others.discard(address)
+
+    def note_other_node(self, node_id: str, address: str) -> None:
+        """Record that another node has answered at an address of this one."""
+        known = self._known(node_id)
+        known.of_others.add(address)
+        if known.worked == address:
+            known.worked = ""
+
+    def order(self, peer: Member) -> tuple[str, ...]:
+        """Return the addresses of a peer in the order in which to try them."""
+        known = self._nodes.get(peer.id, _Known())
+        links = tuple(source for source in known.link_local if source not in peer.addresses)
+        addresses = peer.addresses + links
+        known.of_others.intersection_update(addresses)
+
+        def rank(address: str) -> tuple[bool, bool, bool, bool]:
+            is_wrong = address in known.of_others or address in self._settings.me.addresses
+            return is_wrong, address != known.worked, address != known.source, not self._is_near(address)
+
+        return tuple(sorted(addresses, key=rank))
+
+    def _is_near(self, address: str) -> bool:
+        found = ip_address(address)
+        return any(found.version == prefix.version and found in prefix for prefix in self._prefixes)
+
+    def _known(self, node_id: str) -> _Known:
+        known = self._nodes.pop(node_id, None) or _Known()
+        while len(self._nodes) >= MAX_NODES:
+            del self._nodes[next(iter(self._nodes))]
+        self._nodes[node_id] = known
+        return known
