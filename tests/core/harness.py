@@ -19,7 +19,20 @@ from pskkey.core.events import (
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
 from pskkey.core.view import NodeView
-from pskkey.model import Advert, Group, HeldKey, Join, KeyEntry, KeyState, Member, Message, PskName, Role, SavedState
+from pskkey.model import (
+    Advert,
+    Group,
+    Heartbeat,
+    HeldKey,
+    Join,
+    KeyEntry,
+    KeyState,
+    Member,
+    Message,
+    PskName,
+    Role,
+    SavedState,
+)
 from tests.core.keys import key
 
 ME = "55555555"
@@ -127,7 +140,8 @@ class NodeHarness:
     def accept(self, number: int, message: Message, address: str | None = None) -> list[Action]:
         """Accept a client's session that begins with `message`, from an address of its own unless one is given."""
         session = Session(Direction.INBOUND, number)
-        return self.give(Accepted(session, address or f"10.0.0.{number}")) + self.receive(session, message)
+        actions = self.give(Accepted(session, address or f"10.0.0.{number}")) + self.receive(session, message)
+        return actions + self.receive(session, Heartbeat()) if sent(Group, actions) else actions
 
     def become_client(self, *others: str, master: str = "11111111", term: int = 1, psk: PskName = OLD_PSK) -> Session:
         """Join a master that serves this node and `others`, on a session that is opened with `psk`."""

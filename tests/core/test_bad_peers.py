@@ -72,6 +72,7 @@ def test_joins_with_ever_higher_epochs_keep_no_key_from_its_activation() -> None
 def test_merges_that_are_won_repeatedly_keep_no_key_from_its_activation() -> None:
     """A review found this."""
     harness = leading()
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
     for number in range(10, 40):
         harness.accept(number, Merge(member(HIGH), 1, 1, 1))
         let_time_pass(harness, 2.0)
@@ -81,6 +82,7 @@ def test_merges_that_are_won_repeatedly_keep_no_key_from_its_activation() -> Non
 def test_merges_of_ever_new_masters_keep_no_key_from_its_activation() -> None:
     """A review found this."""
     harness = leading()
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
     for number in range(300):
         other = replace(member(HIGH, priority=1), id=f"{0xA0000000 + number:08x}")
         harness.accept(10 + number, Merge(other, 1, 1, 1))

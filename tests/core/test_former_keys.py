@@ -17,7 +17,7 @@ def merged() -> NodeHarness:
     acknowledge(harness, 1, 1)
     harness.wait(1.2)
     assert [m.winner for m in sent(Merge, harness.accept(2, Merge(member(HIGH), 1, 2, 1)))] == [ME]
-    harness.wait(0.1)
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
     assert harness.view.next is not None
     acknowledge(harness, 1, 2)
     return harness
@@ -69,9 +69,10 @@ def test_new_key_waits_for_two_yielding_masters_with_the_key_of_this_one() -> No
     harness.wait(1.0)
     harness.receive(inbound(4), Heartbeat())
     assert sending_epoch(harness.view) == 1, "OTHER is on its way"
+    harness.accept(5, sender(OTHER, sends_with=1, key_number=1, lease=0))
+    harness.wait(1.0)
     coming = harness.view.next
     assert coming is not None
-    harness.accept(5, sender(OTHER, sends_with=1, key_number=1, lease=0))
     acknowledge(harness, 4, coming.epoch)
     acknowledge(harness, 5, coming.epoch)
     assert sending_epoch(harness.view) == coming.epoch

@@ -244,7 +244,7 @@ def test_master_is_lost_when_it_does_not_welcome_us_after_the_end_of_the_former_
     begun = harness.now
     while not (lost := of(MasterLost, harness.wait(0.05))):
         pass
-    assert lost[0].code == "timeout"
+    assert lost[0].code == "no_group"
     assert harness.now - begun <= 1.6
     assert second in closed(harness.log)
 

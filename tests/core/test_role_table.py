@@ -78,11 +78,20 @@ def group(term: int) -> Group:
     return Group(term, MASTER, (member(MASTER), member(ME)), (ME,))
 
 
+def welcomed_by_winner(at: Situation) -> list[Action]:
+    """Let a master lose a merge, and receive GROUP of the winner. Another node takes no part in a merge."""
+    if at.harness.view.role is not Role.MASTER:
+        return []
+    at.receive_from_peer(merge(MASTER, MASTER))
+    return at.receive_from_peer(group(5))
+
+
 EVENTS: dict[Trigger, Callable[[Situation], list[Action]]] = {
     Trigger.MASTER_PROVEN: lambda at: at.harness.hear(advert(OTHER, Role.MASTER, term=4)),
     Trigger.MASTER_HINTED: lambda at: at.harness.hear_old(advert(OTHER, Role.MASTER, term=4)),
     Trigger.TIME_OVER: time_over,
     Trigger.WELCOMED: lambda at: at.receive_from_peer(group(5)),
+    Trigger.WELCOMED_BY_WINNER: welcomed_by_winner,
     Trigger.FENCED: lambda at: at.receive_from_peer(group(SEEN_TERM - 1)),
     Trigger.SESSION_ENDED: lambda at: at.harness.give(Disconnected(at.session, "reset")),
     Trigger.NOT_MASTER: lambda at: at.receive_from_peer(ErrorMessage("not_master", "not I")),

@@ -36,6 +36,10 @@ class Joined:
     deadline: float
     former: HeldKey | None = None
     former_until: float = 0.0
+    has_yielded: bool = False
+    """Whether it was a master that has yielded to this one."""
+    has_arrived: bool = False
+    """Whether it has sent a message since its JOIN. So GROUP has arrived, and large packets get through."""
 
 
 class Admission:

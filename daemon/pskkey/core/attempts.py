@@ -10,6 +10,7 @@ from pskkey.core import notices
 from pskkey.core.actions import STAGGER, Action, Connect, Disconnect, Send
 from pskkey.core.addresses import AddressBook
 from pskkey.core.events import Direction, Session
+from pskkey.core.loss_codes import NO_GROUP
 from pskkey.core.renewal import RENEWAL_TIMEOUT, Renewal
 from pskkey.core.settings import Settings
 from pskkey.model import UNNAMED_PSK, Advert, Heartbeat, Join, Member, Merge, PskName
@@ -32,7 +33,7 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Link:
-    """An outbound session to `peer`. A master sends MERGE on it, any other node sends JOIN."""
+    """An outbound session to `peer`. A master sends MERGE on it, unless it yields. Any other node sends JOIN."""
 
     session: Session
     peer: Member
@@ -43,6 +44,8 @@ class Link:
     """The address at which the peer answered, once the session is open."""
     psk: PskName = UNNAMED_PSK
     """The PSK of the session, once it is open."""
+    yields: bool = False
+    """Whether this node is a master that has lost a merge. It stays master until `peer` has accepted its JOIN."""
     joined_as: Join | None = None
     """The last JOIN on the session."""
     acked: str = ""
@@ -50,7 +53,10 @@ class Link:
 
 
 class Loss(NamedTuple):
-    """The cause of the end of a session. `code` is from an ERROR, or one of ours. `reason` is for the operator."""
+    """The cause of the end of a session. `reason` is for the operator.
+
+    `code` is from an ERROR, or one of ours (`loss_codes`, `events.Disconnected`).
+    """
 
     code: str
     reason: str
@@ -72,9 +78,16 @@ class Outbound:
         self._second: Link | None = None
         """The attempt to renew `link`. While it exists, `link` is JOINED."""
 
-    def open(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> None:
+    def open(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> Link:
         """Begin to connect to `peer`. `timeout` is for one address, or, if `in_all`, for all addresses together."""
         self.link = self._connect(peer, timeout, now, in_all=in_all)
+        return self.link
+
+    def yield_on(self, link: Link, message: Join, now: float) -> None:
+        """Send JOIN on the session on which this master has lost a merge."""
+        link.yields = True
+        link.deadline = now + self._settings.timing.join_timeout
+        self.greet(link, message)
 
     def _connect(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> Link:
         session = Session(Direction.OUTBOUND, next(self._numbers))
@@ -114,9 +127,9 @@ class Outbound:
         if link is self._second and self.link is not None:
             self._out.append(Disconnect(self.link.session))
             self.link, self._second = link, None
-        link.phase = Phase.JOINED
+        link.phase, link.yields = Phase.JOINED, False
         link.deadline = now + self._settings.timing.dead_after
-        link.next_heartbeat = now + UNANSWERED_AFTER * self._settings.timing.heartbeat_interval
+        self._beat(link, now)  # it confirms to the master that GROUP has arrived
 
     def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a joined link, because a message proves that the peer lives."""
@@ -168,7 +181,7 @@ class Outbound:
             return None
         if now >= link.deadline:
             self._out.append(Disconnect(link.session))
-            return Loss("timeout", "it fell silent" if link.phase is Phase.JOINED else f"no answer while {link.phase}")
+            return self._explain_silence(link)
         if link.phase is not Phase.JOINED:
             return None
         if now >= link.next_heartbeat:
@@ -180,6 +193,13 @@ class Outbound:
         if second is None and renews_at is not None and now >= renews_at:
             self._second = self._connect(link.peer, RENEWAL_TIMEOUT, now)
         return None
+
+    def _explain_silence(self, link: Link) -> Loss:
+        if link.phase is Phase.JOINED:
+            return Loss("timeout", "it fell silent")
+        if link.joined_as is None:
+            return Loss("timeout", f"no answer while {link.phase}")
+        return Loss(NO_GROUP, "it accepted the session, but its answer to JOIN did not arrive")
 
     # --- another PSK --------------------------------------------------------------------------------------------
 

@@ -1,8 +1,5 @@
 """The election: the role of a node in its group, and each change of that role. `role_table` shows it as one table.
 
-Rules
-=====
-
 A *group* has one *master*. Every other node of the group joins the master, and is then a *member*. A *term* is the
 number of a mastership. The master sends GROUP to its members. GROUP lists the members and the *succession*: the order
 in which they replace a lost master. A node announces its role and term in an *advert*. An advert is a *proof* that its
@@ -26,17 +23,10 @@ CLIENT
     The node is a member. Both ends of its session send heartbeats. After `dead_after` seconds of silence the session
     ends. When the pre-shared key (PSK) changes, a second session with the master replaces the first one (`renewal`).
 MASTER
-    The node serves its members. Its term is above the term of each master that it has joined. It is also not
-    below any term in a JOIN or MERGE that the master has accepted. A master can hand over: HANDOVER names the next one.
+    The node serves its members. Its term is above the term of each master that it has joined, and not below the term
+    in a JOIN that it has accepted. A master can hand over: HANDOVER names the next master.
 
-A member that loses its master does this:
-
-1. It tries the lost master again for `reconnect_timeout`, because a broken connection does not prove a death.
-2. It tries to join the nodes of the succession, the *successors* (`takeover`), and becomes master at its own entry.
-3. A successor may notice the loss later. Until then it answers `not_master`. The member asks it again until
-   `takeover_patience` is over. If the successor is still not master then, it has not lost the old master. So the member
-   becomes LISTENING.
-4. If a successor is master of a newer term according to an advert, the member asks this successor next, once.
+A member that loses its master walks along the succession, the order in which its *successors* take over (`takeover`).
 
 The election converges. In a connected network without faults, each master receives the adverts of all other masters. Of
 two masters, one yields by a fixed order (`rank.merge_order`). So one master remains, and all other nodes find it by its
@@ -55,15 +45,13 @@ from pskkey.core.addresses import AddressBook
 from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, Link, Listening, Outbound, Phase, as_member
 from pskkey.core.events import Session
 from pskkey.core.known_group import KnownGroup
-from pskkey.core.merge import Rivals, choose_winner, highest_of_both
-from pskkey.core.peers import Peers
+from pskkey.core.loss_codes import CANNOT_JOIN, NOT_MASTER, REFUSALS
+from pskkey.core.merge import Rivals, choose_winner, must_yield
+from pskkey.core.peers import Failure, Peers
 from pskkey.core.settings import Settings
 from pskkey.core.takeover import Takeover, successors
-from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
-from pskkey.model import Advert, Group, Handover, Join, Member, Merge, PskName, Role
-
-NOT_MASTER = "not_master"
-REFUSALS = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})  # from a peer that is alive
+from pskkey.core.transitions import GroupReceived, Leading, MergeWon, SteppedDown, Transition, WithoutMaster
+from pskkey.model import Advert, ErrorMessage, Group, Handover, Join, Member, Merge, PskName, Role
 
 
 class Election:
@@ -88,9 +76,9 @@ class Election:
         """The present search. At most one of this and `_takeover` is set."""
         self._interrupted: Listening | None = None
         """The search that goes on if the present attempt to join fails."""
-        self.role, self.term = Role.LISTENING, 0
         self._yields_to: Handover | None = None
         """The HANDOVER for the members, while this master yields to another node."""
+        self.role, self.term = Role.LISTENING, 0
         self._transitions: list[Transition] = []
 
     @property
@@ -165,9 +153,10 @@ class Election:
         return self._changes()
 
     def greet(self, session: Session, psk: PskName, address: str, now: float) -> None:
-        """Send MERGE as master, else JOIN, on an outbound session that has opened with `psk` at `address`."""
+        """Send MERGE or JOIN on an outbound session that has opened with `psk` at `address`."""
         if (link := self.outbound.opened(session, psk, address, now)) is not None:
-            self.outbound.greet(link, self._make_merge() if self.role is Role.MASTER else self._make_join())
+            asks = self.role is Role.MASTER and not link.yields
+            self.outbound.greet(link, self._make_merge() if asks else self._make_join())
 
     def take_end(self, session: Session, code: str, reason: str, now: float) -> list[Transition]:
         """Process the end of an outbound session, or the failure to open it. `code` and `reason` are as in `Loss`."""
@@ -178,13 +167,15 @@ class Election:
     def take_group(self, session: Session, group: Group, now: float) -> list[Transition]:
         """Process GROUP. The first GROUP accepts this node. A lower term or another master in it ends the session."""
         link = self.outbound.at(session)
-        if link is None or self.role is Role.MASTER:
+        if link is None or (self.role is Role.MASTER and not link.yields):
             return []
         if group.term < self.term or group.master != link.peer.id:
             self._out += [notices.Fenced(link.peer, group.term, self.term), Disconnect(session)]
             return self.take_end(session, "fenced", "its GROUP has an old term or another master", now)
+        if link.yields and link.joined_as is not None and not link.joined_as.has_same_keys(self._make_join()):
+            self.outbound.drop()  # the master knows other keys than this node has now, so this node asks again
+            return []
         self.term = group.term
-        self._known.received(group)
         link.peer = next((m for m in group.members if m.id == link.peer.id), link.peer)  # with its latest addresses
         if link.phase is Phase.GREETING:
             self.outbound.welcomed(link, now)
@@ -193,9 +184,10 @@ class Election:
             if self.role is Role.CLIENT:
                 self._out.append(notices.SessionRenewed(link.peer, link.psk.identity))
             else:
+                self._yields_to = Handover(link.peer, group.term) if self.role is Role.MASTER else None
                 self._become(Role.CLIENT)
                 self._out.append(notices.MasterJoined(link.peer, group.term))
-        return self._changes()
+        return [*self._changes(), GroupReceived(group)]
 
     def take_handover(self, session: Session, handover: Handover, now: float) -> list[Transition]:
         """Process HANDOVER of the master: become master if it names this node, else join the node that it names."""
@@ -221,14 +213,11 @@ class Election:
         """As master, hand over to the member `successor`, and join it."""
         self._out.append(notices.HandedOver(successor))
         self._peers.clear_hold_down(successor.id)
-        self._yield(Handover(successor, self.term + 1), now, was_master=False)
-        return self._changes()
-
-    def _yield(self, handover: Handover, now: float, *, was_master: bool) -> None:
-        self._yields_to = handover
+        self._yields_to = Handover(successor, self.term + 1)
         self.outbound.drop()
-        self._takeover = Takeover((handover.master,), 0, hands_over=True, was_master=was_master)
+        self._takeover = Takeover((successor,), 0, hands_over=True)
         self._try_successor(now)
+        return self._changes()
 
     def rise_above_term(self, term: int) -> None:
         """As master, take a term above the `term` of a joiner if our term is lower."""
@@ -238,43 +227,50 @@ class Election:
 
     def answer_merge(self, session: Session, merge: Merge, now: float) -> list[Transition]:
         """Answer the MERGE of another master: decide which of the two masters stays, and act on it."""
-        if self.outbound.link and self.outbound.link.peer.id == merge.master.id:
+        other = merge.master
+        if self.outbound.link and self.outbound.link.peer.id == other.id:
             self.outbound.drop()  # this node has sent MERGE too, but only one of the two masters may decide
         mine = self._make_merge()
-        stays = choose_winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(merge.master.id, now))
-        term, epoch = highest_of_both(mine, merge)
-        self._out.append(Send(session, replace(mine, term=term, epoch=epoch, winner=stays)))
-        self._settle(replace(merge, term=term, epoch=epoch, winner=stays), now)
+        stays = choose_winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(other.id, now))
+        if stays == other.id and self._peers.is_in_lasting_hold_down(other.id, now):
+            text = f"{mine.master.name} could not join {other.name} before, and tries it again later"
+            self._out.append(Send(session, ErrorMessage(CANNOT_JOIN, text)))
+            return []
+        self._out.append(Send(session, replace(mine, winner=stays)))
+        self._settle(other, stays, now)
+        if stays == other.id:
+            self.outbound.drop()
+            self.outbound.open(other, self._settings.timing.join_timeout, now).yields = True
         return self._changes()
 
     def take_merge_answer(self, session: Session, merge: Merge, now: float) -> list[Transition]:
         """Act on the decision of the master that this master has asked."""
         link = self.outbound.at(session)
-        if link is None or self.role is not Role.MASTER:
+        if link is None or self.role is not Role.MASTER or link.yields:
             return []
         if merge.master.id != link.peer.id or merge.winner not in (link.peer.id, self._settings.me.id):
             self._link_failed("protocol", "its answer to MERGE names a wrong master or winner", now)
+            return self._changes()
+        self._settle(merge.master, merge.winner, now)
+        if merge.winner == link.peer.id:
+            self.outbound.yield_on(link, self._make_join(), now)
         else:
             self.outbound.drop()
-            self._settle(merge, now)
         return self._changes()
 
-    def _settle(self, merge: Merge, now: float) -> None:
-        """Act on a decided `merge`. Its `master` is the other master; its term and epoch are the highest of the two."""
-        other, me = merge.master, self._settings.me
-        self._out.append(notices.Merged(other, other if merge.winner == other.id else me))
-        if merge.winner != other.id:
-            self.term = max(self.term, merge.term) + 1
-            self._transitions.append(MergeWon(other.id, merge.epoch))
+    def _settle(self, other: Member, winner: str, now: float) -> None:
+        """Record the decision about this master and the `other` one."""
+        is_won = winner == self._settings.me.id
+        self._out.append(notices.Merged(other, self._settings.me if is_won else other))
+        self._peers.forget_failure(other.id)
+        if is_won:
+            self._transitions.append(MergeWon(other.id))
             self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its last advert is outdated
-            return
-        self.term = max(self.term, merge.term)
-        self._yield(Handover(other, self.term), now, was_master=True)
 
     def ask_rival(self, members: frozenset[str], now: float) -> None:
         """As master, ask a rival which of the two stays. A rival is another master. `members` are our members' ids."""
         if self.outbound.link is None and (rival := self._rivals.choose_rival(self._peers, members, now)):
-            if self._peers.is_proven(rival.id, now):
+            if self._peers.is_proven(rival.id, now) and self._peers.failure_of(rival.id) is None:
                 self._out.append(notices.TwoMasters(rival))
             self.outbound.open(as_member(rival), self._settings.timing.join_timeout, now)
 
@@ -330,7 +326,7 @@ class Election:
             if was is Role.MASTER:
                 self._transitions.append(SteppedDown(self._yields_to))
                 self._yields_to = None
-            if role in (Role.LISTENING, Role.JOINING):
+            if role in (Role.LISTENING, Role.JOINING) or was is Role.MASTER:
                 self._transitions.append(WithoutMaster())
 
     def _changes(self) -> list[Transition]:
@@ -367,12 +363,15 @@ class Election:
                 return
             # The successor still reaches the lost master, or has yielded to another one.
             takeover = self._takeover = None
-        if self.role is not Role.MASTER or self._peers.is_proven(link.peer.id, now):
+        is_new = self._peers.note_failure(link.peer.id, Failure(code, reason, link.address))
+        if is_new and (self.role is not Role.MASTER or self._peers.is_proven(link.peer.id, now)):
             self._out.append(notices.JoinFailed(link.peer, code, reason))
         if code == NOT_MASTER:
             self._peers.forget_claim(link.peer.id)
         if self.role is Role.MASTER:
-            self._peers.hold_down(link.peer.id, now, self._settings.timing.rival_hold_max)
+            if must_yield(self._peers, link, code, self.term, self._settings.timing, now):
+                self._yields_to = Handover(link.peer, self.term)
+                self._listen(now)
             return
         self._peers.hold_down(link.peer.id, now, self._settings.timing.hold_down_max, refused=code in REFUSALS)
         if takeover and takeover.hands_over and link.phase is Phase.CONNECTING:

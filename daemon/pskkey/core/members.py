@@ -7,7 +7,7 @@ GROUP and KEY_STATE are full states, so a later message replaces any that was no
 3. A joiner gets both at once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pskkey.core import rank
@@ -27,8 +27,7 @@ ACKS_WITHIN = 2.0
 and it has acknowledged none.
 
 An acknowledgement takes a round trip, and up to `managers_return` for the session managers of the member. A member that
-sends none cannot read the current records either, so it loses nothing. If the master waited for it longer, such a
-member would delay each new key to its deadline. A member whose JOIN lists keys may use them, so a new key waits for it.
+sends none cannot read the current records either, so it loses nothing. But it would delay each new key to its deadline.
 """
 
 
@@ -84,32 +83,16 @@ class Members:
         """Return the ids of masters that have yielded to this one, and have not joined yet."""
         return self._arrivals.masters
 
-    @property
-    def count(self) -> int:
-        """Return the number of members, the master included."""
-        return len(self._joined) + 1
-
     def successor(self, node: str | None = None) -> Member | None:
         """Return the member with the id `node` (None: the successor), or None if there is no such member."""
         group = self.group()
         wanted = node if node is not None else next(iter(group.succession), None)
         return next((m for m in group.members if m.id == wanted and m.id != group.master), None)
 
-    def better_than_me(self, now: float, is_out_of_reach: Callable[[str, float], bool]) -> Member | None:
-        """Return the best member to hand over to, None if there is none.
-
-        A master hands over if the operator permits preemption, or if it is not eligible itself. The member is a better
-        candidate than this master, joined at least `preempt_after` ago, and is not out of reach.
-        """
-        me = self._settings.me
-        if me.eligible and not self._settings.preempt:
-            return None
-        settled = now - self._settings.timing.preempt_after
-        there = [j.member for j in self._joined.values() if j.since <= settled and j.member.eligible]
-        better = [
-            m for m in there if rank.candidate_order(m) < rank.candidate_order(me) and not is_out_of_reach(m.id, now)
-        ]
-        return min(better, key=rank.candidate_order, default=None)
+    def settled(self, now: float) -> list[Member]:
+        """Return the eligible members that joined at least `preempt_after` ago."""
+        latest = now - self._settings.timing.preempt_after
+        return [j.member for j in self._joined.values() if j.since <= latest and j.member.eligible]
 
     def opened(self, session: Session, address: str) -> None:
         """Record a new inbound session from `address`."""
@@ -122,6 +105,17 @@ class Members:
     def has(self, session: Session) -> bool:
         """Return whether a session has joined."""
         return session in self._joined
+
+    def has_arrived(self, session: Session) -> bool:
+        """Return whether a session has joined, and its peer has confirmed that."""
+        joined = self._joined.get(session)
+        return joined is not None and joined.has_arrived
+
+    def confirm(self, session: Session) -> Joined | None:
+        """Record that a member has sent a message since its JOIN. Return it if this is the first one, else None."""
+        joined = self._joined[session]
+        is_first, joined.has_arrived = not joined.has_arrived, True
+        return joined if is_first else None
 
     def id_of(self, session: Session) -> str:
         """Return the node id of a session that has joined."""
@@ -146,7 +140,8 @@ class Members:
     @property
     def waiting(self) -> list[str]:
         """Return the ids of the nodes, the master included, whose lease is blocked under the current epoch."""
-        return self._allocator.leases.waiting(self.ids | {self._settings.me.id}, self._epoch())
+        arrived = frozenset(j.member.id for j in self._joined.values() if j.has_arrived)
+        return self._allocator.leases.waiting(arrived | {self._settings.me.id}, self._epoch())
 
     def all_acknowledged(self, epoch: int, now: float) -> bool:
         """Return whether no node is on its way, and each member that counts has acknowledged `epoch`.
@@ -251,7 +246,8 @@ class Members:
             former = find_former_key(join.held, self._keyring.current)
             member = replace(join.member, acked_epoch=None)
             until = now + timing.former_key_span
-            self._joined[session] = Joined(session, member, join, now, deadline, former, until)
+            has_yielded = join.member.id in self._arrivals.masters
+            self._joined[session] = Joined(session, member, join, now, deadline, former, until, has_yielded)
             self._group_stale = True
         else:
             joined = self._joined[session]
@@ -309,6 +305,7 @@ class Members:
             self._arrivals.expect(joined.member.id, back_by)
         self._group_stale = True
         self._allocator.forget(joined.member.id)
+        reason += "" if joined.has_arrived else "; it never confirmed GROUP: large packets may not get through to it"
         self._out.append(MemberLost(joined.member, reason))
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -359,10 +356,10 @@ class Members:
         self._group_stale = False
         self._keys_version = self._keyring.version
         self._next_flush = now + self._settings.timing.group_interval
-        self.published, self.is_full = self.count, self._has_no_place()
+        self.published, self.is_full = len(self._joined) + 1, self._has_no_place()
 
     def _has_no_place(self) -> bool:
-        return self.count + len(self.awaited) >= self._settings.max_members
+        return 1 + len(self._joined) + len(self.awaited) >= self._settings.max_members
 
     def _leave_former_keys(self, now: float) -> None:
         current, joined = self._keyring.current, self._joined.values()

@@ -2,7 +2,7 @@
 
 A *rival* of a master is another master that it has heard. A *merge* leaves one of the two masters. One of them asks: it
 sends MERGE to the other. The other one decides which of the two wins, and answers with MERGE. The winner stays master.
-The loser *yields*: it joins the winner, and so do its members.
+The loser *yields*: it joins the winner, and then hands over its members.
 
 1. The worse master by `rank.candidate_order` asks the better one.
 2. If both are still masters after `join_timeout` + `dead_after`, the better one asks too. The worse one may be unable
@@ -10,16 +10,25 @@ The loser *yields*: it joins the winner, and so do its members.
 3. An advert is a *proof* that its sender is master now, or only a *hint*, which may be an old advert of a dead master
    (`freshness`). A rival without a proof is asked only after the time of rule 2, and at most one such rival in
    HINTS_SPACING seconds. It is asked because some rivals can never send a proof: where multicast works in one direction
-   only, a rival does not receive our challenge.
+   only, a rival does not receive our challenge. If nothing listens at its address, it is dead, and is not asked again
+   until it proves itself or has a higher term.
+4. The loser stays master until GROUP of the winner has arrived. If GROUP does not arrive, only small packets get
+   through. Then the loser tries that winner again after a hold-down, whatever the term of the winner is. Meanwhile it
+   answers MERGE of the winner with the ERROR `cannot_join`.
+5. The winner changes no key before the loser has confirmed GROUP by its next message. Its term rises only above the
+   term in JOIN. So a loser that cannot receive GROUP costs the members of the winner at most one term, and no key.
+6. If the winner refuses the loser, for instance because its group is full, the loser yields all the same: two masters
+   would have two keys.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from pskkey.core.key_slots import latest
+from pskkey.core.attempts import Link, Phase
+from pskkey.core.loss_codes import CANNOT_JOIN, NO_GROUP, REFUSALS
 from pskkey.core.peers import Peers
 from pskkey.core.rank import candidate_order, merge_order
-from pskkey.core.settings import Settings
+from pskkey.core.settings import Settings, Timing
 from pskkey.model import Advert, Merge
 
 HINTS_SPACING: Final = 10.0
@@ -41,9 +50,24 @@ def choose_winner(mine: Merge, other: Merge, *, is_out_of_reach: bool) -> str:
     return min(mine, other, key=order).master.id
 
 
-def highest_of_both(mine: Merge, other: Merge) -> tuple[int, int]:
-    """Return the highest term and the latest epoch of the two masters. The winner takes a higher term and epoch."""
-    return max(mine.term, other.term), latest((mine.epoch, other.epoch))
+def must_yield(peers: Peers, link: Link, code: str, term: int, timing: Timing, now: float) -> bool:
+    """Begin the hold-down of a rival that this master of `term` could not ask or join. `code` is as in `attempts.Loss`.
+
+    Return whether this master must yield all the same, because the winner of the merge is alive and has refused it.
+    """
+    rival = link.peer.id
+    if code in REFUSALS and link.yields:
+        peers.hold_down(rival, now, timing.hold_down_max, refused=True)
+        return True
+    if code in (NO_GROUP, CANNOT_JOIN):
+        peers.hold_down(rival, now, timing.hold_down_max, whatever_term=True)
+    elif code == "refused" and not peers.is_proven(rival, now) and not peers.has_newer_term(rival, term):
+        peers.note_dead(rival)
+    else:
+        peers.hold_down(rival, now, timing.rival_hold_max)
+        if link.yields and link.phase is Phase.CONNECTING:
+            peers.handover_failed(rival, now)
+    return False
 
 
 @dataclass(slots=True)

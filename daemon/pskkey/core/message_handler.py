@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core.actions import Action, Disconnect, Send
-from pskkey.core.election import NOT_MASTER, Election
+from pskkey.core.admission import Joined
+from pskkey.core.election import Election
 from pskkey.core.events import Direction, Event, Received, Session
 from pskkey.core.former_keys import find_former_key, is_same
 from pskkey.core.key_slots import is_above, latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.known_group import KnownGroup
+from pskkey.core.loss_codes import NOT_MASTER
 from pskkey.core.members import Members
 from pskkey.core.notices import (
     ForeignKeyMet,
@@ -28,7 +30,7 @@ from pskkey.core.rekey import Rekey
 from pskkey.core.rekey_requests import RekeyRequests, local_user, member
 from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
-from pskkey.core.transitions import Transition
+from pskkey.core.transitions import MergeWon, Transition
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -109,7 +111,7 @@ class MessageHandler:
         """As master, process the heartbeat of a member. Return whether `event` is such a heartbeat."""
         if self._election.role is not Role.MASTER or not isinstance(event, Received):
             return False
-        if not isinstance(event.message, Heartbeat) or not self._members.has(event.session):
+        if not isinstance(event.message, Heartbeat) or not self._members.has_arrived(event.session):
             return False
         self._members.extend_deadline(event.session, now)
         return True
@@ -166,6 +168,8 @@ class MessageHandler:
         self._members.extend_deadline(session, now)
         is_master = self._election.role is Role.MASTER
         joined = self._members.has(session)
+        if joined and not isinstance(message, Join) and (arrived := self._members.confirm(session)) is not None:
+            self._take_keys_of(arrived)
         match message:
             case KeyRequest():
                 self._answer_key_request(session)
@@ -174,14 +178,16 @@ class MessageHandler:
                     self._election.rise_above_term(message.term)
                     self._members.set_term(self._election.term)
                     self._members.join(session, message, address, now)
-                    self._meet_foreign_keys(message)
+                    if self._members.has_arrived(session):
+                        self._meet_foreign_keys(message)
             case Merge() if is_master and message.master.id == self._settings.me.id:
                 text = "this is ourselves, or a node with our id"
                 self._close(session, ErrorMessage("duplicate_id", text))
             case Merge() if is_master:
                 if not self._leaps(session, message.term):
                     changes = self._election.answer_merge(session, message, now)
-                    self._close(session)  # a MERGE session ends with its answer
+                    if joined or not any(isinstance(change, MergeWon) for change in changes):
+                        self._close(session)  # if this master has won, JOIN follows on this session
                     return changes
             case Join() | Merge():
                 text = f"{self._settings.me.name} is not the master now"
@@ -190,6 +196,8 @@ class MessageHandler:
                 self._members.acknowledge(session, message)
             case KeyNew(reason) if joined:
                 self.ask_for_new_key(member(self._members.id_of(session), reason), reason, now)
+            case Heartbeat() if joined:
+                pass  # the first one since JOIN; `takes_heartbeat` takes the others
             case ErrorMessage():
                 self._members.close(session, why=message.message)
             case Heartbeat() | KeyAck() | KeyNew() | KeyResponse() | KeyState() | KeyWatch() | Group() | Handover():
@@ -244,6 +252,16 @@ class MessageHandler:
             self._requests.ask(local_user(sender.process.uid), reason, now)
         for node in self._members.waiting if self._election.role is Role.MASTER else ():
             self._requests.ask(member(node, reason), reason, now)
+
+    def _take_keys_of(self, arrived: Joined) -> None:
+        """Require a new key if an arrived member has another one, or was the master of a group with the same key.
+
+        In that group, sender ids may be leased that this master has leased to other nodes.
+        """
+        self._meet_foreign_keys(arrived.join)
+        newest = self._keyring.newest
+        if arrived.has_yielded and newest is not None:
+            self._rekey.go_above(latest([newest.epoch, *(held.epoch for held in arrived.join.held)]))
 
     def _meet_foreign_keys(self, join: Join) -> None:
         """Require a new key above the epochs of a joiner's former key and foreign keys, if our newest key is not.

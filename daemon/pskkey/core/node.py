@@ -32,11 +32,12 @@ from pskkey.core.message_handler import MessageHandler
 from pskkey.core.notices import KeyDistributed, SuiteChanged
 from pskkey.core.peers import Peers
 from pskkey.core.persistence import begin_with, saved_by
+from pskkey.core.rank import candidate_order
 from pskkey.core.rekey import Reason, Rekey
 from pskkey.core.rekey_requests import OPERATOR, RekeyRequests
 from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
-from pskkey.core.transitions import Leading, MergeWon, SteppedDown, Transition, WithoutMaster
+from pskkey.core.transitions import GroupReceived, Leading, MergeWon, SteppedDown, Transition, WithoutMaster
 from pskkey.core.view import NodeView, view_of
 from pskkey.model import (
     Advert,
@@ -80,9 +81,8 @@ class Node:
         )
         self._freshness = Freshness(settings.nonce)
         self._advertised: Advert | None = None
-        self._next_beacon = 0.0
         self._notices = KeyNotices(self._out)
-        self._last_now = float("-inf")
+        self._next_beacon, self._last_now = 0.0, float("-inf")
         self._due: float | None = None
         self._stopping = False
         self._view: NodeView | None = None
@@ -241,9 +241,10 @@ class Node:
                     self._step_down(handover, now)
                 case WithoutMaster():
                     self._known.record_lost_master(now)
-                case MergeWon(master, epoch):
+                case GroupReceived(group):
+                    self._known.received(group)
+                case MergeWon(master):
                     self._members.expect(master, now)
-                    self._rekey.go_above(epoch)
                 case _:
                     assert_never(transition)
 
@@ -325,9 +326,21 @@ class Node:
         members.set_term(election.term)
         members.tick(now)
         self._known.record_led_group(members.last_sent, now)
-        better = members.better_than_me(now, self._peers.is_out_of_reach) if keyring.next is None else None
-        if better is not None:
+        if keyring.next is None and (better := self._find_better_master(now)) is not None:
             self._switch_over(better.id, now)
+
+    def _find_better_master(self, now: float) -> Member | None:
+        """Return the best member to hand over to, None if there is none.
+
+        A master hands over if the operator permits preemption, or if it is not eligible itself. The member is a better
+        candidate than this master, and is not out of reach.
+        """
+        me = self._settings.me
+        if me.eligible and not self._settings.preempt:
+            return None
+        settled = [m for m in self._members.settled(now) if not self._peers.is_out_of_reach(m.id, now)]
+        best = min(settled, key=candidate_order, default=me)
+        return best if candidate_order(best) < candidate_order(me) else None
 
     def _act_as_follower(self, now: float) -> None:
         link = self._election.master_link
@@ -368,7 +381,7 @@ class Node:
 
     def _merge_message(self) -> Merge:
         newest = self._keyring.newest
-        return Merge(self._settings.me, self._election.term, self._members.count, newest.epoch if newest else 0)
+        return Merge(self._settings.me, self._election.term, len(self._members.ids) + 1, newest.epoch if newest else 0)
 
     def _switch_over(self, successor: str | None, now: float) -> None:
         """As master, hand over to the member `successor`; None: to the first in the succession. If none, do nothing."""

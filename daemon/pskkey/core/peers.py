@@ -17,6 +17,7 @@ node again. This time doubles with each failure.
 """
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from pskkey.core.freshness import PROVEN_FOR
@@ -68,6 +69,15 @@ class Backoff:
         return now < self.until
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed attempt to join a node, or to merge with it. `code` and `reason` are as in `attempts.Loss`."""
+
+    code: str
+    reason: str
+    address: str
+
+
 @dataclass(slots=True)
 class _Peer:
     """The record of one node."""
@@ -77,7 +87,12 @@ class _Peer:
     proven_until: float = float("-inf")
     listening_since: float | None = None
     hold_down: Backoff = field(default_factory=Backoff)
-    hold_term: int = 0
+    hold_term: float = 0
+    """The term above which a proof ends the hold-down."""
+    dead_term: int = -1
+    """The term of its last claim if nothing listened at its address. Hints of no higher term are ignored."""
+    failure: Failure | None = None
+    """The last failed attempt to join it or to merge with it, until one succeeds."""
     is_full: bool = False
     """Whether its last proof was of a full group."""
     has_refused_us: bool = False
@@ -106,14 +121,18 @@ class Peers:
             peer.proven_until = now + PROVEN_FOR
             if advert.term > peer.hold_term or (peer.is_full and not advert.is_full):
                 peer.hold_down.end()
-            peer.is_full = advert.is_full
+            peer.is_full, peer.dead_term = advert.is_full, -1
+        elif advert.role is Role.MASTER and advert.term <= peer.dead_term:
+            return
         peer.advert, peer.heard_at = advert, now
         if advert.role is not Role.LISTENING:
             peer.listening_since = None
         elif peer.listening_since is None:
             peer.listening_since = now
         self._masters.pop(advert.id, None)
-        if advert.role is Role.MASTER:
+        if advert.role is not Role.MASTER:
+            peer.failure = None
+        else:
             self._masters[advert.id] = advert
             if len(self._masters) > MAX_CLAIMS:
                 del self._masters[next(iter(self._masters))]
@@ -134,7 +153,7 @@ class Peers:
         """Forget the claim of a node that has answered `not_master` in a session."""
         self._masters.pop(node_id, None)
         if (peer := self._peers.get(node_id)) is not None:
-            peer.advert = None
+            peer.advert = peer.failure = None
             peer.proven_until = float("-inf")
 
     def is_proven(self, node_id: str, now: float) -> bool:
@@ -191,11 +210,16 @@ class Peers:
 
     # --- hold-down ----------------------------------------------------------------------------------------------
 
-    def hold_down(self, node_id: str, now: float, longest: float, *, refused: bool = False) -> None:
-        """Begin the hold-down of a node, for at most `longest` seconds. `refused`: it has refused us in a session."""
+    def hold_down(
+        self, node_id: str, now: float, longest: float, *, refused: bool = False, whatever_term: bool = False
+    ) -> None:
+        """Begin the hold-down of a node, for at most `longest` seconds. `refused`: it has refused us in a session.
+
+        A higher term of the node does not end the hold-down if it holds for `whatever_term`.
+        """
         peer = self._peer(node_id)
         peer.hold_down.failed(now, self._settings.timing.hold_down_min, longest)
-        peer.hold_term = peer.advert.term if peer.advert else 0
+        peer.hold_term = inf if whatever_term else peer.advert.term if peer.advert else 0
         peer.has_refused_us = refused
         if refused:  # the refusal came in a session, so the node is alive
             peer.proven_until = max(peer.proven_until, now + PROVEN_FOR)
@@ -219,7 +243,38 @@ class Peers:
         """Forget the failures of a node that this node has joined: it accepts connections."""
         self.clear_hold_down(node_id)
         if (peer := self._peers.get(node_id)) is not None:
-            peer.out_of_reach = Backoff()
+            peer.out_of_reach, peer.failure = Backoff(), None
+
+    def forget_failure(self, node_id: str) -> None:
+        """Forget the last failed attempt with a node, because one has succeeded."""
+        if (peer := self._peers.get(node_id)) is not None:
+            peer.failure = None
+
+    def is_in_lasting_hold_down(self, node_id: str, now: float) -> bool:
+        """Return whether a node is in a hold-down that a higher term does not end."""
+        peer = self._peers.get(node_id)
+        return peer is not None and peer.hold_down.is_on(now) and peer.hold_term == inf
+
+    def has_newer_term(self, node_id: str, term: int) -> bool:
+        """Return whether the last advert of a node has a higher term than `term`."""
+        peer = self._peers.get(node_id)
+        return peer is not None and peer.advert is not None and peer.advert.term > term
+
+    def note_failure(self, node_id: str, failure: Failure) -> bool:
+        """Record a failed attempt. Return whether the last one did not fail for the same reason."""
+        peer = self._peer(node_id)
+        before, peer.failure = peer.failure, failure
+        return before is None or before.code != failure.code
+
+    def failure_of(self, node_id: str) -> Failure | None:
+        """Return the last failed attempt to join a node or to merge with it; None: there is none, or one succeeded."""
+        return peer.failure if (peer := self._peers.get(node_id)) is not None else None
+
+    def note_dead(self, node_id: str) -> None:
+        """Forget the claim of a node where nothing listens. Ignore it until it proves itself or has a higher term."""
+        peer = self._peer(node_id)
+        peer.dead_term = peer.advert.term if peer.advert else -1
+        self.forget_claim(node_id)
 
     def handover_failed(self, node_id: str, now: float) -> None:
         """Stop handovers to a node for a while: this node has yielded to it, and could not connect to it."""

@@ -17,7 +17,8 @@ class Trigger(StrEnum):
     MASTER_PROVEN = "an advert proves that its node is master"
     MASTER_HINTED = "an advert calls its node master, without a proof"
     TIME_OVER = "the present wait or attempt is over, and no better candidate and no successor is known"
-    WELCOMED = "GROUP comes on the outbound session"
+    WELCOMED = "GROUP comes on the outbound session of a node that is no master"
+    WELCOMED_BY_WINNER = "GROUP comes on the outbound session of a master that has lost a merge"
     FENCED = "GROUP of a lower term comes on the outbound session"
     SESSION_ENDED = "the outbound session ends, and the node is not next in a succession"
     NOT_MASTER = "the peer of the outbound session answers `not_master`"
@@ -52,7 +53,8 @@ _NO_SESSION: Final = Ignored("there is no outbound session")
 _NOT_JOINED: Final = Ignored("only a master that this node has joined may hand over")
 _ONE_AT_A_TIME: Final = Ignored("there is one attempt at a time, and a proof ends only an attempt that follows a hint")
 _SESSION_IS_TRUTH: Final = Ignored("the session with the master is better evidence than an advert")
-_FOR_MERGE_ONLY: Final = Ignored("the outbound session of a master is for MERGE only")
+_FOR_MERGE_ONLY: Final = Ignored("the outbound session of a master that has lost no merge is for MERGE only")
+_NO_MERGE: Final = Ignored("only a master merges")
 _NO_QUESTION: Final = Ignored("only a master sends MERGE, so no other role expects an answer")
 _NOT_LEADING: Final = Ignored("only a master hands over")
 _NOT_MASTER: Final = Refused("not_master")
@@ -68,6 +70,7 @@ _CELLS: Final[dict[Trigger, tuple[Cell, Cell, Cell, Cell]]] = {
     ),
     Trigger.TIME_OVER: (Role.MASTER, Role.LISTENING, Role.JOINING, Role.MASTER),
     Trigger.WELCOMED: (_NO_SESSION, Role.CLIENT, Role.CLIENT, _FOR_MERGE_ONLY),
+    Trigger.WELCOMED_BY_WINNER: (_NO_MERGE, _NO_MERGE, _NO_MERGE, Role.CLIENT),
     Trigger.FENCED: (_NO_SESSION, Role.LISTENING, Role.JOINING, _FOR_MERGE_ONLY),
     Trigger.SESSION_ENDED: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
     Trigger.NOT_MASTER: (_NO_SESSION, Role.LISTENING, Role.JOINING, Role.MASTER),
@@ -75,9 +78,9 @@ _CELLS: Final[dict[Trigger, tuple[Cell, Cell, Cell, Cell]]] = {
     Trigger.SENT_ON: (_NO_SESSION, _NOT_JOINED, Role.JOINING, _FOR_MERGE_ONLY),
     Trigger.JOIN: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
     Trigger.MERGE_WON: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
-    Trigger.MERGE_LOST: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.JOINING),
+    Trigger.MERGE_LOST: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
     Trigger.ANSWER_WON: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.MASTER),
-    Trigger.ANSWER_LOST: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.JOINING),
+    Trigger.ANSWER_LOST: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.MASTER),
     Trigger.SLEPT: (
         Role.LISTENING,
         Ignored("the session shows whether its peer still lives"),

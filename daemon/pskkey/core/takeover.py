@@ -2,11 +2,14 @@
 
 The *succession* is the order in which members replace a lost master. To *ask* a node is to send it JOIN.
 
-1. The node asks each successor, one after the other. A successor may notice the loss later, and is not master until
-   then. The node asks it again every `takeover_retry`, until `takeover_patience` is over.
-2. The winner of a merge is master already. If it answers that it is not master, it has yielded to another master. Then
+1. The node first tries the lost master again for `reconnect_timeout`, because a broken connection does not prove a
+   death.
+2. The node asks each successor, one after the other, and becomes master at its own entry. A successor may notice the
+   loss later, and answers `not_master` until then. The node asks it again every `takeover_retry`, until
+   `takeover_patience` is over. If it is still not master then, it has not lost the old master. So the node listens.
+3. The winner of a merge is master already. If it answers that it is not master, it has yielded to another master. Then
    the walk ends.
-3. If an advert calls a member master of a newer term, the node asks that member next, once. This is a *detour*. Then
+4. If an advert calls a member master of a newer term, the node asks that member next, once. This is a *detour*. Then
    the walk goes on as before.
 """
 

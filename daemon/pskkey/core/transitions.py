@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pskkey.model import Handover, Member
+from pskkey.model import Group, Handover, Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,17 @@ class WithoutMaster:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupReceived:
+    """The master of this node has sent this GROUP."""
+
+    group: Group
+
+
+@dataclass(frozen=True, slots=True)
 class MergeWon:
-    """The master with the id `master` yields to this master. `epoch` is the latest of the two."""
+    """The master with the id `master` yields to this master: it will join."""
 
     master: str
-    epoch: int
 
 
-type Transition = Leading | SteppedDown | WithoutMaster | MergeWon
+type Transition = Leading | SteppedDown | WithoutMaster | GroupReceived | MergeWon

@@ -81,7 +81,7 @@ def view_of(election: Election, keyring: Keyring, members: Members, managers: Se
         term=election.term,
         master=election.master,
         master_session=election.master_session,
-        member_count=members.count if election.role is Role.MASTER else 1,
+        member_count=len(members.ids) + 1 if election.role is Role.MASTER else 1,
         keys=tuple(KeyView(e.epoch, e.key, _turn(e, current), e.since) for e in keyring.entries),
         keys_version=keyring.version,
         sends_former_key=keyring.sends_former_key,

@@ -101,6 +101,10 @@ class Join:
     lease: int | None
     version: str
 
+    def has_same_keys(self, other: "Join") -> bool:
+        """Return whether another JOIN of the same node lists the same keys and the same lease."""
+        return (self.held, self.lease) == (other.held, other.lease)
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -121,9 +125,8 @@ class Heartbeat:
 class Merge:
     """MERGE: a master asks another master which of the two stays. The answer is a MERGE with the `winner`.
 
-    In the question `winner` is None, and `term` and `epoch` (the latest one) are those of the sender. In the answer
-    they are the highest of the two masters. The winner takes higher ones. `members` is the number of nodes in the group
-    of the sender, including the master itself.
+    In the question `winner` is None. `term` and `epoch` (the latest one) are those of the sender. `members` is the
+    number of nodes in the group of the sender, including the master itself.
     """
 
     master: Member

@@ -1,0 +1,15 @@
+"""The codes with which a session ends or is refused. Those of ERROR are read by programs, and never change."""
+
+from typing import Final
+
+NOT_MASTER: Final = "not_master"
+"""ERROR: the peer is not the master now."""
+
+REFUSALS: Final = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})
+"""ERROR: the peer is alive and master, and refuses JOIN."""
+
+CANNOT_JOIN: Final = "cannot_join"
+"""ERROR: the peer would yield to this master, but could not join it a while ago."""
+
+NO_GROUP: Final = "no_group"
+"""The session opened, but the answer to JOIN did not arrive. So only small packets get through."""
