@@ -14,6 +14,7 @@ from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncZeroconf
 
 from pskkey.adapters.discovery.mdns import Discovery
+from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.config.psk import load_psk
 from pskkey.core.events import Event
 from pskkey.model import Advert, Role
@@ -48,6 +49,7 @@ class Listener:
             network_changed=lambda _: None,
             failed=lambda _: None,
             counters=self.counters,
+            options=SocketOptions(self.counters),
         )
 
     def advert(self, node_id: str, role: Role) -> Advert:

@@ -18,6 +18,7 @@ from pskkey.adapters.host.key_store import open_key_store
 from pskkey.adapters.host.loop_turns import LoopTurns
 from pskkey.adapters.host.packet_models import build_packet_models
 from pskkey.adapters.host.process import raise_descriptor_limit
+from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.host.systemd import Systemd, inherited
 from pskkey.adapters.local import control_socket, key_socket
 from pskkey.adapters.local.control_socket import CommandOutcome, ControlSocket
@@ -133,13 +134,13 @@ class Daemon:
         self._journal = Journal(self._common_fields)
         self._reloader = Reloader(path, config, os.environ, self._apply, self._systemd, self._journal)
         legacy = config.tls.legacy_clients
-        turns = FairTurns(self._driver.has_room)
+        turns, options = FairTurns(self._driver.has_room), SocketOptions(self._counters)
         self._key_server = InboundSessions(
-            self._settings.me.id, self._current_psk, legacy, _limits(config), emit, self._counters, turns
+            self._settings.me.id, self._current_psk, legacy, _limits(config), emit, self._counters, turns, options
         )
         kept = self._inherited.stored[port_reservation.FD_NAME]
         self._key_port = KeyPort(self._key_server, os.environ, kept, self._settings_changed, self._failed)
-        self._key_client = OutboundSessions(self._current_psk, emit, self._counters, turns)
+        self._key_client = OutboundSessions(self._current_psk, emit, self._counters, turns, options)
         self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters, turns)
         self._control_socket = ControlSocket(
             self._status,
@@ -160,6 +161,7 @@ class Daemon:
             network_changed=self._network_changed,
             failed=self._failed,
             counters=self._counters,
+            options=options,
         )
         self._driver.attach(
             Outlets(

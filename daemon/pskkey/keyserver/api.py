@@ -7,11 +7,13 @@ key = KeyClient("/etc/pskkey.psk").get_key("10.0.0.1")
 import asyncio
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from pskkey.adapters.host.entropy import random_key
+from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.config.psk import Psk, PskFile, load_psk
 from pskkey.daemon.log_budget import LogBudget
 from pskkey.errors import BadPacket
@@ -163,6 +165,7 @@ class KeyClient:
         self._port = port
         self._timeout = timeout
         self._bind = bind
+        self._options = SocketOptions(Counter())
 
     def get_key(self, address: str) -> Key:
         """Return the key that the server at this host name or IP address gives.
@@ -186,7 +189,14 @@ class KeyClient:
         our protocol.
         """
         return request(
-            address, self._port, self._psk, int(request_type), payload, timeout=self._timeout, bind=self._bind
+            address,
+            self._port,
+            self._psk,
+            int(request_type),
+            payload,
+            timeout=self._timeout,
+            bind=self._bind,
+            options=self._options,
         )
 
 

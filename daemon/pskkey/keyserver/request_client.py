@@ -4,9 +4,10 @@ import socket
 import ssl
 import time
 
+from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.tls.contexts import client_context, explain_server_failure, require_psk
 from pskkey.adapters.tls.tcp_errors import explain_connect_failure
-from pskkey.adapters.tls.tcp_options import expect_small_messages
+from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
 from pskkey.config.psk import Psk
 from pskkey.errors import BadPacket, HandshakeError, NoAnswer, PeerError, Unreachable
 from pskkey.wire.frame import MAX_PAYLOAD, FrameReader, PacketType, encode_frame
@@ -17,18 +18,26 @@ _READ_SIZE = 65536
 
 
 def request(
-    address: str, port: int, psk: Psk, request_type: int, payload: bytes, *, timeout: float, bind: str | None
+    address: str,
+    port: int,
+    psk: Psk,
+    request_type: int,
+    payload: bytes,
+    *,
+    timeout: float,
+    bind: str | None,
+    options: SocketOptions,
 ) -> bytes:
     """Send one request to the key server at a host name or IP address and return the payload of its answer.
 
     The request takes at most `timeout` seconds, without the look-up of a name, which the system bounds. `bind` is the
-    local IP address to connect from. Raises Unreachable, HandshakeError, NoAnswer, PeerError (the server sent an ERROR)
-    or BadPacket, each with one sentence.
+    local IP address to connect from. `options` sets those of the connection. Raises Unreachable, HandshakeError,
+    NoAnswer, PeerError (the server sent an ERROR) or BadPacket, each with one sentence.
     """
     deadline = time.monotonic() + timeout
     question = encode_frame(request_type, payload)
     target = f"{address}, port {port}"
-    with _connect(address, port, deadline, bind) as connected:
+    with _connect(address, port, deadline, bind, options) as connected:
         try:
             connected.settimeout(_remaining(deadline))
             with client_context(psk).wrap_socket(connected) as session:
@@ -42,7 +51,7 @@ def request(
             raise HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}") from None
 
 
-def _connect(address: str, port: int, deadline: float, bind: str | None) -> socket.socket:
+def _connect(address: str, port: int, deadline: float, bind: str | None, options: SocketOptions) -> socket.socket:
     """Return a connection to the first address of the name that accepts one."""
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
@@ -53,7 +62,7 @@ def _connect(address: str, port: int, deadline: float, bind: str | None) -> sock
         connected = socket.socket(family, kind, protocol)
         try:
             connected.settimeout(_remaining(deadline) / left)
-            expect_small_messages(connected)
+            options.set(connected, *TCP_OPTIONS)
             if bind is not None:
                 connected.bind((bind, 0))
             connected.connect(target)

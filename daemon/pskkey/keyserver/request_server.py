@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.tls.connection import TlsConnection
 from pskkey.adapters.tls.listener import ServerLimits, TlsListener
 from pskkey.config.psk import PskFile
@@ -42,7 +43,10 @@ class RequestServer:
         self._handlers = dict(handlers)
         self._report = report
         self._sizes = {PacketType.KEY_REQ: 0} | dict.fromkeys(handlers, MAX_PAYLOAD)
-        self._listener = TlsListener(lambda: psk, legacy_clients, ServerLimits(), self, encode(_BUSY), Counter())
+        counters: Counter[str] = Counter()
+        self._listener = TlsListener(
+            lambda: psk, legacy_clients, ServerLimits(), self, encode(_BUSY), counters, SocketOptions(counters)
+        )
         self._readers: dict[TlsConnection, FrameReader] = {}
 
     @property

@@ -64,7 +64,10 @@ class MulticastEndpoint:
         self._queue: deque[bytes] = deque()
         self._loop = asyncio.get_running_loop()
         family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        except OSError as error:  # no file descriptor is left, or this machine has no IPv6
+            raise Unreachable(f"no socket for multicast group {group}: {error.strerror}") from error
         try:
             self._socket.setblocking(False)
             _share(self._socket)
@@ -178,14 +181,22 @@ def _group_address(group: str) -> IPv4Address | IPv6Address:
 def _share(sock: socket.socket) -> None:
     """Let other members on this host use the same port; each of them gets every multicast datagram."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    _try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # for members that set only this one
 
 
 def _enlarge(sock: socket.socket, size: int) -> None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
-    except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+    except OSError:  # usually the permission is missing
+        _try_to_set(sock, socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+def _try_to_set(sock: socket.socket, level: int, option: int, value: int) -> None:
+    """Set an option that an endpoint can do without, if the system allows it."""
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError as error:
+        _LOG.info("the system refuses socket option %d of level %d: %s", option, level, error.strerror)
 
 
 def _join_ipv4(
@@ -194,7 +205,8 @@ def _join_ipv4(
     local, index = _ipv4_interface(interface)
     # struct ip_mreqn of ip(7): group, local address, interface index.
     membership = struct.pack("=4s4si", group.packed, local.packed, index)
-    sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+    # Without this option, datagrams to the group come from all interfaces: they are authenticated all the same.
+    _try_to_set(sock, socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
     # Bound to the group's address, the socket gets no datagram that was sent to another group or to this host.
     sock.bind((str(group), port))
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
@@ -213,7 +225,7 @@ def _join_ipv6(
     loopback: bool,
 ) -> None:
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+    _try_to_set(sock, socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
     sock.bind(target)
     # struct ipv6_mreq of RFC 3493 section 5.2: group, interface index.
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, struct.pack("=16sI", group.packed, index))

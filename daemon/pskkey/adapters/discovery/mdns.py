@@ -26,6 +26,7 @@ from pskkey.adapters.discovery.address_changes import AddressChanges
 from pskkey.adapters.discovery.announcer import Announcer, forget_answers
 from pskkey.adapters.discovery.mdns_gate import Gate
 from pskkey.adapters.discovery.network import Network, look_up
+from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.config.psk import PskFile
 from pskkey.core.events import AdvertReceived, Event
 from pskkey.errors import BadPacket
@@ -91,6 +92,7 @@ class Discovery:
         network_changed: Callable[[Network], None],
         failed: Callable[[BaseException], None],
         counters: Counter[str],
+        options: SocketOptions,
     ) -> None:
         self._group = group
         self._psk = psk
@@ -100,6 +102,7 @@ class Discovery:
         self._network_changed = network_changed
         self._failed = failed
         self._counters = counters
+        self._options = options
         self._network = Network()
         self._attempts = 0
         self._troubled = False
@@ -182,7 +185,7 @@ class Discovery:
         loop = asyncio.get_running_loop()
         self._zeroconf = AsyncZeroconf(interfaces=list(network.multicast))
         zeroconf = self._zeroconf.zeroconf
-        gate = Gate(self._announcer.names, self._take_untrusted, self._counters)
+        gate = Gate(self._announcer.names, self._take_untrusted, self._counters, self._options)
         zeroconf.engine.loop = gate.guard(loop)  # it opens its sockets later
         await zeroconf.async_wait_for_start()
         self._announcer.start(zeroconf)

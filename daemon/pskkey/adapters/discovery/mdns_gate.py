@@ -25,13 +25,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from pskkey.adapters.host.socket_options import SocketOption, SocketOptions
 from pskkey.errors import BadPacket
 from pskkey.wire.dns import MAX_MESSAGE, InstanceText, Query, concerns_us, read_message_untrusted
 
 TURN: Final = 0.002
 """Seconds for which datagrams are read in one turn of the event loop. A datagram that has begun is finished."""
 
-RECEIVE_BUFFER: Final = 1 << 20
+RECEIVE_BUFFER: Final = SocketOption("SO_RCVBUF", socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
 """Bytes of datagrams that the kernel keeps while we have no processor. It limits them to net.core.rmem_max."""
 
 SHARE_OF_ALL: Final = 0.25
@@ -89,11 +90,18 @@ class Gate:
     Counters: `mdns_dropped` (over budget, malformed or too large), `mdns_errors` (python-zeroconf has failed).
     """
 
-    def __init__(self, names: frozenset[bytes], take: Callable[[InstanceText], None], counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        names: frozenset[bytes],
+        take: Callable[[InstanceText], None],
+        counters: Counter[str],
+        options: SocketOptions,
+    ) -> None:
         """`names` are those of our own records. `take` gets each TXT record of our service type.
 
-        `take` must not raise.
+        `take` must not raise. `options` sets those of the sockets.
         """
+        self.options = options
         self._names = names
         self._take = take
         self._counters = counters
@@ -170,8 +178,12 @@ class _GuardedSocket(asyncio.DatagramProtocol):
         self._socket: socket.socket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._socket = transport.get_extra_info("socket").dup()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        try:
+            self._socket = transport.get_extra_info("socket").dup()
+        except OSError as error:  # no descriptor is left: then each datagram costs a turn
+            _log.info("mDNS reads one datagram at a time: %s", error.strerror)
+        else:
+            self._gate.options.set(self._socket, RECEIVE_BUFFER)
         self.listener.connection_made(cast(asyncio.DatagramTransport, transport))
 
     def connection_lost(self, exc: Exception | None) -> None:

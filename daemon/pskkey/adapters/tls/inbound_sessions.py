@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pskkey.adapters.fair_turns import FairTurns
+from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.paced_input import PacedInput
 from pskkey.adapters.tls.connection import TlsConnection
 from pskkey.adapters.tls.listener import ServerLimits, TlsListener
@@ -48,12 +49,14 @@ class InboundSessions:
         emit: Callable[[Event], None],
         counters: Counter[str],
         turns: FairTurns | None = None,
+        options: SocketOptions | None = None,
     ) -> None:
-        """`node_id` is this node. Messages are taken in `turns`, which all adapters with sessions may share."""
+        """`node_id` is this node. Messages are taken in `turns`. All adapters may share `turns` and `options`."""
+        options = options or SocketOptions(counters)
         self._emit = emit
         self._turns = turns or FairTurns()
         self._of_address = TokenBuckets(_address_rate(limits))
-        self._listener = TlsListener(psk, legacy_clients, limits, self, encode(_REFUSAL), counters, node_id)
+        self._listener = TlsListener(psk, legacy_clients, limits, self, encode(_REFUSAL), counters, options, node_id)
         self._numbers = itertools.count(1)
         self._sessions: dict[TlsConnection, Session] = {}
         self._connections: dict[Session, TlsConnection] = {}

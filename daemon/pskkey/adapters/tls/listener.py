@@ -15,11 +15,11 @@ from functools import partial
 
 from pskkey.adapters.complaints import Complaints, network_of
 from pskkey.adapters.host.memory_trimmer import MemoryTrimmer
+from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, Owner, TlsConnection
 from pskkey.adapters.tls.contexts import explain_client_failure, server_context
 from pskkey.adapters.tls.handshake_slots import HandshakeSlots
 from pskkey.adapters.tls.listening_sockets import open_listening_sockets
-from pskkey.adapters.tls.tcp_options import expect_small_messages
 from pskkey.config.psk import PskFile
 
 ACCEPT_PAUSE = 0.1
@@ -70,6 +70,7 @@ class TlsListener:
         owner: Owner,
         refusal: bytes,
         counters: Counter[str],
+        options: SocketOptions,
         node_id: str | None = None,
     ) -> None:
         self._psk = psk
@@ -78,6 +79,7 @@ class TlsListener:
         self._owner = owner
         self._refusal = refusal
         self._counters = counters
+        self._options = options
         self._node_id = node_id
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -105,7 +107,7 @@ class TlsListener:
         """
         if self._listeners:
             raise RuntimeError("listening already")
-        self._listeners = open_listening_sockets(addresses, port)
+        self._listeners = open_listening_sockets(addresses, port, self._options)
         for address, listened in self.addresses:
             _log.info("Listening on %s, port %d", address, listened)
         self._accepting = [asyncio.create_task(self._accept(listener)) for listener in self._listeners]
@@ -198,7 +200,6 @@ class TlsListener:
         connection = TlsConnection(self, handshake.address, handshake.port)
         try:
             async with asyncio.timeout(self._limits.handshake_timeout):
-                expect_small_messages(handshake.socket)
                 await _wait_until_readable(handshake.socket)
                 if not handshake.socket.recv(1, socket.MSG_PEEK):
                     self._counters["handshakes_failed"] += 1

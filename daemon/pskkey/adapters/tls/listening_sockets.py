@@ -6,6 +6,8 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+from pskkey.adapters.host.socket_options import SocketOptions
+from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
 from pskkey.errors import ConfigError
 
 BACKLOG: Final = 512
@@ -23,27 +25,29 @@ class PortTaken(ConfigError):
     """Another program has the port on one of the addresses."""
 
 
-def open_listening_sockets(addresses: Sequence[str], port: int) -> list[socket.socket]:
+def open_listening_sockets(addresses: Sequence[str], port: int, options: SocketOptions) -> list[socket.socket]:
     """Return one listening socket for each IP address; none given: one for all of IPv4 and one for all of IPv6.
 
-    With port 0 the system chooses one port for all. Raises ConfigError when an address is not one of this machine, and
-    PortTaken when the port is taken. Then no socket stays open.
+    `options` sets TCP_OPTIONS on them. With port 0 the system chooses one port for all. Raises ConfigError when an
+    address is not one of this machine, and PortTaken when the port is taken. Then no socket stays open.
     """
     for _ in range(_ANY_PORT_TRIES - 1 if port == 0 else 0):
         try:
-            return _open_all(addresses, port)
+            return _open_all(addresses, port, options)
         except PortTaken:  # a port that is free on one address may be taken on another
             continue
-    return _open_all(addresses, port)
+    return _open_all(addresses, port, options)
 
 
-def _open_all(addresses: Sequence[str], port: int) -> list[socket.socket]:
+def _open_all(addresses: Sequence[str], port: int, options: SocketOptions) -> list[socket.socket]:
     opened: list[socket.socket] = []
     try:
         for address in addresses or EVERYWHERE:
-            listener = bind(address, port, backlog=BACKLOG, optional=not addresses and bool(opened))
+            listener = bind(address, port, optional=not addresses and bool(opened))
             if listener is not None:
                 opened.append(listener)
+                options.set(listener, *TCP_OPTIONS)
+                _listen(listener, address, port)
                 port = listener.getsockname()[1]
     except ConfigError:
         for listener in opened:
@@ -62,11 +66,10 @@ def resolve(address: str, port: int) -> tuple[socket.AddressFamily, Target]:
     return family, target
 
 
-def bind(address: str, port: int, *, backlog: int | None = None, optional: bool = False) -> socket.socket | None:
+def bind(address: str, port: int, *, optional: bool = False) -> socket.socket | None:
     """Return a TCP socket that is bound there. None when it is `optional` and this machine has no IPv6.
 
-    It listens if there is a `backlog`. Raises ConfigError when the address is not one of this machine, and PortTaken
-    when the port is taken.
+    Raises ConfigError when the address is not one of this machine, and PortTaken when the port is taken.
     """
     family, target = resolve(address, port)
     bound: socket.socket | None = None
@@ -77,8 +80,6 @@ def bind(address: str, port: int, *, backlog: int | None = None, optional: bool 
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(target)
-        if backlog is not None:
-            bound.listen(backlog)
     except OSError as error:
         if bound is not None:
             bound.close()
@@ -87,6 +88,13 @@ def bind(address: str, port: int, *, backlog: int | None = None, optional: bool 
             return None
         raise _explained(error, address, port) from None
     return bound
+
+
+def _listen(bound: socket.socket, address: str, port: int) -> None:
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        raise _explained(error, address, port) from None
 
 
 def _explained(error: OSError, address: str, port: int) -> ConfigError:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pskkey.adapters.fair_turns import FairTurns
+from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.paced_input import PacedInput
 from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, TlsConnection
 from pskkey.adapters.tls.contexts import client_context, explain_server_failure, node_protocol, require_psk
+from pskkey.adapters.tls.tcp_connect import connect
 from pskkey.adapters.tls.tcp_errors import explain_connect_failure
-from pskkey.adapters.tls.tcp_options import expect_small_messages
+from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
 from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.config.psk import Psk, PskFile
 from pskkey.core.actions import STAGGER, Connect
@@ -51,12 +53,14 @@ class OutboundSessions:
         emit: Callable[[Event], None],
         counters: Counter[str],
         turns: FairTurns | None = None,
+        options: SocketOptions | None = None,
     ) -> None:
         """Messages are taken in `turns`, which all adapters with sessions may share."""
         self._psk = psk
         self._emit = emit
         self._counters = counters
         self._turns = turns or FairTurns()
+        self._options = options or SocketOptions(counters)
         self._outbound: dict[Session, _Outbound] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: dict[TlsConnection, Session] = {}  # also those of attempts, and of cancelled sessions
@@ -220,7 +224,7 @@ class OutboundSessions:
         psk, failures = outbound.psk, outbound.failures
         target = f"{connection.address}, port {connection.port}"
         try:
-            connected = await _connect_tcp(connection.address, connection.port)
+            connected = await _connect_tcp(connection.address, connection.port, self._options)
             await asyncio.get_running_loop().create_connection(
                 lambda: connection,
                 sock=connected,
@@ -249,7 +253,7 @@ def _code(failure: PskkeyError) -> str:
     return ("handshake", "wrong_node", "refused", "unreachable")[_rank(failure)]
 
 
-async def _connect_tcp(address: str, port: int) -> socket.socket:
+async def _connect_tcp(address: str, port: int, options: SocketOptions) -> socket.socket:
     """Return a connected socket. Raises Unreachable, or NothingListens, with the reason."""
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
@@ -259,8 +263,8 @@ async def _connect_tcp(address: str, port: int) -> socket.socket:
         raise Unreachable(explain_connect_failure(error)) from None
     try:
         connected.setblocking(False)
-        expect_small_messages(connected)
-        await asyncio.get_running_loop().sock_connect(connected, target)
+        options.set(connected, *TCP_OPTIONS)
+        await connect(connected, target)
     except OSError as error:
         connected.close()
         failure = NothingListens if isinstance(error, ConnectionRefusedError) else Unreachable

@@ -88,6 +88,7 @@ _OF_ADAPTERS: Final[dict[str, str]] = {
     "handshakes_dropped": "TLS handshakes given up to make room for newer ones.",
     "handshakes_failed": "TLS handshakes of clients that failed.",
     "handshakes_ok": "TLS handshakes of clients that succeeded.",
+    "socket_options_refused": "Socket options that the system refused, and that the daemon does without.",
 }
 COUNTERS: Final = {**_OF_ADAPTERS, **{event.value: EVENTS[event].counted for event in NodeEvent}}
 """The help of the daemon's counters, by their names in the status. As metrics they are `pskkey_NAME_total`."""
