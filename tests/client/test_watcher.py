@@ -30,6 +30,7 @@ from pskkey.model import (
 from pskkey.secret import Secret
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
 from tests.adapters.local.other_user import acts_as_nobody, let_everybody_enter
+from tests.no_descriptors import no_descriptor_left
 
 
 def state(*epochs: int, filling: int = 1) -> KeyState:
@@ -138,6 +139,14 @@ async def test_first_wait_returns_the_present_state_and_later_waits_return_chang
     await watcher.step()
     daemon.send(state(1, 2), state(2), state(2, 3))
     assert await watcher.wait() == state(2, 3)
+    await watcher.close()
+
+
+async def test_watcher_connects_as_soon_as_a_descriptor_is_free(daemon: Daemon, watcher: Watcher) -> None:
+    with no_descriptor_left():
+        await watcher.step()
+    await watcher.reach(daemon)
+    assert daemon.receive_watch().will_send
     await watcher.close()
 
 

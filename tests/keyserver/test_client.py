@@ -16,6 +16,7 @@ from pskkey import HandshakeError, Key, KeyClient, KeyServer, NoAnswer, PeerErro
 from pskkey.config.psk import PskFile, load_psk
 from pskkey.errors import BadPacket, PskkeyError
 from tests.keyserver import openssl
+from tests.no_descriptors import no_descriptor_left
 from tests.psk_files import write_psk
 
 type Serve = Callable[..., KeyServer]
@@ -214,3 +215,11 @@ def test_server_stops_before_run_and_runs_a_second_time(psk_path: Path) -> None:
 
 def test_import_causes_no_warning() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", "import pskkey; pskkey.KeyServer"], check=True)
+
+
+def test_missing_file_descriptor_is_reported_in_one_sentence(serve: Serve, psk_path: Path) -> None:
+    server = serve(key=KEY)
+    client = KeyClient(psk_path, port=server.port)
+    with no_descriptor_left():
+        assert "no file descriptor left" in failure(client, Unreachable, "127.0.0.2")
+    assert client.get("127.0.0.1", 1) == PACKED

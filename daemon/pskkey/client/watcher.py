@@ -114,7 +114,11 @@ class KeyWatcher:
             os.read(self._timer, 8)
         except BlockingIOError:
             return
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:  # no file descriptor is left
+            self._retry(_sentence(error))
+            return
         try:
             connection.connect(os.fspath(self._conversation.path))
         except OSError as error:

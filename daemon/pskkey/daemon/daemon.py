@@ -20,7 +20,7 @@ from pskkey.adapters.host.packet_models import build_packet_models
 from pskkey.adapters.host.process import raise_descriptor_limit
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.host.systemd import Systemd, inherited
-from pskkey.adapters.local import control_socket, key_socket
+from pskkey.adapters.local import control_socket, key_socket, waiting_room
 from pskkey.adapters.local.control_socket import CommandOutcome, ControlSocket
 from pskkey.adapters.local.key_socket import KeySocket
 from pskkey.adapters.tls import port_reservation
@@ -51,7 +51,7 @@ KEYS_SOCKET = "keys"
 CONTROL_SOCKET = "control"
 """`FileDescriptorName=` of the socket units."""
 
-_OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNECTIONS
+_OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNECTIONS + 2 * waiting_room.PLACES
 """File descriptors beside those for [limits]: our own, and those for `keys.sock` and `control.sock`."""
 
 AWAY_SHARE = 1 / 3

@@ -207,11 +207,11 @@ def _psk_file(source: str | Path | PskFile, identity: str | None) -> PskFile:
 
 def _is_own_address(family: int, address: str) -> bool:
     """Return whether this machine has the IP address: only then can a socket be bound to it."""
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.bind((address, 0))
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 

@@ -59,7 +59,11 @@ def _connect(address: str, port: int, deadline: float, bind: str | None, options
         raise Unreachable(f"{address!r} is neither an IP address nor a host name known here") from None
     failure: Exception = TimeoutError()
     for left, (family, kind, protocol, _, target) in zip(range(len(found), 0, -1), found, strict=True):
-        connected = socket.socket(family, kind, protocol)
+        try:
+            connected = socket.socket(family, kind, protocol)
+        except OSError as error:  # no file descriptor is left, or this machine has no IPv6
+            failure = error
+            continue
         try:
             connected.settimeout(_remaining(deadline) / left)
             options.set(connected, *TCP_OPTIONS)

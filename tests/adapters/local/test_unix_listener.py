@@ -18,6 +18,7 @@ from pskkey.adapters.local import waiting_room
 from pskkey.adapters.local.local_access import LocalAccess
 from pskkey.adapters.local.unix_listener import UnixListener
 from pskkey.errors import ConfigError
+from tests.no_descriptors import no_descriptor_left
 
 OURS = LocalAccess.of((), ())
 LOG = logging.getLogger(__name__)
@@ -162,6 +163,18 @@ async def test_mode_of_the_file_follows_the_access(tmp_path: Path) -> None:
     replace(tmp_path / "s", 0o600)
     listener.permit(EVERYBODY)
     assert stat.S_IMODE(status(tmp_path / "s").st_mode) == 0o600
+    listener.close()
+
+
+async def test_mode_that_cannot_be_changed_for_want_of_a_descriptor_causes_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = await listen(tmp_path / "s")
+    with no_descriptor_left():
+        listener.permit(EVERYBODY)
+    assert "Too many open files" in caplog.text
+    listener.permit(EVERYBODY)
+    assert stat.S_IMODE(status(tmp_path / "s").st_mode) == 0o666
     listener.close()
 
 

@@ -28,7 +28,7 @@ _OPENED_PER_TURN: Final = 4
 """Connections that are opened in one turn of the event loop."""
 _OPEN_RATE: Final = Rate(per_second=150.0, burst=64.0)
 """Connections that are opened. To open one and to find a place for it takes about 1 ms."""
-_ACCEPT_PAUSE: Final = 1.0
+_ACCEPT_PAUSE: Final = 0.1
 """Seconds to wait when the system has no file descriptor or memory for another connection."""
 
 _log = logging.getLogger("pskkey.unix_listener")
@@ -42,7 +42,7 @@ class UnixListener:
     """
 
     def __init__(self, counters: Counter[str], complaints: Complaints) -> None:
-        """`counters` counts a connection that is closed because too many wait as `connections_refused`."""
+        """Counters: `connections_refused` (closed because too many wait), `accept_failures`."""
         self._counters = counters
         self._complaints = complaints
         self._listening: socket.socket | None = None
@@ -142,7 +142,10 @@ class UnixListener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 break
             except OSError as error:
-                _log.warning("accepting a connection failed: %s; trying again", error.strerror)
+                # No file descriptor or memory is left: the pending connection would wake us again at once.
+                self._counters["accept_failures"] += 1
+                name = os.fsdecode(listening.getsockname())
+                self._complaints.warn(name, f"accepting a connection failed: {error.strerror}; trying again")
                 self._pause_accepting(listening, _ACCEPT_PAUSE)
                 break
             accepted.setblocking(False)
@@ -225,7 +228,7 @@ def _held(path: Path, device: int, inode: int) -> Iterator[Path | None]:
     """
     try:
         descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         yield None
         return
     try:

@@ -73,7 +73,7 @@ GAUGES: Final = (
 )
 
 _OF_ADAPTERS: Final[dict[str, str]] = {
-    "accept_failures": "Times that the key server could not accept a connection.",
+    "accept_failures": "Times that a connection could not be accepted, at the key server or a local socket.",
     "adverts_accepted": "Adverts of other nodes that were signed with an accepted PSK.",
     "adverts_rejected": "Adverts in the name of this group without such a signature.",
     "mdns_dropped": "mDNS packets about our service that were malformed, too large or too many.",
