@@ -80,7 +80,7 @@ def test_avahi_on_the_same_host_finds_all_nodes(group: Group) -> None:
     assert host.run("systemctl", "is-active", "avahi-daemon").stdout.strip() == "active"
     master = group.master.name
     expected = {
-        (f"pskkey-{id_[:8]}", "11111", f'"id={id_}"', f'"name={name}"', f'"role={"m" if name == master else "c"}"')
+        (f"pskkey-{id_}", "11111", f'"id={id_}"', f'"name={name}"', f'"role={"m" if name == master else "c"}"')
         for name, id_ in ids.items()
     }
     wait_until(lambda: _advertised(host) == expected, 15, f"Avahi shows {expected}")

@@ -8,7 +8,7 @@ import signal
 from tests.lab.group import Group
 from tests.system.loopback import Loopback
 from tests.system.pskkeyctl_process import event, run, started
-from tests.system.starting import group_of
+from tests.system.starting import group_of, in_order
 
 
 async def test_rekey_waits_for_the_new_key(loopback: Loopback) -> None:
@@ -127,3 +127,20 @@ async def test_monitor_reports_members_and_sessions(loopback: Loopback) -> None:
         await event(monitor, event="session_detached", pid=os.getpid())
         await newcomer.stop()
         await event(monitor, event="member_left", id=newcomer.id)
+
+
+async def test_nodes_whose_ids_begin_alike_are_one_group_and_can_be_named(loopback: Loopback) -> None:
+    ids = [f"{'0' * 15}{number}" for number in range(3)]
+    daemons = [
+        loopback.daemon(f"n{number}", {"node": {"id": node, "priority": 200 - number}})
+        for number, node in enumerate(ids)
+    ]
+    master, _, last = daemons
+    await in_order(daemons)
+    _, output, _ = await run(last, "members")
+    assert all(f" {node} " in output for node in ids)
+    code, _, errors = await run(master, "switchover", "00000000")
+    assert code == 1
+    assert "00000000 is ambiguous: it fits n" in errors
+    assert all(f"({node})" in errors for node in ids[1:])
+    assert await run(master, "switchover", ids[2], "--wait") == (0, f"master n2 ({ids[2]}), term 2\n", "")

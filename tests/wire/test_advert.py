@@ -80,8 +80,14 @@ def test_golden_record() -> None:
 
 def test_names_of_service_instance_and_pairs() -> None:
     assert SERVICE_TYPE == "_pskkey._tcp.local."
-    assert instance_name(ID) == "pskkey-01234567"
+    assert instance_name(ID) == f"pskkey-{ID}"
     assert all(len(name) <= 9 for name in encode_advert(ADVERT, KEY))
+
+
+def test_instance_names_differ_for_ids_that_begin_alike_and_fit_a_label() -> None:
+    longest = [instance_name(f"{'0' * 31}{digit}") for digit in "01"]
+    assert longest[0] != longest[1]
+    assert all(len(name) <= 63 for name in longest)  # RFC 1035 section 2.3.4
 
 
 def test_the_key_is_hkdf_with_a_label_of_its_own() -> None:

@@ -84,12 +84,18 @@ def test_names_are_read_without_regard_to_the_case_of_letters() -> None:
     assert names(dns.message([dns.question(SERVICE.upper())])) == {b"_pskkey._tcp.local."}
 
 
+@pytest.mark.parametrize("digits", [8, 9, 16, 32])
+def test_instance_of_an_id_of_any_length_is_read(digits: int) -> None:
+    instance = f"pskkey-{'5' * digits}"
+    assert texts(dns.announcement(instance, TEXT)) == (InstanceText(f"{instance}.{SERVICE_TYPE}", TEXT),)
+
+
 def test_goodbye_has_no_text() -> None:
     assert texts(dns.announcement(INSTANCE, TEXT, ttl=0)) == ()
 
 
 @pytest.mark.parametrize(
-    "stranger", ["pskkey-0123456", "pskkey-012345678", "pskkey-0123456g", "printer", "a.pskkey-01234567"]
+    "stranger", ["pskkey-0123456", f"pskkey-{'0' * 33}", "pskkey-0123456g", "printer", "a.pskkey-01234567"]
 )
 def test_only_instances_with_a_name_like_ours_are_read(stranger: str) -> None:
     assert texts(dns.announcement(stranger, TEXT)) == ()

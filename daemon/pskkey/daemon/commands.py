@@ -5,12 +5,15 @@ A command returns when the core has the request, not when the effect is complete
 
 import shlex
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from pskkey.adapters.local.control_socket import Command, CommandRefused, InvalidParameter
 from pskkey.core.events import Event, RekeyRequested, SwitchoverRequested
 from pskkey.core.node import Node
-from pskkey.model import Group, KeyNewReason, Member, Role
+from pskkey.model import Group, KeyNewReason, Member, Role, count_distinct_digits
+
+MAX_LISTED: Final = 4
+"""Members that a refusal lists."""
 
 
 class Commands:
@@ -54,7 +57,10 @@ class Commands:
             return "this node is not the master, and knows no master now; see pskkeyctl status"
         command = "pskkeyctl switchover" if wanted is None else f"pskkeyctl switchover {shlex.quote(wanted)}"
         at = f" at {master.addresses[0]}" if master.addresses else ""
-        return f"only the master can hand over, and that is {master.name} ({master.id[:8]}){at}: run `{command}` there"
+        group = self._node.group()
+        known = {master.id} | ({member.id for member in group.members} if group else set())
+        shown = master.id[: count_distinct_digits(known)]
+        return f"only the master can hand over, and that is {master.name} ({shown}){at}: run `{command}` there"
 
 
 def _first_successor(group: Group) -> Member | None:
@@ -63,9 +69,17 @@ def _first_successor(group: Group) -> Member | None:
 
 
 def _find(group: Group, wanted: str) -> Member:
-    found = [
-        m for m in group.members if m.id != group.master and (m.name == wanted or (wanted and m.id.startswith(wanted)))
+    """Return the member with this id, or else the only one with this name or this beginning of its id."""
+    others = [member for member in group.members if member.id != group.master]
+    found = [member for member in others if member.id == wanted] or [
+        member for member in others if member.name == wanted or (wanted and member.id.startswith(wanted))
     ]
-    if len(found) != 1:
+    if not found:
         raise CommandRefused("NoSuchNode", {"node": wanted})
+    if len(found) > 1:
+        digits = count_distinct_digits(member.id for member in group.members)
+        listed = ", ".join(f"{member.name} ({member.id[:digits]})" for member in found[:MAX_LISTED])
+        more = f" and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
+        reason = f"{wanted} is ambiguous: it fits {listed}{more}; give more digits of the id"
+        raise CommandRefused("NotPossible", {"reason": reason})
     return found[0]

@@ -31,13 +31,22 @@ from pskkey.model.messages import (
     Merge,
     Message,
 )
-from pskkey.model.nodes import MAX_ANSWERS, Advert, Member, Process, Role
+from pskkey.model.nodes import (
+    MAX_ANSWERS,
+    MIN_ID_DIGITS,
+    Advert,
+    Member,
+    Process,
+    Role,
+    count_distinct_digits,
+)
 from pskkey.model.persisted_state import SavedKey, SavedLease, SavedManager, SavedRing, SavedState
 
 __all__ = [
     "MAX_ANSWERS",
     "MAX_EPOCH",
     "MAX_KEY_ENTRIES",
+    "MIN_ID_DIGITS",
     "PMS_FIELD_SIZE",
     "RANDOM_SIZE",
     "SENDER_IDS",
@@ -73,4 +82,5 @@ __all__ = [
     "SavedState",
     "Slot",
     "Suite",
+    "count_distinct_digits",
 ]

@@ -1,8 +1,13 @@
 """Nodes: their roles, their adverts, and the members of a group."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
+
+MIN_ID_DIGITS = 8
+"""The fewest digits of a node id, and of its beginning that is shown to people."""
 
 MAX_ANSWERS = 12
 """Maximum number of challenges that one advert answers: as many as fit into one pair of its TXT record."""
@@ -58,3 +63,15 @@ class Advert:
     """A text that this node has never used before. A master repeats it in `answers`. Empty: the node needs no proof."""
     answers: tuple[str, ...] = ()
     """The challenges of other nodes that this master has heard in the last seconds, at most MAX_ANSWERS."""
+
+
+def count_distinct_digits(ids: Iterable[str]) -> int:
+    """Return how many digits from the start distinguish all these node ids, at least MIN_ID_DIGITS.
+
+    Ids that begin alike, such as 0000000000000001 and 0000000000000002, need more than others.
+    """
+    digits = MIN_ID_DIGITS
+    for one, following in pairwise(sorted(set(ids))):
+        while one[:digits] == following[:digits]:
+            digits += 1
+    return digits

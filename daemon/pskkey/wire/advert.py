@@ -54,8 +54,12 @@ _LETTERS: Final = {role: letter for letter, role in _ROLES.items()}
 
 
 def instance_name(node_id: str) -> str:
-    """Return the service instance's own label, without the service type: `pskkey-` and 8 hex digits."""
-    return f"pskkey-{node_id[:8]}"
+    """Return the service instance's own label, without the service type: `pskkey-` and the whole id.
+
+    It has at most 39 bytes; a label may have 63. A shorter name could be that of another node, too: each of the two
+    would replace the record of the other.
+    """
+    return f"pskkey-{node_id}"
 
 
 def advert_key(psk: Secret) -> Secret:

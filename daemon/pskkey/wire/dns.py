@@ -62,7 +62,7 @@ _RESPONSE: Final = 0x8000
 _TRUNCATED: Final = 0x0200
 _OPCODE: Final = 0x7800
 _POINTER: Final = 0xC0
-_INSTANCE: Final = re.compile(rb"pskkey-[0-9a-f]{8}\." + re.escape(SERVICE_TYPE.encode()))
+_INSTANCE: Final = re.compile(rb"pskkey-[0-9a-f]{8,32}\." + re.escape(SERVICE_TYPE.encode()))
 _OURS: Final = (b"pskkey", b"_dns-sd")
 """The words of messages that concern us: our service, or the question for all services."""
 

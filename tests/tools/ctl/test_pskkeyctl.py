@@ -89,6 +89,21 @@ async def test_tables_of_members_and_keys(tmp_path: Path) -> None:
     ]
 
 
+async def test_ids_that_begin_alike_are_shown_with_more_digits(tmp_path: Path) -> None:
+    one, other = "0" * 15 + "1", "0" * 15 + "2"
+    nodes = {MASTER["members"][0]["id"]: one, MASTER["members"][1]["id"]: other}
+    text = json.dumps(CLIENT)
+    for former, alike in nodes.items():
+        text = text.replace(former, alike)
+    async with daemon(tmp_path / "c", json.loads(text)):
+        status, members = await asyncio.gather(
+            run("status", "--socket", tmp_path / "c"), run("members", "--socket", tmp_path / "c")
+        )
+    assert f"pump-1 ({one})" in status.output
+    assert f"pump-2 ({other})" in status.output
+    assert [re.split(r"  +", line)[2] for line in members.output.splitlines()] == ["ID", one, other]
+
+
 @pytest.mark.parametrize(("extra", "colour"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
 async def test_colour_only_on_a_terminal(tmp_path: Path, extra: dict[str, str], colour: bool) -> None:
     controller, terminal = pty.openpty()

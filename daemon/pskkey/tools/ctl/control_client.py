@@ -153,7 +153,7 @@ def _checked(path: Path, method: str, reply: _Reply) -> _Reply:
             raise PeerError(reply.error, f"{path}: this pskkeyd does not know {method}")
         case "io.pskkey.Control.NoSuchNode":
             node = _printable(reply.parameters.get("node"))
-            text = f"no other member, or more than one, has the id or name {node}; see pskkeyctl members"
+            text = f"no other member has the id or name {node}; see pskkeyctl members"
             raise PeerError(reply.error, f"{path}: {text}")
         case error:
             reason = _printable(reply.parameters.get("reason", ""))

@@ -118,9 +118,9 @@ def switch_over(path: Path, node: str | None, wait: bool, timeout: float, as_jso
 
     status = wait_until(path, missing, "another master:", timeout)
     if node is not None and not _is_called(status.master, node):
-        raise PeerError("other_master", f"{describe_master(status.master)} was elected instead of {safe(node)}")
+        raise PeerError("other_master", f"{describe_master(status)} was elected instead of {safe(node)}")
     _print(
-        f"{describe_master(status.master)}, term {status.term}",
+        f"{describe_master(status)}, term {status.term}",
         {"master": id_and_name(status.master), "term": status.term},
         as_json,
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from pskkey.tools.ctl.status_reading import KeyStatus, MasterStatus, MemberStatus, Status
-from pskkey.tools.ctl.status_view import TROUBLES, safe, short
+from pskkey.tools.ctl.status_view import TROUBLES, count_shown_digits, safe, short
 
 _WARNINGS: Final = {
     **TROUBLES,
@@ -48,7 +48,7 @@ def opening(status: Status) -> StatusChange:
     }
     key = f"key {_key(current)}" if current else "no key yet"
     members = f"{len(status.members)} member{'' if len(status.members) == 1 else 's'}"
-    role, master = safe(status.role), describe_master(status.master)
+    role, master = safe(status.role), describe_master(status)
     return StatusChange("start", f"{role} in term {status.term}, {master}, {key}, {members}", values)
 
 
@@ -64,7 +64,7 @@ def changes(before: Status, after: Status) -> Iterator[StatusChange]:
         yield StatusChange("term", f"term {before.term} -> {after.term}", {"before": before.term, "after": after.term})
     if id_and_name(after.master) != id_and_name(before.master):
         values = {"before": id_and_name(before.master), "after": id_and_name(after.master)}
-        yield StatusChange("master", describe_master(after.master), values)
+        yield StatusChange("master", describe_master(after), values)
     yield from _members(before, after)
     yield from _keys(before, after)
     yield from _sessions(before, after)
@@ -85,24 +85,26 @@ def id_and_name(master: MasterStatus | None) -> dict[str, str] | None:
     return None if master is None else {"id": master.id, "name": master.name}
 
 
-def describe_master(master: MasterStatus | None) -> str:
-    """Return a master's name and short id, for people."""
-    return f"master {safe(master.name)} ({short(master.id)})" if master else "no master"
+def describe_master(status: Status) -> str:
+    """Return the master's name and short id, for people."""
+    master = status.master
+    return f"master {safe(master.name)} ({short(master.id, count_shown_digits(status))})" if master else "no master"
 
 
 def _members(before: Status, after: Status) -> Iterator[StatusChange]:
     old = {member.id: member for member in before.members}
     new = {member.id: member for member in after.members}
+    digits = count_shown_digits(before, after)
     for member in (old[node] for node in old.keys() - new.keys()):
-        yield _member("member_left", "left", member)
+        yield _member("member_left", "left", member, digits)
     for member in (new[node] for node in new.keys() - old.keys()):
-        yield _member("member_joined", "joined", member)
+        yield _member("member_joined", "joined", member, digits)
 
 
-def _member(event: str, what: str, member: MemberStatus) -> StatusChange:
+def _member(event: str, what: str, member: MemberStatus, digits: int) -> StatusChange:
     place = f" at {safe(member.address)}" if member.address else ""
     values = {"id": member.id, "name": member.name, "address": member.address}
-    return StatusChange(event, f"{safe(member.name)} ({short(member.id)}){place} {what}", values)
+    return StatusChange(event, f"{safe(member.name)} ({short(member.id, digits)}){place} {what}", values)
 
 
 def _keys(before: Status, after: Status) -> Iterator[StatusChange]:

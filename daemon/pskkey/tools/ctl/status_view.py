@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from pskkey.model import count_distinct_digits
 from pskkey.tools.ctl.status_reading import KeyStatus, RequestStatus, Status
 
 TROUBLES: Final[dict[str, str]] = {
@@ -53,7 +54,7 @@ def render_status(status: Status, painter: Painter) -> list[str]:
     """Return the lines of `pskkeyctl status`."""
     paint = painter.good if status.joined else painter.warning
     node = status.node
-    own = [f"{safe(node.name)} ({short(node.id)})", f"priority {node.priority}"]
+    own = [f"{safe(node.name)} ({short(node.id, count_shown_digits(status))})", f"priority {node.priority}"]
     own += [] if node.eligible else ["never master"]
     own += [] if status.sender_id is None else [f"sender id {status.sender_id}"]
     rows = [
@@ -77,11 +78,12 @@ def render_status(status: Status, painter: Painter) -> list[str]:
 def render_members(status: Status, painter: Painter) -> list[str]:
     """Return the lines of `pskkeyctl members`: a table, this node marked with a star; with PSKs if known."""
     head = ["", "NAME", "ID", "ROLE", "ADDRESS", "PRIORITY", "SENDER", "EPOCH", "PSK"]
+    digits = count_shown_digits(status)
     rows = [
         [
             "*" if member.id == status.node.id else "",
             safe(member.name),
-            short(member.id),
+            short(member.id, digits),
             safe(member.role),
             safe(member.address or "-"),
             str(member.priority) if member.eligible else f"{member.priority}, never master",
@@ -110,9 +112,15 @@ def safe(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def short(node_id: str) -> str:
-    """Return the first 8 digits of a node id, which are enough for people."""
-    return safe(node_id)[:8]
+def short(node_id: str, digits: int) -> str:
+    """Return the first digits of a node id."""
+    return safe(node_id[:digits])
+
+
+def count_shown_digits(*known: Status) -> int:
+    """Return how many digits of an id to show: enough to distinguish all nodes that these statuses name, at least 8."""
+    named = (one.id for status in known for one in (status.node, status.master, *status.members) if one is not None)
+    return count_distinct_digits(named)
 
 
 def duration(seconds: float) -> str:
@@ -129,9 +137,8 @@ def _master(status: Status) -> str:
         return "none yet"
     if master.id == status.node.id:
         return "this node"
-    if master.address is None:
-        return f"{safe(master.name)} ({short(master.id)})"
-    return f"{safe(master.name)} ({short(master.id)}) at {safe(master.address)} port {master.port}"
+    named = f"{safe(master.name)} ({short(master.id, count_shown_digits(status))})"
+    return named if master.address is None else f"{named} at {safe(master.address)} port {master.port}"
 
 
 def _key(key: KeyStatus) -> str:
