@@ -75,9 +75,20 @@ def load_psk(path: Path, users: Sequence[str] = (), groups: Sequence[str] = ()) 
 
     Raises ConfigError, which names the file, the line and the allowed content, but never repeats the content.
     """
-    accepted: dict[str, Secret] = {}
+    return parse_psk(_read(path, users, groups), path)
+
+
+def parse_psk(content: bytes, path: Path) -> PskFile:
+    """Return the keys in the content of a PSK file. `path` names the file in errors. Raises what `load_psk` raises."""
     named = without_keys(path)
-    for number, line in enumerate(_read(path, users, groups).split("\n"), start=1):
+    if len(content) > MAX_FILE_SIZE:
+        raise ConfigError(f"{named}: the PSK file is larger than the {MAX_FILE_SIZE} bytes allowed")
+    try:
+        lines = content.decode("utf-8-sig").split("\n")  # some editors begin a file with a byte order mark
+    except UnicodeDecodeError:
+        raise ConfigError(f"{named}: the PSK file is not UTF-8 text") from None
+    accepted: dict[str, Secret] = {}
+    for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -127,7 +138,7 @@ def generate_psk_line(identity: str) -> str:
     return f"{identity}:{secrets.token_hex(GENERATED_KEY_SIZE)}"
 
 
-def _read(path: Path, users: Sequence[str], groups: Sequence[str]) -> str:
+def _read(path: Path, users: Sequence[str], groups: Sequence[str]) -> bytes:
     named = without_keys(path)
     try:
         content, status = read_bounded(path, MAX_FILE_SIZE)
@@ -139,12 +150,7 @@ def _read(path: Path, users: Sequence[str], groups: Sequence[str]) -> str:
     except OSError as error:
         raise ConfigError(f"{named}: the PSK file cannot be opened or read: {error.strerror}") from None
     check_access(path, status, users, groups)
-    if len(content) > MAX_FILE_SIZE:
-        raise ConfigError(f"{named}: the PSK file is larger than the {MAX_FILE_SIZE} bytes allowed")
-    try:
-        return content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
-    except UnicodeDecodeError:
-        raise ConfigError(f"{named}: the PSK file is not UTF-8 text") from None
+    return content
 
 
 def _parse_line(text: str) -> Psk:

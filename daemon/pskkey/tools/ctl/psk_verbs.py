@@ -8,7 +8,6 @@ import fcntl
 import io
 import json
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from pskkey.config.bounded_file import read_bounded
-from pskkey.config.psk import MAX_FILE_SIZE, PskFile, find_psk_file, load_psk
+from pskkey.config.psk import MAX_FILE_SIZE, PskFile, find_psk_file, load_psk, parse_psk
 from pskkey.config.schema import DEFAULT_CONFIG, DEFAULT_HANDOFF_GROUP, load_config
 from pskkey.errors import ConfigError, without_keys
-from pskkey.tools.ctl.setup_verbs import service_of, signals_blocked, stored_credential
+from pskkey.tools.ctl.content_change import change_content
+from pskkey.tools.ctl.setup_verbs import service_of, stored_credential
 
 SCHEMA: Final = 1
 
@@ -69,7 +69,7 @@ def psk_add(path: Path, source: str) -> str:
     with _locked(path):
         before = list(_load(path).accepted)
         text = _text(path)
-        _replace(path, text + ("" if text.endswith("\n") else "\n") + new.rstrip("\n") + "\n")
+        _change(path, text + ("" if text.endswith("\n") else "\n") + new.rstrip("\n") + "\n")
         added = [identity for identity in _load(path).accepted if identity not in before]
     return f"accepts {', '.join(map(without_keys, added))} too, and uses {without_keys(before[0])}"
 
@@ -83,7 +83,7 @@ def psk_use(path: Path, identity: str) -> str:
         moved = next(number for number, line in enumerate(lines) if _identity(line) == identity)
         line = lines.pop(moved)
         lines.insert(place, line if line.endswith("\n") else line + "\n")
-        _replace(path, "".join(lines))
+        _change(path, "".join(lines))
     return f"uses {without_keys(identity)}"
 
 
@@ -95,7 +95,7 @@ def psk_remove(path: Path, identity: str) -> str:
             named = without_keys(identity)
             raise ConfigError(f"{without_keys(path)}: {named} is in use; first use another one: `pskkeyctl psk use`")
         lines = _lines(path)
-        _replace(path, "".join(line for line in lines if _identity(line) != identity))
+        _change(path, "".join(line for line in lines if _identity(line) != identity))
     return f"no longer accepts {without_keys(identity)}"
 
 
@@ -177,34 +177,8 @@ def _identity(line: str) -> str | None:
     return None if not text or text.startswith("#") else text.partition(":")[0]
 
 
-def _replace(path: Path, text: str) -> None:
-    """Replace the file at `path` by one with the same owner and mode and this text, if it is a valid PSK file.
-
-    Raises ConfigError when it is not, or cannot be written; then nothing has changed.
-    """
-    path = path.resolve()  # a link stays a link
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with signals_blocked():
-        try:
-            _write_like(path, fresh, text.encode())
-            _load(fresh)
-            fresh.replace(path)
-        except ConfigError as error:
-            # The error names the new file, which is removed. Its line numbers are those of the wanted content.
-            raise ConfigError(str(error).replace(without_keys(fresh), without_keys(path))) from None
-        except OSError as error:
-            raise ConfigError(f"{without_keys(path)}: cannot be written: {error.strerror}") from None
-        finally:
-            fresh.unlink(missing_ok=True)
-
-
-def _write_like(path: Path, fresh: Path, content: bytes) -> None:
-    """Write a new file with the owner and mode of `path`. Raises OSError."""
-    found = path.stat()
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchown(descriptor, found.st_uid, found.st_gid)
-        os.fchmod(descriptor, found.st_mode & 0o7777)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
+def _change(path: Path, text: str) -> None:
+    """Give the file at `path` this text, if it is one of a PSK file. Raises ConfigError, as `change_content` does."""
+    content = text.encode()
+    parse_psk(content, path)
+    change_content(path, content)

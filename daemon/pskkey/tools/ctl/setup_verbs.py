@@ -3,11 +3,9 @@
 import os
 import pwd
 import secrets
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +13,7 @@ from pskkey.config.own_interfaces import describe_missing, missing_interfaces
 from pskkey.config.psk import CREDENTIAL_NAME, find_psk_file, generate_psk_line, load_psk
 from pskkey.config.schema import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.errors import ConfigError
+from pskkey.tools.ctl.content_change import signals_blocked
 
 DAEMON_USER: Final = "pskkey"
 """The user of pskkeyd.service and pskkeyd@.service."""
@@ -22,19 +21,8 @@ _CREDENTIAL_STORES: Final = [
     Path(root, store) for root in ("/etc", "/run", "/usr/lib") for store in ("credstore.encrypted", "credstore")
 ]
 """The places that `ImportCredential=` of systemd.exec(5) searches, in this order."""
-_ENDING: Final = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 _INSTANCES: Final = Path("/etc/pskkey")
 """The directory of the configurations of pskkeyd@.service, one for each of several groups."""
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Block the signals that would end us: otherwise a file with keys could stay behind unnoticed."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def service_of(config: Path) -> str | None:
