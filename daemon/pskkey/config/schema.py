@@ -7,7 +7,6 @@ All times are in seconds.
 import grp
 import hashlib
 import hmac
-import ipaddress
 import os
 import pwd
 import re
@@ -29,6 +28,7 @@ from pydantic import (
 
 from pskkey.config.bounded_file import read_bounded
 from pskkey.config.mistakes import describe
+from pskkey.config.network_names import find_excluded, find_repeated_address, parse_host_address, parse_interface
 from pskkey.errors import ConfigError, without_keys
 from pskkey.model import SENDER_IDS, Suite
 
@@ -44,7 +44,6 @@ MAX_SOCKET_PATH: Final = 107
 
 _NODE_ID_CONSTANT: Final = b"pskkey node id, version 1"
 _SUITE_NAMES: Final = " or ".join(f'"{suite.name}"' for suite in sorted(Suite, reverse=True))
-_INTERFACE_NAME: Final = re.compile(r"[^\s/:]{1,15}")
 _DAY: Final = 86400
 
 _POSSIBLE_KEY: Final = re.compile(r"[0-9A-Fa-f]{32}")
@@ -73,25 +72,6 @@ def _printable(text: str) -> str:
     if _POSSIBLE_KEY.search(text):
         raise ValueError("could be a key, and every node on the network receives this name")
     return text
-
-
-def _interface(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        if not _INTERFACE_NAME.fullmatch(text):
-            raise ValueError("is no interface name and no IP address") from None
-        return text
-
-
-def _host_address(text: str) -> str:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise ValueError("is not an IP address") from None
-    if address.is_unspecified or address.is_multicast or "%" in text:
-        raise ValueError("is not an address that others could connect to")
-    return str(address)
 
 
 def _user(name: str) -> str:
@@ -123,8 +103,8 @@ type _Text = Annotated[str, AfterValidator(_printable)]
 type _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 type _FilePath = Annotated[Path, BeforeValidator(_path)]
 type _SocketPath = Annotated[_FilePath, AfterValidator(_socket_path)]
-type _Interfaces = Annotated[tuple[Annotated[str, AfterValidator(_interface)], ...], Field(strict=False)]
-type _Addresses = Annotated[tuple[Annotated[str, AfterValidator(_host_address)], ...], Field(strict=False)]
+type _Interfaces = Annotated[tuple[Annotated[str, AfterValidator(parse_interface)], ...], Field(strict=False)]
+type _Addresses = Annotated[tuple[Annotated[str, AfterValidator(parse_host_address)], ...], Field(strict=False)]
 type _Users = Annotated[tuple[Annotated[str, AfterValidator(_user)], ...], Field(strict=False)]
 type _Groups = Annotated[tuple[Annotated[str, AfterValidator(_group)], ...], Field(strict=False)]
 
@@ -161,11 +141,12 @@ class NetworkTable(_Table):
 
     @field_validator("addresses")
     @classmethod
-    def _check_version(cls, addresses: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        version = {"v4": 4, "v6": 6}.get(info.data.get("ip", "both"))
-        for address in addresses:
-            if version not in (None, ipaddress.ip_address(address).version):
-                raise ValueError(f'has {address} although ip = "v{version}"')
+    def _check_addresses(cls, addresses: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        ip = info.data.get("ip", "both")
+        if (excluded := find_excluded(addresses, ip)) is not None:
+            raise ValueError(f'has {excluded} although ip = "{ip}"')
+        if (repeated := find_repeated_address(addresses)) is not None:
+            raise ValueError(f"has {repeated} twice")
         return addresses
 
 

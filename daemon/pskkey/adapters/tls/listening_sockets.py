@@ -61,6 +61,12 @@ def resolve(address: str, port: int) -> tuple[socket.AddressFamily, Target]:
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):
+        host, percent, zone = address.partition("%")
+        if percent:
+            raise ConfigError(
+                f"{host} cannot be listened on: this machine has no interface {zone!r} now; correct the part behind "
+                "the %, or start again when the interface is there"
+            ) from None
         raise ConfigError(f"{address!r} is not an IP address; to listen on all addresses, give none") from None
     family, _, _, _, target = found[0]
     return family, target

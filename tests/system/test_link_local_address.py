@@ -1,0 +1,69 @@
+"""A key server listens on a link-local address, which has its interface behind a %."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from pskkey.adapters.tls.listening_sockets import bind, resolve
+from pskkey.errors import ConfigError
+from tests.lab.group import Group
+from tests.lab.namespaces import INTERFACE
+from tests.system.loopback import PORT, Loopback
+from tests.system.private_network import private_network
+
+ADDRESS = "fe80::83"
+"""The link-local address of the private network."""
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(autouse=True)
+def network() -> Iterator[None]:
+    """Run each test in a network of its own."""
+    with private_network():
+        yield
+
+
+def zones() -> tuple[str, str]:
+    """Return the two forms of the zone: the name and the number of the interface."""
+    return INTERFACE, str(socket.if_nametoindex(INTERFACE))
+
+
+def test_zone_may_be_a_name_or_a_number() -> None:
+    for zone in zones():
+        bound = bind(f"{ADDRESS}%{zone}", 0)
+        assert bound is not None
+        with bound:
+            bound.listen()
+            port = bound.getsockname()[1]
+            socket.create_connection((f"{ADDRESS}%{INTERFACE}", port), timeout=10).close()
+
+
+def test_bound_socket_has_the_resolved_address() -> None:
+    """The reservation of a port is found again by this comparison after a restart."""
+    for zone in zones():
+        bound = bind(f"{ADDRESS}%{zone}", PORT)
+        assert bound is not None
+        with bound:
+            assert (bound.family, bound.getsockname()) == resolve(f"{ADDRESS}%{zone}", PORT)
+
+
+def test_zone_without_an_interface_is_reported() -> None:
+    with pytest.raises(ConfigError, match=f"{ADDRESS} cannot be listened on: this machine has no interface 'nosuch0'"):
+        resolve(f"{ADDRESS}%nosuch0", PORT)
+
+
+async def test_daemon_listens_on_its_link_local_address(loopback: Loopback) -> None:
+    daemon = loopback.daemon("n1", {"network": {"interfaces": [INTERFACE], "addresses": [f"{ADDRESS}%{INTERFACE}"]}})
+    daemon.start()
+    await Group([daemon]).together(10)
+    socket.create_connection((f"{ADDRESS}%{INTERFACE}", PORT), timeout=10).close()
+    assert await daemon.stop() == 0
+
+
+async def test_daemon_does_not_start_without_the_interface_of_its_address(loopback: Loopback) -> None:
+    daemon = loopback.daemon("n1", {"network": {"interfaces": [INTERFACE], "addresses": [f"{ADDRESS}%nosuch0"]}})
+    daemon.start()
+    assert await daemon.ended() == 2
+    assert f"{ADDRESS} cannot be listened on: this machine has no interface 'nosuch0' now; " in daemon.log
