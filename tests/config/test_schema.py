@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pskkey.config.schema import Config, load_config, node_id, node_name
+from pskkey.config.schema import Config, load_config, node_id
 from pskkey.errors import ConfigError
 from pskkey.model import Suite
 
@@ -96,7 +96,6 @@ def test_values_are_read(tmp_path: Path) -> None:
         ('[handoff]\nusers = ["no-such-user"]', '[handoff] users: "no-such-user" is no user of this machine; allowed'),
         ('[control]\ngroups = ["no-such-grp"]', '[control] groups: "no-such-grp" is no group of this machine; allowed'),
         ('[handoff]\ngroups = "root"', '[handoff] groups: "root" is of another type; allowed: a list of names of'),
-        ('[control]\nsocket = "/run/pskkey/keys.sock"', "[control]: has the same socket as [handoff]; allowed"),
         (f'[control]\nsocket = "/{"x" * 107}"', "is 108 bytes long as an absolute path, too long for a Unix socket"),
         ("[limits]\nmembers = 1979-05-27", "[limits] members: 1979-05-27 is of another type; allowed: a whole number"),
         ('[log]\nlevel = "loud"', '[log] level: "loud" is not allowed; allowed: "debug", "info", "warning" or "error"'),
@@ -204,11 +203,6 @@ def test_missing_machine_id_is_reported(tmp_path: Path, content: str | None) -> 
         machine_id.write_text(content)
     with pytest.raises(ConfigError, match=r"machine-id: holds no machine id.*set id in table \[node\].*allowed: "):
         node_id(Config(), machine_id)
-
-
-def test_node_name_is_the_configured_one_or_the_host_name(tmp_path: Path) -> None:
-    assert node_name(Config.parse('[node]\nname = "Pumpe 1 ü"', tmp_path / "x.toml")) == "Pumpe 1 ü"
-    assert 1 <= len(node_name(Config())) <= 63
 
 
 def test_first_20_of_thousands_of_mistakes_are_reported(tmp_path: Path) -> None:

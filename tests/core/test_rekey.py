@@ -3,6 +3,9 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
+
+from pskkey.config.notes import HELD_FOR_INTERVALS
 from pskkey.core.events import Attached, Direction, RekeyRequested, Session
 from pskkey.core.keyring import Keyring
 from pskkey.core.notices import SuiteChanged
@@ -76,6 +79,28 @@ def test_interval_makes_a_key_up_to_a_tenth_earlier_by_chance() -> None:
         assert not master.step(due - 0.1)
         assert master.step(due) == {Reason.INTERVAL}
     assert len(dues) > 50
+
+
+def test_periodic_rekeys_hold_an_old_key_for_1_8_intervals() -> None:
+    """`pskkeyctl check-config` computes with this number, for the keys that a rekey replaces the soonest."""
+    interval = 100.0
+    held = []
+    for chance in (255, 0):
+        master = Master(Timing(rekey_interval=interval, retire_after=3600.0))
+        now, replaced_at = 0.0, None
+        while master.made < 2 or 1 in master.ring.live_epochs:
+            assert master.rekey.starts(now)
+            master.made += 1
+            master.rekey.install(replace(key(master.made), server_random=bytes([chance]) * 32), now)
+            master.ring.activate(now)
+            if master.made == 2:
+                replaced_at = now
+            following = master.rekey.next_deadline(now)
+            assert following is not None
+            now = following
+        assert replaced_at is not None
+        held.append((master.ring.current.since - replaced_at) / interval if master.ring.current else 0.0)
+    assert held == pytest.approx([HELD_FOR_INTERVALS, 2.0], abs=0.01)
 
 
 def test_next_key_that_has_replaced_another_is_activated_before_it_is_replaced() -> None:

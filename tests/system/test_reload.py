@@ -82,6 +82,15 @@ async def _until_priority(daemon: Daemon, node: str, priority: int) -> None:
         await asyncio.sleep(0.05)
 
 
+async def test_reload_with_one_path_for_two_sockets_changes_nothing(loopback: Loopback) -> None:
+    daemon = await one_daemon(loopback)
+    edit(daemon, {"node": {"priority": 7}, "handoff": {"socket": "control.sock"}})
+    log = await reload(daemon, "nothing changed")
+    path = daemon.directory / "control.sock"
+    assert f'not reloaded, nothing changed: {daemon.config}: [control] socket: "{path}" is also the path of [ha' in log
+    assert (await status_of(daemon))["node"]["priority"] == 100
+
+
 async def test_times_apply_at_once(loopback: Loopback) -> None:
     patient = {"election": {"dead_after": 60}}
     daemons = [loopback.daemon(name, {"node": {"priority": 200 - n}, **patient}) for n, name in enumerate(("n0", "n1"))]

@@ -35,6 +35,13 @@ def describe(error: ValidationError, file: type[BaseModel]) -> list[str]:
     return sentences
 
 
+def describe_value(file: type[BaseModel], table: str, key: str, value: object, reason: str) -> str:
+    """Return the sentence for a value that is wrong for this reason. `file` has the table, and the table the key."""
+    model = _table_model(file, table)
+    allowed = model.model_fields[key].description if model else None
+    return f"[{table}] {key}: {_toml(value)} {reason}; allowed: {allowed}"
+
+
 def _sentence(mistake: Any, file: type[BaseModel]) -> str:
     table, *rest = (_cut(without_keys(step)) for step in mistake["loc"])
     tables = [f"[{name}]" for name in file.model_fields]
@@ -51,8 +58,7 @@ def _sentence(mistake: Any, file: type[BaseModel]) -> str:
         keys = list(model.model_fields)
         # Without its value: an operator may have pasted a pre-shared key here.
         return f"[{table}] {key}: there is no such key{_nearest(key, keys)}; allowed: {', '.join(keys)}"
-    value = _toml(mistake["input"])
-    return f"[{table}] {key}: {value} {_reason(mistake)}; allowed: {model.model_fields[key].description}"
+    return describe_value(file, table, key, mistake["input"], _reason(mistake))
 
 
 def _table_model(file: type[BaseModel], table: str) -> type[BaseModel] | None:

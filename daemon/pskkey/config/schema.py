@@ -12,6 +12,7 @@ import pwd
 import re
 import socket
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -27,7 +28,7 @@ from pydantic import (
 )
 
 from pskkey.config.bounded_file import read_bounded
-from pskkey.config.mistakes import describe
+from pskkey.config.mistakes import describe, describe_value
 from pskkey.config.network_names import find_excluded, find_repeated_address, parse_host_address, parse_interface
 from pskkey.errors import ConfigError, without_keys
 from pskkey.model import SENDER_IDS, Suite
@@ -255,19 +256,11 @@ class Config(_Table):
     limits: LimitsTable = LimitsTable.model_construct()
     log: LogTable = LogTable.model_construct()
 
-    @field_validator("control")
-    @classmethod
-    def _check_sockets(cls, control: ControlTable, info: ValidationInfo) -> ControlTable:
-        handoff = info.data.get("handoff")
-        if isinstance(handoff, HandoffTable) and handoff.socket == control.socket:
-            raise ValueError("has the same socket as [handoff]")
-        return control
-
     @classmethod
     def parse(cls, text: str, source: Path) -> Self:
         """Read TOML. `source` names the file in errors, and relative paths count from its directory.
 
-        Raises ConfigError with one sentence, on a line of its own, for every mistake.
+        Raises ConfigError with one sentence, on a line of its own, for every mistake. A default counts like a value.
         """
         named = without_keys(source)
         for number, line in enumerate(text.split("\n"), start=1):
@@ -282,10 +275,25 @@ class Config(_Table):
         except ValueError:  # bare: int() takes no more decimal digits than sys.get_int_max_str_digits()
             raise ConfigError(f"{named}: a number is far too long; allowed: numbers as in https://toml.io") from None
         try:
-            return cls.model_validate(tables, context=source.absolute().parent)
+            config = cls.model_validate(tables, context=source.absolute().parent)
         except ValidationError as error:
             # Without the cause, which repeats every value: a key in the wrong file would be one of them.
             raise ConfigError("\n".join(f"{named}: {mistake}" for mistake in describe(error, cls))) from None
+        if mistakes := list(config._shared_paths(source)):
+            raise ConfigError("\n".join(f"{named}: {mistake}" for mistake in mistakes))
+        return config
+
+    def _shared_paths(self, source: Path) -> Iterator[str]:
+        """Yield a sentence for each path that two files of the daemon have, in the file or by default.
+
+        The links on this machine count: `/var/run` and `/run` are often one directory.
+        """
+        owners = {os.path.realpath(source): "the configuration file"}
+        for table, key in (("psk", "file"), ("handoff", "socket"), ("control", "socket")):
+            path: Path = getattr(getattr(self, table), key)
+            owner = owners.setdefault(os.path.realpath(path), f"[{table}] {key}")
+            if owner != f"[{table}] {key}":
+                yield describe_value(type(self), table, key, str(path), f"is also the path of {owner}")
 
 
 def load_config(path: Path) -> Config:

@@ -3,12 +3,15 @@
 import os
 import pwd
 import secrets
+import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from pskkey.config.notes import list_notes
 from pskkey.config.own_interfaces import describe_missing, missing_interfaces
 from pskkey.config.psk import CREDENTIAL_NAME, find_psk_file, generate_psk_line, load_psk
 from pskkey.config.schema import DEFAULT_CONFIG, Config, load_config, node_id
@@ -46,6 +49,9 @@ def check_config(configured: Path | None) -> None:
         print(f"node id: {node_id(config)}")
     except ConfigError as error:
         mistakes.append(str(error))
+    mistakes += [f"{path}: {mistake}" for mistake in _find_obstacles(path, config)]
+    for note in list_notes(config):
+        _note(note)
     if missing := missing_interfaces(config.network.interfaces):
         _note(f"{describe_missing(missing)}; the daemon uses them when they appear")
     try:
@@ -80,6 +86,51 @@ def psk_generate(identity: str | None, output: Path | None) -> None:
             output.unlink()
             raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
     print(f"{output}: holds a new key; copy it to every node of the group", file=sys.stderr)
+
+
+def _find_obstacles(path: Path, config: Config) -> Iterator[str]:
+    """Yield a sentence for each address and socket that a daemon with this configuration could not use now."""
+    for address in config.network.addresses:
+        if not _is_own(address):
+            yield f"[network] addresses: this machine has no {address} now, and the daemon does not start without it"
+    if service_of(path) is not None:
+        return  # systemd makes the sockets
+    for table, socket_path in (("handoff", config.handoff.socket), ("control", config.control.socket)):
+        if (why := _socket_obstacle(socket_path)) is not None:
+            yield f"[{table}] socket: {socket_path} {why}"
+
+
+def _is_own(address: str) -> bool:
+    """Return whether a program can listen on this address now."""
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(
+            address, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(place)
+    except OSError:
+        return False
+    return True
+
+
+def _socket_obstacle(path: Path) -> str | None:
+    """Return why a daemon could not make a socket there; None if it could, or if this user cannot see that."""
+    if _type_of(path, follow_symlinks=False) not in (0, None, stat.S_IFSOCK):
+        return "is in the way and no socket; remove it or set another socket path"
+    directory, above = (_type_of(place) for place in (path.parent, path.parent.parent))
+    if directory in (stat.S_IFDIR, None) or (directory == 0 and above in (stat.S_IFDIR, None)):
+        return None
+    return "cannot be made: the daemon makes only the last directory of the path; make those above it"
+
+
+def _type_of(path: Path, *, follow_symlinks: bool = True) -> int | None:
+    """Return the type of a file as in stat(2), 0 if there is none; None if this user cannot see that."""
+    try:
+        return stat.S_IFMT(path.stat(follow_symlinks=follow_symlinks).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError:
+        return None
 
 
 def _credentials(config: Path) -> Iterator[Path]:
