@@ -43,6 +43,9 @@ MAX_DOTS: Final = 128
 MAX_SOCKET_PATH: Final = 107
 """Bytes in the path of a Unix socket: `sun_path` of unix(7) without its final zero."""
 
+MAX_NODE_NAME: Final = 63
+"""Bytes of UTF-8."""
+
 _NODE_ID_CONSTANT: Final = b"pskkey node id, version 1"
 _SUITE_NAMES: Final = " or ".join(f'"{suite.name}"' for suite in sorted(Suite, reverse=True))
 _DAY: Final = 86400
@@ -68,7 +71,7 @@ def _socket_path(path: Path) -> Path:
 
 
 def _printable(text: str) -> str:
-    if not text.isprintable() or text != text.strip() or not 1 <= len(text.encode()) <= 63:
+    if not text.isprintable() or text != text.strip() or not 1 <= len(text.encode()) <= MAX_NODE_NAME:
         raise ValueError("is not such a text")
     if _POSSIBLE_KEY.search(text):
         raise ValueError("could be a key, and every node on the network receives this name")
@@ -335,8 +338,17 @@ def node_id(config: Config, machine_id: Path = MACHINE_ID) -> str:
 
 
 def node_name(config: Config) -> str:
-    """Return the configured node name, or the host name (its first 63 bytes)."""
+    """Return the configured node name, or the host name, cut at a character within 63 bytes.
+
+    A character of the host name that cannot be shown, or that is not UTF-8, is replaced by a question mark. A host name
+    that is not allowed as a configured name is not used.
+    """
     if config.node.name is not None:
         return config.node.name
-    host = socket.gethostname()
-    return host[:63] if host.isascii() and host.isprintable() and host else "unnamed"
+    host = os.fsencode(socket.gethostname()).decode("utf-8", "replace")
+    shown = "".join(letter if letter.isprintable() and letter != "\ufffd" else "?" for letter in host)
+    name = shown.encode()[:MAX_NODE_NAME].decode("utf-8", "ignore").strip()
+    try:
+        return _printable(name if name.strip("? ") else "")
+    except ValueError:
+        return "unnamed"
