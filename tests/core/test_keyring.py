@@ -49,6 +49,19 @@ def test_a_new_key_is_received_first_then_sent_with_and_the_old_one_leaves_last(
     assert old.pms.reveal() == bytes(64), "a retired key is wiped"
 
 
+def test_new_epoch_is_never_more_than_half_a_circle_ahead_of_the_current_one() -> None:
+    """Seed 270: a next key of epoch 60002 was replaced by one above 65533, while epoch 30001 was current."""
+    ring = leading()
+    for above in (30_000, 60_000, MAX_EPOCH - 2):
+        ring.install_fresh(key(above), 2.0, above)
+        if above == 30_000:
+            ring.activate(3.0)
+    current, coming = ring.current, ring.next
+    assert current is not None
+    assert coming is not None
+    assert is_above(coming.epoch, current.epoch)
+
+
 def test_without_acknowledgements_the_deadline_activates() -> None:
     ring = leading()
     ring.install_fresh(key(2), 2.0)

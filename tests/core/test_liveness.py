@@ -1,13 +1,66 @@
 """Heartbeats show that a peer is alive, silence that it is lost; a node that has slept listens first."""
 
+from dataclasses import replace
+
 from pskkey.core.actions import Connect
 from pskkey.core.events import Attached, Connected, Direction, Session, Timeout
 from pskkey.core.notices import MasterLost, Slept
-from pskkey.model import ErrorMessage, Heartbeat, KeyNew, KeyNewReason, KeyWatch, Process, Role, Slot
-from tests.core.harness import ME, NodeHarness, advert, join, of, sent
-from tests.core.situations import HIGH, LOCAL, LOW
+from pskkey.core.settings import Timing
+from pskkey.model import (
+    ErrorMessage,
+    Group,
+    Heartbeat,
+    Join,
+    KeyNew,
+    KeyNewReason,
+    KeyWatch,
+    Process,
+    Role,
+    Slot,
+    Times,
+)
+from tests.core.harness import ME, NodeHarness, advert, join, member, of, sent
+from tests.core.situations import CHANGED, HIGH, LOCAL, LOW, role
 
 MANAGER = Process(10, 0)
+
+
+# --- times that differ ------------------------------------------------------------------------------------------------
+
+PATIENT = Times(heartbeat_interval=5.0, dead_after=15.0)
+
+
+def test_master_keeps_a_member_with_a_longer_dead_after_for_that_time() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, replace(join(HIGH), times=PATIENT))
+    harness.wait(14.9)
+    assert HIGH in harness.members
+    harness.wait(0.2)
+    assert HIGH not in harness.members
+
+
+def test_member_keeps_a_master_with_a_longer_dead_after_for_that_time() -> None:
+    harness = NodeHarness().start()
+    session = harness.become_client(LOW)
+    harness.receive(session, Group(1, LOW, (member(LOW), member(ME)), (ME,), PATIENT))
+    harness.wait(14.9)
+    assert role(harness) is Role.CLIENT
+    harness.wait(0.2)
+    assert role(harness) is not Role.CLIENT
+
+
+def test_member_with_shorter_times_does_not_shorten_those_of_the_master() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, replace(join(HIGH), times=Times(0.05, 0.1)))
+    harness.wait(1.4)
+    assert HIGH in harness.members
+
+
+def test_member_sends_join_again_when_its_times_have_changed() -> None:
+    harness = NodeHarness().start()
+    harness.become_client()
+    changed = replace(CHANGED, name="n5", priority=100, timing=Timing(heartbeat_interval=5.0, dead_after=15.0))
+    assert [message.times for message in sent(Join, harness.give(changed))] == [PATIENT]
 
 
 # --- heartbeats -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pskkey.core.actions import Advertise
 from pskkey.core.events import AddressesChanged
 from pskkey.core.settings import Timing
-from pskkey.model import Group, Heartbeat, Join
+from pskkey.model import Group, Heartbeat, Join, Times
 from tests.core.harness import NodeHarness, join, of, sent
 from tests.core.situations import CHANGED
 
@@ -43,7 +43,7 @@ def test_changed_times_apply_at_once() -> None:
     harness.give(replace(CHANGED, timing=Timing(rekey_interval=10.0, heartbeat_interval=0.1, dead_after=0.5)))
     harness.wait(11.0)
     assert harness.keys == before + 1
-    harness.accept(1, join("99999999"))
+    harness.accept(1, replace(join("99999999"), times=Times(0.1, 0.5)))
     assert len(sent(Heartbeat, harness.wait(0.45))) in (4, 5)
     assert "99999999" in harness.members
     harness.wait(0.1)

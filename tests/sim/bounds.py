@@ -1,13 +1,9 @@
 """The bounds of the guarantees, in seconds, as they follow from the timings that the operators of a group have set.
 
-The nodes of a group may have different timings: an operator changes them one node after the other. Then the slowest
-node sets most bounds, and the guarantees hold under two conditions:
-
-1. Each node's `dead_after` is at least twice the `heartbeat_interval` of every other node. (The configuration demands
-   this of one node.) Otherwise a node gives up a living master again and again. So an operator raises `dead_after` on
-   all nodes first, and lowers it last.
-2. No datagram is lost (`Bounds.keeps_datagrams`) if `activation_deadline` is longer than a whole group needs to join
-   its next master, and `retire_after` is longer than a member may go on with a former key.
+The nodes of a group may have different timings: an operator changes them one node after the other. Each session goes by
+the longer `dead_after` of its two ends. Then the slowest node sets most bounds. No datagram is lost
+(`Bounds.keeps_datagrams`) if `activation_deadline` is longer than a whole group needs to join its next master, and
+`retire_after` is longer than a member may go on with a former key.
 
 Three settings count at the master only: `rekey_interval`, `suite` and `preempt`.
 """
@@ -24,6 +20,9 @@ CLAIM_STEPS = 6
 
 HINTS = 0.3
 """Seconds for which a candidate tries to join nodes that are masters by a hint only."""
+
+OUT_OF_REACH = 60.0
+"""Seconds for which a master does not hand over to a node to which it could not connect."""
 
 NETWORK = 0.1
 """Seconds that a few packets need in a network without faults."""
@@ -100,6 +99,11 @@ class Bounds:
         return self.slowest.hold_down_max + self.slowest.join_timeout
 
     @property
+    def reaches_again_within(self) -> float:
+        """How long after the last fault a master may still hand over to a node that was out of its reach."""
+        return OUT_OF_REACH + self.slowest.preempt_after + self.converges_within
+
+    @property
     def keys_settle_within(self) -> float:
         """How long after the convergence all nodes have retired the last former key: `retire_after` and a rekey.
 
@@ -113,7 +117,7 @@ class Bounds:
 
     @property
     def keeps_datagrams(self) -> bool:
-        """Whether no key is used too early or dropped too soon: the second condition above."""
+        """Whether no key is used too early or dropped too soon: the condition above."""
         slow, fast = self.slowest, self.fastest
         in_use = slow.activation_deadline + 2 * slow.rekey_spacing
         return fast.activation_deadline >= slow.takeover_patience and fast.retire_after >= in_use

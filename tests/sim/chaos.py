@@ -138,6 +138,10 @@ class Run:
         self._check(world)
         check_keys_settled(world)
         check_suite(world)
+        if bounds.preempts:
+            # A master may hand over to a better candidate that was out of its reach during the faults.
+            world.run_until(max(world.now, self.end + bounds.reaches_again_within))
+            self._wait_between_rekeys()
         quiet = Quiet(world)
         rotation.rotate_once(0.8, RENEWED_WITHIN)
         world.run_until(world.now + (60.0 if world.random.random() < 0.05 else 6.0))

@@ -2,13 +2,11 @@
 
 The other seeds vary each of these with its own probability: the timings, `preempt`, the suite, the periodic rekey, and
 the number of addresses of a node. A variation lists choices, and each node takes one of them. So nodes have different
-settings if there are several choices. All choices are allowed by the configuration and by the first condition of
-`bounds`.
+settings if there are several choices. All choices are allowed by the configuration.
 
 The random generator is not the world's, so a run with the defaults stays the same if a further setting is varied.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -71,7 +69,7 @@ def draw(seed: int, *, always: bool = False) -> Variation:
         return _DEFAULT
     timings: tuple[Timing, ...] = (Timing(),)
     if rng.random() < 0.7:
-        timings = _with_enough_heartbeats([_timing(rng) for _ in range(rng.choice((1, 1, 2, 3)))])
+        timings = tuple(_timing(rng) for _ in range(rng.choice((1, 1, 2, 3))))
         if rng.random() >= HASTY_SHARE:
             timings = _with_lasting_keys(timings)
     if rng.random() < 0.4:
@@ -96,13 +94,6 @@ def _timing(rng: Random) -> Timing:
         activation_deadline=rng.choice(ACTIVATION_DEADLINES),
         retire_after=rng.choice(RETIREMENTS),
     )
-
-
-def _with_enough_heartbeats(timings: Iterable[Timing]) -> tuple[Timing, ...]:
-    """Return the timings with at least two heartbeats of each node in the shortest `dead_after`."""
-    configured = tuple(timings)
-    longest = min(timing.dead_after for timing in configured) / 2
-    return tuple(replace(timing, heartbeat_interval=min(timing.heartbeat_interval, longest)) for timing in configured)
 
 
 def _with_lasting_keys(timings: tuple[Timing, ...]) -> tuple[Timing, ...]:

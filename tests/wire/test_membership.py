@@ -35,6 +35,7 @@ JOIN = {
     "sender": False,
     "lease": 4,
     "version": "0.1.0",
+    "times": {"heartbeat_interval": 0.5, "dead_after": 1.5},
 }
 MERGE = {"master": MEMBER, "term": 3, "members": 12, "epoch": 7, "winner": None}
 ERROR = {"code": "not_master", "message": "I am not the master: ask 10.0.0.2."}
@@ -106,6 +107,9 @@ ID_BOUNDS = ["", "abcdef0", "0" * 33, "ABCDEF01", "0123456g", "01234567\n", " 01
 FLAG_BOUNDS = [0, 1, "true", "1", None, [], ...]
 BOUNDS: dict[str, list[object]] = {
     "group": TEXT_BOUNDS,
+    "times": [None, [], {}, 1.5, ...],
+    "times.heartbeat_interval": [0, 0.04, 60.1, 1e400, -1, "0.5", True, None, ...],
+    "times.dead_after": [0, 0.09, 300.1, 1e400, -1, "1.5", True, None, ...],
     "incarnation": TEXT_BOUNDS,
     "version": TEXT_BOUNDS,
     "term": TERM_BOUNDS,

@@ -56,6 +56,7 @@ def test_golden_json() -> None:
             }
         ],
         "succession": [MASTER],
+        "times": {"heartbeat_interval": 0.5, "dead_after": 1.5},
     }
     (payload,) = encode_handover(Handover(member(1), 9))
     handover = json.loads(payload)
@@ -176,6 +177,7 @@ def test_endless_succession_is_refused_as_it_comes() -> None:
     for part in range(1, 3):
         ids = [f"{part:02x}{n:030x}" for n in range(1500)]
         fields = {"term": 1, "master": MASTER, "part": part, "parts": 128, "members": [], "succession": ids}
+        fields["times"] = {"heartbeat_interval": 0.5, "dead_after": 1.5}
         assert reader.receive_group_untrusted(json.dumps(fields).encode()) is None
     fields["part"], fields["succession"] = 3, [f"03{n:030x}" for n in range(1500)]
     assert "more than 4096" in refused(reader.receive_group_untrusted, json.dumps(fields).encode())

@@ -41,6 +41,10 @@ class Joined:
     has_arrived: bool = False
     """Whether it has sent a message since its JOIN. So GROUP has arrived, and large packets get through."""
 
+    def dead_after(self, ours: float) -> float:
+        """Return the seconds of silence after which it counts as dead: the longer of `ours` and its own time."""
+        return max(ours, self.join.times.dead_after)
+
 
 class Admission:
     """The rules above, and the address of each node that has a place or a lease."""
@@ -76,7 +80,7 @@ class Admission:
             return ErrorMessage("duplicate_id", f"node id {node} is the master's own; set [node] id on one")
         members = {other.member.id: other for other in joined.values()}
         if (other := members.get(node)) is not None and other.join.incarnation != join.incarnation:
-            alive = now < other.deadline - self._settings.timing.dead_after / 2
+            alive = now < other.deadline - other.dead_after(self._settings.timing.dead_after) / 2
             if alive:
                 text = f"node id {node} is in use by {other.member.name}, alive; set [node] id on one"
                 return ErrorMessage("duplicate_id", text)

@@ -13,7 +13,7 @@ from pskkey.core.events import Direction, Session
 from pskkey.core.loss_codes import NO_GROUP
 from pskkey.core.renewal import RENEWAL_TIMEOUT, Renewal
 from pskkey.core.settings import Settings
-from pskkey.model import UNNAMED_PSK, Advert, Heartbeat, Join, Member, Merge, PskName
+from pskkey.model import UNNAMED_PSK, Advert, Heartbeat, Join, Member, Merge, PskName, Times
 
 UNANSWERED_AFTER: Final = 1.5
 """Heartbeat intervals after which a member sends a heartbeat, if it has received none to answer."""
@@ -48,6 +48,8 @@ class Link:
     """Whether this node is a master that has lost a merge. It stays master until `peer` has accepted its JOIN."""
     joined_as: Join | None = None
     """The last JOIN on the session."""
+    peer_times: Times | None = None
+    """The times of the peer, from its GROUP."""
     acked: str = ""
     """The fingerprint of the last key that was acknowledged on the session."""
 
@@ -128,14 +130,19 @@ class Outbound:
             self._out.append(Disconnect(self.link.session))
             self.link, self._second = link, None
         link.phase, link.yields = Phase.JOINED, False
-        link.deadline = now + self._settings.timing.dead_after
+        link.deadline = now + self._dead_after(link)
         self._beat(link, now)  # it confirms to the master that GROUP has arrived
+
+    def set_peer_times(self, link: Link, times: Times, now: float) -> None:
+        """Set the times of the peer, and extend the deadline of the link by them."""
+        link.peer_times = times
+        self.extend_deadline(link.session, now)
 
     def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a joined link, because a message proves that the peer lives."""
         link = self.at(session)
         if link is not None and link.phase is Phase.JOINED:
-            link.deadline = now + self._settings.timing.dead_after
+            link.deadline = now + self._dead_after(link)
 
     def answer(self, session: Session, now: float) -> None:
         """Answer a heartbeat of the master at once. So each end wakes up only once for the two heartbeats.
@@ -194,6 +201,11 @@ class Outbound:
             self._second = self._connect(link.peer, RENEWAL_TIMEOUT, now)
         return None
 
+    def _dead_after(self, link: Link) -> float:
+        """Return the seconds of silence after which the session of `link` ends: the longer time of its two ends."""
+        ours = self._settings.timing.dead_after
+        return ours if link.peer_times is None else max(ours, link.peer_times.dead_after)
+
     def _explain_silence(self, link: Link) -> Loss:
         if link.phase is Phase.JOINED:
             return Loss("timeout", "it fell silent")
@@ -219,7 +231,7 @@ class Outbound:
         if second is None or second.phase is Phase.CONNECTING:
             return Loss(code, reason)
         # JOIN was sent on the second session. So the master may live, and may have closed the first session itself.
-        second.deadline = min(second.deadline, now + self._settings.timing.dead_after)
+        second.deadline = min(second.deadline, now + self._dead_after(link))
         self.link, self._second = second, None
         return None
 

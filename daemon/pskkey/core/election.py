@@ -176,6 +176,7 @@ class Election:
             self.outbound.drop()  # the master knows other keys than this node has now, so this node asks again
             return []
         self.term = group.term
+        self.outbound.set_peer_times(link, group.times, now)
         link.peer = next((m for m in group.members if m.id == link.peer.id), link.peer)  # with its latest addresses
         if link.phase is Phase.GREETING:
             self.outbound.welcomed(link, now)

@@ -129,6 +129,15 @@ def is_above(epoch: int, other: int) -> bool:
     return epoch != 0 and (other == 0 or 0 < (epoch - other) % MAX_EPOCH <= MAX_EPOCH // 2)
 
 
+def latest_ahead_of(current: int, epochs: Iterable[int]) -> int:
+    """Return the epoch that is the farthest ahead of `current`, at most half a circle; `current` if none is ahead.
+
+    Three epochs can be spread over the whole circle. So the result must not depend on their order, as with `latest`.
+    """
+    ahead = [epoch for epoch in epochs if is_above(epoch, current)]
+    return max(ahead, key=lambda epoch: (epoch - current) % MAX_EPOCH, default=current)
+
+
 def latest(epochs: Iterable[int]) -> int:
     """Return the latest of `epochs` by `is_above`, 0 for none."""
     newest = 0

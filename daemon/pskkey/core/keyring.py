@@ -29,7 +29,7 @@ a master. A *session manager* is a local process that uses the keys. A *record* 
 
 from collections.abc import Iterable
 
-from pskkey.core.key_slots import RingKey, assign_slots, latest, ring_of
+from pskkey.core.key_slots import RingKey, assign_slots, latest, latest_ahead_of, ring_of
 from pskkey.core.settings import Settings
 from pskkey.model import (
     MAX_EPOCH,
@@ -183,6 +183,7 @@ class Keyring:
     def install_fresh(self, key: Key, now: float, above: int = 0) -> bool:
         """Add a new key, with an epoch above `above` and above the epochs of all keys in use.
 
+        Ignore an `above` that is more than half a circle ahead of the current epoch.
         The key becomes current if there is no current key. Else it becomes the next key and replaces an earlier next
         key. Return whether the epochs start again at 1.
         """
@@ -197,7 +198,8 @@ class Keyring:
         while len(self._listed) >= MAX_KEY_ENTRIES:
             self._drop(min((e for e in self._listed if e.slot is Slot.PREVIOUS), key=lambda e: e.since))
         before = self.newest.epoch if self.newest else 0
-        epoch = latest((*self.live_epochs, above)) % MAX_EPOCH + 1
+        in_use = latest(self.live_epochs) if self.current is None else self.current.epoch
+        epoch = latest_ahead_of(in_use, (*self.live_epochs, above)) % MAX_EPOCH + 1
         while epoch in taken:
             epoch = epoch % MAX_EPOCH + 1
         self._note_epochs([epoch])

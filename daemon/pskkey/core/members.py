@@ -125,7 +125,8 @@ class Members:
         """Return the group as it is now."""
         me = self.me
         members = (me, *(self._with_lease(j.member) for j in self._joined.values()))
-        return Group(self._term, me.id, members, rank.succession(members, me.id))
+        times = self._settings.timing.times
+        return Group(self._term, me.id, members, rank.succession(members, me.id), times)
 
     @property
     def me(self) -> Member:
@@ -241,7 +242,7 @@ class Members:
         self._admission.admit(join.member.id, address, self.ids | self.awaited | self._allocator.leases.nodes)
         self._allocator.lease_to_joiner(join)
         timing = self._settings.timing
-        deadline = now + timing.dead_after
+        deadline = now + max(timing.dead_after, join.times.dead_after)
         if is_new:
             former = find_former_key(join.held, self._keyring.current)
             member = replace(join.member, acked_epoch=None)
@@ -266,7 +267,7 @@ class Members:
     def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a member: it has sent a message."""
         if (joined := self._joined.get(session)) is not None:
-            joined.deadline = now + self._settings.timing.dead_after
+            joined.deadline = now + joined.dead_after(self._settings.timing.dead_after)
 
     def acknowledge(self, session: Session, ack: KeyAck) -> None:
         """Record that a member has installed an epoch for reception; ignore an epoch that is not held."""

@@ -358,9 +358,8 @@ class Node:
         ):
             link.acked = newest.key.fingerprint
             self._out.append(Send(link.session, KeyAck(newest.epoch)))
-        last_join = link.joined_as
-        if last_join is not None and (last_join.sender, last_join.member) != (self._managers.sends, self._settings.me):
-            self._election.outbound.greet(link, self._join_message())
+        if link.joined_as is not None and link.joined_as.is_outdated_by(join := self._join_message()):
+            self._election.outbound.greet(link, join)
         self._handler.request_for_senders(now)
         self._out.extend(Send(link.session, KeyNew(reason)) for reason in self._requests.to_send(now))
 
@@ -377,6 +376,7 @@ class Node:
             sender=self._managers.sends,
             lease=self.key_state().sender_id,
             version=settings.version,
+            times=settings.timing.times,
         )
 
     def _merge_message(self) -> Merge:

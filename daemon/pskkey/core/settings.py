@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from pskkey.model import Member, Suite
+from pskkey.model import Member, Suite, Times
 
 MEMBERS_PER_ADDRESS: Final = 64
 """Default limit of the nodes at one address that have a place or a sender id. Its connections have the same limit."""
@@ -34,6 +34,11 @@ class Timing:
     managers_arrive: float = 0.5
     managers_return: float = 2.0
     rekey_interval: float = 0.0
+
+    @property
+    def times(self) -> Times:
+        """The times that the other end of a session needs to know."""
+        return Times(self.heartbeat_interval, self.dead_after)
 
     @property
     def comes_within(self) -> float:

@@ -38,6 +38,7 @@ from pskkey.model.nodes import (
     Member,
     Process,
     Role,
+    Times,
     count_distinct_digits,
 )
 from pskkey.model.persisted_state import SavedKey, SavedLease, SavedManager, SavedRing, SavedState
@@ -82,5 +83,6 @@ __all__ = [
     "SavedState",
     "Slot",
     "Suite",
+    "Times",
     "count_distinct_digits",
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from pskkey.model.keys import Key, KeyEntry
-from pskkey.model.nodes import Member
+from pskkey.model.nodes import DEFAULT_TIMES, Member, Times
 
 # --- messages: types 1-15, read by C programs -------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ class Join:
 
     `incarnation` is a random name. A restart that loses the keys of the node changes it. `held` are the keys of the
     node. By them the master recognizes a joiner from another partition. `sender`: a session manager of the node sends.
-    `lease`: the sender id of the node, under which it may have sent with its present key.
+    `lease`: the sender id of the node, under which it may have sent with its present key. `times`: those of the node.
     """
 
     group: str
@@ -100,20 +100,29 @@ class Join:
     sender: bool
     lease: int | None
     version: str
+    times: Times = DEFAULT_TIMES
 
     def has_same_keys(self, other: "Join") -> bool:
         """Return whether another JOIN of the same node lists the same keys and the same lease."""
         return (self.held, self.lease) == (other.held, other.lease)
 
+    def is_outdated_by(self, other: "Join") -> bool:
+        """Return whether another JOIN of the same node must be sent, because the node has changed."""
+        return (self.sender, self.member, self.times) != (other.sender, other.member, other.times)
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """GROUP: all members of the group, and the succession, the order in which they take over. It is a full state."""
+    """GROUP: all members of the group, and the succession, the order in which they take over. It is a full state.
+
+    `times` are those of the master. A session goes by the longer `dead_after` of its two ends.
+    """
 
     term: int
     master: str
     members: tuple[Member, ...]
     succession: tuple[str, ...]
+    times: Times = DEFAULT_TIMES
 
 
 @dataclass(frozen=True, slots=True)

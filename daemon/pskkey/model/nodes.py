@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 MIN_ID_DIGITS = 8
 """The fewest digits of a node id, and of its beginning that is shown to people."""
@@ -34,6 +34,16 @@ class Member:
     eligible: bool = True
     sender_id: int | None = None
     acked_epoch: int | None = None
+
+
+class Times(NamedTuple):
+    """The times of a node that decide when the other end of its session counts as dead, in seconds."""
+
+    heartbeat_interval: float
+    dead_after: float
+
+
+DEFAULT_TIMES: Final = Times(heartbeat_interval=0.5, dead_after=1.5)
 
 
 class Process(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StringConstraints, ValidationError
 
 from pskkey.errors import BadPacket
-from pskkey.model import MAX_EPOCH, SENDER_IDS, Member
+from pskkey.model import MAX_EPOCH, SENDER_IDS, Member, Times
 from pskkey.wire.strict_json import decode_object_untrusted
 
 MAX_TERM: Final = 2**53 - 1
@@ -90,6 +90,17 @@ def build_packets() -> Iterator[None]:
     for model in Packet.__subclasses__():
         model.model_rebuild()
         yield
+
+
+class TimesFields(Packet):
+    """A `model.Times`, within the bounds of the configuration."""
+
+    heartbeat_interval: Annotated[float, Field(ge=0.05, le=60, allow_inf_nan=False)]
+    dead_after: Annotated[float, Field(ge=0.1, le=300, allow_inf_nan=False)]
+
+    def value(self) -> Times:
+        """Return the times."""
+        return Times(self.heartbeat_interval, self.dead_after)
 
 
 class MemberFields(Packet):

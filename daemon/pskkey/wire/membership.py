@@ -9,7 +9,18 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, FailFast, Field, StringConstraints
 
 from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join, Merge
-from pskkey.wire.fields import MAX_MEMBERS, Epoch, MemberFields, NodeId, Packet, SenderId, Term, Text, check_printable
+from pskkey.wire.fields import (
+    MAX_MEMBERS,
+    Epoch,
+    MemberFields,
+    NodeId,
+    Packet,
+    SenderId,
+    Term,
+    Text,
+    TimesFields,
+    check_printable,
+)
 
 MAX_SIZE: Final = 8192
 """Bytes of the largest payload here: a payload with every field at its bound, four bytes a character, is smaller."""
@@ -35,6 +46,7 @@ class _JoinFields(Packet):
     sender: bool
     lease: SenderId | None
     version: Text
+    times: TimesFields
 
 
 class _MergeFields(Packet):
@@ -67,6 +79,7 @@ def decode_join_untrusted(payload: bytes) -> Join:
         sender=fields.sender,
         lease=fields.lease,
         version=fields.version,
+        times=fields.times.value(),
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import FailFast, Field
 
 from pskkey.errors import BadPacket
 from pskkey.model import Group, Handover, Member
-from pskkey.wire.fields import MAX_MEMBERS, MemberFields, NodeId, Packet, Term
+from pskkey.wire.fields import MAX_MEMBERS, MemberFields, NodeId, Packet, Term, TimesFields
 from pskkey.wire.frame import MAX_PAYLOAD, PacketType
 
 MAX_PARTS: Final = 128
@@ -30,6 +30,7 @@ class _GroupPart(Packet):
     parts: _PartNumber
     members: _Members
     succession: _Succession
+    times: TimesFields
 
 
 class _HandoverPart(Packet):
@@ -43,6 +44,7 @@ class _HandoverPart(Packet):
 def encode_group(message: Group) -> list[bytes]:
     """Return the payloads of a GROUP, one for each frame, to be sent in this order."""
     members = _member_fields(message.members)
+    times = TimesFields.model_validate(message.times, from_attributes=True)
     if len(set(message.succession)) < len(message.succession):
         raise ValueError("a node is twice in the succession")
 
@@ -54,6 +56,7 @@ def encode_group(message: Group) -> list[bytes]:
             parts=count,
             members=tuple(item for item in share if isinstance(item, MemberFields)),
             succession=tuple(item for item in share if isinstance(item, str)),
+            times=times,
         ).encode()
 
     items: tuple[MemberFields | str, ...] = (*members, *message.succession)
@@ -103,7 +106,7 @@ class RosterReader:
         _check_list_untrusted("succession", self._succession)
         if self._received < part.parts:
             return None
-        message = Group(part.term, part.master, tuple(self._members), tuple(self._succession))
+        message = Group(part.term, part.master, tuple(self._members), tuple(self._succession), part.times.value())
         self._clear()
         return message
 
