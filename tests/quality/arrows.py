@@ -18,6 +18,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "secret": frozenset(),
     "model": frozenset({"model", "secret"}),
     "program": frozenset(),
+    "rtnetlink": frozenset({"rtnetlink"}),
     "arguments": FOUNDATION | {"config"},
     "config": FOUNDATION | {"config"},
     "config.bounded_file": frozenset(),
@@ -27,7 +28,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "config.weak_keys": frozenset(),
     "wire": FOUNDATION | {"wire"},
     "core": FOUNDATION | {"core"},
-    "adapters": FOUNDATION | CORE_VALUES | {"adapters", "config", "wire"},
+    "adapters": FOUNDATION | CORE_VALUES | {"adapters", "config", "rtnetlink", "wire"},
     "daemon": FOUNDATION | CORE_INTERFACE | {"", "adapters", "config", "daemon"},
     "daemon.driver": FOUNDATION | CORE_INTERFACE,
     "daemon.status": FOUNDATION | CORE_INTERFACE | {"daemon.counters"},
@@ -41,8 +42,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "client": FOUNDATION | {"client", "wire"},
     "client.socket_access": frozenset(),
     "client.watch_protocol": FOUNDATION | {"wire"},
-    "mcast": FOUNDATION | {"mcast"},
-    "mcast.join": FOUNDATION | {"client", "mcast"},
+    "mcast": FOUNDATION | {"mcast", "rtnetlink"},
+    "mcast.join": FOUNDATION | {"client", "mcast", "rtnetlink"},
     "keyserver": FOUNDATION
     | {"", "adapters", "arguments", "config", "daemon.log_budget", "keyserver", "program", "wire"},
     "tools": FOUNDATION
@@ -64,7 +65,9 @@ NO_INPUT_OUTPUT: Final = frozenset(
 CONVERSIONS: Final = frozenset({"AF_INET", "AF_INET6", "inet_ntop", "inet_pton"})
 """The names of `socket` that open nothing: `wire/fields.py` may import them."""
 
-_PACKAGES_OF_MODULES: Final = frozenset({"client", "config", "core", "daemon", "keyserver", "mcast", "tools", "wire"})
+_PACKAGES_OF_MODULES: Final = frozenset(
+    {"client", "config", "core", "daemon", "keyserver", "mcast", "rtnetlink", "tools", "wire"}
+)
 """`from pskkey.core import x` imports the module core.x; the names of `model` are its own."""
 
 THREADS: Final = frozenset({"threading", "concurrent", "multiprocessing", "_thread"})

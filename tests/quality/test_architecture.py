@@ -59,6 +59,7 @@ def test_every_file_keeps_the_rule(rule: Rule) -> None:
         ("mcast/session.py", "from pskkey.client.watcher import KeyWatcher"),
         ("mcast/session.py", "from pskkey.wire import packet"),
         ("mcast/join.py", "from pskkey.wire import packet"),
+        ("rtnetlink/queries.py", "from pskkey.errors import ConfigError"),
         ("tools/demo/demo.py", "from pskkey.core.node import Node"),
         ("tools/demo/demo.py", "from pskkey.adapters.discovery.mdns import Discovery"),
         ("tools/demo/demo.py", "from pskkey.daemon.main import main"),
@@ -98,6 +99,7 @@ def test_forbidden_imports_are_found(path: str, source: str) -> None:
         ("core/__init__.py", "from .events import Event"),
         ("adapters/discovery/mdns.py", "from pskkey.core.events import Event\nfrom pskkey.core import actions"),
         ("mcast/join.py", "from pskkey.client.watcher import AsyncKeyWatcher"),
+        ("mcast/endpoint.py", "from pskkey.rtnetlink.changes import NetworkChanges"),
         ("tools/ctl/pskkeyctl.py", "from pskkey import __version__"),
     ],
 )

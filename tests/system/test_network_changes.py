@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pskkey.adapters.discovery.address_changes import SETTLE
 from pskkey.adapters.discovery.mdns import LOOK_ALSO_EVERY, LOOK_EVERY
 from pskkey.config.psk import generate_psk_line
+from pskkey.rtnetlink.changes import SETTLE
 from tests.lab.daemon import Daemon
 from tests.lab.group import Group
 from tests.lab.namespaces import INTERFACE, Host, Switch, switch
@@ -146,11 +146,11 @@ async def test_group_forms_while_the_kernel_still_checks_ipv6_addresses(hosts: S
 
 WAIT_FOR_CHANGES = """
 import asyncio, resource, sys, time
-from pskkey.adapters.discovery.address_changes import AddressChanges
+from pskkey.rtnetlink.changes import ADDRESSES, NetworkChanges
 
 async def main(longest, files):
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    with AddressChanges() as changes:
+    with NetworkChanges(ADDRESSES) as changes:
         print("ready", changes.are_announced, flush=True)
         for _ in range(4):
             begun = time.monotonic()

@@ -22,7 +22,6 @@ from zeroconf import (  # type: ignore[attr-defined]  # public too, though not i
 )
 from zeroconf.asyncio import AsyncZeroconf
 
-from pskkey.adapters.discovery.address_changes import AddressChanges
 from pskkey.adapters.discovery.announcer import Announcer, forget_answers
 from pskkey.adapters.discovery.mdns_gate import Gate
 from pskkey.adapters.discovery.network import Network, look_up
@@ -31,6 +30,7 @@ from pskkey.config.psk import PskFile
 from pskkey.core.events import AdvertReceived, Event
 from pskkey.errors import BadPacket
 from pskkey.model import Advert, Role
+from pskkey.rtnetlink.changes import ADDRESSES, NetworkChanges
 from pskkey.secret import Secret
 from pskkey.wire.advert import (
     SERVICE_TYPE,
@@ -135,7 +135,7 @@ class Discovery:
     async def _follow_network(self) -> None:
         loop = asyncio.get_running_loop()
         quiet, not_before = LOOK_EVERY, 0.0  # there may have been changes since the first look
-        with AddressChanges() as changes:
+        with NetworkChanges(ADDRESSES) as changes:
             while True:
                 await changes.wait(quiet)
                 await asyncio.sleep(max(0.0, not_before - loop.time()))
