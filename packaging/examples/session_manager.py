@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Send and receive over multicast DTLS.")
     parser.add_argument("--group", default="239.255.0.1")
     parser.add_argument("--port", type=int, default=12345)
-    parser.add_argument("--interface", help="by its name or address; default: what the system chooses")
+    parser.add_argument("--interface", help="by its name, index or address; default: what the system chooses")
     parser.add_argument("--rate", type=float, default=50.0, help="datagrams a second")
     parser.add_argument("--duration", type=float, help="seconds; default: until SIGTERM or Ctrl-C")
     options = parser.parse_args()

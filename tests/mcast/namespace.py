@@ -1,4 +1,4 @@
-"""A network namespace for this process alone, with one interface that carries multicast to itself."""
+"""A network namespace for this process alone, with an interface that carries multicast to itself."""
 
 import os
 import subprocess
@@ -9,38 +9,60 @@ from pathlib import Path
 INTERFACE = "mc0"
 
 
+def name_of_namespace() -> str:
+    """Return the name of the namespace that this process makes."""
+    return f"pskkey-mcast-{os.getpid()}"
+
+
 @contextmanager
 def multicast_namespace() -> Iterator[str]:
     """Enter a fresh namespace and return its interface's name; leave and delete it at the end. Needs root."""
-    name = f"pskkey-mcast-{os.getpid()}"
+    name = name_of_namespace()
     own = Path("/proc/thread-self/ns/net").open("rb")  # noqa: SIM115 - closed below, after the return
-    _ip("netns", "add", name)
+    ip("netns", "add", name)
     try:
         with (Path("/run/netns") / name).open("rb") as fresh:
             os.setns(fresh.fileno(), os.CLONE_NEWNET)
-        _ip("link", "add", INTERFACE, "type", "veth", "peer", "name", "mc1")
-        _ip("link", "set", "mc1", "up")
-        _ip("link", "set", INTERFACE, "up")
-        _ip("address", "add", "10.77.0.1/24", "dev", INTERFACE)
-        _ip("address", "add", "fd77::1/64", "dev", INTERFACE, "nodad")
-        _ip("link", "set", "lo", "up")
+        make_interface(INTERFACE)
+        ip("link", "set", "lo", "up")
         yield INTERFACE
     finally:
         os.setns(own.fileno(), os.CLONE_NEWNET)
         own.close()
-        _ip("netns", "delete", name)
+        ip("netns", "delete", name)
+
+
+def make_interface(interface: str, number: int = 0) -> None:
+    """Make an interface that is up. `number` makes its addresses and its other end different from those of others."""
+    other_end = f"end{number}"
+    ip("link", "add", interface, "type", "veth", "peer", "name", other_end)
+    ip("link", "set", other_end, "up")
+    ip("link", "set", interface, "up")
+    give_addresses(interface, number)
+
+
+def give_addresses(interface: str, number: int = 0) -> None:
+    """Give an interface the addresses that it lost."""
+    ip("address", "replace", f"10.77.{number}.1/24", "dev", interface)
+    ip("address", "replace", f"fd77:{number}::1/64", "dev", interface, "nodad")
+
+
+def delete_interface(interface: str) -> None:
+    """Pull an adapter out."""
+    ip("link", "delete", interface)
 
 
 def pull_cable(interface: str) -> None:
     """Take an interface down."""
-    _ip("link", "set", interface, "down")
+    ip("link", "set", interface, "down")
 
 
 def plug_cable(interface: str) -> None:
     """Bring an interface up again, and restore the IPv6 address that it lost."""
-    _ip("link", "set", interface, "up")
-    _ip("address", "replace", "fd77::1/64", "dev", interface, "nodad")
+    ip("link", "set", interface, "up")
+    give_addresses(interface)
 
 
-def _ip(*arguments: str) -> None:
+def ip(*arguments: str | bytes) -> None:
+    """Run the command ip."""
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)

@@ -12,7 +12,9 @@ from pskkey.errors import ConfigError
 from pskkey.mcast import CannotSend, GroupLeft, JoinedGroup, Message, join
 from pskkey.mcast.join import WAITING_MESSAGES
 from pskkey.model import KeyEntry, KeyNew, KeyNewReason
+from pskkey.rtnetlink.changes import SETTLE
 from tests.mcast.key_daemon import key_daemon
+from tests.mcast.namespace import delete_interface, make_interface, multicast_namespace
 from tests.mcast.vectors import group_key, key_state
 
 GROUP = "239.255.77.5"
@@ -128,12 +130,38 @@ async def test_timeout_without_a_daemon_names_the_socket(tmp_path: Path, unused_
             pytest.fail("joined without a daemon")
 
 
-async def test_a_wrong_interface_is_named(tmp_path: Path, unused_udp_port: int) -> None:
+async def test_interface_that_is_impossible_is_named(tmp_path: Path, unused_udp_port: int) -> None:
     path = tmp_path / "keys.sock"
     async with key_daemon(path, key_state(None, entry(1, send=True)), 1):
-        with pytest.raises(ConfigError, match="nosuch0"):
-            async with join(GROUP, unused_udp_port, path=path, interface="nosuch0"):
-                pytest.fail("joined on an interface that does not exist")
+        with pytest.raises(ConfigError, match=r"^interface: '' cannot"):
+            async with join(GROUP, unused_udp_port, path=path, interface=""):
+                pytest.fail("joined on an interface without a name")
+
+
+@pytest.mark.root
+async def test_session_waits_for_its_interface_and_survives_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.sock"
+    async with key_daemon(path, key_state(None, entry(1, send=True)), 1):
+        with multicast_namespace():
+            async with join(GROUP, 12345, path=path, interface="usb0", own_records=True) as group:
+                ready = asyncio.create_task(group.ready())
+                assert not group.has_interface
+                assert not group.send(b"lost")
+                assert "'usb0' is no interface of this host now; it has lo, end0, mc0" in caplog.text
+                make_interface("usb0", 1)
+                await asyncio.wait_for(ready, 5)
+                assert group.has_interface
+                assert group.send(b"heard")
+                assert [message.plaintext for message in await receive(group, 1)] == [b"heard"]
+                delete_interface("usb0")
+                make_interface("usb0", 1)
+                await asyncio.sleep(2 * SETTLE)
+                await asyncio.wait_for(group.ready(), 5)
+                assert group.send(b"heard again")
+                assert [message.plaintext for message in await receive(group, 1)] == [b"heard again"]
+                assert (group.counters["send_failed"], group.counters["rejoined"]) == (1, 2)
 
 
 async def test_new_session_asks_for_a_key_and_receives_from_that_key_on(tmp_path: Path, unused_udp_port: int) -> None:

@@ -65,12 +65,16 @@ async def join(
     `MulticastEndpoint` and `GroupSession`. By default any sender that authenticates is received, because its record may
     arrive before the daemon lists it.
 
+    The interface may come later than the program, and it may be removed and made anew. The session joins the group
+    there again, and logs when it has no interface and when it has one again. Meanwhile all that is sent is lost, and
+    `send` returns False. `has_interface` and the counters `interface_lost` and `rejoined` show it.
+
     A record from before we joined is not delivered, also when a stranger sends it again. Reception begins with the
     group's next key (`ready`), which the session asks for. When none comes within `HEARS_WITHIN` seconds, reception
     begins with the keys that there are, and a warning is logged.
 
     Raises TimeoutError, PeerError when we may not read keys, ConfigError for an impossible group, port or interface,
-    Unreachable when the system refuses to join the group.
+    Unreachable when the system refuses to join the group for another reason than a missing interface.
     """
     async with AsyncKeyWatcher(path, will_send=will_send) as watcher:
         first = await watcher.wait(timeout)
@@ -80,6 +84,7 @@ async def join(
             port,
             joined._received,
             interface=interface,
+            interface_changed=joined._note_change,
             ttl=ttl,
             loopback=loopback,
             receive_buffer=receive_buffer,
@@ -101,7 +106,7 @@ class JoinedGroup:
         self._endpoint: MulticastEndpoint | None = None
         self._messages: deque[Message] = deque()
         self._arrived = asyncio.Event()
-        self._key_changed = asyncio.Event()
+        self._changed = asyncio.Event()
         self._over: Exception | None = None
 
     @property
@@ -120,6 +125,11 @@ class JoinedGroup:
         return self._session.epochs
 
     @property
+    def has_interface(self) -> bool:
+        """Whether the group is joined on an interface now. `ready` waits for it."""
+        return self._endpoint is not None and self._endpoint.has_interface
+
+    @property
     def counters(self) -> Counter[str]:
         """A copy of the counters of the session and of the endpoint, and `not_fetched`.
 
@@ -131,18 +141,20 @@ class JoinedGroup:
         return counters
 
     async def ready(self) -> None:
-        """Wait until we receive with the group's key to send with and, unless we only receive, have a sender id.
+        """Wait until we have an interface, receive with the group's key to send with and may send (have a sender id).
+
+        A session that only receives needs no sender id.
 
         The daemon notifies its session managers one after the other. A member that does not have our key yet still
         sends with the key before; we do not receive that record. We may lose the sender id again (see `send`).
         """
-        while not self._session.is_hearing or (self._will_send and self._session.sender_id is None):
+        while not self._is_ready:
             self._raise_if_over()
-            self._key_changed.clear()
-            await self._key_changed.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     def send(self, plaintext: bytes) -> bool:
-        """Send `plaintext` to the group; return False when the network did not take the datagram.
+        """Send `plaintext` to the group; return False when the network did not take it, or there is no interface.
 
         Raises CannotSend when there is no key to send with at this moment, ValueError when it is longer than 2^14
         bytes, GroupLeft. IP fragments a datagram that is longer than the path's MTU.
@@ -204,13 +216,21 @@ class JoinedGroup:
     def _acknowledge(self, epochs: Sequence[int]) -> None:
         for epoch in epochs:
             self._watcher.acknowledge(epoch)
-        self._key_changed.set()
+        self._note_change()
+
+    @property
+    def _is_ready(self) -> bool:
+        may_send = not self._will_send or self._session.sender_id is not None
+        return self.has_interface and self._session.is_hearing and may_send
+
+    def _note_change(self) -> None:
+        self._changed.set()
 
     def _note_end(self, following: asyncio.Task[None]) -> None:
         error = None if following.cancelled() else following.exception()
         self._over = error if isinstance(error, Exception) else GroupLeft("the group has been left")
         self._arrived.set()
-        self._key_changed.set()
+        self._note_change()
 
     def _raise_if_over(self) -> None:
         if self._over is not None:
