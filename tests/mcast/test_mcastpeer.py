@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 
 from pskkey.model import KeyEntry
 from tests.mcast.key_daemon import key_daemon
+from tests.mcast.namespace import ip, multicast_namespace
 from tests.mcast.stalls import Stalls
 from tests.mcast.vectors import group_key, key_state
 
@@ -177,6 +179,10 @@ def test_no_argument_prints_the_usage() -> None:
         (["--daemon", "--suite", "CCAB"], 2, "leave them out"),
         (["1", "--group", "10.0.0.1"], 1, "no multicast address"),
         (["1", "--interface", "nosuch0"], 1, "'nosuch0' is no interface of this host"),
+        (["1", "--interface", "eth\udcff"], 1, "'eth\\udcff' is no interface of this host"),
+        (["--daemon", "--interface", "nosuch0"], 1, "'nosuch0' is no interface of this host"),
+        (["1", "--group", "ff02::1%nosuch0"], 1, "'nosuch0' is no interface of this host"),
+        (["--daemon", "--group", "ff02::1"], 1, "ff02::1%eth0"),
         (["--daemon", "--socket", "/nonexistent/keys.sock"], 1, "/nonexistent/keys.sock"),
     ],
 )
@@ -185,3 +191,41 @@ def test_mistakes_get_one_sentence(arguments: list[str], code: int, message: str
     assert (done.returncode, done.stdout) == (code, "")
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.root
+def test_group_with_a_zone_and_interface_by_any_name_work() -> None:
+    with multicast_namespace() as name:
+        for alternative in ("a" * 127, "usb"):
+            ip("link", "property", "add", "dev", name, "altname", alternative)
+        index = str(socket.if_nametoindex(name))
+        for zone in (name, "a" * 127, "usb", index):
+            for options in ([], ["--interface", "a" * 127], ["--interface", "fd77::1"]):
+                done = run(12345, "2", "--duration", "0.2", "--group", f"ff12::1234%{zone}", *options)
+                assert [received for *_, received in peers_of(done)] == [20, 20]
+
+
+@pytest.mark.root
+def test_zone_and_interface_that_differ_are_wrong_usage() -> None:
+    with multicast_namespace() as name:
+        done = run(12345, "2", "--group", f"ff02::1%{name}", "--interface", "lo")
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1] == (
+            f"mcastpeer: error: the zone of the group means the interface '{name}', and interface means 'lo'; "
+            "leave one out"
+        )
+
+
+@pytest.mark.root
+def test_interface_name_that_is_no_text_is_an_interface_like_others() -> None:
+    with multicast_namespace() as name:
+        ip("link", "set", name, "down")
+        ip("link", "set", name, "name", b"eth\xff")
+        ip("link", "set", b"eth\xff", "up")
+        ip("address", "replace", "fd77::1/64", "dev", b"eth\xff", "nodad")
+        for options in (["--interface", "eth\udcff"], ["--group", "ff12::1234%eth\udcff", "--json"]):
+            done = run(12345, "2", "--duration", "0.2", *options)
+            assert (done.returncode, done.stderr) == (0, "")
+        done = run(12345, "1", "--interface", "nosuch0")
+        assert done.returncode == 1
+        assert done.stderr.endswith("it has lo, end0, eth\\udcff\n")

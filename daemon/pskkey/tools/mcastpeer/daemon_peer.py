@@ -55,7 +55,9 @@ async def _report_until_ready(joined: JoinedGroup, control: Path) -> asyncio.Tas
     done, _ = await asyncio.wait([ready], timeout=READY_WITHIN)
     if done:
         return ready
-    if joined.send_epoch is not None:
+    if not joined.has_interface:
+        print("mcastpeer: it neither sends nor receives: its interface is gone", file=sys.stderr)
+    elif joined.send_epoch is not None:
         print("mcastpeer: it only sends: the key to receive with is on its way", file=sys.stderr)
     else:
         is_leased = joined.sender_id is not None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pskkey import __version__, arguments, program
 from pskkey.errors import PeerError, PskkeyError
 from pskkey.mcast import GroupSession, MulticastEndpoint
+from pskkey.mcast.interface import ContradictoryInterfaces, MeantInterface
 from pskkey.model import SENDER_IDS, Key, KeyEntry, KeyState, Suite
 from pskkey.tools.mcastpeer.daemon_peer import daemon_peer
 from pskkey.tools.mcastpeer.own_key_server import OwnKeyServer
@@ -63,7 +64,11 @@ def _main() -> int:
         return 2
     options = _options(parser, given)
     try:
+        # A tool ends with a sentence where a session manager waits for its interface.
+        MeantInterface(options.group, options.interface).check()
         return int(asyncio.run(_run(options)))
+    except ContradictoryInterfaces as error:
+        parser.error(str(error))
     except (PskkeyError, TimeoutError) as error:
         print(f"mcastpeer: {error}", file=sys.stderr)
         return DENIED if isinstance(error, PeerError) and error.code == "denied" else 1
@@ -92,10 +97,17 @@ def _parser() -> argparse.ArgumentParser:
         default=64,
         help="size of a status, before it is protected (64)",
     )
-    parser.add_argument("--group", metavar="ADDR", default="239.255.0.1", help="IPv4 or IPv6 (239.255.0.1)")
+    parser.add_argument(
+        "--group",
+        metavar="ADDR",
+        default="239.255.0.1",
+        help="IPv4 or IPv6, also with a zone, as in ff02::1%%eth0 (239.255.0.1)",
+    )
     parser.add_argument("--port", type=arguments.integer(1, 65535), default=12345, help="UDP port (12345)")
     parser.add_argument(
-        "--interface", metavar="NAME|ADDR", help="(the loopback interface; with --daemon what the system chooses)"
+        "--interface",
+        metavar="NAME|ADDR",
+        help="also by an alternative name or index (the loopback interface; with --daemon what the system chooses)",
     )
     parser.add_argument(
         "--suite", choices=SUITES, metavar="NULL_SHA256|CHACHA20_POLY1305", help="cipher suite (CHACHA20_POLY1305)"
@@ -131,7 +143,7 @@ def _options(parser: argparse.ArgumentParser, given: Sequence[str]) -> Options:
     if first + peers > SENDER_IDS:
         parser.error(f"{peers} peers from sender id {first} on do not fit into 0..{SENDER_IDS - 1}")
     interface = parsed.interface
-    if interface is None and not parsed.daemon:
+    if interface is None and not parsed.daemon and "%" not in parsed.group:
         interface = "lo"
     return Options(
         peers=peers,
