@@ -145,6 +145,8 @@ async def test_daemon_without_the_port_is_a_client_until_it_gets_the_port(loopba
         (warning,) = status["warnings"]
         assert warning.startswith(trouble)
         assert squatted.log.count(trouble) == 1
+        (condition,) = status["conditions"]
+        assert (condition["kind"], condition["peer"]) == ("no_key_server", None)
         other.start()
         group = Group([squatted, other])
         _, statuses = await group.together(WITHIN)
@@ -157,6 +159,7 @@ async def test_daemon_without_the_port_is_a_client_until_it_gets_the_port(loopba
             assert time.monotonic() < deadline, squatted.log
             await asyncio.sleep(0.05)
         assert (await status_of(squatted))["warnings"] == []
+        assert squatted.log.count("over: no key server") == 1
         await other.call("Switchover")
         await wait_until(lambda: "we are master of term 2" in squatted.log)
         await group.together(WITHIN)

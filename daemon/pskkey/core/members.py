@@ -7,20 +7,21 @@ GROUP and KEY_STATE are full states, so a later message replaces any that was no
 3. A joiner gets both at once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pskkey.core import rank
 from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.admission import Admission, Joined
 from pskkey.core.arrivals import Arrivals
+from pskkey.core.confirmations import Confirmations
 from pskkey.core.events import Session
 from pskkey.core.former_keys import find_former_key, leave_former_keys
 from pskkey.core.keyring import Keyring
 from pskkey.core.lease_allocator import LeaseAllocator
 from pskkey.core.notices import BadJoin, DuplicateMember, MemberJoined, MemberLost, MemberRefused
 from pskkey.core.settings import Settings
-from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member
+from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Times
 
 ACKS_WITHIN = 2.0
 """Seconds after its JOIN for which a new key waits for a member without a key. The JOIN of such a member lists no key,
@@ -57,6 +58,7 @@ class Members:
         self._next_flush = 0.0
         self._arrivals = Arrivals(settings.max_members)
         self._sent_epoch = 0
+        self.confirmations = Confirmations()
         self.last_sent: Group | None = None
         """The group as the last flush sent it to all members."""
         self.published = 1
@@ -108,14 +110,20 @@ class Members:
 
     def has_arrived(self, session: Session) -> bool:
         """Return whether a session has joined, and its peer has confirmed that."""
-        joined = self._joined.get(session)
-        return joined is not None and joined.has_arrived
+        return (joined := self._joined.get(session)) is not None and joined.has_arrived
 
     def confirm(self, session: Session) -> Joined | None:
         """Record that a member has sent a message since its JOIN. Return it if this is the first one, else None."""
         joined = self._joined[session]
-        is_first, joined.has_arrived = not joined.has_arrived, True
-        return joined if is_first else None
+        if joined.has_arrived:
+            return None
+        joined.has_arrived = self._group_stale = True
+        self.confirmations.confirm(joined.member.id)
+        return joined
+
+    def with_other_times(self, times: Times) -> Iterator[Joined]:
+        """Yield the members whose times differ from `times`."""
+        return (joined for joined in self._joined.values() if joined.join.times != times)
 
     def id_of(self, session: Session) -> str:
         """Return the node id of a session that has joined."""
@@ -125,8 +133,7 @@ class Members:
         """Return the group as it is now."""
         me = self.me
         members = (me, *(self._with_lease(j.member) for j in self._joined.values()))
-        times = self._settings.timing.times
-        return Group(self._term, me.id, members, rank.succession(members, me.id), times)
+        return Group(self._term, me.id, members, rank.succession(members, me.id), self._settings.timing.times)
 
     @property
     def me(self) -> Member:
@@ -249,7 +256,7 @@ class Members:
             until = now + timing.former_key_span
             has_yielded = join.member.id in self._arrivals.masters
             self._joined[session] = Joined(session, member, join, now, deadline, former, until, has_yielded)
-            self._group_stale = True
+            self.confirmations.expect(member, address, now)
         else:
             joined = self._joined[session]
             member = replace(join.member, acked_epoch=joined.member.acked_epoch)
@@ -304,7 +311,7 @@ class Members:
         self._ids = None
         if back_by is not None:
             self._arrivals.expect(joined.member.id, back_by)
-        self._group_stale = True
+        self._group_stale |= joined.has_arrived  # else no member has it in its GROUP
         self._allocator.forget(joined.member.id)
         reason += "" if joined.has_arrived else "; it never confirmed GROUP: large packets may not get through to it"
         self._out.append(MemberLost(joined.member, reason))

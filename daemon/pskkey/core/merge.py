@@ -31,6 +31,10 @@ from pskkey.core.rank import candidate_order, merge_order
 from pskkey.core.settings import Settings, Timing
 from pskkey.model import Advert, Merge
 
+NO_GROUP_HOLD_MAX: Final = 8.0
+"""Seconds of the longest hold-down after an attempt to join without an answer. An attempt costs the winner a handshake
+and one GROUP, and its members nothing. So the two groups are one soon after the path has been mended."""
+
 HINTS_SPACING: Final = 10.0
 """Seconds between two attempts of a master to ask a rival without a proof."""
 
@@ -60,7 +64,7 @@ def must_yield(peers: Peers, link: Link, code: str, term: int, timing: Timing, n
         peers.hold_down(rival, now, timing.hold_down_max, refused=True)
         return True
     if code in (NO_GROUP, CANNOT_JOIN):
-        peers.hold_down(rival, now, timing.hold_down_max, whatever_term=True)
+        peers.hold_down(rival, now, NO_GROUP_HOLD_MAX, whatever_term=True)
     elif code == "refused" and not peers.is_proven(rival, now) and not peers.has_newer_term(rival, term):
         peers.note_dead(rival)
     else:

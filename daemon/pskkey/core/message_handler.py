@@ -57,6 +57,9 @@ So the members of a master accept the term of the master, even if a client has r
 DUPLICATE_SPACING = 60.0
 """Minimum seconds between two reports that another node has our id."""
 
+DUPLICATE_FOR = 15.0
+"""Seconds after the last sign of another node with our id for which it counts as present."""
+
 
 class MessageHandler:
     """The handler of sessions and messages. Methods append actions to `out`."""
@@ -82,7 +85,8 @@ class MessageHandler:
         self._requests = requests
         self._rekey = rekey
         self._out = out
-        self._duplicate_reported_at = float("-inf")
+        self._duplicate_reported_at = self._duplicate_seen_at = float("-inf")
+        self._duplicate = ""
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
@@ -312,8 +316,13 @@ class MessageHandler:
             case _:
                 assert_never(session.direction)
 
+    def find_duplicate(self, now: float) -> str | None:
+        """Return the description of another node with our id, None if there was no sign of it for DUPLICATE_FOR."""
+        return self._duplicate if now < self._duplicate_seen_at + DUPLICATE_FOR else None
+
     def report_duplicate(self, other: str, now: float) -> None:
         """Report to the operator that another node has our id, once in DUPLICATE_SPACING."""
+        self._duplicate, self._duplicate_seen_at = other, now
         if now < self._duplicate_reported_at + DUPLICATE_SPACING:
             return
         self._duplicate_reported_at = now

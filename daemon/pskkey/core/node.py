@@ -127,7 +127,8 @@ class Node:
     def view(self) -> NodeView:
         """Return the frozen view of the node."""
         if self._view is None:
-            self._view = view_of(self._election, self._keyring, self._members, self._managers)
+            parts = (self._settings, self._election, self._peers, self._members, self._handler)
+            self._view = view_of(self._keyring, self._managers, *parts, self._last_now)
         return self._view
 
     def saved_state(self) -> SavedState:
@@ -211,10 +212,8 @@ class Node:
     def _tick(self, now: float) -> None:
         self._managers.tick(now)
         self._apply(self._election.tick(now), now)
-        if self._election.role is Role.MASTER:
-            self._keyring.tick_as_master(now)
-        else:
-            self._keyring.tick_as_follower(now)
+        is_master, ring = self._election.role is Role.MASTER, self._keyring
+        ring.tick_as_master(now) if is_master else ring.tick_as_follower(now)
 
     def _change_settings(self, changed: events.SettingsChanged, now: float) -> None:
         self._settings.change(

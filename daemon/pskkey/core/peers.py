@@ -16,6 +16,7 @@ of reach* of a master that has failed to hand over to it. The master then waits 
 node again. This time doubles with each failure.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
@@ -269,6 +270,17 @@ class Peers:
     def failure_of(self, node_id: str) -> Failure | None:
         """Return the last failed attempt to join a node or to merge with it; None: there is none, or one succeeded."""
         return peer.failure if (peer := self._peers.get(node_id)) is not None else None
+
+    def failures(self, now: float) -> Iterator[tuple[Advert, Failure]]:
+        """Yield the adverts of the nodes that claim to be master and could not be joined, with the failures."""
+        for node_id, advert in self._masters.items():
+            failure = self.failure_of(node_id)
+            if failure is not None and self._counts(node_id, now):
+                yield advert, failure
+
+    def knows_eligible(self, now: float) -> bool:
+        """Return whether another node is known that may become master."""
+        return any(p.advert is not None and p.advert.eligible and self._counts(i, now) for i, p in self._peers.items())
 
     def note_dead(self, node_id: str) -> None:
         """Forget the claim of a node where nothing listens. Ignore it until it proves itself or has a higher term."""

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 
+from pskkey.core.conditions import find_conditions
 from pskkey.core.election import Election
 from pskkey.core.events import Session
 from pskkey.core.key_slots import RingKey
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
+from pskkey.core.message_handler import MessageHandler
+from pskkey.core.peers import Peers
 from pskkey.core.session_managers import SessionManagers
-from pskkey.model import HeldKey, Key, Member, Process, Role, Slot
+from pskkey.core.settings import Settings
+from pskkey.model import Condition, HeldKey, Key, Member, Process, Role, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class NodeView:
     sends_former_key: bool
     """Whether the node still sends with its former key (`former_keys`)."""
     managers: tuple[ManagerView, ...]
+    conditions: tuple[Condition, ...]
     sender_is_blocked: bool
     """Whether the node's sender must wait for another key than the current one."""
 
@@ -73,7 +78,16 @@ class NodeView:
         return tuple(HeldKey(key.epoch, key.key.fingerprint, send=key.slot is Slot.CURRENT) for key in self.keys)
 
 
-def view_of(election: Election, keyring: Keyring, members: Members, managers: SessionManagers) -> NodeView:
+def view_of(
+    keyring: Keyring,
+    managers: SessionManagers,
+    settings: Settings,
+    election: Election,
+    peers: Peers,
+    members: Members,
+    handler: MessageHandler,
+    now: float,
+) -> NodeView:
     """Return the view of the node that consists of these parts."""
     current, sender = keyring.current, managers.sender
     return NodeView(
@@ -86,6 +100,7 @@ def view_of(election: Election, keyring: Keyring, members: Members, managers: Se
         keys_version=keyring.version,
         sends_former_key=keyring.sends_former_key,
         managers=tuple(ManagerView(c.process, c.watches, c is sender, c.acked_epoch) for c in managers.all),
+        conditions=find_conditions(settings, election, peers, members, handler, now),
         sender_is_blocked=current is not None and managers.is_blocked(current.key),
     )
 

@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import signal
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -37,13 +38,15 @@ from pskkey.core.notices import Notice
 from pskkey.core.settings import Settings, Timing
 from pskkey.daemon import logs
 from pskkey.daemon.commands import Commands
+from pskkey.daemon.conditions import ConditionList
+from pskkey.daemon.conditions import sentence as condition_sentence
 from pskkey.daemon.counters import DatedCounter
 from pskkey.daemon.driver import Driver, Outlets, boot_time
 from pskkey.daemon.event_table import DaemonEvent
 from pskkey.daemon.journal import Fields, Journal
 from pskkey.daemon.reload import Inputs, Reloader
 from pskkey.daemon.status import sentence, status
-from pskkey.model import Member
+from pskkey.model import Condition, ConditionKind, Member
 
 _log = logging.getLogger("pskkey")
 
@@ -56,6 +59,9 @@ _OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNEC
 
 AWAY_SHARE = 1 / 3
 """The longest acceptable turn of the event loop, as a share of `dead_after`. Peers must not take this node for dead."""
+
+CONDITIONS_EVERY = 1.0
+"""Seconds between two looks for conditions; each status is a look, too."""
 
 _EVERYWHERE = {"both": (), "v4": ("0.0.0.0",), "v6": ("::",)}  # noqa: S104  the operator's default
 """The addresses of the key server by [network] ip, unless addresses are configured."""
@@ -127,11 +133,11 @@ class Daemon:
         self._node = Node(self._settings, self._store.saved if self._store else None)
         self._driver = Driver(self._node)
         self._network = Network()
-        self._alone = False
-        """Whether no interface could be used at the last look."""
         self._systemd = Systemd(os.environ)
         emit = self._driver.emit
         self._journal = Journal(self._common_fields)
+        self._conditions = ConditionList(self._report_condition, boot_time)
+        self._updated_at = float("-inf")
         self._reloader = Reloader(path, config, os.environ, self._apply, self._systemd, self._journal)
         legacy = config.tls.legacy_clients
         turns, options = FairTurns(self._driver.has_room), SocketOptions(self._counters)
@@ -203,9 +209,9 @@ class Daemon:
             await self._control_socket.start(self._config.control.socket, sockets.get(CONTROL_SOCKET))
             await self._key_port.open(network.addresses or _EVERYWHERE[network.ip], network.port)
             self._network_changed(await self._discovery.start())
-            if (trouble := self._no_key_server()) is not None:
-                self._journal.log_event(DaemonEvent.PORT_TAKEN, trouble)
+            if self._key_port.trouble is not None:
                 self._settings_changed()
+            self._update_conditions()
             self._driver.emit(Started())
             self._systemd.ready()
             self._reloader.start(self._failed)
@@ -250,30 +256,12 @@ class Daemon:
             )
         )
 
-    def _no_key_server(self) -> str | None:
-        trouble = self._key_port.trouble
-        return None if trouble is None else f"no key server, so this node cannot be master: {trouble}"
-
     def _network_changed(self, network: Network) -> None:
         self._network = network
-        self._report_isolation(network)
-        if not self._config.network.addresses:
-            self._driver.emit(AddressesChanged(network.addresses))
-
-    def _report_isolation(self, network: Network) -> None:
-        """Log why other nodes cannot find this node, if they cannot."""
-        self._alone = not network.multicast
-        chosen = self._config.network.interfaces
-        if not network.multicast:
-            wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
-            there = ", ".join(network.there) or "none"
-            text = f"alone: no interface of {wanted} has an address now, so no other node is found; there are: {there}"
-            self._journal.log_event(DaemonEvent.ALONE, text)
-        elif not network.addresses and not self._config.network.addresses:
-            text = "alone: there is no address that others could connect to, so nothing is announced"
-            self._journal.log_event(DaemonEvent.ALONE, text)
         if network.left_out and not self._config.network.addresses:
             _log.info("more addresses than a node may announce; not announced: %s", ", ".join(network.left_out))
+        if not self._config.network.addresses:
+            self._driver.emit(AddressesChanged(network.addresses))
 
     def _failed(self, error: BaseException) -> None:
         """End the daemon after a defect of ours: it must not continue in a broken state."""
@@ -298,35 +286,53 @@ class Daemon:
         }
 
     def _handled(self) -> None:
+        if boot_time() >= self._updated_at + CONDITIONS_EVERY:
+            self._update_conditions()
         trouble = "; the last reload failed, see the journal" if self._reloader.failed else ""
         trouble += "; no key server, see the journal" if self._key_port.trouble is not None else ""
         self._systemd.status(sentence(self._node) + trouble)
         self._control_socket.status_changed()
 
     def _status(self) -> dict[str, object]:
-        identities = self._key_server.identities
+        self._update_conditions()
+        rows, identities = self._conditions.rows(), self._key_server.identities
         away = self._loop_turns.longest()
-        return status(self._node, self._settings, self._counters, self._warnings(away), identities, away, boot_time())
+        return status(self._node, self._settings, self._counters, rows, identities, away, boot_time())
 
-    def _warnings(self, away: float) -> list[str]:
-        """Return a sentence for each present fault that does not end the daemon.
+    def _update_conditions(self) -> None:
+        self._conditions.update((*self._find_conditions(), *self._node.view().conditions))
+        self._updated_at = boot_time()
 
-        `away` is the longest recent time (seconds) for which the daemon served nobody.
-        """
+    def _find_conditions(self) -> Iterator[Condition]:
+        """Yield the conditions of this machine and of the operator's files."""
         chosen = self._config.network.interfaces
-        warnings = [describe_missing(missing)] if (missing := missing_interfaces(chosen)) else []
-        if (trouble := self._no_key_server()) is not None:
-            warnings.append(trouble)
-        if self._alone:
-            warnings.append("no other node can be found: no interface that may be used has an address now")
-        if self._reloader.failed:
-            warnings.append("the last reload failed; see the journal")
-        if away > self._config.election.dead_after * AWAY_SHARE:
-            warnings.append(
-                f"the daemon served nobody for {away * 1000:.0f} ms at once in the last minute: the machine is too "
-                "busy, or somebody floods the daemon; look at the machine's load and at journalctl -u pskkeyd"
+        if missing := missing_interfaces(chosen):
+            yield Condition(
+                ConditionKind.INTERFACE_MISSING, describe_missing(missing), "connect it, or correct the name"
             )
-        return warnings
+        if (trouble := self._key_port.trouble) is not None:
+            text = f"no key server, so this node cannot be master: {trouble}"
+            yield Condition(ConditionKind.NO_KEY_SERVER, text, "or set the same [network] port on all nodes")
+        if not self._network.multicast:
+            wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
+            there = ", ".join(self._network.there) or "none"
+            text = f"alone: no interface of {wanted} has an address now, so no other node is found; there are: {there}"
+            yield Condition(ConditionKind.NO_INTERFACE, text, "connect the network, or give the interface an address")
+        if self._reloader.failed:
+            text = "the last reload failed"
+            yield Condition(ConditionKind.RELOAD_FAILED, text, "see the journal, correct the file and reload again")
+        if (away := self._loop_turns.longest()) > self._config.election.dead_after * AWAY_SHARE:
+            text = (
+                f"the daemon served nobody for {away * 1000:.0f} ms at once in the last minute: the machine is too "
+                "busy, or somebody floods the daemon"
+            )
+            yield Condition(ConditionKind.TOO_BUSY, text, "look at the machine's load and at journalctl -u pskkeyd")
+
+    def _report_condition(self, condition: Condition, begins: bool) -> None:
+        event = DaemonEvent.CONDITION_BEGAN if begins else DaemonEvent.CONDITION_ENDED
+        text = condition_sentence(condition) if begins else f"over: {condition.text}"
+        own = {"condition": condition.kind, "peer": condition.peer, "address": condition.address}
+        self._journal.log_event(event, text, own)
 
 
 def allow_descriptors(config: Config) -> None:

@@ -48,11 +48,11 @@ class DaemonEvent(StrEnum):
     STARTED = "started"
     STOPPED = "stopped"
     START_FAILED = "start_failed"
-    PORT_TAKEN = "port_taken"
     RELOADED = "reloaded"
     RELOAD_FAILED = "reload_failed"
     RESTART_NEEDED = "restart_needed"
-    ALONE = "alone"
+    CONDITION_BEGAN = "condition_began"
+    CONDITION_ENDED = "condition_ended"
     COMMANDED = "commanded"
     COMMAND_DENIED = "command_denied"
 
@@ -317,29 +317,15 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
             notices.BadJoin: "refused {peer.name} at {address}: {reason}",
         },
     ),
-    DaemonEvent.STARTED: Entry(
-        "f635cbe98e4544ca95531f2a00a35ca1",
-        INFO,
-        Cause.OPERATOR,
-        "The daemon is ready",
-    ),
+    DaemonEvent.STARTED: Entry("f635cbe98e4544ca95531f2a00a35ca1", INFO, Cause.OPERATOR, "The daemon is ready"),
     DaemonEvent.STOPPED: Entry(
-        "769bd86d1ded4cce9294c01f1c9e02d8",
-        INFO,
-        Cause.OPERATOR,
-        "The daemon stopped on request",
+        "769bd86d1ded4cce9294c01f1c9e02d8", INFO, Cause.OPERATOR, "The daemon stopped on request"
     ),
     DaemonEvent.START_FAILED: Entry(
         "3310d2061898494681ea0a99e1cb1374",
         ERROR,
         Cause.OPERATOR,
         "The daemon cannot run with this configuration or on this machine",
-    ),
-    DaemonEvent.PORT_TAKEN: Entry(
-        "300cee5875fd4b85b1293b55c4326df1",
-        ERROR,
-        Cause.NODE,
-        "Another program has the TCP port of the key server; this node cannot be master",
     ),
     DaemonEvent.RELOADED: Entry(
         "cd6851b6204b43878172751e8ec280f3",
@@ -360,11 +346,20 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "A changed setting applies only after a restart",
         fields="setting",
     ),
-    DaemonEvent.ALONE: Entry(
-        "77f8677c2af041408bf27c04e6c55d72",
+    DaemonEvent.CONDITION_BEGAN: Entry(
+        "82052ef263a9457891336156dc1589a1",
         WARNING,
-        Cause.NODE,
-        "This node and other nodes cannot find each other: no interface, or no address",
+        Cause.OTHERS,
+        "Something keeps this node from its group, or the group from being whole",
+        fields="condition peer address",
+        repeats=True,
+    ),
+    DaemonEvent.CONDITION_ENDED: Entry(
+        "ef7b483843924bf48cd3d841f9b6bd29",
+        INFO,
+        Cause.OTHERS,
+        "A condition that PSKKEY_CONDITION names has ended",
+        fields="condition peer address",
     ),
     DaemonEvent.COMMANDED: Entry(
         "360b46d3dd9047b59df96698b311340d",

@@ -5,6 +5,7 @@ from typing import Any
 
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings
+from pskkey.daemon.conditions import sentence_of
 from pskkey.daemon.counters import DatedCounter
 from pskkey.errors import without_keys
 from pskkey.model import Group, Member, Role
@@ -16,14 +17,14 @@ def status(
     node: Node,
     settings: Settings,
     counters: DatedCounter,
-    warnings: Sequence[str],
+    conditions: Sequence[Mapping[str, Any]],
     identities: Mapping[str, str],
     loop_away: float,
     now: float,
 ) -> dict[str, Any]:
     """Return the status of schema 1. Fields are added, never renamed. `now` is the time of the node's clock in seconds.
 
-    `warnings` are sentences about present faults. `identities` are the known PSK identities by node id. `loop_away` is
+    `conditions` are the rows of `ConditionList`. `identities` are the known PSK identities by node id. `loop_away` is
     the longest recent turn (seconds) of the event loop.
     """
     view, group = node.view(), node.group()
@@ -70,7 +71,8 @@ def status(
         "counters": dict(sorted(counters.items())),
         "counter_ages_s": {name: round(age, 1) for name, age in sorted(counters.ages().items())},
         "loop_away_ms": round(loop_away * 1000, 1),
-        "warnings": list(warnings),
+        "conditions": list(conditions),
+        "warnings": [sentence_of(row) for row in conditions],
     }
 
 

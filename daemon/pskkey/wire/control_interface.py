@@ -88,9 +88,20 @@ type Session (
   acked_epoch: ?int
 )
 
+# A present reason why this node is in no group, or why its group is not whole. text: the fault. remedy: the next step.
+# peer: the id of the node that it is about. since_s: seconds since it began.
+type Condition (
+  kind: string,
+  peer: ?string,
+  address: ?string,
+  text: string,
+  remedy: string,
+  since_s: float
+)
+
 # Fields may be added to this, never renamed: schema is 1. Counters only rise while the daemon lives; counter_ages_s:
 # seconds since each of them rose last, of those that did. loop_away_ms: the longest time in the last minute for which
-# the daemon served nobody, because it was busy with one thing. warnings: the present troubles, a sentence each.
+# the daemon served nobody, because it was busy with one thing. warnings: the conditions, a sentence each.
 # With "more" the status comes again whenever it changes.
 method GetStatus() -> (
   schema: int,
@@ -107,6 +118,7 @@ method GetStatus() -> (
   counters: [string]int,
   counter_ages_s: [string]float,
   loop_away_ms: float,
+  conditions: []Condition,
   warnings: []string
 )
 

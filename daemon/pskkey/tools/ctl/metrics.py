@@ -64,6 +64,11 @@ GAUGES: Final = (
         "The longest time, in milliseconds and within the last minute, for which the daemon served nobody.",
         _one(lambda s: s.loop_away_ms),
     ),
+    Gauge(
+        "condition",
+        "1 for each present reason why this node is in no group, or why its group is not whole.",
+        lambda s: [({"kind": one.kind, "peer": one.peer or ""}, 1) for one in s.conditions],
+    ),
     Gauge("sessions", "The local session managers that follow the key.", _one(lambda s: len(s.sessions))),
     Gauge(
         "sessions_sending",

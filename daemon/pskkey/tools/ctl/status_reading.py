@@ -75,6 +75,17 @@ class SessionStatus(NamedTuple):
     acked_epoch: int | None
 
 
+class ConditionStatus(NamedTuple):
+    """A present reason why this node is in no group, or why its group is not whole. `since_s` is in seconds."""
+
+    kind: str
+    peer: str | None
+    address: str | None
+    text: str
+    remedy: str
+    since_s: float
+
+
 class Status(NamedTuple):
     """The result of GetStatus, in schema 1, with its field names. Unknown fields, of a later daemon, are skipped."""
 
@@ -96,6 +107,8 @@ class Status(NamedTuple):
     """The longest time in the last minute for which the daemon served nobody; None if it does not report it."""
     warnings: tuple[str, ...] = ()
     """The present troubles, a sentence each."""
+    conditions: tuple[ConditionStatus, ...] = ()
+    """The same troubles, with their parts; empty if the daemon does not report them."""
 
     @classmethod
     def parse_untrusted(cls, parameters: dict[str, Any]) -> Self:

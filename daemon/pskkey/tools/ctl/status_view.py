@@ -166,7 +166,11 @@ def _sessions(status: Status) -> str:
 
 def _troubles(status: Status) -> Iterator[str]:
     """Yield the present troubles, then the recent ones."""
-    yield from map(safe, status.warnings)
+    if status.conditions:
+        for one in status.conditions:
+            yield f"{safe(one.text)}; {safe(one.remedy)} (for {duration(one.since_s)})"
+    else:
+        yield from map(safe, status.warnings)
     for name, what in TROUBLES.items():
         count, age = status.counters.get(name, 0), status.counter_ages_s.get(name)
         if count and (age is None or age <= TROUBLE_SHOWN):
