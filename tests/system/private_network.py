@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -32,29 +33,58 @@ def source(number: int) -> str:
 
 
 @contextmanager
-def private_network() -> Iterator[None]:
-    """Put the sockets that this thread makes in the block into a network of its own."""
+def own_network(*lines: bytes | str) -> Iterator[None]:
+    """Put the sockets and processes that this thread makes in the block into an empty network of their own.
+
+    `lines` are the commands for `ip` that set it up.
+    """
     former = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
         os.unshare(os.CLONE_NEWNET)
         try:
-            lines = [
-                "link set lo up",
-                f"link add {INTERFACE} type veth peer name peer",
-                f"link set {INTERFACE} addrgenmode none",  # duplicate address detection would delay it
-                "link set peer up",
-                f"link set {INTERFACE} multicast on up",
-                f"address add {OWN}/16 dev {INTERFACE}",
-                f"address add fe80::83/64 dev {INTERFACE} nodad",
-                *(f"address add {source(number)}/16 dev {INTERFACE}" for number in range(MAX_SOURCES)),
-                f"route add 224.0.0.0/4 dev {INTERFACE}",
-            ]
-            subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
+            configure(*lines)
             yield
         finally:
             os.setns(former, os.CLONE_NEWNET)
     finally:
         os.close(former)
+
+
+def configure(*lines: bytes | str) -> None:
+    """Run commands of `ip` in the network of this thread."""
+    encoded = [line if isinstance(line, bytes) else line.encode() for line in lines]
+    subprocess.run(["ip", "-batch", "-"], input=b"\n".join(encoded), check=True)
+
+
+def set_sysctl(path: str, value: int) -> None:
+    """Set a value below /proc/sys/net in the network of this thread."""
+    Path("/proc/sys/net", path).write_text(str(value))
+
+
+def bridge(name: bytes | str, *addresses: str) -> list[bytes]:
+    """Return the commands that make a bridge with these addresses and no others."""
+    encoded = name if isinstance(name, bytes) else name.encode()
+    lines = [b"link add %s type bridge", b"link set %s addrgenmode none", b"link set %s up"]
+    for address in map(str.encode, addresses):
+        lines += [b"address add " + address + b" dev %s" + (b" nodad" if b":" in address else b"")]
+    return [line % encoded for line in lines]
+
+
+@contextmanager
+def private_network() -> Iterator[None]:
+    """Put the sockets that this thread makes in the block into a network of its own."""
+    with own_network(
+        "link set lo up",
+        f"link add {INTERFACE} type veth peer name peer",
+        f"link set {INTERFACE} addrgenmode none",  # duplicate address detection would delay it
+        "link set peer up",
+        f"link set {INTERFACE} multicast on up",
+        f"address add {OWN}/16 dev {INTERFACE}",
+        f"address add fe80::83/64 dev {INTERFACE} nodad",
+        *(f"address add {source(number)}/16 dev {INTERFACE}" for number in range(MAX_SOURCES)),
+        f"route add 224.0.0.0/4 dev {INTERFACE}",
+    ):
+        yield
 
 
 class Stranger:

@@ -1,53 +1,71 @@
-"""The configured interfaces that this machine does not have at present."""
+"""The interfaces and addresses of this machine that `[network] interfaces` means.
 
-import errno
+An entry is a name of an interface, an alternative name (ip-link(8), "property"), or an IP address. A link-local
+address may have a zone: a name or the index of its interface. Without a zone it means each interface that has it.
+"""
+
 import ipaddress
-import socket
 from collections.abc import Sequence
 from typing import Final
+
+from pskkey.config.machine_interfaces import Interface, Ip, list_interfaces
 
 MAX_NAMED: Final = 20
 """Interfaces of this machine that a sentence names; a machine with containers has hundreds."""
 
 
-def missing_interfaces(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the `names`, interface names and IP addresses, that this machine does not have, in their order.
+class Entry:
+    """One entry of `[network] interfaces`."""
 
-    A look needs a file descriptor. When none is left, nothing counts as missing.
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._ip: Ip | None = None
+        self._zone: str | None = None
+        try:
+            ip = ipaddress.ip_address(text)
+        except ValueError:
+            return
+        self._ip = ip
+        if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
+            self._ip, self._zone = ipaddress.IPv6Address(int(ip)), ip.scope_id
+
+    def means_all_of(self, interface: Interface) -> bool:
+        """Whether it means the interface with all its addresses."""
+        return self._ip is None and interface.is_called(self.text)
+
+    def means(self, ip: Ip, interface: Interface) -> bool:
+        """Whether it means this address of this interface by its address."""
+        if ip != self._ip:
+            return False
+        return self._zone is None or interface.is_called(self._zone) or self._zone == str(interface.index)
+
+    def is_here(self, interfaces: Sequence[Interface]) -> bool:
+        """Whether one of the interfaces has this name or address."""
+        return any(
+            self.means_all_of(interface) or any(self.means(address.ip, interface) for address in interface.addresses)
+            for interface in interfaces
+        )
+
+
+def missing_interfaces(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the `names`, entries of `[network] interfaces`, that this machine does not have, in their order.
+
+    None is missing if the kernel does not list the interfaces.
     """
-    return tuple(name for name in names if not _is_here(name))
+    there = _listed() if names else ()
+    return tuple(name for name in names if there and not Entry(name).is_here(there))
 
 
 def describe_missing(missing: Sequence[str]) -> str:
     """Return the sentence for the operator about interfaces that are missing."""
-    there = _interfaces()
+    there = [interface.label for interface in _listed()]
     more = f" and {len(there) - MAX_NAMED} more" if len(there) > MAX_NAMED else ""
     has = (", ".join(there[:MAX_NAMED]) or "none that can be listed") + more
     return f"[network] interfaces: this machine has no {' and no '.join(missing)} now; it has {has}"
 
 
-def _interfaces() -> list[str]:
-    """Return the names of this machine's interfaces; none when no file descriptor is left to ask with."""
+def _listed() -> Sequence[Interface]:
     try:
-        return [name for _, name in socket.if_nameindex()]
+        return list_interfaces()
     except OSError:
-        return []
-
-
-def _is_here(name: str) -> bool:
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        try:
-            socket.if_nametoindex(name)
-        except OSError:  # with the same error when no descriptor is left
-            return not _interfaces()
-        return True
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((name, 0))
-    except OSError as error:
-        # The kernel refuses a link-local IPv6 address without its scope, which the configuration does not name.
-        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-    return True
+        return ()
