@@ -1,10 +1,15 @@
 """The decoders of foreign bytes, each with valid inputs to begin with."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from pskkey.adapters.discovery.advert_receiver import AdvertReceiver
+from pskkey.adapters.discovery.source import Source
+from pskkey.config.psk import Psk, PskFile
+from pskkey.core.events import Event
 from pskkey.mcast.record import read_header_untrusted
 from pskkey.model import (
     Advert,
@@ -38,7 +43,7 @@ from pskkey.model import (
 from pskkey.secret import Secret
 from pskkey.tools.ctl.status_reading import Status
 from pskkey.wire.advert import SERVICE_TYPE, advert_key, decode_advert_untrusted, encode_advert, instance_name
-from pskkey.wire.dns import read_message_untrusted, read_text_untrusted
+from pskkey.wire.dns import InstanceText, read_message_untrusted, read_text_untrusted
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
 from pskkey.wire.saved import decode_saved_untrusted, encode_saved
 from pskkey.wire.strict_json import decode_object_untrusted
@@ -101,6 +106,17 @@ def _decode_advert(text: bytes) -> object:
     return decode_advert_untrusted(read_text_untrusted(text), [_advert_key()])
 
 
+def _receive_advert(text: bytes) -> object:
+    psk = PskFile(Psk("group", Secret(_PSK)), {"group": Secret(_PSK)})
+    events: list[Event] = []
+    receiver = AdvertReceiver(
+        group="g", psk=lambda: psk, is_ours=lambda _: False, emit=events.append, counters=Counter()
+    )
+    found = InstanceText(f"{instance_name(_NODE)}.{SERVICE_TYPE}", text)
+    receiver.take_untrusted(found, Source("fe80::1", 1), 0.0)
+    return events, receiver.heard(0.0)
+
+
 def _decode_status(data: bytes) -> object:
     return Status.parse_untrusted(decode_object_untrusted(data))
 
@@ -131,6 +147,7 @@ def targets() -> list[Target]:
         ),
         Target("mDNS message", read_message_untrusted, (query, response)),
         Target("advert", _decode_advert, (dns.text_data(pairs),)),
+        Target("advert of a node", _receive_advert, (dns.text_data(pairs),)),
         Target("persisted state", decode_saved_untrusted, (bytes(encode_saved(_SAVED)),)),
         Target("Varlink stream", lambda data: VarlinkReader().receive_untrusted(data), (_CALL + b"\0",)),
         Target("Varlink call", decode_call_untrusted, (_CALL,)),

@@ -15,7 +15,6 @@ from tests.fuzz.targets import Target, targets
 
 PACKAGE = Path(__file__).parents[2] / "daemon" / "pskkey"
 REACHED_THROUGH_OTHERS = {
-    "group_of_untrusted": "the same pairs as decode_advert_untrusted, of which it reads one",
     "open_untrusted": "its input passes an authentication first; tests/mcast/test_record.py has random records",
     "open_body_untrusted": "as open_untrusted",
 }

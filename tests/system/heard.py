@@ -14,6 +14,7 @@ from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncZeroconf
 
 from pskkey.adapters.discovery.mdns import Discovery
+from pskkey.adapters.discovery.network import Network
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.config.psk import load_psk
 from pskkey.core.events import Event
@@ -31,23 +32,26 @@ def node_id() -> str:
 
 
 class Listener:
-    """A Discovery with its events."""
+    """A Discovery with its events. Without an interface it runs on all."""
 
     def __init__(self, loopback: Loopback, interface: str, ip: Literal["both", "v4", "v6"]) -> None:
         self.psk = load_psk(loopback.psk)
         self.group = loopback.group
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.counters: Counter[str] = Counter()
+        self.networks: list[Network] = []
+        """The networks after each change."""
+        self.failures: list[BaseException] = []
         self.own, self.other = node_id(), node_id()
         self.discovery = Discovery(
             group=loopback.group,
             node_id=self.own,
             psk=lambda: self.psk,
-            interfaces=[interface],
+            interfaces=[interface] if interface else [],
             ip=ip,
             emit=self.events.put_nowait,
-            network_changed=lambda _: None,
-            failed=lambda _: None,
+            network_changed=self.networks.append,
+            failed=self.failures.append,
             counters=self.counters,
             options=SocketOptions(self.counters),
         )

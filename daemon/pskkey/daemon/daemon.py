@@ -260,8 +260,7 @@ class Daemon:
         self._network = network
         if network.left_out and not self._config.network.addresses:
             _log.info("more addresses than a node may announce; not announced: %s", ", ".join(network.left_out))
-        if not self._config.network.addresses:
-            self._driver.emit(AddressesChanged(network.addresses))
+        self._driver.emit(AddressesChanged(self._config.network.addresses or network.addresses, network.prefixes))
 
     def _failed(self, error: BaseException) -> None:
         """End the daemon after a defect of ours: it must not continue in a broken state."""
@@ -300,7 +299,7 @@ class Daemon:
         return status(self._node, self._settings, self._counters, rows, identities, away, boot_time())
 
     def _update_conditions(self) -> None:
-        self._conditions.update((*self._find_conditions(), *self._node.view().conditions))
+        self._conditions.update((*self._find_conditions(), *self._discovery.conditions, *self._node.view().conditions))
         self._updated_at = boot_time()
 
     def _find_conditions(self) -> Iterator[Condition]:

@@ -68,7 +68,7 @@ class Announcer:
 
     def advertise(self, advert: Advert, key: Secret) -> None:
         """Send `advert`, signed with the PSK `key`, and answer questions with it from now on."""
-        if self._zeroconf is None or not advert.addresses:
+        if self._zeroconf is None:
             return
         if self._signed != (advert, key):
             self._register(self._zeroconf, advert, key)

@@ -1,11 +1,12 @@
 """Discovery: our advert over mDNS, and those of others as events.
 
-Only verified adverts of our own group become events. `announcer` sends our advert, and `mdns_gate` bounds the cost of
-a stranger's packets. Nodes announce a whole advert, so we send questions only at the start, to find the nodes that are
+`announcer` sends our advert, and `advert_receiver` makes events of those of others. `mdns_gate` bounds the cost of a
+stranger's packets. Nodes announce a whole advert, so we send questions only at the start, to find the nodes that are
 there. A goodbye has no effect, because any host can send one.
 
 Interfaces and their addresses change while the daemon runs. Discovery follows these changes, and restarts
-python-zeroconf on the interfaces that are there.
+python-zeroconf on the interfaces that are there. If it cannot run on all of them, it tries again at each look, on new
+sockets beside those that work. It restarts on the new sockets only if more of them work.
 """
 
 import asyncio
@@ -13,64 +14,43 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal
 
 from zeroconf import (  # type: ignore[attr-defined]  # public too, though not in __all__
     DNSOutgoing,
     DNSQuestion,
     Error,
 )
-from zeroconf.asyncio import AsyncZeroconf
 
-from pskkey.adapters.discovery.announcer import Announcer, forget_answers
+from pskkey.adapters.discovery.advert_receiver import AdvertReceiver
+from pskkey.adapters.discovery.announcer import Announcer
+from pskkey.adapters.discovery.heard_adverts import HeardAdvert
+from pskkey.adapters.discovery.mdns_condition import PortHolder, describe_failure, describe_faults
 from pskkey.adapters.discovery.mdns_gate import Gate
-from pskkey.adapters.discovery.network import Network, look_up
+from pskkey.adapters.discovery.multicast_sockets import Fault, MulticastSockets, open_sockets
+from pskkey.adapters.discovery.network import MulticastInterface, Network, look_up
+from pskkey.adapters.discovery.responder import Responder
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.config.psk import PskFile
-from pskkey.core.events import AdvertReceived, Event
-from pskkey.errors import BadPacket
-from pskkey.model import Advert, Role
-from pskkey.rtnetlink.changes import ADDRESSES, NetworkChanges
-from pskkey.secret import Secret
-from pskkey.wire.advert import (
-    SERVICE_TYPE,
-    advert_key,
-    decode_advert_untrusted,
-    group_of_untrusted,
-    instance_name,
-)
-from pskkey.wire.dns import InstanceText, read_text_untrusted
+from pskkey.core.events import Event
+from pskkey.model import Advert, Condition
+from pskkey.rtnetlink.changes import ADDRESSES, LINKS, NetworkChanges
+from pskkey.wire.advert import SERVICE_TYPE
 
 _log = logging.getLogger("pskkey.mdns")
 
-LOOK_EVERY = 3.0
-"""Seconds between two looks at the machine's addresses if the kernel does not announce their changes. Also the shortest
-time between two starts of mDNS, which receives nothing meanwhile."""
+LOOK_EVERY: Final = 3.0
+"""Seconds between two looks at the machine's addresses if the kernel does not announce their changes, or if mDNS does
+not run. Also the shortest time between two starts of mDNS, which receives nothing meanwhile."""
 
-LOOK_ALSO_EVERY = 10.0
+LOOK_ALSO_EVERY: Final = 10.0
 """Seconds between two looks if the kernel announces changes."""
 
-STRANGER_REPORTED_EVERY = 3600.0
-"""Seconds."""
-
-ASK_AT = (0.1, 1.0)
+ASK_AT: Final = (0.1, 1.0)
 """Seconds after the start of mDNS at which we ask for all adverts (RFC 6762 section 5.2)."""
-
-ATTEMPTS = 3
-"""Looks at which mDNS is restarted because it did not start on every interface."""
-
-MAX_KNOWN = 2048
-"""Instances of our group that are remembered; only a holder of the PSK can make an entry."""
 
 _QUERY, _PTR, _IN = 0, 12, 1
 """RFC 1035 section 3.2: the flags of a query, a type and a class."""
-
-
-class _KnownAdvert(NamedTuple):
-    """The last verified advert of an instance name, and the TXT record that it came in."""
-
-    advert: Advert
-    text: bytes
 
 
 class Discovery:
@@ -94,26 +74,36 @@ class Discovery:
         counters: Counter[str],
         options: SocketOptions,
     ) -> None:
-        self._group = group
         self._psk = psk
         self._interfaces = interfaces
         self._ip = ip
-        self._emit = emit
         self._network_changed = network_changed
         self._failed = failed
         self._counters = counters
         self._options = options
         self._network = Network()
-        self._attempts = 0
-        self._troubled = False
-        self._zeroconf: AsyncZeroconf | None = None
+        self._condition: Condition | None = None
+        self._holder = PortHolder()
+        self._responder: Responder | None = None
+        self._served: tuple[MulticastInterface, ...] = ()
+        """The interfaces on which the responder runs, except for the faults."""
+        self._faults: Sequence[Fault] = ()
         self._questions: list[asyncio.TimerHandle] = []
         self._announcer = Announcer(node_id)
+        self._receiver = AdvertReceiver(
+            group=group, psk=psk, is_ours=self._announcer.is_ours, emit=emit, counters=counters
+        )
         self._advert: Advert | None = None
-        self._known: dict[str, _KnownAdvert] = {}
-        self._stranger_reported_at = -STRANGER_REPORTED_EVERY
         self._follower: asyncio.Task[None] | None = None
-        self._signing: tuple[PskFile, list[Secret]] | None = None
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The present reasons why mDNS does not run, or not everywhere."""
+        return () if self._condition is None else (self._condition,)
+
+    def heard(self, now: float) -> tuple[HeardAdvert, ...]:
+        """Return the adverts that were heard in the last minute before `now` (seconds of `time.monotonic`)."""
+        return self._receiver.heard(now)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -135,80 +125,102 @@ class Discovery:
     async def _follow_network(self) -> None:
         loop = asyncio.get_running_loop()
         quiet, not_before = LOOK_EVERY, 0.0  # there may have been changes since the first look
-        with NetworkChanges(ADDRESSES) as changes:
+        with NetworkChanges(LINKS | ADDRESSES) as changes:
             while True:
                 await changes.wait(quiet)
                 await asyncio.sleep(max(0.0, not_before - loop.time()))
                 if await self._look_at_network(self._network_changed):
                     not_before = loop.time() + LOOK_EVERY
-                quiet = LOOK_ALSO_EVERY if changes.are_announced and not self._attempts else LOOK_EVERY
+                is_well = self._responder is not None or not self._network.multicast
+                quiet = LOOK_ALSO_EVERY if changes.are_announced and is_well else LOOK_EVERY
 
     def _follower_ended(self, follower: asyncio.Task[None]) -> None:
         if not follower.cancelled() and (error := follower.exception()) is not None:
             self._failed(error)
 
     async def _look_at_network(self, changed: Callable[[Network], None] | None) -> bool:
-        """Look at the machine's network and run there. Return whether mDNS was restarted, or should have been.
+        """Look at the machine's network and run there. Return whether something has changed.
 
         A failure is tried again at the next look.
         """
         try:
             network = look_up(self._interfaces, self._ip)
-            if network == self._network and not self._attempts:
-                self._network = network  # the fields that are not compared may differ
-                return False
-            if network != self._network:
-                self._network, self._attempts = network, ATTEMPTS
-                if changed is not None:
-                    _log.info("the network changed: now %s", ", ".join(network.addresses) or "no usable address")
-                    changed(network)
-                    await asyncio.sleep(0)  # so that its addresses are announced there, not the former ones
-            complete = await self._run_on(network)
-        except (OSError, RuntimeError, Error) as error:
-            # An address may vanish between the look and the use, and descriptors may run out.
-            if not self._troubled:
-                _log.warning("mDNS cannot run now: %s; trying again every %g s", error or repr(error), LOOK_EVERY)
-            self._troubled = True
-            self._attempts = max(self._attempts, 1)
+            is_new = network != self._network
+            self._network = network  # also the fields that are not compared
+            if is_new and changed is not None:
+                _log.info("the network changed: now %s", ", ".join(network.addresses) or "no address to announce")
+                changed(network)
+                await asyncio.sleep(0)  # so that its addresses are announced there, not the former ones
+            has_restarted = await self._run_on(network)
+        except (OSError, RuntimeError, Error) as error:  # for example, descriptors may run out
+            self._report(describe_failure(str(error) or repr(error), self._responder is not None))
             return True
-        self._troubled = False
-        self._attempts = 0 if complete else self._attempts - 1
-        if not complete and not self._attempts:
-            _log.warning("mDNS does not run on all of %s", ", ".join(map(str, network.multicast)))
-        return True
+        return is_new or has_restarted
 
     async def _run_on(self, network: Network) -> bool:
-        """Restart mDNS on this network. Return whether it runs on every interface of it."""
-        await self._close()
-        if not network.multicast:
-            return True
+        """Run on each interface of this network where it is possible. Return whether mDNS was restarted."""
+        is_there = self._responder is not None and network.multicast == self._served
+        has_restarted = False
+        if not is_there or self._faults:
+            sockets = open_sockets(network.multicast)
+            if is_there and len(sockets.faults) >= len(self._faults):
+                sockets.close()
+            else:
+                has_restarted = await self._restart_on(sockets)
+            self._served, self._faults = network.multicast, tuple(sockets.faults)
+        holder = ""
+        if any(fault.is_port_taken for fault in self._faults):
+            holder = self._holder.describe(time.monotonic())
+        else:
+            self._holder.forget()
+        self._report(describe_faults(self._faults, network.without_mdns, self._responder is not None, holder))
+        return has_restarted
+
+    def _report(self, condition: Condition | None) -> None:
+        """Keep the condition, and log its begin and its end."""
+        former, self._condition = self._condition, condition
+        if condition is not None and (former is None or former.kind is not condition.kind):
+            _log.warning("%s; %s", condition.text, condition.remedy)
+        elif condition is None and former is not None:
+            _log.info("mDNS runs again on all interfaces")
+
+    async def _restart_on(self, sockets: MulticastSockets) -> bool:
+        """Run on these sockets, which are ours now. Return False if none can send: then mDNS does not run."""
+        try:
+            await self._close()
+            if not sockets.sending:
+                sockets.close()
+                return False
+            gate = Gate(self._announcer.names, self._receiver.take_untrusted, self._counters, self._options)
+            self._responder = Responder(sockets, gate)
+        except BaseException:
+            sockets.close()
+            raise
+        try:
+            await self._responder.start()
+        except Error:
+            await self._close()
+            raise
+        self._announcer.start(self._responder.zeroconf)
         loop = asyncio.get_running_loop()
-        self._zeroconf = AsyncZeroconf(interfaces=list(network.multicast))
-        zeroconf = self._zeroconf.zeroconf
-        gate = Gate(self._announcer.names, self._take_untrusted, self._counters, self._options)
-        zeroconf.engine.loop = gate.guard(loop)  # it opens its sockets later
-        await zeroconf.async_wait_for_start()
-        self._announcer.start(zeroconf)
         self._questions = [loop.call_later(delay, self._ask) for delay in ASK_AT]
         if self._advert is not None:
             self.advertise(self._advert)
-        # The library reports no failed interface; the only sign is its missing sender.
-        return len(zeroconf.engine.senders) >= len(network.multicast)
+        return True
 
     async def _close(self) -> None:
         self._announcer.stop()
         for question in self._questions:
             question.cancel()
         self._questions.clear()
-        self._known.clear()  # after the restart every advert counts, also an unchanged one
-        if self._zeroconf is not None:
-            forget_answers(self._zeroconf.zeroconf)
+        self._receiver.forget()  # after the restart every advert counts, also an unchanged one
+        if self._responder is not None:
             try:
-                await self._zeroconf.async_close()
+                await self._responder.close()
             except (OSError, RuntimeError, Error):
-                self._zeroconf = None
+                self._responder = None
                 raise
-            self._zeroconf = None  # but not after a cancellation: then the next attempt closes it
+            self._responder = None  # but not after a cancellation: then the next attempt closes it
 
     def _ask(self) -> None:
         """Ask for adverts, with answers by multicast.
@@ -216,64 +228,12 @@ class Discovery:
         The kernel may deliver a unicast answer to another program on port 5353, such as avahi-daemon or another daemon
         of ours (RFC 6762 section 15.1).
         """
-        if self._zeroconf is not None:
+        if self._responder is not None:
             question = DNSOutgoing(_QUERY)
             question.add_question(DNSQuestion(SERVICE_TYPE, _PTR, _IN))
-            self._zeroconf.zeroconf.async_send(question)
+            self._responder.zeroconf.async_send(question)
 
     def advertise(self, advert: Advert) -> None:
         """Announce this advert from now on, signed with the active PSK."""
         self._advert = advert
         self._announcer.advertise(advert, self._psk().active.key)
-
-    # --- adverts of other nodes ---------------------------------------------------------------------------------
-
-    def _take_untrusted(self, found: InstanceText) -> None:
-        keys = self._verifying_keys()
-        known = self._known.get(found.name)
-        if known is not None and known.text == found.text:
-            if known.advert.role is Role.LISTENING:
-                self._emit(AdvertReceived(known.advert))  # it has not received an answer to its challenge yet
-            return
-        try:
-            properties = read_text_untrusted(found.text)
-        except BadPacket as error:
-            self._reject(found.name, str(error))
-            return
-        try:
-            if group_of_untrusted(properties) != self._group or self._announcer.is_ours(properties.get(b"sig")):
-                return
-            advert = decode_advert_untrusted(properties, keys)
-        except BadPacket as error:
-            self._reject(found.name, str(error))
-            self._report_stranger(found.name, str(error))
-            return
-        if found.name != f"{instance_name(advert.id)}.{SERVICE_TYPE}":
-            self._reject(found.name, "it is another node's advert under this name")
-            return
-        self._counters["adverts_accepted"] += 1
-        self._known.pop(found.name, None)
-        while len(self._known) >= MAX_KNOWN:
-            del self._known[next(iter(self._known))]
-        self._known[found.name] = _KnownAdvert(advert, found.text)
-        self._emit(AdvertReceived(advert))
-
-    def _reject(self, name: str, why: str) -> None:
-        self._counters["adverts_rejected"] += 1
-        _log.debug("advert %r not taken: %s", name[:80], why)
-
-    def _report_stranger(self, name: str, why: str) -> None:
-        """Log why a device of our group is not accepted, so seldom that a stranger cannot fill the log."""
-        now = time.monotonic()
-        if now < self._stranger_reported_at + STRANGER_REPORTED_EVERY:
-            return
-        self._stranger_reported_at = now
-        text = "%a announces itself in our group %r, but %s: do the PSK files differ? (not logged again for an hour)"
-        _log.warning(text, name[:80], self._group, why)
-
-    def _verifying_keys(self) -> list[Secret]:
-        psk = self._psk()
-        if self._signing is None or self._signing[0] is not psk:
-            self._signing = (psk, [advert_key(key) for key in psk.accepted.values()])
-            self._known.clear()  # to be verified again
-        return self._signing[1]

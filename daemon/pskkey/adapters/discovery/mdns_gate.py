@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from pskkey.adapters.discovery.source import Source
 from pskkey.adapters.host.socket_options import SocketOption, SocketOptions
 from pskkey.errors import BadPacket
 from pskkey.wire.dns import MAX_MESSAGE, InstanceText, Query, concerns_us, read_message_untrusted
@@ -56,10 +57,6 @@ because it never receives what we have sent. All nodes answer a question about t
 
 _LIBRARY_READS: Final = 0.002
 """Seconds that a query is charged in advance, because the library works on it later."""
-
-_IPV4_MAPPED: Final = "::ffff:"
-"""The prefix of an IPv4 address at a socket that receives IPv4 and IPv6 (RFC 4291 section 2.5.5.2)."""
-
 _log = logging.getLogger("pskkey.mdns")
 
 
@@ -93,13 +90,14 @@ class Gate:
     def __init__(
         self,
         names: frozenset[bytes],
-        take: Callable[[InstanceText], None],
+        take: Callable[[InstanceText, Source, float], None],
         counters: Counter[str],
         options: SocketOptions,
     ) -> None:
-        """`names` are those of our own records. `take` gets each TXT record of our service type.
+        """`names` are those of our own records. `options` sets those of the sockets.
 
-        `take` must not raise. `options` sets those of the sockets.
+        `take` gets each TXT record of our service type, its source, and the time of `time.monotonic`.
+        It must not raise.
         """
         self.options = options
         self._names = names
@@ -136,7 +134,7 @@ class Gate:
                     later = _LIBRARY_READS
             else:
                 for text in reading.texts:
-                    self._take(text)
+                    self._take(text, Source.of(source), began)
         cost = time.monotonic() - began + later
         self._all.take(cost)
         share.take(cost)
@@ -161,9 +159,9 @@ class Gate:
 
 def mdns_source_of(address: str) -> str:
     """Return the source that an address counts for: an IPv4 address, or the /64 of an IPv6 address."""
-    if ":" not in address or address.startswith(_IPV4_MAPPED):
+    if ":" not in address:
         return address
-    network = ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False)
+    network = ipaddress.IPv6Network((address, 64), strict=False)
     # All link-local addresses are in one /64, so each of them is a source.
     return address if network.is_link_local else str(network)
 
@@ -171,25 +169,17 @@ def mdns_source_of(address: str) -> str:
 class _GuardedSocket(asyncio.DatagramProtocol):
     """Stands between one socket and python-zeroconf's protocol for it."""
 
-    def __init__(self, gate: Gate, listener: asyncio.DatagramProtocol) -> None:
+    def __init__(self, gate: Gate, own: socket.socket, listener: asyncio.DatagramProtocol) -> None:
         self._gate = gate
+        self._socket = own
         self.listener = listener
         self._buffer = bytearray(MAX_MESSAGE + 1)
-        self._socket: socket.socket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        try:
-            self._socket = transport.get_extra_info("socket").dup()
-        except OSError as error:  # no descriptor is left: then each datagram costs a turn
-            _log.info("mDNS reads one datagram at a time: %s", error.strerror)
-        else:
-            self._gate.options.set(self._socket, RECEIVE_BUFFER)
+        self._gate.options.set(self._socket, RECEIVE_BUFFER)
         self.listener.connection_made(cast(asyncio.DatagramTransport, transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._socket is not None:
-            self._socket.close()
-        self._socket = None
         self.listener.connection_lost(exc)
 
     def error_received(self, exc: Exception) -> None:
@@ -198,7 +188,7 @@ class _GuardedSocket(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         end = time.monotonic() + TURN
         self._gate.received(self.listener, data, addr)
-        while self._socket is not None and time.monotonic() < end:
+        while time.monotonic() < end:
             try:
                 size, source = self._socket.recvfrom_into(self._buffer)
             except OSError:  # usually no datagram waits
@@ -221,9 +211,9 @@ class _GuardedLoop:
         return getattr(self._loop, name)
 
     async def create_datagram_endpoint(
-        self, protocol_factory: Callable[[], asyncio.DatagramProtocol], **options: Any
+        self, protocol_factory: Callable[[], asyncio.DatagramProtocol], *, sock: socket.socket
     ) -> tuple[asyncio.DatagramTransport, asyncio.DatagramProtocol]:
         transport, guarded = await self._loop.create_datagram_endpoint(
-            lambda: _GuardedSocket(self._gate, protocol_factory()), **options
+            lambda: _GuardedSocket(self._gate, sock, protocol_factory()), sock=sock
         )
         return transport, guarded.listener

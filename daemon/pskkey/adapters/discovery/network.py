@@ -1,113 +1,190 @@
 """Finds the interfaces and addresses of this machine that a node uses. The operator names them or their addresses."""
 
 import ipaddress
-from collections import defaultdict
+import socket
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from enum import IntEnum, auto
 from typing import Final, Literal
 
-import ifaddr
-
+from pskkey.config.machine_interfaces import Interface, Ip, OwnAddress, list_interfaces
+from pskkey.config.own_interfaces import Entry
 from pskkey.wire.fields import MAX_ADDRESSES
 
-_IPV6_ADDRESSES: Final = Path("/proc/net/if_inet6")
-"""proc_pid_net(5): address, interface index, prefix length, scope and flags, all in hex, and the interface's name."""
+MAX_PREFIXES: Final = 64
 
-_TENTATIVE: Final = 0x40
-_FAILED: Final = 0x08
-_OPTIMISTIC: Final = 0x04
-"""IFA_F_* of <linux/if_addr.h>."""
+MAX_MULTICAST: Final = 128
+"""Interfaces on which mDNS runs. Each needs a socket for each IP version, and a datagram for each announcement."""
 
-type _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_INNER_KINDS: Final = frozenset({"bridge", "dummy", "ifb", "openvswitch", "tun", "veth"})
+"""The kinds of interfaces that usually lead to containers and virtual machines of this machine."""
+
+_ELSEWHERE: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+"""Addresses that no machine has (RFC 5737, RFC 3849), so the default route leads there."""
+
+
+class _Class(IntEnum):
+    """How likely other nodes can connect to an address. The best class is first."""
+
+    LASTING = auto()
+    PASSING = auto()
+    """A temporary or deprecated IPv6 address."""
+    LINK_LOCAL = auto()
+    """An IPv4 address of RFC 3927."""
+    INNER = auto()
+    LOOPBACK = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class MulticastInterface:
+    """An interface for mDNS, and the address that mDNS sends from with each IP version; None: not with this one."""
+
+    index: int
+    label: str
+    ipv4: str | None
+    ipv6: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """Where mDNS runs and where we can be reached.
 
-    `multicast` are the interfaces in python-zeroconf's form: an IPv4 address of each, and the index of each with IPv6.
-    `addresses` are those that other machines can connect to: without IPv6 link-local ones, which need a scope, and no
-    more than a node may announce. `left_out` are the others. `indexes` are those of the interfaces: an interface that
-    was removed and made again has another index. `there` are the names of all interfaces of the machine.
+    `addresses` are those that we announce, the best first: without IPv6 link-local ones, which need a zone, and no more
+    than a node may announce. `left_out` are the others. `prefixes` are the networks of all of them, such as
+    "192.0.2.0/24", at most MAX_PREFIXES. `there` are the names of all interfaces of the machine, and `without_mdns`
+    those beyond MAX_MULTICAST.
     """
 
-    multicast: tuple[str | int, ...] = ()
+    multicast: tuple[MulticastInterface, ...] = ()
     addresses: tuple[str, ...] = ()
-    indexes: tuple[int, ...] = ()
+    prefixes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = field(default=(), compare=False)
     there: tuple[str, ...] = field(default=(), compare=False)
+    without_mdns: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An address that the node uses."""
+
+    interface: Interface
+    address: OwnAddress
+    is_named: bool
 
 
 def look_up(names: Sequence[str], ip: Literal["both", "v4", "v6"]) -> Network:
-    """Find the interfaces in `names` (interface names or IP addresses of this machine); none given: all but loopback.
+    """Find the interfaces that `names` means (`config.own_interfaces`); none given: all but loopback.
 
-    An interface or address that is not there now is left out: it may come later. An IPv6 address is also left out
-    while the kernel checks whether another machine has it (RFC 4862 section 5.4), because nothing can be sent from it.
-    Raises OSError.
+    An interface or address that is not there now, or not up, is left out: it may come later. Raises OSError.
     """
-    multicast: list[str | int] = []
-    indexes: list[int] = []
-    addresses: dict[str, tuple[int, int]] = {}  # with its rank
-    joined: set[int] = set()
-    pending, failed = _unusable()
-    adapters = sorted(ifaddr.get_adapters(), key=lambda a: a.index or 0)
-    for adapter in adapters:
-        chosen_whole = adapter.name in names
-        index = adapter.index or 0
-        of_this = 0
-        for found in adapter.ips:
-            address = ipaddress.ip_address(found.ip if isinstance(found.ip, str) else found.ip[0])
-            named = str(address) in names
-            if not (chosen_whole or named or (not names and not address.is_loopback)):
-                continue
-            if (address.version == 4 and ip == "v6") or (address.version == 6 and ip == "v4"):
-                continue
-            if address in failed[index] or address in pending[index]:
-                continue
-            if index not in indexes:
-                indexes.append(index)
-            if address.version == 4:
-                # One address of each interface: the multicast group can be joined only once there.
-                if index not in joined:
-                    multicast.append(str(address))
-                    joined.add(index)
-            # python-zeroconf sends from an IPv6 address of its choice, so all of the interface must be usable.
-            elif index and index not in multicast and not pending[index]:
-                multicast.append(index)
-            if not (address.version == 6 and address.is_link_local) and str(address) not in addresses:
-                addresses[str(address)] = (_rank(address, named), of_this)
-                of_this += 1
-    # If there are too many: first the named addresses, then one of each interface, then a second one, and so on.
-    best = sorted(addresses, key=lambda text: addresses[text])[:MAX_ADDRESSES]
+    entries = [Entry(name) for name in names]
+    versions = {"both": (4, 6), "v4": (4,), "v6": (6,)}[ip]
+    interfaces = list_interfaces()
+    found = [
+        used
+        for interface in interfaces
+        if interface.is_up
+        for used in _used_addresses(interface, entries)
+        if used.address.ip.version in versions
+    ]
+    routed, inner = _routed_and_inner(interfaces)
+    ordered = _by_preference([used for used in found if not _needs_zone(used.address)], routed, inner)
+    texts = list(dict.fromkeys(str(used.address.ip) for used in ordered))
+    usable = sorted(_multicast_interfaces(found), key=lambda each: (each.index in inner, each.index not in routed))
     return Network(
-        tuple(multicast),
-        tuple(text for text in addresses if text in best),
-        tuple(indexes),
-        tuple(text for text in addresses if text not in best),
-        tuple(adapter.name for adapter in adapters),
+        # In the order of the indexes, so that a new default route alone is no new network.
+        multicast=tuple(sorted(usable[:MAX_MULTICAST], key=lambda each: each.index)),
+        addresses=tuple(texts[:MAX_ADDRESSES]),
+        prefixes=_prefixes(ordered),
+        left_out=tuple(texts[MAX_ADDRESSES:]),
+        there=tuple(interface.label + ("" if interface.is_up else " (down)") for interface in interfaces),
+        without_mdns=tuple(each.label for each in usable[MAX_MULTICAST:]),
     )
 
 
-def _rank(address: _Address, named: bool) -> int:
-    if named:
-        return 0
-    return 2 if address.is_link_local or address.is_loopback else 1
+def _prefixes(found: Sequence[_Found]) -> tuple[str, ...]:
+    prefixes: dict[str, None] = {}
+    for used in found:
+        prefixes[used.address.network] = None
+        if len(prefixes) == MAX_PREFIXES:
+            break
+    return tuple(prefixes)
 
 
-def _unusable() -> tuple[defaultdict[int, set[_Address]], defaultdict[int, set[_Address]]]:
-    """Return the IPv6 addresses that are still being checked, and those that another machine has, by interface."""
-    pending: defaultdict[int, set[_Address]] = defaultdict(set)
-    failed: defaultdict[int, set[_Address]] = defaultdict(set)
+def _used_addresses(interface: Interface, entries: Sequence[Entry]) -> list[_Found]:
+    is_whole = any(entry.means_all_of(interface) for entry in entries)
+    found = []
+    for address in interface.addresses:
+        is_named = any(entry.means(address.ip, interface) for entry in entries)
+        is_used = is_whole or is_named or (not entries and not address.ip.is_loopback)
+        if is_used and address.is_usable:
+            found.append(_Found(interface, address, is_named))
+    return found
+
+
+def _needs_zone(address: OwnAddress) -> bool:
+    return address.ip.version == 6 and address.ip.is_link_local
+
+
+def _multicast_interfaces(found: Sequence[_Found]) -> list[MulticastInterface]:
+    """Return each interface with its first IPv4 address and its first IPv6 address.
+
+    Link-local IPv6 addresses come first, because every node on the link can answer to them.
+    """
+    v4: dict[int, str] = {}
+    v6: dict[int, str] = {}
+    for used in sorted(found, key=lambda used: not _needs_zone(used.address)):
+        of_version = v4 if used.address.ip.version == 4 else v6
+        of_version.setdefault(used.interface.index, str(used.address.ip))
+    interfaces = {used.interface.index: used.interface for used in found}
+    return [MulticastInterface(i, it.label, v4.get(i), v6.get(i)) for i, it in interfaces.items()]
+
+
+def _by_preference(found: Sequence[_Found], routed: set[int], inner: set[int]) -> list[_Found]:
+    """Return the addresses in the order in which other nodes should try them.
+
+    First come the addresses that the operator has named. Then come the classes of `_Class`. In each class come first
+    one address of each interface and IP version, then a second one, and so on. Among these the interface of the default
+    route is first.
+    """
+    number: Counter[tuple[int, int, _Class]] = Counter()
+    keys = []
+    for place, used in enumerate(found):
+        index, rank = used.interface.index, _class_of(used, inner)
+        kind = (index, used.address.ip.version, rank)
+        keys.append((not used.is_named, rank, number[kind], index not in routed, place))
+        number[kind] += 1
+    return [found[place] for *_, place in sorted(keys)]
+
+
+def _class_of(used: _Found, inner: set[int]) -> _Class:
+    if used.address.ip.is_loopback:
+        return _Class.LOOPBACK
+    if used.interface.index in inner:
+        return _Class.INNER
+    if used.address.ip.is_link_local:
+        return _Class.LINK_LOCAL
+    return _Class.PASSING if used.address.is_passing else _Class.LASTING
+
+
+def _routed_and_inner(interfaces: Sequence[Interface]) -> tuple[set[int], set[int]]:
+    """Return the indexes of the interfaces of the default routes, and of those for containers.
+
+    A bridge with a port to the outside is not for containers, nor is an interface of the default route.
+    """
+    sources = {source for family in _ELSEWHERE if (source := _source_of_default_route(family)) is not None}
+    routed = {each.index for each in interfaces if any(address.ip in sources for address in each.addresses)}
+    outward = {each.master for each in interfaces if each.kind not in _INNER_KINDS}
+    inner = {each.index for each in interfaces if each.kind in _INNER_KINDS and each.index not in outward}
+    return routed, inner - routed
+
+
+def _source_of_default_route(family: socket.AddressFamily) -> Ip | None:
+    """Return the address from which the kernel sends to an unknown network. Nothing is sent."""
     try:
-        lines = _IPV6_ADDRESSES.read_text("ascii").splitlines()
-    except FileNotFoundError:  # a kernel without IPv6
-        return pending, failed
-    for line in lines:
-        digits, index, _, _, flags, *_ = line.split()
-        address = ipaddress.IPv6Address(int(digits, 16))
-        if int(flags, 16) & _FAILED:
-            failed[int(index, 16)].add(address)
-        elif int(flags, 16) & _TENTATIVE and not int(flags, 16) & _OPTIMISTIC:
-            pending[int(index, 16)].add(address)
-    return pending, failed
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((_ELSEWHERE[family], 9))
+            return ipaddress.ip_address(probe.getsockname()[0])
+    except OSError:  # no default route
+        return None

@@ -1,0 +1,76 @@
+"""The adverts that were heard in the last minute, for an operator who looks for the reason why nodes do not meet."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pskkey.adapters.discovery.source import Source
+
+REMEMBERED: Final = 60.0
+"""Seconds."""
+
+MAX_OURS: Final = 192
+MAX_OTHERS: Final = 64
+"""Rows of our group, and rows of other nodes. They have separate room: a stranger can send any number of the others."""
+
+MAX_SHOWN: Final = 64
+"""Characters of a name."""
+
+type Kind = Literal["ours", "other_group", "other_psk"]
+"""`ours`: a verified advert of our group. `other_group`: it names another group. `other_psk`: it names our group, and
+none of our PSKs verifies it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeardAdvert:
+    """The last advert of an instance. `name` and `group` are as sent, but printable and cut."""
+
+    kind: Kind
+    instance: str
+    name: str
+    node_id: str | None
+    """None: not verified."""
+    group: str
+    source: str
+    age: float
+    """Seconds since the last datagram with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    kind: Kind
+    name: str
+    node_id: str | None
+    group: str
+    source: Source
+    at: float
+
+
+class HeardAdverts:
+    """A table with a row for each instance of our group, and for each instance of other nodes."""
+
+    def __init__(self) -> None:
+        self._ours: dict[str, _Row] = {}
+        self._others: dict[str, _Row] = {}  # the instance that was heard longest ago is first
+
+    def note(
+        self, kind: Kind, instance: str, name: str, group: str, source: Source, now: float, node_id: str | None = None
+    ) -> None:
+        """Note that an advert was heard at the time `now` (seconds)."""
+        rows, most = (self._ours, MAX_OURS) if kind == "ours" else (self._others, MAX_OTHERS)
+        rows.pop(instance, None)
+        if len(rows) >= most:
+            del rows[next(iter(rows))]
+        rows[instance] = _Row(kind, _shown(name), node_id, _shown(group), source, now)
+
+    def rows(self, now: float) -> tuple[HeardAdvert, ...]:
+        """Return what was heard in the last REMEMBERED seconds before `now`, our own group first."""
+        return tuple(
+            HeardAdvert(row.kind, instance, row.name, row.node_id, row.group, str(row.source), now - row.at)
+            for rows in (self._ours, self._others)
+            for instance, row in rows.items()
+            if now - row.at <= REMEMBERED
+        )
+
+
+def _shown(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_SHOWN])

@@ -1,0 +1,64 @@
+"""Finds the program that has a UDP port, as far as this process may see it (proc(5))."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_TABLES: Final = (Path("/proc/self/net/udp"), Path("/proc/self/net/udp6"))
+"""A line for each socket: number, local address and port, remote ones, state, queues, timer, retransmits, user id,
+timeout, inode, ... Addresses and ports are in hex. /proc/self is there also where /proc has processes only."""
+
+_MAX_TABLE: Final = 1 << 20
+"""Bytes of a table that are read."""
+
+_PATIENCE: Final = 0.02
+"""Seconds for the search in the descriptors of all processes."""
+
+
+def describe_holder(port: int) -> str | None:
+    """Return a description of a program of another user or process that has a UDP port; None: nothing was found."""
+    own = set(_sockets_of(Path("/proc/self")))
+    users = {inode: user for inode, user in _holders(port) if inode not in own}
+    end = time.monotonic() + _PATIENCE
+    for process in _processes():
+        if not users or time.monotonic() > end:
+            break
+        with suppress(OSError):
+            if any(inode in users for inode in _sockets_of(process)):
+                name = (process / "comm").read_bytes().strip().decode(errors="backslashreplace")
+                return f"{name if name.isprintable() else ascii(name)} (pid {process.name})"
+    return f"a program of user id {next(iter(users.values()))}" if users else None
+
+
+def _holders(port: int) -> Iterator[tuple[str, str]]:
+    """Yield the inode and the user id of each socket with the port."""
+    for table in _TABLES:
+        try:
+            with table.open("rb") as file:
+                lines = file.read(_MAX_TABLE).decode("ascii", "replace").splitlines()[1:]
+        except OSError:  # a kernel without IPv6
+            continue
+        for line in lines:
+            fields = line.split()
+            if len(fields) > 9 and fields[1].endswith(f":{port:04X}"):
+                yield fields[9], fields[7]
+
+
+def _processes() -> Iterator[Path]:
+    with suppress(OSError), os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdigit():
+                yield Path(entry.path)
+
+
+def _sockets_of(process: Path) -> Iterator[str]:
+    """Yield the inode of each socket of a process. Raises OSError: this user may not look, or it has ended."""
+    with os.scandir(process / "fd") as entries:
+        for entry in entries:
+            with suppress(OSError):
+                target = os.readlink(entry.path)  # noqa: PTH115  faster, and the search has little time
+                if target.startswith("socket:["):
+                    yield target[len("socket:[") : -1]

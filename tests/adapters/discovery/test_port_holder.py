@@ -1,0 +1,52 @@
+"""The program that has UDP port 5353, as different users see it. Needs root."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pskkey.adapters.discovery.port_holder import describe_holder
+from tests.system.ordinary_user import as_ordinary_user
+from tests.system.private_network import own_network
+
+pytestmark = pytest.mark.root
+
+HOLD = "import socket; s = socket.socket({family}, 2); s.bind(('', 5353)); print(flush=True); input()"
+ASK = "from pskkey.adapters.discovery.port_holder import describe_holder; print(describe_holder(5353))"
+
+
+@contextmanager
+def holding(family: int = socket.AF_INET) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program that has the port."""
+    command = [sys.executable, "-c", HOLD.format(family=family)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_program_is_described_with_its_name_and_process(family: int) -> None:
+    with own_network("link set lo up"), holding(family) as process:
+        assert describe_holder(5353) == f"{Path(sys.executable).name} (pid {process.pid})"
+        assert describe_holder(5354) is None
+
+
+def test_program_of_another_user_is_described_with_the_user() -> None:
+    with own_network("link set lo up"), holding():
+        command = [*as_ordinary_user(), sys.executable, "-c", ASK]
+        asked = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert asked.stdout == "a program of user id 0\n"
+
+
+def test_own_sockets_are_not_described() -> None:
+    with own_network("link set lo up"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+        own.bind(("", 5353))
+        assert describe_holder(5353) is None

@@ -1,0 +1,197 @@
+"""A Discovery that cannot run everywhere: its condition, its log, and its recovery. Needs root."""
+
+import asyncio
+import errno
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pskkey.adapters.discovery.mdns_condition import describe_failure, describe_faults
+from pskkey.adapters.discovery.multicast_sockets import Fault
+from pskkey.core.events import AdvertReceived
+from pskkey.model import ConditionKind, Role
+from pskkey.wire.advert import SERVICE_TYPE, instance_name
+from tests.lab.namespaces import INTERFACE
+from tests.system.heard import Listener, listening
+from tests.system.loopback import Loopback
+from tests.system.mdns_wire import overhear
+from tests.system.private_network import OWN, Stranger, bridge, configure, own_network, private_network, set_sysctl
+from tests.wire import dns_messages as dns
+
+pytestmark = pytest.mark.root
+
+HOLD = """
+import os, socket, sys
+if sys.argv[1] == "shared":
+    os.setuid(65534)
+made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, sys.argv[1] == "shared")
+made.bind(("", 5353))
+print(flush=True)
+input()
+"""
+
+
+@contextmanager
+def port_taken(how: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program that has UDP port 5353 for itself, or for its user."""
+    command = [sys.executable, "-c", HOLD, how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def until(is_so: Callable[[], bool], within: float = 15) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + within
+    while not is_so():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def hear_a_newcomer(it: Listener, stranger: Stranger) -> AdvertReceived:
+    """Announce a new node from the address of `stranger`, and return the event."""
+    stranger.send(dns.announcement(instance_name(it.other), dns.text_data(it.pairs(it.other, Role.CLIENT))))
+    event = await it.next_event()
+    assert isinstance(event, AdvertReceived)
+    return event
+
+
+@pytest.mark.parametrize("how", ["alone", "shared"])
+async def test_port_of_another_program_is_a_condition_until_it_is_free(
+    loopback: Loopback, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """Either the program does not share the port, or it shares it with programs of its own user only."""
+    caplog.set_level("INFO")
+    with private_network(), port_taken(how) as program:
+        async with listening(loopback, INTERFACE, "v4") as it:
+            (condition,) = it.discovery.conditions
+            assert condition.kind is ConditionKind.MDNS_BLOCKED
+            name = Path(sys.executable).name
+            expected = f"mDNS does not run with IPv4: {name} (pid {program.pid}) has UDP port 5353 for itself"
+            assert condition.text == expected
+            assert "disallow-other-stacks=no" in condition.remedy
+            await asyncio.sleep(7)  # two further attempts, which log nothing
+            assert [record.levelname for record in caplog.records] == ["WARNING"]
+            program.kill()
+            await until(lambda: not it.discovery.conditions)
+            with Stranger() as stranger:
+                assert (await hear_a_newcomer(it, stranger)).source == "10.83.1.1"
+            assert [record.message for record in caplog.records] == [
+                f"{expected}; {condition.remedy}",
+                "mDNS runs again on all interfaces",
+            ]
+
+
+async def test_ipv6_runs_while_another_program_has_the_ipv4_port(loopback: Loopback) -> None:
+    with private_network(), port_taken("alone") as program:
+        async with listening(loopback, INTERFACE, "both") as it:
+            (condition,) = it.discovery.conditions
+            assert condition.kind is ConditionKind.MDNS_PARTIAL
+            it.discovery.advertise(it.advert(it.own, Role.MASTER))
+            await asyncio.sleep(0.1)
+            program.kill()
+            await until(lambda: not it.discovery.conditions)
+            with overhear(OWN) as wire:
+                it.discovery.advertise(it.advert(it.own, Role.CLIENT))
+                await until(lambda: wire.count_from(OWN) > 0)
+
+
+async def test_attempts_on_what_does_not_run_leave_alone_what_runs(loopback: Loopback) -> None:
+    """A restart would send a goodbye, and make each known advert an event again."""
+    with private_network(), port_taken("alone"):
+        async with listening(loopback, INTERFACE, "both") as it:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                index = socket.if_nametoindex(INTERFACE)
+                peer.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+                peer.bind(("fe80::83", 5353, 0, index))
+                text = dns.text_data(it.pairs(it.other, Role.CLIENT))
+                announcement = dns.announcement(instance_name(it.other), text)
+                peer.sendto(announcement, ("ff02::fb", 5353))
+                event = await it.next_event()
+                assert isinstance(event, AdvertReceived)
+                assert event.source == f"fe80::83%{INTERFACE}"
+                for _ in range(12):
+                    await asyncio.sleep(1)
+                    peer.sendto(announcement, ("ff02::fb", 5353))
+                await it.expect_nothing()
+
+
+async def test_advert_without_addresses_is_announced(loopback: Loopback) -> None:
+    """The others connect to the address that it comes from."""
+    with private_network():
+        async with listening(loopback, INTERFACE) as it:
+            with overhear(OWN) as wire:
+                it.discovery.advertise(replace(it.advert(it.own, Role.MASTER), addresses=()))
+                await wire.announced(f"{instance_name(it.own)}.{SERVICE_TYPE}", 5)
+
+
+@pytest.mark.parametrize("name", ["büro0".encode(), "büro0".encode("latin-1")], ids=["UTF-8", "Latin-1"])
+async def test_interface_with_any_name_is_used_when_it_appears(loopback: Loopback, name: bytes) -> None:
+    with own_network(*bridge("lan", "10.1.0.1/16")):
+        async with listening(loopback, "", "both") as it:
+            configure(*bridge(name, "10.2.0.1/16", "fd77::1/64", "fe80::a/64"))
+            await until(
+                lambda: [network.addresses for network in it.networks][-1:] == [("10.1.0.1", "10.2.0.1", "fd77::1")]
+            )
+            assert it.failures == []
+            assert it.discovery.conditions == ()
+
+
+async def test_new_address_alone_does_not_restart_mdns(loopback: Loopback) -> None:
+    with private_network():
+        async with listening(loopback, INTERFACE) as it:
+            with Stranger() as stranger, overhear(OWN) as wire:
+                await hear_a_newcomer(it, stranger)
+                await asyncio.sleep(1.5)  # the questions of the start are over
+                wire.count_from(OWN)
+                configure(f"address add 10.84.0.1/16 dev {INTERFACE}")
+                await until(lambda: any("10.84.0.0/16" in network.prefixes for network in it.networks))
+                await it.expect_nothing()
+                assert wire.count_from(OWN) == 0
+
+
+async def test_too_many_interfaces_and_a_limit_are_a_condition_with_a_remedy(loopback: Loopback) -> None:
+    bridges = [line for number in range(130) for line in bridge(f"br{number}", f"10.1.{number}.1/24")]
+    with own_network(*bridges):
+        set_sysctl("ipv4/igmp_max_memberships", 0)
+        async with listening(loopback, "", "both") as it:
+            (condition,) = it.discovery.conditions
+            assert condition.kind is ConditionKind.MDNS_BLOCKED
+            assert condition.text == (
+                "mDNS does not run with IPv4 on br0, br1, br2, br3, br4, br5 and 122 more: "
+                "the kernel allows no further multicast membership; "
+                "mDNS does not run on br128, br129: there are too many interfaces"
+            )
+            assert condition.remedy == (
+                "run sysctl net.ipv4.igmp_max_memberships=20; name the interfaces of the group in [network] interfaces"
+            )
+
+
+def test_each_other_fault_has_a_sentence_and_a_remedy() -> None:
+    full = describe_faults([Fault(6, "eth0", errno.EMFILE)], (), is_running=True, holder="")
+    assert full is not None
+    assert (full.kind, full.text, full.remedy) == (
+        ConditionKind.MDNS_PARTIAL,
+        "mDNS does not run with IPv6 on eth0: too many open files",
+        "raise LimitNOFILE= of the service",
+    )
+    unknown = describe_faults([Fault(4, "eth0", errno.ENODEV)], (), is_running=True, holder="")
+    assert unknown is not None
+    assert unknown.text == "mDNS does not run with IPv4 on eth0: No such device"
+    assert describe_faults([], (), is_running=True, holder="") is None
+    assert describe_failure("no buffer", is_running=False).kind is ConditionKind.MDNS_BLOCKED
+    assert describe_failure("no buffer", is_running=True).kind is ConditionKind.MDNS_PARTIAL
