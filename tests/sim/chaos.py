@@ -112,7 +112,10 @@ class Run:
         for host in self.hosts:
             world.at(0.0 if at_once else rng.uniform(0, 3), partial(self._start_first, host))
         stranger = self.kind.stranger(world, self.traffic, self.end) if self.kind.stranger else None
-        faults = Faults(world, self.traffic.managers, self.hosts, self.end, self.operators.faults)
+        barriers = self.kind.has_barriers
+        faults = Faults(
+            world, self.traffic.managers, self.hosts, self.end, self.operators.faults, with_barriers=barriers
+        )
         rotation = Rotation(world)
         if rng.random() < ROTATES:
             rotation.rotate_repeatedly(self.end)

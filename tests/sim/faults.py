@@ -20,6 +20,10 @@ from tests.sim.world import World
 type Fault = Callable[[Host], None]
 
 
+BARRIERS_OFTEN = 6
+"""How often each barrier is in the list of faults."""
+
+
 class Faults:
     """Causes one fault at a time, each at a random host.
 
@@ -27,8 +31,16 @@ class Faults:
     """
 
     def __init__(
-        self, world: World, managers: Managers, hosts: list[Host], end: float, others: tuple[Fault, ...] = ()
+        self,
+        world: World,
+        managers: Managers,
+        hosts: list[Host],
+        end: float,
+        others: tuple[Fault, ...] = (),
+        *,
+        with_barriers: bool = False,
     ) -> None:
+        """`others` are further faults. `with_barriers`: some ways let no TCP pass, or only small messages."""
         self._world = world
         self._managers = managers
         self._hosts = hosts
@@ -46,7 +58,8 @@ class Faults:
         )
         rare += (self.split_three_ways, self.replay, self.call_early, self.break_before_keys)
         rare += (self.overlap_managers, self.reconnect_manager, self.ask_for_new_key, self.heal)
-        self._kinds = (*common, *common, *rare, *others)
+        barriers = (self.bar_tcp, self.narrow) * BARRIERS_OFTEN if with_barriers else ()
+        self._kinds = (*common, *common, *rare, *others, *barriers)
 
     def cause_fault(self) -> None:
         """Cause a random fault at a random host, now and then just after the beginning of a rekey."""
@@ -153,6 +166,20 @@ class Faults:
         if other is not host:
             self._world.note(host, f"is no longer heard by {other.name}")
             self._world.reach.sever(host, other)
+
+    def bar_tcp(self, host: Host) -> None:
+        """Let no TCP pass between two hosts, in one way or both; adverts and datagrams pass."""
+        other = self._world.random.choice(self._hosts)
+        if other is not host:
+            self._world.note(host, f"has no TCP to {other.name}")
+            self._world.reach.bar_tcp(host, other)
+            if self._world.random.random() < 0.7:
+                self._world.reach.bar_tcp(other, host)
+
+    def narrow(self, host: Host) -> None:
+        """Let only small messages pass from and to a host."""
+        self._world.note(host, "is behind a way for small packets only")
+        self._world.reach.narrow(host)
 
     def heal(self, host: Host) -> None:
         """Mend every cut."""

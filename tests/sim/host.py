@@ -40,7 +40,8 @@ class Stream:
 
     ends: dict["Host", Session]
     readers: dict["Host", PacketReader]
-    coming: dict["Host", deque[Callable[[], None]]]
+    coming: dict["Host", deque[tuple[int, Callable[[], None]]]]
+    """By receiver, the messages on their way: the size in bytes, and the call that delivers it."""
     clear_at: dict["Host", float]
     psk: str
     """The PSK with which it was opened."""

@@ -23,6 +23,8 @@ class Kind:
     """The group has room for one or two nodes less than there are."""
     are_alike_inside: bool = False
     """The nodes announce addresses of networks inside them first. All machines have the same such networks."""
+    has_barriers: bool = False
+    """Some ways let adverts pass, and no TCP or only small messages."""
     has_twins: bool = False
     """Two nodes, the twins, have one id. One of them ends for good when all faults have ended."""
     stranger: Callable[[World, Traffic, float], Host] | None = None
@@ -85,6 +87,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("full", 6, has_little_room=True),
     Kind("twins", 5, has_twins=True),
     Kind("alike", 8, are_alike_inside=True),
+    Kind("barriers", 8, has_barriers=True),
     Kind("wrap", 6, stranger=veteran),
     Kind("recorder", 8, stranger=recorder),
     Kind("babbler", 6, stranger=babbler),

@@ -108,7 +108,7 @@ class Streams:
             self._schedule.at(now + self._delay(), partial(self._other_node_answers, dial, address))
             return
         target = self._find_target(host, address)
-        if target is not None and self._reach.both_ways(host, target):
+        if target is not None and self._reach.connects(host, target):
             if target.program is None and not target.is_off:
                 self._schedule.at(now + self._delay(), partial(self._refused, dial, REFUSED))
                 return
@@ -175,7 +175,7 @@ class Streams:
             data = self._encoded_group(message)
         else:
             data = encode(message)
-        self._deliver(stream, receiver, partial(self._receive, stream, receiver, data))
+        self._deliver(stream, receiver, partial(self._receive, stream, receiver, data), len(data))
 
     def close(self, host: Host, session: Session, reason: str) -> None:
         """End a stream. The other side notices this after all packets that were sent before."""
@@ -247,21 +247,23 @@ class Streams:
         if receiver.streams.pop(stream.ends[receiver], None) is not None:
             self._give(receiver, Disconnected(stream.ends[receiver], reason))
 
-    def _deliver(self, stream: Stream, receiver: Host, what: Callable[[], None]) -> None:
+    def _deliver(self, stream: Stream, receiver: Host, what: Callable[[], None], size: int = 0) -> None:
         schedule = self._schedule
         when = max(schedule.now + self._delay(), stream.clear_at[receiver] + 1e-6)
         stream.clear_at[receiver] = when
-        stream.coming[receiver].append(what)
+        stream.coming[receiver].append((size, what))
         schedule.at(when, partial(self._deliver_due, stream, receiver, receiver.incarnation))
 
     def _deliver_due(self, stream: Stream, receiver: Host, incarnation: int) -> None:
         if receiver.incarnation != incarnation:
             return
-        if not self._reach.passes(stream.other(receiver), receiver):
+        size, deliver = stream.coming[receiver][0]
+        if not self._reach.carries(stream.other(receiver), receiver, size):
             again = partial(self._deliver_due, stream, receiver, incarnation)
             self._schedule.at(self._schedule.now + RETRANSMIT, again)
             return
-        stream.coming[receiver].popleft()()
+        stream.coming[receiver].popleft()
+        deliver()
 
     def _delay(self) -> float:
         return self._schedule.random.uniform(*self._conditions.delay)
