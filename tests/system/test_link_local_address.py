@@ -1,14 +1,19 @@
 """A key server listens on a link-local address, which has its interface behind a %."""
 
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from pskkey import KeyClient, KeyServer
 from pskkey.adapters.tls.listening_sockets import bind, resolve
-from pskkey.errors import ConfigError
+from pskkey.errors import ConfigError, Unreachable
 from tests.lab.group import Group
 from tests.lab.namespaces import INTERFACE
+from tests.psk_files import write_psk
 from tests.system.loopback import PORT, Loopback
 from tests.system.private_network import private_network
 
@@ -52,6 +57,26 @@ def test_bound_socket_has_the_resolved_address() -> None:
 def test_zone_without_an_interface_is_reported() -> None:
     with pytest.raises(ConfigError, match=f"{ADDRESS} cannot be listened on: this machine has no interface 'nosuch0'"):
         resolve(f"{ADDRESS}%nosuch0", PORT)
+
+
+def test_stand_alone_server_and_client_take_a_zone(tmp_path: Path) -> None:
+    psk = write_psk(tmp_path / "psk", "a")
+    for zone in zones():
+        server = KeyServer(psk, bind=f"{ADDRESS}%{zone}", port=PORT)
+        running = threading.Thread(target=server.run)
+        running.start()
+        try:
+            client = KeyClient(psk, port=PORT, bind=f"{ADDRESS}%{zone}")
+            deadline = time.monotonic() + 10
+            while True:
+                try:
+                    assert client.get_key(f"{ADDRESS}%{zone}").fingerprint == server.key.fingerprint
+                    break
+                except Unreachable:
+                    assert time.monotonic() < deadline
+        finally:
+            server.stop()
+            running.join()
 
 
 async def test_daemon_listens_on_its_link_local_address(loopback: Loopback) -> None:

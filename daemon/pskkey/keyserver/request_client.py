@@ -67,8 +67,9 @@ def _connect(address: str, port: int, deadline: float, bind: str | None, options
         try:
             connected.settimeout(_remaining(deadline) / left)
             options.set(connected, *TCP_OPTIONS)
-            if bind is not None:
-                connected.bind((bind, 0))
+            if bind is not None:  # `bind` alone would drop the zone of a link-local address
+                own = socket.getaddrinfo(bind, 0, family, kind, flags=socket.AI_NUMERICHOST)
+                connected.bind(own[0][4])
             connected.connect(target)
         except OSError as error:
             connected.close()
