@@ -7,16 +7,8 @@ value as it stands in the file.
 import ipaddress
 import socket
 from collections.abc import Iterable
-from typing import Final
 
-MAX_NAME: Final = 15
-"""Bytes in the name of an interface: IFNAMSIZ of <linux/if.h> without its final zero."""
-MAX_ALTERNATIVE_NAME: Final = 127
-"""Bytes in an alternative name (`altname` of ip-link(8)): ALTIFNAMSIZ without its final zero."""
-MAX_INDEX: Final = 2**31 - 1
-"""The kernel numbers interfaces with a positive `int`."""
-
-type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from pskkey.rtnetlink.interfaces import MAX_ALTERNATIVE_NAME, MAX_INDEX, MAX_NAME, Ip
 
 
 def parse_interface(text: str) -> str:
@@ -71,7 +63,7 @@ def find_repeated_address(addresses: Iterable[str]) -> str | None:
     return None
 
 
-def _address(text: str) -> Address | None:
+def _address(text: str) -> Ip | None:
     """Return the address; None when the text is none. Raises ValueError with the reason for a form that is refused."""
     bare, slash, _ = text.partition("/")
     host, percent, zone = bare.partition("%")

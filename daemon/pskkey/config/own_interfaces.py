@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Final
 
-from pskkey.config.machine_interfaces import Interface, Ip, list_interfaces
+from pskkey.rtnetlink.interfaces import Interface, Ip, list_interfaces
 
 MAX_NAMED: Final = 20
 """Interfaces of this machine that a sentence names; a machine with containers has hundreds."""

@@ -18,12 +18,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from pskkey.errors import ConfigError, Unreachable
-from pskkey.rtnetlink.queries import LONGEST_NAME, NoNetlink, index_of_name, index_of_route, indexes_of_address
+from pskkey.rtnetlink.interfaces import MAX_ALTERNATIVE_NAME, MAX_INDEX
+from pskkey.rtnetlink.queries import index_of_name, index_of_route, indexes_of_address
+from pskkey.rtnetlink.questions import NoNetlink
 
 MAX_NAMED: Final = 20
 """Interfaces of this machine that a sentence names; a machine with containers has hundreds."""
 
-_HIGHEST_INDEX: Final = 2**31 - 1
 _NO_ADDRESS: Final = IPv4Address(0)
 
 
@@ -163,10 +164,10 @@ def _check_text(argument: str, text: str) -> None:
         size = len(os.fsencode(name))
     except UnicodeEncodeError:
         size = 0
-    if not 0 < size <= LONGEST_NAME or "\0" in name:
+    if not 0 < size <= MAX_ALTERNATIVE_NAME or "\0" in name:
         raise ConfigError(
-            f"{argument}: {text[:LONGEST_NAME]!r} cannot be an interface; allowed are a name of up to {LONGEST_NAME} "
-            "bytes, an index, or an address"
+            f"{argument}: {text[:MAX_ALTERNATIVE_NAME]!r} cannot be an interface; allowed are a name of up to "
+            f"{MAX_ALTERNATIVE_NAME} bytes, an index, or an address"
         )
 
 
@@ -190,7 +191,7 @@ def _indexes_of(text: str) -> set[int]:
 
 def _indexes_of_name(name: str) -> set[int]:
     index = index_of_name(name)
-    if index is None and name.isascii() and name.isdigit() and 0 < int(name) <= _HIGHEST_INDEX and is_there(int(name)):
+    if index is None and name.isascii() and name.isdigit() and 0 < int(name) <= MAX_INDEX and is_there(int(name)):
         index = int(name)
     return set() if index is None else {index}
 

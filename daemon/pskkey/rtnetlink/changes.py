@@ -20,7 +20,6 @@ ROUTES: Final = 0x40 | 0x400 | 0x80 | 0x40000
 """The notifications to receive, of IPv4 and IPv6: RTMGRP_* of <linux/rtnetlink.h>. With the routes come their rules."""
 
 _READS_PER_WAKE_UP: Final = 64
-_READ_SIZE: Final = 65536
 _MTU: Final = 4
 _SMALLEST_MTU: Final = 1280
 
@@ -79,7 +78,7 @@ class NetworkChanges:
         self._changed.set()
         try:
             for _ in range(_READS_PER_WAKE_UP):
-                for kind, payload in messages.read_messages(kernel.recv(_READ_SIZE)):
+                for kind, _, payload in messages.read_messages(kernel.recv(messages.READ_SIZE)):
                     if kind in (messages.NEW_LINK, messages.DELETED_LINK):
                         self._look_at_link(kind, payload)
         except BlockingIOError:
@@ -92,13 +91,12 @@ class NetworkChanges:
                 self._ended(None, 0)
 
     def _look_at_link(self, kind: int, payload: bytes) -> None:
-        family, _, index, *_ = messages.LINK.unpack_from(payload)
+        (family, _, index, *_), attributes = messages.read_payload(messages.LINK, payload)
         if family != socket.AF_UNSPEC:
             return  # a bridge announces its ports so: the interface itself stays
         mtu = 0
         if kind == messages.NEW_LINK:
-            value = messages.read_attributes(payload[messages.LINK.size :]).get(_MTU)
-            mtu = _SMALLEST_MTU if value is None else int.from_bytes(value, messages.BYTE_ORDER)
+            mtu = messages.read_number(attributes[_MTU][0]) if attributes[_MTU] else _SMALLEST_MTU
         if mtu < _SMALLEST_MTU and self._ended is not None:
             self._ended(index, mtu)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, auto
 from typing import Final, Literal
 
-from pskkey.config.machine_interfaces import Interface, Ip, OwnAddress, list_interfaces
 from pskkey.config.own_interfaces import Entry
+from pskkey.rtnetlink.interfaces import Interface, Ip, OwnAddress, list_interfaces
 from pskkey.wire.fields import MAX_ADDRESSES
 
 MAX_PREFIXES: Final = 64
