@@ -76,7 +76,8 @@ class AddressBook:
     def order(self, peer: Member) -> tuple[str, ...]:
         """Return the addresses of a peer in the order in which to try them."""
         known = self._nodes.get(peer.id, _Known())
-        links = tuple(source for source in known.link_local if source not in peer.addresses)
+        sources = dict.fromkeys((known.worked, *known.link_local) if "%" in known.worked else known.link_local)
+        links = tuple(source for source in sources if source not in peer.addresses)
         addresses = peer.addresses + links
         known.of_others.intersection_update(addresses)
 

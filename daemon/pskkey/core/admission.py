@@ -37,7 +37,7 @@ class Joined:
     former: HeldKey | None = None
     former_until: float = 0.0
     has_yielded: bool = False
-    """Whether it was a master that has yielded to this one."""
+    """Whether it was a master that has yielded to this one; known when it has arrived."""
     has_arrived: bool = False
     """Whether it has sent a message since its JOIN. So GROUP has arrived, and large packets get through."""
 

@@ -61,8 +61,8 @@ def _unreachable_masters(election: Election, peers: Peers, members: Members, now
         return
     is_master = election.role is Role.MASTER
     for advert, failure in peers.failures(now):
-        # Without a proof it may be an old advert: a stranger can send it again at any time.
-        if advert.id not in members.ids and (peers.is_proven(advert.id, now) or not is_master):
+        # Without a new proof it may be a dead master, or an old advert that a stranger sends again.
+        if advert.id not in members.ids and (peers.has_proved_since(advert.id, failure) or not is_master):
             yield _describe_failure(advert, failure, is_rival=is_master)
 
 
@@ -72,19 +72,19 @@ def _describe_failure(advert: Advert, failure: Failure, *, is_rival: bool) -> Co
         f"{advert.name} is master too, and the two groups cannot merge" if is_rival else f"cannot join {advert.name}"
     )
     through = f"let TCP port {advert.port} through the firewalls of both nodes and of the network between them"
-    address = failure.address or ", ".join(advert.addresses)
+    address = failure.address or next(iter(advert.addresses), None)
     return Condition(
         ConditionKind.MASTER_UNREACHABLE,
         f"{begin}: {failure.reason}",
         _REMEDIES.get(failure.code, through),
         advert.id,
-        address or None,
+        address,
     )
 
 
 def _unconfirmed(members: Members, now: float) -> Iterator[Condition]:
     for member, address in members.confirmations.missing(now):
-        text = f"{member.name} at {address} joins again and again, but never confirms: large packets do not reach it"
+        text = f"{member.name} at {address} sent JOIN, but did not confirm the answer: large packets may not reach it"
         yield Condition(ConditionKind.MEMBER_UNREACHABLE, text, _LARGE_PACKETS, member.id, address)
 
 

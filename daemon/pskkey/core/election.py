@@ -228,8 +228,8 @@ class Election:
 
     def answer_merge(self, session: Session, merge: Merge, now: float) -> list[Transition]:
         """Answer the MERGE of another master: decide which of the two masters stays, and act on it."""
-        other = merge.master
-        if self.outbound.link and self.outbound.link.peer.id == other.id:
+        other, link = merge.master, self.outbound.link
+        if link and link.peer.id == other.id and not link.yields:
             self.outbound.drop()  # this node has sent MERGE too, but only one of the two masters may decide
         mine = self._make_merge()
         stays = choose_winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(other.id, now))
@@ -238,6 +238,8 @@ class Election:
             self._out.append(Send(session, ErrorMessage(CANNOT_JOIN, text)))
             return []
         self._out.append(Send(session, replace(mine, winner=stays)))
+        if stays == other.id and link is not None and link.yields and link.peer.id == other.id:
+            return []  # the JOIN is on its way
         self._settle(other, stays, now)
         if stays == other.id:
             self.outbound.drop()
@@ -263,7 +265,6 @@ class Election:
         """Record the decision about this master and the `other` one."""
         is_won = winner == self._settings.me.id
         self._out.append(notices.Merged(other, self._settings.me if is_won else other))
-        self._peers.forget_failure(other.id)
         if is_won:
             self._transitions.append(MergeWon(other.id))
             self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its last advert is outdated
@@ -364,7 +365,7 @@ class Election:
                 return
             # The successor still reaches the lost master, or has yielded to another one.
             takeover = self._takeover = None
-        is_new = self._peers.note_failure(link.peer.id, Failure(code, reason, link.address))
+        is_new = self._peers.note_failure(link.peer.id, Failure(code, reason, link.address, now))
         if is_new and (self.role is not Role.MASTER or self._peers.is_proven(link.peer.id, now)):
             self._out.append(notices.JoinFailed(link.peer, code, reason))
         if code == NOT_MASTER:

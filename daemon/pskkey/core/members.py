@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pskkey.core import rank
+from pskkey.core.acknowledgements import have_all_acknowledged
 from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.admission import Admission, Joined
 from pskkey.core.arrivals import Arrivals
@@ -22,15 +23,6 @@ from pskkey.core.lease_allocator import LeaseAllocator
 from pskkey.core.notices import BadJoin, DuplicateMember, MemberJoined, MemberLost, MemberRefused
 from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Times
-
-ACKS_WITHIN = 2.0
-"""Seconds after its JOIN for which a new key waits for a member without a key. The JOIN of such a member lists no key,
-and it has acknowledged none.
-
-An acknowledgement takes a round trip, and up to `managers_return` for the session managers of the member. A member that
-sends none cannot read the current records either, so it loses nothing. But it would delay each new key to its deadline.
-"""
-
 
 type _Refusal = type[DuplicateMember | BadJoin | MemberRefused]
 
@@ -72,7 +64,7 @@ class Members:
     def ids(self) -> frozenset[str]:
         """Return the ids of the joined members, without the master's."""
         if self._ids is None:
-            self._ids = frozenset(j.member.id for j in self._joined.values())
+            self._ids = frozenset(j.member.id for j in self._joined.values() if j.has_arrived)
         return self._ids
 
     @property
@@ -94,7 +86,7 @@ class Members:
     def settled(self, now: float) -> list[Member]:
         """Return the eligible members that joined at least `preempt_after` ago."""
         latest = now - self._settings.timing.preempt_after
-        return [j.member for j in self._joined.values() if j.since <= latest and j.member.eligible]
+        return [j.member for j in self._joined.values() if j.has_arrived and j.since <= latest and j.member.eligible]
 
     def opened(self, session: Session, address: str) -> None:
         """Record a new inbound session from `address`."""
@@ -118,21 +110,23 @@ class Members:
         if joined.has_arrived:
             return None
         joined.has_arrived = self._group_stale = True
-        self.confirmations.confirm(joined.member.id)
+        joined.has_yielded = self.confirmations.confirm(joined.member.id)
+        self._ids = None
         return joined
 
     def with_other_times(self, times: Times) -> Iterator[Joined]:
         """Yield the members whose times differ from `times`."""
-        return (joined for joined in self._joined.values() if joined.join.times != times)
+        return (j for j in self._joined.values() if j.has_arrived and j.join.times != times)
 
     def id_of(self, session: Session) -> str:
         """Return the node id of a session that has joined."""
         return self._joined[session].member.id
 
-    def group(self) -> Group:
-        """Return the group as it is now."""
+    def group(self, joiner: Session | None = None) -> Group:
+        """Return the group as it is now, for its members or for a joiner that has not confirmed yet."""
         me = self.me
-        members = (me, *(self._with_lease(j.member) for j in self._joined.values()))
+        listed = [j.member for s, j in self._joined.items() if j.has_arrived or s == joiner]
+        members = (me, *map(self._with_lease, listed))
         return Group(self._term, me.id, members, rank.succession(members, me.id), self._settings.timing.times)
 
     @property
@@ -148,23 +142,11 @@ class Members:
     @property
     def waiting(self) -> list[str]:
         """Return the ids of the nodes, the master included, whose lease is blocked under the current epoch."""
-        arrived = frozenset(j.member.id for j in self._joined.values() if j.has_arrived)
-        return self._allocator.leases.waiting(arrived | {self._settings.me.id}, self._epoch())
+        return self._allocator.leases.waiting(self.ids | {self._settings.me.id}, self._epoch())
 
     def all_acknowledged(self, epoch: int, now: float) -> bool:
-        """Return whether no node is on its way, and each member that counts has acknowledged `epoch`.
-
-        A new member does not count if the limit of ACKS_WITHIN is over for it.
-        """
-        if not self._arrivals.are_over(now):
-            return False
-        newcomer_since = now - ACKS_WITHIN
-        waited_for = [
-            j
-            for j in self._joined.values()
-            if j.member.acked_epoch is not None or j.join.held or j.since > newcomer_since
-        ]
-        return all(j.member.acked_epoch == epoch for j in waited_for)
+        """Return whether no node is on its way, and each member that counts has acknowledged `epoch`."""
+        return self._arrivals.are_over(now) and have_all_acknowledged(self._waited_for(now), epoch, now)
 
     # --- begin and end as master --------------------------------------------------------------------------------
 
@@ -178,7 +160,7 @@ class Members:
         from it, because its id in `last` may be blocked until a new epoch.
         """
         self._term = term
-        self._arrivals = Arrivals(self._settings.max_members)
+        self._arrivals, self.confirmations = Arrivals(self._settings.max_members), Confirmations()
         for node in awaited:
             self._arrivals.expect(node, now + self._settings.timing.comes_within)
         self._allocator = LeaseAllocator(self._settings, self._keyring, self.group, self._out)
@@ -189,6 +171,7 @@ class Members:
 
     def expect(self, master: str, now: float) -> None:
         """Wait for another master, which yields to this one."""
+        self.confirmations.note_yielded(master)
         if master not in self.ids:
             self._arrivals.expect_master(master, now + self._settings.timing.comes_within)
 
@@ -246,7 +229,7 @@ class Members:
             del self._joined[old.session], self._open[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
-        self._admission.admit(join.member.id, address, self.ids | self.awaited | self._allocator.leases.nodes)
+        self._admission.admit(join.member.id, address, self._present() | self.awaited | self._allocator.leases.nodes)
         self._allocator.lease_to_joiner(join)
         timing = self._settings.timing
         deadline = now + max(timing.dead_after, join.times.dead_after)
@@ -254,9 +237,11 @@ class Members:
             former = find_former_key(join.held, self._keyring.current)
             member = replace(join.member, acked_epoch=None)
             until = now + timing.former_key_span
-            has_yielded = join.member.id in self._arrivals.masters
-            self._joined[session] = Joined(session, member, join, now, deadline, former, until, has_yielded)
-            self.confirmations.expect(member, address, now)
+            self._joined[session] = Joined(session, member, join, now, deadline, former, until)
+            if any(old.has_arrived and old.join.incarnation == join.incarnation for old in olds):
+                self._joined[session].has_arrived = self._group_stale = True
+            else:
+                self.confirmations.expect(member, address, now)
         else:
             joined = self._joined[session]
             member = replace(join.member, acked_epoch=joined.member.acked_epoch)
@@ -268,7 +253,7 @@ class Members:
         if is_new:
             if not any(old.join.incarnation == join.incarnation for old in olds):  # the node is new
                 self._out.append(MemberJoined(join.member, address))
-            self._out.append(Send(session, self.group()))
+            self._out.append(Send(session, self.group(session)))
             self._out.append(Send(session, self._key_state_for(self._joined[session])))
 
     def extend_deadline(self, session: Session, now: float) -> None:
@@ -286,7 +271,7 @@ class Members:
     def remove_broken(self, session: Session, reason: str, now: float) -> None:
         """Remove the member of a broken session, and await its node, which may join again."""
         self._open.pop(session, None)
-        self._lost(session, reason, now + self._settings.timing.comes_within)
+        self._lost(session, reason, self._back_by(session, now))
 
     def close(
         self,
@@ -333,7 +318,7 @@ class Members:
         timing = self._settings.timing
         if now >= self._silent_at:
             for joined in [j for j in self._joined.values() if now >= j.deadline]:
-                self.close(joined.session, None, "it fell silent", now + timing.comes_within)
+                self.close(joined.session, None, "it fell silent", self._back_by(joined.session, now))
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
         self._leave_former_keys(now)
         self._group_stale |= self.is_full != self._has_no_place()
@@ -350,12 +335,12 @@ class Members:
         # GROUP is stale after a new current epoch, because it carries the acknowledgements of the members.
         self._group_stale |= self._epoch() != self._sent_epoch
         self._sent_epoch = self._epoch()
-        self._allocator.leases.review(self.ids | {self._settings.me.id}, self._keyring.live_epochs)
+        self._allocator.leases.review(self._present() | {self._settings.me.id}, self._keyring.live_epochs)
         for joined in self._joined.values():
             if joined.join.sender and self._allocator.leases.sender_id(joined.member.id) is None:
                 self._allocator.lease_to_joiner(joined.join)  # no id was free when it joined
         group = self.group()
-        for joined in self._joined.values():
+        for joined in (j for j in self._joined.values() if j.has_arrived):
             if self._group_stale:
                 self._out.append(Send(joined.session, group))
             # KEY_STATE lists the sender ids in use, so it may change with GROUP.
@@ -364,13 +349,29 @@ class Members:
         self._group_stale = False
         self._keys_version = self._keyring.version
         self._next_flush = now + self._settings.timing.group_interval
-        self.published, self.is_full = len(self._joined) + 1, self._has_no_place()
+        self.published, self.is_full = len(self.ids) + 1, self._has_no_place()
+
+    def _present(self) -> frozenset[str]:
+        """Return the ids of the nodes with a joined session, confirmed or not."""
+        return frozenset(j.member.id for j in self._joined.values())
+
+    def _waited_for(self, now: float) -> list[Joined]:
+        """Return the members, and the joiners that should confirm soon."""
+        joined = self._joined.values()
+        return [j for j in joined if j.has_arrived or not self.confirmations.is_overdue(j.member.id, now)]
+
+    def _back_by(self, session: Session, now: float) -> float | None:
+        """Return until when to await the node of a session that ends at `now`; None: do not await it."""
+        joined = self._joined.get(session)
+        if joined is None or (not joined.has_arrived and self.confirmations.is_overdue(joined.member.id, now)):
+            return None
+        return now + self._settings.timing.comes_within
 
     def _has_no_place(self) -> bool:
         return 1 + len(self._joined) + len(self.awaited) >= self._settings.max_members
 
     def _leave_former_keys(self, now: float) -> None:
-        current, joined = self._keyring.current, self._joined.values()
+        current, joined = self._keyring.current, self._waited_for(now)
         all_are_here = self._arrivals.are_over(now)
         formers = [j.former for j in joined if j.former is not None]
         for former in formers:

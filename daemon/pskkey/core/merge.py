@@ -10,8 +10,8 @@ The loser *yields*: it joins the winner, and then hands over its members.
 3. An advert is a *proof* that its sender is master now, or only a *hint*, which may be an old advert of a dead master
    (`freshness`). A rival without a proof is asked only after the time of rule 2, and at most one such rival in
    HINTS_SPACING seconds. It is asked because some rivals can never send a proof: where multicast works in one direction
-   only, a rival does not receive our challenge. If nothing listens at its address, it is dead, and is not asked again
-   until it proves itself or has a higher term.
+   only, a rival does not receive our challenge. If nothing listens at its address, it is not asked again for DEAD_FOR,
+   unless it proves itself or has a higher term.
 4. The loser stays master until GROUP of the winner has arrived. If GROUP does not arrive, only small packets get
    through. Then the loser tries that winner again after a hold-down, whatever the term of the winner is. Meanwhile it
    answers MERGE of the winner with the ERROR `cannot_join`.
@@ -65,8 +65,8 @@ def must_yield(peers: Peers, link: Link, code: str, term: int, timing: Timing, n
         return True
     if code in (NO_GROUP, CANNOT_JOIN):
         peers.hold_down(rival, now, NO_GROUP_HOLD_MAX, whatever_term=True)
-    elif code == "refused" and not peers.is_proven(rival, now) and not peers.has_newer_term(rival, term):
-        peers.note_dead(rival)
+    elif code == "refused" and not (link.yields or peers.is_proven(rival, now) or peers.has_newer_term(rival, term)):
+        peers.note_dead(rival, now)
     else:
         peers.hold_down(rival, now, timing.rival_hold_max)
         if link.yields and link.phase is Phase.CONNECTING:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core.actions import Action, Disconnect, Send
-from pskkey.core.admission import Joined
 from pskkey.core.election import Election
 from pskkey.core.events import Direction, Event, Received, Session
 from pskkey.core.former_keys import find_former_key, is_same
@@ -26,6 +25,7 @@ from pskkey.core.notices import (
     TermLeap,
     UnexpectedMessage,
 )
+from pskkey.core.peers import Peers
 from pskkey.core.rekey import Rekey
 from pskkey.core.rekey_requests import RekeyRequests, local_user, member
 from pskkey.core.session_managers import SessionManagers
@@ -67,6 +67,7 @@ class MessageHandler:
     def __init__(
         self,
         settings: Settings,
+        peers: Peers,
         election: Election,
         known: KnownGroup,
         members: Members,
@@ -77,6 +78,7 @@ class MessageHandler:
         out: list[Action],
     ) -> None:
         self._settings = settings
+        self._peers = peers
         self._election = election
         self._known = known
         self._members = members
@@ -172,8 +174,8 @@ class MessageHandler:
         self._members.extend_deadline(session, now)
         is_master = self._election.role is Role.MASTER
         joined = self._members.has(session)
-        if joined and not isinstance(message, Join) and (arrived := self._members.confirm(session)) is not None:
-            self._take_keys_of(arrived)
+        if joined and not isinstance(message, Join | Merge | ErrorMessage):
+            self._take_confirmation(session)
         match message:
             case KeyRequest():
                 self._answer_key_request(session)
@@ -257,11 +259,14 @@ class MessageHandler:
         for node in self._members.waiting if self._election.role is Role.MASTER else ():
             self._requests.ask(member(node, reason), reason, now)
 
-    def _take_keys_of(self, arrived: Joined) -> None:
-        """Require a new key if an arrived member has another one, or was the master of a group with the same key.
+    def _take_confirmation(self, session: Session) -> None:
+        """If it is the first message since JOIN: require a new key if the member has another one, or was a master.
 
-        In that group, sender ids may be leased that this master has leased to other nodes.
+        In the group of that master, sender ids may be leased that this master has leased to other nodes.
         """
+        if (arrived := self._members.confirm(session)) is None:
+            return
+        self._peers.forget_failure(arrived.member.id)
         self._meet_foreign_keys(arrived.join)
         newest = self._keyring.newest
         if arrived.has_yielded and newest is not None:

@@ -76,9 +76,8 @@ class Node:
         self._election.term = saved.term
         self._requests = requests = RekeyRequests(settings, self._keyring)
         self._rekey = rekey = Rekey(settings, self._keyring, requests)
-        self._handler = MessageHandler(
-            settings, self._election, known, self._members, self._keyring, self._managers, requests, rekey, self._out
-        )
+        parts = (self._peers, self._election, known, self._members, self._keyring, self._managers)
+        self._handler = MessageHandler(settings, *parts, requests, rekey, self._out)
         self._freshness = Freshness(settings.nonce)
         self._advertised: Advert | None = None
         self._notices = KeyNotices(self._out)

@@ -17,7 +17,7 @@ node again. This time doubles with each failure.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final
 
@@ -36,6 +36,9 @@ of the advert is an event. Its challenge changes every CHALLENGE_EVERY."""
 
 ADVERT_LIFE: Final = 120.0
 """Seconds for which any other advert counts: the TTL of its DNS record."""
+
+DEAD_FOR: Final = 300.0
+"""Seconds for which a recorded claim is ignored after nothing listened at its address. The node may start again."""
 
 MAX_PEERS: Final = 2048
 """Records in the table: twice the default `max_members`. A holder of the PSK can invent any number of nodes."""
@@ -77,6 +80,8 @@ class Failure:
     code: str
     reason: str
     address: str
+    at: float
+    """The time of the first failure since the last success, in seconds."""
 
 
 @dataclass(slots=True)
@@ -86,12 +91,15 @@ class _Peer:
     advert: Advert | None = None
     heard_at: float = 0.0
     proven_until: float = float("-inf")
+    proven_at: float = float("-inf")
+    """The time of its last proof."""
     listening_since: float | None = None
     hold_down: Backoff = field(default_factory=Backoff)
     hold_term: float = 0
     """The term above which a proof ends the hold-down."""
     dead_term: int = -1
-    """The term of its last claim if nothing listened at its address. Hints of no higher term are ignored."""
+    dead_until: float = float("-inf")
+    """Until when hints of no higher term than `dead_term` are ignored, because nothing listened at its address."""
     failure: Failure | None = None
     """The last failed attempt to join it or to merge with it, until one succeeds."""
     is_full: bool = False
@@ -119,11 +127,11 @@ class Peers:
             return
         peer = self._peer(advert.id)
         if advert.role is Role.MASTER and is_proof:
-            peer.proven_until = now + PROVEN_FOR
+            peer.proven_at, peer.proven_until = now, now + PROVEN_FOR
             if advert.term > peer.hold_term or (peer.is_full and not advert.is_full):
                 peer.hold_down.end()
             peer.is_full, peer.dead_term = advert.is_full, -1
-        elif advert.role is Role.MASTER and advert.term <= peer.dead_term:
+        elif advert.role is Role.MASTER and advert.term <= peer.dead_term and now < peer.dead_until:
             return
         peer.advert, peer.heard_at = advert, now
         if advert.role is not Role.LISTENING:
@@ -264,16 +272,21 @@ class Peers:
     def note_failure(self, node_id: str, failure: Failure) -> bool:
         """Record a failed attempt. Return whether the last one did not fail for the same reason."""
         peer = self._peer(node_id)
-        before, peer.failure = peer.failure, failure
+        before = peer.failure
+        peer.failure = failure if before is None else replace(failure, at=before.at)
         return before is None or before.code != failure.code
 
     def failure_of(self, node_id: str) -> Failure | None:
         """Return the last failed attempt to join a node or to merge with it; None: there is none, or one succeeded."""
         return peer.failure if (peer := self._peers.get(node_id)) is not None else None
 
+    def has_proved_since(self, node_id: str, failure: Failure) -> bool:
+        """Return whether a node has proved to be master after a failure. Else it may have died before the failure."""
+        return (peer := self._peers.get(node_id)) is not None and peer.proven_at > failure.at
+
     def failures(self, now: float) -> Iterator[tuple[Advert, Failure]]:
         """Yield the adverts of the nodes that claim to be master and could not be joined, with the failures."""
-        for node_id, advert in self._masters.items():
+        for node_id, advert in sorted(self._masters.items()):
             failure = self.failure_of(node_id)
             if failure is not None and self._counts(node_id, now):
                 yield advert, failure
@@ -282,10 +295,10 @@ class Peers:
         """Return whether another node is known that may become master."""
         return any(p.advert is not None and p.advert.eligible and self._counts(i, now) for i, p in self._peers.items())
 
-    def note_dead(self, node_id: str) -> None:
-        """Forget the claim of a node where nothing listens. Ignore it until it proves itself or has a higher term."""
+    def note_dead(self, node_id: str, now: float) -> None:
+        """Forget the claim of a node where nothing listens, and ignore it for DEAD_FOR."""
         peer = self._peer(node_id)
-        peer.dead_term = peer.advert.term if peer.advert else -1
+        peer.dead_term, peer.dead_until = peer.advert.term if peer.advert else -1, now + DEAD_FOR
         self.forget_claim(node_id)
 
     def handover_failed(self, node_id: str, now: float) -> None:

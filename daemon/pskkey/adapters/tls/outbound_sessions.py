@@ -244,13 +244,14 @@ class OutboundSessions:
 
 def _rank(failure: PskkeyError) -> int:
     """Return the place of a failure among those of one attempt: the first one explains the most."""
-    kinds = (HandshakeError, WrongNode, NothingListens)
-    return next((rank for rank, kind in enumerate(kinds) if isinstance(failure, kind)), len(kinds))
+    if isinstance(failure, NothingListens):
+        return 3  # another address that does not answer may be the right one
+    return next((rank for rank, kind in enumerate((HandshakeError, WrongNode)) if isinstance(failure, kind)), 2)
 
 
 def _code(failure: PskkeyError) -> str:
     """Return the code of a failure for `events.Disconnected`."""
-    return ("handshake", "wrong_node", "refused", "unreachable")[_rank(failure)]
+    return ("handshake", "wrong_node", "unreachable", "refused")[_rank(failure)]
 
 
 async def _connect_tcp(address: str, port: int, options: SocketOptions) -> socket.socket:
