@@ -43,6 +43,8 @@ class NodeView:
     term: int
     master: Member | None
     """The node itself as master, or the master that it is a member of; None without a master."""
+    master_address: str | None
+    """The address at which the master has answered, or its first one. As master, the first address of this node."""
     master_session: Session | None
     """As member: the session with the master. Else None."""
     member_count: int
@@ -94,6 +96,7 @@ def view_of(
         role=election.role,
         term=election.term,
         master=election.master,
+        master_address=_master_address(election),
         master_session=election.master_session,
         member_count=len(members.ids) + 1 if election.role is Role.MASTER else 1,
         keys=tuple(KeyView(e.epoch, e.key, _turn(e, current), e.since) for e in keyring.entries),
@@ -103,6 +106,13 @@ def view_of(
         conditions=find_conditions(settings, election, peers, members, handler, now),
         sender_is_blocked=current is not None and managers.is_blocked(current.key),
     )
+
+
+def _master_address(election: Election) -> str | None:
+    link = election.master_link
+    if link is not None and link.address:
+        return link.address
+    return next(iter(election.master.addresses), None) if election.master is not None else None
 
 
 def _turn(entry: RingKey, current: RingKey | None) -> Slot:

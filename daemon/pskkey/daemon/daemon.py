@@ -132,7 +132,8 @@ class Daemon:
         self._store = open_key_store(os.environ, self._inherited.stored[key_store.FD_NAME])
         self._node = Node(self._settings, self._store.saved if self._store else None)
         self._driver = Driver(self._node)
-        self._network = Network()
+        self._network: Network | None = None
+        """None before the first look."""
         self._systemd = Systemd(os.environ)
         emit = self._driver.emit
         self._journal = Journal(self._common_fields)
@@ -312,7 +313,7 @@ class Daemon:
         if (trouble := self._key_port.trouble) is not None:
             text = f"no key server, so this node cannot be master: {trouble}"
             yield Condition(ConditionKind.NO_KEY_SERVER, text, "or set the same [network] port on all nodes")
-        if not self._network.multicast:
+        if self._network is not None and not self._network.multicast:
             wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
             there = ", ".join(self._network.there) or "none"
             text = f"alone: no interface of {wanted} has an address now, so no other node is found; there are: {there}"

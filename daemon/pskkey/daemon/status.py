@@ -41,7 +41,7 @@ def status(
             "eligible": settings.me.eligible,
             "version": settings.version,
         },
-        "master": None if view.master is None else _master(view.master),
+        "master": None if view.master is None else _master(view.master, view.master_address),
         "keys": [
             {
                 "epoch": held.epoch,
@@ -90,8 +90,7 @@ def sentence(node: Node) -> str:
             return f"{str(view.role).capitalize()}, {key}"
 
 
-def _master(master: Member) -> dict[str, Any]:
-    address = master.addresses[0] if master.addresses else None
+def _master(master: Member, address: str | None) -> dict[str, Any]:
     return {"id": master.id, "name": master.name, "address": address, "port": master.port}
 
 

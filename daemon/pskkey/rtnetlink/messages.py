@@ -74,7 +74,7 @@ def read_payload(layout: struct.Struct, payload: bytes) -> tuple[tuple[Any, ...]
 
 
 def read_number(value: bytes) -> int:
-    """Return the number in the value of an attribute, or at the begin of an error message."""
+    """Return the number in the value of an attribute, or at the beginning of an error message."""
     return int.from_bytes(value[:4], sys.byteorder, signed=True)
 
 
