@@ -231,7 +231,12 @@ def test_the_descriptions_are_well_formed() -> None:
         "GetInfo",
         "GetInterfaceDescription",
     }
-    assert {name for name, kind in control.members.items() if kind == "method"} == {"GetStatus", "Rekey", "Switchover"}
+    assert {name for name, kind in control.members.items() if kind == "method"} == {
+        "GetStatus",
+        "GetNetwork",
+        "Rekey",
+        "Switchover",
+    }
 
 
 def test_value_without_an_encoding_is_refused() -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -44,6 +45,7 @@ from pskkey.daemon.counters import DatedCounter
 from pskkey.daemon.driver import Driver, Outlets, boot_time
 from pskkey.daemon.event_table import DaemonEvent
 from pskkey.daemon.journal import Fields, Journal
+from pskkey.daemon.network_report import network_report
 from pskkey.daemon.reload import Inputs, Reloader
 from pskkey.daemon.status import sentence, status
 from pskkey.model import Condition, ConditionKind, Member
@@ -157,6 +159,7 @@ class Daemon:
             self._counters,
             __version__,
             self._commanded,
+            readings={"GetNetwork": self._network_report},
         )
         self._discovery = Discovery(
             group=config.group.name,
@@ -298,6 +301,12 @@ class Daemon:
         rows, identities = self._conditions.rows(), self._key_server.identities
         away = self._loop_turns.longest()
         return status(self._node, self._settings, self._counters, rows, identities, away, boot_time())
+
+    def _network_report(self) -> dict[str, object]:
+        addresses = self._config.network.addresses or self._network.addresses
+        heard = self._discovery.heard(time.monotonic())
+        master, group = self._node.view().master, self._node.group()
+        return network_report(self._config.network, self._settings.me.id, addresses, heard, master, group)
 
     def _update_conditions(self) -> None:
         self._conditions.update((*self._find_conditions(), *self._discovery.conditions, *self._node.view().conditions))

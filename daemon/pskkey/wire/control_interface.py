@@ -122,6 +122,42 @@ method GetStatus() -> (
   warnings: []string
 )
 
+# An advert that this node received in the last minute. ours: of this group, and verified. other_group: of another
+# group. other_psk: it names this group, but none of our PSKs verifies it. name and group: as sent, without control
+# characters, at most 64 characters. id: of the node, if verified. source: the address that it came from.
+type Heard (
+  kind: (ours, other_group, other_psk),
+  name: string,
+  id: ?string,
+  group: string,
+  source: string,
+  age_s: float
+)
+
+# Another node of this group: a member, or a node whose advert is in heard. addresses: at most 8 that it announces, and
+# perhaps a link-local one with its zone.
+type Peer (
+  id: string,
+  name: string,
+  addresses: []string,
+  port: int,
+  is_member: bool
+)
+
+# The network as the daemon sees it. Fields may be added to this, never renamed: schema is 1. interfaces, ip, port: the
+# settings in [network] that are in use. addresses: those that this node announces. peers: at most 128, the master
+# first; peers_left_out: the number of the others. heard: at most 192 of this group, and 64 others.
+method GetNetwork() -> (
+  schema: int,
+  interfaces: []string,
+  ip: (both, v4, v6),
+  port: int,
+  addresses: []string,
+  peers: []Peer,
+  peers_left_out: int,
+  heard: []Heard
+)
+
 # Replace the group key by a new one. For administrators.
 method Rekey() -> ()
 

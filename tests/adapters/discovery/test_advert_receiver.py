@@ -70,6 +70,10 @@ class Receiver:
         """Return the rows of the table without the instances."""
         return [(r.kind, r.name, r.node_id, r.group, r.source, r.age) for r in self._receiver.heard(now)]
 
+    def places(self) -> list[tuple[tuple[str, ...], int]]:
+        """Return the addresses and the port of each row."""
+        return [(row.addresses, row.port) for row in self._receiver.heard(0.0)]
+
 
 @pytest.fixture
 def it(tmp_path: Path) -> Receiver:
@@ -206,3 +210,9 @@ def test_text_of_a_stranger_in_a_row_is_printable_and_short(it: Receiver) -> Non
 def test_record_without_a_group_gets_no_row(it: Receiver) -> None:
     it.take_pairs({"id": NODE.id}, NODE.id)
     assert it.heard() == []
+
+
+def test_only_verified_advert_has_addresses_in_the_table(it: Receiver) -> None:
+    it.take(NODE)
+    it.take(replace(NODE, id="00000002" * 2), psk=it.other_psk)
+    assert it.places() == [(("10.1.0.1",), 11111), ((), 0)]

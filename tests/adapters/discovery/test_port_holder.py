@@ -9,13 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from pskkey.adapters.discovery.port_holder import describe_holder
+from pskkey.adapters.discovery.port_holder import describe_holder, find_holders
 from tests.system.ordinary_user import as_ordinary_user
 from tests.system.private_network import own_network
 
 pytestmark = pytest.mark.root
 
-HOLD = "import socket; s = socket.socket({family}, 2); s.bind(('', 5353)); print(flush=True); input()"
+HOLD = """
+import socket
+s = socket.socket({family}, 2)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('', 5353))
+print(flush=True)
+input()
+"""
 ASK = "from pskkey.adapters.discovery.port_holder import describe_holder; print(describe_holder(5353))"
 
 
@@ -50,3 +57,9 @@ def test_own_sockets_are_not_described() -> None:
     with own_network("link set lo up"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
         own.bind(("", 5353))
         assert describe_holder(5353) is None
+
+
+def test_each_program_that_shares_the_port_is_found_once() -> None:
+    with own_network("link set lo up"), holding(socket.AF_INET) as one, holding(socket.AF_INET6) as other:
+        name = Path(sys.executable).name
+        assert set(find_holders(5353, patience=5.0)) == {f"{name} (pid {each.pid})" for each in (one, other)}

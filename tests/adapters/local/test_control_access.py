@@ -42,8 +42,9 @@ async def test_other_users_read_but_do_not_command(tmp_path: Path) -> None:
     let_everybody_enter(tmp_path)
     async with service(tmp_path / "c"):
         (tmp_path / "c").chmod(0o666)
-        status, denied = await call_as_nobody(tmp_path / "c", "GetStatus", "Rekey")
+        status, network, denied = await call_as_nobody(tmp_path / "c", "GetStatus", "GetNetwork", "Rekey")
         assert '"role":"master"' in status
+        assert '"seen":1' in network
         assert "org.varlink.service.PermissionDenied" in denied
     async with service(tmp_path / "c", users=("nobody",)):
         (allowed,) = await call_as_nobody(tmp_path / "c", "Rekey")

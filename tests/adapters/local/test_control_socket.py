@@ -45,7 +45,8 @@ async def service(
 ) -> AsyncIterator[ControlSocket]:
     commands = {"Rekey": rekey, "Switchover": switchover} if commands is None else commands
     make = status if callable(status) else lambda: status
-    control = ControlSocket(make, commands, users, (), Counter() if counters is None else counters, "1.2")
+    counters = Counter() if counters is None else counters
+    control = ControlSocket(make, commands, users, (), counters, "1.2", readings={"GetNetwork": lambda: {"seen": 1}})
     await control.start(path)
     try:
         yield control
@@ -117,6 +118,11 @@ async def test_service_describes_itself(tmp_path: Path) -> None:
     [
         ({"method": "io.pskkey.Control.GetStatus"}, {"parameters": STATUS}),
         ({"method": "io.pskkey.Control.GetStatus", "parameters": {}, "oneway": False}, {"parameters": STATUS}),
+        ({"method": "io.pskkey.Control.GetNetwork"}, {"parameters": {"seen": 1}}),
+        (
+            {"method": "io.pskkey.Control.GetNetwork", "parameters": {"all": True}},
+            error("org.varlink.service.InvalidParameter", parameter="all"),
+        ),
         ({"method": "io.pskkey.Control.Rekey"}, {}),
         ({"method": "io.pskkey.Control.Rekey", "more": True}, {}),
         (

@@ -148,7 +148,7 @@ class AdvertReceiver:
         self._emit(AdvertReceived(advert, str(source)))
 
     def _note(self, advert: Advert, instance: str, source: Source, now: float) -> None:
-        self._heard.note("ours", instance, advert.name, advert.group, source, now, advert.id)
+        self._heard.note("ours", instance, advert.name, advert.group, source, now, advert)
 
     def _reject(self, name: str, why: str) -> None:
         self._counters["adverts_rejected"] += 1

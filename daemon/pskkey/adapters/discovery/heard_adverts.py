@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pskkey.adapters.discovery.source import Source
+from pskkey.model import Advert
 
 REMEMBERED: Final = 60.0
 """Seconds."""
@@ -33,16 +34,19 @@ class HeardAdvert:
     source: str
     age: float
     """Seconds since the last datagram with it."""
+    addresses: tuple[str, ...]
+    port: int
+    """Where the node listens; no addresses and port 0: not verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     kind: Kind
     name: str
-    node_id: str | None
     group: str
     source: Source
     at: float
+    verified: Advert | None
 
 
 class HeardAdverts:
@@ -53,23 +57,41 @@ class HeardAdverts:
         self._others: dict[str, _Row] = {}  # the instance that was heard longest ago is first
 
     def note(
-        self, kind: Kind, instance: str, name: str, group: str, source: Source, now: float, node_id: str | None = None
+        self,
+        kind: Kind,
+        instance: str,
+        name: str,
+        group: str,
+        source: Source,
+        now: float,
+        verified: Advert | None = None,
     ) -> None:
-        """Note that an advert was heard at the time `now` (seconds)."""
+        """Note that an advert was heard at the time `now` (seconds).
+
+        `verified` is its content, if a PSK of ours verifies it.
+        """
         rows, most = (self._ours, MAX_OURS) if kind == "ours" else (self._others, MAX_OTHERS)
         rows.pop(instance, None)
         if len(rows) >= most:
             del rows[next(iter(rows))]
-        rows[instance] = _Row(kind, _shown(name), node_id, _shown(group), source, now)
+        rows[instance] = _Row(kind, _shown(name), _shown(group), source, now, verified)
 
     def rows(self, now: float) -> tuple[HeardAdvert, ...]:
         """Return what was heard in the last REMEMBERED seconds before `now`, our own group first."""
         return tuple(
-            HeardAdvert(row.kind, instance, row.name, row.node_id, row.group, str(row.source), now - row.at)
+            _heard(instance, row, now)
             for rows in (self._ours, self._others)
             for instance, row in rows.items()
             if now - row.at <= REMEMBERED
         )
+
+
+def _heard(instance: str, row: _Row, now: float) -> HeardAdvert:
+    common = row.kind, instance, row.name
+    where = row.group, str(row.source), now - row.at
+    if (advert := row.verified) is None:
+        return HeardAdvert(*common, None, *where, (), 0)
+    return HeardAdvert(*common, advert.id, *where, advert.addresses, advert.port)
 
 
 def _shown(text: str) -> str:

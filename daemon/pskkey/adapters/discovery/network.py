@@ -53,7 +53,7 @@ class Network:
     `addresses` are those that we announce, the best first: without IPv6 link-local ones, which need a zone, and no more
     than a node may announce. `left_out` are the others. `prefixes` are the networks of all of them, such as
     "192.0.2.0/24", at most MAX_PREFIXES. `there` are the names of all interfaces of the machine, and `without_mdns`
-    those beyond MAX_MULTICAST.
+    those beyond MAX_MULTICAST. `inner` are the indexes of the interfaces for containers.
     """
 
     multicast: tuple[MulticastInterface, ...] = ()
@@ -62,6 +62,7 @@ class Network:
     left_out: tuple[str, ...] = field(default=(), compare=False)
     there: tuple[str, ...] = field(default=(), compare=False)
     without_mdns: tuple[str, ...] = field(default=(), compare=False)
+    inner: frozenset[int] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def look_up(names: Sequence[str], ip: Literal["both", "v4", "v6"]) -> Network:
         left_out=tuple(texts[MAX_ADDRESSES:]),
         there=tuple(interface.label + ("" if interface.is_up else " (down)") for interface in interfaces),
         without_mdns=tuple(each.label for each in usable[MAX_MULTICAST:]),
+        inner=frozenset(inner),
     )
 
 

@@ -20,17 +20,28 @@ _PATIENCE: Final = 0.02
 
 def describe_holder(port: int) -> str | None:
     """Return a description of a program of another user or process that has a UDP port; None: nothing was found."""
+    return next(find_holders(port), None)
+
+
+def find_holders(port: int, patience: float = _PATIENCE) -> Iterator[str]:
+    """Yield a description of each other program that has a UDP port, found within `patience` seconds.
+
+    Programs of other users that this user cannot see come last, as one.
+    """
     own = set(_sockets_of(Path("/proc/self")))
     users = {inode: user for inode, user in _holders(port) if inode not in own}
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + patience
     for process in _processes():
         if not users or time.monotonic() > end:
             break
         with suppress(OSError):
-            if any(inode in users for inode in _sockets_of(process)):
+            if found := [inode for inode in _sockets_of(process) if inode in users]:
                 name = (process / "comm").read_bytes().strip().decode(errors="backslashreplace")
-                return f"{name if name.isprintable() else ascii(name)} (pid {process.name})"
-    return f"a program of user id {next(iter(users.values()))}" if users else None
+                for inode in found:
+                    users.pop(inode, None)
+                yield f"{name if name.isprintable() else ascii(name)} (pid {process.name})"
+    if users:
+        yield f"a program of user id {next(iter(users.values()))}"
 
 
 def _holders(port: int) -> Iterator[tuple[str, str]]:

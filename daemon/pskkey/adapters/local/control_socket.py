@@ -122,14 +122,20 @@ class ControlSocket:
         counters: Counter[str],
         version: str,
         report: Callable[[CommandOutcome], None] | None = None,
+        *,
+        readings: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
     ) -> None:
-        """`commands` have their names in the interface description. `report` gets the outcome of every command.
+        """`commands` and `readings` have their names in the interface description.
+
+        Each user who can connect may call the readings, which have no parameters. `report` gets the outcome of every
+        command.
 
         Raises ConfigError for unknown users, groups.
         """
         self._report = report or (lambda _: None)
         self._status = status
         self._commands = dict(commands)
+        self._readings = dict(readings or {})
         self._access = LocalAccess.of(users, groups)
         self._counters = counters
         self._version = version
@@ -205,6 +211,8 @@ class ControlSocket:
                 return self._service(method, call.parameters)
             case control_interface.CONTROL_INTERFACE if method == "GetStatus":
                 return self._get_status(connection, call)
+            case control_interface.CONTROL_INTERFACE if method in self._readings:
+                return _without_parameters(call) or Reply(parameters=self._readings[method]())
             case control_interface.CONTROL_INTERFACE:
                 return self._command(peer, method, call)
             case _:
@@ -240,8 +248,8 @@ class ControlSocket:
                 return method_not_found(f"{control_interface.SERVICE_INTERFACE}.{method}")
 
     def _get_status(self, connection: ControlConnection, call: Call) -> Reply:
-        if call.parameters:
-            return invalid_parameter(next(iter(call.parameters)))
+        if (refusal := _without_parameters(call)) is not None:
+            return refusal
         if call.more and not call.oneway:
             self._followers.add(connection)
             return Reply(parameters=self._status(), continues=True)
@@ -278,3 +286,8 @@ class ControlSocket:
         self._spacing = max(STATUS_SPACING, (time.thread_time() - began) / STATUS_SHARE)
         for connection in self._followers:
             connection.update(encoded)
+
+
+def _without_parameters(call: Call) -> Reply | None:
+    """Return the refusal of a call with parameters, whose method has none."""
+    return invalid_parameter(next(iter(call.parameters))) if call.parameters else None

@@ -1,0 +1,67 @@
+"""The content of `GetNetwork`: the network as this node sees it, for an operator whose nodes do not meet."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pskkey.adapters.discovery.heard_adverts import HeardAdvert
+from pskkey.config.schema import NetworkTable
+from pskkey.model import Group, Member
+
+SCHEMA: Final = 1
+
+MAX_PEERS: Final = 128
+"""Peers of a report. Each has up to nine addresses, so a report has at most about 100 KB."""
+
+
+def network_report(
+    settings: NetworkTable,
+    own_id: str,
+    addresses: Sequence[str],
+    heard: Sequence[HeardAdvert],
+    master: Member | None,
+    group: Group | None,
+) -> dict[str, Any]:
+    """Return the report of schema 1. Fields are added, never renamed. `addresses` are those that this node announces.
+
+    `heard` are the adverts of the last minute. `master` and `group` are those of this node; None without a master.
+    """
+    peers = _peers(heard, own_id, master, group)
+    return {
+        "schema": SCHEMA,
+        "interfaces": list(settings.interfaces),
+        "ip": settings.ip,
+        "port": settings.port,
+        "addresses": list(addresses),
+        "peers": peers[:MAX_PEERS],
+        "peers_left_out": max(0, len(peers) - MAX_PEERS),
+        "heard": [
+            {
+                "kind": row.kind,
+                "name": row.name,
+                "id": row.node_id,
+                "group": row.group,
+                "source": row.source,
+                "age_s": round(row.age, 1),
+            }
+            for row in heard
+        ],
+    }
+
+
+def _peers(
+    heard: Sequence[HeardAdvert], own_id: str, master: Member | None, group: Group | None
+) -> list[dict[str, Any]]:
+    """Return the master, then the nodes that were heard, then the other members."""
+    members = {member.id: member for member in (*([master] if master else ()), *(group.members if group else ()))}
+    adverts = {row.node_id: row for row in heard if row.node_id is not None}
+    order = dict.fromkeys([*([master.id] if master else []), *adverts, *members])
+    return [_peer(node_id, adverts.get(node_id), members.get(node_id)) for node_id in order if node_id != own_id]
+
+
+def _peer(node_id: str, advert: HeardAdvert | None, member: Member | None) -> dict[str, Any]:
+    name, addresses, port = "", [], 0
+    if (known := advert or member) is not None:
+        name, addresses, port = known.name, list(known.addresses), known.port
+    if advert is not None and "%" in advert.source:  # the address of a node that may have no other
+        addresses.append(advert.source)
+    return {"id": node_id, "name": name, "addresses": addresses, "port": port, "is_member": member is not None}
