@@ -43,13 +43,14 @@ _pskkeyctl() {
     _pskkey_value "$3" "$2" && return
     case $(_pskkeyctl_verb) in
         '')
-            _pskkey_words "status members keys metrics monitor wait rekey switchover check-config psk
+            _pskkey_words "status members keys metrics monitor wait rekey switchover check-config doctor psk
                 --socket --json --timeout --version --help" "$2"
             ;;
         'status ' | 'members ' | 'keys ' | 'metrics ') _pskkey_words "--socket --json --timeout --help" "$2" ;;
         'monitor ') _pskkey_words "--socket --json --help" "$2" ;;
         'wait ') _pskkey_words "--epoch --role --synced --socket --timeout --help" "$2" ;;
         'rekey ' | 'switchover '*) _pskkey_words "--wait --socket --json --timeout --help" "$2" ;;
+        'doctor ') _pskkey_words "--socket --json --timeout --config --help" "$2" ;;
         'check-config ') _pskkey_words "--config --help" "$2" ;;
         'psk ') _pskkey_words "generate list add use remove --help" "$2" ;;
         'psk generate ') _pskkey_words "--identity --output --help" "$2" ;;

@@ -10,6 +10,12 @@ CORE_VALUES: Final = frozenset({"core.events", "core.actions"})
 CORE_INTERFACE: Final = CORE_VALUES | {"core.node", "core.notices", "core.settings", "core.view"}
 """The modules of the core that other packages may import; the others belong to the node alone."""
 
+TOOLS: Final = FOUNDATION | frozenset(
+    {"", "arguments", "client", "config", "daemon.event_table", "keyserver", "mcast", "program", "tools", "wire"}
+)
+"""The parts that a tool may import. `pskkeyctl doctor` needs a few rules of the daemon too, so as to find what the
+daemon finds: the interfaces, ports and faults of mDNS, and the handshake that names the node of a server."""
+
 # A part is a package or a module. A module belongs to the longest name in this table that begins its own name.
 MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "": FOUNDATION | {"keyserver", "client"},
@@ -47,8 +53,11 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "mcast.join": FOUNDATION | {"client", "mcast", "rtnetlink"},
     "keyserver": FOUNDATION
     | {"", "adapters", "arguments", "config", "daemon.log_budget", "keyserver", "program", "wire"},
-    "tools": FOUNDATION
-    | {"", "arguments", "client", "config", "daemon.event_table", "keyserver", "mcast", "program", "tools", "wire"},
+    "tools": TOOLS,
+    "tools.ctl.doctor_machine": TOOLS
+    | {"adapters.discovery.mdns_condition", "adapters.discovery.multicast_sockets", "adapters.discovery.network"}
+    | {"adapters.discovery.port_holder", "adapters.tls.listening_sockets"},
+    "tools.ctl.doctor_probes": TOOLS | {"adapters.tls.contexts", "adapters.tls.tcp_options"},
 }
 
 PURE: Final = frozenset(

@@ -115,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     switch.add_argument("--wait", action="store_true", help="until this node has joined the new master")
     check = add("check-config", _check_config, "Check the configuration and the pre-shared keys.")
     check.add_argument("--config", type=Path, metavar="FILE", help="default: /etc/pskkey.toml")
+    text = "Find out why this node does not find its group: check this machine, the network and the other nodes."
+    doctor = add("doctor", _doctor, text, at_socket, as_json, within)
+    doctor.add_argument("--config", type=Path, metavar="FILE", help="default: /etc/pskkey.toml")
     _add_psk_verbs(add("psk", _status, "Make a pre-shared key, or move to a new one."))
     return parser
 
@@ -232,6 +235,16 @@ def _check_config(options: argparse.Namespace) -> ExitCode:
 
     check_config(options.config)
     return ExitCode.OK
+
+
+def _doctor(options: argparse.Namespace) -> ExitCode:
+    from pskkey.tools.ctl.doctor import examine
+    from pskkey.tools.ctl.doctor_finding import encode_findings, render_findings
+
+    given = options.socket or os.environ.get(SOCKET_VARIABLE)
+    findings = examine(options.config, Path(given) if given else None, options.timeout or ANSWER_WITHIN)
+    _show(options, encode_findings(findings), render_findings(findings, _painter(os.environ)))
+    return ExitCode.OK if all(one.ok for one in findings) else ExitCode.ERROR
 
 
 def _psk_generate(options: argparse.Namespace) -> ExitCode:

@@ -153,7 +153,7 @@ def _check_psk(path: Path, config: Config) -> bool:
     if credential is not None and psk_file == config.psk.file:
         print(f"pre-shared keys: systemd gives pskkeyd {credential} instead of {psk_file}")
     of_service = service_of(path) is not None
-    if of_service and os.geteuid() != 0 and _is_closed(psk_file):
+    if of_service and os.geteuid() != 0 and is_closed(psk_file):
         _note(f"this user cannot read {psk_file}, so the pre-shared keys are not checked; run this as root for that")
         return False
     psk = load_psk(psk_file, config.handoff.users, config.handoff.groups)
@@ -174,7 +174,7 @@ def _is_hidden(path: Path) -> bool:
     return False
 
 
-def _is_closed(path: Path) -> bool:
+def is_closed(path: Path) -> bool:
     """Return whether we may not read a file, or not even see whether it is there."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))

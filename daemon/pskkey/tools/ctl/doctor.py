@@ -1,0 +1,102 @@
+"""The verb `doctor` of `pskkeyctl`: why does this node not find its group?
+
+1. It looks at this machine: the daemon, its files, the interfaces, UDP port 5353 and the port of the key server.
+2. It shows what the daemon has heard of other nodes.
+3. It connects to each address of the known nodes, and measures the size of the packets that reach them.
+4. It shows each other condition that the daemon reports.
+
+It changes nothing. Each step has a bound, so that a run lasts at most about 20 s.
+"""
+
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pskkey.config.schema import DEFAULT_CONFIG, Config, NetworkTable
+from pskkey.errors import PskkeyError, Unreachable
+from pskkey.model import ConditionKind
+from pskkey.tools.ctl import doctor_machine as machine
+from pskkey.tools.ctl.control_client import DEFAULT_SOCKET, Denied, call, get_status
+from pskkey.tools.ctl.doctor_finding import Finding
+from pskkey.tools.ctl.doctor_group import check_heard, check_other_conditions, check_settings, conditions_of
+from pskkey.tools.ctl.doctor_nodes import check_nodes
+from pskkey.tools.ctl.network_reading import NetworkStatus
+from pskkey.tools.ctl.setup_verbs import service_of
+from pskkey.tools.ctl.status_reading import Status
+
+MAX_ANSWER_WITHIN: Final = 8.0
+"""Seconds: the longest wait for the daemon."""
+
+
+class _Daemon(NamedTuple):
+    """What the daemon reports. `is_running` is False only if no daemon listens at its socket."""
+
+    is_running: bool
+    status: Status | None
+    network: NetworkStatus | None
+    findings: list[Finding]
+
+
+def examine(config_path: Path | None, socket: Path | None, timeout: float) -> list[Finding]:
+    """Return all findings. The daemon has `timeout` seconds to answer, but at most MAX_ANSWER_WITHIN.
+
+    Without a `socket` that of the configuration is used.
+    """
+    path = DEFAULT_CONFIG if config_path is None else config_path
+    config, of_config = machine.check_configuration(path)
+    if socket is None:
+        socket = DEFAULT_SOCKET if config is None else config.control.socket
+    daemon = _ask(socket, service_of(path) or "pskkeyd", min(timeout, MAX_ANSWER_WITHIN))
+    psk, of_psk = (None, []) if config is None else machine.check_psk(path, config)
+    found = [*daemon.findings, *of_config, *of_psk, *_check_machine(config, daemon)]
+    if daemon.status is not None:
+        if daemon.network is not None:
+            found += check_heard(daemon.status, daemon.network)
+            active = None if psk is None else psk.active
+            found += check_nodes(daemon.network.peers, daemon.network.peers_left_out, daemon.status.node, active)
+        found += check_settings(daemon.status, None if config is None else config.key.suite.name)
+        found += check_other_conditions(daemon.status, found)
+    return found
+
+
+def _ask(socket: Path, service: str, timeout: float) -> _Daemon:
+    deadline = time.monotonic() + timeout
+    try:
+        _, status = get_status(socket, timeout)
+    except Denied as error:
+        return _Daemon(True, None, None, [Finding("daemon", False, str(socket), str(error), "then run this again")])
+    except Unreachable as error:
+        remedy = f"start it: systemctl start {service}; if it does not start: journalctl -u {service} -n 20"
+        return _Daemon(False, None, None, [Finding("daemon", False, str(socket), str(error), remedy)])
+    except (PskkeyError, TimeoutError, OSError) as error:
+        remedy = f"look at journalctl -u {service} -n 20, and restart it"
+        return _Daemon(True, None, None, [Finding("daemon", False, str(socket), str(error), remedy)])
+    node = f"{status.node.name} ({status.node.id[:8]})"
+    found = [Finding("daemon", True, str(socket), f'{node} is {status.role} in group "{status.group}"')]
+    try:
+        reply = call(socket, "GetNetwork", {}, max(1.0, deadline - time.monotonic()))
+        network = NetworkStatus.parse_untrusted(reply)
+    except (PskkeyError, TimeoutError, OSError) as error:
+        found.append(Finding("daemon", False, str(socket), str(error), f"restart it: systemctl restart {service}"))
+        return _Daemon(True, status, None, found)
+    return _Daemon(True, status, network, found)
+
+
+def _check_machine(config: Config | None, daemon: _Daemon) -> list[Finding]:
+    """Check the interfaces and ports with the settings that the daemon uses, or else with those of the file."""
+    used = NetworkTable() if config is None else config.network
+    names, ip, port = used.interfaces, str(used.ip), used.port
+    if daemon.network is not None:
+        names, ip, port = daemon.network.interfaces, daemon.network.ip, daemon.network.port
+    network, found = machine.check_interfaces(names, ip)
+    if (status := daemon.status) is not None:
+        faults = conditions_of(status, ConditionKind.MDNS_BLOCKED, ConditionKind.MDNS_PARTIAL)
+        found += machine.check_mdns(network, faults, is_running=True)
+        found += conditions_of(status, ConditionKind.NO_KEY_SERVER) or [
+            Finding("key_server", True, "", f"the key server listens on TCP port {port}")
+        ]
+    elif not daemon.is_running:
+        found += machine.check_mdns(network, (), is_running=False)
+        if config is not None:
+            found += machine.check_key_port(config.network.addresses, config.network.port)
+    return found

@@ -1,0 +1,142 @@
+"""Connections of `pskkeyctl doctor` to the nodes of the group: does each address lead to its node?
+
+A server selects the application protocol of its own node (`adapters.tls.contexts`). So a client that offers the meant
+node first, and then all others that it knows, learns which node has answered, with proof of the PSK.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from enum import StrEnum, auto
+from typing import Any, Final, NamedTuple
+
+from pskkey.adapters.tls.contexts import client_context, explain_server_failure, node_protocol, require_psk
+from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
+from pskkey.config.psk import Psk
+from pskkey.errors import HandshakeError
+from pskkey.tools.ctl.network_reading import PeerStatus
+
+AT_ONCE: Final = 16
+"""Connections in progress."""
+PROBE_WITHIN: Final = 2.0
+"""Seconds for one connection with its handshake."""
+BEGIN_WITHIN: Final = 5.0
+"""Seconds after which no further connection begins."""
+MAX_OFFERED: Final = 32
+"""Nodes that one handshake names."""
+_CLOSE_WITHIN: Final = 0.5
+
+
+class Answer(StrEnum):
+    """The result of a connection to an address."""
+
+    MEANT = auto()
+    """The meant node has answered."""
+    OTHER = auto()
+    """Another node of the group has answered."""
+    CONNECTED = auto()
+    """A program has accepted the connection; the PSK was not tried."""
+    REFUSED = auto()
+    UNREACHABLE = auto()
+    NO_CONNECTION = auto()
+    NO_HANDSHAKE = auto()
+    """A program has accepted the connection, and then sent nothing in time."""
+    FAILED = auto()
+    """The handshake has failed."""
+    NOT_TRIED = auto()
+    """The time was over."""
+
+
+class Probe(NamedTuple):
+    """A connection to an address of a node. `seconds` is the time of the TCP connection."""
+
+    peer: PeerStatus
+    address: str
+    answer: Answer
+    seconds: float = 0.0
+    node_id: str | None = None
+    """The node that answered; None: not known."""
+    reason: str = ""
+
+
+async def probe_peers(peers: Sequence[PeerStatus], own_id: str, psk: Psk | None) -> list[Probe]:
+    """Connect to each address of each node, AT_ONCE at a time. Without a PSK connect only, and begin no handshake."""
+    ids = [own_id, *(peer.id for peer in peers)]
+    places, last_begin = asyncio.Semaphore(AT_ONCE), time.monotonic() + BEGIN_WITHIN
+
+    async def probe(peer: PeerStatus, address: str) -> Probe:
+        async with places:
+            if time.monotonic() > last_begin:
+                return Probe(peer, address, Answer.NOT_TRIED)
+            offered = [peer.id, *(node_id for node_id in ids if node_id != peer.id)][:MAX_OFFERED]
+            return await _probe(peer, address, psk, offered)
+
+    return await asyncio.gather(*(probe(peer, address) for peer in peers for address in peer.addresses))
+
+
+async def _probe(peer: PeerStatus, address: str, psk: Psk | None, offered: Sequence[str]) -> Probe:
+    began = time.monotonic()
+    probe = Probe(peer, address, Answer.NO_CONNECTION)
+    try:
+        async with asyncio.timeout(PROBE_WITHIN):
+            connected = await _connect(address, peer.port)
+            probe = probe._replace(seconds=time.monotonic() - began, answer=Answer.NO_HANDSHAKE)
+            if psk is None:
+                connected.close()
+                return probe._replace(answer=Answer.CONNECTED)
+            return await _shake_hands(probe, connected, psk, offered)
+    except TimeoutError:
+        return probe
+    except ConnectionRefusedError:
+        return probe._replace(answer=Answer.REFUSED)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0) if error.errno in errno.errorcode else "no such address or interface"
+        return probe._replace(answer=Answer.UNREACHABLE, reason=reason)
+
+
+async def _connect(address: str, port: int) -> socket.socket:
+    """Return a connected TCP socket with the options of the daemon. Raises OSError."""
+    family, kind, _, _, target = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )[0]
+    connecting = socket.socket(family, kind)
+    try:
+        connecting.setblocking(False)
+        for option in TCP_OPTIONS:
+            with suppress(OSError):
+                connecting.setsockopt(option.level, option.number, option.value)
+        await asyncio.get_running_loop().sock_connect(connecting, target)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+async def _shake_hands(probe: Probe, connected: socket.socket, psk: Psk, offered: Sequence[str]) -> Probe:
+    """Return the probe with the node that proves to have the PSK. Raises TimeoutError."""
+    try:
+        _, writer = await asyncio.open_connection(
+            sock=connected, ssl=client_context(psk, offered), server_hostname="", ssl_shutdown_timeout=_CLOSE_WITHIN
+        )
+    except TimeoutError:
+        raise
+    except OSError as error:
+        return probe._replace(answer=Answer.FAILED, reason=explain_server_failure(error, psk.identity))
+    try:
+        tls: Any = writer.get_extra_info("ssl_object")
+        require_psk(tls)
+    except HandshakeError as error:
+        return probe._replace(answer=Answer.FAILED, reason=str(error))
+    finally:
+        writer.close()
+        with suppress(OSError, ssl.SSLError):
+            await writer.wait_closed()
+    selected = tls.selected_alpn_protocol()
+    node_id = next((node_id for node_id in offered if node_protocol(node_id) == selected), None)
+    answer = Answer.MEANT if node_id == probe.peer.id else Answer.OTHER
+    return probe._replace(answer=answer, node_id=node_id)
