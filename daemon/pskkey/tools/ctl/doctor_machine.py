@@ -11,7 +11,7 @@ from typing import Final, Literal
 from pskkey.adapters.discovery.mdns_condition import describe_faults
 from pskkey.adapters.discovery.multicast_sockets import PORT, open_sockets
 from pskkey.adapters.discovery.network import MAX_MULTICAST, MulticastInterface, Network, look_up
-from pskkey.adapters.discovery.port_holder import describe_holder, find_holders
+from pskkey.adapters.discovery.port_holder import find_holders
 from pskkey.adapters.tls.listening_sockets import EVERYWHERE, bind
 from pskkey.config.machine_interfaces import Interface, list_interfaces
 from pskkey.config.own_interfaces import Entry, describe_missing, missing_interfaces
@@ -85,7 +85,7 @@ def check_mdns(network: Network, faults: Sequence[Finding], is_running: bool) ->
     if not is_running:
         opened = open_sockets(network.multicast)
         opened.close()
-        holder = describe_holder(PORT) or "another program"
+        holder = next(find_holders(PORT, _HOLDERS_WITHIN), "another program")
         condition = describe_faults(opened.faults, network.without_mdns, bool(opened.sending), holder)
         faults = [] if condition is None else [Finding("mdns", False, "", condition.text, condition.remedy)]
     if faults:
@@ -121,6 +121,9 @@ def _memberships() -> str:
 def _explain(interface: Interface, names: Sequence[str], ip: str, network: Network) -> Finding:
     label = interface.label
     used = next((each for each in network.multicast if each.index == interface.index), None)
+    if used is not None and not interface.has_link and interface.index not in network.inner:
+        text = f"{label} would be used, but it has no link"
+        return Finding("interface", False, label, text, "connect its cable, or name other interfaces in [network]")
     if used is not None:
         return Finding(
             "interface", True, label, f"{label} is used: {', '.join(_describe_use(interface, used, network))}"
@@ -152,6 +155,8 @@ def _reason(interface: Interface, names: Sequence[str], ip: str, network: Networ
     if not is_named and all(address.ip.is_loopback for address in interface.addresses):
         return "it is loopback", ""
     usable = [address for address in interface.addresses if address.is_usable]
+    if not usable and not interface.has_link:
+        return "it has no link", f"connect its cable, {leave_out}" if is_named else ""
     if not usable:
         return (
             "the kernel checks its addresses, or another machine has them",
