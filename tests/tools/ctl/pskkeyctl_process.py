@@ -93,9 +93,10 @@ async def run(*arguments: str | Path, **extra: str) -> Result:
 
 
 @asynccontextmanager
-async def daemon(path: Path, status: dict[str, Any]) -> AsyncIterator[None]:
-    """Answer at `path`, during the block, with this status."""
-    control = ControlSocket(lambda: status, {}, (), (), Counter(), "0.1.0")
+async def daemon(path: Path, status: dict[str, Any], network: dict[str, Any] | None = None) -> AsyncIterator[None]:
+    """Answer at `path`, during the block, with this status, and with this network unless the daemon is an old one."""
+    readings = {} if network is None else {"GetNetwork": lambda: network}
+    control = ControlSocket(lambda: status, {}, (), (), Counter(), "0.1.0", readings=readings)
     await control.start(path)
     try:
         yield

@@ -69,7 +69,7 @@ def _describe(probe: Probe, names: dict[str, str]) -> str:
         case Answer.CONNECTED:
             return f"a program accepts connections at {where} of {node}, connected in {probe.seconds * 1000:.1f} ms"
         case Answer.OTHER:
-            other = names.get(probe.node_id or "", "a node that this node does not know")
+            other = names.get(probe.node_id or "", "another node with our PSK")
             return f"{node} announces {where}, but {other} answers there"
         case Answer.REFUSED:
             return f"{node} announces {where}, but no program listens there"
