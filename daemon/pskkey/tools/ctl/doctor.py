@@ -29,7 +29,7 @@ MAX_ANSWER_WITHIN: Final = 8.0
 
 
 class _Daemon(NamedTuple):
-    """What the daemon reports. `is_running` is False only if no daemon listens at its socket."""
+    """The report of the daemon. `is_running` is False only if no daemon listens at its socket."""
 
     is_running: bool
     status: Status | None
