@@ -26,7 +26,7 @@ NETWORK: Final[dict[str, Any]] = {
     "interfaces": ["lo"],
     "ip": "v4",
     "port": 4711,
-    "addresses": ["127.0.0.1"],
+    "addresses": ["192.0.2.1"],
     "peers": [],
     "peers_left_out": 0,
     "heard": [
@@ -148,6 +148,7 @@ async def test_exit_code_is_0_only_without_a_fault(tmp_path: Path) -> None:
         well, shown = await lines(tmp_path)
     assert (well.code, well.errors) == (0, "")
     assert all(line.startswith("ok  ") for line in shown)
+    assert "ok  lo is used: mDNS from 127.0.0.1, announces no address of it" in shown
     assert "ok  the key server listens on TCP port 4711" in shown
     ill = {**MASTER, "conditions": [condition("nobody_eligible"), condition("no_key_server")]}
     async with daemon(tmp_path / "c", ill, NETWORK):

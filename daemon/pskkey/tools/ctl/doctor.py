@@ -85,10 +85,10 @@ def _ask(socket: Path, service: str, timeout: float) -> _Daemon:
 def _check_machine(config: Config | None, daemon: _Daemon) -> list[Finding]:
     """Check the interfaces and ports with the settings that the daemon uses, or else with those of the file."""
     used = NetworkTable() if config is None else config.network
-    names, ip, port = used.interfaces, str(used.ip), used.port
+    names, ip, port, announced = used.interfaces, str(used.ip), used.port, used.addresses
     if daemon.network is not None:
-        names, ip, port = daemon.network.interfaces, daemon.network.ip, daemon.network.port
-    network, found = machine.check_interfaces(names, ip)
+        names, ip, port, announced, *_ = daemon.network
+    network, found = machine.check_interfaces(names, ip, announced)
     if (status := daemon.status) is not None:
         faults = conditions_of(status, ConditionKind.MDNS_BLOCKED, ConditionKind.MDNS_PARTIAL)
         found += machine.check_mdns(network, faults, is_running=True)

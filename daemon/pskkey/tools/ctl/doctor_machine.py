@@ -5,6 +5,7 @@ They use the rules of the daemon itself, so they find what the daemon finds, als
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -61,13 +62,17 @@ def check_psk(path: Path, config: Config) -> tuple[PskFile | None, list[Finding]
     return psk, [Finding("psk", True, named, text)]
 
 
-def check_interfaces(names: Sequence[str], ip: str) -> tuple[Network, list[Finding]]:
-    """Report for each interface of this machine why it is used or not. `names` and `ip` are those of [network]."""
+def check_interfaces(names: Sequence[str], ip: str, announced: Sequence[str]) -> tuple[Network, list[Finding]]:
+    """Report for each interface of this machine why it is used or not. `names` and `ip` are those of [network].
+
+    `announced` are the addresses that the node announces; none given: those of the interfaces.
+    """
     try:
         network, interfaces = look_up(names, _VERSIONS.get(ip, "both")), list_interfaces()
     except OSError as error:
         text = f"the kernel does not list the interfaces: {error.strerror}"
         return Network(), [Finding("interface", False, "", text, "run this again; see the log of the kernel")]
+    network = replace(network, addresses=tuple(announced) or network.addresses)
     found = shorten([_explain(each, names, ip, network) for each in interfaces], "interfaces")
     if missing := missing_interfaces(names):
         remedy = "connect it, or correct the name"
