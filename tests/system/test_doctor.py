@@ -40,10 +40,14 @@ async def hosts() -> AsyncIterator[Switch]:
         yield made
 
 
-def daemon_on(loopback: Loopback, host: Host, network: dict[str, object] | None = None, **tables: object) -> Daemon:
-    """Return a daemon on a host, which uses all its interfaces and addresses. It is not started."""
+def daemon_on(loopback: Loopback, host: Host, network: dict[str, object] | None = None, **tables: Any) -> Daemon:
+    """Return a daemon on a host, which uses all its interfaces and addresses. It is not started.
+
+    Its times are long, so that it does not report a machine that is busy with other tests as a trouble.
+    """
     name = f"n{len(loopback.daemons) + 1}"
-    return loopback.daemon(name, {"network": NO_NAMES | (network or {}), **tables}, host.command)  # type: ignore[dict-item]
+    own = {"network": NO_NAMES | (network or {}), "election": {"dead_after": 30}, **tables}
+    return loopback.daemon(name, own, host.command)
 
 
 async def doctor(daemon: Daemon, host: Host, *prefix: str) -> tuple[int, list[dict[str, Any]]]:
