@@ -11,7 +11,8 @@ CORE_INTERFACE: Final = CORE_VALUES | {"core.node", "core.notices", "core.settin
 """The modules of the core that other packages may import; the others belong to the node alone."""
 
 TOOLS: Final = FOUNDATION | frozenset(
-    {"", "arguments", "client", "config", "daemon.event_table", "keyserver", "mcast", "program", "tools", "wire"}
+    {"", "arguments", "client", "config", "daemon.event_table", "keyserver", "mcast", "program", "rtnetlink", "tools"}
+    | {"wire"}
 )
 """The parts that a tool may import. `pskkeyctl doctor` needs a few rules of the daemon too, so as to find what the
 daemon finds: the interfaces, ports and faults of mDNS, and the handshake that names the node of a server."""

@@ -29,7 +29,7 @@ _NAME, _MASTER, _KIND_OF_LINK, _EXTENT, _ALTNAMES = 3, 10, 18, 29, 52
 _KIND, _ALTNAME = 1, 53
 _PEER, _LOCAL, _ADDRESS_FLAGS = 1, 2, 8
 _WITHOUT_STATISTICS: Final = (8).to_bytes(4, sys.byteorder)
-_UP: Final = 0x1
+_UP, _RUNNING = 0x1, 0x40
 _TEMPORARY, _OPTIMISTIC, _FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x04, 0x08, 0x20, 0x40
 """Constants of <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if.h> and <linux/if_addr.h>."""
 _SIZES: Final = {socket.AF_INET: 4, socket.AF_INET6: 16}
@@ -84,6 +84,11 @@ class Interface:
     def is_up(self) -> bool:
         """Whether the operator lets it work; also without a cable."""
         return bool(self.flags & _UP)
+
+    @property
+    def has_link(self) -> bool:
+        """Whether its cable, or what takes the place of one, is connected."""
+        return bool(self.flags & _RUNNING)
 
     @property
     def label(self) -> str:

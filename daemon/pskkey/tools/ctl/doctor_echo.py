@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from pskkey.config.machine_interfaces import list_interfaces
+from pskkey.rtnetlink.interfaces import list_interfaces
 
 AT_ONCE: Final = 16
 """Nodes that are asked at a time."""

@@ -14,11 +14,11 @@ from pskkey.adapters.discovery.multicast_sockets import PORT, open_sockets
 from pskkey.adapters.discovery.network import MAX_MULTICAST, MulticastInterface, Network, look_up
 from pskkey.adapters.discovery.port_holder import find_holders
 from pskkey.adapters.tls.listening_sockets import EVERYWHERE, bind
-from pskkey.config.machine_interfaces import Interface, list_interfaces
 from pskkey.config.own_interfaces import Entry, describe_missing, missing_interfaces
 from pskkey.config.psk import PskFile, find_psk_file, load_psk
 from pskkey.config.schema import Config, load_config
 from pskkey.errors import ConfigError, without_keys
+from pskkey.rtnetlink.interfaces import Interface, list_interfaces
 from pskkey.tools.ctl.doctor_finding import Finding, shorten
 from pskkey.tools.ctl.setup_verbs import is_closed, stored_credential
 
