@@ -107,14 +107,6 @@ async def watch(daemons: Sequence[Daemon], seconds: float) -> list[dict[str, Sta
     return looks
 
 
-async def find_conditions(daemon: Daemon) -> list[Row]:
-    """Return the present conditions of a daemon that must answer."""
-    status = await daemon.status()
-    assert status is not None
-    rows: list[Row] = status["conditions"]
-    return rows
-
-
 async def see_condition(daemon: Daemon, *kinds: str, within: float) -> Row:
     """Wait until the status of a daemon has a condition of one of these kinds, and return it."""
     deadline = time.monotonic() + within
@@ -158,6 +150,13 @@ def seen_conditions(looks: Sequence[dict[str, Status]], daemon: Daemon) -> set[t
     """Return the kind, the text and the peer of all conditions that a daemon had in these looks."""
     rows = [row for statuses in looks for row in statuses[daemon.name]["conditions"]]
     return {(row["kind"], row["text"], row["peer"]) for row in rows}
+
+
+def share_of_looks(looks: Sequence[dict[str, Status]], daemon: Daemon, *kinds: str) -> float:
+    """Return how steadily a daemon showed a condition of these kinds: 1.0 is in all looks from the first sight on."""
+    shown = [any(row["kind"] in kinds for row in statuses[daemon.name]["conditions"]) for statuses in looks]
+    since = shown[shown.index(True) :]
+    return sum(since) / len(since)
 
 
 def show(about: str, value: object) -> None:

@@ -19,6 +19,7 @@ from tests.system.odd_network import (
     run_ip,
     see_condition,
     seen_conditions,
+    share_of_looks,
     show,
     show_condition,
     site,
@@ -128,6 +129,11 @@ async def test_successor_with_seven_dead_addresses_is_joined_at_once(place: Site
     assert ["we are master" in daemon.log[mark:] for daemon, mark in zip(left, marks, strict=True)] == [True, False]
 
 
+def about(daemon: Daemon, other: Daemon) -> list[str]:
+    """Return the lines in the log of a daemon that name another one."""
+    return [line for line in daemon.log.splitlines() if other.name in line]
+
+
 async def test_node_that_gets_small_packets_only_leaves_the_others_alone(place: Site) -> None:
     hosts = [place.host() for _ in range(4)]
     for host in hosts:
@@ -151,23 +157,21 @@ async def test_node_that_gets_small_packets_only_leaves_the_others_alone(place: 
     show("small packets only: terms", terms)
     assert terms[-1] - terms[0] <= 1
     assert len({terms_and_keys(statuses) for statuses in settled[len(settled) // 4 :]}) == 1
-    there = await see_condition(cut_off, "master_unreachable", within=5)
-    here = await see_condition(master, "member_unreachable", "master_unreachable", within=10)
+    there = await see_condition(cut_off, "master_unreachable", within=15)
+    here = await see_condition(master, "member_unreachable", "master_unreachable", within=15)
     for daemon, row in ((cut_off, there), (master, here)):
         show_condition(daemon, row)
         assert "large packets" in row["remedy"]
     assert (there["peer"], here["peer"]) == (master.id, cut_off.id)
-    for daemon in daemons:
+    for daemon, other in ((cut_off, master), (master, cut_off)):
+        share = share_of_looks(looks, daemon, "master_unreachable", "member_unreachable")
+        show(f"{daemon.name} showed a condition in this share of the looks", share)
+        show(f"lines of {daemon.name} about the other in 40 s", len(about(daemon, other)))
         show(f"{daemon.name} had", seen_conditions(looks, daemon))
     for daemon in others[1:]:
         assert seen_conditions(looks, daemon) == set()
     place.switch.run("ip", "link", "set", hosts[-1].port, "mtu", "1500")
     show("small packets only: whole after", await become_whole(daemons, ENDS_WITHIN))
-
-
-def about(daemon: Daemon, name: str) -> list[str]:
-    """Return the lines of a log that name another node."""
-    return [line for line in daemon.log.splitlines() if name in line]
 
 
 async def test_two_masters_that_cannot_connect_report_each_other(place: Site) -> None:
@@ -183,11 +187,12 @@ async def test_two_masters_that_cannot_connect_report_each_other(place: Site) ->
     for daemon, other, host in ((daemons[0], daemons[1], hosts[1]), (daemons[1], daemons[0], hosts[0])):
         row = await see_condition(daemon, "master_unreachable", within=1)
         show_condition(daemon, row)
+        assert share_of_looks(looks, daemon, "master_unreachable") == 1.0
         assert row["peer"] == other.id
         assert other.name in row["text"]
         assert host.ipv4 in row["address"] or host.ipv6 in row["address"]
         assert "TCP port 11111" in row["remedy"]
-        lines = about(daemon, other.name)
+        lines = about(daemon, other)
         show(f"two masters: lines of {daemon.name} in 40 s", len(lines))
         assert 1 <= len(lines) <= 6
     for host in hosts:

@@ -16,6 +16,7 @@ from tests.system.odd_network import (
     become_whole,
     see_condition,
     seen_conditions,
+    share_of_looks,
     show,
     show_condition,
     site,
@@ -100,6 +101,7 @@ async def test_times_that_differ_are_reported_and_end_no_session(place: Site, pa
             assert words in row["text"]
         assert "[election]" in row["remedy"]
         assert {kind for kind, _, _ in seen_conditions(looks, daemon)} == {"times_differ"}
+        assert share_of_looks(looks, daemon, "times_differ") == 1.0
     edit(changed, {"election": USUAL})
     await reload(changed)
     show(f"times of the {patient} differ: no condition after", await become_whole(daemons, ENDS_WITHIN))
@@ -118,6 +120,7 @@ async def test_group_is_whole_soon_after_the_mdns_port_is_free(place: Site) -> N
         looks = await watch(daemons, 7)
         assert [status["role"] for status in looks[-1].values()] == ["master", "master"]
         assert {kind for kind, _, _ in seen_conditions(looks, second)} == {"mdns_blocked"}
+        assert share_of_looks(looks, second, "mdns_blocked") == 1.0
         assert seen_conditions(looks, first) == set()
     show("mDNS port taken: whole after", await become_whole(daemons, 15))
 
@@ -134,6 +137,7 @@ async def test_group_without_an_eligible_node_reports_it_until_one_is_eligible(p
     assert {status["role"] for statuses in looks for status in statuses.values()} <= {"listening", "joining"}
     for daemon in daemons:
         assert {kind for kind, _, _ in seen_conditions(looks, daemon)} == {"nobody_eligible"}
+        assert share_of_looks(looks, daemon, "nobody_eligible") == 1.0
     edit(daemons[0], {"node": {"eligible": True}})
     await reload(daemons[0])
     show("nobody eligible: whole after", await become_whole(daemons, ENDS_WITHIN))
