@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -142,3 +143,16 @@ async def test_group_without_an_eligible_node_reports_it_until_one_is_eligible(p
     await reload(daemons[0])
     show("nobody eligible: whole after", await become_whole(daemons, ENDS_WITHIN))
     assert (await status_of(daemons[0]))["role"] == "master"
+
+
+async def test_node_that_starts_reports_no_missing_interface(place: Site) -> None:
+    """Its status is read before it has looked for its interfaces."""
+    daemon = place.daemon(place.host(), "node-0")
+    daemon.start()
+    rows: list[object] = []
+    deadline = time.monotonic() + BUSY
+    while (status := await daemon.status()) is None or status["role"] != "master":
+        assert time.monotonic() < deadline
+        rows += status["conditions"] if status is not None else []
+    assert rows == []
+    assert "alone: " not in daemon.log
