@@ -22,11 +22,10 @@ JOINING
 CLIENT
     The node is a member. Both ends of its session send heartbeats. After `dead_after` seconds of silence the session
     ends. When the pre-shared key (PSK) changes, a second session with the master replaces the first one (`renewal`).
+    When it loses its master, it walks along the succession (`takeover`).
 MASTER
     The node serves its members. Its term is above the term of each master that it has joined, and not below the term
     in a JOIN that it has accepted. A master can hand over: HANDOVER names the next master.
-
-A member that loses its master walks along the succession, the order in which its *successors* take over (`takeover`).
 
 The election converges. In a connected network without faults, each master receives the adverts of all other masters. Of
 two masters, one yields by a fixed order (`rank.merge_order`). So one master remains, and all other nodes find it by its
@@ -68,8 +67,7 @@ class Election:
         make_merge: Callable[[], Merge],
     ) -> None:
         self._settings, self._peers, self._known, self._out = settings, peers, known, out
-        self._rivals = Rivals(settings)
-        self._make_join, self._make_merge = make_join, make_merge
+        self._rivals, self._make_join, self._make_merge = Rivals(settings), make_join, make_merge
         self.outbound = Outbound(settings, book, out)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
@@ -228,18 +226,19 @@ class Election:
 
     def answer_merge(self, session: Session, merge: Merge, now: float) -> list[Transition]:
         """Answer the MERGE of another master: decide which of the two masters stays, and act on it."""
-        other, link = merge.master, self.outbound.link
-        if link and link.peer.id == other.id and not link.yields:
-            self.outbound.drop()  # this node has sent MERGE too, but only one of the two masters may decide
-        mine = self._make_merge()
+        other, link, mine = merge.master, self.outbound.link, self._make_merge()
         stays = choose_winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(other.id, now))
+        asks = link is not None and link.peer.id == other.id
+        is_joining = asks and link is not None and link.yields and stays == other.id
+        if asks and not is_joining:
+            self.outbound.drop()  # this node has sent MERGE too, but only one of the two masters may decide
         if stays == other.id and self._peers.is_in_lasting_hold_down(other.id, now):
             text = f"{mine.master.name} could not join {other.name} before, and tries it again later"
             self._out.append(Send(session, ErrorMessage(CANNOT_JOIN, text)))
             return []
         self._out.append(Send(session, replace(mine, winner=stays)))
-        if stays == other.id and link is not None and link.yields and link.peer.id == other.id:
-            return []  # the JOIN is on its way
+        if is_joining:
+            return []
         self._settle(other, stays, now)
         if stays == other.id:
             self.outbound.drop()

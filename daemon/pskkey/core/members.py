@@ -43,8 +43,7 @@ class Members:
         self._silent_at = float("inf")
         """A lower bound of the deadlines of all members: a message from a member only raises its deadline."""
         self._allocator = LeaseAllocator(settings, keyring, self.group, out)
-        self._term = 0
-        self._group_stale = False
+        self._term, self._group_stale = 0, False
         self._keys_version = -1
         self._next_heartbeat = 0.0
         self._next_flush = 0.0
