@@ -183,7 +183,9 @@ class Election:
             if self.role is Role.CLIENT:
                 self._out.append(notices.SessionRenewed(link.peer, link.psk.identity))
             else:
-                self._yields_to = Handover(link.peer, group.term) if self.role is Role.MASTER else None
+                if self.role is Role.MASTER:
+                    self._yields_to = Handover(link.peer, group.term)
+                    self._out.append(notices.Merged(link.peer, link.peer))
                 self._become(Role.CLIENT)
                 self._out.append(notices.MasterJoined(link.peer, group.term))
         return [*self._changes(), GroupReceived(group)]
@@ -239,8 +241,9 @@ class Election:
         self._out.append(Send(session, replace(mine, winner=stays)))
         if is_joining:
             return []
-        self._settle(other, stays, now)
-        if stays == other.id:
+        if stays != other.id:
+            self._win(other, now)
+        else:
             self.outbound.drop()
             self.outbound.open(other, self._settings.timing.join_timeout, now).yields = True
         return self._changes()
@@ -253,20 +256,16 @@ class Election:
         if merge.master.id != link.peer.id or merge.winner not in (link.peer.id, self._settings.me.id):
             self._link_failed("protocol", "its answer to MERGE names a wrong master or winner", now)
             return self._changes()
-        self._settle(merge.master, merge.winner, now)
         if merge.winner == link.peer.id:
             self.outbound.yield_on(link, self._make_join(), now)
         else:
             self.outbound.drop()
+            self._win(merge.master, now)
         return self._changes()
 
-    def _settle(self, other: Member, winner: str, now: float) -> None:
-        """Record the decision about this master and the `other` one."""
-        is_won = winner == self._settings.me.id
-        self._out.append(notices.Merged(other, self._settings.me if is_won else other))
-        if is_won:
-            self._transitions.append(MergeWon(other.id))
-            self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its last advert is outdated
+    def _win(self, other: Member, now: float) -> None:
+        self._transitions.append(MergeWon(other.id))
+        self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its last advert is outdated
 
     def ask_rival(self, members: frozenset[str], now: float) -> None:
         """As master, ask a rival which of the two stays. A rival is another master. `members` are our members' ids."""

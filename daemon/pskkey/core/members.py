@@ -111,6 +111,7 @@ class Members:
         joined.has_arrived = self._group_stale = True
         joined.has_yielded = self.confirmations.confirm(joined.member.id)
         self._ids = None
+        self._out.append(MemberJoined(joined.member, self._open[session]))
         return joined
 
     def with_other_times(self, times: Times) -> Iterator[Joined]:
@@ -250,8 +251,6 @@ class Members:
         self._silent_at = min(self._silent_at, deadline)
         self._arrivals.note_arrival(join.member.id)
         if is_new:
-            if not any(old.join.incarnation == join.incarnation for old in olds):  # the node is new
-                self._out.append(MemberJoined(join.member, address))
             self._out.append(Send(session, self.group(session)))
             self._out.append(Send(session, self._key_state_for(self._joined[session])))
 
@@ -297,8 +296,8 @@ class Members:
             self._arrivals.expect(joined.member.id, back_by)
         self._group_stale |= joined.has_arrived  # else no member has it in its GROUP
         self._allocator.forget(joined.member.id)
-        reason += "" if joined.has_arrived else "; it never confirmed GROUP: large packets may not get through to it"
-        self._out.append(MemberLost(joined.member, reason))
+        if joined.has_arrived:
+            self._out.append(MemberLost(joined.member, reason))
 
     # --- time ---------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from pskkey.core.notices import (
     ForeignKeyMet,
     KeyRequested,
     KeyRequestPostponed,
+    Merged,
     OwnIdElsewhere,
     TermLeap,
     UnexpectedMessage,
@@ -269,6 +270,8 @@ class MessageHandler:
         self._peers.forget_failure(arrived.member.id)
         self._meet_foreign_keys(arrived.join)
         newest = self._keyring.newest
+        if arrived.has_yielded:
+            self._out.append(Merged(arrived.member, self._settings.me))
         if arrived.has_yielded and newest is not None:
             self._rekey.go_above(latest([newest.epoch, *(held.epoch for held in arrived.join.held)]))
 
