@@ -183,7 +183,7 @@ def test_no_argument_prints_the_usage() -> None:
         (["--daemon", "--interface", "nosuch0"], 1, "'nosuch0' is no interface of this host"),
         (["1", "--group", "ff02::1%nosuch0"], 1, "'nosuch0' is no interface of this host"),
         (["--daemon", "--group", "ff02::1"], 1, "ff02::1%eth0"),
-        (["--daemon", "--socket", "/nonexistent/keys.sock"], 1, "/nonexistent/keys.sock"),
+        (["--daemon", "--interface", "lo", "--socket", "/nonexistent/keys.sock"], 1, "/nonexistent/keys.sock"),
     ],
 )
 def test_mistakes_get_one_sentence(arguments: list[str], code: int, message: str, unused_udp_port: int) -> None:

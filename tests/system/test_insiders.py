@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import deque
 
 from pskkey.adapters.tls.contexts import client_context
 from pskkey.client.watcher import AsyncKeyWatcher
@@ -26,6 +27,7 @@ class Insider:
         self._writer = writer
         self._group = group
         self._packets = PacketReader(Channel.TLS, Side.CLIENT)
+        self._waiting: deque[Message] = deque()
 
     @classmethod
     async def connect(cls, loopback: Loopback, daemon: Daemon) -> "Insider":
@@ -46,11 +48,12 @@ class Insider:
         """Return the next message of this kind."""
         async with asyncio.timeout(WITHIN):
             while True:
+                while self._waiting:
+                    if isinstance(message := self._waiting.popleft(), kind):
+                        return message
                 data = await self._reader.read(65536)
                 assert data, f"the session ended without {kind.__name__}"
-                for message in self._packets.receive_untrusted(data):
-                    if isinstance(message, kind):
-                        return message
+                self._waiting.extend(self._packets.receive_untrusted(data))
 
     async def ended(self) -> None:
         """Wait until the daemon has closed the session."""

@@ -15,7 +15,7 @@ _MAX_TABLE: Final = 1 << 20
 """Bytes of a table that are read."""
 
 _PATIENCE: Final = 0.02
-"""Seconds for the search in the descriptors of all processes."""
+"""Seconds of processor time for the search in the descriptors of all processes."""
 
 
 def describe_holder(port: int) -> str | None:
@@ -24,15 +24,16 @@ def describe_holder(port: int) -> str | None:
 
 
 def find_holders(port: int, patience: float = _PATIENCE) -> Iterator[str]:
-    """Yield a description of each other program that has a UDP port, found within `patience` seconds.
+    """Yield a description of each other program that has a UDP port, found within `patience` seconds of processor
+    time.
 
     Programs of other users that this user cannot see come last, as one.
     """
     own = set(_sockets_of(Path("/proc/self")))
     users = {inode: user for inode, user in _holders(port) if inode not in own}
-    end = time.monotonic() + patience
+    end = time.thread_time() + patience
     for process in _processes():
-        if not users or time.monotonic() > end:
+        if not users or time.thread_time() > end:
             break
         with suppress(OSError):
             if found := [inode for inode in _sockets_of(process) if inode in users]:
