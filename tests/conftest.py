@@ -26,6 +26,8 @@ MEASURES: Final = (
     "hostile",
     "lab",
     "system/test_floods.py",
+    "system/test_odd_networks.py",
+    "system/test_odd_settings.py",
 )
 """Tests that measure time, memory or lost datagrams. They are marked `measures`, and little runs beside them."""
 
