@@ -21,6 +21,9 @@ CLAIM_STEPS = 6
 HINTS = 0.3
 """Seconds for which a candidate tries to join nodes that are masters by a hint only."""
 
+LARGE_PACKETS = 8.0
+"""Seconds of the longest hold-down after an attempt to join whose answer did not arrive."""
+
 OUT_OF_REACH = 60.0
 """Seconds for which a master does not hand over to a node to which it could not connect."""
 
@@ -36,6 +39,8 @@ class Bounds:
     fastest: Timing = field(default_factory=Timing)
     most_addresses: int = 1
     """The most addresses that a node announces and that may lead nowhere."""
+    has_barriers: bool = False
+    """Whether some ways let only small messages pass before the network is mended."""
     preempts: bool = False
     """Whether any node is configured to hand over to a better candidate."""
 
@@ -65,6 +70,8 @@ class Bounds:
             seconds += slow.join_timeout + slow.dead_after
         if self.preempts:
             seconds += slow.preempt_after + slow.successor_timeout
+        if self.has_barriers:
+            seconds += LARGE_PACKETS + slow.join_timeout
         return seconds + 3 * self.tries_addresses_for + NETWORK
 
     @property

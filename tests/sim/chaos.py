@@ -74,6 +74,8 @@ class Run:
         self.operators = Operators(world, self.variation)
         if self.kind.are_alike_inside:
             world.bounds = replace(world.bounds, most_addresses=MOST_ADDRESSES)
+        if self.kind.has_barriers:
+            world.bounds = replace(world.bounds, has_barriers=True)
         world.conditions.delay = (0.0003, rng.choice((0.002, 0.01, 0.05)))
         world.conditions.advert_loss = rng.choice((0.0, 0.1, 0.4))
         world.conditions.advert_twice = world.conditions.advert_late = rng.choice((0.0, 0.3))
