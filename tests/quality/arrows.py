@@ -41,6 +41,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "daemon.status": FOUNDATION | CORE_INTERFACE | {"daemon.conditions", "daemon.counters"},
     "daemon.commands": FOUNDATION | CORE_INTERFACE | {"adapters"},
     "daemon.conditions": frozenset({"model"}),
+    "daemon.machine_conditions": frozenset({"adapters.discovery.network", "config.own_interfaces", "model"}),
     "daemon.counters": frozenset(),
     "daemon.journal": frozenset({"core.notices", "daemon.event_table", "model"}),
     "daemon.logs": frozenset({"daemon.log_budget"}),
@@ -58,7 +59,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "tools.ctl.doctor_machine": TOOLS
     | {"adapters.discovery.mdns_condition", "adapters.discovery.multicast_sockets", "adapters.discovery.network"}
     | {"adapters.discovery.port_holder", "adapters.tls.listening_sockets"},
-    "tools.ctl.doctor_probes": TOOLS | {"adapters.tls.contexts", "adapters.tls.tcp_options"},
+    "tools.ctl.doctor_probes": TOOLS
+    | {"adapters.host.socket_options", "adapters.tls.contexts", "adapters.tls.tcp_connect"},
 }
 
 PURE: Final = frozenset(

@@ -1,16 +1,13 @@
 """A group with settings or programs that keep it apart: its condition, and the end of the condition."""
 
-import subprocess
-import sys
+import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
 
 from tests.lab.daemon import Daemon
-from tests.lab.namespaces import Host
 from tests.system.odd_network import (
     BUSY,
     Site,
@@ -25,26 +22,13 @@ from tests.system.odd_network import (
 )
 from tests.system.reloading import edit, reload
 from tests.system.starting import in_order, status_of
+from tests.udp_port import port_taken
 
 ENDS_WITHIN: Final = 10.0
 """Seconds after the end of a fault until the group is whole and shows no condition."""
 
 PATIENT: Final = {"heartbeat_interval": 5.0, "dead_after": 15.0}
 USUAL: Final = {"heartbeat_interval": 0.5, "dead_after": 1.5}
-
-HOLD: Final = """
-import socket
-held = []
-for family, address in ((socket.AF_INET, ""), (socket.AF_INET6, "::")):
-    made = socket.socket(family, socket.SOCK_DGRAM)
-    if family == socket.AF_INET6:
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    made.bind((address, 5353))
-    held.append(made)
-print(flush=True)
-input()
-"""
-"""A program that has UDP port 5353 for itself."""
 
 pytestmark = pytest.mark.root
 
@@ -54,19 +38,6 @@ async def place() -> AsyncIterator[Site]:
     """Hosts and daemons of one test."""
     with site() as made:
         yield made
-
-
-@contextmanager
-def port_taken(host: Host) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on a host that has UDP port 5353 for itself."""
-    command = [*host.command, sys.executable, "-c", HOLD]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
 
 
 def losses(daemon: Daemon) -> int:
@@ -113,7 +84,7 @@ async def test_group_is_whole_soon_after_the_mdns_port_is_free(place: Site) -> N
     hosts = [place.host(), place.host()]
     first, second = daemons = [place.daemon(host, f"node-{number}") for number, host in enumerate(hosts)]
     await in_order([first])
-    with port_taken(hosts[1]) as program:
+    with port_taken(socket.AF_INET, socket.AF_INET6, prefix=hosts[1].command) as program:
         second.start()
         row = await see_condition(second, "mdns_blocked", within=BUSY)
         show_condition(second, row)
@@ -124,6 +95,8 @@ async def test_group_is_whole_soon_after_the_mdns_port_is_free(place: Site) -> N
         assert share_of_looks(looks, second, "mdns_blocked") == 1.0
         assert seen_conditions(looks, first) == set()
     show("mDNS port taken: whole after", await become_whole(daemons, 15))
+    about = [line for line in second.log.splitlines() if "mDNS does not run" in line]
+    assert [line.split()[2] for line in about] == ["WARNING", "INFO"], "one line at its beginning, one at its end"
 
 
 async def test_group_without_an_eligible_node_reports_it_until_one_is_eligible(place: Site) -> None:

@@ -45,7 +45,7 @@ from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, Link, Listening, Ou
 from pskkey.core.events import Session
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.loss_codes import CANNOT_JOIN, NOT_MASTER, REFUSALS
-from pskkey.core.merge import Rivals, choose_winner, must_yield
+from pskkey.core.merge import Rivals, choose_winner, hold_rival_down
 from pskkey.core.peers import Failure, Peers
 from pskkey.core.settings import Settings
 from pskkey.core.takeover import Takeover, successors
@@ -369,7 +369,7 @@ class Election:
         if code == NOT_MASTER:
             self._peers.forget_claim(link.peer.id)
         if self.role is Role.MASTER:
-            if must_yield(self._peers, link, code, self.term, self._settings.timing, now):
+            if hold_rival_down(self._peers, link, code, self.term, self._settings.timing, now):
                 self._yields_to = Handover(link.peer, self.term)
                 self._listen(now)
             return

@@ -54,7 +54,7 @@ def choose_winner(mine: Merge, other: Merge, *, is_out_of_reach: bool) -> str:
     return min(mine, other, key=order).master.id
 
 
-def must_yield(peers: Peers, link: Link, code: str, term: int, timing: Timing, now: float) -> bool:
+def hold_rival_down(peers: Peers, link: Link, code: str, term: int, timing: Timing, now: float) -> bool:
     """Begin the hold-down of a rival that this master of `term` could not ask or join. `code` is as in `attempts.Loss`.
 
     Return whether this master must yield all the same, because the winner of the merge is alive and has refused it.

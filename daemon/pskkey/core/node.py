@@ -211,8 +211,10 @@ class Node:
     def _tick(self, now: float) -> None:
         self._managers.tick(now)
         self._apply(self._election.tick(now), now)
-        is_master, ring = self._election.role is Role.MASTER, self._keyring
-        ring.tick_as_master(now) if is_master else ring.tick_as_follower(now)
+        if self._election.role is Role.MASTER:
+            self._keyring.tick_as_master(now)
+        else:
+            self._keyring.tick_as_follower(now)
 
     def _change_settings(self, changed: events.SettingsChanged, now: float) -> None:
         self._settings.change(

@@ -1,10 +1,10 @@
 """The conditions of the daemon: each has a beginning and an end in the journal, and a place in the status.
 
 The core, the adapters and the daemon find conditions, always all that are present. This list notes when each began. A
-condition about a peer is listed after it has lasted for SETTLES: a node that starts finds its peers one by one.
+condition of the group is listed after it has lasted for SETTLES: a node that starts finds its peers one by one.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from pskkey.model import Condition, ConditionKind
 SETTLES: Final = 2.0
 """Seconds."""
 
-_OF_PEERS: Final = frozenset(
+_SETTLING: Final = frozenset(
     {
         ConditionKind.MASTER_UNREACHABLE,
         ConditionKind.MEMBER_UNREACHABLE,
@@ -49,7 +49,7 @@ class ConditionList:
             key = (condition.kind, condition.peer)
             present = self._present[key] = before.pop(key, _Present(condition, now))
             present.condition = condition
-            if not present.is_listed and (condition.kind not in _OF_PEERS or now >= present.since + SETTLES):
+            if not present.is_listed and (condition.kind not in _SETTLING or now >= present.since + SETTLES):
                 present.is_listed = True
                 self._report(condition, True)
         for ended in before.values():
@@ -62,14 +62,9 @@ class ConditionList:
         return [_row(one.condition, now - one.since) for one in self._present.values() if one.is_listed]
 
 
-def sentence(condition: Condition) -> str:
+def sentence(text: str, remedy: str) -> str:
     """Return a condition as one sentence: the fault, then the next step."""
-    return f"{condition.text}; {condition.remedy}"
-
-
-def sentence_of(row: Mapping[str, Any]) -> str:
-    """Return a row of the status as one sentence."""
-    return f"{row['text']}; {row['remedy']}"
+    return f"{text}; {remedy}"
 
 
 def _row(condition: Condition, seconds: float) -> dict[str, Any]:

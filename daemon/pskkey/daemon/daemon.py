@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from pskkey.adapters.tls.inbound_sessions import InboundSessions
 from pskkey.adapters.tls.key_port import KeyPort
 from pskkey.adapters.tls.listener import ServerLimits
 from pskkey.adapters.tls.outbound_sessions import OutboundSessions
-from pskkey.config.own_interfaces import describe_missing, missing_interfaces
+from pskkey.config.own_interfaces import missing_interfaces
 from pskkey.config.psk import PskFile
 from pskkey.config.schema import Config, node_id, node_name
 from pskkey.core.events import AddressesChanged, PskChanged, SettingsChanged, Started, StopRequested
@@ -45,10 +44,11 @@ from pskkey.daemon.counters import DatedCounter
 from pskkey.daemon.driver import Driver, Outlets, boot_time
 from pskkey.daemon.event_table import DaemonEvent
 from pskkey.daemon.journal import Fields, Journal
+from pskkey.daemon.machine_conditions import find_machine_conditions
 from pskkey.daemon.network_report import network_report
 from pskkey.daemon.reload import Inputs, Reloader
 from pskkey.daemon.status import sentence, status
-from pskkey.model import Condition, ConditionKind, Member
+from pskkey.model import Condition, Member
 
 _log = logging.getLogger("pskkey")
 
@@ -58,9 +58,6 @@ CONTROL_SOCKET = "control"
 
 _OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNECTIONS + 2 * waiting_room.PLACES
 """File descriptors beside those for [limits]: our own, and those for `keys.sock` and `control.sock`."""
-
-AWAY_SHARE = 1 / 3
-"""The longest acceptable turn of the event loop, as a share of `dead_after`. Peers must not take this node for dead."""
 
 CONDITIONS_EVERY = 1.0
 """Seconds between two looks for conditions; each status is a look, too."""
@@ -313,39 +310,24 @@ class Daemon:
         return network_report(self._config.network, self._settings.me.id, addresses, heard, master, group)
 
     def _update_conditions(self) -> None:
-        self._conditions.update((*self._find_conditions(), *self._discovery.conditions, *self._node.view().conditions))
-        self._updated_at = boot_time()
-
-    def _find_conditions(self) -> Iterator[Condition]:
-        """Yield the conditions of this machine and of the operator's files."""
-        chosen = self._config.network.interfaces
-        if boot_time() >= self._interfaces_listed_at + INTERFACES_EVERY:
-            self._missing, self._interfaces_listed_at = missing_interfaces(chosen), boot_time()
-        if missing := self._missing:
-            yield Condition(
-                ConditionKind.INTERFACE_MISSING, describe_missing(missing), "connect it, or correct the name"
-            )
-        if (trouble := self._key_port.trouble) is not None:
-            text = f"no key server, so this node cannot be master: {trouble}"
-            yield Condition(ConditionKind.NO_KEY_SERVER, text, "or set the same [network] port on all nodes")
-        if self._network is not None and not self._network.multicast:
-            wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
-            there = ", ".join(self._network.there) or "none"
-            text = f"alone: no interface of {wanted} has an address now, so no other node is found; there are: {there}"
-            yield Condition(ConditionKind.NO_INTERFACE, text, "connect the network, or give the interface an address")
-        if self._reloader.failed:
-            text = "the last reload failed"
-            yield Condition(ConditionKind.RELOAD_FAILED, text, "see the journal, correct the file and reload again")
-        if (away := self._loop_turns.longest()) > self._config.election.dead_after * AWAY_SHARE:
-            text = (
-                f"the daemon served nobody for {away * 1000:.0f} ms at once in the last minute: the machine is too "
-                "busy, or somebody floods the daemon"
-            )
-            yield Condition(ConditionKind.TOO_BUSY, text, "look at the machine's load and at journalctl -u pskkeyd")
+        now, names = boot_time(), self._config.network.interfaces
+        if now >= self._interfaces_listed_at + INTERFACES_EVERY:
+            self._missing, self._interfaces_listed_at = missing_interfaces(names), now
+        of_machine = find_machine_conditions(
+            missing=self._missing,
+            port_trouble=self._key_port.trouble,
+            chosen=names,
+            network=self._network,
+            has_reload_failed=self._reloader.failed,
+            away=self._loop_turns.longest(),
+            dead_after=self._config.election.dead_after,
+        )
+        self._conditions.update((*of_machine, *self._discovery.conditions, *self._node.view().conditions))
+        self._updated_at = now
 
     def _report_condition(self, condition: Condition, begins: bool) -> None:
         event = DaemonEvent.CONDITION_BEGAN if begins else DaemonEvent.CONDITION_ENDED
-        text = condition_sentence(condition) if begins else f"over: {condition.text}"
+        text = condition_sentence(condition.text, condition.remedy) if begins else f"over: {condition.text}"
         own = {"condition": condition.kind, "peer": condition.peer, "address": condition.address}
         self._journal.log_event(event, text, own)
 

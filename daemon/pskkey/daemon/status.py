@@ -5,7 +5,7 @@ from typing import Any
 
 from pskkey.core.node import Node
 from pskkey.core.settings import Settings
-from pskkey.daemon.conditions import sentence_of
+from pskkey.daemon.conditions import sentence as condition_sentence
 from pskkey.daemon.counters import DatedCounter
 from pskkey.errors import without_keys
 from pskkey.model import Group, Member, Role
@@ -72,7 +72,7 @@ def status(
         "counter_ages_s": {name: round(age, 1) for name, age in sorted(counters.ages().items())},
         "loop_away_ms": round(loop_away * 1000, 1),
         "conditions": list(conditions),
-        "warnings": [sentence_of(row) for row in conditions],
+        "warnings": [condition_sentence(row["text"], row["remedy"]) for row in conditions],
     }
 
 

@@ -3,8 +3,6 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,42 +10,22 @@ import pytest
 from pskkey.adapters.discovery.port_holder import describe_holder, find_holders
 from tests.system.ordinary_user import as_ordinary_user
 from tests.system.private_network import own_network
+from tests.udp_port import port_taken
 
 pytestmark = pytest.mark.root
 
-HOLD = """
-import socket
-s = socket.socket({family}, 2)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind(('', 5353))
-print(flush=True)
-input()
-"""
 ASK = "from pskkey.adapters.discovery.port_holder import describe_holder; print(describe_holder(5353))"
-
-
-@contextmanager
-def holding(family: int = socket.AF_INET) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program that has the port."""
-    command = [sys.executable, "-c", HOLD.format(family=family)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_program_is_described_with_its_name_and_process(family: int) -> None:
-    with own_network("link set lo up"), holding(family) as process:
+    with own_network("link set lo up"), port_taken(family) as process:
         assert describe_holder(5353) == f"{Path(sys.executable).name} (pid {process.pid})"
         assert describe_holder(5354) is None
 
 
 def test_program_of_another_user_is_described_with_the_user() -> None:
-    with own_network("link set lo up"), holding():
+    with own_network("link set lo up"), port_taken():
         command = [*as_ordinary_user(), sys.executable, "-c", ASK]
         asked = subprocess.run(command, capture_output=True, text=True, check=True)
         assert asked.stdout == "a program of user id 0\n"
@@ -60,6 +38,6 @@ def test_own_sockets_are_not_described() -> None:
 
 
 def test_each_program_that_shares_the_port_is_found_once() -> None:
-    with own_network("link set lo up"), holding(socket.AF_INET) as one, holding(socket.AF_INET6) as other:
+    with own_network("link set lo up"), port_taken(socket.AF_INET) as one, port_taken(socket.AF_INET6) as other:
         name = Path(sys.executable).name
         assert set(find_holders(5353, patience=5.0)) == {f"{name} (pid {each.pid})" for each in (one, other)}

@@ -153,7 +153,7 @@ class Discovery:
                 await asyncio.sleep(0)  # so that its addresses are announced there, not the former ones
             has_restarted = await self._run_on(network)
         except (OSError, RuntimeError, Error) as error:  # for example, descriptors may run out
-            self._report(describe_failure(str(error) or repr(error), self._responder is not None))
+            self._condition = describe_failure(str(error) or repr(error), self._responder is not None)
             return True
         return is_new or has_restarted
 
@@ -173,16 +173,8 @@ class Discovery:
             holder = self._holder.describe(time.monotonic())
         else:
             self._holder.forget()
-        self._report(describe_faults(self._faults, network.without_mdns, self._responder is not None, holder))
+        self._condition = describe_faults(self._faults, network.without_mdns, self._responder is not None, holder)
         return has_restarted
-
-    def _report(self, condition: Condition | None) -> None:
-        """Keep the condition, and log its begin and its end."""
-        former, self._condition = self._condition, condition
-        if condition is not None and (former is None or former.kind is not condition.kind):
-            _log.warning("%s; %s", condition.text, condition.remedy)
-        elif condition is None and former is not None:
-            _log.info("mDNS runs again on all interfaces")
 
     async def _restart_on(self, sockets: MulticastSockets) -> bool:
         """Run on these sockets, which are ours now. Return False if none can send: then mDNS does not run."""

@@ -1,0 +1,49 @@
+"""The conditions of this machine and of the operator's files, without those that discovery finds."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from pskkey.adapters.discovery.network import Network
+from pskkey.config.own_interfaces import describe_missing
+from pskkey.model import Condition, ConditionKind
+
+AWAY_SHARE: Final = 1 / 3
+"""The longest acceptable turn of the event loop, as a share of `dead_after`. Peers must not take this node for dead."""
+
+
+def find_machine_conditions(
+    *,
+    missing: Sequence[str],
+    port_trouble: str | None,
+    chosen: Sequence[str],
+    network: Network | None,
+    has_reload_failed: bool,
+    away: float,
+    dead_after: float,
+) -> Iterator[Condition]:
+    """Yield the present conditions.
+
+    `missing` are the entries of `[network] interfaces`, `chosen`, that this machine does not have. `port_trouble`
+    states why the key server does not listen; None: it does. `network` is None before the first look at it. `away` is
+    the longest recent time (seconds) for which the daemon served nobody.
+    """
+    if missing:
+        text = describe_missing(missing)
+        yield Condition(ConditionKind.INTERFACE_MISSING, text, "connect it, or correct the name")
+    if port_trouble is not None:
+        text = f"no key server, so this node cannot be master: {port_trouble}"
+        yield Condition(ConditionKind.NO_KEY_SERVER, text, "or set the same [network] port on all nodes")
+    if network is not None and not network.multicast:
+        wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
+        there = ", ".join(network.there) or "none"
+        text = f"alone: no interface of {wanted} has an address now, so no other node is found; there are: {there}"
+        yield Condition(ConditionKind.NO_INTERFACE, text, "connect the network, or give the interface an address")
+    if has_reload_failed:
+        text = "the last reload failed"
+        yield Condition(ConditionKind.RELOAD_FAILED, text, "see the journal, correct the file and reload again")
+    if away > dead_after * AWAY_SHARE:
+        text = (
+            f"the daemon served nobody for {away * 1000:.0f} ms at once in the last minute: the machine is too busy, "
+            "or somebody floods the daemon"
+        )
+        yield Condition(ConditionKind.TOO_BUSY, text, "look at the machine's load and at journalctl -u pskkeyd")
