@@ -14,7 +14,6 @@ from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, TlsConnection
 from pskkey.adapters.tls.contexts import client_context, explain_server_failure, node_protocol, require_psk
 from pskkey.adapters.tls.tcp_connect import connect
 from pskkey.adapters.tls.tcp_errors import explain_connect_failure
-from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
 from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.config.psk import Psk, PskFile
 from pskkey.core.actions import STAGGER, Connect
@@ -257,20 +256,7 @@ def _code(failure: PskkeyError) -> str:
 async def _connect_tcp(address: str, port: int, options: SocketOptions) -> socket.socket:
     """Return a connected socket. Raises Unreachable, or NothingListens, with the reason."""
     try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        family, kind, protocol, _, target = found[0]
-        connected = socket.socket(family, kind, protocol)
+        return await connect(address, port, options)
     except OSError as error:
-        raise Unreachable(explain_connect_failure(error)) from None
-    try:
-        connected.setblocking(False)
-        options.set(connected, *TCP_OPTIONS)
-        await connect(connected, target)
-    except OSError as error:
-        connected.close()
         failure = NothingListens if isinstance(error, ConnectionRefusedError) else Unreachable
         raise failure(explain_connect_failure(error)) from None
-    except asyncio.CancelledError:
-        connected.close()
-        raise
-    return connected

@@ -6,9 +6,30 @@ import os
 import socket
 from typing import Any
 
+from pskkey.adapters.host.socket_options import SocketOptions
+from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
 
-async def connect(connecting: socket.socket, target: tuple[Any, ...]) -> None:
-    """Connect to the socket address `target`, as getaddrinfo(3) returns it. Raises OSError.
+
+async def connect(address: str, port: int, options: SocketOptions) -> socket.socket:
+    """Return a socket that is connected to an IP address, which may have a zone. `options` sets TCP_OPTIONS on it.
+
+    Raises OSError.
+    """
+    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    family, kind, protocol, _, target = found[0]
+    connecting = socket.socket(family, kind, protocol)
+    try:
+        connecting.setblocking(False)
+        options.set(connecting, *TCP_OPTIONS)
+        await _connect(connecting, target)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+async def _connect(connecting: socket.socket, target: tuple[Any, ...]) -> None:
+    """Connect to a socket address. Raises OSError.
 
     `loop.sock_connect` looks the address up once more. With a protocol that is not TCP itself, such as Multipath TCP,
     getaddrinfo(3) refuses that.

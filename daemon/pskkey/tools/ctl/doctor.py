@@ -23,6 +23,7 @@ from pskkey.tools.ctl.doctor_nodes import check_nodes
 from pskkey.tools.ctl.network_reading import NetworkStatus
 from pskkey.tools.ctl.setup_verbs import service_of
 from pskkey.tools.ctl.status_reading import Status
+from pskkey.tools.ctl.status_view import count_shown_digits, short
 
 MAX_ANSWER_WITHIN: Final = 8.0
 """Seconds: the longest wait for the daemon."""
@@ -71,7 +72,7 @@ def _ask(socket: Path, service: str, timeout: float) -> _Daemon:
     except (PskkeyError, TimeoutError, OSError) as error:
         remedy = f"look at journalctl -u {service} -n 20, and restart it"
         return _Daemon(True, None, None, [Finding("daemon", False, str(socket), str(error), remedy)])
-    node = f"{status.node.name} ({status.node.id[:8]})"
+    node = f"{status.node.name} ({short(status.node.id, count_shown_digits(status))})"
     found = [Finding("daemon", True, str(socket), f'{node} is {status.role} in group "{status.group}"')]
     try:
         reply = call(socket, "GetNetwork", {}, max(1.0, deadline - time.monotonic()))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pskkey.config.psk import Psk
+from pskkey.model import count_distinct_digits
 from pskkey.tools.ctl.doctor_echo import EchoSockets, PathSize
 from pskkey.tools.ctl.doctor_finding import Finding
 from pskkey.tools.ctl.doctor_probes import PROBE_WITHIN, Answer, Probe, probe_peers
@@ -33,14 +34,15 @@ def check_nodes(peers: Sequence[PeerStatus], left_out: int, own: NodeStatus, psk
 
 async def _check_nodes(peers: Sequence[PeerStatus], left_out: int, own: NodeStatus, psk: Psk | None) -> list[Finding]:
     probes = await probe_peers(peers, own.id, psk)
-    found = list(_describe_probes(probes, peers, own))
+    digits = count_distinct_digits([own.id, *(peer.id for peer in peers)])
+    names = {peer.id: f"{peer.name} ({short(peer.id, digits)})" for peer in peers} | {own.id: "this node itself"}
+    found = list(_describe_probes(probes, peers, names))
     if left_out:
         found.append(Finding("node", True, "", f"{left_out} more nodes are not tried"))
-    return found + await _check_paths(probes, peers)
+    return found + await _check_paths(probes, peers, names)
 
 
-def _describe_probes(probes: Sequence[Probe], peers: Sequence[PeerStatus], own: NodeStatus) -> Iterator[Finding]:
-    names = {peer.id: _named(peer) for peer in peers} | {own.id: "this node itself"}
+def _describe_probes(probes: Sequence[Probe], peers: Sequence[PeerStatus], names: dict[str, str]) -> Iterator[Finding]:
     reached = {probe.peer.id: probe.address for probe in probes if probe.answer in _GOOD}
     for probe in probes:
         if probe.answer is Answer.NOT_TRIED:
@@ -54,7 +56,7 @@ def _describe_probes(probes: Sequence[Probe], peers: Sequence[PeerStatus], own: 
         yield Finding("node", works_at is not None, probe.peer.id, text, remedy)
     for peer in peers:
         if not peer.addresses:
-            text = f"{_named(peer)} announces no address, so this node cannot connect to it"
+            text = f"{names[peer.id]} announces no address, so this node cannot connect to it"
             yield Finding("node", False, peer.id, text, "give it an address, or set [network] addresses there")
     if late := sum(probe.answer is Answer.NOT_TRIED for probe in probes):
         text = f"{late} more addresses are not tried, because too many others did not answer"
@@ -83,7 +85,7 @@ def _describe(probe: Probe, names: dict[str, str]) -> str:
             return f"the handshake with {node} at {where} failed: {probe.reason}"
 
 
-async def _check_paths(probes: Sequence[Probe], peers: Sequence[PeerStatus]) -> list[Finding]:
+async def _check_paths(probes: Sequence[Probe], peers: Sequence[PeerStatus], names: dict[str, str]) -> list[Finding]:
     places = {peer.id: place for peer in peers if (place := _place_of(peer, probes)) is not None}
     if not places:
         return []
@@ -95,7 +97,7 @@ async def _check_paths(probes: Sequence[Probe], peers: Sequence[PeerStatus]) -> 
     except OSError as error:
         return [Finding("path", True, "", f"no ICMP ({error.strerror}), so the size of packets is not checked")]
     measured = [peer for peer in peers if places.get(peer.id) in paths]
-    return [_describe_path(peer, paths[places[peer.id]]) for peer in measured]
+    return [_describe_path(peer, names[peer.id], paths[places[peer.id]]) for peer in measured]
 
 
 def _place_of(peer: PeerStatus, probes: Sequence[Probe]) -> str | None:
@@ -105,8 +107,8 @@ def _place_of(peer: PeerStatus, probes: Sequence[Probe]) -> str | None:
     return own[0].address if own else None
 
 
-def _describe_path(peer: PeerStatus, path: PathSize) -> Finding:
-    where = f"{_named(peer)} at {path.address}"
+def _describe_path(peer: PeerStatus, name: str, path: PathSize) -> Finding:
+    where = f"{name} at {path.address}"
     if path.arrived is None:
         text = f"{where} answers no ICMP echo request, so the size of packets is not checked"
         return Finding("path", True, peer.id, text)
@@ -115,7 +117,3 @@ def _describe_path(peer: PeerStatus, path: PathSize) -> Finding:
     text = f"large packets do not get through to {where}: at most {path.arrived} bytes of {path.wanted}"
     remedy = f"set the MTU of the interfaces to {path.arrived} on all nodes, or correct the network between them"
     return Finding("path", False, peer.id, text, remedy)
-
-
-def _named(peer: PeerStatus) -> str:
-    return f"{peer.name} ({short(peer.id, 8)})"

@@ -10,13 +10,15 @@ import os
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum, auto
 from typing import Any, Final, NamedTuple
 
+from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.tls.contexts import client_context, explain_server_failure, node_protocol, require_psk
-from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
+from pskkey.adapters.tls.tcp_connect import connect
 from pskkey.config.psk import Psk
 from pskkey.errors import HandshakeError
 from pskkey.tools.ctl.network_reading import PeerStatus
@@ -66,7 +68,7 @@ class Probe(NamedTuple):
 
 async def probe_peers(peers: Sequence[PeerStatus], own_id: str, psk: Psk | None) -> list[Probe]:
     """Connect to each address of each node, AT_ONCE at a time. Without a PSK connect only, and begin no handshake."""
-    ids = [own_id, *(peer.id for peer in peers)]
+    ids, options = [own_id, *(peer.id for peer in peers)], SocketOptions(Counter())
     places, last_begin = asyncio.Semaphore(AT_ONCE), time.monotonic() + BEGIN_WITHIN
 
     async def probe(peer: PeerStatus, address: str) -> Probe:
@@ -74,17 +76,19 @@ async def probe_peers(peers: Sequence[PeerStatus], own_id: str, psk: Psk | None)
             if time.monotonic() > last_begin:
                 return Probe(peer, address, Answer.NOT_TRIED)
             offered = [peer.id, *(node_id for node_id in ids if node_id != peer.id)][:MAX_OFFERED]
-            return await _probe(peer, address, psk, offered)
+            return await _probe(peer, address, psk, offered, options)
 
     return await asyncio.gather(*(probe(peer, address) for peer in peers for address in peer.addresses))
 
 
-async def _probe(peer: PeerStatus, address: str, psk: Psk | None, offered: Sequence[str]) -> Probe:
+async def _probe(
+    peer: PeerStatus, address: str, psk: Psk | None, offered: Sequence[str], options: SocketOptions
+) -> Probe:
     began = time.monotonic()
     probe = Probe(peer, address, Answer.NO_CONNECTION)
     try:
         async with asyncio.timeout(PROBE_WITHIN):
-            connected = await _connect(address, peer.port)
+            connected = await connect(address, peer.port, options)
             probe = probe._replace(seconds=time.monotonic() - began, answer=Answer.NO_HANDSHAKE)
             if psk is None:
                 connected.close()
@@ -97,24 +101,6 @@ async def _probe(peer: PeerStatus, address: str, psk: Psk | None, offered: Seque
     except OSError as error:
         reason = os.strerror(error.errno or 0) if error.errno in errno.errorcode else "no such address or interface"
         return probe._replace(answer=Answer.UNREACHABLE, reason=reason)
-
-
-async def _connect(address: str, port: int) -> socket.socket:
-    """Return a connected TCP socket with the options of the daemon. Raises OSError."""
-    family, kind, _, _, target = socket.getaddrinfo(
-        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-    )[0]
-    connecting = socket.socket(family, kind)
-    try:
-        connecting.setblocking(False)
-        for option in TCP_OPTIONS:
-            with suppress(OSError):
-                connecting.setsockopt(option.level, option.number, option.value)
-        await asyncio.get_running_loop().sock_connect(connecting, target)
-    except BaseException:
-        connecting.close()
-        raise
-    return connecting
 
 
 async def _shake_hands(probe: Probe, connected: socket.socket, psk: Psk, offered: Sequence[str]) -> Probe:
