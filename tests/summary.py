@@ -1,4 +1,4 @@
-"""Sum up the JUnit files of a directory: a line for each, and last `N passed, N failed`."""
+"""Sum up the JUnit files of a directory: a line for each and for each failure, and last `N passed, N failed`."""
 
 import sys
 from collections import Counter
@@ -19,6 +19,17 @@ def count(path: Path) -> Counter[str]:
     return counts
 
 
+def failures(path: Path) -> list[str]:
+    """Return a line for each test of a JUnit file that failed: the test, and the first line of the reason."""
+    lines = []
+    for case in ElementTree.parse(path).iter("testcase"):  # noqa: S314
+        for kind in ("failure", "error"):
+            if (found := case.find(kind)) is not None:
+                reason = found.get("message", "").partition("\n")[0]
+                lines.append(f"  {case.get('classname')}::{case.get('name')}: {reason[:200]}")
+    return lines
+
+
 def main() -> int:
     """Print the summary; return 1 when a test failed or there was none."""
     total: Counter[str] = Counter()
@@ -27,6 +38,8 @@ def main() -> int:
         total.update(counts)
         numbers = ", ".join(f"{counts[name]} {name}" for name in ("passed", "failed", "skipped"))
         print(f"{path.stem}: {numbers}, {counts['seconds']} s")
+        for line in failures(path):
+            print(line)
     print(f"{total['passed']} passed, {total['failed']} failed")
     return 1 if total["failed"] or not total["passed"] else 0
 
