@@ -103,21 +103,31 @@ def test_periodic_rekeys_hold_an_old_key_for_1_8_intervals() -> None:
     assert held == pytest.approx([HELD_FOR_INTERVALS, 2.0], abs=0.01)
 
 
-def test_next_key_that_has_replaced_another_is_activated_before_it_is_replaced() -> None:
-    master = Master()
+def test_next_key_is_replaced_for_each_group_that_merges_until_its_deadline_is_over() -> None:
+    """Seed 1155: a third group waited for the deadline of a key that its members could not install."""
+    master = Master(Timing(activation_deadline=5.0))
     master.step(0.0)
-    master.rekey.go_above(1)
-    assert master.step(2.0, activate=False) == {Reason.ABOVE}
-    master.rekey.go_above(1)
-    master.rekey.go_above(9)
-    master.rekey.go_above(3)
-    assert master.step(4.0, activate=False) == {Reason.ABOVE}
-    assert [e.epoch for e in master.ring.entries] == [1, 10]
+    for made, foreign in ((2.0, 1), (3.0, 2), (4.0, 9), (6.9, 10)):
+        master.rekey.go_above(foreign)
+        assert master.step(made, activate=False) == {Reason.ABOVE}
+    assert [e.epoch for e in master.ring.entries] == [1, 11]
     master.rekey.go_above(20)
-    assert not master.step(6.0), "otherwise joiners with ever higher epochs keep it from its activation"
-    master.ring.activate(7.0)
-    assert master.step(8.0) == {Reason.ABOVE}
-    assert [e.epoch for e in master.ring.entries] == [1, 10, 21]
+    assert not master.step(7.9), "otherwise joiners with ever higher epochs keep it from its activation"
+    master.ring.activate(8.0)
+    assert master.step(8.0, activate=False) == {Reason.ABOVE}
+    master.rekey.go_above(30)
+    assert master.step(12.9) == {Reason.ABOVE}
+    assert [e.epoch for e in master.ring.entries] == [1, 11, 31]
+
+
+def test_next_key_of_the_last_master_is_replaced_until_the_deadline_of_the_new_one() -> None:
+    master = Master(Timing(activation_deadline=5.0))
+    master.ring.adopt(state(entry(1, 900, send=True), entry(2, 1)), 100.0)
+    master.ring.begin_to_lead(100.0)
+    master.rekey.begin(100.0)
+    master.rekey.go_above(2)
+    assert master.rekey.reasons(104.9) == {Reason.ABOVE}
+    assert not master.rekey.reasons(105.0)
 
 
 def test_epoch_above_a_foreign_one_wraps_after_the_last_one() -> None:
@@ -152,7 +162,7 @@ def test_foreign_epochs_of_an_earlier_mastership_are_forgotten() -> None:
     master = Master()
     master.step(0.0)
     master.rekey.go_above(7)
-    master.rekey.begin()
+    master.rekey.begin(0.0)
     assert not master.step(2.0)
 
 

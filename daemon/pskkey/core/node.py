@@ -255,7 +255,7 @@ class Node:
         awaited = self._known.expected(now) | {m.id for m in inherited if m.id != self._settings.me.id}
         state = self._keyring.state()
         self._keyring.begin_to_lead(now)
-        self._rekey.begin()
+        self._rekey.begin(now)
         self._members.begin_term(self._election.term, leases, awaited, state, now)
 
     def _step_down(self, handover: Handover | None, now: float) -> None:

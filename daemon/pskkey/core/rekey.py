@@ -8,9 +8,9 @@ ABOVE     the next epoch must be above a foreign epoch, of a joiner's key or of 
 SUITE     the suite of the current key is not the configured one
 INTERVAL  the current key is `rekey_interval` old, less up to a tenth
 
-One key serves all reasons. Only ABOVE replaces a next key before it is current. If that next key has replaced another
-one already, ABOVE waits. So a peer with higher and higher epochs cannot prevent that a next key becomes current. At
-least `rekey_spacing` seconds pass between two new keys.
+One key serves all reasons. Only ABOVE replaces a next key before it is current, for at most `activation_deadline`
+seconds after the first of them. So several groups can merge one after the other, but a peer with higher and higher
+epochs cannot prevent that a next key becomes current. At least `rekey_spacing` seconds pass between two new keys.
 """
 
 from enum import Enum, auto
@@ -40,15 +40,17 @@ class Rekey:
         self._keyring = keyring
         self._requests = requests
         self._above = 0
-        self._has_replaced = False
+        self._waiting_since = float("-inf")
+        """When the next key was made, or the first one of those that replaced each other."""
         self.is_generating = False
         """Whether `actions.GenerateKey` waits for its answer."""
         self._last = float("-inf")
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """Begin as master. Discard the state of an earlier mastership."""
         self.is_generating = False
         self._above = 0
+        self._waiting_since = now
 
     def go_above(self, epoch: int) -> bool:
         """Require that the next key has an epoch above `epoch`. Return whether this raises the requirement."""
@@ -64,7 +66,7 @@ class Rekey:
             found.add(Reason.REQUESTED)
         if current is None or newest is None:
             return found | {Reason.FIRST}
-        if self._above and not is_above(newest.epoch, self._above) and not (self._has_replaced and self._keyring.next):
+        if self._above and not is_above(newest.epoch, self._above) and self._may_replace(now):
             found.add(Reason.ABOVE)
         if self._keyring.next is not None:
             return found
@@ -87,7 +89,8 @@ class Rekey:
         self.is_generating = False
         self._last = now
         above, self._above = self._above, 0
-        self._has_replaced = self._keyring.next is not None
+        if self._keyring.next is None:
+            self._waiting_since = now
         return self._keyring.install_fresh(key, now, above)
 
     def next_deadline(self, now: float) -> float | None:
@@ -97,6 +100,10 @@ class Rekey:
         if interval and current is not None and self._keyring.next is None:
             times.append(current.rekey_due_at(interval))
         return min((time for time in times if time > now), default=None)
+
+    def _may_replace(self, now: float) -> bool:
+        """Return whether a new key may be made now though it replaces a next key, if there is one."""
+        return self._keyring.next is None or now < self._waiting_since + self._settings.timing.activation_deadline
 
     def _earliest(self) -> float:
         return self._last + self._settings.timing.rekey_spacing
