@@ -13,6 +13,7 @@ from pskkey.config.psk import generate_psk_line
 from tests.lab.daemon import PSKKEYD, Daemon, Status, Tables, environment
 from tests.lab.group import Group, Statuses, key_of, why_apart
 from tests.lab.namespaces import INTERFACE, Host, Switch, own_label, switch
+from tests.system.doctoring import doctor, faults, texts
 
 LOOK_EVERY: Final = 0.2
 """Seconds between two looks at all daemons."""
@@ -167,3 +168,22 @@ def show(about: str, value: object) -> None:
 def show_condition(daemon: Daemon, row: Row) -> None:
     """Print a condition."""
     show(f"{daemon.name} {row['kind']} ({row['address']})", f"{row['text']}; {row['remedy']}")
+
+
+async def see_doctor_find(daemon: Daemon, words: str) -> None:
+    """Check that `pskkeyctl doctor` finds a fault with these words on the host of a daemon, and print all faults."""
+    code, found = await doctor(daemon)
+    for one in found:
+        if not one["ok"]:
+            show(f"doctor of {daemon.name}", f"{one['text']}; {one['remedy']}")
+    assert code == 1
+    assert any(words in text for text in faults(found)), f"no fault has {words!r}"
+
+
+async def see_doctor_content(*daemons: Daemon) -> None:
+    """Check that `pskkeyctl doctor` finds no fault on the hosts of these daemons, and print what it has of nodes."""
+    for daemon in daemons:
+        code, found = await doctor(daemon)
+        for text in texts(found, "node", ok=True):
+            show(f"doctor of {daemon.name}", text)
+        assert (code, faults(found)) == (0, []), f"{daemon.name}: {faults(found)}"

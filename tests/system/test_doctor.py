@@ -1,9 +1,8 @@
 """`pskkeyctl doctor` beside real daemons, each on a host of its own. Needs root."""
 
 import asyncio
-import json
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,13 +12,13 @@ from pskkey.config.psk import generate_psk_line, load_psk
 from pskkey.tools.ctl.doctor_echo import EchoSockets
 from pskkey.tools.ctl.doctor_probes import AT_ONCE, BEGIN_WITHIN, PROBE_WITHIN, Answer, probe_peers
 from pskkey.tools.ctl.network_reading import PeerStatus
-from tests.lab.daemon import Daemon, environment
+from tests.lab.daemon import Daemon
 from tests.lab.group import Group
 from tests.lab.namespaces import INTERFACE, Host, Switch, switch
+from tests.system.doctoring import doctor, faults, texts
 from tests.system.loopback import Loopback
 from tests.system.ordinary_user import as_ordinary_user
 from tests.system.private_network import configure, private_network, source
-from tests.system.pskkeyctl_process import PSKKEYCTL
 from tests.system.starting import in_order
 
 pytestmark = pytest.mark.root
@@ -50,32 +49,6 @@ def daemon_on(loopback: Loopback, host: Host, network: dict[str, object] | None 
     return loopback.daemon(name, own, host.command)
 
 
-async def doctor(daemon: Daemon, host: Host, *prefix: str) -> tuple[int, list[dict[str, Any]]]:
-    """Run it on the host; return its exit code and its findings."""
-    options: list[str | Path] = ["--config", daemon.config, "--socket", daemon.control_socket, "--json"]
-    command: list[str | Path] = [*host.command, *prefix, PSKKEYCTL, "doctor", *options]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-    )
-    output, errors = await asyncio.wait_for(process.communicate(), 40)
-    assert errors.decode() == ""
-    assert process.returncode is not None
-    found = json.loads(output)
-    assert found["schema"] == 1
-    return process.returncode, found["checks"]
-
-
-def texts(findings: Sequence[dict[str, Any]], check: str, *, ok: bool) -> list[str]:
-    """Return the sentences of a check."""
-    return [one["text"] for one in findings if (one["check"], one["ok"]) == (check, ok)]
-
-
-def faults(findings: Sequence[dict[str, Any]]) -> list[str]:
-    """Return all sentences about faults. Each fault has a remedy, and nothing else has one."""
-    assert all(bool(one["remedy"]) is not one["ok"] for one in findings)
-    return [one["text"] for one in findings if not one["ok"]]
-
-
 def shown(daemon: Daemon) -> str:
     return f"{daemon.name} ({daemon.id[:8]})"
 
@@ -84,7 +57,7 @@ async def test_group_that_is_well_has_no_fault(loopback: Loopback, hosts: Switch
     daemons = [daemon_on(loopback, host) for host in hosts.hosts]
     await in_order(daemons)
     for daemon, host in zip(daemons, hosts.hosts, strict=True):
-        code, found = await doctor(daemon, host)
+        code, found = await doctor(daemon)
         assert (code, faults(found)) == (0, [])
         answers = texts(found, "node", ok=True)
         for other, its in zip(daemons, hosts.hosts, strict=True):
@@ -116,7 +89,7 @@ async def test_address_at_which_another_node_answers_names_that_node(
         daemon_on(loopback, hosts.hosts[2]),
     ]
     await in_order(daemons)
-    code, found = await doctor(daemons[0], hosts.hosts[0])
+    code, found = await doctor(daemons[0])
     sentence = f"{shown(daemons[1])} announces {taken} port 11111, but {shown(daemons[2])} answers there"
     if has_another:
         assert (code, faults(found)) == (0, [])
@@ -131,7 +104,7 @@ async def test_filtered_key_server_is_a_fault_of_each_address(loopback: Loopback
     for line in DROP:
         hosts.hosts[1].run("nft", *line.split())
     await in_order(daemons)
-    code, found = await doctor(daemons[0], hosts.hosts[0])
+    code, found = await doctor(daemons[0])
     assert code == 1
     expected = {f"{shown(daemons[1])} does not answer at {address} port 11111 within 2 s"
                 for address in (hosts.hosts[1].ipv4, hosts.hosts[1].ipv6)}  # fmt: skip
@@ -145,7 +118,7 @@ async def test_narrow_path_is_a_fault_with_the_largest_packet(loopback: Loopback
     hosts.run("ip", "link", "set", hosts.hosts[1].port, "mtu", "1280")
     daemons = [daemon_on(loopback, host) for host in hosts.hosts]
     await in_order(daemons)
-    code, found = await doctor(daemons[0], hosts.hosts[0])
+    code, found = await doctor(daemons[0])
     narrow = f"{shown(daemons[1])} at {hosts.hosts[1].ipv4}"
     assert (code, faults(found)) == (1, [f"large packets do not get through to {narrow}: at most 1280 bytes of 1500"])
     wide = f"{shown(daemons[2])} at {hosts.hosts[2].ipv4}"
@@ -161,7 +134,7 @@ async def test_router_that_would_cut_packets_is_a_narrow_path_too(loopback: Loop
     ours.run("ip", "route", "add", "10.84.0.2", "via", router.ipv4)
     daemons = [daemon_on(loopback, ours), daemon_on(loopback, behind, {"addresses": ["10.84.0.2"]})]
     await in_order(daemons)
-    code, found = await doctor(daemons[0], ours)
+    code, found = await doctor(daemons[0])
     sentence = f"large packets do not get through to {shown(daemons[1])} at 10.84.0.2: at most 1280 bytes of 1500"
     assert (code, faults(found)) == (1, [sentence])
 
@@ -178,7 +151,7 @@ async def test_node_with_another_psk_and_a_node_of_another_group_are_named(loopb
     for daemon in daemons:
         daemon.start()
         await Group([daemon]).together(20)
-    code, found = await doctor(daemons[0], hosts.hosts[0])
+    code, found = await doctor(daemons[0])
     assert code == 1
     alone, wrong = texts(found, "heard", ok=False)
     assert alone == f'no other node of group "{loopback.group}" was heard in the last minute'
@@ -193,11 +166,11 @@ async def test_another_user_is_informed_what_is_not_checked(loopback: Loopback, 
     await in_order(daemons)
     loopback.directory.chmod(0o755)
     hosts.hosts[0].run("sysctl", "-q", "net.ipv4.ping_group_range=1 0")
-    _, denied = await doctor(daemons[0], hosts.hosts[0], *as_ordinary_user())
+    _, denied = await doctor(daemons[0], *as_ordinary_user())
     (sentence,) = faults(denied)
     assert "permission denied" in sentence
     daemons[0].control_socket.chmod(0o666)
-    code, found = await doctor(daemons[0], hosts.hosts[0], *as_ordinary_user())
+    code, found = await doctor(daemons[0], *as_ordinary_user())
     assert (code, faults(found)) == (0, [])
     (psk,) = texts(found, "psk", ok=True)
     assert psk.startswith(f"this user may not read {loopback.psk}, so only TCP connections are tried")
@@ -208,7 +181,7 @@ async def test_another_user_is_informed_what_is_not_checked(loopback: Loopback, 
 
 async def test_without_a_daemon_this_machine_is_checked(loopback: Loopback, hosts: Switch) -> None:
     daemon, host = daemon_on(loopback, hosts.hosts[0]), hosts.hosts[0]
-    code, found = await doctor(daemon, host)
+    code, found = await doctor(daemon)
     assert (code, faults(found)) == (1, [f"{daemon.control_socket}: no daemon listens there; is pskkeyd running?"])
     assert texts(found, "key_server", ok=True) == ["TCP port 11111 is free for the key server"]
     (mdns,) = texts(found, "mdns", ok=True)
@@ -223,7 +196,7 @@ async def test_without_a_daemon_this_machine_is_checked(loopback: Loopback, host
     try:
         assert holder.stdout is not None
         await holder.stdout.readline()
-        _, found = await doctor(daemon, host)
+        _, found = await doctor(daemon)
     finally:
         holder.kill()
         await holder.wait()
@@ -246,7 +219,7 @@ async def test_each_interface_that_is_named_and_not_used_is_a_fault(loopback: Lo
     host.run("ip", "address", "add", "10.9.0.1/24", "dev", "pulled")
     host.run("ip", "link", "set", "pulled", "up")
     daemon = daemon_on(loopback, host, {"interfaces": [INTERFACE, "named", "bare", "missing0", "pulled"]})
-    _, found = await doctor(daemon, host)
+    _, found = await doctor(daemon)
     lo, used, spare, *_ = texts(found, "interface", ok=True)
     assert lo == "lo is not used: [network] interfaces does not name it"
     assert used.startswith(f"{INTERFACE} is used: ")
@@ -260,7 +233,7 @@ async def test_each_interface_that_is_named_and_not_used_is_a_fault(loopback: Lo
 async def test_mistake_in_the_configuration_is_a_fault(loopback: Loopback, hosts: Switch) -> None:
     daemon = daemon_on(loopback, hosts.hosts[0])
     daemon.config.write_text("[network]\nport = 0\n")
-    _, found = await doctor(daemon, hosts.hosts[0])
+    _, found = await doctor(daemon)
     (mistake,) = texts(found, "configuration", ok=False)
     assert mistake.startswith(f"{daemon.config}: [network] port")
 

@@ -18,6 +18,8 @@ from tests.system.odd_network import (
     look,
     run_ip,
     see_condition,
+    see_doctor_content,
+    see_doctor_find,
     seen_conditions,
     share_of_looks,
     show,
@@ -86,6 +88,7 @@ async def test_machines_that_are_alike_inside_are_one_group(place: Site, other_g
     assert status["role"] == "master"
     assert announced_address(status, first) == "192.168.0.2"
     await stay_the_same(group, 10)
+    await see_doctor_content(third)
     if other_group:
         alone = await status_of(second)
         assert (alone["role"], len(alone["members"]), alone["conditions"]) == ("master", 1, [])
@@ -112,6 +115,7 @@ async def test_successor_with_seven_dead_addresses_is_joined_at_once(place: Site
     await asyncio.sleep(2)  # the master distributes the roster of all three
     before = await status_of(daemons[2])
     assert announced_address(before, daemons[1]) == "172.20.0.1"
+    await see_doctor_content(daemons[2])
     left = daemons[1:]
     marks = [len(daemon.log) for daemon in left]
     killed = time.monotonic()
@@ -171,8 +175,11 @@ async def test_node_that_gets_small_packets_only_leaves_the_others_alone(place: 
         show(f"{daemon.name} had", seen_conditions(looks, daemon))
     for daemon in others[1:]:
         assert seen_conditions(looks, daemon) == set()
+    await see_doctor_find(cut_off, f"large packets do not get through to {master.name}")
+    await see_doctor_find(master, f"large packets do not get through to {cut_off.name}")
     place.switch.run("ip", "link", "set", hosts[-1].port, "mtu", "1500")
     show("small packets only: whole after", await become_whole(daemons, ENDS_WITHIN))
+    await see_doctor_content(cut_off, master)
 
 
 async def test_two_masters_that_cannot_connect_report_each_other(place: Site) -> None:
@@ -196,9 +203,11 @@ async def test_two_masters_that_cannot_connect_report_each_other(place: Site) ->
         lines = about(daemon, other)
         show(f"two masters: lines of {daemon.name} in 40 s", len(lines))
         assert 1 <= len(lines) <= 6
+        await see_doctor_find(daemon, f"{other.name} ({other.id[:8]}) does not answer at {host.ipv4} port 11111")
     for host in hosts:
         host.run("nft", "delete table inet odd")
     show("two masters: whole after", await become_whole(daemons, ENDS_WITHIN))
+    await see_doctor_content(*daemons)
 
 
 async def test_nodes_with_link_local_addresses_alone_are_one_group(place: Site) -> None:
@@ -208,6 +217,7 @@ async def test_nodes_with_link_local_addresses_alone_are_one_group(place: Site) 
     second.start()
     show("link-local only: whole after", await become_whole([first, second], 15))
     await stay_the_same([first, second], 5)
+    await see_doctor_content(first, second)
     statuses = [await status_of(first), await status_of(second)]
     (client,) = [status for status in statuses if status["role"] == "client"]
     master_address = addresses[[status["role"] for status in statuses].index("master")]

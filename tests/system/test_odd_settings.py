@@ -13,6 +13,8 @@ from tests.system.odd_network import (
     Site,
     become_whole,
     see_condition,
+    see_doctor_content,
+    see_doctor_find,
     seen_conditions,
     share_of_looks,
     show,
@@ -74,10 +76,12 @@ async def test_times_that_differ_are_reported_and_end_no_session(place: Site, pa
         assert "[election]" in row["remedy"]
         assert {kind for kind, _, _ in seen_conditions(looks, daemon)} == {"times_differ"}
         assert share_of_looks(looks, daemon, "times_differ") == 1.0
+        await see_doctor_find(daemon, row["text"])
     edit(changed, {"election": USUAL})
     await reload(changed)
     show(f"times of the {patient} differ: no condition after", await become_whole(daemons, ENDS_WITHIN))
     assert sum(map(losses, daemons)) == lost
+    await see_doctor_content(*daemons)
 
 
 async def test_group_is_whole_soon_after_the_mdns_port_is_free(place: Site) -> None:
@@ -94,7 +98,9 @@ async def test_group_is_whole_soon_after_the_mdns_port_is_free(place: Site) -> N
         assert {kind for kind, _, _ in seen_conditions(looks, second)} == {"mdns_blocked"}
         assert share_of_looks(looks, second, "mdns_blocked") == 1.0
         assert seen_conditions(looks, first) == set()
+        await see_doctor_find(second, f"(pid {program.pid}) has UDP port 5353 for itself")
     show("mDNS port taken: whole after", await become_whole(daemons, 15))
+    await see_doctor_content(*daemons)
     about = [line for line in second.log.splitlines() if "mDNS does not run" in line]
     assert [line.split()[2] for line in about] == ["WARNING", "INFO"], "one line at its beginning, one at its end"
 
@@ -112,9 +118,11 @@ async def test_group_without_an_eligible_node_reports_it_until_one_is_eligible(p
     for daemon in daemons:
         assert {kind for kind, _, _ in seen_conditions(looks, daemon)} == {"nobody_eligible"}
         assert share_of_looks(looks, daemon, "nobody_eligible") == 1.0
+        await see_doctor_find(daemon, "there is no master")
     edit(daemons[0], {"node": {"eligible": True}})
     await reload(daemons[0])
     show("nobody eligible: whole after", await become_whole(daemons, ENDS_WITHIN))
+    await see_doctor_content(*daemons)
     assert (await status_of(daemons[0]))["role"] == "master"
 
 
