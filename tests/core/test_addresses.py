@@ -76,10 +76,16 @@ def test_link_local_source_is_an_address_of_a_peer_that_announces_none() -> None
     assert one(Connect, node.hear(announced())).addresses == ("fe80::5%2", "fe80::4%2", "fe80::3%2")
 
 
-def test_source_that_is_not_announced_is_no_address_of_the_peer() -> None:
+def test_source_that_is_not_announced_comes_last_if_it_is_in_a_network_of_ours() -> None:
+    """A node with more than eight addresses leaves some out, or a stranger has repeated its advert."""
     node = NodeHarness(eligible=False).start()
+    node.give(AddressesChanged(("10.66.0.7",), ("10.66.0.0/16",)))
     node.give(AdvertReceived(announced(*ANNOUNCED), "10.66.6.6"))
-    assert connect(node).addresses == ANNOUNCED
+    node.give(AdvertReceived(announced(*ANNOUNCED), "10.67.6.6"))
+    attempt = connect(node)
+    assert attempt.addresses == (*ANNOUNCED, "10.66.6.6")
+    node.give(Connected(attempt.session, address="10.66.6.6"))
+    assert retry(node, attempt).addresses == ("10.66.6.6", *ANNOUNCED)
 
 
 def test_each_further_address_adds_its_turn_to_the_time_of_an_attempt() -> None:

@@ -38,7 +38,7 @@ class Bounds:
     slowest: Timing = field(default_factory=Timing)
     fastest: Timing = field(default_factory=Timing)
     most_addresses: int = 1
-    """The most addresses that a node announces and that may lead nowhere."""
+    """The most addresses at which a node is tried and that may lead nowhere."""
     has_barriers: bool = False
     """Whether some ways let only small messages pass before the network is mended."""
     preempts: bool = False

@@ -73,7 +73,7 @@ class Run:
         self.variation = draw(seed, always=always_varied)
         self.operators = Operators(world, self.variation)
         if self.kind.are_alike_inside:
-            world.bounds = replace(world.bounds, most_addresses=MOST_ADDRESSES)
+            world.bounds = replace(world.bounds, most_addresses=MOST_ADDRESSES + 1)
         if self.kind.has_barriers:
             world.bounds = replace(world.bounds, has_barriers=True)
         world.conditions.delay = (0.0003, rng.choice((0.002, 0.01, 0.05)))

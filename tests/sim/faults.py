@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 
 from pskkey.core.events import (
-    AddressesChanged,
     RekeyRequested,
     StopRequested,
     SwitchoverRequested,
@@ -241,7 +240,7 @@ class Faults:
         host.member = member
         self._world.note(host, f"has another {what}")
         if what == "address":
-            self._world.handle(host, AddressesChanged(member.addresses))
+            self._world.handle(host, host.network)
         else:
             self._world.handle(host, settings_changed(host))
 

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Protocol
 
 from pskkey.core.actions import Action
-from pskkey.core.events import Event, Session
+from pskkey.core.events import AddressesChanged, Event, Session
 from pskkey.core.node import Node
 from pskkey.core.settings import Timing
 from pskkey.model import Advert, Member, SavedState, Suite
@@ -75,6 +75,10 @@ class Host:
     """The configured suite."""
     unreachable: set[str] = field(default_factory=set)
     """Those of its addresses at which no other host reaches it."""
+    left_out: str = ""
+    """An address that it has and does not announce. Its packets come from there."""
+    prefixes: tuple[str, ...] = ()
+    """Its networks."""
     node: Node | None = None
     stranger: Program | None = None
     saved: SavedState | None = None
@@ -106,7 +110,12 @@ class Host:
     @property
     def source(self) -> str:
         """The address from which its packets come to the other hosts."""
-        return next((a for a in reversed(self.member.addresses) if a not in self.unreachable), "")
+        return self.left_out or next((a for a in reversed(self.member.addresses) if a not in self.unreachable), "")
+
+    @property
+    def network(self) -> AddressesChanged:
+        """What its daemon reports of its network."""
+        return AddressesChanged(self.member.addresses, self.prefixes)
 
     @property
     def program(self) -> Program | None:
@@ -120,7 +129,8 @@ class Host:
 
     def is_reached_at(self, address: str) -> bool:
         """Return whether packets to `address` reach this host, if the network lets them pass."""
-        return address in self.member.addresses and address not in self.unreachable
+        addresses = (*self.member.addresses, self.left_out)
+        return address in addresses and address not in self.unreachable
 
     def clock(self, now: float) -> float:
         """Return the time on its clock at virtual time `now`."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from pskkey.core.events import AddressesChanged, SettingsChanged
+from pskkey.core.events import SettingsChanged
 from tests.sim.host import Host
 from tests.sim.variation import Variation
 from tests.sim.world import World
@@ -73,13 +73,19 @@ class Operators:
     def add_inner_networks(self, host: Host) -> None:
         """Announce addresses of networks inside the machine before the others.
 
-        Each leads nowhere, or to another machine with the same address, or to a node of another group.
+        Each leads nowhere, or to another machine with the same address, or to a node of another group. Some hosts have
+        so many that they announce no other.
         """
         rng, world = self._world.random, self._world
         inside = [f"{INSIDE}{number}.{rng.choice((1, 1, 2))}" for number in rng.sample(range(12), rng.randrange(1, 7))]
         host.unreachable |= {address for address in inside if int(address.split(".")[2]) < 4}
         world.streams.addresses_of_strangers |= {address for address in inside if int(address.split(".")[2]) > 9}
-        host.member = replace(host.member, addresses=(*inside, *host.member.addresses)[:MOST_ADDRESSES])
+        host.prefixes = ("10.0.0.0/16", "fd00::/64")
+        if rng.random() < 0.2:
+            host.left_out = host.source
+            host.member = replace(host.member, addresses=tuple(inside))
+        else:
+            host.member = replace(host.member, addresses=(*inside, *host.member.addresses)[:MOST_ADDRESSES])
 
     # --- changes ------------------------------------------------------------------------------------------------
 
@@ -109,7 +115,7 @@ class Operators:
         else:
             self._add_address(host)
         self._world.note(host, f"has the addresses {' '.join(host.member.addresses)}")
-        self._world.handle(host, AddressesChanged(host.member.addresses))
+        self._world.handle(host, host.network)
 
     def change_reachability(self, host: Host) -> None:
         """Make an address unreachable, or all of them reachable again, and notify nobody."""
@@ -138,5 +144,5 @@ class Operators:
         """Keep a host reachable at one address at least. Without any it would be isolated, which is another fault."""
         host.unreachable &= set(host.member.addresses)
         own = {address for address in host.member.addresses if not address.startswith(INSIDE)}
-        if own <= host.unreachable:
+        if own and own <= host.unreachable:
             host.unreachable.discard(self._world.random.choice(sorted(own)))

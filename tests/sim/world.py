@@ -130,6 +130,8 @@ class World:
         self.note(host, "starts")
         for observer in self.started:
             observer(host)
+        if host.prefixes:
+            self.handle(host, host.network)
         self.handle(host, Started())
         self.adverts.query(host)
 

@@ -8,10 +8,12 @@ tries the addresses in the order of their likelihood:
 2. The address at which the peer answered last comes first.
 3. Then comes the address from which its advert came: the peer sent that packet on a link of ours.
 4. Then come the addresses in a network of ours. The other addresses follow as they were announced.
+5. A node with more than eight addresses leaves some out. So the source of its advert comes after the others if it is
+   in a network of ours.
 
 An IPv6 link-local address is valid on one link only, so nobody announces it. But an advert comes from such an address
 if its sender has no better one. This node keeps the last MAX_SOURCES of them. A stranger can replay an advert and add
-its own link-local address: the handshake with it fails, and the next address is tried.
+its own address as a source: the handshake with it fails, and the next address is tried.
 """
 
 from dataclasses import dataclass, field
@@ -51,11 +53,11 @@ class AddressBook:
         self._prefixes = tuple(ip_network(prefix, strict=False) for prefix in prefixes)
 
     def note_source(self, advert: Advert, source: str) -> None:
-        """Record the address from which an advert came. Ignore one that is neither announced in it nor link-local."""
+        """Record the address from which an advert came. Ignore one that is not announced in it and not near."""
         if "%" in source:
             known = self._known(advert.id)
             known.link_local = (source, *(other for other in known.link_local if other != source))[:MAX_SOURCES]
-        elif source not in advert.addresses:
+        elif source not in advert.addresses and not (source and self._is_near(source)):
             return
         self._known(advert.id).source = source
 
@@ -78,12 +80,14 @@ class AddressBook:
         known = self._nodes.get(peer.id, _Known())
         sources = dict.fromkeys((known.worked, *known.link_local) if "%" in known.worked else known.link_local)
         links = tuple(source for source in sources if source not in peer.addresses)
-        addresses = peer.addresses + links
+        others = {known.source} - {"", *peer.addresses, *links}
+        addresses = (*peer.addresses, *links, *others)
         known.of_others.intersection_update(addresses)
 
-        def rank(address: str) -> tuple[bool, bool, bool, bool]:
+        def rank(address: str) -> tuple[bool, bool, bool, bool, bool]:
             is_wrong = address in known.of_others or address in self._settings.me.addresses
-            return is_wrong, address != known.worked, address != known.source, not self._is_near(address)
+            is_near = self._is_near(address)
+            return is_wrong, address != known.worked, address in others, address != known.source, not is_near
 
         return tuple(sorted(addresses, key=rank))
 
