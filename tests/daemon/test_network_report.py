@@ -2,7 +2,10 @@
 
 from typing import Final
 
+import pytest
+
 from pskkey.adapters.discovery.heard_adverts import HeardAdvert
+from pskkey.adapters.discovery.network import Network
 from pskkey.config.schema import NetworkTable
 from pskkey.daemon.network_report import MAX_PEERS, network_report
 from pskkey.model import Group, Member
@@ -10,6 +13,7 @@ from pskkey.model import Group, Member
 OWN: Final = Member("0" * 16, "own", ("10.0.0.1",), 11111)
 MASTER: Final = Member("1" * 16, "pump", ("10.0.0.2",), 11112)
 VALVE: Final = Member("2" * 16, "valve", ("10.0.0.3",), 11111)
+NETWORK: Final = Network(addresses=("10.0.0.1",), prefixes=("10.0.0.0/24", "fd00::/64"))
 STRANGER: Final = HeardAdvert("other_psk", "x", "evil", None, "plant", "10.0.0.9", 2.0, (), 0)
 
 
@@ -18,7 +22,7 @@ def heard(node_id: str, source: str = "10.0.0.4") -> HeardAdvert:
 
 
 def peers(*rows: HeardAdvert, group: Group | None = None, master: Member | None = None) -> list[dict[str, object]]:
-    found = network_report(NetworkTable(), OWN.id, (), rows, master, group)["peers"]
+    found = network_report(NetworkTable(), OWN.id, NETWORK, rows, master, group)["peers"]
     assert isinstance(found, list)
     return found
 
@@ -33,20 +37,24 @@ def test_peers_are_the_master_then_the_heard_nodes_then_the_members_without_this
     assert peers(group=Group(1, OWN.id, (OWN,), ()), master=OWN) == []
 
 
-def test_address_with_a_zone_from_which_an_advert_came_is_one_more_address() -> None:
-    (peer,) = peers(heard("3" * 16, "fe80::1%eth0"))
-    assert peer["addresses"] == ["10.0.0.4", "fe80::1%eth0"]
+@pytest.mark.parametrize(
+    ("source", "more"),
+    [("fe80::1%eth0", ["fe80::1%eth0"]), ("10.0.0.5", ["10.0.0.5"]), ("10.0.0.4", []), ("10.0.1.5", [])],
+)
+def test_source_of_an_advert_is_one_more_address_if_the_daemon_tries_it(source: str, more: list[str]) -> None:
+    (peer,) = peers(heard("3" * 16, source))
+    assert peer["addresses"] == ["10.0.0.4", *more]
 
 
 def test_no_more_than_a_fixed_number_of_peers_is_reported() -> None:
     rows = [heard(f"{number:016x}") for number in range(1, MAX_PEERS + 4)]
-    report = network_report(NetworkTable(), OWN.id, (), rows, None, None)
+    report = network_report(NetworkTable(), OWN.id, NETWORK, rows, None, None)
     assert (len(report["peers"]), report["peers_left_out"]) == (MAX_PEERS, 3)
 
 
 def test_report_has_the_settings_in_use_and_the_heard_adverts() -> None:
     settings = NetworkTable(interfaces=("eth0",), ip="v4", port=4711)
-    assert network_report(settings, OWN.id, ("10.0.0.1",), [heard("3" * 16), STRANGER], None, None) == {
+    assert network_report(settings, OWN.id, NETWORK, [heard("3" * 16), STRANGER], None, None) == {
         "schema": 1,
         "interfaces": ["eth0"],
         "ip": "v4",

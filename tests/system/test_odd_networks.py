@@ -132,6 +132,27 @@ async def test_successor_with_seven_dead_addresses_is_joined_at_once(place: Site
     assert ["we are master" in daemon.log[mark:] for daemon, mark in zip(left, marks, strict=True)] == [True, False]
 
 
+async def test_master_with_too_many_addresses_is_joined_at_the_one_that_it_leaves_out(place: Site) -> None:
+    hosts = [place.host(), place.host()]
+    gateway = hosts[0]
+    for number in range(9):
+        run_ip(gateway, f"link add br-{number} type bridge", f"address add 172.{20 + number}.0.1/16 dev br-{number}")
+        run_ip(gateway, f"link set br-{number} addrgenmode none", f"link set br-{number} up")
+    place.plug_again(gateway)
+    first, second = daemons = [
+        place.daemon(host, name, {"network": V4}) for host, name in zip(hosts, "ab", strict=True)
+    ]
+    await in_order([first])
+    second.start()
+    show("address left out: whole after", await become_whole(daemons, 15))
+    status = await status_of(second)
+    assert (status["role"], status["master"]["address"]) == ("client", gateway.ipv4)
+    assert announced_address(status, first) == "172.20.0.1"
+    assert f"not announced: 172.28.0.1, {gateway.ipv4}" in first.log
+    await stay_the_same(daemons, 5)
+    await see_doctor_content(first, second)
+
+
 def about(daemon: Daemon, other: Daemon) -> list[str]:
     """Return the lines in the log of a daemon that name another one."""
     return [line for line in daemon.log.splitlines() if other.name in line]

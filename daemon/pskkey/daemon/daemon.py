@@ -304,10 +304,9 @@ class Daemon:
         return status(self._node, self._settings, self._counters, rows, identities, away, boot_time())
 
     def _network_report(self) -> dict[str, object]:
-        addresses = self._config.network.addresses or (self._network or Network()).addresses
-        heard = self._discovery.heard(time.monotonic())
+        network, heard = self._network or Network(), self._discovery.heard(time.monotonic())
         master, group = self._node.view().master, self._node.group()
-        return network_report(self._config.network, self._settings.me.id, addresses, heard, master, group)
+        return network_report(self._config.network, self._settings.me.id, network, heard, master, group)
 
     def _update_conditions(self) -> None:
         now, names = boot_time(), self._config.network.interfaces

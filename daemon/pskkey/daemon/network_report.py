@@ -1,9 +1,11 @@
 """The content of `GetNetwork`: the network as this node sees it, for an operator whose nodes do not meet."""
 
 from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from pskkey.adapters.discovery.heard_adverts import HeardAdvert
+from pskkey.adapters.discovery.network import Network
 from pskkey.config.schema import NetworkTable
 from pskkey.model import Group, Member
 
@@ -16,22 +18,22 @@ MAX_PEERS: Final = 128
 def network_report(
     settings: NetworkTable,
     own_id: str,
-    addresses: Sequence[str],
+    network: Network,
     heard: Sequence[HeardAdvert],
     master: Member | None,
     group: Group | None,
 ) -> dict[str, Any]:
-    """Return the report of schema 1. Fields are added, never renamed. `addresses` are those that this node announces.
+    """Return the report of schema 1. Fields are added, never renamed.
 
     `heard` are the adverts of the last minute. `master` and `group` are those of this node; None without a master.
     """
-    peers = _peers(heard, own_id, master, group)
+    peers = _peers(heard, own_id, network.prefixes, master, group)
     return {
         "schema": SCHEMA,
         "interfaces": list(settings.interfaces),
         "ip": settings.ip,
         "port": settings.port,
-        "addresses": list(addresses),
+        "addresses": list(settings.addresses or network.addresses),
         "peers": peers[:MAX_PEERS],
         "peers_left_out": max(0, len(peers) - MAX_PEERS),
         "heard": [
@@ -49,19 +51,29 @@ def network_report(
 
 
 def _peers(
-    heard: Sequence[HeardAdvert], own_id: str, master: Member | None, group: Group | None
+    heard: Sequence[HeardAdvert], own_id: str, prefixes: Sequence[str], master: Member | None, group: Group | None
 ) -> list[dict[str, Any]]:
     """Return the master, then the nodes that were heard, then the other members."""
     members = {member.id: member for member in (*([master] if master else ()), *(group.members if group else ()))}
     adverts = {row.node_id: row for row in heard if row.node_id is not None}
     order = dict.fromkeys([*([master.id] if master else []), *adverts, *members])
-    return [_peer(node_id, adverts.get(node_id), members.get(node_id)) for node_id in order if node_id != own_id]
+    return [
+        _peer(node_id, adverts.get(node_id), members.get(node_id), prefixes) for node_id in order if node_id != own_id
+    ]
 
 
-def _peer(node_id: str, advert: HeardAdvert | None, member: Member | None) -> dict[str, Any]:
+def _peer(node_id: str, advert: HeardAdvert | None, member: Member | None, prefixes: Sequence[str]) -> dict[str, Any]:
     name, addresses, port = "", [], 0
     if (known := advert or member) is not None:
         name, addresses, port = known.name, list(known.addresses), known.port
-    if advert is not None and "%" in advert.source:  # the address of a node that may have no other
+    if advert is not None and advert.source not in addresses and _is_tried(advert.source, prefixes):
         addresses.append(advert.source)
     return {"id": node_id, "name": name, "addresses": addresses, "port": port, "is_member": member is not None}
+
+
+def _is_tried(source: str, prefixes: Sequence[str]) -> bool:
+    """Return whether this node tries the source of an advert that does not announce it (`core.addresses`)."""
+    if "%" in source:
+        return True
+    address, networks = ip_address(source), [ip_network(prefix, strict=False) for prefix in prefixes]
+    return any(address.version == network.version and address in network for network in networks)
