@@ -114,7 +114,7 @@ class Host:
 
     @property
     def network(self) -> AddressesChanged:
-        """What its daemon reports of its network."""
+        """The report of its daemon about its network."""
         return AddressesChanged(self.member.addresses, self.prefixes)
 
     @property
