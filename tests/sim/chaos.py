@@ -1,5 +1,6 @@
 """A run: a random group with random faults, the same for the same seed."""
 
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -44,7 +45,7 @@ LARGE = (250, 260)
 class Outcome:
     """How a run ended.
 
-    `error`: the guarantee that did not hold, or None; `is_varied`: some settings were not the defaults; `mute`: how
+    `error`: the guarantee that did not hold, or the traceback of a defect, or None; `is_varied`: some settings were not the defaults; `mute`: how
     often senders fell mute, by reason; `excused`: how often a datagram need not be readable, by reason; `delivered`:
     how often a real datagram was delivered.
     """
@@ -204,6 +205,8 @@ def run(seed: int, nodes: int | None = None, kind: Kind | None = None, *, always
         one.go()
     except Broken as broken:
         error = str(broken)
+    except Exception:  # noqa: BLE001  # a defect of a node or of the simulator: the other seeds go on
+        error = traceback.format_exc()
     traffic = one.traffic
     observed = tuple(one.world.transcript), traffic.mute, traffic.excused, traffic.datagrams.delivered
     return Outcome(seed, one.size, one.kind.name, not one.variation.is_default, error, *observed)

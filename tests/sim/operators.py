@@ -109,7 +109,7 @@ class Operators:
         rng, addresses = self._world.random, host.member.addresses
         own = [address for address in addresses if not address.startswith(INSIDE)]
         removed = rng.choice(addresses)
-        if own != [removed] and rng.random() < 0.5:
+        if own != [removed] and len(addresses) > 1 and rng.random() < 0.5:
             host.member = replace(host.member, addresses=tuple(a for a in addresses if a != removed))
             self._keep_one_reachable(host)
         else:
