@@ -45,9 +45,9 @@ LARGE = (250, 260)
 class Outcome:
     """How a run ended.
 
-    `error`: the guarantee that did not hold, or the traceback of a defect, or None; `is_varied`: some settings were not the defaults; `mute`: how
-    often senders fell mute, by reason; `excused`: how often a datagram need not be readable, by reason; `delivered`:
-    how often a real datagram was delivered.
+    `error`: the guarantee that did not hold, or the traceback of a defect, or None; `is_varied`: some settings were
+    not the defaults; `mute`: how often senders fell mute, by reason; `excused`: how often a datagram need not be
+    readable, by reason; `delivered`: how often a real datagram was delivered.
     """
 
     seed: int
