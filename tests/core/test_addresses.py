@@ -88,6 +88,17 @@ def test_source_that_is_not_announced_comes_last_if_it_is_in_a_network_of_ours()
     assert retry(node, attempt).addresses == ("10.66.6.6", *ANNOUNCED)
 
 
+def test_address_that_worked_stays_though_it_is_not_announced_and_other_sources_come() -> None:
+    node = NodeHarness(eligible=False).start()
+    node.give(AddressesChanged(("10.66.0.7",), ("10.66.0.0/16",)))
+    node.give(AdvertReceived(announced(*ANNOUNCED), "10.66.6.6"))
+    attempt = connect(node)
+    node.give(Connected(attempt.session, address="10.66.6.6"))
+    for source in ("10.66.7.1", "10.66.7.2", "10.66.7.3", ANNOUNCED[0]):
+        node.give(AdvertReceived(announced(*ANNOUNCED), source))
+    assert retry(node, attempt).addresses == ("10.66.6.6", *ANNOUNCED, "10.66.7.3", "10.66.7.2")
+
+
 def test_each_further_address_adds_its_turn_to_the_time_of_an_attempt() -> None:
     attempt = connect(NodeHarness(eligible=False).start())
     assert attempt.timeout == Timing().join_timeout + 3 * STAGGER

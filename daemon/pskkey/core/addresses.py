@@ -12,8 +12,9 @@ tries the addresses in the order of their likelihood:
    in a network of ours.
 
 An IPv6 link-local address is valid on one link only, so nobody announces it. But an advert comes from such an address
-if its sender has no better one. This node keeps the last MAX_SOURCES of them. A stranger can replay an advert and add
-its own address as a source: the handshake with it fails, and the next address is tried.
+if its sender has no better one. This node keeps the last MAX_SOURCES addresses that are not announced, and among them
+the one that worked. A stranger can replay an advert and add its own address as a source: the handshake with it fails,
+and the next address is tried.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from pskkey.core.settings import Settings
 from pskkey.model import Advert, Member
 
 MAX_SOURCES: Final = 3
-"""Link-local sources of a node that are kept: one for each link that we share with it, if there are not more."""
+"""Sources of a node that are kept though it announces none of them: one for each link that we share, if not more."""
 
 MAX_NODES: Final = 2048
 """Nodes that are kept. The node that was updated the longest ago makes room for a new one."""
@@ -36,7 +37,8 @@ class _Known:
 
     worked: str = ""
     source: str = ""
-    link_local: tuple[str, ...] = ()
+    not_announced: tuple[str, ...] = ()
+    """Sources that were in no advert, the last one first."""
     of_others: set[str] = field(default_factory=set)
 
 
@@ -54,11 +56,12 @@ class AddressBook:
 
     def note_source(self, advert: Advert, source: str) -> None:
         """Record the address from which an advert came. Ignore one that is not announced in it and not near."""
-        if "%" in source:
+        if source not in advert.addresses:
+            if not source or not ("%" in source or self._is_near(source)):
+                return
             known = self._known(advert.id)
-            known.link_local = (source, *(other for other in known.link_local if other != source))[:MAX_SOURCES]
-        elif source not in advert.addresses and not (source and self._is_near(source)):
-            return
+            others = sorted((other for other in known.not_announced if other != source), key=known.worked.__ne__)
+            known.not_announced = (source, *others)[:MAX_SOURCES]
         self._known(advert.id).source = source
 
     def note_answer(self, node_id: str, address: str) -> None:
@@ -78,16 +81,15 @@ class AddressBook:
     def order(self, peer: Member) -> tuple[str, ...]:
         """Return the addresses of a peer in the order in which to try them."""
         known = self._nodes.get(peer.id, _Known())
-        sources = dict.fromkeys((known.worked, *known.link_local) if "%" in known.worked else known.link_local)
-        links = tuple(source for source in sources if source not in peer.addresses)
-        others = {known.source} - {"", *peer.addresses, *links}
-        addresses = (*peer.addresses, *links, *others)
+        more = tuple(source for source in known.not_announced if source not in peer.addresses)
+        addresses = peer.addresses + more
         known.of_others.intersection_update(addresses)
 
         def rank(address: str) -> tuple[bool, bool, bool, bool, bool]:
             is_wrong = address in known.of_others or address in self._settings.me.addresses
+            is_left_out = address in more and "%" not in address
             is_near = self._is_near(address)
-            return is_wrong, address != known.worked, address in others, address != known.source, not is_near
+            return is_wrong, address != known.worked, is_left_out, address != known.source, not is_near
 
         return tuple(sorted(addresses, key=rank))
 

@@ -31,6 +31,9 @@ _LARGE_PACKETS: Final = (
 _REMEDIES: Final = {
     NO_GROUP: _LARGE_PACKETS,
     CANNOT_JOIN: _LARGE_PACKETS,
+    "timeout": "let TCP port {port} through the firewalls of both nodes and of the network between them",
+    "refused": "start pskkeyd there, or let TCP port {port} through the firewall that refuses it",
+    "unreachable": "correct the route to this address, or let TCP port {port} through the firewall that refuses it",
     "handshake": "compare the PSK files of both nodes with `pskkeyctl psk list`",
     "wrong_node": "set [network] interfaces or addresses there, so that it announces an address of its own",
     "no_address": "give that node an address that others can connect to",
@@ -39,7 +42,9 @@ _REMEDIES: Final = {
     "duplicate_id": "set another [node] id on one of the two nodes",
     "wrong_group": "set the same [group] name on both nodes",
 }
-"""The next step by the code of a failure. Any other code means that TCP does not get through."""
+"""The next step by the code of a failure."""
+
+_OTHER_REMEDY: Final = "see the journal of both nodes: journalctl -u pskkeyd"
 
 
 def find_conditions(
@@ -62,7 +67,7 @@ def _unreachable_masters(election: Election, peers: Peers, members: Members, now
     is_master = election.role is Role.MASTER
     for advert, failure in peers.failures(now):
         # Without a new proof it may be a dead master, or an old advert that a stranger sends again.
-        if advert.id not in members.ids and (peers.has_proved_since(advert.id, failure) or not is_master):
+        if advert.id not in members.ids and (not is_master or peers.has_proved_lately(advert.id, failure, now)):
             yield _describe_failure(advert, failure, is_rival=is_master)
 
 
@@ -71,12 +76,11 @@ def _describe_failure(advert: Advert, failure: Failure, *, is_rival: bool) -> Co
     begin = (
         f"{advert.name} is master too, and the two groups cannot merge" if is_rival else f"cannot join {advert.name}"
     )
-    through = f"let TCP port {advert.port} through the firewalls of both nodes and of the network between them"
     address = failure.address or next(iter(advert.addresses), None)
     return Condition(
         ConditionKind.MASTER_UNREACHABLE,
         f"{begin}: {failure.reason}",
-        _REMEDIES.get(failure.code, through),
+        _REMEDIES.get(failure.code, _OTHER_REMEDY).format(port=advert.port),
         advert.id,
         address,
     )

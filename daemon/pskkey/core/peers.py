@@ -280,9 +280,10 @@ class Peers:
         """Return the last failed attempt to join a node or to merge with it; None: there is none, or one succeeded."""
         return peer.failure if (peer := self._peers.get(node_id)) is not None else None
 
-    def has_proved_since(self, node_id: str, failure: Failure) -> bool:
-        """Return whether a node has proved to be master after a failure. Else it may have died before the failure."""
-        return (peer := self._peers.get(node_id)) is not None and peer.proven_at > failure.at
+    def has_proved_lately(self, node_id: str, failure: Failure, now: float) -> bool:
+        """Return whether a node has proved to be master since a failure, within MASTER_LIFE. Else it may be dead."""
+        peer = self._peers.get(node_id)
+        return peer is not None and max(failure.at, now - MASTER_LIFE) < peer.proven_at
 
     def failures(self, now: float) -> Iterator[tuple[Advert, Failure]]:
         """Yield the adverts of the nodes that claim to be master and could not be joined, with the failures."""
