@@ -13,7 +13,7 @@ import pytest
 from pskkey.config.schema import Config
 from pskkey.daemon.event_table import EVENTS
 from pskkey.daemon.reload import AT_RUN_TIME
-from pskkey.model import Suite
+from pskkey.model import ConditionKind, Suite
 from tests.quality.programs import MODULES, CommandLine
 from tests.quality.tracked import ROOT
 
@@ -123,6 +123,11 @@ def test_every_event_of_the_journal_is_listed() -> None:
 def fields_in(text: str) -> list[str]:
     """Return the journal fields in a text, as the table of events names them."""
     return [name.lower() for name in re.findall(r"PSKKEY_(\w+)", text)]
+
+
+def test_every_kind_of_condition_is_listed() -> None:
+    section = table_of(page_of("pskkeyctl"), "CONDITIONS")
+    assert re.findall(r"^\.It Li (\w+)", section, re.MULTILINE) == [kind.value for kind in ConditionKind]
 
 
 def test_every_field_of_the_journal_is_explained() -> None:

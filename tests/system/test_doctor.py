@@ -206,6 +206,22 @@ async def test_without_a_daemon_this_machine_is_checked(loopback: Loopback, host
     assert port.startswith("port 11111 of 0.0.0.0 is in use by another program")
 
 
+async def test_port_of_the_other_ip_version_may_be_taken(loopback: Loopback, hosts: Switch) -> None:
+    daemon, host = daemon_on(loopback, hosts.hosts[0], {"ip": "v4"}), hosts.hosts[0]
+    hold = "import socket; a = socket.create_server(('::', 11111), family=socket.AF_INET6); print(flush=True); input()"
+    holder = await asyncio.create_subprocess_exec(
+        *host.command, "python3", "-c", hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        await holder.stdout.readline()
+        _, found = await doctor(daemon)
+    finally:
+        holder.kill()
+        await holder.wait()
+    assert texts(found, "key_server", ok=True) == ["TCP port 11111 is free for the key server"]
+
+
 async def test_each_interface_that_is_named_and_not_used_is_a_fault(loopback: Loopback, hosts: Switch) -> None:
     host = hosts.hosts[0]
     for name, state in (("spare", "down"), ("named", "down"), ("bare", "up")):

@@ -108,6 +108,53 @@ async def test_a_change_is_noticed_long_before_the_next_look(hosts: Switch, grou
     await until(daemon, "10.83.9.9", within=(LOOK_ALSO_EVERY - LOOK_EVERY) / 2)
 
 
+MOVED = (
+    "link set other0 netns {away}",
+    "-n {away} link set other0 netns {home}",
+    "link set other0 addrgenmode none",
+    "link set other0 up",
+)
+SMALL_MTU = ("link set other0 mtu 1200", "link set other0 mtu 1500")
+
+
+@pytest.mark.parametrize(
+    ("address", "membership", "changes"),
+    [
+        ("10.99.0.1/24", ("igmp", "FB0000E0"), MOVED),
+        ("fd99::1/64", ("igmp6", "ff0200000000000000000000000000fb"), MOVED),
+        ("fd99::1/64", ("igmp6", "ff0200000000000000000000000000fb"), SMALL_MTU),
+    ],
+    ids=["IPv4, moved away and back", "IPv6, moved away and back", "IPv6, small MTU"],
+)
+async def test_mdns_joins_again_where_ip_has_ended_and_begun_again(
+    hosts: Switch, group: Group, address: str, membership: tuple[str, str], changes: tuple[str, ...]
+) -> None:
+    """All is over before the next look, and the interface has the same index and address again."""
+    host, daemon = hosts.hosts[0], group.daemons[0]
+
+    def memberships() -> int:
+        file, words = membership
+        return host.run("cat", f"/proc/net/{file}").count(words)
+
+    for line in ("add other0 type veth peer name far0", "set other0 addrgenmode none", "set far0 addrgenmode none up"):
+        ip(host, f"link {line}")
+    add_address = f"address add {address} dev other0{' nodad' if ':' in address else ''}"
+    for line in ("link set other0 up", add_address):
+        ip(host, line)
+    daemon.start()
+    await until(daemon, "listening -> master")
+    joined = memberships()
+    await asyncio.sleep(LOOK_EVERY)
+    names = {"home": host.namespace, "away": hosts.hosts[1].namespace}
+    for line in (*changes, add_address):
+        ip(host, line.format(**names))
+    assert memberships() == joined - 1, "this test came too late to see the loss"
+    deadline = time.monotonic() + 2 * LOOK_EVERY
+    while memberships() < joined:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
 async def test_interface_that_goes_down_is_not_announced_until_it_is_up_again(hosts: Switch, group: Group) -> None:
     host, daemon = hosts.hosts[0], group.daemons[0]
     # Without IPv6 addresses, which the kernel removes and adds again.

@@ -28,8 +28,9 @@ from pskkey.adapters.tls import port_reservation
 from pskkey.adapters.tls.inbound_sessions import InboundSessions
 from pskkey.adapters.tls.key_port import KeyPort
 from pskkey.adapters.tls.listener import ServerLimits
+from pskkey.adapters.tls.listening_sockets import EVERYWHERE_WITH
 from pskkey.adapters.tls.outbound_sessions import OutboundSessions
-from pskkey.config.own_interfaces import missing_interfaces
+from pskkey.config.own_interfaces import describe_missing, missing_interfaces
 from pskkey.config.psk import PskFile
 from pskkey.config.schema import Config, node_id, node_name
 from pskkey.core.events import AddressesChanged, PskChanged, SettingsChanged, Started, StopRequested
@@ -64,9 +65,6 @@ CONDITIONS_EVERY = 1.0
 
 INTERFACES_EVERY = 5.0
 """Seconds between two lists of the interfaces, which take 36 ms if there are 1000 of them."""
-
-_EVERYWHERE = {"both": (), "v4": ("0.0.0.0",), "v6": ("::",)}  # noqa: S104  the operator's default
-"""The addresses of the key server by [network] ip, unless addresses are configured."""
 
 _COUNTERS = ("handshakes_ok", "handshakes_failed", "adverts_rejected", "bad_packets", "elections", "rekeys")
 
@@ -141,7 +139,7 @@ class Daemon:
         self._journal = Journal(self._common_fields)
         self._conditions = ConditionList(self._report_condition, boot_time)
         self._updated_at = self._interfaces_listed_at = float("-inf")
-        self._missing: tuple[str, ...] = ()
+        self._missing: str | None = None
         self._reloader = Reloader(path, config, os.environ, self._apply, self._systemd, self._journal)
         legacy = config.tls.legacy_clients
         turns, options = FairTurns(self._driver.has_room), SocketOptions(self._counters)
@@ -212,7 +210,7 @@ class Daemon:
             stack.push_async_callback(self._reloader.stop)
             await self._key_socket.start(self._config.handoff.socket, sockets.get(KEYS_SOCKET))
             await self._control_socket.start(self._config.control.socket, sockets.get(CONTROL_SOCKET))
-            await self._key_port.open(network.addresses or _EVERYWHERE[network.ip], network.port)
+            await self._key_port.open(network.addresses or EVERYWHERE_WITH[network.ip], network.port)
             self._network_changed(await self._discovery.start())
             if self._key_port.trouble is not None:
                 self._settings_changed()
@@ -311,7 +309,8 @@ class Daemon:
     def _update_conditions(self) -> None:
         now, names = boot_time(), self._config.network.interfaces
         if now >= self._interfaces_listed_at + INTERFACES_EVERY:
-            self._missing, self._interfaces_listed_at = missing_interfaces(names), now
+            missing = missing_interfaces(names)
+            self._missing, self._interfaces_listed_at = describe_missing(missing) if missing else None, now
         of_machine = find_machine_conditions(
             missing=self._missing,
             port_trouble=self._key_port.trouble,

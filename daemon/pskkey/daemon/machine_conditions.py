@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pskkey.adapters.discovery.network import Network
-from pskkey.config.own_interfaces import describe_missing
+from pskkey.config.own_interfaces import MAX_NAMED
 from pskkey.model import Condition, ConditionKind
 
 AWAY_SHARE: Final = 1 / 3
@@ -13,7 +13,7 @@ AWAY_SHARE: Final = 1 / 3
 
 def find_machine_conditions(
     *,
-    missing: Sequence[str],
+    missing: str | None,
     port_trouble: str | None,
     chosen: Sequence[str],
     network: Network | None,
@@ -23,19 +23,21 @@ def find_machine_conditions(
 ) -> Iterator[Condition]:
     """Yield the present conditions.
 
-    `missing` are the entries of `[network] interfaces`, `chosen`, that this machine does not have. `port_trouble`
+    `missing` names the entries of `[network] interfaces`, `chosen`, that this machine does not have. `port_trouble`
     states why the key server does not listen; None: it does. `network` is None before the first look at it. `away` is
     the longest recent time (seconds) for which the daemon served nobody.
     """
-    if missing:
-        text = describe_missing(missing)
-        yield Condition(ConditionKind.INTERFACE_MISSING, text, "connect it, or correct the name")
+    if missing is not None:
+        yield Condition(ConditionKind.INTERFACE_MISSING, missing, "connect it, or correct the name")
     if port_trouble is not None:
         text = f"no key server, so this node cannot be master: {port_trouble}"
-        yield Condition(ConditionKind.NO_KEY_SERVER, text, "or set the same [network] port on all nodes")
+        yield Condition(
+            ConditionKind.NO_KEY_SERVER, text, "if you choose another port, set [network] port on all nodes"
+        )
     if network is not None and not network.multicast:
         wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
-        there = ", ".join(network.there) or "none"
+        more = f" and {len(network.there) - MAX_NAMED} more" if len(network.there) > MAX_NAMED else ""
+        there = (", ".join(network.there[:MAX_NAMED]) or "none") + more
         text = f"alone: no interface of {wanted} has an address now, so no other node is found; there are: {there}"
         yield Condition(ConditionKind.NO_INTERFACE, text, "connect the network, or give the interface an address")
     if has_reload_failed:

@@ -1,7 +1,7 @@
 """The content of `GetNetwork`: the network as this node sees it, for an operator whose nodes do not meet."""
 
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
 from pskkey.adapters.discovery.heard_adverts import HeardAdvert
@@ -27,14 +27,19 @@ def network_report(
 
     `heard` are the adverts of the last minute. `master` and `group` are those of this node; None without a master.
     """
-    peers = _peers(heard, own_id, network.prefixes, master, group)
+    networks = [ip_network(prefix, strict=False) for prefix in network.prefixes]
+    # The master comes first, then the nodes that were heard, then the other members.
+    members = {member.id: member for member in (*([master] if master else ()), *(group.members if group else ()))}
+    adverts = {row.node_id: row for row in heard if row.node_id is not None}
+    order = dict.fromkeys([*([master.id] if master else []), *adverts, *members])
+    peers = [node_id for node_id in order if node_id != own_id]
     return {
         "schema": SCHEMA,
         "interfaces": list(settings.interfaces),
         "ip": settings.ip,
         "port": settings.port,
         "addresses": list(settings.addresses or network.addresses),
-        "peers": peers[:MAX_PEERS],
+        "peers": [_peer(peer, adverts.get(peer), members.get(peer), networks) for peer in peers[:MAX_PEERS]],
         "peers_left_out": max(0, len(peers) - MAX_PEERS),
         "heard": [
             {
@@ -50,30 +55,20 @@ def network_report(
     }
 
 
-def _peers(
-    heard: Sequence[HeardAdvert], own_id: str, prefixes: Sequence[str], master: Member | None, group: Group | None
-) -> list[dict[str, Any]]:
-    """Return the master, then the nodes that were heard, then the other members."""
-    members = {member.id: member for member in (*([master] if master else ()), *(group.members if group else ()))}
-    adverts = {row.node_id: row for row in heard if row.node_id is not None}
-    order = dict.fromkeys([*([master.id] if master else []), *adverts, *members])
-    return [
-        _peer(node_id, adverts.get(node_id), members.get(node_id), prefixes) for node_id in order if node_id != own_id
-    ]
-
-
-def _peer(node_id: str, advert: HeardAdvert | None, member: Member | None, prefixes: Sequence[str]) -> dict[str, Any]:
+def _peer(
+    node_id: str, advert: HeardAdvert | None, member: Member | None, networks: Sequence[IPv4Network | IPv6Network]
+) -> dict[str, Any]:
     name, addresses, port = "", [], 0
     if (known := advert or member) is not None:
         name, addresses, port = known.name, list(known.addresses), known.port
-    if advert is not None and advert.source not in addresses and _is_tried(advert.source, prefixes):
+    if advert is not None and advert.source not in addresses and _is_tried(advert.source, networks):
         addresses.append(advert.source)
     return {"id": node_id, "name": name, "addresses": addresses, "port": port, "is_member": member is not None}
 
 
-def _is_tried(source: str, prefixes: Sequence[str]) -> bool:
+def _is_tried(source: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
     """Return whether this node tries the source of an advert that does not announce it (`core.addresses`)."""
     if "%" in source:
         return True
-    address, networks = ip_address(source), [ip_network(prefix, strict=False) for prefix in prefixes]
+    address = ip_address(source)
     return any(address.version == network.version and address in network for network in networks)

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from pskkey.mcast.interface import Place
+from pskkey.rtnetlink.changes import SMALLEST_MTU
 
 # Linux's numbers, which the `socket` module does not name.
 _IP_MULTICAST_ALL: Final = 49
@@ -33,7 +34,7 @@ class GroupSocket:
     @property
     def smallest_mtu(self) -> int:
         """Bytes; the kernel ends IP on an interface whose MTU is smaller (RFC 791, RFC 8200 section 5)."""
-        return 68 if self.group.version == 4 else 1280
+        return SMALLEST_MTU[self.group.version]
 
     def target(self, place: Place | None) -> SocketAddress:
         """Return the address to send to."""

@@ -20,8 +20,10 @@ ROUTES: Final = 0x40 | 0x400 | 0x80 | 0x40000
 """The notifications to receive, of IPv4 and IPv6: RTMGRP_* of <linux/rtnetlink.h>. With the routes come their rules."""
 
 _READS_PER_WAKE_UP: Final = 64
+SMALLEST_MTU: Final = {4: 68, 6: 1280}
+"""Bytes: IP of this version ends on an interface with a smaller MTU."""
+
 _MTU: Final = 4
-_SMALLEST_MTU: Final = 1280
 
 _log = logging.getLogger("pskkey.network")
 
@@ -32,9 +34,9 @@ class NetworkChanges:
     If the kernel does not announce changes, each wait lasts its whole time. `are_announced` is valid inside the block.
 
     `ended` is called at once when IP may have ended on an interface, with the index of the interface and its MTU, which
-    is 0 for a removed interface. Needs LINKS. IP ends on an interface with an MTU below 68 (IPv4) or 1280 bytes (IPv6).
-    The kernel drops the multicast memberships there, and does not restore them, also if the same index comes again.
-    When notifications were missed, the index is None.
+    is 0 for a removed interface. Needs LINKS. IP ends on an interface with an MTU below SMALLEST_MTU. The kernel drops
+    the multicast memberships there, and does not restore them, also if the same index comes again. When notifications
+    were missed, the index is None.
     """
 
     def __init__(self, kinds: int, ended: Callable[[int | None, int], None] | None = None) -> None:
@@ -96,8 +98,8 @@ class NetworkChanges:
             return  # a bridge announces its ports so: the interface itself stays
         mtu = 0
         if kind == messages.NEW_LINK:
-            mtu = messages.read_number(attributes[_MTU][0]) if attributes[_MTU] else _SMALLEST_MTU
-        if mtu < _SMALLEST_MTU and self._ended is not None:
+            mtu = messages.read_number(attributes[_MTU][0]) if attributes[_MTU] else SMALLEST_MTU[6]
+        if mtu < SMALLEST_MTU[6] and self._ended is not None:
             self._ended(index, mtu)
 
     def _close(self) -> None:

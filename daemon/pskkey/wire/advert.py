@@ -113,14 +113,19 @@ def decode_advert_untrusted(properties: Mapping[bytes, bytes | None], keys: Sequ
         raise BadPacket(f"more than {MAX_PAIRS} TXT pairs")
     if any(len(name) + 1 + len(value or b"") > MAX_PAIR for name, value in properties.items()):
         raise BadPacket(f"a TXT pair is longer than {MAX_PAIR} bytes")
-    claimed = properties.get(b"sig")
-    if not claimed:
+    if not properties.get(b"sig"):
         raise BadPacket("the advert is not signed")
-    # Compare the text, not the decoded bytes: two texts can decode to the same bytes.
-    verified = [hmac.compare_digest(claimed, _signature(properties, key)) for key in keys]
-    if not any(verified):
+    if not is_signed(properties, keys):
         raise BadPacket("the advert is not signed with an accepted PSK")
     return _advert_untrusted(properties)
+
+
+def is_signed(properties: Mapping[bytes, bytes | None], keys: Sequence[Secret]) -> bool:
+    """Return whether one of `keys` (each from `advert_key`) has signed a TXT record of bounded size."""
+    claimed = properties.get(b"sig") or b""
+    # Compare the text, not the decoded bytes: two texts can decode to the same bytes.
+    verified = [hmac.compare_digest(claimed, _signature(properties, key)) for key in keys]
+    return any(verified)
 
 
 def _signature(properties: Mapping[bytes, bytes | None], key: Secret) -> bytes:

@@ -24,6 +24,7 @@ from pskkey.model import Advert, Role
 from pskkey.wire.advert import SERVICE_TYPE, advert_key, encode_advert, instance_name
 from pskkey.wire.dns import InstanceText
 from tests.wire.dns_messages import text_data
+from tests.wire.test_advert import signed
 
 NODE: Final = Advert("plant", "00000001" * 2, "pump", 100, True, Role.CLIENT, 3, 1, ("10.1.0.1",), 11111)
 NEAR, FAR = Source("10.1.0.1", 0), Source("10.2.0.1", 0)
@@ -197,6 +198,20 @@ def test_stranger_under_the_name_of_our_node_gets_a_row_of_its_own(it: Receiver)
     it.take(NODE, NEAR)
     it.take_pairs({"grp": "plant", "name": "evil"}, NODE.id, FAR)
     assert [row[:3] for row in it.heard()] == [("ours", "pump", NODE.id), ("other_psk", "evil", None)]
+
+
+def test_node_that_has_our_psk_now_is_shown_once(it: Receiver) -> None:
+    it.take(NODE, psk=it.other_psk)
+    it.take(NODE, now=1.0)
+    assert [row[:3] for row in it.heard(1.0)] == [("ours", "pump", NODE.id)]
+
+
+def test_record_of_another_version_is_not_of_another_psk(it: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    key = advert_key(it.psk.active.key)
+    pairs = {name.encode(): text.encode() for name, text in encode_advert(NODE, key).items()} | {b"txtvers": b"2"}
+    it.take_pairs({name.decode(): (value or b"").decode() for name, value in signed(pairs, key).items()}, NODE.id)
+    assert it.heard() == []
+    assert "TXT pair txtvers is not 1: is its version another one?" in caplog.text
 
 
 def test_text_of_a_stranger_in_a_row_is_printable_and_short(it: Receiver) -> None:

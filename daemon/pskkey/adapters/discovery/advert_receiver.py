@@ -21,7 +21,14 @@ from pskkey.core.events import AdvertReceived, Event
 from pskkey.errors import BadPacket
 from pskkey.model import Advert, Role
 from pskkey.secret import Secret
-from pskkey.wire.advert import SERVICE_TYPE, advert_key, decode_advert_untrusted, group_of_untrusted, instance_name
+from pskkey.wire.advert import (
+    SERVICE_TYPE,
+    advert_key,
+    decode_advert_untrusted,
+    group_of_untrusted,
+    instance_name,
+    is_signed,
+)
 from pskkey.wire.dns import InstanceText, read_text_untrusted
 
 STRANGER_REPORTED_EVERY: Final = 3600.0
@@ -130,9 +137,12 @@ class AdvertReceiver:
         try:
             advert = decode_advert_untrusted(properties, keys)
         except BadPacket as error:
-            self._heard.note("other_psk", found.name, name, group, source, now)
+            question = "is its version another one?"
+            if not is_signed(properties, keys):
+                question = "do the PSK files differ?"
+                self._heard.note("other_psk", found.name, name, group, source, now)
             self._reject(found.name, str(error))
-            self._report_stranger(found.name, str(error), now)
+            self._report_stranger(found.name, f"{error}: {question}", now)
             return
         if found.name != f"{instance_name(advert.id)}.{SERVICE_TYPE}":
             self._reject(found.name, "it is another node's advert under this name")
@@ -159,7 +169,7 @@ class AdvertReceiver:
         if now < self._stranger_reported_at + STRANGER_REPORTED_EVERY:
             return
         self._stranger_reported_at = now
-        text = "%a announces itself in our group %r, but %s: do the PSK files differ? (not logged again for an hour)"
+        text = "%a announces itself in our group %r, but %s (not logged again for an hour)"
         _log.warning(text, name[:80], self._group, why)
 
     def _verifying_keys(self) -> list[Secret]:

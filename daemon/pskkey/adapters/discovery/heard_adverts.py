@@ -72,6 +72,8 @@ class HeardAdverts:
         """
         rows, most = (self._ours, MAX_OURS) if kind == "ours" else (self._others, MAX_OTHERS)
         rows.pop(instance, None)
+        if kind == "ours":
+            self._others.pop(instance, None)  # its PSK or group was another one. A stranger cannot cause the reverse.
         if len(rows) >= most:
             del rows[next(iter(rows))]
         rows[instance] = _Row(kind, _shown(name), _shown(group), source, now, verified)

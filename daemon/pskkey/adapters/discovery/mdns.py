@@ -5,8 +5,9 @@ stranger's packets. Nodes announce a whole advert, so we send questions only at 
 there. A goodbye has no effect, because any host can send one.
 
 Interfaces and their addresses change while the daemon runs. Discovery follows these changes, and restarts
-python-zeroconf on the interfaces that are there. If it cannot run on all of them, it tries again at each look, on new
-sockets beside those that work. It restarts on the new sockets only if more of them work.
+python-zeroconf on the interfaces that are there, also when IP has ended on one of them and begun again: the kernel has
+dropped the membership there. If it cannot run on all of them, it tries again at each look, on new sockets beside those
+that work. It restarts on the new sockets only if more of them work.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Final, Literal
 
 from zeroconf import (  # type: ignore[attr-defined]  # public too, though not in __all__
@@ -34,7 +36,7 @@ from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.config.psk import PskFile
 from pskkey.core.events import Event
 from pskkey.model import Advert, Condition
-from pskkey.rtnetlink.changes import ADDRESSES, LINKS, NetworkChanges
+from pskkey.rtnetlink.changes import ADDRESSES, LINKS, SMALLEST_MTU, NetworkChanges
 from pskkey.wire.advert import SERVICE_TYPE
 
 _log = logging.getLogger("pskkey.mdns")
@@ -87,8 +89,14 @@ class Discovery:
         self._responder: Responder | None = None
         self._served: tuple[MulticastInterface, ...] = ()
         """The interfaces on which the responder runs, except for the faults."""
+        self._has_lost_membership = False
+        """Whether the kernel may have dropped a membership of the present sockets."""
         self._faults: Sequence[Fault] = ()
+        """The parts of mDNS that do not run with the present sockets."""
+        self._count_sending = 0
+        """How many of the present sockets send."""
         self._questions: list[asyncio.TimerHandle] = []
+        self._life = ExitStack()
         self._announcer = Announcer(node_id)
         self._receiver = AdvertReceiver(
             group=group, psk=psk, is_ours=self._announcer.is_ours, emit=emit, counters=counters
@@ -109,8 +117,9 @@ class Discovery:
 
     async def start(self) -> Network:
         """Start on the interfaces that are there, and follow their changes. Return the network."""
+        changes = self._life.enter_context(NetworkChanges(LINKS | ADDRESSES, self._ip_ended))
         await self._look_at_network(None)
-        self._follower = asyncio.create_task(self._follow_network())
+        self._follower = asyncio.create_task(self._follow_network(changes))
         self._follower.add_done_callback(self._follower_ended)
         return self._network
 
@@ -119,20 +128,25 @@ class Discovery:
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
+        self._life.close()
         self._advert = None
         await self._close()
 
-    async def _follow_network(self) -> None:
+    async def _follow_network(self, changes: NetworkChanges) -> None:
         loop = asyncio.get_running_loop()
-        quiet, not_before = LOOK_EVERY, 0.0  # there may have been changes since the first look
-        with NetworkChanges(LINKS | ADDRESSES) as changes:
-            while True:
-                await changes.wait(quiet)
-                await asyncio.sleep(max(0.0, not_before - loop.time()))
-                if await self._look_at_network(self._network_changed):
-                    not_before = loop.time() + LOOK_EVERY
-                is_well = self._responder is not None or not self._network.multicast
-                quiet = LOOK_ALSO_EVERY if changes.are_announced and is_well else LOOK_EVERY
+        quiet, not_before = LOOK_EVERY, 0.0
+        while True:
+            await changes.wait(quiet)
+            await asyncio.sleep(max(0.0, not_before - loop.time()))
+            if await self._look_at_network(self._network_changed):
+                not_before = loop.time() + LOOK_EVERY
+            is_well = self._responder is not None or not self._network.multicast
+            quiet = LOOK_ALSO_EVERY if changes.are_announced and is_well else LOOK_EVERY
+
+    def _ip_ended(self, index: int | None, mtu: int) -> None:
+        """Note that the kernel has dropped the memberships of an interface; None: perhaps of any."""
+        if any(index in (None, used.index) and (used.ipv6 or mtu < SMALLEST_MTU[4]) for used in self._served):
+            self._has_lost_membership = True
 
     def _follower_ended(self, follower: asyncio.Task[None]) -> None:
         if not follower.cancelled() and (error := follower.exception()) is not None:
@@ -159,15 +173,21 @@ class Discovery:
 
     async def _run_on(self, network: Network) -> bool:
         """Run on each interface of this network where it is possible. Return whether mDNS was restarted."""
-        is_there = self._responder is not None and network.multicast == self._served
+        if self._has_lost_membership:
+            # The kernel leaves a group when a socket is closed, even if it has dropped the membership of this socket
+            # before. So the former sockets must be closed before others join there.
+            self._has_lost_membership = False
+            await self._close()
+        runs_there = self._responder is not None and network.multicast == self._served
         has_restarted = False
-        if not is_there or self._faults:
+        if not runs_there or self._faults:
             sockets = open_sockets(network.multicast)
-            if is_there and len(sockets.faults) >= len(self._faults):
+            if runs_there and len(sockets.sending) <= self._count_sending:
                 sockets.close()
             else:
+                self._served, self._faults = network.multicast, tuple(sockets.faults)
+                self._count_sending = len(sockets.sending)
                 has_restarted = await self._restart_on(sockets)
-            self._served, self._faults = network.multicast, tuple(sockets.faults)
         holder = ""
         if any(fault.is_port_taken for fault in self._faults):
             holder = self._holder.describe(time.monotonic())

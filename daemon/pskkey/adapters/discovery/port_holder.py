@@ -29,7 +29,9 @@ def find_holders(port: int, patience: float = _PATIENCE) -> Iterator[str]:
 
     Programs of other users that this user cannot see come last, as one.
     """
-    own = set(_sockets_of(Path("/proc/self")))
+    own: set[str] = set()
+    with suppress(OSError):  # a system without /proc
+        own.update(_sockets_of(Path("/proc/self")))
     users = {inode: user for inode, user in _holders(port) if inode not in own}
     end = time.thread_time() + patience
     for process in _processes():

@@ -14,6 +14,9 @@ BACKLOG: Final = 512
 """Connections in the queue of one socket. The kernel drops the SYN of one more."""
 
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  the operator's default
+EVERYWHERE_WITH: Final = {"both": (), "v4": EVERYWHERE[:1], "v6": EVERYWHERE[1:]}
+"""The addresses of the key server by [network] ip if none are configured. None at all are EVERYWHERE, where one that
+this machine does not have is left out."""
 _ANY_PORT_TRIES: Final = 8
 _log = logging.getLogger("pskkey.tls")
 

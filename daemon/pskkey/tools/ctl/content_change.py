@@ -4,7 +4,8 @@
 2. If that is not possible, the present file is written in place. Such a file is a mount of its own, as in a container,
    or has several names (hard links). Or this user may not make such a new file in its directory.
 3. In place, at each moment the file has either all former lines or all new lines, and perhaps empty lines. A write is
-   one system call, so only a crash of the machine can separate its parts. If it fails, the former content is restored.
+   one system call, so only a crash of the machine can separate its parts, and only a reader of a file of more than one
+   page (4096 bytes) can find a part of it. If it fails, the former content is restored.
 """
 
 import errno

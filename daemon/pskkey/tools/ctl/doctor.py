@@ -99,5 +99,5 @@ def _check_machine(config: Config | None, daemon: _Daemon) -> list[Finding]:
     elif not daemon.is_running:
         found += machine.check_mdns(network, (), is_running=False)
         if config is not None:
-            found += machine.check_key_port(config.network.addresses, config.network.port)
+            found += machine.check_key_port(config.network)
     return found

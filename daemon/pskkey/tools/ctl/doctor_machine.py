@@ -13,10 +13,10 @@ from pskkey.adapters.discovery.mdns_condition import describe_faults
 from pskkey.adapters.discovery.multicast_sockets import PORT, open_sockets
 from pskkey.adapters.discovery.network import MAX_MULTICAST, MulticastInterface, Network, look_up
 from pskkey.adapters.discovery.port_holder import find_holders
-from pskkey.adapters.tls.listening_sockets import EVERYWHERE, bind
+from pskkey.adapters.tls.listening_sockets import EVERYWHERE, EVERYWHERE_WITH, bind
 from pskkey.config.own_interfaces import Entry, describe_missing, missing_interfaces
 from pskkey.config.psk import PskFile, find_psk_file, load_psk
-from pskkey.config.schema import Config, load_config
+from pskkey.config.schema import Config, NetworkTable, load_config
 from pskkey.errors import ConfigError, without_keys
 from pskkey.rtnetlink.interfaces import Interface, list_interfaces
 from pskkey.tools.ctl.doctor_finding import Finding, shorten
@@ -103,8 +103,9 @@ def check_mdns(network: Network, faults: Sequence[Finding], is_running: bool) ->
     return [Finding("mdns", True, "", text)]
 
 
-def check_key_port(addresses: Sequence[str], port: int) -> list[Finding]:
+def check_key_port(network: NetworkTable) -> list[Finding]:
     """Report whether a key server could have its TCP port, while no daemon runs."""
+    port, addresses = network.port, network.addresses or EVERYWHERE_WITH[network.ip]
     for address in addresses or EVERYWHERE:
         try:
             bound = bind(address, port, optional=not addresses)
