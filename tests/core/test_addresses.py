@@ -88,6 +88,16 @@ def test_source_that_is_not_announced_comes_last_if_it_is_in_a_network_of_ours()
     assert retry(node, attempt).addresses == ("10.66.6.6", *ANNOUNCED)
 
 
+def test_announced_link_local_address_is_tried_on_the_links_of_the_sources_only() -> None:
+    node = NodeHarness(eligible=False).start()
+    assert one(Connect, node.hear(announced("fe80::1", "10.9.0.1"))).addresses == ("10.9.0.1",)
+    node = NodeHarness(eligible=False).start()
+    node.give(AdvertReceived(announced("fe80::1", "10.9.0.1"), "fe80::a%2"))
+    node.give(AdvertReceived(announced("fe80::1", "10.9.0.1"), "fe80::a%3"))
+    addresses = one(Connect, node.hear(announced("fe80::1", "10.9.0.1"))).addresses
+    assert addresses == ("fe80::a%3", "fe80::1%3", "fe80::1%2", "10.9.0.1", "fe80::a%2")
+
+
 def test_address_that_worked_stays_though_it_is_not_announced_and_other_sources_come() -> None:
     node = NodeHarness(eligible=False).start()
     node.give(AddressesChanged(("10.66.0.7",), ("10.66.0.0/16",)))

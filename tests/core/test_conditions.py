@@ -32,6 +32,7 @@ def fail(harness: NodeHarness, actions: list[Action], code: str) -> None:
         ("timeout", "TCP port 11111"),
         ("refused", "start pskkeyd there, or let TCP port 11111"),
         ("unreachable", "correct the route to this address, or let TCP port 11111"),
+        ("no_handshake", "let large packets through"),
         ("of a later version", "see the journal of both nodes"),
         ("handshake", "PSK files"),
         ("wrong_node", "[network] interfaces or addresses"),

@@ -2,10 +2,12 @@
 
 from itertools import pairwise
 
+import pytest
+
 from pskkey.core.actions import Connect, Disconnect
 from pskkey.core.events import Connected, Disconnected
 from pskkey.core.notices import Fenced, JoinFailed
-from pskkey.model import Group, HeldKey, Join, KeyRequest, KeyResponse, KeyState, Role
+from pskkey.model import ErrorMessage, Group, HeldKey, Join, KeyRequest, KeyResponse, KeyState, Role
 from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, refusal, sent
 from tests.core.keys import key
 from tests.core.situations import HIGH, LOW
@@ -23,19 +25,27 @@ def test_joiner_sends_its_join_and_becomes_a_client_with_the_group() -> None:
     assert harness.view.term == 4
 
 
-def test_hold_down_doubles_with_each_failed_join_up_to_a_minute() -> None:
+@pytest.mark.parametrize(
+    ("refused", "expected"), [(True, [1, 2, 4, 8, 16, 32, 60, 60, 60]), (False, [1, 2, 4, 8, 8, 8, 8, 8, 8])]
+)
+def test_hold_down_doubles_with_each_failed_join_up_to_its_limit(refused: bool, expected: list[int]) -> None:
+    """A path may be mended at any time, but a refusal stays."""
     harness = NodeHarness(eligible=False).start()
     harness.hear(advert(LOW, Role.MASTER))
     tries = []
     for _ in range(10):
         tries.append(harness.now)
         session = of(Connect, harness.log)[-1].session
-        harness.give(Disconnected(session, "connection refused"))
+        if refused:
+            harness.give(Connected(session))
+            harness.receive(session, ErrorMessage("group_full", "the group has 2 members"))
+        else:
+            harness.give(Disconnected(session, "no answer", "timeout"))
         while len(of(Connect, harness.log)) == len(tries):
             harness.wait(0.25)
             harness.hear(advert(LOW, Role.MASTER))  # its beacon
     gaps = [round(b - a) for a, b in pairwise(tries)]
-    assert gaps == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert gaps == expected
 
 
 def test_join_without_an_answer_ends_and_is_reported() -> None:

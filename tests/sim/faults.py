@@ -176,9 +176,13 @@ class Faults:
                 self._world.reach.bar_tcp(other, host)
 
     def narrow(self, host: Host) -> None:
-        """Let only small messages pass from and to a host."""
-        self._world.note(host, "is behind a way for small packets only")
-        self._world.reach.narrow(host)
+        """Let only small messages pass from a host, and perhaps also to it; perhaps not even its handshakes."""
+        if self._world.random.random() < 0.5:
+            self._world.note(host, "is behind a way for small packets only")
+            self._world.reach.narrow(host)
+        else:
+            self._world.note(host, "sends small packets only")
+            self._world.reach.narrow_handshakes(host)
 
     def heal(self, host: Host) -> None:
         """Mend every cut."""

@@ -16,6 +16,8 @@ class Reach:
         self._cut: set[tuple[Host, Host]] = set()
         self._without_tcp: set[tuple[Host, Host]] = set()
         self._narrow: set[tuple[Host, Host]] = set()
+        self._narrower: set[tuple[Host, Host]] = set()
+        """Ways on which not even the first message of a handshake passes, but that of TCP and small messages do."""
         self._sides: dict[Host, frozenset[Host]] = {}
         self.changed: list[Callable[[], None]] = []
 
@@ -27,6 +29,10 @@ class Reach:
         """Return whether a message of `size` bytes of `a` reaches `b` over TCP."""
         way = (a, b)
         return self.passes(a, b) and way not in self._without_tcp and (size <= SMALL or way not in self._narrow)
+
+    def shakes_hands(self, a: Host, b: Host) -> bool:
+        """Return whether a handshake passes that `a` begins."""
+        return (a, b) not in self._narrower
 
     def connects(self, a: Host, b: Host) -> bool:
         """Return whether two hosts can open a session."""
@@ -61,6 +67,13 @@ class Reach:
         self._narrow |= {way for other in self._hosts for way in ((host, other), (other, host))}
         self._notify()
 
+    def narrow_handshakes(self, host: Host) -> None:
+        """Let only small messages pass from a host, and no handshake that it begins."""
+        ways = {(host, other) for other in self._hosts}
+        self._narrow |= ways
+        self._narrower |= ways
+        self._notify()
+
     def split(self, *sets: Iterable[Host]) -> None:
         """Cut each set off from the others, and all sets off from the hosts in none, both ways."""
         number = {host: n for n, one in enumerate(sets) for host in one}
@@ -72,7 +85,7 @@ class Reach:
 
     def heal(self) -> None:
         """Mend every cut."""
-        for barrier in (self._cut, self._without_tcp, self._narrow):
+        for barrier in (self._cut, self._without_tcp, self._narrow, self._narrower):
             barrier.clear()
         self._notify()
 

@@ -13,6 +13,7 @@ from functools import partial
 
 from pskkey.core.actions import STAGGER, Connect
 from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Event, OtherNodeAnswered, Received, Session
+from pskkey.core.loss_codes import NO_HANDSHAKE
 from pskkey.errors import BadPacket
 from pskkey.model import ErrorMessage, Group, Heartbeat, KeyState, Message, PskName
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
@@ -112,18 +113,21 @@ class Streams:
             if target.program is None and not target.is_off:
                 self._schedule.at(now + self._delay(), partial(self._refused, dial, REFUSED))
                 return
-            if target.is_responsive and dial.psk not in target.psks:
+            answers = target.is_responsive and self._reach.shakes_hands(host, target)
+            if answers and dial.psk not in target.psks:
                 self._schedule.at(now + self._delay(), partial(self._refused, dial, UNKNOWN_PSK))
                 return
-            if target.is_responsive and target.member.id != dial.action.peer:
+            if answers and target.member.id != dial.action.peer:
                 self._schedule.at(now + self._delay(), partial(self._other_node_answers, dial, address))
                 return
-            if target.is_responsive:
+            if answers:
                 dial.is_open = True
                 self._open(host, dial.action.session, target, dial.psk, address)
                 return
         if now + RETRY_CONNECT >= dial.gives_up:
-            self._schedule.at(dial.gives_up, partial(self._failed, dial, "no answer"))
+            is_tcp_open = target is not None and not target.is_off and self._reach.connects(host, target)
+            code = NO_HANDSHAKE if is_tcp_open else "timeout"
+            self._schedule.at(dial.gives_up, partial(self._failed, dial, "no answer", code))
         else:
             self._schedule.at(now + RETRY_CONNECT, partial(self._try, dial, address))
 

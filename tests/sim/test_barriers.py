@@ -102,3 +102,23 @@ def test_tcp_in_one_way_only_is_enough_for_nobody_and_costs_no_key() -> None:
     assert roles(hosts) == [Role.MASTER, *[Role.CLIENT] * 3]
     assert not [host for host, _ in keys if host is not last]
     assert conditions(last) == {(ConditionKind.MASTER_UNREACHABLE, hosts[0].member.id)}
+
+
+def test_node_whose_handshakes_do_not_pass_is_not_the_winner_of_a_merge() -> None:
+    """The members of the winner could not join it either, but they would be cut off with the loser."""
+    world, hosts = group_of(4)
+    last = world.add(priority=10)
+    world.reach.narrow_handshakes(last)
+    keys = record(world, KeyDistributed)
+    terms = [host.node.view().term for host in hosts if host.node]
+    world.start(last)
+    world.run_until(125.0)
+    assert roles([*hosts, last]) == [Role.MASTER, *[Role.CLIENT] * 3, Role.MASTER]
+    assert not [host for host, _ in keys if host is not last]
+    assert [host.node.view().term for host in hosts if host.node] == terms
+    assert conditions(last) == {(ConditionKind.MASTER_UNREACHABLE, hosts[0].member.id)}
+    assert conditions(hosts[0]) == {(ConditionKind.MASTER_UNREACHABLE, last.member.id)}
+    world.reach.heal()
+    world.run_until(136.0)
+    assert roles([*hosts, last]) == [Role.MASTER, *[Role.CLIENT] * 4]
+    assert not any(conditions(host) for host in (*hosts, last))

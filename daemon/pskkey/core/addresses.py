@@ -11,12 +11,14 @@ tries the addresses in the order of their likelihood:
 5. A node with more than eight addresses leaves some out. So the source of its advert comes after the others if it is
    in a network of ours.
 
-An IPv6 link-local address is valid on one link only, so nobody announces it. But an advert comes from such an address
+An IPv6 link-local address is valid on one link only, so a node announces none that its operator has not named. An
+announced one is tried on the links on which adverts of the node arrive. And an advert comes from such an address
 if its sender has no better one. This node keeps the last MAX_SOURCES addresses that are not announced, and among them
 the one that worked. A stranger can replay an advert and add its own address as a source: the handshake with it fails,
 and the next address is tried.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -81,8 +83,9 @@ class AddressBook:
     def order(self, peer: Member) -> tuple[str, ...]:
         """Return the addresses of a peer in the order in which to try them."""
         known = self._nodes.get(peer.id, _Known())
-        more = tuple(source for source in known.not_announced if source not in peer.addresses)
-        addresses = peer.addresses + more
+        announced = tuple(_with_zones(peer.addresses, known.not_announced))
+        more = tuple(source for source in known.not_announced if source not in announced)
+        addresses = announced + more
         known.of_others.intersection_update(addresses)
 
         def rank(address: str) -> tuple[bool, bool, bool, bool, bool]:
@@ -103,3 +106,14 @@ class AddressBook:
             del self._nodes[next(iter(self._nodes))]
         self._nodes[node_id] = known
         return known
+
+
+def _with_zones(addresses: tuple[str, ...], sources: tuple[str, ...]) -> Iterator[str]:
+    """Yield the addresses, but a link-local one, which is announced without a zone, with each zone of the sources."""
+    zones = dict.fromkeys(source.partition("%")[2] for source in sources if "%" in source)
+    for address in addresses:
+        found = ip_address(address)
+        if found.version == 6 and found.is_link_local:
+            yield from (f"{address}%{zone}" for zone in zones)
+        else:
+            yield address

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Final
 
 from pskkey.core.election import Election
-from pskkey.core.loss_codes import CANNOT_JOIN, NO_GROUP
+from pskkey.core.loss_codes import CANNOT_JOIN, NO_GROUP, NO_HANDSHAKE
 from pskkey.core.members import Members
 from pskkey.core.message_handler import MessageHandler
 from pskkey.core.peers import Failure, Peers
@@ -31,6 +31,7 @@ _LARGE_PACKETS: Final = (
 _REMEDIES: Final = {
     NO_GROUP: _LARGE_PACKETS,
     CANNOT_JOIN: _LARGE_PACKETS,
+    NO_HANDSHAKE: f"{_LARGE_PACKETS}; or look at the load of that node",
     "timeout": "let TCP port {port} through the firewalls of both nodes and of the network between them",
     "refused": "start pskkeyd there, or let TCP port {port} through the firewall that refuses it",
     "unreachable": "correct the route to this address, or let TCP port {port} through the firewall that refuses it",
@@ -117,6 +118,7 @@ def _duplicate(handler: MessageHandler, now: float) -> Iterator[Condition]:
 
 
 def _nobody_eligible(settings: Settings, election: Election, peers: Peers, now: float) -> Iterator[Condition]:
-    if not settings.me.eligible and election.role is Role.LISTENING and not peers.knows_eligible(now):
+    is_outside = election.role in (Role.LISTENING, Role.JOINING)
+    if is_outside and not settings.me.eligible and not peers.knows_eligible(now):
         text = "there is no master, and no node is known that may become master"
         yield Condition(ConditionKind.NOBODY_ELIGIBLE, text, "set [node] eligible = true on a node of the group")

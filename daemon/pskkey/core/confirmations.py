@@ -4,7 +4,7 @@ A joiner sends a message as soon as GROUP has arrived. Then it is a member. Unti
 is no successor, and its keys cause no new key. A new key waits for it only for CONFIRMS_WITHIN after its first JOIN.
 
 A joiner that does not confirm receives only small packets. It joins again and again, at most
-`merge.NO_GROUP_HOLD_MAX` seconds after a failure.
+`peers.PATH_HOLD_MAX` seconds after a failure.
 """
 
 from collections.abc import Iterator

@@ -114,7 +114,8 @@ class Disconnected:
     """A session has ended, or an outbound session did not open. `reason` is for the operator.
 
     `code` for a session that did not open: "handshake" (TLS-PSK failed), "wrong_node" (another node answered),
-    "refused" (nothing listens there), "timeout" (no answer), "unreachable" (no way to the peer) or "no_address".
+    "refused" (nothing listens there), "timeout" (no answer), "no_handshake" (TCP opened, and then no answer),
+    "unreachable" (no way to the peer) or "no_address".
     """
 
     session: Session

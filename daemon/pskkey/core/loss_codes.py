@@ -11,5 +11,8 @@ REFUSALS: Final = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"
 CANNOT_JOIN: Final = "cannot_join"
 """ERROR: the peer would yield to this master, but could not join it a while ago."""
 
+NO_HANDSHAKE: Final = "no_handshake"
+"""TCP opened, and then no answer of TLS arrived. So the peer is slow, or large packets do not get through."""
+
 NO_GROUP: Final = "no_group"
 """The session opened, but the answer to JOIN did not arrive. So only small packets get through."""

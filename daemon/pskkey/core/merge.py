@@ -17,7 +17,10 @@ The loser *yields*: it joins the winner, and then hands over its members.
    answers MERGE of the winner with the ERROR `cannot_join`.
 5. The winner changes no key before the loser has confirmed GROUP by its next message. Its term rises only above the
    term in JOIN. So a loser that cannot receive GROUP costs the members of the winner at most one term, and no key.
-6. If the winner refuses the loser, for instance because its group is full, the loser yields all the same: two masters
+6. If the loser cannot connect to the winner, it is the winner of the next merge: its members could not join the other
+   one either. But if TCP opens, and the handshake gets no answer, then perhaps only small packets of the loser get
+   through, and the members of the other one could not join it. So it does as in rule 4.
+7. If the winner refuses the loser, for instance because its group is full, the loser yields all the same: two masters
    would have two keys.
 """
 
@@ -25,15 +28,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from pskkey.core.attempts import Link, Phase
-from pskkey.core.loss_codes import CANNOT_JOIN, NO_GROUP, REFUSALS
-from pskkey.core.peers import Peers
+from pskkey.core.loss_codes import CANNOT_JOIN, NO_GROUP, NO_HANDSHAKE, REFUSALS
+from pskkey.core.peers import PATH_HOLD_MAX, Peers
 from pskkey.core.rank import candidate_order, merge_order
 from pskkey.core.settings import Settings, Timing
 from pskkey.model import Advert, Merge
-
-NO_GROUP_HOLD_MAX: Final = 8.0
-"""Seconds of the longest hold-down after an attempt to join without an answer. An attempt costs the winner a handshake
-and one GROUP, and its members nothing. So the two groups are one soon after the path has been mended."""
 
 HINTS_SPACING: Final = 10.0
 """Seconds between two attempts of a master to ask a rival without a proof."""
@@ -64,12 +63,12 @@ def hold_rival_down(peers: Peers, link: Link, code: str, term: int, timing: Timi
         peers.hold_down(rival, now, timing.hold_down_max, refused=True)
         return True
     if code in (NO_GROUP, CANNOT_JOIN):
-        peers.hold_down(rival, now, NO_GROUP_HOLD_MAX, whatever_term=True)
+        peers.hold_down(rival, now, PATH_HOLD_MAX, whatever_term=True)
     elif code == "refused" and not (link.yields or peers.is_proven(rival, now) or peers.has_newer_term(rival, term)):
         peers.note_dead(rival, now)
     else:
-        peers.hold_down(rival, now, timing.rival_hold_max)
-        if link.yields and link.phase is Phase.CONNECTING:
+        peers.hold_down(rival, now, timing.rival_hold_max, whatever_term=code == NO_HANDSHAKE)
+        if link.yields and link.phase is Phase.CONNECTING and code != NO_HANDSHAKE:
             peers.handover_failed(rival, now)
     return False
 

@@ -37,6 +37,11 @@ of the advert is an event. Its challenge changes every CHALLENGE_EVERY."""
 ADVERT_LIFE: Final = 120.0
 """Seconds for which any other advert counts: the TTL of its DNS record."""
 
+PATH_HOLD_MAX: Final = 8.0
+"""Seconds of the longest hold-down of a proven master if the path does not carry an attempt to join it, or its answer.
+An attempt costs it a handshake and one GROUP at most, and its members nothing. So it works soon after the path has been
+mended."""
+
 DEAD_FOR: Final = 300.0
 """Seconds for which a recorded claim is ignored after nothing listened at its address. The node may start again."""
 
@@ -224,8 +229,11 @@ class Peers:
     ) -> None:
         """Begin the hold-down of a node, for at most `longest` seconds. `refused`: it has refused us in a session.
 
-        A higher term of the node does not end the hold-down if it holds for `whatever_term`.
+        Else a proven master is in hold-down for at most PATH_HOLD_MAX. A higher term of the node does not end the
+        hold-down if it holds for `whatever_term`.
         """
+        if not refused and self.is_proven(node_id, now):
+            longest = min(longest, PATH_HOLD_MAX)
         peer = self._peer(node_id)
         peer.hold_down.failed(now, self._settings.timing.hold_down_min, longest)
         peer.hold_term = inf if whatever_term else peer.advert.term if peer.advert else 0

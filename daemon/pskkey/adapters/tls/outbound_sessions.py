@@ -35,6 +35,8 @@ class _Outbound:
     connection: TlsConnection | None = None
     task: asyncio.Task[None] | None = None
     failures: list[PskkeyError] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)
+    """The addresses at which TCP opened, and the handshake has no answer yet."""
 
 
 class OutboundSessions:
@@ -117,6 +119,7 @@ class OutboundSessions:
         if outbound is None or outbound.connection is not None:
             connection.abort("it was not needed any more")
             return
+        outbound.silent.discard(connection.address)
         try:
             require_psk(connection.tls)
         except HandshakeError as error:
@@ -179,12 +182,14 @@ class OutboundSessions:
     # --- opening ------------------------------------------------------------------------------------------------
 
     async def _connect(self, action: Connect, outbound: _Outbound) -> None:
-        late = ""
+        late, code = "", "timeout"
         try:
             async with asyncio.timeout(action.timeout):
                 await self._try_addresses(action, outbound)
         except TimeoutError:
             late = f"{', '.join(action.addresses)}, port {action.port}: no answer within {action.timeout:g} s"
+            if outbound.silent:
+                late, code = f"{late}, though TCP opened at {', '.join(sorted(outbound.silent))}", "no_handshake"
         if outbound.connection is None and self._outbound.get(action.session) is outbound:
             self._counters["connects_failed"] += 1
             failures = sorted(outbound.failures, key=_rank)
@@ -192,7 +197,7 @@ class OutboundSessions:
             if first is None and not late:
                 self._end(action.session, "the peer has no address", "no_address")
             elif first is None or (late and not isinstance(first, HandshakeError | WrongNode)):
-                self._end(action.session, late if first is None else f"{late}; {first}", "timeout")
+                self._end(action.session, late if first is None else f"{late}; {first}", code)
             else:
                 self._end(action.session, str(first), _code(first))
 
@@ -224,6 +229,7 @@ class OutboundSessions:
         target = f"{connection.address}, port {connection.port}"
         try:
             connected = await _connect_tcp(connection.address, connection.port, self._options)
+            outbound.silent.add(connection.address)
             await asyncio.get_running_loop().create_connection(
                 lambda: connection,
                 sock=connected,
@@ -234,6 +240,7 @@ class OutboundSessions:
         except Unreachable as error:
             failures.append(type(error)(f"{target}: {error}"))
         except OSError as error:
+            outbound.silent.discard(connection.address)
             failures.append(HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}"))
             error.with_traceback(None)  # it keeps asyncio's TLS buffers in a reference cycle, as in the listener
         finally:
