@@ -13,7 +13,6 @@ from functools import partial
 
 from pskkey.core.actions import STAGGER, Connect
 from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Event, OtherNodeAnswered, Received, Session
-from pskkey.core.loss_codes import NO_HANDSHAKE
 from pskkey.errors import BadPacket
 from pskkey.model import ErrorMessage, Group, Heartbeat, KeyState, Message, PskName
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
@@ -126,7 +125,7 @@ class Streams:
                 return
         if now + RETRY_CONNECT >= dial.gives_up:
             is_tcp_open = target is not None and not target.is_off and self._reach.connects(host, target)
-            code = NO_HANDSHAKE if is_tcp_open else "timeout"
+            code = "no_handshake" if is_tcp_open else "timeout"
             self._schedule.at(dial.gives_up, partial(self._failed, dial, "no answer", code))
         else:
             self._schedule.at(now + RETRY_CONNECT, partial(self._try, dial, address))

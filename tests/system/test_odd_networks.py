@@ -158,7 +158,20 @@ def about(daemon: Daemon, other: Daemon) -> list[str]:
     return [line for line in daemon.log.splitlines() if other.name in line]
 
 
-async def test_node_that_gets_small_packets_only_leaves_the_others_alone(place: Site) -> None:
+def let_pass_only_small_packets(place: Site, host: Host, hook: str, size: int) -> None:
+    """Drop larger packets that come from a host (`ingress`), or that go to it (`egress`)."""
+    chain = f"chain {hook} {{ type filter hook {hook} device {host.port} priority 0; meta length > {size} drop; }};"
+    place.switch.run("nft", f"table netdev odd {{ {chain} }}")
+
+
+@pytest.mark.parametrize(
+    ("hooks", "size"),
+    [(("ingress", "egress"), 900), (("ingress",), 600), (("egress",), 600)],
+    ids=["both", "from", "to"],
+)
+async def test_node_behind_a_path_for_small_packets_leaves_the_others_alone(
+    place: Site, hooks: tuple[str, ...], size: int
+) -> None:
     hosts = [place.host() for _ in range(4)]
     for host in hosts:
         # The kernel would let through a packet that a network card may still cut into segments.
@@ -172,7 +185,8 @@ async def test_node_that_gets_small_packets_only_leaves_the_others_alone(place: 
     await in_order(others)
     await become_whole(others, BUSY)
     before = await look(others)
-    place.switch.run("ip", "link", "set", hosts[-1].port, "mtu", "900")
+    for hook in hooks:
+        let_pass_only_small_packets(place, hosts[-1], hook, size)
     cut_off.start()
     looks = await watch(daemons, 40)
     settled = [{daemon.name: statuses[daemon.name] for daemon in others} for statuses in looks]
@@ -198,7 +212,7 @@ async def test_node_that_gets_small_packets_only_leaves_the_others_alone(place: 
         assert seen_conditions(looks, daemon) == set()
     await see_doctor_find(cut_off, f"large packets do not get through to {master.name}")
     await see_doctor_find(master, f"large packets do not get through to {cut_off.name}")
-    place.switch.run("ip", "link", "set", hosts[-1].port, "mtu", "1500")
+    place.switch.run("nft", "delete table netdev odd")
     show("small packets only: whole after", await become_whole(daemons, ENDS_WITHIN))
     await see_doctor_content(cut_off, master)
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,15 @@ async def test_session_fails_when_only_other_nodes_answer(ends: Ends) -> None:
 async def test_code_of_a_failed_session_names_the_cause(ends: Ends) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
+        ends.connect("127.0.0.1", port=port, timeout=0.2)
+        ended = await ends.at_client.next(Disconnected)
+        assert (ended.code, "though TCP opened at 127.0.0.1" in ended.reason) == ("no_handshake", True)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        port = full.getsockname()[1]
+        for _ in range(4):  # the kernel drops the SYN of further connections
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
         ends.connect("127.0.0.1", port=port, timeout=0.2)
         assert (await ends.at_client.next(Disconnected)).code == "timeout"
     ends.connect("127.0.0.1", port=port)
