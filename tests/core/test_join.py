@@ -26,7 +26,7 @@ def test_joiner_sends_its_join_and_becomes_a_client_with_the_group() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refused", "expected"), [(True, [1, 2, 4, 8, 16, 32, 60, 60, 60]), (False, [1, 2, 4, 8, 8, 8, 8, 8, 8])]
+    ("refused", "expected"), [(True, [1, 2, 4, 8, 16, 32, 60, 60, 60]), (False, [1, 2, 4, 5, 5, 5, 5, 5, 5])]
 )
 def test_hold_down_doubles_with_each_failed_join_up_to_its_limit(refused: bool, expected: list[int]) -> None:
     """A path may be mended at any time, but a refusal stays."""

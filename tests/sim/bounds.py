@@ -21,7 +21,7 @@ CLAIM_STEPS = 6
 HINTS = 0.3
 """Seconds for which a candidate tries to join nodes that are masters by a hint only."""
 
-LARGE_PACKETS = 8.0
+LARGE_PACKETS = 5.0
 """Seconds of the longest hold-down after an attempt to join whose answer did not arrive."""
 
 OUT_OF_REACH = 60.0

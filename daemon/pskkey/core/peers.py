@@ -37,10 +37,10 @@ of the advert is an event. Its challenge changes every CHALLENGE_EVERY."""
 ADVERT_LIFE: Final = 120.0
 """Seconds for which any other advert counts: the TTL of its DNS record."""
 
-PATH_HOLD_MAX: Final = 8.0
+PATH_HOLD_MAX: Final = 5.0
 """Seconds of the longest hold-down of a proven master if the path does not carry an attempt to join it, or its answer.
-An attempt costs it a handshake and one GROUP at most, and its members nothing. So it works soon after the path has been
-mended."""
+An attempt costs it a handshake and one GROUP at most, and its members nothing. With the time of a failed attempt, it is
+tried again within 8 s after the path has been mended."""
 
 DEAD_FOR: Final = 300.0
 """Seconds for which a recorded claim is ignored after nothing listened at its address. The node may start again."""
