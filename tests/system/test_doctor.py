@@ -112,6 +112,35 @@ async def test_filtered_key_server_is_a_fault_of_each_address(loopback: Loopback
     assert all(one["check"] == "node" for one in found if not one["ok"])
 
 
+async def test_port_that_a_firewall_refuses_has_a_remedy_for_the_firewall_too(
+    loopback: Loopback, hosts: Switch
+) -> None:
+    daemons = [daemon_on(loopback, host) for host in hosts.hosts[:2]]
+    for line in (*DROP[:2], DROP[2].replace("drop", "reject with tcp reset")):
+        hosts.hosts[1].run("nft", *line.split())
+    await in_order(daemons)
+    _, found = await doctor(daemons[0])
+    refused = f"{shown(daemons[1])} announces {hosts.hosts[1].ipv4} port 11111, but no program listens there"
+    (finding,) = [one for one in found if one["text"].startswith(refused)]
+    assert "start pskkeyd there" in finding["remedy"]
+    assert "the firewall there, which may refuse it" in finding["remedy"]
+
+
+async def test_server_whose_answer_does_not_arrive_has_a_remedy_for_large_packets(
+    loopback: Loopback, hosts: Switch
+) -> None:
+    """The path drops the answer of the server: a connection is made, and the handshake does not end."""
+    daemons = [daemon_on(loopback, host) for host in hosts.hosts[:2]]
+    rule = (DROP[0], DROP[1], "add rule inet doctor input tcp sport 11111 meta length > 120 drop")
+    await in_order(daemons)
+    for line in rule:
+        hosts.hosts[0].run("nft", *line.split())
+    _, found = await doctor(daemons[0])
+    silent = f"{shown(daemons[1])} accepts the connection at {hosts.hosts[1].ipv4} port 11111, and then sends nothing"
+    (finding,) = [one for one in found if one["text"].startswith(silent)]
+    assert "let large packets through" in finding["remedy"]
+
+
 async def test_narrow_path_is_a_fault_with_the_largest_packet(loopback: Loopback, hosts: Switch) -> None:
     for host in hosts.hosts:
         host.run("ip", "link", "set", INTERFACE, "gso_max_segs", "1")

@@ -15,10 +15,16 @@ from pskkey.tools.ctl.status_view import short
 
 _REMEDIES: Final = {
     Answer.OTHER: "give the nodes different addresses, or set [network] addresses or interfaces there",
-    Answer.REFUSED: "start pskkeyd there, and see pskkeyctl status there for the port of its key server",
+    Answer.REFUSED: (
+        "start pskkeyd there, see pskkeyctl status there for the port of its key server, or let this TCP port through "
+        "the firewall there, which may refuse it"
+    ),
     Answer.UNREACHABLE: "correct the route to this address, or set [network] addresses or interfaces there",
     Answer.NO_CONNECTION: "let this TCP port through the firewalls of both nodes and of the network between them",
-    Answer.NO_HANDSHAKE: "look at the load of that node, and at its journal: journalctl -u pskkeyd",
+    Answer.NO_HANDSHAKE: (
+        "look at the load of that node and at its journal (journalctl -u pskkeyd), or let large packets through: give "
+        "the interfaces of both nodes the MTU of the path"
+    ),
     Answer.FAILED: "compare `pskkeyctl psk list` on both nodes, and copy the PSK file",
 }
 _GOOD: Final = frozenset({Answer.MEANT, Answer.CONNECTED})
