@@ -147,16 +147,6 @@ async def test_stopping_daemon_sends_a_goodbye_and_removes_its_sockets(loopback:
     assert "Traceback" not in daemon.log
 
 
-async def test_an_address_of_another_machine_ends_the_start(loopback: Loopback) -> None:
-    daemon = loopback.daemon("n1", {"network": {"addresses": ["192.0.2.1"]}})
-    done = pskkeyd("--config", daemon.config)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("pskkeyd: 192.0.2.1 is not an address of this machine")
-    assert "Traceback" not in done.stderr
-    assert not daemon.keys_socket.exists()
-    assert not daemon.control_socket.exists()
-
-
 @pytest.mark.parametrize(("ip", "open_at"), [("both", ["127.0.0.1", "::1"]), ("v4", ["127.0.0.1"]), ("v6", ["::1"])])
 async def test_key_server_listens_only_on_the_configured_ip_versions(
     loopback: Loopback, ip: str, open_at: list[str]

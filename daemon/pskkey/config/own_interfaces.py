@@ -4,7 +4,9 @@ An entry is a name of an interface, an alternative name (ip-link(8), "property")
 address may have a zone: a name or the index of its interface. Without a zone it means each interface that has it.
 """
 
+import errno
 import ipaddress
+import socket
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +14,9 @@ from pskkey.rtnetlink.interfaces import Interface, Ip, list_interfaces
 
 MAX_NAMED: Final = 20
 """Interfaces of this machine that a sentence names; a machine with containers has hundreds."""
+
+NO_SUCH_ADDRESS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV})
+"""The errors of `bind` for an address that this machine does not have. ENODEV: there is no interface of this index."""
 
 
 class Entry:
@@ -54,6 +59,21 @@ def missing_interfaces(names: Sequence[str]) -> tuple[str, ...]:
     """
     there = _listed() if names else ()
     return tuple(name for name in names if there and not Entry(name).is_here(there))
+
+
+def is_own_address(address: str) -> bool:
+    """Return whether this machine has an address of `[network] addresses` now; True also if that is not known."""
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(
+            address, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(place)
+    except socket.gaierror:  # no interface has the name of the zone
+        return False
+    except OSError as error:
+        return error.errno not in NO_SUCH_ADDRESS
+    return True
 
 
 def describe_missing(missing: Sequence[str]) -> str:

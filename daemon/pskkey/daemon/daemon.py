@@ -210,9 +210,9 @@ class Daemon:
             stack.push_async_callback(self._reloader.stop)
             await self._key_socket.start(self._config.handoff.socket, sockets.get(KEYS_SOCKET))
             await self._control_socket.start(self._config.control.socket, sockets.get(CONTROL_SOCKET))
-            await self._key_port.open(network.addresses or EVERYWHERE_WITH[network.ip], network.port)
+            self._key_port.open(network.addresses or EVERYWHERE_WITH[network.ip], network.port)
             self._network_changed(await self._discovery.start())
-            if self._key_port.trouble is not None:
+            if not self._key_port.can_serve:
                 self._settings_changed()
             self._update_conditions()
             self._driver.emit(Started())
@@ -250,7 +250,7 @@ class Daemon:
             SettingsChanged(
                 node_name(config),
                 config.node.priority,
-                config.node.eligible and self._key_port.trouble is None,
+                config.node.eligible and self._key_port.can_serve,
                 config.limits.members,
                 config.election.preempt,
                 _timing(config),
@@ -291,7 +291,7 @@ class Daemon:
         if boot_time() >= self._updated_at + CONDITIONS_EVERY:
             self._update_conditions()
         trouble = "; the last reload failed, see the journal" if self._reloader.failed else ""
-        trouble += "; no key server, see the journal" if self._key_port.trouble is not None else ""
+        trouble += "" if self._key_port.can_serve else "; no key server, see the journal"
         self._systemd.status(sentence(self._node) + trouble)
         self._control_socket.status_changed()
 
@@ -313,14 +313,14 @@ class Daemon:
             self._missing, self._interfaces_listed_at = describe_missing(missing) if missing else None, now
         of_machine = find_machine_conditions(
             missing=self._missing,
-            port_trouble=self._key_port.trouble,
             chosen=names,
             network=self._network,
             has_reload_failed=self._reloader.failed,
             away=self._loop_turns.longest(),
             dead_after=self._config.election.dead_after,
         )
-        self._conditions.update((*of_machine, *self._discovery.conditions, *self._node.view().conditions))
+        of_port = () if self._key_port.condition is None else (self._key_port.condition,)
+        self._conditions.update((*of_machine, *of_port, *self._discovery.conditions, *self._node.view().conditions))
         self._updated_at = now
 
     def _report_condition(self, condition: Condition, begins: bool) -> None:

@@ -1,4 +1,4 @@
-"""The conditions of this machine and of the operator's files, without those that discovery finds."""
+"""The conditions of this machine and of the operator's files, without those of discovery and of the key port."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -14,7 +14,6 @@ AWAY_SHARE: Final = 1 / 3
 def find_machine_conditions(
     *,
     missing: str | None,
-    port_trouble: str | None,
     chosen: Sequence[str],
     network: Network | None,
     has_reload_failed: bool,
@@ -23,17 +22,11 @@ def find_machine_conditions(
 ) -> Iterator[Condition]:
     """Yield the present conditions.
 
-    `missing` names the entries of `[network] interfaces`, `chosen`, that this machine does not have. `port_trouble`
-    states why the key server does not listen; None: it does. `network` is None before the first look at it. `away` is
-    the longest recent time (seconds) for which the daemon served nobody.
+    `missing` names the entries of `[network] interfaces`, `chosen`, that this machine does not have. `network`
+    is None before the first look at it. `away` is the longest recent time (seconds) for which the daemon served nobody.
     """
     if missing is not None:
         yield Condition(ConditionKind.INTERFACE_MISSING, missing, "connect it, or correct the name")
-    if port_trouble is not None:
-        text = f"no key server, so this node cannot be master: {port_trouble}"
-        yield Condition(
-            ConditionKind.NO_KEY_SERVER, text, "if you choose another port, set [network] port on all nodes"
-        )
     if network is not None and not network.multicast:
         wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
         more = f" and {len(network.there) - MAX_NAMED} more" if len(network.there) > MAX_NAMED else ""

@@ -22,7 +22,7 @@ class ConditionKind(StrEnum):
     NOBODY_ELIGIBLE = "nobody_eligible"
     """No node that this node knows may become master."""
     NO_KEY_SERVER = "no_key_server"
-    """Another program has the TCP port of the key server."""
+    """The key server does not listen, or not on all its addresses."""
     NO_INTERFACE = "no_interface"
     """No interface that may be used has an address."""
     INTERFACE_MISSING = "interface_missing"

@@ -76,6 +76,22 @@ async def test_port_in_use_and_foreign_address_are_reported(ends: Ends) -> None:
         await other.start(["127.0.0.1", "2001:db8::1"], 0)
 
 
+async def test_sessions_go_on_after_the_key_server_has_left_their_address(ends: Ends) -> None:
+    await ends.server.start(["127.0.0.2"], 0)
+    port = ends.server.port
+    assert port is not None
+    listener = ends.server.listen("127.0.0.1", port)
+    mine, served = await ends.session()
+    ends.server.stop_listening(listener)
+    await asyncio.sleep(0)  # the socket is closed at the end of its task
+    ends.connect("127.0.0.1", port=port)
+    assert "refused" in (await ends.at_client.next(Disconnected)).reason
+    ends.client.send(mine, JOIN)
+    assert await ends.at_server.next(Received) == Received(served, JOIN)
+    ends.connect("127.0.0.2", port=port)
+    await ends.at_client.next(Connected)
+
+
 async def test_first_address_that_answers_is_taken(ends: Ends) -> None:
     await ends.server.start(["127.0.0.3"], 0)
     with socket.socket() as full, socket.socket() as filler:

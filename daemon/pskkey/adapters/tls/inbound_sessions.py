@@ -7,6 +7,7 @@ RATE_OF_PLACE for each of their places.
 import asyncio
 import itertools
 import logging
+import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -81,6 +82,14 @@ class InboundSessions:
         Port 0 means a free port. Raises ConfigError when it cannot listen on an address or the port.
         """
         await self._listener.start(addresses, port)
+
+    def listen(self, address: str, port: int) -> socket.socket:
+        """Listen on one IP address more. Return its listening socket. Raises ConfigError when it cannot."""
+        return self._listener.listen(address, port)
+
+    def stop_listening(self, listener: socket.socket) -> None:
+        """Stop listening on one socket. The sessions go on."""
+        self._listener.stop_listening(listener)
 
     async def stop(self) -> None:
         """Stop listening and end every session, each with its Disconnected event. `start` may follow."""

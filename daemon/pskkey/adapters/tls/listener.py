@@ -81,8 +81,8 @@ class TlsListener:
         self._counters = counters
         self._options = options
         self._node_id = node_id
-        self._listeners: list[socket.socket] = []
-        self._accepting: list[asyncio.Task[None]] = []
+        self._accepting: dict[socket.socket, asyncio.Task[None]] = {}
+        """The task of each listening socket."""
         self._handshakes = HandshakeSlots(counters)
         self._connections: dict[TlsConnection, bool] = {}  # whether the owner has it
         self._all_lost = asyncio.Event()
@@ -93,33 +93,39 @@ class TlsListener:
     @property
     def port(self) -> int | None:
         """The TCP port that is listened on, None while it is not."""
-        return self._listeners[0].getsockname()[1] if self._listeners else None
+        return next((listener.getsockname()[1] for listener in self._accepting), None)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """IP address and port of each listening socket."""
-        return [listener.getsockname()[:2] for listener in self._listeners]
+        return [listener.getsockname()[:2] for listener in self._accepting]
 
     async def start(self, addresses: Sequence[str], port: int) -> None:
         """Listen on these addresses (none: all).
 
         Raises ConfigError when it cannot, RuntimeError when started twice.
         """
-        if self._listeners:
+        if self._accepting:
             raise RuntimeError("listening already")
-        self._listeners = open_listening_sockets(addresses, port, self._options)
-        for address, listened in self.addresses:
-            _log.info("Listening on %s, port %d", address, listened)
-        self._accepting = [asyncio.create_task(self._accept(listener)) for listener in self._listeners]
+        for listener in open_listening_sockets(addresses, port, self._options):
+            self._begin_to_accept(listener)
+
+    def listen(self, address: str, port: int) -> socket.socket:
+        """Listen on one address more. Return its listening socket. Raises ConfigError as `bind` does."""
+        (listener,) = open_listening_sockets([address], port, self._options)
+        self._begin_to_accept(listener)
+        return listener
+
+    def stop_listening(self, listener: socket.socket) -> None:
+        """Stop listening on one socket. Its connections and handshakes go on."""
+        self._accepting.pop(listener).cancel()
 
     async def stop(self, reason: str = "the key server stops") -> None:
         """Stop listening, cancel handshakes and close the connections. Return when all of them are closed."""
-        tasks = [*self._accepting, *self._handshakes.tasks]
+        tasks = [*self._accepting.values(), *self._handshakes.tasks]
         for task in tasks:
             task.cancel()
-        for listener in self._listeners:
-            listener.close()
-        self._accepting, self._listeners = [], []
+        self._accepting.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
         for connection in list(self._connections):
             connection.close(reason)
@@ -173,6 +179,12 @@ class TlsListener:
             self._all_lost.set()
         if owned:
             self._owner.lost(connection, reason)
+
+    def _begin_to_accept(self, listener: socket.socket) -> None:
+        _log.info("Listening on %s, port %d", *listener.getsockname()[:2])
+        task = self._accepting[listener] = asyncio.create_task(self._accept(listener))
+        # Not before the end of the task: until then the event loop watches the descriptor.
+        task.add_done_callback(lambda _: listener.close())
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

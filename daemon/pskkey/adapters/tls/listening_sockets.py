@@ -8,6 +8,7 @@ from typing import Final
 
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
+from pskkey.config.own_interfaces import NO_SUCH_ADDRESS
 from pskkey.errors import ConfigError
 
 BACKLOG: Final = 512
@@ -23,16 +24,33 @@ _log = logging.getLogger("pskkey.tls")
 type Target = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 """A socket address, as `getsockname` returns it. A Python without IPv6 has the last form."""
 
+type Place = tuple[socket.AddressFamily, Target]
+"""Where a socket listens. That of a link-local address has the index of its interface."""
+
+
+GIVE_BACK: Final = "give this machine the address, or correct [network] addresses"
+"""The remedy for an address that is missing."""
+
 
 class PortTaken(ConfigError):
     """Another program has the port on one of the addresses."""
+
+
+class AddressMissing(ConfigError):
+    """This machine does not have the address now."""
+
+    def __init__(self, address: str) -> None:
+        zone = address.partition("%")[2]
+        has_interface = not zone or zone.isdecimal() or zone in (name for _, name in socket.if_nameindex())
+        why = "" if has_interface else f" (no interface {zone!r} is there)"
+        super().__init__(f"{address} is not an address of this machine now{why}, so the key server cannot listen on it")
 
 
 def open_listening_sockets(addresses: Sequence[str], port: int, options: SocketOptions) -> list[socket.socket]:
     """Return one listening socket for each IP address; none given: one for all of IPv4 and one for all of IPv6.
 
     `options` sets TCP_OPTIONS on them. With port 0 the system chooses one port for all. Raises ConfigError when an
-    address is not one of this machine, and PortTaken when the port is taken. Then no socket stays open.
+    address cannot be used (see `bind`). Then no socket stays open.
     """
     for _ in range(_ANY_PORT_TRIES - 1 if port == 0 else 0):
         try:
@@ -46,12 +64,17 @@ def _open_all(addresses: Sequence[str], port: int, options: SocketOptions) -> li
     opened: list[socket.socket] = []
     try:
         for address in addresses or EVERYWHERE:
-            listener = bind(address, port, optional=not addresses and bool(opened))
-            if listener is not None:
-                opened.append(listener)
-                options.set(listener, *TCP_OPTIONS)
-                _listen(listener, address, port)
-                port = listener.getsockname()[1]
+            try:
+                listener = bind(address, port)
+            except AddressMissing:
+                if addresses or not opened:
+                    raise
+                _log.info("This machine has no IPv6, so the key server listens on IPv4 only")
+                continue
+            opened.append(listener)
+            options.set(listener, *TCP_OPTIONS)
+            _listen(listener, address, port)
+            port = listener.getsockname()[1]
     except ConfigError:
         for listener in opened:
             listener.close()
@@ -59,26 +82,23 @@ def _open_all(addresses: Sequence[str], port: int, options: SocketOptions) -> li
     return opened
 
 
-def resolve(address: str, port: int) -> tuple[socket.AddressFamily, Target]:
-    """Return the family and the socket address of an IP address. Raises ConfigError when it is not one."""
+def resolve(address: str, port: int) -> Place:
+    """Return where to listen on an IP address. Raises ConfigError when it is none, AddressMissing without its zone."""
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):
-        host, percent, zone = address.partition("%")
-        if percent:
-            raise ConfigError(
-                f"{host} cannot be listened on: this machine has no interface {zone!r} now; correct the part behind "
-                "the %, or start again when the interface is there"
-            ) from None
+        if "%" in address:
+            raise AddressMissing(address) from None
         raise ConfigError(f"{address!r} is not an IP address; to listen on all addresses, give none") from None
     family, _, _, _, target = found[0]
     return family, target
 
 
-def bind(address: str, port: int, *, optional: bool = False) -> socket.socket | None:
-    """Return a TCP socket that is bound there. None when it is `optional` and this machine has no IPv6.
+def bind(address: str, port: int) -> socket.socket:
+    """Return a TCP socket that is bound there.
 
-    Raises ConfigError when the address is not one of this machine, and PortTaken when the port is taken.
+    Raises AddressMissing when the address is not one of this machine, PortTaken when the port is taken, and
+    ConfigError for any other reason.
     """
     family, target = resolve(address, port)
     bound: socket.socket | None = None
@@ -92,9 +112,6 @@ def bind(address: str, port: int, *, optional: bool = False) -> socket.socket | 
     except OSError as error:
         if bound is not None:
             bound.close()
-        if optional and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            _log.info("This machine has no IPv6, so the key server listens on IPv4 only")
-            return None
         raise _explained(error, address, port) from None
     return bound
 
@@ -111,6 +128,6 @@ def _explained(error: OSError, address: str, port: int) -> ConfigError:
         return PortTaken(f"port {port} of {address} is in use by another program; stop that or choose another port")
     if error.errno == errno.EACCES:
         return ConfigError(f"port {port} of {address} may not be used by this user; choose one above 1023")
-    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-        return ConfigError(f"{address} is not an address of this machine, so the key server cannot listen on it")
+    if error.errno in NO_SUCH_ADDRESS:
+        return AddressMissing(address)
     return ConfigError(f"cannot listen on port {port} of {address}: {error.strerror}")

@@ -16,12 +16,12 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from pskkey.adapters.host.systemd import store
-from pskkey.adapters.tls.listening_sockets import EVERYWHERE, Target, bind, resolve
+from pskkey.adapters.tls.listening_sockets import Place, bind
 
 FD_NAME: Final = "port"
 """The name of all reservations in the store: `FDNAME=`, and in LISTEN_FDNAMES. There is one for each address."""
@@ -30,17 +30,13 @@ _log = logging.getLogger("pskkey.server")
 
 
 class PortReservation:
-    """The reservations for `port` of these addresses (none: all).
+    """The reservations of the port of the key server, one for each place where it listens.
 
-    `stored` are descriptors that an earlier process stored under FD_NAME. Those of another address or port are
-    released: they block no program any more, and the next `store` removes them.
+    `stored` are descriptors that an earlier process stored under FD_NAME.
     """
 
-    def __init__(self, stored: Sequence[int], addresses: Sequence[str], port: int) -> None:
-        self._addresses = addresses
-        self._port = port
-        self._bound: dict[tuple[int, Target], socket.socket] = {}
-        wanted = [resolve(address, port) for address in addresses or EVERYWHERE]
+    def __init__(self, stored: Sequence[int]) -> None:
+        self._bound: dict[Place, socket.socket] = {}
         for fd in stored:
             if (found := _tcp_socket(fd)) is None:
                 _log.info(
@@ -49,41 +45,44 @@ class PortReservation:
                 os.close(fd)
                 continue
             place = (found.family, found.getsockname())
-            if place in wanted and place not in self._bound:
-                self._bound[place] = found
-            else:
+            if place in self._bound:
                 _set_reuse(found, 1)
                 found.close()
-        self._is_stored = len(self._bound) == len(stored) > 0
+            else:
+                self._bound[place] = found
+        self._is_stored = len(self._bound) == len(stored)
+
+    def release_all_but(self, places: Container[Place]) -> None:
+        """Release the other reservations: they block no program any more, and the next `store` removes them."""
+        for place in [place for place in self._bound if place not in places]:
+            released = self._bound.pop(place)
+            _set_reuse(released, 1)
+            released.close()
+            self._is_stored = False
 
     @contextmanager
-    def share_port(self) -> Iterator[None]:
-        """Make the missing reservations. Inside the block a listening socket may be opened for each reservation.
+    def share_port(self, place: Place, address: str, port: int) -> Iterator[None]:
+        """Reserve a port of `address`, which resolves to `place`. Inside the block a socket may listen there, too.
 
         Raises ConfigError as `bind` does.
         """
-        for reservation in self._bound.values():
-            _set_reuse(reservation, 1)
+        if place not in self._bound:
+            self._bound[place] = bind(address, port)
+            self._is_stored = False
+        reserved = self._bound[place]
+        _set_reuse(reserved, 1)
         try:
-            for address in self._addresses or EVERYWHERE:
-                if (place := resolve(address, self._port)) in self._bound:
-                    continue
-                made = bind(address, self._port, optional=not self._addresses and bool(self._bound))
-                if made is not None:
-                    self._bound[place] = made
-                    self._is_stored = False
             yield
         finally:
-            for reservation in self._bound.values():
-                _set_reuse(reservation, 0)
+            _set_reuse(reserved, 0)
 
     def store(self) -> None:
-        """Store the reservations in the service manager, unless it has exactly these."""
-        if self._is_stored:
+        """Store the reservations in the service manager, unless it has exactly these. After a failure it has none."""
+        if self._is_stored or not self._bound:
             return
+        self._is_stored = True  # also after a failure: another attempt would wait for the service manager again
         try:
             store(FD_NAME, *(reservation.fileno() for reservation in self._bound.values()))
-            self._is_stored = True
         except OSError as error:
             _log.warning(
                 "another program may take the port of the key server during a restart: the service manager did not "

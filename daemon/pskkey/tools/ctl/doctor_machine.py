@@ -13,7 +13,7 @@ from pskkey.adapters.discovery.mdns_condition import describe_faults
 from pskkey.adapters.discovery.multicast_sockets import PORT, open_sockets
 from pskkey.adapters.discovery.network import MAX_MULTICAST, MulticastInterface, Network, look_up
 from pskkey.adapters.discovery.port_holder import find_holders
-from pskkey.adapters.tls.listening_sockets import EVERYWHERE, EVERYWHERE_WITH, bind
+from pskkey.adapters.tls.listening_sockets import EVERYWHERE, EVERYWHERE_WITH, GIVE_BACK, AddressMissing, bind
 from pskkey.config.own_interfaces import Entry, describe_missing, missing_interfaces
 from pskkey.config.psk import PskFile, find_psk_file, load_psk
 from pskkey.config.schema import Config, NetworkTable, load_config
@@ -108,12 +108,13 @@ def check_key_port(network: NetworkTable) -> list[Finding]:
     port, addresses = network.port, network.addresses or EVERYWHERE_WITH[network.ip]
     for address in addresses or EVERYWHERE:
         try:
-            bound = bind(address, port, optional=not addresses)
+            bind(address, port).close()
+        except AddressMissing as error:
+            if addresses:
+                return [Finding("key_server", False, address, str(error), GIVE_BACK)]
         except ConfigError as error:
             remedy = f"find the program with `ss -ltnp sport = {port}`"
             return [Finding("key_server", False, address, str(error), remedy)]
-        if bound is not None:
-            bound.close()
     return [Finding("key_server", True, "", f"TCP port {port} is free for the key server")]
 
 

@@ -3,7 +3,6 @@
 import os
 import pwd
 import secrets
-import socket
 import stat
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from pskkey.config.notes import list_notes
-from pskkey.config.own_interfaces import describe_missing, missing_interfaces
+from pskkey.config.own_interfaces import describe_missing, is_own_address, missing_interfaces
 from pskkey.config.psk import CREDENTIAL_NAME, find_psk_file, generate_psk_line, load_psk
 from pskkey.config.schema import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.errors import ConfigError
@@ -54,6 +53,9 @@ def check_config(configured: Path | None) -> None:
         _note(note)
     if missing := missing_interfaces(config.network.interfaces):
         _note(f"{describe_missing(missing)}; the daemon uses them when they appear")
+    for address in config.network.addresses:
+        if not is_own_address(address):
+            _note(f"[network] addresses: this machine has no {address} now; the daemon listens there when it appears")
     try:
         seen = _check_psk(path, config)
     except ConfigError as error:
@@ -89,28 +91,12 @@ def psk_generate(identity: str | None, output: Path | None) -> None:
 
 
 def _find_obstacles(path: Path, config: Config) -> Iterator[str]:
-    """Yield a sentence for each address and socket that a daemon with this configuration could not use now."""
-    for address in config.network.addresses:
-        if not _is_own(address):
-            yield f"[network] addresses: this machine has no {address} now, and the daemon does not start without it"
+    """Yield a sentence for each socket that a daemon with this configuration could not use now."""
     if service_of(path) is not None:
         return  # systemd makes the sockets
     for table, socket_path in (("handoff", config.handoff.socket), ("control", config.control.socket)):
         if (why := _socket_obstacle(socket_path)) is not None:
             yield f"[{table}] socket: {socket_path} {why}"
-
-
-def _is_own(address: str) -> bool:
-    """Return whether a program can listen on this address now."""
-    try:
-        family, kind, _, _, place = socket.getaddrinfo(
-            address, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )[0]
-        with socket.socket(family, kind) as probe:
-            probe.bind(place)
-    except OSError:
-        return False
-    return True
 
 
 def _socket_obstacle(path: Path) -> str | None:
