@@ -32,6 +32,14 @@ def notes_on(text: str) -> list[str]:
             '[network] interfaces: 10.0.0.1 has no effect, because ip = "v6" excludes it',
         ),
         (
+            '[network]\naddresses = ["127.0.0.1"]',
+            "[network] addresses: 127.0.0.1 is loopback, so no node of another machine can connect to it",
+        ),
+        (
+            '[network]\naddresses = ["192.0.2.1", "fe80::a%eth0", "::1"]',
+            "[network] addresses: ::1 is loopback, so no node of another machine can connect to it",
+        ),
+        (
             "[key]\nrekey_interval = 60\nretire_after = 109",
             "[key] retire_after: 109 is more than 1.8 times rekey_interval = 60; a node holds at most three keys, so "
             "it may drop an old key after 108 s",
@@ -83,6 +91,7 @@ def test_setting_without_its_full_effect_has_a_note(text: str, note: str) -> Non
     [
         "",
         "[key]\nrekey_interval = 10",
+        '[network]\naddresses = ["192.0.2.1", "fe80::a%eth0"]',
         "[key]\nrekey_interval = 60\nretire_after = 108",
         "[key]\nretire_after = 3600",
         "[key]\nretire_after = 7",

@@ -4,6 +4,7 @@ They concern the whole configuration: a setting that stands in the file and a de
 """
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Final
 
 from pskkey.config.network_names import find_excluded
@@ -29,6 +30,9 @@ def list_notes(config: Config) -> Iterator[str]:
     ip = config.network.ip
     if (excluded := find_excluded(config.network.interfaces, ip)) is not None:
         yield f'[network] interfaces: {excluded} has no effect, because ip = "{ip}" excludes it'
+    for address in config.network.addresses:
+        if ip_address(address).is_loopback:
+            yield f"[network] addresses: {address} is loopback, so no node of another machine can connect to it"
     yield from _key_notes(config)
     yield from _limit_notes(config)
     for table, key in (
