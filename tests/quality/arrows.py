@@ -54,7 +54,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "mcast": FOUNDATION | {"mcast", "rtnetlink"},
     "mcast.join": FOUNDATION | {"client", "mcast", "rtnetlink"},
     "keyserver": FOUNDATION
-    | {"", "adapters", "arguments", "config", "daemon.log_budget", "keyserver", "program", "wire"},
+    | {"", "adapters", "arguments", "config", "daemon.log_budget", "keyserver", "program"}
+    | {"rtnetlink", "wire"},
     "tools": TOOLS,
     "tools.ctl.doctor_machine": TOOLS
     | {"adapters.discovery.mdns_condition", "adapters.discovery.multicast_sockets", "adapters.discovery.network"}

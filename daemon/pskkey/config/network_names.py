@@ -5,10 +5,10 @@ value as it stands in the file.
 """
 
 import ipaddress
-import socket
 from collections.abc import Iterable
 
-from pskkey.rtnetlink.interfaces import MAX_ALTERNATIVE_NAME, MAX_INDEX, MAX_NAME, Ip
+from pskkey.rtnetlink.interfaces import MAX_ALTERNATIVE_NAME, MAX_INDEX, Ip
+from pskkey.rtnetlink.queries import index_of_zone
 
 
 def parse_interface(text: str) -> str:
@@ -94,14 +94,12 @@ def _is_name(text: str) -> bool:
 def _is_zone(zone: str) -> bool:
     if zone.isascii() and zone.isdigit() and len(zone) <= len(str(MAX_INDEX)):
         return 0 < int(zone) <= MAX_INDEX
-    return _is_name(zone) and "%" not in zone and len(zone.encode()) <= MAX_NAME
+    return _is_name(zone) and "%" not in zone
 
 
 def _zone_index(zone: str) -> int | str:
     """Return the number of a zone, or its text when this machine has no such interface now."""
-    if zone.isascii() and zone.isdigit():
-        return int(zone)
     try:
-        return socket.if_nametoindex(zone)
+        return index_of_zone(zone) or zone
     except OSError:
         return zone

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pskkey.rtnetlink.interfaces import Interface, Ip, list_interfaces
+from pskkey.rtnetlink.socket_address import find_socket_address
 
 MAX_NAMED: Final = 20
 """Interfaces of this machine that a sentence names; a machine with containers has hundreds."""
@@ -64,13 +65,9 @@ def missing_interfaces(names: Sequence[str]) -> tuple[str, ...]:
 def is_own_address(address: str) -> bool:
     """Return whether this machine has an address of `[network] addresses` now; True also if that is not known."""
     try:
-        family, kind, _, _, place = socket.getaddrinfo(
-            address, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )[0]
-        with socket.socket(family, kind) as probe:
+        family, place = find_socket_address(address, 0)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.bind(place)
-    except socket.gaierror:  # no interface has the name of the zone
-        return False
     except OSError as error:
         return error.errno not in NO_SUCH_ADDRESS
     return True

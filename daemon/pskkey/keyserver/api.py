@@ -16,8 +16,8 @@ from pskkey.adapters.host.entropy import random_key
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.config.psk import Psk, PskFile, load_psk
 from pskkey.daemon.log_budget import LogBudget
-from pskkey.errors import BadPacket
-from pskkey.keyserver.request_client import request
+from pskkey.errors import BadPacket, Unreachable
+from pskkey.keyserver.request_client import look_up, request
 from pskkey.keyserver.request_server import RequestServer
 from pskkey.model import Key, Suite
 from pskkey.wire.frame import PacketType
@@ -113,10 +113,9 @@ class KeyServer:
         if not candidates:
             return None
         try:
-            found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError):
+            family, target = look_up(address, port)[0]  # a connection tries this one first
+        except Unreachable:
             return None
-        family, _, _, _, target = found[0]  # a connection tries this one first
         ip = str(target[0])
         reached = {(ip, port)} | ({(_ALL[family], port)} if _is_own_address(family, ip) else set())
         for server in candidates:

@@ -10,6 +10,7 @@ from pskkey.adapters.tls.tcp_errors import explain_connect_failure
 from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
 from pskkey.config.psk import Psk
 from pskkey.errors import BadPacket, HandshakeError, NoAnswer, PeerError, Unreachable
+from pskkey.rtnetlink.socket_address import Target, find_socket_address
 from pskkey.wire.frame import MAX_PAYLOAD, FrameReader, PacketType, encode_frame
 from pskkey.wire.membership import MAX_SIZE as MAX_ERROR_SIZE
 from pskkey.wire.membership import decode_error_untrusted
@@ -53,23 +54,22 @@ def request(
 
 def _connect(address: str, port: int, deadline: float, bind: str | None, options: SocketOptions) -> socket.socket:
     """Return a connection to the first address of the name that accepts one."""
-    try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError):
-        raise Unreachable(f"{address!r} is neither an IP address nor a host name known here") from None
+    own = None if bind is None else _find_own(bind)
+    found = [each for each in look_up(address, port) if own is None or each[0] == own[0]]
+    if not found:
+        raise Unreachable(f"{address} cannot be reached from {bind}: they have no common IP version")
     failure: Exception = TimeoutError()
-    for left, (family, kind, protocol, _, target) in zip(range(len(found), 0, -1), found, strict=True):
+    for left, (family, target) in zip(range(len(found), 0, -1), found, strict=True):
         try:
-            connected = socket.socket(family, kind, protocol)
+            connected = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:  # no file descriptor is left, or this machine has no IPv6
             failure = error
             continue
         try:
             connected.settimeout(_remaining(deadline) / left)
             options.set(connected, *TCP_OPTIONS)
-            if bind is not None:  # `bind` alone would drop the zone of a link-local address
-                own = socket.getaddrinfo(bind, 0, family, kind, flags=socket.AI_NUMERICHOST)
-                connected.bind(own[0][4])
+            if own is not None:
+                connected.bind(own[1])
             connected.connect(target)
         except OSError as error:
             connected.close()
@@ -77,6 +77,31 @@ def _connect(address: str, port: int, deadline: float, bind: str | None, options
         else:
             return connected
     raise Unreachable(f"{address}, port {port}: {explain_connect_failure(failure)}") from None
+
+
+def look_up(address: str, port: int) -> list[tuple[socket.AddressFamily, Target]]:
+    """Return the socket addresses of an IP address or a host name, the best first. Raises Unreachable."""
+    try:
+        return [find_socket_address(address, port)]
+    except socket.gaierror:
+        pass  # it may be a host name
+    except OSError as error:
+        raise Unreachable(f"{address}: {error.strerror}") from None
+    try:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise Unreachable(f"{address!r} is neither an IP address nor a host name known here") from None
+    return [(family, target) for family, _, _, _, target in found]
+
+
+def _find_own(bind: str) -> tuple[socket.AddressFamily, Target]:
+    """Return the socket address to connect from. Raises Unreachable."""
+    try:
+        return find_socket_address(bind, 0)
+    except socket.gaierror:
+        raise Unreachable(f"cannot connect from {bind!r}: it is not an IP address; give one of this machine") from None
+    except OSError as error:
+        raise Unreachable(f"cannot connect from {bind}: {error.strerror}") from None
 
 
 def _ask(session: ssl.SSLSocket, question: bytes, request_type: int, target: str, deadline: float) -> bytes:

@@ -27,10 +27,11 @@ from typing import Final, Self
 
 from pskkey.errors import ConfigError, Unreachable
 from pskkey.mcast.group_socket import GroupSocket
-from pskkey.mcast.interface import MeantInterface, Place, is_there, parse_group
+from pskkey.mcast.interface import MeantInterface, Place, parse_group
 from pskkey.mcast.record import MAX_RECORD
 from pskkey.rtnetlink.changes import ADDRESSES, LINKS, ROUTES, NetworkChanges
 from pskkey.rtnetlink.memberships import is_received
+from pskkey.rtnetlink.queries import is_there
 
 _LOG = logging.getLogger("pskkey.mcast")
 

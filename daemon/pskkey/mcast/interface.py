@@ -18,8 +18,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from pskkey.errors import ConfigError, Unreachable
-from pskkey.rtnetlink.interfaces import MAX_ALTERNATIVE_NAME, MAX_INDEX
-from pskkey.rtnetlink.queries import index_of_name, index_of_route, indexes_of_address
+from pskkey.rtnetlink.interfaces import MAX_ALTERNATIVE_NAME
+from pskkey.rtnetlink.queries import index_of_route, index_of_zone, indexes_of_address
 from pskkey.rtnetlink.questions import NoNetlink
 
 MAX_NAMED: Final = 20
@@ -190,19 +190,8 @@ def _indexes_of(text: str) -> set[int]:
 
 
 def _indexes_of_name(name: str) -> set[int]:
-    index = index_of_name(name)
-    if index is None and name.isascii() and name.isdigit() and 0 < int(name) <= MAX_INDEX and is_there(int(name)):
-        index = int(name)
+    index = index_of_zone(name)
     return set() if index is None else {index}
-
-
-def is_there(index: int) -> bool:
-    """Return whether an interface has this index now."""
-    try:
-        socket.if_indextoname(index)
-    except OSError:
-        return False
-    return True
 
 
 def _name_interfaces() -> str:

@@ -1,4 +1,4 @@
-"""Which interface has a name, an address, or the route to an address."""
+"""Which interface has a name, an address, or the route to an address; and which one a zone means."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from pskkey.rtnetlink import messages
-from pskkey.rtnetlink.interfaces import MAX_ALTERNATIVE_NAME, MAX_NAME, list_addresses, list_interfaces
+from pskkey.rtnetlink.interfaces import MAX_ALTERNATIVE_NAME, MAX_INDEX, MAX_NAME, list_addresses, list_interfaces
 from pskkey.rtnetlink.questions import Refusal, ask
 
 _DESTINATION, _OUTPUT_INTERFACE = 1, 4
@@ -26,6 +26,30 @@ def index_of_name(name: str) -> int | None:
         if not MAX_NAME < len(os.fsencode(name)) <= MAX_ALTERNATIVE_NAME:
             return None
     return next((interface.index for interface in list_interfaces() if interface.is_called(name)), None)
+
+
+def index_of_zone(zone: str) -> int | None:
+    """Return the index of the interface with this name or alternative name, or with these digits as its index.
+
+    A name comes first. None if there is no such interface now. Raises OSError.
+    """
+    try:
+        index = index_of_name(zone)
+    except ValueError:
+        return None
+    if index is None and zone.isascii() and zone.isdigit() and len(zone) <= len(str(MAX_INDEX)):
+        number = int(zone)
+        return number if 0 < number <= MAX_INDEX and is_there(number) else None
+    return index
+
+
+def is_there(index: int) -> bool:
+    """Return whether an interface has this index now."""
+    try:
+        socket.if_indextoname(index)
+    except OSError:
+        return False
+    return True
 
 
 def indexes_of_address(address: IPv4Address | IPv6Address) -> set[int]:

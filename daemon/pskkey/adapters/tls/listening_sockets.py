@@ -10,6 +10,8 @@ from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
 from pskkey.config.own_interfaces import NO_SUCH_ADDRESS
 from pskkey.errors import ConfigError
+from pskkey.rtnetlink.queries import index_of_zone
+from pskkey.rtnetlink.socket_address import Target, find_socket_address
 
 BACKLOG: Final = 512
 """Connections in the queue of one socket. The kernel drops the SYN of one more."""
@@ -20,9 +22,6 @@ EVERYWHERE_WITH: Final = {"both": (), "v4": EVERYWHERE[:1], "v6": EVERYWHERE[1:]
 this machine does not have is left out."""
 _ANY_PORT_TRIES: Final = 8
 _log = logging.getLogger("pskkey.tls")
-
-type Target = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-"""A socket address, as `getsockname` returns it. A Python without IPv6 has the last form."""
 
 type Place = tuple[socket.AddressFamily, Target]
 """Where a socket listens. That of a link-local address has the index of its interface."""
@@ -41,7 +40,7 @@ class AddressMissing(ConfigError):
 
     def __init__(self, address: str) -> None:
         zone = address.partition("%")[2]
-        has_interface = not zone or zone.isdecimal() or zone in (name for _, name in socket.if_nameindex())
+        has_interface = not zone or index_of_zone(zone) is not None
         why = "" if has_interface else f" (no interface {zone!r} is there)"
         super().__init__(f"{address} is not an address of this machine now{why}, so the key server cannot listen on it")
 
@@ -85,13 +84,13 @@ def _open_all(addresses: Sequence[str], port: int, options: SocketOptions) -> li
 def resolve(address: str, port: int) -> Place:
     """Return where to listen on an IP address. Raises ConfigError when it is none, AddressMissing without its zone."""
     try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (socket.gaierror, UnicodeError):
-        if "%" in address:
-            raise AddressMissing(address) from None
+        return find_socket_address(address, port)
+    except socket.gaierror:
         raise ConfigError(f"{address!r} is not an IP address; to listen on all addresses, give none") from None
-    family, _, _, _, target = found[0]
-    return family, target
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            raise AddressMissing(address) from None
+        raise ConfigError(f"{address} cannot be listened on: {error.strerror}") from None
 
 
 def bind(address: str, port: int) -> socket.socket:

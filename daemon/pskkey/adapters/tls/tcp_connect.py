@@ -4,10 +4,10 @@ import asyncio
 import errno
 import os
 import socket
-from typing import Any
 
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
+from pskkey.rtnetlink.socket_address import Target, find_socket_address
 
 
 async def connect(address: str, port: int, options: SocketOptions) -> socket.socket:
@@ -15,9 +15,8 @@ async def connect(address: str, port: int, options: SocketOptions) -> socket.soc
 
     Raises OSError.
     """
-    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    family, kind, protocol, _, target = found[0]
-    connecting = socket.socket(family, kind, protocol)
+    family, target = find_socket_address(address, port)
+    connecting = socket.socket(family, socket.SOCK_STREAM)
     try:
         connecting.setblocking(False)
         options.set(connecting, *TCP_OPTIONS)
@@ -28,7 +27,7 @@ async def connect(address: str, port: int, options: SocketOptions) -> socket.soc
     return connecting
 
 
-async def _connect(connecting: socket.socket, target: tuple[Any, ...]) -> None:
+async def _connect(connecting: socket.socket, target: Target) -> None:
     """Connect to a socket address. Raises OSError.
 
     `loop.sock_connect` looks the address up once more. With a protocol that is not TCP itself, such as Multipath TCP,

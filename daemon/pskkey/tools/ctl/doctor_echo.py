@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from pskkey.rtnetlink.interfaces import list_interfaces
+from pskkey.rtnetlink.socket_address import find_socket_address
 
 AT_ONCE: Final = 16
 """Nodes that are asked at a time."""
@@ -103,10 +104,9 @@ class EchoSockets:
 
     async def _measure(self, address: str) -> PathSize | None:
         try:
-            found = socket.getaddrinfo(address, 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+            family, target = find_socket_address(address, 0)
         except OSError:  # the interface of a zone has vanished
             return None
-        family, _, _, _, target = found[0]
         if family not in self._sockets or (wanted := _interface_mtu(family, target)) is None:
             return None
         asked = _Asked()
