@@ -13,9 +13,10 @@ import pytest
 from pskkey.adapters.discovery.mdns import LOOK_ALSO_EVERY, LOOK_EVERY
 from pskkey.config.psk import generate_psk_line
 from pskkey.rtnetlink.changes import SETTLE
-from tests.lab.daemon import Daemon
+from tests.lab.daemon import Daemon, Tables
 from tests.lab.group import Group
 from tests.lab.namespaces import INTERFACE, Host, Switch, switch
+from tests.psk_files import write_psk
 from tests.system.reloading import until
 
 pytestmark = pytest.mark.root
@@ -194,6 +195,30 @@ async def test_missing_interface_is_reported_and_used_when_it_appears(hosts: Swi
     ip(hosts.hosts[0], f"link set {INTERFACE} up")
     ip(hosts.hosts[0], f"route add 224.0.0.0/4 dev {INTERFACE}")
     await group.together(25)
+
+
+@pytest.mark.parametrize("by_address", [False, True], ids=["all", "by address"])
+async def test_node_without_an_address_of_its_ip_version_names_the_setting(hosts: Switch, by_address: bool) -> None:
+    host = hosts.hosts[0]
+    for address in (f"{host.ipv6}/64", f"fe80::{host.port[1:]}/64"):
+        if not by_address:
+            ip(host, f"address delete {address} dev {INTERFACE}")
+    chosen: Tables = {"network": {"ip": "v6", **({"interfaces": [host.ipv4]} if by_address else {})}}
+    with tempfile.TemporaryDirectory(prefix="psk-") as name:
+        daemon = Daemon(
+            Path(name) / "n1", {"psk": {"file": str(write_psk(Path(name) / "psk", "a"))}, **chosen}, host.command
+        )
+        daemon.start()
+        try:
+            where = (
+                f"nothing in [network] interfaces = {host.ipv4}"
+                if by_address
+                else "no interface of this machine but loopback"
+            )
+            await until(daemon, f"alone: {where} has an IPv6 address now, and [network] ip is v6, so no other node")
+            assert 'give the interface an IPv6 address, or set [network] ip = "both"' in daemon.log
+        finally:
+            daemon.destroy()
 
 
 async def test_group_forms_while_the_kernel_still_checks_ipv6_addresses(hosts: Switch, group: Group) -> None:

@@ -314,6 +314,7 @@ class Daemon:
         of_machine = find_machine_conditions(
             missing=self._missing,
             chosen=names,
+            ip=self._config.network.ip,
             network=self._network,
             has_reload_failed=self._reloader.failed,
             away=self._loop_turns.longest(),

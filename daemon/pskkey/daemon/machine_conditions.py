@@ -1,7 +1,7 @@
 """The conditions of this machine and of the operator's files, without those of discovery and of the key port."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from pskkey.adapters.discovery.network import Network
 from pskkey.config.own_interfaces import MAX_NAMED
@@ -15,6 +15,7 @@ def find_machine_conditions(
     *,
     missing: str | None,
     chosen: Sequence[str],
+    ip: Literal["both", "v4", "v6"],
     network: Network | None,
     has_reload_failed: bool,
     away: float,
@@ -22,17 +23,26 @@ def find_machine_conditions(
 ) -> Iterator[Condition]:
     """Yield the present conditions.
 
-    `missing` names the entries of `[network] interfaces`, `chosen`, that this machine does not have. `network`
-    is None before the first look at it. `away` is the longest recent time (seconds) for which the daemon served nobody.
+    `missing` names the entries of `[network] interfaces`, `chosen`, that this machine does not have. `ip` is
+    `[network] ip`. `network` is None before the first look at it. `away` is the longest recent time (seconds) for which
+    the daemon served nobody.
     """
     if missing is not None:
         yield Condition(ConditionKind.INTERFACE_MISSING, missing, "connect it, or correct the name")
     if network is not None and not network.multicast:
-        wanted = f"[network] interfaces = {', '.join(chosen)}" if chosen else "this machine but loopback"
+        # An entry may be an address, whose interface has others. So no interface is the subject then.
+        where = f"nothing in [network] interfaces = {', '.join(chosen)}"
+        if not chosen:
+            where = "no interface of this machine but loopback"
+        what, remedy = "an address now", "connect the network, or give the interface an address"
+        if ip != "both":
+            version = "IPv4" if ip == "v4" else "IPv6"
+            what = f"an {version} address now, and [network] ip is {ip}"
+            remedy = f'give the interface an {version} address, or set [network] ip = "both"'
         more = f" and {len(network.there) - MAX_NAMED} more" if len(network.there) > MAX_NAMED else ""
         there = (", ".join(network.there[:MAX_NAMED]) or "none") + more
-        text = f"alone: no interface of {wanted} has an address now, so no other node is found; there are: {there}"
-        yield Condition(ConditionKind.NO_INTERFACE, text, "connect the network, or give the interface an address")
+        text = f"alone: {where} has {what}, so no other node is found; there are: {there}"
+        yield Condition(ConditionKind.NO_INTERFACE, text, remedy)
     if has_reload_failed:
         text = "the last reload failed"
         yield Condition(ConditionKind.RELOAD_FAILED, text, "see the journal, correct the file and reload again")
