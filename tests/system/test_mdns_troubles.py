@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from pskkey.adapters.discovery.mdns import LOOK_EVERY
 from pskkey.adapters.discovery.mdns_condition import describe_failure, describe_faults
 from pskkey.adapters.discovery.multicast_sockets import Fault
 from pskkey.core.events import AdvertReceived
 from pskkey.model import ConditionKind, Role
 from pskkey.wire.advert import SERVICE_TYPE, instance_name
 from tests.lab.namespaces import INTERFACE
+from tests.no_descriptors import no_descriptor_left
 from tests.system.heard import Listener, listening
 from tests.system.loopback import Loopback
 from tests.system.mdns_wire import overhear
@@ -74,6 +76,28 @@ async def test_ipv6_runs_while_another_program_has_the_ipv4_port(loopback: Loopb
             with overhear(OWN) as wire:
                 it.discovery.advertise(it.advert(it.own, Role.CLIENT))
                 await until(lambda: wire.count_from(OWN) > 0)
+
+
+async def test_part_that_does_not_run_is_tried_again_soon(loopback: Loopback) -> None:
+    """Not only at the first look after the start."""
+    with private_network(), port_taken() as program:
+        async with listening(loopback, INTERFACE, "both") as it:
+            await asyncio.sleep(LOOK_EVERY + 1)  # a further attempt
+            assert it.discovery.conditions
+            program.kill()
+            await until(lambda: not it.discovery.conditions, LOOK_EVERY + 2)
+
+
+async def test_lack_of_descriptors_is_a_condition_with_its_remedy_and_ends_soon(loopback: Loopback) -> None:
+    with private_network():
+        async with listening(loopback, INTERFACE) as it:
+            with no_descriptor_left():
+                await until(lambda: bool(it.discovery.conditions))
+                (condition,) = it.discovery.conditions
+                assert condition.kind is ConditionKind.MDNS_PARTIAL
+                assert condition.text == "mDNS does not follow changes of the network: too many open files"
+                assert condition.remedy == "raise LimitNOFILE= of the service"
+            await until(lambda: not it.discovery.conditions, LOOK_EVERY + 2)
 
 
 async def test_attempts_on_what_does_not_run_leave_alone_what_runs(loopback: Loopback) -> None:
@@ -161,5 +185,8 @@ def test_each_other_fault_has_a_sentence_and_a_remedy() -> None:
     assert unknown is not None
     assert unknown.text == "mDNS does not run with IPv4 on eth0: No such device"
     assert describe_faults([], (), is_running=True, holder="") is None
-    assert describe_failure("no buffer", is_running=False).kind is ConditionKind.MDNS_BLOCKED
-    assert describe_failure("no buffer", is_running=True).kind is ConditionKind.MDNS_PARTIAL
+    blocked = describe_failure(OSError(errno.ENOBUFS, "no buffer"), is_running=False)
+    assert (blocked.kind, blocked.text) == (ConditionKind.MDNS_BLOCKED, "mDNS does not run: no buffer")
+    partial = describe_failure(RuntimeError("a defect"), is_running=True)
+    assert partial.kind is ConditionKind.MDNS_PARTIAL
+    assert partial.text == "mDNS does not follow changes of the network: a defect"

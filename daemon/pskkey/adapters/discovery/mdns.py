@@ -42,11 +42,11 @@ from pskkey.wire.advert import SERVICE_TYPE
 _log = logging.getLogger("pskkey.mdns")
 
 LOOK_EVERY: Final = 3.0
-"""Seconds between two looks at the machine's addresses if the kernel does not announce their changes, or if mDNS does
-not run. Also the shortest time between two starts of mDNS, which receives nothing meanwhile."""
+"""Seconds between two looks at the machine's addresses if the kernel does not announce their changes, or if a part of
+mDNS does not run. Also the shortest time between two starts of mDNS, which receives nothing meanwhile."""
 
 LOOK_ALSO_EVERY: Final = 10.0
-"""Seconds between two looks if the kernel announces changes."""
+"""Seconds between two looks if the kernel announces changes, and all of mDNS runs."""
 
 ASK_AT: Final = (0.1, 1.0)
 """Seconds after the start of mDNS at which we ask for all adverts (RFC 6762 section 5.2)."""
@@ -140,8 +140,7 @@ class Discovery:
             await asyncio.sleep(max(0.0, not_before - loop.time()))
             if await self._look_at_network(self._network_changed):
                 not_before = loop.time() + LOOK_EVERY
-            is_well = self._responder is not None or not self._network.multicast
-            quiet = LOOK_ALSO_EVERY if changes.are_announced and is_well else LOOK_EVERY
+            quiet = LOOK_ALSO_EVERY if changes.are_announced and self._condition is None else LOOK_EVERY
 
     def _ip_ended(self, index: int | None, mtu: int) -> None:
         """Note that the kernel has dropped the memberships of an interface; None: perhaps of any."""
@@ -167,7 +166,7 @@ class Discovery:
                 await asyncio.sleep(0)  # so that its addresses are announced there, not the former ones
             has_restarted = await self._run_on(network)
         except (OSError, RuntimeError, Error) as error:  # for example, descriptors may run out
-            self._condition = describe_failure(str(error) or repr(error), self._responder is not None)
+            self._condition = describe_failure(error, self._responder is not None)
             return True
         return is_new or has_restarted
 

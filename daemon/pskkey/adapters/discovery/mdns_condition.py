@@ -22,6 +22,9 @@ _WAIT: Final = "wait, and if this lasts, restart pskkeyd"
 
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
+_TOO_MANY_FILES: Final = "too many open files", "raise LimitNOFILE= of the service"
+"""The cause and the remedy for _NO_DESCRIPTORS."""
+
 
 class PortHolder:
     """The program that has UDP port 5353 for itself, looked up seldom."""
@@ -63,11 +66,16 @@ def describe_faults(faults: Sequence[Fault], without: Sequence[str], is_running:
     return Condition(kind, "; ".join(sentences), "; ".join(remedies))
 
 
-def describe_failure(reason: str, is_running: bool) -> Condition:
+def describe_failure(error: Exception, is_running: bool) -> Condition:
     """Return the condition for a failure that is none of one interface."""
+    cause, remedy = str(error) or repr(error), _WAIT
+    if isinstance(error, OSError):
+        cause = error.strerror or cause
+        if error.errno in _NO_DESCRIPTORS:
+            cause, remedy = _TOO_MANY_FILES
     if is_running:
-        return Condition(ConditionKind.MDNS_PARTIAL, f"mDNS does not follow changes of the network: {reason}", _WAIT)
-    return Condition(ConditionKind.MDNS_BLOCKED, f"mDNS does not run: {reason}", _WAIT)
+        return Condition(ConditionKind.MDNS_PARTIAL, f"mDNS does not follow changes of the network: {cause}", remedy)
+    return Condition(ConditionKind.MDNS_BLOCKED, f"mDNS does not run: {cause}", remedy)
 
 
 def _cause(fault: Fault, holder: str) -> tuple[str, str]:
@@ -78,7 +86,7 @@ def _cause(fault: Fault, holder: str) -> tuple[str, str]:
     if fault.is_no_room:
         return "the kernel allows no further multicast membership", f"run sysctl {_NO_ROOM[fault.version]}"
     if fault.error in _NO_DESCRIPTORS:
-        return "too many open files", "raise LimitNOFILE= of the service"
+        return _TOO_MANY_FILES
     remedy = "correct the interface, or leave it out in [network] interfaces"
     return os.strerror(fault.error), remedy
 
