@@ -14,6 +14,8 @@ from pskkey import KeyClient, KeyServer
 from pskkey.adapters.tls.listening_sockets import bind, resolve
 from pskkey.errors import ConfigError, Unreachable
 from pskkey.tools.ctl.doctor_echo import EchoSockets
+from pskkey.tools.ctl.doctor_probes import Answer, probe_peers
+from pskkey.tools.ctl.network_reading import PeerStatus
 from tests.lab.group import Group
 from tests.lab.namespaces import INTERFACE
 from tests.psk_files import write_psk
@@ -122,6 +124,12 @@ async def test_doctor_measures_the_path_to_an_address_with_any_zone() -> None:
         for zone in zones():
             (size,) = await echo.measure([f"{ADDRESS}%{zone}"])
             assert size.arrived == size.wanted
+
+
+async def test_doctor_reports_that_the_interface_of_an_address_is_missing() -> None:
+    peer = PeerStatus("1" * 32, "far", (f"{ADDRESS}%nosuch0",), PORT, is_member=False)
+    (probe,) = await probe_peers([peer], "2" * 32, None)
+    assert (probe.answer, probe.reason) == (Answer.UNREACHABLE, "this machine has no interface 'nosuch0' now")
 
 
 @pytest.mark.parametrize("zone", [INTERFACE, *ALTERNATIVE_NAMES])

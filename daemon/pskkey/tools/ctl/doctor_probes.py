@@ -5,8 +5,6 @@ node first, and then all others that it knows, learns which node has answered, w
 """
 
 import asyncio
-import errno
-import os
 import socket
 import ssl
 import time
@@ -99,8 +97,7 @@ async def _probe(
     except ConnectionRefusedError:
         return probe._replace(answer=Answer.REFUSED)
     except OSError as error:
-        reason = os.strerror(error.errno or 0) if error.errno in errno.errorcode else "no such address or interface"
-        return probe._replace(answer=Answer.UNREACHABLE, reason=reason)
+        return probe._replace(answer=Answer.UNREACHABLE, reason=error.strerror or "no connection")
 
 
 async def _shake_hands(probe: Probe, connected: socket.socket, psk: Psk, offered: Sequence[str]) -> Probe:
