@@ -6,7 +6,7 @@
 from unittest import TestCase
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from zeroconf._protocol.incoming import DNSIncoming
 
@@ -324,7 +324,7 @@ def test_python_zeroconf_reads_each_query_that_passes_to_its_end(datagram: bytes
         reading = read_message_untrusted(datagram)
     except BadPacket:
         return
-    assert isinstance(reading, Query)
+    assume(isinstance(reading, Query))  # a changed byte may have made a response of it
     with TestCase().assertNoLogs("zeroconf", "DEBUG"):  # python-zeroconf logs there what it cannot read
         incoming = DNSIncoming(datagram)
         incoming.answers()
