@@ -189,6 +189,19 @@ def test_member_that_never_acknowledges_leaves_its_key_in_the_end() -> None:
     assert send_mark(harness, 1) == 2
 
 
+def test_renewed_session_does_not_prolong_the_time_of_the_former_key() -> None:
+    """Seed 4693: PSKs changed, and each second session began the time again."""
+    harness = NodeHarness().start().become_master()
+    join_with_key_801(harness, 1, HIGH)
+    for number in range(1, 4):
+        keep_alive(harness, number, seconds=2.0)
+        join_with_key_801(harness, number + 1, HIGH)
+    keep_alive(harness, 4, seconds=1.0)
+    assert send_mark(harness, 4) is None
+    keep_alive(harness, 4, seconds=0.6)
+    assert send_mark(harness, 4) == 2
+
+
 def test_repeated_join_does_not_end_the_former_key() -> None:
     harness = NodeHarness().start().become_master()
     join_with_key_801(harness, 1, HIGH)

@@ -236,9 +236,10 @@ class Members:
         if is_new:
             former = find_former_key(join.held, self._keyring.current)
             member = replace(join.member, acked_epoch=None)
-            until = now + timing.former_key_span
+            same = [old for old in olds if old.join.incarnation == join.incarnation]  # the session was renewed
+            until = min([now + timing.former_key_span, *(old.former_until for old in same if old.former)])
             self._joined[session] = Joined(session, member, join, now, deadline, former, until)
-            if any(old.has_arrived and old.join.incarnation == join.incarnation for old in olds):
+            if any(old.has_arrived for old in same):
                 self._joined[session].has_arrived = self._group_stale = True
             else:
                 self.confirmations.expect(member, address, now)
