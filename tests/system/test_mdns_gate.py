@@ -187,11 +187,13 @@ async def test_questions_are_answered_and_answers_bounded(loopback: Loopback, ki
     """The answers for SRV and A records come without a delay, and the answers to another port come twice."""
     async with attacked(loopback) as (it, _):
         instance, make = instance_name(it.own), asked(kind, cls)
+        began = time.monotonic()
         with Flood(lambda number: make(instance, number), 50_000, port=port) as flood:
             await asyncio.sleep(2.0)
-        print(f"{flood.sent} questions, {flood.answers} answers; {it.counters}")
+        took = time.monotonic() - began  # longer, if the machine is busy
+        print(f"{flood.sent} questions, {flood.answers} answers in {took:.1f} s; {it.counters}")
         assert flood.answers >= 2
-        assert flood.answers <= MAX_QUERIES_SAVED_UP + QUERIES_A_SECOND * 3.0
+        assert flood.answers <= MAX_QUERIES_SAVED_UP + QUERIES_A_SECOND * (took + 1)
         assert it.counters["mdns_errors"] == 0
 
 

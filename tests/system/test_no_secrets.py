@@ -17,7 +17,7 @@ from pskkey.client.watcher import AsyncKeyWatcher
 from pskkey.config.psk import generate_psk_line, load_psk
 from pskkey.model import KeyState
 from pskkey.wire.advert import advert_key
-from tests.lab.daemon import PSKKEYD, Daemon
+from tests.lab.daemon import PSKKEYD, Daemon, Tables
 from tests.lab.group import Group
 from tests.system.leaks import PIECE, forms, leaks
 from tests.system.loopback import PORT, Loopback
@@ -35,7 +35,9 @@ def test_search_finds_a_secret_in_each_form(form: str, printed: bytes) -> None:
 
 @pytest.mark.slow
 async def test_no_output_of_a_daemon_holds_a_secret(loopback: Loopback) -> None:
-    daemons = [loopback.daemon(name, {"log": {"level": "debug"}}) for name in ("n1", "n2", "n3")]
+    # Their times are long, so that no daemon is lost on a machine that is busy with other tests.
+    tables: Tables = {"log": {"level": "debug"}, "election": {"dead_after": 30}}
+    daemons = [loopback.daemon(name, tables) for name in ("n1", "n2", "n3")]
     group = Group(daemons)
     secrets = psk_secrets("the PSK", loopback.psk)
     printed: dict[str, bytes] = {}
