@@ -15,7 +15,7 @@ from pskkey.tools.ctl.network_reading import PeerStatus
 from tests.lab.daemon import Daemon
 from tests.lab.group import Group
 from tests.lab.namespaces import INTERFACE, Host, Switch, switch
-from tests.system.doctoring import doctor, faults, texts
+from tests.system.doctoring import Finding, doctor, faults, texts
 from tests.system.loopback import Loopback
 from tests.system.ordinary_user import as_ordinary_user
 from tests.system.private_network import configure, private_network, source
@@ -51,6 +51,21 @@ def daemon_on(loopback: Loopback, host: Host, network: dict[str, object] | None 
 
 def shown(daemon: Daemon) -> str:
     return f"{daemon.name} ({daemon.id[:8]})"
+
+
+async def doctor_beside(daemon: Daemon, program: str) -> tuple[list[Finding], int]:
+    """Run it beside a Python program that holds ports, prints a line and waits. Return the findings and its pid."""
+    holder = await asyncio.create_subprocess_exec(
+        *daemon.prefix, "python3", "-c", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        await holder.stdout.readline()
+        _, found = await doctor(daemon)
+    finally:
+        holder.kill()
+        await holder.wait()
+    return found, holder.pid
 
 
 async def test_group_that_is_well_has_no_fault(loopback: Loopback, hosts: Switch) -> None:
@@ -209,7 +224,7 @@ async def test_another_user_is_informed_what_is_not_checked(loopback: Loopback, 
 
 
 async def test_without_a_daemon_this_machine_is_checked(loopback: Loopback, hosts: Switch) -> None:
-    daemon, host = daemon_on(loopback, hosts.hosts[0]), hosts.hosts[0]
+    daemon = daemon_on(loopback, hosts.hosts[0])
     code, found = await doctor(daemon)
     assert (code, faults(found)) == (1, [f"{daemon.control_socket}: no daemon listens there; is pskkeyd running?"])
     assert texts(found, "key_server", ok=True) == ["TCP port 11111 is free for the key server"]
@@ -219,35 +234,17 @@ async def test_without_a_daemon_this_machine_is_checked(loopback: Loopback, host
         "import socket; a = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); a.bind(('', 5353)); "
         "b = socket.create_server(('', 11111)); print(flush=True); input()"
     )
-    holder = await asyncio.create_subprocess_exec(
-        *host.command, "python3", "-c", hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert holder.stdout is not None
-        await holder.stdout.readline()
-        _, found = await doctor(daemon)
-    finally:
-        holder.kill()
-        await holder.wait()
+    found, pid = await doctor_beside(daemon, hold)
     (mdns,) = texts(found, "mdns", ok=False)
-    assert f"(pid {holder.pid}) has UDP port 5353 for itself" in mdns
+    assert f"(pid {pid}) has UDP port 5353 for itself" in mdns
     (port,) = texts(found, "key_server", ok=False)
     assert port.startswith("port 11111 of 0.0.0.0 is in use by another program")
 
 
 async def test_port_of_the_other_ip_version_may_be_taken(loopback: Loopback, hosts: Switch) -> None:
-    daemon, host = daemon_on(loopback, hosts.hosts[0], {"ip": "v4"}), hosts.hosts[0]
+    daemon = daemon_on(loopback, hosts.hosts[0], {"ip": "v4"})
     hold = "import socket; a = socket.create_server(('::', 11111), family=socket.AF_INET6); print(flush=True); input()"
-    holder = await asyncio.create_subprocess_exec(
-        *host.command, "python3", "-c", hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert holder.stdout is not None
-        await holder.stdout.readline()
-        _, found = await doctor(daemon)
-    finally:
-        holder.kill()
-        await holder.wait()
+    found, _ = await doctor_beside(daemon, hold)
     assert texts(found, "key_server", ok=True) == ["TCP port 11111 is free for the key server"]
 
 
