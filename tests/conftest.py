@@ -10,6 +10,8 @@ from typing import Final
 
 import pytest
 
+from tests.second_runs import SecondRuns
+
 ROOT: Final = Path(__file__).parent
 
 MARKS: Final = {
@@ -97,6 +99,7 @@ NEEDS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the markers that are put on here, and give each of several workers a network of its own."""
+    config.pluginmanager.register(SecondRuns())
     for mark, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{mark}: {meaning} (set by the test's place and marks)")
     if hasattr(config, "workerinput") and config.getoption("markexpr") == "waits" and os.geteuid() == 0:

@@ -1,4 +1,4 @@
-"""Sum up the JUnit files of a directory: a line for each and for each failure, and last `N passed, N failed`."""
+"""Sum up the JUnit files of a directory: each file, second run and failure, and then `N passed, N failed`."""
 
 import sys
 from collections import Counter
@@ -30,6 +30,15 @@ def failures(path: Path) -> list[str]:
     return lines
 
 
+def second_runs(path: Path) -> list[str]:
+    """Return a line for each test of a JUnit file that ran again (`tests/second_runs.py`), and why."""
+    return [
+        f"  {case.get('classname')}::{case.get('name')} ran again: {found.get('value', '')[:200]}"
+        for case in ElementTree.parse(path).iter("testcase")  # noqa: S314
+        for found in case.iterfind("properties/property[@name='ran again']")
+    ]
+
+
 def main() -> int:
     """Print the summary; return 1 when a test failed or there was none."""
     total: Counter[str] = Counter()
@@ -38,7 +47,7 @@ def main() -> int:
         total.update(counts)
         numbers = ", ".join(f"{counts[name]} {name}" for name in ("passed", "failed", "skipped"))
         print(f"{path.stem}: {numbers}, {counts['seconds']} s")
-        for line in failures(path):
+        for line in (*second_runs(path), *failures(path)):
             print(line)
     print(f"{total['passed']} passed, {total['failed']} failed")
     return 1 if total["failed"] or not total["passed"] else 0

@@ -1,12 +1,14 @@
-"""The standstill of this machine: a process that only ticks measures it in scenarios without traffic peers.
+"""The standstill of this machine: a process that only ticks measures it, where no traffic peers do.
 
     python -m tests.lab.standstill
 
-It writes `ticks` to standard output when it begins, and at the end of standard input the longest delay of a tick in ms.
+It writes `ticks` to standard output when it begins, and for each byte of standard input the longest delay of a tick in
+ms since it began or since the byte before. It ends with standard input.
 """
 
 import asyncio
 import gc
+import os
 import select
 import subprocess
 import sys
@@ -38,13 +40,25 @@ class Standstill:
             self.destroy()
             raise Failed("the process that measures the machine's standstill does not start")
 
+    def longest_ms(self) -> float:
+        """Return the longest standstill in milliseconds since its start or the last call. Raises Failed."""
+        question, answer = self._process.stdin, self._process.stdout
+        if question is None or answer is None:
+            raise Failed("the process that measures the machine's standstill has no pipes")
+        try:
+            os.write(question.fileno(), b"?")
+            if not select.select([answer], [], [], _ANSWERS_WITHIN)[0]:
+                raise Failed("the process that measures the machine's standstill does not answer")
+            return float(answer.readline())
+        except (OSError, ValueError):
+            raise Failed("the process that measures the machine's standstill has ended") from None
+
     async def finish(self) -> float:
         """End it and return the longest standstill in milliseconds. Raises Failed."""
         try:
-            printed, _ = await asyncio.to_thread(self._process.communicate, timeout=_ANSWERS_WITHIN)
-            return float(printed)
-        except (subprocess.TimeoutExpired, ValueError):
-            raise Failed("the process that measures the machine's standstill does not report") from None
+            return await asyncio.to_thread(self.longest_ms)
+        finally:
+            self.destroy()
 
     def destroy(self) -> None:
         """End the process if it still runs."""
@@ -58,12 +72,15 @@ def main() -> None:
     gc.disable()
     print("ticks", flush=True)
     longest, last = 0, time.monotonic_ns()
-    ended = False
-    while not ended:
-        ended = bool(select.select([sys.stdin], [], [], TICK_NS / 1e9)[0])
+    while True:
+        asked = select.select([0], [], [], TICK_NS / 1e9)[0]
         now = time.monotonic_ns()
         longest, last = max(longest, now - last - TICK_NS), now
-    print(round(longest / 1e6, 1))
+        if asked:
+            if not os.read(0, 1):
+                return
+            print(round(longest / 1e6, 1), flush=True)
+            longest = 0
 
 
 if __name__ == "__main__":
