@@ -12,8 +12,9 @@ MAX_LINES: Final = 400
 
 NAMES_WITHOUT_MEANING: Final = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})
 WAYS_TO_SKIP: Final = frozenset({"skip", "skipif", "importorskip", "xfail"})
-PUBLIC_ALL_THE_SAME: Final = frozenset({"_asdict", "_fields", "_make", "_replace"})
-"""Methods of `collections.namedtuple`, which its documentation declares public."""
+PUBLIC_ALL_THE_SAME: Final = frozenset({"_asdict", "_fields", "_make", "_replace", "_setupstate"})
+"""Methods of `collections.namedtuple`, which its documentation declares public. pytest ends the present fixtures only
+with `_setupstate`."""
 MAY_SKIP: Final = "tests/conftest.py"
 """This file looks for CI, where no test may be skipped, for all tests."""
 
