@@ -64,7 +64,7 @@ class Unreachable(PskkeyError):
 
 
 class NothingListens(Unreachable):
-    """The machine at an address refused the connection."""
+    """The machine at an address refused the connection, or no program listens at the path of a socket."""
 
 
 class WrongNode(PskkeyError):

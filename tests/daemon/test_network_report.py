@@ -1,5 +1,6 @@
 """The report of the network: its peers, their order, and its bounds."""
 
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -21,8 +22,10 @@ def heard(node_id: str, source: str = "10.0.0.4") -> HeardAdvert:
     return HeardAdvert("ours", "instance", "lamp", node_id, "plant", source, 1.26, ("10.0.0.4",), 11113)
 
 
-def peers(*rows: HeardAdvert, group: Group | None = None, master: Member | None = None) -> list[dict[str, object]]:
-    found = network_report(NetworkTable(), OWN.id, NETWORK, rows, master, group)["peers"]
+def peers(
+    *rows: HeardAdvert, group: Group | None = None, master: Member | None = None, answered_at: str | None = None
+) -> list[dict[str, object]]:
+    found = network_report(NetworkTable(), OWN.id, NETWORK, rows, master, group, answered_at)["peers"]
     assert isinstance(found, list)
     return found
 
@@ -39,22 +42,38 @@ def test_peers_are_the_master_then_the_heard_nodes_then_the_members_without_this
 
 @pytest.mark.parametrize(
     ("source", "more"),
-    [("fe80::1%eth0", ["fe80::1%eth0"]), ("10.0.0.5", ["10.0.0.5"]), ("10.0.0.4", []), ("10.0.1.5", [])],
+    [("fe80::1%eth0", ["fe80::1%eth0"]), ("10.0.0.5", ["10.0.0.5"]), ("10.0.0.4", []), ("10.0.1.5", [])],  # far
 )
 def test_source_of_an_advert_is_one_more_address_if_the_daemon_tries_it(source: str, more: list[str]) -> None:
     (peer,) = peers(heard("3" * 16, source))
     assert peer["addresses"] == ["10.0.0.4", *more]
 
 
+def test_first_address_of_a_peer_is_the_most_likely_one() -> None:
+    two = replace(heard("3" * 16, "10.0.0.7"), addresses=("172.17.0.1", "10.0.0.4", "10.0.0.7"))
+    (peer,) = peers(two)
+    assert peer["addresses"] == ["10.0.0.7", "172.17.0.1", "10.0.0.4"]
+    (peer,) = peers(group=Group(1, MASTER.id, (OWN, MASTER), ()), master=MASTER, answered_at="10.0.0.9")
+    assert peer["addresses"] == ["10.0.0.9", "10.0.0.2"]
+
+
+def test_link_local_address_without_a_zone_is_none() -> None:
+    announced = replace(VALVE, addresses=("fe80::2", "fd00::2"))
+    (peer,) = peers(group=Group(1, OWN.id, (OWN, announced), ()), master=OWN)
+    assert peer["addresses"] == ["fd00::2"]
+    (peer,) = peers(replace(heard("3" * 16, "fe80::2%eth0"), addresses=("fe80::2",)))
+    assert peer["addresses"] == ["fe80::2%eth0"]
+
+
 def test_no_more_than_a_fixed_number_of_peers_is_reported() -> None:
     rows = [heard(f"{number:016x}") for number in range(1, MAX_PEERS + 4)]
-    report = network_report(NetworkTable(), OWN.id, NETWORK, rows, None, None)
+    report = network_report(NetworkTable(), OWN.id, NETWORK, rows, None, None, None)
     assert (len(report["peers"]), report["peers_left_out"]) == (MAX_PEERS, 3)
 
 
 def test_report_has_the_settings_in_use_and_the_heard_adverts() -> None:
     settings = NetworkTable(interfaces=("eth0",), ip="v4", port=4711)
-    assert network_report(settings, OWN.id, NETWORK, [heard("3" * 16), STRANGER], None, None) == {
+    assert network_report(settings, OWN.id, NETWORK, [heard("3" * 16), STRANGER], None, None, None) == {
         "schema": 1,
         "interfaces": ["eth0"],
         "ip": "v4",

@@ -1,6 +1,7 @@
 """`pskkeyctl doctor` beside real daemons, each on a host of its own. Needs root."""
 
 import asyncio
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -223,6 +224,26 @@ async def test_another_user_is_informed_what_is_not_checked(loopback: Loopback, 
     assert texts(found, "path", ok=True) == ["this user may send no ICMP, so the size of packets is not checked"]
 
 
+async def test_without_the_psk_this_node_itself_is_not_taken_for_another(loopback: Loopback, hosts: Switch) -> None:
+    for host in hosts.hosts[:2]:
+        host.run("ip", "link", "add", "docker0", "type", "bridge")
+        host.run("ip", "address", "add", "172.17.0.1/16", "dev", "docker0")
+        host.run("ip", "link", "set", "docker0", "up")
+    daemons = [daemon_on(loopback, host) for host in hosts.hosts[:2]]
+    await in_order(daemons)
+    loopback.directory.chmod(0o755)
+    daemons[0].control_socket.chmod(0o666)
+    for line in DROP:
+        hosts.hosts[1].run("nft", line)
+    code, found = await doctor(daemons[0], *as_ordinary_user())
+    address, other = hosts.hosts[1].ipv4, shown(daemons[1])
+    assert code == 1
+    nodes = texts(found, "node", ok=False)
+    assert f"{other} does not answer at {address} port 11111 within 2 s" in nodes
+    assert f"{other} announces 172.17.0.1 port 11111, but this node itself answers there" in nodes
+    assert not any("172.17.0.1" in text for text in texts(found, "path", ok=True))
+
+
 async def test_without_a_daemon_this_machine_is_checked(loopback: Loopback, hosts: Switch) -> None:
     daemon = daemon_on(loopback, hosts.hosts[0])
     code, found = await doctor(daemon)
@@ -238,7 +259,16 @@ async def test_without_a_daemon_this_machine_is_checked(loopback: Loopback, host
     (mdns,) = texts(found, "mdns", ok=False)
     assert f"(pid {pid}) has UDP port 5353 for itself" in mdns
     (port,) = texts(found, "key_server", ok=False)
-    assert port.startswith("port 11111 of 0.0.0.0 is in use by another program")
+    assert port == f"TCP port 11111 of 0.0.0.0 is in use by python3 (pid {pid})"
+
+
+async def test_port_that_systemd_keeps_while_the_daemon_is_stopped_is_no_fault(
+    loopback: Loopback, hosts: Switch
+) -> None:
+    daemon = daemon_on(loopback, hosts.hosts[0])
+    keep = "import socket; a = socket.socket(); a.bind(('', 11111)); print(flush=True); input()"  # a reservation
+    found, _ = await doctor_beside(daemon, keep)
+    assert texts(found, "key_server", ok=True) == ["systemd keeps TCP port 11111 for the key server"]
 
 
 async def test_port_of_the_other_ip_version_may_be_taken(loopback: Loopback, hosts: Switch) -> None:
@@ -272,6 +302,22 @@ async def test_each_interface_that_is_named_and_not_used_is_a_fault(loopback: Lo
     assert "this machine has no missing0 now" in missing
 
 
+async def test_unnamed_interface_without_a_link_is_a_fault_only_if_no_other_has_one(
+    loopback: Loopback, hosts: Switch
+) -> None:
+    host = hosts.hosts[0]
+    host.run("ip", "link", "add", "cable", "type", "veth", "peer", "name", "end")
+    host.run("ip", "link", "set", "cable", "up")
+    host.run("ip", "link", "add", "pulled", "link", "cable", "type", "macvlan")
+    host.run("ip", "address", "add", "10.9.0.1/24", "dev", "pulled")
+    host.run("ip", "link", "set", "pulled", "up")
+    _, found = await doctor(daemon_on(loopback, host))
+    assert "pulled would be used, but it has no link" in texts(found, "interface", ok=True)
+    host.run("ip", "link", "set", INTERFACE, "down")
+    _, found = await doctor(daemon_on(loopback, host))
+    assert "pulled would be used, but it has no link" in texts(found, "interface", ok=False)
+
+
 async def test_mistake_in_the_configuration_is_a_fault(loopback: Loopback, hosts: Switch) -> None:
     daemon = daemon_on(loopback, hosts.hosts[0])
     daemon.config.write_text("[network]\nport = 0\n")
@@ -289,11 +335,24 @@ async def test_probes_begin_no_later_than_their_bound(tmp_path: Path) -> None:
         peers = [PeerStatus(f"{number:016x}", "n", ("10.83.9.9",), 11111, True) for number in range(10 * AT_ONCE)]
         loop = asyncio.get_running_loop()
         began = loop.time()
-        probes = await probe_peers(peers, "f" * 16, load_psk(psk).active)
+        probes = await probe_peers(peers, "f" * 16, 11111, load_psk(psk).active)
         assert loop.time() - began < BEGIN_WITHIN + PROBE_WITHIN + 1
     answers = {answer: sum(probe.answer is answer for probe in probes) for answer in Answer}
     assert answers[Answer.NO_CONNECTION] == 3 * AT_ONCE
     assert answers[Answer.NOT_TRIED] == 7 * AT_ONCE
+
+
+async def test_first_address_of_each_node_is_tried_before_further_ones() -> None:
+    silent = [f"10.83.9.{number}" for number in range(1, 4)]
+    with private_network(), socket.create_server(("", 11112), backlog=512):
+        configure(*(f"neigh replace {one} lladdr 02:00:00:00:00:09 dev {INTERFACE}" for one in silent))
+        peers = [PeerStatus(f"{one:016x}", "n", (source(one), *silent), 11112, True) for one in range(3 * AT_ONCE)]
+        probes = await probe_peers(peers, "f" * 16, 11111, None)
+    assert [(probe.peer.id, probe.address) for probe in probes] == [
+        (peer.id, address) for peer in peers for address in peer.addresses
+    ]
+    assert all((probe.answer is Answer.CONNECTED) is (probe.address not in silent) for probe in probes)
+    assert any(probe.answer is Answer.NOT_TRIED for probe in probes)
 
 
 async def test_path_to_a_machine_that_answers_nothing_has_no_size() -> None:

@@ -128,7 +128,7 @@ async def test_doctor_measures_the_path_to_an_address_with_any_zone() -> None:
 
 async def test_doctor_reports_that_the_interface_of_an_address_is_missing() -> None:
     peer = PeerStatus("1" * 32, "far", (f"{ADDRESS}%nosuch0",), PORT, is_member=False)
-    (probe,) = await probe_peers([peer], "2" * 32, None)
+    (probe,) = await probe_peers([peer], "2" * 32, PORT, None)
     assert (probe.answer, probe.reason) == (Answer.UNREACHABLE, "this machine has no interface 'nosuch0' now")
 
 

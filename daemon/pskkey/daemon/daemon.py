@@ -303,8 +303,8 @@ class Daemon:
 
     def _network_report(self) -> dict[str, object]:
         network, heard = self._network or Network(), self._discovery.heard(time.monotonic())
-        master, group = self._node.view().master, self._node.group()
-        return network_report(self._config.network, self._settings.me.id, network, heard, master, group)
+        view, group, own_id = self._node.view(), self._node.group(), self._settings.me.id
+        return network_report(self._config.network, own_id, network, heard, view.master, group, view.master_address)
 
     def _update_conditions(self) -> None:
         now, names = boot_time(), self._config.network.interfaces

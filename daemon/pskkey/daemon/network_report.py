@@ -22,10 +22,12 @@ def network_report(
     heard: Sequence[HeardAdvert],
     master: Member | None,
     group: Group | None,
+    master_address: str | None,
 ) -> dict[str, Any]:
     """Return the report of schema 1. Fields are added, never renamed.
 
-    `heard` are the adverts of the last minute. `master` and `group` are those of this node; None without a master.
+    `heard` are the adverts of the last minute. `master` and `group` are those of this node, and `master_address` is
+    where the master has answered; None without a master.
     """
     networks = [ip_network(prefix, strict=False) for prefix in network.prefixes]
     # The master comes first, then the nodes that were heard, then the other members.
@@ -39,7 +41,16 @@ def network_report(
         "ip": settings.ip,
         "port": settings.port,
         "addresses": list(settings.addresses or network.addresses),
-        "peers": [_peer(peer, adverts.get(peer), members.get(peer), networks) for peer in peers[:MAX_PEERS]],
+        "peers": [
+            _peer(
+                peer,
+                adverts.get(peer),
+                members.get(peer),
+                networks,
+                master_address if master is not None and peer == master.id else None,
+            )
+            for peer in peers[:MAX_PEERS]
+        ],
         "peers_left_out": max(0, len(peers) - MAX_PEERS),
         "heard": [
             {
@@ -56,14 +67,34 @@ def network_report(
 
 
 def _peer(
-    node_id: str, advert: HeardAdvert | None, member: Member | None, networks: Sequence[IPv4Network | IPv6Network]
+    node_id: str,
+    advert: HeardAdvert | None,
+    member: Member | None,
+    networks: Sequence[IPv4Network | IPv6Network],
+    worked: str | None,
 ) -> dict[str, Any]:
-    name, addresses, port = "", [], 0
+    """Return a peer with its addresses, the likely ones first: where it has `worked`, and the source of its advert."""
+    name, addresses, port = "", [] if worked is None else [worked], 0
     if (known := advert or member) is not None:
-        name, addresses, port = known.name, list(known.addresses), known.port
-    if advert is not None and advert.source not in addresses and _is_tried(advert.source, networks):
-        addresses.append(advert.source)
-    return {"id": node_id, "name": name, "addresses": addresses, "port": port, "is_member": member is not None}
+        name, port = known.name, known.port
+        source = "" if advert is None else advert.source
+        addresses += [address for address in known.addresses if address == source]
+        addresses += [address for address in known.addresses if not _lacks_zone(address)]
+        if source and _is_tried(source, networks):
+            addresses.append(source)
+    return {
+        "id": node_id,
+        "name": name,
+        "addresses": list(dict.fromkeys(addresses)),
+        "port": port,
+        "is_member": member is not None,
+    }
+
+
+def _lacks_zone(address: str) -> bool:
+    """Return whether nobody can connect to an announced address: a link-local one is valid on one link only."""
+    found = ip_address(address)
+    return found.version == 6 and found.is_link_local and found.scope_id is None
 
 
 def _is_tried(source: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:

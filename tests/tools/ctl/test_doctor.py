@@ -1,5 +1,6 @@
 """The lines and the JSON of `pskkeyctl doctor`, with reports of the daemon that the test chooses."""
 
+import asyncio
 import json
 import os
 import pty
@@ -13,6 +14,7 @@ import pytest
 from pskkey.config.psk import generate_psk_line
 from pskkey.tools.ctl.doctor_finding import MAX_LINES, Finding, encode_findings, render_findings, shorten
 from pskkey.tools.ctl.doctor_group import check_heard, check_other_conditions, check_settings
+from pskkey.tools.ctl.instance import config_of, socket_of
 from pskkey.tools.ctl.network_reading import HeardStatus, NetworkStatus
 from pskkey.tools.ctl.status_reading import Status
 from pskkey.tools.ctl.status_view import Painter
@@ -126,10 +128,10 @@ def test_many_hosts_of_strangers_are_counted() -> None:
 
 
 def test_times_and_suite_that_differ_are_faults_of_the_settings() -> None:
-    assert [one.ok for one in check_settings(status(), "PSK_CHACHA20_POLY1305")] == [True]
-    times, suite = check_settings(status(MASTER, condition("times_differ", "cd" * 8)), "PSK_NULL_SHA256")
+    assert [one.ok for one in check_settings(status(), "PSK_CHACHA20_POLY1305", "pskkeyd")] == [True]
+    times, suite = check_settings(status(MASTER, condition("times_differ", "cd" * 8)), "PSK_NULL_SHA256", "pskkeyd@x")
     assert times == Finding("settings", False, "cd" * 8, "a times_differ", "mend it")
-    assert (suite.ok, suite.remedy) == (False, "run pskkeyctl rekey")
+    assert (suite.ok, suite.remedy) == (False, "reload the daemon: systemctl reload pskkeyd@x")
 
 
 def test_condition_is_shown_once() -> None:
@@ -185,6 +187,37 @@ async def test_malformed_network_is_a_fault(tmp_path: Path, wrong: dict[str, Any
         result, shown = await lines(tmp_path)
     assert result.code == 1
     assert len([line for line in shown if line.startswith("!!")]) == 1
+
+
+async def test_daemon_that_closes_the_connection_is_running(tmp_path: Path) -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\0")
+        writer.close()
+
+    async with await asyncio.start_unix_server(close, tmp_path / "c"):
+        result, shown = await lines(tmp_path)
+    assert result.code == 1
+    (fault,) = (line for line in shown if line.startswith("!!  ") and "connection" in line)
+    assert "the daemon closed the connection; it has too many, or it is stopping; run this again" in fault
+    assert "systemctl start" not in result.output
+    assert "can run on" not in result.output  # it tries nothing that a running daemon has
+
+
+async def test_socket_alone_of_an_unknown_daemon_is_not_compared_with_the_default_files(tmp_path: Path) -> None:
+    async with daemon(tmp_path / "c", MASTER, NETWORK):
+        result = await run("doctor", "--socket", tmp_path / "c")
+    assert f"ok  the configuration of the daemon at {tmp_path}/c is not known" in result.output
+    assert "pre-shared key" not in result.output
+
+
+def test_files_of_an_instance_belong_together() -> None:
+    for name in ("lamps", "a-b.c"):
+        config, at_socket = Path(f"/etc/pskkey/{name}.toml"), Path(f"/run/pskkey/{name}/control.sock")
+        assert (config_of(at_socket), socket_of(config)) == (config, at_socket)
+    default = Path("/etc/pskkey.toml"), Path("/run/pskkey/control.sock")
+    assert (config_of(default[1]), socket_of(default[0])) == default
+    assert config_of(Path("/run/pskkey/lamps/keys.sock")) is config_of(Path("/tmp/control.sock")) is None
+    assert socket_of(Path("/etc/pskkey/lamps.psk")) is socket_of(Path("/srv/pskkey.toml")) is None
 
 
 async def test_no_line_has_the_key(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pskkey.client.socket_access import describe_access
-from pskkey.errors import BadPacket, PeerError, Unreachable
+from pskkey.errors import BadPacket, NothingListens, PeerError, Unreachable
 from pskkey.program import wait_while_output_is_read
 from pskkey.tools.ctl.status_reading import Status
 from pskkey.wire.control_interface import CONTROL_INTERFACE
@@ -38,8 +38,9 @@ class _Reply(NamedTuple):
 def call(path: Path, method: str, parameters: dict[str, Any], timeout: float) -> dict[str, Any]:
     """Call a method of io.pskkey.Control and return the parameters of its reply, within `timeout` seconds.
 
-    Raises Unreachable when no daemon answers at `path`, TimeoutError when it is too slow, Denied when we may not do
-    this, BadPacket for a malformed reply, and PeerError (with the qualified Varlink error) for any other error.
+    Raises NothingListens without a daemon at `path`, Unreachable when it goes away, TimeoutError when it is too slow,
+    Denied when we may not do this, BadPacket for a malformed reply, and PeerError (with the qualified Varlink error)
+    for any other error.
     """
     try:
         with closing(_replies(path, method, parameters, more=False, deadline=time.monotonic() + timeout)) as replies:
@@ -98,7 +99,7 @@ def _named_errors(path: Path) -> Iterator[None]:
     except PermissionError:
         raise Denied("denied", f"{path}: permission denied; {describe_access(path)}") from None
     except (FileNotFoundError, ConnectionRefusedError):
-        raise Unreachable(f"{path}: no daemon listens there; is pskkeyd running?") from None
+        raise NothingListens(f"{path}: no daemon listens there; is pskkeyd running?") from None
     except OSError as error:
         raise Unreachable(f"{path}: {error.strerror or error}") from None
 

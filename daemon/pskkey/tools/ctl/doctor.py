@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pskkey.config.schema import DEFAULT_CONFIG, Config, NetworkTable
-from pskkey.errors import PskkeyError, Unreachable
+from pskkey.errors import NothingListens, PskkeyError
 from pskkey.model import ConditionKind
 from pskkey.tools.ctl import doctor_machine as machine
 from pskkey.tools.ctl.control_client import DEFAULT_SOCKET, Denied, call, get_status
 from pskkey.tools.ctl.doctor_finding import Finding
 from pskkey.tools.ctl.doctor_group import check_heard, check_other_conditions, check_settings, conditions_of
 from pskkey.tools.ctl.doctor_nodes import check_nodes
+from pskkey.tools.ctl.instance import config_of, socket_of
 from pskkey.tools.ctl.network_reading import NetworkStatus
 from pskkey.tools.ctl.setup_verbs import service_of
 from pskkey.tools.ctl.status_reading import Status
@@ -41,23 +42,35 @@ class _Daemon(NamedTuple):
 def examine(config_path: Path | None, socket: Path | None, timeout: float) -> list[Finding]:
     """Return all findings. The daemon has `timeout` seconds to answer, but at most MAX_ANSWER_WITHIN.
 
-    Without a `socket` that of the configuration is used.
+    Of `config_path` and `socket`, one that is not given is that of the other.
     """
-    path = DEFAULT_CONFIG if config_path is None else config_path
-    config, of_config = machine.check_configuration(path)
+    path, config, of_config = _read_configuration(config_path, socket)
     if socket is None:
-        socket = DEFAULT_SOCKET if config is None else config.control.socket
-    daemon = _ask(socket, service_of(path) or "pskkeyd", min(timeout, MAX_ANSWER_WITHIN))
+        named = DEFAULT_SOCKET if config is None else config.control.socket
+        socket = (socket_of(path) or named) if named == DEFAULT_SOCKET else named
+    service = service_of(path) or "pskkeyd"
+    daemon = _ask(socket, service, min(timeout, MAX_ANSWER_WITHIN))
     psk, of_psk = (None, []) if config is None else machine.check_psk(path, config)
     found = [*daemon.findings, *of_config, *of_psk, *_check_machine(config, daemon)]
     if daemon.status is not None:
         if daemon.network is not None:
             found += check_heard(daemon.status, daemon.network)
-            active = None if psk is None else psk.active
-            found += check_nodes(daemon.network.peers, daemon.network.peers_left_out, daemon.status.node, active)
-        found += check_settings(daemon.status, None if config is None else config.key.suite.name)
+            found += check_nodes(daemon.network, daemon.status.node, None if psk is None else psk.active)
+        found += check_settings(daemon.status, None if config is None else config.key.suite.name, service)
         found += check_other_conditions(daemon.status, found)
     return found
+
+
+def _read_configuration(given: Path | None, socket: Path | None) -> tuple[Path, Config | None, list[Finding]]:
+    """Read the configuration that is given, or that of the daemon with this socket; None: it is not known."""
+    path = given or (DEFAULT_CONFIG if socket is None else config_of(socket))
+    if path is not None:
+        return path, *machine.check_configuration(path)
+    config, found = machine.check_configuration(DEFAULT_CONFIG)
+    if config is not None and config.control.socket == socket:
+        return DEFAULT_CONFIG, config, found
+    text = f"the configuration of the daemon at {socket} is not known, so it and the PSK are not tried; give --config"
+    return DEFAULT_CONFIG, None, [Finding("configuration", True, str(socket), text)]
 
 
 def _ask(socket: Path, service: str, timeout: float) -> _Daemon:
@@ -66,11 +79,11 @@ def _ask(socket: Path, service: str, timeout: float) -> _Daemon:
         _, status = get_status(socket, timeout)
     except Denied as error:
         return _Daemon(True, None, None, [Finding("daemon", False, str(socket), str(error), "then run this again")])
-    except Unreachable as error:
+    except NothingListens as error:
         remedy = f"start it: systemctl start {service}; if it does not start: journalctl -u {service} -n 20"
         return _Daemon(False, None, None, [Finding("daemon", False, str(socket), str(error), remedy)])
     except (PskkeyError, TimeoutError, OSError) as error:
-        remedy = f"look at journalctl -u {service} -n 20, and restart it"
+        remedy = f"run this again; if this lasts, look at journalctl -u {service} -n 20, and restart it"
         return _Daemon(True, None, None, [Finding("daemon", False, str(socket), str(error), remedy)])
     node = f"{status.node.name} ({short(status.node.id, count_shown_digits(status))})"
     found = [Finding("daemon", True, str(socket), f'{node} is {status.role} in group "{status.group}"')]

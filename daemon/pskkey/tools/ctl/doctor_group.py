@@ -45,15 +45,16 @@ def check_other_conditions(status: Status, found: Sequence[Finding]) -> list[Fin
     return left
 
 
-def check_settings(status: Status, suite: str | None) -> list[Finding]:
+def check_settings(status: Status, suite: str | None, service: str) -> list[Finding]:
     """Compare the times of the election and the `suite` of our configuration with those of the group."""
     found = conditions_of(status, ConditionKind.TIMES_DIFFER)
     if not found:
         found.append(Finding("settings", True, "", "no peer reports other times of the election"))
     current = status.current
     if suite is not None and current is not None and current.suite != suite:
-        is_master = status.role == "master"
-        remedy = "run pskkeyctl rekey" if is_master else "set the same [key] suite on all nodes"
+        # A master changes the key by itself when it reads another suite.
+        reload = f"reload the daemon: systemctl reload {service}"
+        remedy = reload if status.role == "master" else "set the same [key] suite on all nodes, and reload the master"
         text = f"the group key is for {current.suite}, but the configuration of this node has [key] suite {suite}"
         found.append(Finding("settings", False, "", text, remedy))
     return found

@@ -13,7 +13,14 @@ from pskkey.adapters.discovery.mdns_condition import describe_faults
 from pskkey.adapters.discovery.multicast_sockets import PORT, open_sockets
 from pskkey.adapters.discovery.network import MAX_MULTICAST, MulticastInterface, Network, look_up
 from pskkey.adapters.discovery.port_holder import find_holders
-from pskkey.adapters.tls.listening_sockets import EVERYWHERE, EVERYWHERE_WITH, GIVE_BACK, AddressMissing, bind
+from pskkey.adapters.tls.listening_sockets import (
+    EVERYWHERE,
+    EVERYWHERE_WITH,
+    GIVE_BACK,
+    AddressMissing,
+    PortTaken,
+    bind,
+)
 from pskkey.config.own_interfaces import Entry, describe_missing, missing_interfaces
 from pskkey.config.psk import PskFile, find_psk_file, load_psk
 from pskkey.config.schema import Config, NetworkTable, load_config
@@ -73,7 +80,9 @@ def check_interfaces(names: Sequence[str], ip: str, announced: Sequence[str]) ->
         text = f"the kernel does not list the interfaces: {error.strerror}"
         return Network(), [Finding("interface", False, "", text, "run this again; see the log of the kernel")]
     network = replace(network, addresses=tuple(announced) or network.addresses)
-    found = shorten([_explain(each, names, ip, network) for each in interfaces], "interfaces")
+    indexes = {each.index for each in network.multicast}
+    is_linked = any(each.has_link for each in interfaces if each.index in indexes)
+    found = shorten([_explain(each, names, ip, network, is_linked) for each in interfaces], "interfaces")
     if missing := missing_interfaces(names):
         remedy = "connect it, or correct the name"
         found.append(Finding("interface", False, ", ".join(missing), describe_missing(missing), remedy))
@@ -112,9 +121,14 @@ def check_key_port(network: NetworkTable) -> list[Finding]:
         except AddressMissing as error:
             if addresses:
                 return [Finding("key_server", False, address, str(error), GIVE_BACK)]
+        except PortTaken:
+            if (holder := next(find_holders(port, _HOLDERS_WITHIN, "tcp"), None)) is None:
+                # Only `PortReservation` binds a port and does not listen.
+                return [Finding("key_server", True, address, f"systemd keeps TCP port {port} for the key server")]
+            text = f"TCP port {port} of {address} is in use by {holder}"
+            return [Finding("key_server", False, address, text, "stop that program, or set another [network] port")]
         except ConfigError as error:
-            remedy = f"find the program with `ss -ltnp sport = {port}`"
-            return [Finding("key_server", False, address, str(error), remedy)]
+            return [Finding("key_server", False, address, str(error), "correct [network] port or addresses")]
     return [Finding("key_server", True, "", f"TCP port {port} is free for the key server")]
 
 
@@ -125,12 +139,14 @@ def _memberships() -> str:
         return ""
 
 
-def _explain(interface: Interface, names: Sequence[str], ip: str, network: Network) -> Finding:
+def _explain(interface: Interface, names: Sequence[str], ip: str, network: Network, is_linked: bool) -> Finding:
+    """Return why an interface is used or not. `is_linked`: an interface that is used has a link."""
     label = interface.label
     used = next((each for each in network.multicast if each.index == interface.index), None)
     if used is not None and not interface.has_link and interface.index not in network.inner:
-        text = f"{label} would be used, but it has no link"
-        return Finding("interface", False, label, text, "connect its cable, or name other interfaces in [network]")
+        is_needed = not is_linked or _is_named(interface, names)
+        remedy = "connect its cable, or name other interfaces in [network]" if is_needed else ""
+        return Finding("interface", not is_needed, label, f"{label} would be used, but it has no link", remedy)
     if used is not None:
         return Finding(
             "interface", True, label, f"{label} is used: {', '.join(_describe_use(interface, used, network))}"
@@ -148,10 +164,9 @@ def _describe_use(interface: Interface, used: MulticastInterface, network: Netwo
 
 def _reason(interface: Interface, names: Sequence[str], ip: str, network: Network) -> tuple[str, str]:
     """Return why an interface is not used, and the remedy; an empty one if the operator may want it so."""
-    label, entries = interface.label, [Entry(name) for name in names]
-    is_named = any(entry.is_here([interface]) for entry in entries)
+    label, is_named = interface.label, _is_named(interface, names)
     leave_out = "or leave it out in [network] interfaces"
-    if entries and not is_named:
+    if names and not is_named:
         return "[network] interfaces does not name it", ""
     if not interface.is_up:
         return "it is down", f"run ip link set {label} up, {leave_out}" if is_named else ""
@@ -175,3 +190,7 @@ def _reason(interface: Interface, names: Sequence[str], ip: str, network: Networ
             f"set [network] ip, {leave_out}" if is_named else "",
         )
     return "it has no address that may be used", f"see [network] interfaces, {leave_out}" if is_named else ""
+
+
+def _is_named(interface: Interface, names: Sequence[str]) -> bool:
+    return any(Entry(name).is_here([interface]) for name in names)

@@ -6,10 +6,11 @@ from typing import Final
 
 from pskkey.config.psk import Psk
 from pskkey.model import count_distinct_digits
+from pskkey.rtnetlink.changes import SMALLEST_MTU
 from pskkey.tools.ctl.doctor_echo import EchoSockets, PathSize
 from pskkey.tools.ctl.doctor_finding import Finding
-from pskkey.tools.ctl.doctor_probes import PROBE_WITHIN, Answer, Probe, probe_peers
-from pskkey.tools.ctl.network_reading import PeerStatus
+from pskkey.tools.ctl.doctor_probes import GOOD, PROBE_WITHIN, Answer, Probe, probe_peers
+from pskkey.tools.ctl.network_reading import NetworkStatus, PeerStatus
 from pskkey.tools.ctl.status_reading import NodeStatus
 from pskkey.tools.ctl.status_view import short
 
@@ -27,45 +28,50 @@ _REMEDIES: Final = {
     ),
     Answer.FAILED: "compare `pskkeyctl psk list` on both nodes, and copy the PSK file",
 }
-_GOOD: Final = frozenset({Answer.MEANT, Answer.CONNECTED})
 
 
-def check_nodes(peers: Sequence[PeerStatus], left_out: int, own: NodeStatus, psk: Psk | None) -> list[Finding]:
-    """Connect to each address of the nodes, then measure the size of the packets that reach each node.
-
-    `left_out` is the number of further nodes that the daemon did not list.
-    """
-    return asyncio.run(_check_nodes(peers, left_out, own, psk))
+def check_nodes(network: NetworkStatus, own: NodeStatus, psk: Psk | None) -> list[Finding]:
+    """Connect to each address of the nodes, then measure the size of the packets that reach each node."""
+    return asyncio.run(_check_nodes(network, own, psk))
 
 
-async def _check_nodes(peers: Sequence[PeerStatus], left_out: int, own: NodeStatus, psk: Psk | None) -> list[Finding]:
-    probes = await probe_peers(peers, own.id, psk)
+async def _check_nodes(network: NetworkStatus, own: NodeStatus, psk: Psk | None) -> list[Finding]:
+    peers = network.peers
+    probes = await probe_peers(peers, own.id, network.port, psk)
     digits = count_distinct_digits([own.id, *(peer.id for peer in peers)])
     names = {peer.id: f"{peer.name} ({short(peer.id, digits)})" for peer in peers} | {own.id: "this node itself"}
     found = list(_describe_probes(probes, peers, names))
-    if left_out:
-        found.append(Finding("node", True, "", f"{left_out} more nodes are not tried"))
+    if network.peers_left_out:
+        found.append(Finding("node", True, "", f"{network.peers_left_out} more nodes are not tried"))
     return found + await _check_paths(probes, peers, names)
 
 
 def _describe_probes(probes: Sequence[Probe], peers: Sequence[PeerStatus], names: dict[str, str]) -> Iterator[Finding]:
-    reached = {probe.peer.id: probe.address for probe in probes if probe.answer in _GOOD}
+    reached = {probe.peer.id: probe.address for probe in probes if probe.answer in GOOD}
     for probe in probes:
         if probe.answer is Answer.NOT_TRIED:
             continue
         # A node announces all its addresses, and needs one that works: some belong to networks of its containers.
         works_at = reached.get(probe.peer.id)
         text = _describe(probe, names)
-        if probe.answer not in _GOOD and works_at is not None:
+        if probe.answer not in GOOD and works_at is not None:
             text += f"; that does no harm, because it answers at {works_at}"
         remedy = "" if works_at is not None else _REMEDIES[probe.answer]
         yield Finding("node", works_at is not None, probe.peer.id, text, remedy)
     for peer in peers:
-        if not peer.addresses:
+        if peer.addresses:
+            continue
+        if peer.is_member:
+            # It announces no link-local address. It is reached at the source of its next advert.
+            yield Finding("node", True, peer.id, f"{names[peer.id]} is a member, and no address of it is known now")
+        else:
             text = f"{names[peer.id]} announces no address, so this node cannot connect to it"
             yield Finding("node", False, peer.id, text, "give it an address, or set [network] addresses there")
-    if late := sum(probe.answer is Answer.NOT_TRIED for probe in probes):
-        text = f"{late} more addresses are not tried, because too many others did not answer"
+    late = [probe for probe in probes if probe.answer is Answer.NOT_TRIED]
+    if harmless := sum(probe.peer.id in reached for probe in late):
+        yield Finding("node", True, "", f"{harmless} more addresses of nodes that answer are not tried")
+    if count := len(late) - harmless:
+        text = f"{count} more addresses are not tried, because too many others did not answer"
         yield Finding("node", False, "", text, "repair those first, and run this again")
 
 
@@ -109,7 +115,7 @@ async def _check_paths(probes: Sequence[Probe], peers: Sequence[PeerStatus], nam
 def _place_of(peer: PeerStatus, probes: Sequence[Probe]) -> str | None:
     """Return the address of a node at which its packets arrive, or may arrive; None: another node has each of them."""
     own = [probe for probe in probes if probe.peer.id == peer.id and probe.answer is not Answer.OTHER]
-    own.sort(key=lambda probe: probe.answer not in _GOOD)  # the first that works
+    own.sort(key=lambda probe: probe.answer not in GOOD)  # the first that works
     return own[0].address if own else None
 
 
@@ -121,5 +127,7 @@ def _describe_path(peer: PeerStatus, name: str, path: PathSize) -> Finding:
     if path.arrived >= path.wanted:
         return Finding("path", True, peer.id, f"packets of {path.wanted} bytes get through to {where}")
     text = f"large packets do not get through to {where}: at most {path.arrived} bytes of {path.wanted}"
-    remedy = f"set the MTU of the interfaces to {path.arrived} on all nodes, or correct the network between them"
+    remedy = "let larger packets through the network between them"
+    if path.arrived >= SMALLEST_MTU[6]:  # with a smaller one, Linux ends IPv6 on an interface
+        remedy = f"set the MTU of the interfaces to {path.arrived} on all nodes, or {remedy}"
     return Finding("path", False, peer.id, text, remedy)

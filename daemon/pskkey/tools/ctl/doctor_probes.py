@@ -2,13 +2,16 @@
 
 A server selects the application protocol of its own node (`adapters.tls.contexts`). So a client that offers the meant
 node first, and then all others that it knows, learns which node has answered, with proof of the PSK.
+
+A node needs one address that works. So the first address of each node comes first, then the second of those that have
+not answered yet, and so on. The other addresses of nodes that have answered come last.
 """
 
 import asyncio
 import socket
 import ssl
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum, auto
@@ -52,6 +55,10 @@ class Answer(StrEnum):
     """The time was over."""
 
 
+GOOD: Final = frozenset({Answer.MEANT, Answer.CONNECTED})
+"""The answers that show no fault."""
+
+
 class Probe(NamedTuple):
     """A connection to an address of a node. `seconds` is the time of the TCP connection."""
 
@@ -62,21 +69,44 @@ class Probe(NamedTuple):
     node_id: str | None = None
     """The node that answered; None: not known."""
     reason: str = ""
+    is_this_machine: bool = False
+    """Without a PSK: whether the connection has led to a program of this machine."""
 
 
-async def probe_peers(peers: Sequence[PeerStatus], own_id: str, psk: Psk | None) -> list[Probe]:
-    """Connect to each address of each node, AT_ONCE at a time. Without a PSK connect only, and begin no handshake."""
+async def probe_peers(peers: Sequence[PeerStatus], own_id: str, own_port: int, psk: Psk | None) -> list[Probe]:
+    """Connect to each address of each node, AT_ONCE at a time. Without a PSK connect only, and begin no handshake.
+
+    `own_port` is that of the key server of this node. The probes are in the order of the peers and their addresses.
+    """
     ids, options = [own_id, *(peer.id for peer in peers)], SocketOptions(Counter())
-    places, last_begin = asyncio.Semaphore(AT_ONCE), time.monotonic() + BEGIN_WITHIN
+    last_begin = time.monotonic() + BEGIN_WITHIN
+    results: dict[tuple[str, str], Probe] = {}
+    by_id = {peer.id: peer for peer in peers}
+    waiting = {peer.id: deque(dict.fromkeys(peer.addresses)) for peer in by_id.values() if peer.addresses}
+    begun, answered = Counter[str](), set[str]()
 
-    async def probe(peer: PeerStatus, address: str) -> Probe:
-        async with places:
-            if time.monotonic() > last_begin:
-                return Probe(peer, address, Answer.NOT_TRIED)
-            offered = [peer.id, *(node_id for node_id in ids if node_id != peer.id)][:MAX_OFFERED]
-            return await _probe(peer, address, psk, offered, options)
+    def turn(node_id: str) -> tuple[bool, int]:
+        return node_id in answered, begun[node_id]
 
-    return await asyncio.gather(*(probe(peer, address) for peer in peers for address in peer.addresses))
+    async def work() -> None:
+        while waiting:
+            peer = by_id[min(waiting, key=turn)]
+            address = waiting[peer.id].popleft()
+            begun[peer.id] += 1
+            if not waiting[peer.id]:
+                del waiting[peer.id]
+            probe = Probe(peer, address, Answer.NOT_TRIED)
+            if time.monotonic() <= last_begin:
+                offered = [peer.id, *(node_id for node_id in ids if node_id != peer.id)][:MAX_OFFERED]
+                probe = await _probe(peer, address, psk, offered, options)
+            if probe.answer is Answer.CONNECTED and probe.is_this_machine and peer.port == own_port:
+                probe = probe._replace(answer=Answer.OTHER, node_id=own_id)
+            if probe.answer in GOOD:
+                answered.add(peer.id)
+            results[peer.id, address] = probe
+
+    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    return [results[peer.id, address] for peer in by_id.values() for address in dict.fromkeys(peer.addresses)]
 
 
 async def _probe(
@@ -89,8 +119,9 @@ async def _probe(
             connected = await connect(address, peer.port, options)
             probe = probe._replace(seconds=time.monotonic() - began, answer=Answer.NO_HANDSHAKE)
             if psk is None:
-                connected.close()
-                return probe._replace(answer=Answer.CONNECTED)
+                with connected:
+                    is_this_machine = connected.getsockname()[0] == connected.getpeername()[0]
+                return probe._replace(answer=Answer.CONNECTED, is_this_machine=is_this_machine)
             return await _shake_hands(probe, connected, psk, offered)
     except TimeoutError:
         return probe
