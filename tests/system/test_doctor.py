@@ -170,18 +170,28 @@ async def test_narrow_path_is_a_fault_with_the_largest_packet(loopback: Loopback
     assert texts(found, "path", ok=True) == [f"packets of 1500 bytes get through to {wide}"]
 
 
-async def test_router_that_would_cut_packets_is_a_narrow_path_too(loopback: Loopback, hosts: Switch) -> None:
+@pytest.mark.parametrize(
+    ("mtu", "arrived", "remedy"),
+    [
+        (1280, 1280, "set the MTU of the interfaces to 1280 on all nodes, or let larger packets through"),
+        (800, 576, "let larger packets through the network"),  # an interface with such an MTU has no IPv6
+    ],
+)
+async def test_router_that_would_cut_packets_is_a_narrow_path_too(
+    loopback: Loopback, hosts: Switch, mtu: int, arrived: int, remedy: str
+) -> None:
     """The router cuts a packet only if its sender allows that."""
     ours, router, behind = hosts.hosts
     router.run("sysctl", "-q", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0")
-    router.run("ip", "route", "add", "10.84.0.2", "via", behind.ipv4, "mtu", "lock", "1280")
+    router.run("ip", "route", "add", "10.84.0.2", "via", behind.ipv4, "mtu", "lock", str(mtu))
     behind.run("ip", "address", "add", "10.84.0.2/32", "dev", "lo")
     ours.run("ip", "route", "add", "10.84.0.2", "via", router.ipv4)
     daemons = [daemon_on(loopback, ours), daemon_on(loopback, behind, {"addresses": ["10.84.0.2"]})]
     await in_order(daemons)
     code, found = await doctor(daemons[0])
-    sentence = f"large packets do not get through to {shown(daemons[1])} at 10.84.0.2: at most 1280 bytes of 1500"
+    sentence = f"large packets do not get through to {shown(daemons[1])} at 10.84.0.2: at most {arrived} bytes of 1500"
     assert (code, faults(found)) == (1, [sentence])
+    assert [one["remedy"].startswith(remedy) for one in found if not one["ok"]] == [True]
 
 
 async def test_node_with_another_psk_and_a_node_of_another_group_are_named(loopback: Loopback, hosts: Switch) -> None:
