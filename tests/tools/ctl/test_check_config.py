@@ -1,10 +1,7 @@
 """`pskkeyctl check-config`: files that the daemon's user may not read, and files that we may not look at."""
 
-import asyncio
 import json
-import os
 import secrets
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,31 +11,8 @@ import pytest
 
 from tests.adapters.local.other_user import let_everybody_enter
 from tests.system.ordinary_user import as_ordinary_user
+from tests.tools.ctl.installed import run_installed
 from tests.tools.ctl.pskkeyctl_process import Result, run
-
-INSTALLED = """
-mount -t tmpfs tmpfs /mnt
-mkdir /mnt/upper /mnt/work
-mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
-echo pskkey:x:64999:64999::/:/bin/false >>/etc/passwd
-echo pskkey:x:64999: >>/etc/group
-printf '[node]\\nid = "0badcafe"\\n' >/etc/pskkey.toml
-touch /etc/pskkey.psk
-chmod 0600 /etc/pskkey.psk
-echo "plant:$KEY" >/etc/pskkey.psk
-"""
-"""A machine with the package installed, in a mount namespace of its own."""
-
-
-async def check_installed(further: str, *prefix: str) -> tuple[int | None, str, str]:
-    """Run `pskkeyctl check-config` there, after further commands."""
-    command = [*prefix, sys.executable, "-m", "pskkey.tools.ctl.pskkeyctl", "check-config"]
-    process = await asyncio.create_subprocess_exec(
-        "unshare", "--mount", "sh", "-ec", f"{INSTALLED}{further}\nexec {shlex.join(command)}",
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "KEY": secrets.token_hex(32)},
-    )  # fmt: skip
-    output, errors = await asyncio.wait_for(process.communicate(), 30)
-    return process.returncode, output.decode(), errors.decode()
 
 
 @pytest.mark.root
@@ -68,17 +42,18 @@ async def check_installed(further: str, *prefix: str) -> tuple[int | None, str, 
     ],
 )
 async def test_check_by_root_reports_what_the_daemon_may_not_read(further: str, code: int, message: str) -> None:
-    found = await check_installed(further)
-    assert (found[0], found[2]) == (code, message)
-    assert found[1].endswith("/etc/pskkey.toml: ok\n") == (code == 0)
+    found = await run_installed(further, "check-config")
+    assert (found.code, found.errors) == (code, message)
+    assert found.output.endswith("/etc/pskkey.toml: ok\n") == (code == 0)
 
 
 @pytest.mark.root
 async def test_check_by_an_ordinary_user_reports_what_was_not_checked() -> None:
     closed = "mkdir -p /etc/credstore.encrypted; chmod 0700 /etc/credstore.encrypted"
-    code, output, errors = await check_installed(closed, *as_ordinary_user())
-    assert (code, output) == (0, "node id: 0badcafe\n/etc/pskkey.toml: ok, as far as this user can check\n")
-    assert errors == (
+    found = await run_installed(closed, "check-config", prefix=as_ordinary_user())
+    unchecked = "/etc/pskkey.toml: ok, as far as this user can check"
+    assert (found.code, found.output) == (0, f"node id: 0badcafe\n{unchecked}\n")
+    assert found.errors == (
         "pskkeyctl: note: this user cannot see whether /etc/credstore.encrypted has a credential; "
         "run this as root for that\n"
         "pskkeyctl: note: this user cannot read /etc/pskkey.psk, so the pre-shared keys are not checked; "
@@ -89,10 +64,11 @@ async def test_check_by_an_ordinary_user_reports_what_was_not_checked() -> None:
 @pytest.mark.root
 async def test_visible_credential_is_named_to_an_ordinary_user() -> None:
     stored = "mkdir -p /etc/credstore; chmod 0755 /etc/credstore; touch /etc/credstore/pskkey.psk; rm /etc/pskkey.psk"
-    stored += "; chmod 0600 /etc/credstore/pskkey.psk; rm -rf /etc/credstore.encrypted"
-    code, output, errors = await check_installed(stored, *as_ordinary_user())
-    assert (code, errors) == (0, "")
-    assert "pre-shared keys: only systemd can read /etc/credstore/pskkey.psk, so they are not checked\n" in output
+    stored += "; chmod 0600 /etc/credstore/pskkey.psk"
+    found = await run_installed(stored, "check-config", prefix=as_ordinary_user())
+    assert (found.code, found.errors) == (0, "")
+    text = "pre-shared keys: only systemd can read /etc/credstore/pskkey.psk, so they are not checked\n"
+    assert text in found.output
 
 
 @pytest.mark.root

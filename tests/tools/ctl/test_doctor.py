@@ -58,7 +58,7 @@ def configuration(directory: Path) -> Path:
     psk, config = directory / "psk", directory / "pskkey.toml"
     psk.touch(0o600)
     psk.write_text(generate_psk_line("group") + "\n")
-    config.write_text(f'[psk]\nfile = "{psk}"\n[control]\nsocket = "{directory}/c"\n')
+    config.write_text(f'[node]\nid = "0badcafe"\n[psk]\nfile = "{psk}"\n[control]\nsocket = "{directory}/c"\n')
     return config
 
 

@@ -23,11 +23,11 @@ from pskkey.adapters.tls.listening_sockets import (
 )
 from pskkey.config.own_interfaces import Entry, describe_missing, missing_interfaces
 from pskkey.config.psk import PskFile, find_psk_file, load_psk
-from pskkey.config.schema import Config, NetworkTable, load_config
+from pskkey.config.schema import Config, NetworkTable, load_config, node_id
 from pskkey.errors import ConfigError, without_keys
 from pskkey.rtnetlink.interfaces import Interface, list_interfaces
 from pskkey.tools.ctl.doctor_finding import Finding, shorten
-from pskkey.tools.ctl.setup_verbs import is_closed, stored_credential
+from pskkey.tools.ctl.setup_verbs import check_daemon_access, is_closed, stored_credential
 
 _VERSIONS: Final[dict[str, Literal["both", "v4", "v6"]]] = {"both": "both", "v4": "v4", "v6": "v6"}
 _HOLDERS_WITHIN: Final = 1.0
@@ -47,6 +47,11 @@ def check_configuration(path: Path) -> tuple[Config | None, list[Finding]]:
         lines = str(error).splitlines()
         remedy = "correct the file, and restart or reload pskkeyd"
         return None, [Finding("configuration", False, str(path), line, remedy) for line in lines]
+    try:
+        node_id(config)
+    except ConfigError as error:
+        remedy = "run systemd-machine-id-setup, and restart pskkeyd"
+        return config, [Finding("configuration", False, str(path), str(error), remedy)]
     return config, [Finding("configuration", True, str(path), f"{without_keys(path)} has no mistake")]
 
 
@@ -56,7 +61,7 @@ def check_psk(path: Path, config: Config) -> tuple[PskFile | None, list[Finding]
     if (credential := stored_credential(path)) is not None:
         text = f"systemd gives the daemon its PSK from {credential}, {only_tcp}"
         return None, [Finding("psk", True, str(credential), text)]
-    named = without_keys(config.psk.file)
+    named, remedy = without_keys(config.psk.file), "correct the PSK file, and restart or reload pskkeyd"
     try:
         file = find_psk_file(config.psk.file, os.environ)
         if is_closed(file):
@@ -64,7 +69,11 @@ def check_psk(path: Path, config: Config) -> tuple[PskFile | None, list[Finding]
             return None, [Finding("psk", True, named, text)]
         psk = load_psk(file, config.handoff.users, config.handoff.groups)
     except ConfigError as error:
-        return None, [Finding("psk", False, named, str(error), "correct the PSK file, and reload pskkeyd")]
+        return None, [Finding("psk", False, named, str(error), remedy)]
+    try:
+        check_daemon_access(path, file)
+    except ConfigError as error:
+        return psk, [Finding("psk", False, named, str(error), remedy)]
     text = f"{named} has {len(psk.accepted)} pre-shared key{'s' if len(psk.accepted) != 1 else ''}"
     return psk, [Finding("psk", True, named, text)]
 

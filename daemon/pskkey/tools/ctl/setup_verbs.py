@@ -39,6 +39,28 @@ def stored_credential(config: Path) -> Path | None:
     return next((path for path in _credentials(config) if os.access(path, os.F_OK)), None)
 
 
+def check_daemon_access(config: Path, psk_file: Path) -> None:
+    """Raise ConfigError when the daemon of this configuration cannot use a PSK file that root can read.
+
+    Only root can check that, and only for a service of this package without a credential; else this does nothing.
+    """
+    if service_of(config) is None or stored_credential(config) is not None or os.geteuid() != 0:
+        return
+    try:
+        user = pwd.getpwnam(DAEMON_USER)
+    except KeyError:
+        return
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    command = ["test", "-r", str(psk_file)]
+    if subprocess.run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, check=False).returncode != 0:
+        raise ConfigError(
+            f"{psk_file}: the daemon's user {DAEMON_USER} cannot read it; `chown {DAEMON_USER} {psk_file}`, and give "
+            "that user access to the directories above it"
+        )
+    if psk_file.stat().st_uid not in (0, user.pw_uid):
+        raise ConfigError(f"{psk_file}: belongs to another user, who may change it; `chown {DAEMON_USER} {psk_file}`")
+
+
 def check_config(configured: Path | None) -> None:
     """Print what the daemon would use, and notes about it. Raises ConfigError with a line for each mistake."""
     path = DEFAULT_CONFIG if configured is None else configured
@@ -138,14 +160,12 @@ def _check_psk(path: Path, config: Config) -> bool:
         return not closed
     if credential is not None and psk_file == config.psk.file:
         print(f"pre-shared keys: systemd gives pskkeyd {credential} instead of {psk_file}")
-    of_service = service_of(path) is not None
-    if of_service and os.geteuid() != 0 and is_closed(psk_file):
+    if service_of(path) is not None and os.geteuid() != 0 and is_closed(psk_file):
         _note(f"this user cannot read {psk_file}, so the pre-shared keys are not checked; run this as root for that")
         return False
     psk = load_psk(psk_file, config.handoff.users, config.handoff.groups)
     print(f"pre-shared keys: {len(psk.accepted)} in {psk_file}")
-    if of_service and credential is None and os.geteuid() == 0:
-        _check_daemon_access(psk_file)
+    check_daemon_access(path, psk_file)
     return not closed
 
 
@@ -169,23 +189,6 @@ def is_closed(path: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-def _check_daemon_access(psk_file: Path) -> None:
-    """Raise ConfigError when the daemon's user cannot use the file, although root can read it."""
-    try:
-        user = pwd.getpwnam(DAEMON_USER)
-    except KeyError:
-        return
-    groups = os.getgrouplist(user.pw_name, user.pw_gid)
-    command = ["test", "-r", str(psk_file)]
-    if subprocess.run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, check=False).returncode != 0:
-        raise ConfigError(
-            f"{psk_file}: the daemon's user {DAEMON_USER} cannot read it; `chown {DAEMON_USER} {psk_file}`, and give "
-            "that user access to the directories above it"
-        )
-    if psk_file.stat().st_uid not in (0, user.pw_uid):
-        raise ConfigError(f"{psk_file}: belongs to another user, who may change it; `chown {DAEMON_USER} {psk_file}`")
 
 
 def _note(text: str) -> None:
