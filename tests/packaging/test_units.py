@@ -163,5 +163,4 @@ def test_check_config_looks_for_a_credential_where_the_units_do(monkeypatch: pyt
 
     monkeypatch.setattr("os.access", is_there)
     assert stored_credential(DEFAULT_CONFIG) is None
-    # It does not look for credentials from the firmware of the machine or from its container manager.
-    assert asked == STORES
+    assert asked == STORES | HANDED_TO_SYSTEMD

@@ -58,6 +58,20 @@ LISTENING: Final = {
     "sessions": [],
     "sender_id": None,
 }
+NETWORK: Final[dict[str, Any]] = {
+    "schema": 1,
+    "interfaces": ["lo"],
+    "ip": "v4",
+    "port": 4711,
+    "addresses": ["192.0.2.1"],
+    "peers": [],
+    "peers_left_out": 0,
+    "heard": [
+        {"kind": "ours", "name": "valve", "id": "ab" * 8, "group": "default", "source": "10.0.0.2", "age_s": 1.0}
+    ],
+    "added_later": 1,
+}
+"""The network of a daemon on loopback, which heard another node."""
 
 
 @dataclass

@@ -18,24 +18,10 @@ from pskkey.tools.ctl.instance import config_of, socket_of
 from pskkey.tools.ctl.network_reading import HeardStatus, NetworkStatus
 from pskkey.tools.ctl.status_reading import Status
 from pskkey.tools.ctl.status_view import Painter
-from tests.tools.ctl.pskkeyctl_process import LISTENING, MASTER, Result, daemon, run, start
+from tests.tools.ctl.pskkeyctl_process import LISTENING, MASTER, NETWORK, Result, daemon, run, start
 
 OK: Final = Finding("mdns", True, "", "mDNS runs")
 FAULT: Final = Finding("node", False, "ab" * 8, "v\x1b[31m does not answer", "see its journal")
-
-NETWORK: Final[dict[str, Any]] = {
-    "schema": 1,
-    "interfaces": ["lo"],
-    "ip": "v4",
-    "port": 4711,
-    "addresses": ["192.0.2.1"],
-    "peers": [],
-    "peers_left_out": 0,
-    "heard": [
-        {"kind": "ours", "name": "valve", "id": "ab" * 8, "group": "default", "source": "10.0.0.2", "age_s": 1.0}
-    ],
-    "added_later": 1,
-}
 
 
 def condition(kind: str, peer: str | None = None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from pskkey.config.schema import Config, NetworkTable, load_config, node_id
 from pskkey.errors import ConfigError, without_keys
 from pskkey.rtnetlink.interfaces import Interface, list_interfaces
 from pskkey.tools.ctl.doctor_finding import Finding, shorten
-from pskkey.tools.ctl.setup_verbs import check_daemon_access, is_closed, stored_credential
+from pskkey.tools.ctl.setup_verbs import check_daemon_access, is_closed, is_perhaps_hidden, stored_credential
 
 _VERSIONS: Final[dict[str, Literal["both", "v4", "v6"]]] = {"both": "both", "v4": "v4", "v6": "v6"}
 _HOLDERS_WITHIN: Final = 1.0
@@ -67,6 +67,9 @@ def check_psk(path: Path, config: Config) -> tuple[PskFile | None, list[Finding]
         if is_closed(file):
             text = f"this user may not read {named}, {only_tcp}; run this as root for that"
             return None, [Finding("psk", True, named, text)]
+        if is_perhaps_hidden(path, file):
+            text = f"{named} does not exist, and this user cannot see whether systemd has a credential, {only_tcp}"
+            return None, [Finding("psk", True, named, f"{text}; run this as root for that")]
         psk = load_psk(file, config.handoff.users, config.handoff.groups)
     except ConfigError as error:
         return None, [Finding("psk", False, named, str(error), remedy)]

@@ -20,9 +20,11 @@ from pskkey.tools.ctl.content_change import signals_blocked
 DAEMON_USER: Final = "pskkey"
 """The user of pskkeyd.service and pskkeyd@.service."""
 _CREDENTIAL_STORES: Final = [
-    Path(root, store) for root in ("/etc", "/run", "/usr/lib") for store in ("credstore.encrypted", "credstore")
+    *(Path("/run/credentials", store) for store in ("@system", "@encrypted")),
+    *(Path(root, "credstore") for root in ("/etc", "/run", "/usr/lib")),
+    *(Path(root, "credstore.encrypted") for root in ("/run", "/etc", "/usr/lib")),
 ]
-"""The places that `ImportCredential=` of systemd.exec(5) searches, in this order."""
+"""The places that `ImportCredential=` of systemd.exec(5) searches, in this order; systemd itself got the first two."""
 _INSTANCES: Final = Path("/etc/pskkey")
 """The directory of the configurations of pskkeyd@.service, one for each of several groups."""
 
@@ -37,6 +39,11 @@ def service_of(config: Path) -> str | None:
 def stored_credential(config: Path) -> Path | None:
     """Return the credential that systemd gives the daemon of this configuration; None when we see none."""
     return next((path for path in _credentials(config) if os.access(path, os.F_OK)), None)
+
+
+def is_perhaps_hidden(config: Path, psk_file: Path) -> bool:
+    """Return whether this PSK file is absent, and the daemon may have a credential that this user cannot see."""
+    return _type_of(psk_file) == 0 and bool(_hidden_stores(config))
 
 
 def check_daemon_access(config: Path, psk_file: Path) -> None:
@@ -148,10 +155,15 @@ def _credentials(config: Path) -> Iterator[Path]:
         yield store / name
 
 
+def _hidden_stores(config: Path) -> list[Path]:
+    """Return the possible directories of the credential into which this user cannot look."""
+    return [place.parent for place in _credentials(config) if _is_hidden(place)]
+
+
 def _check_psk(path: Path, config: Config) -> bool:
     """Print the result for the pre-shared keys; return whether we could check everything. Raises ConfigError."""
     psk_file = find_psk_file(config.psk.file, os.environ)
-    closed = [place.parent for place in _credentials(path) if _is_hidden(place)]
+    closed = _hidden_stores(path)
     for store in closed:
         _note(f"this user cannot see whether {store} has a credential; run this as root for that")
     credential = stored_credential(path)
@@ -160,6 +172,9 @@ def _check_psk(path: Path, config: Config) -> bool:
         return not closed
     if credential is not None and psk_file == config.psk.file:
         print(f"pre-shared keys: systemd gives pskkeyd {credential} instead of {psk_file}")
+    if is_perhaps_hidden(path, psk_file):
+        _note(f"{psk_file} does not exist, so the pre-shared keys are not checked; run this as root for that")
+        return False
     if service_of(path) is not None and os.geteuid() != 0 and is_closed(psk_file):
         _note(f"this user cannot read {psk_file}, so the pre-shared keys are not checked; run this as root for that")
         return False
