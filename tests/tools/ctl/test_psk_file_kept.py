@@ -164,6 +164,22 @@ async def test_file_gets_nothing_from_the_default_list_of_its_directory(tmp_path
     assert looks(at.psk) == before
 
 
+@pytest.mark.root
+async def test_copy_of_a_killed_change_that_cannot_be_removed_hinders_no_change(tmp_path: Path) -> None:
+    at = place("closed directory", tmp_path)
+    copies = [at.psk.with_name(f".group.psk.pskkey-{digit * 16}") for digit in "12"]
+    for copy in copies:
+        shutil.copyfile(at.psk, copy)
+    result = await at.run("use")
+    pattern = f"{at.psk.parent}/.group.psk.pskkey-*"
+    why = "a change that was killed left a copy of the keys, which cannot be removed: Permission denied; remove it"
+    note, _ = result.errors.splitlines()
+    assert (result.code, note) == (0, f"pskkeyctl: note: {pattern}: {why}")
+    assert accepted(at.psk) == ["new", "old"]
+    as_root = await Place(at.psk, at.psk).run("add")
+    assert (as_root.code, [copy for copy in copies if copy.exists()]) == (0, [])
+
+
 PERMISSIONS_CHECKED = """
 import os
 def checked(call):

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import secrets
 import signal
 import stat
@@ -216,3 +217,76 @@ async def test_verb_that_a_signal_ends_leaves_no_second_file_with_keys(tmp_path:
     assert await asyncio.wait_for(process.wait(), 20) == -number
     assert files(tmp_path) == ["group.psk"]
     assert accepted(psk) == ["new", "old"]
+
+
+async def test_next_change_removes_the_copy_that_a_killed_one_left(tmp_path: Path) -> None:
+    psk = written(tmp_path / "group.psk", f"{OLD}\n{NEW}\n")
+    arguments = [str(int(signal.SIGKILL)), "psk", "use", "new", "--file", str(psk)]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", ENDED_WHILE_IT_WRITES, *arguments)
+    assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGKILL
+    (copy,) = set(files(tmp_path)) - {"group.psk"}
+    assert accepted(tmp_path / copy) == ["new", "old"]
+    assert re.fullmatch(r"\.group\.psk\.pskkey-[0-9a-f]{16}", copy)
+    (tmp_path / "link").symlink_to("group.psk")
+    assert await run("psk", "use", "new", "--file", tmp_path / "link") == Result(
+        0, "", f"{tmp_path}/link: uses new; {NEXT_STEP}"
+    )
+    assert files(tmp_path) == ["group.psk", "link"]
+
+
+async def test_change_removes_no_file_but_copies_of_its_own_file(tmp_path: Path) -> None:
+    psk = written(tmp_path / "group.psk", f"{OLD}\n{NEW}\n")
+    digits = "0123456789abcdef"
+    for name in (
+        f".other.psk.pskkey-{digits}",
+        f".groupXpsk.pskkey-{digits}",
+        f".a.group.psk.pskkey-{digits}",
+        f".group.psk.pskkey-{digits}0",
+        f".group.psk.pskkey-{digits[1:]}",
+        f".group.psk.pskkey-{digits.upper()}",
+        f".group.psk.pskkey-{digits}\n",
+        f"group.psk.pskkey-{digits}",
+        "aim",
+    ):
+        written(tmp_path / name, "ours")
+    (tmp_path / f".group.psk.pskkey-{'1' * 16}").symlink_to("aim")
+    (tmp_path / f".group.psk.pskkey-{'2' * 16}").mkdir()
+    os.mkfifo(tmp_path / f".group.psk.pskkey-{'3' * 16}")
+    before = files(tmp_path)
+    written(tmp_path / f".group.psk.pskkey-{'4' * 16}", OLD)
+    result = await run("psk", "use", "new", "--file", psk)
+    assert (result.code, files(tmp_path)) == (0, before)
+
+
+async def test_file_with_the_longest_name_can_be_changed(tmp_path: Path) -> None:
+    """No name of a new file beside it would be short enough."""
+    psk = written(tmp_path / ("p" * 255), f"{OLD}\n{NEW}\n")
+    assert (await run("psk", "use", "new", "--file", psk)).code == 0
+    assert accepted(psk) == ["new", "old"]
+
+
+ENDED_WHEN_IT_HAS_MADE_THE_FILE = """
+import os, sys
+open_file, number = os.open, int(sys.argv[1])
+def open_and_end(path, flags, *more, **named):
+    descriptor = open_file(path, flags, *more, **named)
+    if flags & os.O_EXCL:
+        os.kill(os.getpid(), number)
+    return descriptor
+os.open = open_and_end
+from pskkey.tools.ctl.pskkeyctl import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+async def test_generate_that_a_signal_ends_leaves_no_file_without_a_key(tmp_path: Path, number: signal.Signals) -> None:
+    psk = tmp_path / "group.psk"
+    arguments = [str(int(number)), "psk", "generate", "--identity", "plant", "--output", str(psk)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ENDED_WHEN_IT_HAS_MADE_THE_FILE, *arguments, stderr=subprocess.PIPE
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert b"Traceback" not in errors
+    assert accepted(psk) == ["plant"]

@@ -6,13 +6,18 @@
 3. In place, at each moment the file has either all former lines or all new lines, and perhaps empty lines. A write is
    one system call, so only a crash of the machine can separate its parts, and only a reader of a file of more than one
    page (4096 bytes) can find a part of it. If it fails, the former content is restored.
+4. A change that is killed can leave its new file, with a copy of the content. The next change of this file removes it.
+   The name of the new file has the name of the present one, so no new file of another file is removed. The caller
+   locks the present file, so no new file of another process that still runs is removed.
 """
 
 import errno
 import os
+import re
 import secrets
 import signal
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +30,9 @@ _OF_CONTENT: Final = frozenset({"security.evm", "security.ima"})
 """Attributes with a digest of the file, which the kernel itself keeps up to date."""
 _LOST_BY_WRITING: Final = "security.capability"
 """The kernel removes this attribute when a file is written (capabilities(7))."""
-_WRITE_IN_PLACE: Final = frozenset({errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS, errno.EXDEV})
+_WRITE_IN_PLACE: Final = frozenset(
+    {errno.EACCES, errno.EBUSY, errno.ENAMETOOLONG, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS, errno.EXDEV}
+)
 """The errors of a new file that do not concern a write in place."""
 
 
@@ -42,11 +49,13 @@ def signals_blocked() -> Iterator[None]:
 def change_content(path: Path, content: bytes) -> None:
     """Give the file at `path`, or the file to which this link leads, the new content: lines, or none.
 
-    Empty lines must mean nothing in it. Raises ConfigError when the file cannot be changed. Then it has its former
+    The caller holds a lock on the file. Empty lines must mean nothing in it. Prints a note if the new file of a change
+    that was killed cannot be removed. Raises ConfigError when the file cannot be changed. Then it has its former
     content, unless the message states that this is lost.
     """
     path = path.resolve()  # a link stays a link
     named = without_keys(path)
+    _remove_leftovers(path)
     with signals_blocked():
         try:
             if (why := _hindrance(path)) is None:
@@ -62,6 +71,29 @@ def change_content(path: Path, content: bytes) -> None:
                 f"{named}: cannot be changed: a new file cannot replace it, because {why}, and it cannot be written in "
                 f"place: {error.strerror}; change the file at its origin, or as a user that may write it"
             ) from None
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the new files that killed changes of this file have left. A failure only causes a note.
+
+    Only regular files are removed, and no link is followed.
+    """
+    name = re.compile(re.escape(f".{path.name}.pskkey-") + "[0-9a-f]{16}")
+    try:
+        with os.scandir(path.parent) as entries:
+            left = [each for each in entries if name.fullmatch(each.name) and each.is_file(follow_symlinks=False)]
+    except OSError:
+        return  # this user may not list the directory
+    failed: OSError | None = None
+    for each in left:
+        try:
+            Path(each.path).unlink(missing_ok=True)
+        except OSError as error:
+            failed = error
+    if failed is not None:
+        named = f"{without_keys(path.parent)}/.{without_keys(path.name)}.pskkey-*"
+        why = f"a change that was killed left a copy of the keys, which cannot be removed: {failed.strerror}; remove it"
+        print(f"pskkeyctl: note: {named}: {why}", file=sys.stderr)
 
 
 def _hindrance(path: Path) -> str | None:
@@ -88,23 +120,24 @@ def _replace(path: Path, content: bytes) -> str | None:
 
     Raises OSError for an error that a write in place would have too. In both cases nothing has changed.
     """
-    fresh = path.with_name(f".pskkey-{secrets.token_hex(8)}")
+    fresh = path.with_name(f".{path.name}.pskkey-{secrets.token_hex(8)}")
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            _copy_access(path, descriptor)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-            if not _has_access_of(path, descriptor):
-                return "a new file does not get all of its attributes"
-        fresh.replace(path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                _copy_access(path, descriptor)
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+                if not _has_access_of(path, descriptor):
+                    return "a new file does not get all of its attributes"
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
     except OSError as error:
         if error.errno not in _WRITE_IN_PLACE:
             raise
         return f"that is refused ({error.strerror})"
-    finally:
-        fresh.unlink(missing_ok=True)
     return None
 
 

@@ -101,13 +101,13 @@ def psk_generate(identity: str | None, output: Path | None) -> None:
     if output is None:
         print(line)
         return
-    try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise ConfigError(f"{output}: exists already; remove it, or add a line to it by hand") from None
-    except OSError as error:
-        raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
     with signals_blocked():
+        try:
+            descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            raise ConfigError(f"{output}: exists already; remove it, or add a line to it by hand") from None
+        except OSError as error:
+            raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(f"{line}\n")
