@@ -76,7 +76,7 @@ async def test_doctor_of_an_ordinary_user_finds_no_fault_if_the_psk_may_be_a_hid
     socket = let_everybody_enter(tmp_path) / "c"
     async with daemon(socket, MASTER, NETWORK):
         socket.chmod(0o666)
-        command = ("doctor", "--json", "--socket", str(socket))
+        command = ("doctor", "--json", "--config", "/etc/pskkey.toml", "--socket", str(socket))
         found = await run_installed(HIDDEN, *command, prefix=as_ordinary_user())
     rows = json.loads(found.output)["checks"]
     assert [row["text"] for row in rows if row["check"] == "psk"] == [

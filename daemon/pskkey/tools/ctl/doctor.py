@@ -20,9 +20,8 @@ from pskkey.tools.ctl.control_client import DEFAULT_SOCKET, Denied, call, get_st
 from pskkey.tools.ctl.doctor_finding import Finding
 from pskkey.tools.ctl.doctor_group import check_heard, check_other_conditions, check_settings, conditions_of
 from pskkey.tools.ctl.doctor_nodes import check_nodes
-from pskkey.tools.ctl.instance import config_of, socket_of
+from pskkey.tools.ctl.instance import config_of, service_of, socket_of
 from pskkey.tools.ctl.network_reading import NetworkStatus
-from pskkey.tools.ctl.setup_verbs import service_of
 from pskkey.tools.ctl.status_reading import Status
 from pskkey.tools.ctl.status_view import count_shown_digits, short
 

@@ -19,7 +19,8 @@ from pskkey.config.psk import MAX_FILE_SIZE, PskFile, find_psk_file, load_psk, p
 from pskkey.config.schema import DEFAULT_CONFIG, DEFAULT_HANDOFF_GROUP, load_config
 from pskkey.errors import ConfigError, without_keys
 from pskkey.tools.ctl.content_change import change_content
-from pskkey.tools.ctl.setup_verbs import service_of, stored_credential
+from pskkey.tools.ctl.instance import service_of
+from pskkey.tools.ctl.setup_verbs import stored_credential
 
 SCHEMA: Final = 1
 

@@ -16,6 +16,7 @@ from pskkey.config.psk import CREDENTIAL_NAME, find_psk_file, generate_psk_line,
 from pskkey.config.schema import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.errors import ConfigError
 from pskkey.tools.ctl.content_change import signals_blocked
+from pskkey.tools.ctl.instance import INSTANCES, service_of
 
 DAEMON_USER: Final = "pskkey"
 """The user of pskkeyd.service and pskkeyd@.service."""
@@ -25,15 +26,6 @@ _CREDENTIAL_STORES: Final = [
     *(Path(root, "credstore.encrypted") for root in ("/run", "/etc", "/usr/lib")),
 ]
 """The places that `ImportCredential=` of systemd.exec(5) searches, in this order; systemd itself got the first two."""
-_INSTANCES: Final = Path("/etc/pskkey")
-"""The directory of the configurations of pskkeyd@.service, one for each of several groups."""
-
-
-def service_of(config: Path) -> str | None:
-    """Return the service that runs with this configuration; None for a service that is not of this package."""
-    if config.parent == _INSTANCES:
-        return f"pskkeyd@{config.stem}"
-    return "pskkeyd" if config == DEFAULT_CONFIG else None
 
 
 def stored_credential(config: Path) -> Path | None:
@@ -150,7 +142,7 @@ def _type_of(path: Path, *, follow_symlinks: bool = True) -> int | None:
 
 def _credentials(config: Path) -> Iterator[Path]:
     """Yield the possible places of the credential, in the order in which systemd searches them."""
-    name = f"pskkey.{config.stem}.psk" if config.parent == _INSTANCES else CREDENTIAL_NAME
+    name = f"pskkey.{config.stem}.psk" if config.parent == INSTANCES else CREDENTIAL_NAME
     for store in _CREDENTIAL_STORES:
         yield store / name
 
