@@ -10,7 +10,6 @@ from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
 from pskkey.config.own_interfaces import NO_SUCH_ADDRESS
 from pskkey.errors import ConfigError
-from pskkey.rtnetlink.queries import index_of_zone
 from pskkey.rtnetlink.socket_address import Target, find_socket_address
 
 BACKLOG: Final = 512
@@ -36,13 +35,11 @@ class PortTaken(ConfigError):
 
 
 class AddressMissing(ConfigError):
-    """This machine does not have the address now."""
+    """This machine does not have the address now; `why` is a reason in a few words, if one is known."""
 
-    def __init__(self, address: str) -> None:
-        zone = address.partition("%")[2]
-        has_interface = not zone or index_of_zone(zone) is not None
-        why = "" if has_interface else f" (no interface {zone!r} is there)"
-        super().__init__(f"{address} is not an address of this machine now{why}, so the key server cannot listen on it")
+    def __init__(self, address: str, why: str = "") -> None:
+        now = f"now ({why})" if why else "now"
+        super().__init__(f"{address} is not an address of this machine {now}, so the key server cannot listen on it")
 
 
 def open_listening_sockets(addresses: Sequence[str], port: int, options: SocketOptions) -> list[socket.socket]:
@@ -89,7 +86,7 @@ def resolve(address: str, port: int) -> Place:
         raise ConfigError(f"{address!r} is not an IP address; to listen on all addresses, give none") from None
     except OSError as error:
         if error.errno == errno.ENODEV:
-            raise AddressMissing(address) from None
+            raise AddressMissing(address, f"no interface {address.partition('%')[2]!r} is there") from None
         raise ConfigError(f"{address} cannot be listened on: {error.strerror}") from None
 
 
