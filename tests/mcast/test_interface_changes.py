@@ -27,6 +27,7 @@ from tests.mcast.namespace import (
     pull_cable,
 )
 from tests.mcast.no_netlink import no_netlink
+from tests.no_descriptors import no_descriptor_left
 
 pytestmark = pytest.mark.root
 
@@ -330,6 +331,24 @@ async def test_membership_that_another_program_has_ended_is_restored(eth: str, g
             ip("address", "add", "10.77.7.1/24", "dev", eth)  # so that the next look is not in 30 s only
             await session.until_rejoined(2)
             await session.check_hears(b"after")
+
+
+@pytest.mark.parametrize("interface", ["mc0", LONG_NAME, "index"])
+async def test_session_stays_while_no_descriptor_is_left(eth: str, interface: str) -> None:
+    ip("link", "property", "add", "dev", eth, "altname", LONG_NAME)
+    name = str(socket.if_nametoindex(eth)) if interface == "index" else interface
+    # It ends after the block: its end closes descriptors of this process.
+    command = ("sh", "-c", f"read line; ip address add 10.77.7.1/24 dev {eth} && read line")
+    async with member(IPV4, name) as session:
+        change = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+        assert change.stdin is not None
+        with no_descriptor_left():
+            change.stdin.write(b"now\n")
+            await asyncio.sleep(3 * SETTLE)  # until it has looked; nothing is to happen
+        await change.communicate(b"end\n")
+        assert change.returncode == 0
+        await session.check_hears(b"after")
+        assert (session["interface_lost"], session["rejoined"]) == (0, 0)
 
 
 async def test_session_follows_its_interface_where_netlink_is_not_allowed(eth: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pskkey.rtnetlink.interfaces import MAX_INDEX
 from pskkey.rtnetlink.queries import index_of_zone
 from pskkey.rtnetlink.socket_address import find_socket_address
+from tests.no_descriptors import no_descriptor_left
 from tests.system.private_network import bridge, own_network
 
 pytestmark = pytest.mark.root
@@ -61,6 +62,13 @@ def test_zone_that_means_no_interface_is_an_error_with_a_sentence(zone: str) -> 
     with pytest.raises(OSError, match="this machine has no interface ") as caught:
         find_socket_address(f"fe80::83%{zone}", 0)
     assert caught.value.errno == errno.ENODEV
+
+
+@pytest.mark.parametrize("zone", [NAME, "lan", LONG, "2"])
+def test_interface_is_not_missing_while_no_descriptor_is_left(zone: str) -> None:
+    with no_descriptor_left(), pytest.raises(OSError, match="Too many open files") as caught:
+        find_socket_address(f"fe80::83%{zone}", 0)
+    assert caught.value.errno == errno.EMFILE
 
 
 def test_link_local_address_needs_a_zone() -> None:

@@ -224,7 +224,7 @@ class MulticastEndpoint:
             return False  # the kernel chose the interface, and does not name it
         try:
             return not (is_there(held.index) and is_received(self._how.group, held.index))
-        except OSError:  # no list, for example because no descriptor is free
+        except OSError:  # no answer, for example because no descriptor is free
             return False
 
     def _stay(self, here: Place) -> bool:
@@ -264,7 +264,7 @@ class MulticastEndpoint:
             how = "is another one now"
             if held.index == place.index:
                 how = "was interrupted"
-            elif self._meant.is_chosen and not is_there(held.index):
+            elif self._meant.is_chosen and _is_removed(held.index):
                 how = "was made anew"
             _LOG.warning("%s: joined again, because %s %s", self._name, self._meant, how)
         else:
@@ -342,3 +342,11 @@ class MulticastEndpoint:
                 self._send_now(sock, self._queue[0])
                 self._queue.popleft()
             self._loop.remove_writer(sock)
+
+
+def _is_removed(index: int) -> bool:
+    """Return whether no interface has this index now; False also if that is not known."""
+    try:
+        return not is_there(index)
+    except OSError:
+        return False

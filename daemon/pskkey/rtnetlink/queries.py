@@ -1,7 +1,10 @@
 """Which interface has a name, an address, or the route to an address; and which one a zone means."""
 
+import errno
+import fcntl
 import os
 import socket
+import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -12,6 +15,10 @@ from pskkey.rtnetlink.questions import Refusal, ask
 _DESTINATION, _OUTPUT_INTERFACE = 1, 4
 """Attributes of a route in <linux/rtnetlink.h>."""
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+_GET_NAME, _GET_INDEX = 0x8910, 0x8933
+"""SIOCGIFNAME and SIOCGIFINDEX of netdevice(7)."""
+_IFREQ: Final = struct.Struct("@16si20x")
+"""`struct ifreq` of netdevice(7): name, index."""
 
 
 def index_of_name(name: str) -> int | None:
@@ -20,11 +27,14 @@ def index_of_name(name: str) -> int | None:
     Needs netlink only for a name that is longer than MAX_NAME. Raises ValueError for a text that is no name of a file
     system object, OSError.
     """
-    try:
-        return socket.if_nametoindex(name)  # it finds short alternative names too
-    except OSError:
-        if not MAX_NAME < len(os.fsencode(name)) <= MAX_ALTERNATIVE_NAME:
-            return None
+    encoded = os.fsencode(name)
+    if b"\0" in encoded:
+        raise ValueError("embedded null byte")
+    if len(encoded) <= MAX_NAME:  # the kernel finds short alternative names too
+        answer = _ask_for_interface(_GET_INDEX, _IFREQ.pack(encoded, 0))
+        return None if answer is None else int(_IFREQ.unpack(answer)[1])
+    if len(encoded) > MAX_ALTERNATIVE_NAME:
+        return None
     return next((interface.index for interface in list_interfaces() if interface.is_called(name)), None)
 
 
@@ -44,12 +54,23 @@ def index_of_zone(zone: str) -> int | None:
 
 
 def is_there(index: int) -> bool:
-    """Return whether an interface has this index now."""
-    try:
-        socket.if_indextoname(index)
-    except OSError:
-        return False
-    return True
+    """Return whether an interface has this index now. Raises OSError."""
+    return _ask_for_interface(_GET_NAME, _IFREQ.pack(b"", index)) is not None
+
+
+def _ask_for_interface(question: int, request: bytes) -> bytes | None:
+    """Return the kernel's answer about one interface; None if there is no such interface now. Raises OSError.
+
+    if_nametoindex(3) and if_indextoname(3) are not used: they answer that there is no such interface, too, when no
+    descriptor is left.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:  # any family answers
+        try:
+            return fcntl.ioctl(asking, question, request)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
 
 
 def indexes_of_address(address: IPv4Address | IPv6Address) -> set[int]:

@@ -45,6 +45,8 @@ class KeyPort:
         self._failed = failed
         self._addresses: Sequence[str] = ()
         self._port = 0
+        self._places: dict[str, Place] = {}
+        """Where each address was at the last look, if it was somewhere."""
         self._listening: dict[Place, socket.socket] = {}
         self._follower: asyncio.Task[None] | None = None
         self.condition: Condition | None = None
@@ -92,9 +94,10 @@ class KeyPort:
         wanted: dict[Place, str] = {}
         for address in self._addresses or EVERYWHERE:
             try:
-                wanted[resolve(address, self._port)] = address
+                wanted[self._find_place(address)] = address
             except ConfigError as error:
                 faults.append(error)
+        self._places = {address: place for place, address in wanted.items()}
         self._leave_all_but(wanted)
         count = 0
         for place, address in wanted.items():
@@ -110,6 +113,17 @@ class KeyPort:
         self.can_serve = count > 0 and all(isinstance(fault, AddressMissing) for fault in faults)
         self.condition = _describe(faults, self.can_serve) if faults else None
         return faults
+
+    def _find_place(self, address: str) -> Place:
+        """Return where to listen on an address: where it was, if it cannot be looked for. Raises ConfigError."""
+        try:
+            return resolve(address, self._port)
+        except AddressMissing:
+            raise
+        except ConfigError:  # for example, no descriptor is left
+            if address not in self._places:
+                raise
+            return self._places[address]
 
     def _leave_all_but(self, wanted: Mapping[Place, str]) -> None:
         for place in [place for place in self._listening if place not in wanted]:
