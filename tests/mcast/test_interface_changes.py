@@ -28,6 +28,7 @@ from tests.mcast.namespace import (
 )
 from tests.mcast.no_netlink import no_netlink
 from tests.no_descriptors import no_descriptor_left
+from tests.system.private_network import configure, flood_of_addresses
 
 pytestmark = pytest.mark.root
 
@@ -349,6 +350,16 @@ async def test_session_stays_while_no_descriptor_is_left(eth: str, interface: st
         assert change.returncode == 0
         await session.check_hears(b"after")
         assert (session["interface_lost"], session["rejoined"]) == (0, 0)
+
+
+async def test_flood_of_addresses_costs_no_rejoin(eth: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with member(IPV4, eth) as session:
+        configure(*flood_of_addresses(eth))  # nobody reads meanwhile
+        await asyncio.sleep(3 * SETTLE)  # until it has looked; nothing is to happen
+        await session.check_hears(b"after")
+        assert (session["interface_lost"], session["rejoined"]) == (0, 0)
+    assert "the kernel announced more changes than were read" in caplog.text
 
 
 async def test_session_follows_its_interface_where_netlink_is_not_allowed(eth: str) -> None:

@@ -70,6 +70,16 @@ def bridge(name: bytes | str, *addresses: str) -> list[bytes]:
     return [line % encoded for line in lines]
 
 
+def flood_of_addresses(interface: str) -> list[str]:
+    """Return commands that change addresses so often that the notifications fill the buffer of a socket."""
+    return [
+        f"address {change} 192.0.2.{number}/32 dev {interface}"
+        for _ in range(8)
+        for change in ("add", "delete")
+        for number in range(1, 255)
+    ]
+
+
 @contextmanager
 def private_network() -> Iterator[None]:
     """Put the sockets that this thread makes in the block into a network of its own."""

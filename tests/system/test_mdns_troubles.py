@@ -22,7 +22,16 @@ from tests.no_descriptors import no_descriptor_left
 from tests.system.heard import Listener, listening
 from tests.system.loopback import Loopback
 from tests.system.mdns_wire import overhear
-from tests.system.private_network import OWN, Stranger, bridge, configure, own_network, private_network, set_sysctl
+from tests.system.private_network import (
+    OWN,
+    Stranger,
+    bridge,
+    configure,
+    flood_of_addresses,
+    own_network,
+    private_network,
+    set_sysctl,
+)
 from tests.udp_port import port_taken
 from tests.wire import dns_messages as dns
 
@@ -143,14 +152,15 @@ async def test_interface_with_any_name_is_used_when_it_appears(loopback: Loopbac
             assert it.discovery.conditions == ()
 
 
-async def test_new_address_alone_does_not_restart_mdns(loopback: Loopback) -> None:
+@pytest.mark.parametrize("before", [[], flood_of_addresses(INTERFACE)], ids=["one", "flood"])
+async def test_new_address_alone_does_not_restart_mdns(loopback: Loopback, before: list[str]) -> None:
     with private_network():
         async with listening(loopback, INTERFACE) as it:
             with Stranger() as stranger, overhear(OWN) as wire:
                 await hear_a_newcomer(it, stranger)
                 await asyncio.sleep(1.5)  # the questions of the start are over
                 wire.count_from(OWN)
-                configure(f"address add 10.84.0.1/16 dev {INTERFACE}")
+                configure(*before, f"address add 10.84.0.1/16 dev {INTERFACE}")
                 await until(lambda: any("10.84.0.0/16" in network.prefixes for network in it.networks))
                 await it.expect_nothing()
                 assert wire.count_from(OWN) == 0

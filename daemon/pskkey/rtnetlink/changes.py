@@ -36,37 +36,37 @@ class NetworkChanges:
     `ended` is called at once when IP may have ended on an interface, with the index of the interface and its MTU, which
     is 0 for a removed interface. Needs LINKS. IP ends on an interface with an MTU below SMALLEST_MTU. The kernel drops
     the multicast memberships there, and does not restore them, also if the same index comes again. When notifications
-    were missed, the index is None.
+    of LINKS were missed, the index is None.
+
+    LINKS have a socket of their own. A stranger on the link can change addresses and routes at any rate (RFC 4861), but
+    not interfaces. So a stranger can neither hide the end of an interface nor feign it.
     """
 
     def __init__(self, kinds: int, ended: Callable[[int | None, int], None] | None = None) -> None:
         self._kinds = kinds
         self._ended = ended
         self._changed = asyncio.Event()
-        self._socket: socket.socket | None = None
+        self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-            self._socket.bind((0, self._kinds))
+            for kinds, read in ((self._kinds & LINKS, self._look_at_links), (self._kinds & ~LINKS, None)):
+                if kinds:
+                    self._listen(kinds, read)
         except OSError as error:
             _log.info("the kernel does not announce changes of the network: %s", error.strerror)
             self._close()
-        else:
-            asyncio.get_running_loop().add_reader(self._socket, self._read, self._socket)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
         self._close()
 
     @property
     def are_announced(self) -> bool:
         """Whether a change ends a wait."""
-        return self._socket is not None
+        return bool(self._sockets)
 
     async def wait(self, seconds: float) -> None:
         """Return SETTLE seconds after a change, or after `seconds` if there is none."""
@@ -76,21 +76,34 @@ class NetworkChanges:
                 await asyncio.sleep(SETTLE)
         self._changed.clear()
 
-    def _read(self, kernel: socket.socket) -> None:
+    def _listen(self, kinds: int, read: Callable[[bytes], None] | None) -> None:
+        """Receive these kinds on one socket more; `read` is called with each datagram. Raises OSError."""
+        kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        self._sockets.append(kernel)
+        kernel.bind((0, kinds))
+        asyncio.get_running_loop().add_reader(kernel, self._read, kernel, read)
+
+    def _read(self, kernel: socket.socket, read: Callable[[bytes], None] | None) -> None:
         self._changed.set()
         try:
             for _ in range(_READS_PER_WAKE_UP):
-                for kind, _, payload in messages.read_messages(kernel.recv(messages.READ_SIZE)):
-                    if kind in (messages.NEW_LINK, messages.DELETED_LINK):
-                        self._look_at_link(kind, payload)
+                datagram = kernel.recv(messages.READ_SIZE)
+                if read is not None:
+                    read(datagram)
         except BlockingIOError:
             return
         except OSError as error:  # the buffer was too small: that is a change, too
             _log.debug("the kernel announced more changes than were read: %s", error.strerror)
-            if error.errno != errno.ENOBUFS:
-                self.__exit__(None, None, None)  # the error would come again at once, for ever
-            if self._ended is not None:
+            is_overflow = error.errno == errno.ENOBUFS
+            if not is_overflow:
+                self._close()  # the error would come again at once, for ever
+            if self._ended is not None and (read is not None or not is_overflow):
                 self._ended(None, 0)
+
+    def _look_at_links(self, datagram: bytes) -> None:
+        for kind, _, payload in messages.read_messages(datagram):
+            if kind in (messages.NEW_LINK, messages.DELETED_LINK):
+                self._look_at_link(kind, payload)
 
     def _look_at_link(self, kind: int, payload: bytes) -> None:
         (family, _, index, *_), attributes = messages.read_payload(messages.LINK, payload)
@@ -103,6 +116,7 @@ class NetworkChanges:
             self._ended(index, mtu)
 
     def _close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        for kernel in self._sockets:
+            asyncio.get_running_loop().remove_reader(kernel)
+            kernel.close()
+        self._sockets.clear()
