@@ -2,20 +2,26 @@
 
 import asyncio
 import errno
+import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from pskkey.adapters.discovery.mdns import LOOK_EVERY
+from pskkey.adapters.discovery.mdns import LOOK_ALSO_EVERY, LOOK_EVERY
 from pskkey.adapters.discovery.mdns_condition import describe_failure, describe_faults
-from pskkey.adapters.discovery.multicast_sockets import Fault
+from pskkey.adapters.discovery.multicast_sockets import IPV4_GROUP, IPV6_GROUP, Fault, open_sockets
+from pskkey.adapters.discovery.network import look_up
 from pskkey.core.events import AdvertReceived
 from pskkey.model import ConditionKind, Role
+from pskkey.rtnetlink.memberships import list_receiving
 from pskkey.wire.advert import SERVICE_TYPE, instance_name
 from tests.lab.namespaces import INTERFACE
 from tests.no_descriptors import no_descriptor_left
@@ -138,6 +144,43 @@ async def test_advert_without_addresses_is_announced(loopback: Loopback) -> None
             with overhear(OWN) as wire:
                 it.discovery.advertise(replace(it.advert(it.own, Role.MASTER), addresses=()))
                 await wire.announced(f"{instance_name(it.own)}.{SERVICE_TYPE}", 5)
+
+
+def end_ip_and_begin_again(ip: Literal["v4", "v6"]) -> None:
+    """Let the kernel drop all memberships of the interface, which has the same index and address at once again."""
+    if ip == "v6":
+        configure(f"link set {INTERFACE} mtu 1200", f"link set {INTERFACE} mtu 1500")
+        configure(f"address add fe80::83/64 dev {INTERFACE} nodad")
+        return
+    aside = f"pskkey-aside-{os.getpid()}"
+    configure(f"netns add {aside}", f"link set {INTERFACE} netns {aside}")
+    try:
+        subprocess.run(["ip", "-n", aside, "link", "set", INTERFACE, "netns", str(os.getpid())], check=True)
+    finally:
+        configure(f"netns delete {aside}")
+    configure(f"link set {INTERFACE} up", f"address add {OWN}/16 dev {INTERFACE}")
+
+
+@pytest.mark.parametrize(("ip", "group"), [("v4", IPV4_GROUP), ("v6", IPV6_GROUP)])
+async def test_membership_that_another_program_has_ended_is_restored(
+    loopback: Loopback, ip: Literal["v4", "v6"], group: str
+) -> None:
+    """Another daemon closes the sockets from before the end of IP only after we have joined again."""
+    with private_network():
+        index = socket.if_nametoindex(INTERFACE)
+
+        def is_received() -> bool:
+            return index in list_receiving(ip_address(group))
+
+        stale = open_sockets(look_up([INTERFACE], ip).multicast)
+        async with listening(loopback, INTERFACE, ip) as it:
+            end_ip_and_begin_again(ip)
+            assert not is_received()
+            await until(is_received)
+            stale.close()
+            assert not is_received()
+            await until(is_received, LOOK_ALSO_EVERY + 2)
+            assert it.discovery.conditions == ()
 
 
 @pytest.mark.parametrize("name", ["büro0".encode(), "büro0".encode("latin-1")], ids=["UTF-8", "Latin-1"])

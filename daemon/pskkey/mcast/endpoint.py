@@ -30,7 +30,7 @@ from pskkey.mcast.group_socket import GroupSocket
 from pskkey.mcast.interface import MeantInterface, Place, parse_group
 from pskkey.mcast.record import MAX_RECORD
 from pskkey.rtnetlink.changes import ADDRESSES, LINKS, ROUTES, NetworkChanges
-from pskkey.rtnetlink.memberships import is_received
+from pskkey.rtnetlink.memberships import list_receiving
 from pskkey.rtnetlink.queries import is_there
 
 _LOG = logging.getLogger("pskkey.mcast")
@@ -223,7 +223,7 @@ class MulticastEndpoint:
         if not held.index:
             return False  # the kernel chose the interface, and does not name it
         try:
-            return not (is_there(held.index) and is_received(self._how.group, held.index))
+            return not is_there(held.index) or held.index not in list_receiving(self._how.group)
         except OSError:  # no answer, for example because no descriptor is free
             return False
 

@@ -1,6 +1,7 @@
 """The multicast groups that the kernel receives on an interface, as proc_pid_net(5) lists them."""
 
 import sys
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
@@ -9,26 +10,26 @@ _IPV4: Final = Path("/proc/thread-self/net/igmp")
 _IPV6: Final = Path("/proc/thread-self/net/igmp6")
 
 
-def is_received(group: IPv4Address | IPv6Address, index: int) -> bool:
-    """Return whether the kernel receives the group there, for any program. Raises OSError.
+def list_receiving(group: IPv4Address | IPv6Address) -> set[int]:
+    """Return the indexes of the interfaces on which the kernel receives the group, for any program. Raises OSError.
 
     A program can be deaf although the group is received, but it is deaf if the group is not.
     """
     if isinstance(group, IPv4Address):
-        return _is_received_ipv4(group, index)
+        return set(_list_receiving_ipv4(group))
     # Index, name, group in hex, users...
-    wanted = [b"%d" % index, group.packed.hex().encode()]
-    return any(line.split()[0:3:2] == wanted for line in _IPV6.read_bytes().splitlines())
+    wanted = [group.packed.hex().encode()]
+    rows = (line.split() for line in _IPV6.read_bytes().splitlines())
+    return {int(row[0]) for row in rows if row[2:3] == wanted}
 
 
-def _is_received_ipv4(group: IPv4Address, index: int) -> bool:
+def _list_receiving_ipv4(group: IPv4Address) -> Iterator[int]:
     # A line with the index of an interface begins the indented lines of its groups: hex as in memory, users...
     wanted = b"%08X" % int.from_bytes(group.packed, sys.byteorder)
-    here = False
+    index = b""
     for line in _IPV4.read_bytes().splitlines():
-        fields = line.split()
+        first = line.split(maxsplit=1)[0]
         if not line.startswith(b"\t"):
-            here = fields[0] == b"%d" % index
-        elif here and fields[0] == wanted:
-            return True
-    return False
+            index = first
+        elif first == wanted:
+            yield int(index)

@@ -5,9 +5,10 @@ stranger's packets. Nodes announce a whole advert, so we send questions only at 
 there. A goodbye has no effect, because any host can send one.
 
 Interfaces and their addresses change while the daemon runs. Discovery follows these changes, and restarts
-python-zeroconf on the interfaces that are there, also when IP has ended on one of them and begun again: the kernel has
-dropped the membership there. If it cannot run on all of them, it tries again at each look, on new sockets beside those
-that work. It restarts on the new sockets only if more of them work.
+python-zeroconf on the interfaces that are there. It restarts, too, when the kernel has dropped a membership: IP ended
+on an interface and began again, or another program left the group that we had joined (see `is_deaf_somewhere`). If it
+cannot run on all interfaces, it tries again at each look, on new sockets beside those that work. It restarts on the new
+sockets only if more of them work.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from pskkey.adapters.discovery.announcer import Announcer
 from pskkey.adapters.discovery.heard_adverts import HeardAdvert
 from pskkey.adapters.discovery.mdns_condition import PortHolder, describe_failure, describe_faults
 from pskkey.adapters.discovery.mdns_gate import Gate
-from pskkey.adapters.discovery.multicast_sockets import Fault, MulticastSockets, open_sockets
+from pskkey.adapters.discovery.multicast_sockets import Fault, MulticastSockets, is_deaf_somewhere, open_sockets
 from pskkey.adapters.discovery.network import MulticastInterface, Network, look_up
 from pskkey.adapters.discovery.responder import Responder
 from pskkey.adapters.host.socket_options import SocketOptions
@@ -172,7 +173,8 @@ class Discovery:
 
     async def _run_on(self, network: Network) -> bool:
         """Run on each interface of this network where it is possible. Return whether mDNS was restarted."""
-        if self._has_lost_membership:
+        is_deaf = self._responder is not None and is_deaf_somewhere(self._served, self._faults)
+        if self._has_lost_membership or is_deaf:
             # The kernel leaves a group when a socket is closed, even if it has dropped the membership of this socket
             # before. So the former sockets must be closed before others join there.
             self._has_lost_membership = False

@@ -16,9 +16,11 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Final
 
 from pskkey.adapters.discovery.network import MulticastInterface
+from pskkey.rtnetlink.memberships import list_receiving
 
 PORT: Final = 5353
 IPV4_GROUP: Final = "224.0.0.251"
@@ -92,6 +94,27 @@ def open_sockets(interfaces: Sequence[MulticastInterface]) -> MulticastSockets:
             except OSError as error:
                 opened.faults.append(Fault(version, interface.label, error.errno or 0))
     return opened
+
+
+def is_deaf_somewhere(interfaces: Sequence[MulticastInterface], faults: Sequence[Fault]) -> bool:
+    """Return whether the kernel does not receive the group on one of these interfaces, except for the faults.
+
+    Another program can end our membership: when it closes a socket whose own membership the kernel has dropped before,
+    the kernel leaves the group on the interface that has the index now. Reads at most two files, for all interfaces.
+    False if the kernel does not list the memberships.
+    """
+    for version, group in ((4, IPV4_GROUP), (6, IPV6_GROUP)):
+        faulty = {fault.label for fault in faults if fault.version == version}
+        joined = {each.index for each, _ in _of_version(interfaces, version) if each.label not in faulty}
+        if not joined or None in faulty:
+            continue
+        try:
+            received = list_receiving(ip_address(group))
+        except OSError:  # for example, no descriptor is left
+            continue
+        if not joined <= received:
+            return True
+    return False
 
 
 def _of_version(interfaces: Sequence[MulticastInterface], version: int) -> Iterator[tuple[MulticastInterface, str]]:
