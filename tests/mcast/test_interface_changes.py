@@ -5,17 +5,16 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
 
-from pskkey.mcast import MulticastEndpoint
 from pskkey.mcast.endpoint import LOOK_EVERY
 from pskkey.mcast.group_socket import GroupSocket
 from pskkey.mcast.interface import Place
 from pskkey.rtnetlink.changes import SETTLE
+from tests.mcast.member import PORT, member
 from tests.mcast.namespace import (
     delete_interface,
     give_addresses,
@@ -32,10 +31,8 @@ from tests.system.private_network import configure, flood_of_addresses
 
 pytestmark = pytest.mark.root
 
-PORT = 12345
 IPV4, IPV6, LINK_LOCAL = "239.1.2.3", "ff15::77", "ff12::1234"
 LONG_NAME = "a-long-alternative-name-of-the-usb-adapter-" + "x" * 80
-LATEST = 5.0
 
 PROGRAM = """
 import asyncio, sys
@@ -59,49 +56,6 @@ async def main(interface):
 
 asyncio.run(main(sys.argv[1]))
 """
-
-
-class Member:
-    """An endpoint that hears itself, and records what it hears."""
-
-    def __init__(self, group: str, interface: str | None) -> None:
-        self.heard: list[bytes] = []
-        self._changed = asyncio.Event()
-        self.endpoint = MulticastEndpoint(
-            group, PORT, self._take, interface=interface, interface_changed=self._changed.set
-        )
-
-    def __getitem__(self, counter: str) -> int:
-        return self.endpoint.counters[counter]
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(LATEST):
-            while not condition():
-                self._changed.clear()
-                await self._changed.wait()
-
-    async def until_gone(self) -> None:
-        await self.until(lambda: self["interface_lost"] > 0)
-        assert not self.endpoint.has_interface
-
-    async def until_rejoined(self, times: int = 1) -> None:
-        await self.until(lambda: self["rejoined"] >= times and self.endpoint.has_interface)
-
-    async def check_hears(self, text: bytes) -> None:
-        assert self.endpoint.send(text)
-        await self.until(lambda: text in self.heard)
-
-    def _take(self, datagrams: object) -> None:
-        assert isinstance(datagrams, list)
-        self.heard += datagrams
-        self._changed.set()
-
-
-@asynccontextmanager
-async def member(group: str, interface: str | None) -> AsyncIterator[Member]:
-    made = Member(group, interface)
-    with made.endpoint:
-        yield made
 
 
 @pytest.fixture
