@@ -2,7 +2,7 @@
 
 import pytest
 
-from pskkey.config.own_interfaces import Entry, describe_missing, missing_interfaces
+from pskkey.config.own_interfaces import Entry, describe_missing, list_labels, missing_interfaces
 from pskkey.rtnetlink.interfaces import list_interfaces
 from tests.no_descriptors import no_descriptor_left
 from tests.system.private_network import bridge, own_network
@@ -65,15 +65,15 @@ def test_missing_interfaces_are_named_in_their_order_with_those_that_are_there()
         missing = missing_interfaces(["eth9", "lo", "10.9.0.1"])
         assert missing == ("eth9", "10.9.0.1")
         expected = "[network] interfaces: this machine has no eth9 and no 10.9.0.1 now; it has lo, b\\xfcro0"
-        assert describe_missing(missing) == expected
+        assert describe_missing(missing, list_labels()) == expected
 
 
 def test_sentence_about_missing_interfaces_names_a_bounded_number() -> None:
     with own_network(*(f"link add br{number} type bridge" for number in range(30))):
-        assert describe_missing(["eth9"]).endswith("br17, br18 and 11 more")
+        assert describe_missing(["eth9"], list_labels()).endswith("br17, br18 and 11 more")
 
 
 def test_nothing_counts_as_missing_while_no_descriptor_is_left_to_look_with() -> None:
     with no_descriptor_left():
         assert missing_interfaces(["nowhere0", "192.0.2.1"]) == ()
-        assert describe_missing(["nowhere0"]).endswith("it has none that can be listed")
+        assert describe_missing(["nowhere0"], list_labels()).endswith("it has none that can be listed")

@@ -73,9 +73,13 @@ def is_own_address(address: str) -> bool:
     return True
 
 
-def describe_missing(missing: Sequence[str]) -> str:
-    """Return the sentence for the operator about interfaces that are missing."""
-    there = [interface.label for interface in _listed()]
+def list_labels() -> list[str]:
+    """Return the names of all interfaces of this machine; none if the kernel does not list them."""
+    return [interface.label for interface in _listed()]
+
+
+def describe_missing(missing: Sequence[str], there: Sequence[str]) -> str:
+    """Return the sentence for the operator about interfaces that are missing, and those that are `there`."""
     more = f" and {len(there) - MAX_NAMED} more" if len(there) > MAX_NAMED else ""
     has = (", ".join(there[:MAX_NAMED]) or "none that can be listed") + more
     return f"[network] interfaces: this machine has no {' and no '.join(missing)} now; it has {has}"

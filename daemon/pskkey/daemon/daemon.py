@@ -30,7 +30,6 @@ from pskkey.adapters.tls.key_port import KeyPort
 from pskkey.adapters.tls.listener import ServerLimits
 from pskkey.adapters.tls.listening_sockets import EVERYWHERE_WITH
 from pskkey.adapters.tls.outbound_sessions import OutboundSessions
-from pskkey.config.own_interfaces import describe_missing, missing_interfaces
 from pskkey.config.psk import PskFile
 from pskkey.config.schema import Config, node_id, node_name
 from pskkey.core.events import AddressesChanged, PskChanged, SettingsChanged, Started, StopRequested
@@ -62,9 +61,6 @@ _OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNEC
 
 CONDITIONS_EVERY = 1.0
 """Seconds between two looks for conditions; each status is a look, too."""
-
-INTERFACES_EVERY = 5.0
-"""Seconds between two lists of the interfaces, which take 36 ms if there are 1000 of them."""
 
 _COUNTERS = ("handshakes_ok", "handshakes_failed", "adverts_rejected", "bad_packets", "elections", "rekeys")
 
@@ -132,14 +128,12 @@ class Daemon:
         self._store = open_key_store(os.environ, self._inherited.stored[key_store.FD_NAME])
         self._node = Node(self._settings, self._store.saved if self._store else None)
         self._driver = Driver(self._node)
-        self._network: Network | None = None
         """None before the first look."""
         self._systemd = Systemd(os.environ)
         emit = self._driver.emit
         self._journal = Journal(self._common_fields)
         self._conditions = ConditionList(self._report_condition, boot_time)
-        self._updated_at = self._interfaces_listed_at = float("-inf")
-        self._missing: str | None = None
+        self._updated_at = float("-inf")
         self._reloader = Reloader(path, config, os.environ, self._apply, self._systemd, self._journal)
         legacy = config.tls.legacy_clients
         turns, options = FairTurns(self._driver.has_room), SocketOptions(self._counters)
@@ -260,7 +254,6 @@ class Daemon:
         )
 
     def _network_changed(self, network: Network) -> None:
-        self._network, self._interfaces_listed_at = network, float("-inf")
         if network.left_out and not self._config.network.addresses:
             _log.info("more addresses than a node may announce; not announced: %s", ", ".join(network.left_out))
         self._driver.emit(AddressesChanged(self._config.network.addresses or network.addresses, network.prefixes))
@@ -302,27 +295,22 @@ class Daemon:
         return status(self._node, self._settings, self._counters, rows, identities, away, boot_time())
 
     def _network_report(self) -> dict[str, object]:
-        network, heard = self._network or Network(), self._discovery.heard(time.monotonic())
+        network, heard = self._discovery.network or Network(), self._discovery.heard(time.monotonic())
         view, group, own_id = self._node.view(), self._node.group(), self._settings.me.id
         return network_report(self._config.network, own_id, network, heard, view.master, group, view.master_address)
 
     def _update_conditions(self) -> None:
-        now, names = boot_time(), self._config.network.interfaces
-        if now >= self._interfaces_listed_at + INTERFACES_EVERY:
-            missing = missing_interfaces(names)
-            self._missing, self._interfaces_listed_at = describe_missing(missing) if missing else None, now
         of_machine = find_machine_conditions(
-            missing=self._missing,
-            chosen=names,
+            chosen=self._config.network.interfaces,
             ip=self._config.network.ip,
-            network=self._network,
+            network=self._discovery.network,
             has_reload_failed=self._reloader.failed,
             away=self._loop_turns.longest(),
             dead_after=self._config.election.dead_after,
         )
         of_port = () if self._key_port.condition is None else (self._key_port.condition,)
         self._conditions.update((*of_machine, *of_port, *self._discovery.conditions, *self._node.view().conditions))
-        self._updated_at = now
+        self._updated_at = boot_time()
 
     def _report_condition(self, condition: Condition, begins: bool) -> None:
         event = DaemonEvent.CONDITION_BEGAN if begins else DaemonEvent.CONDITION_ENDED

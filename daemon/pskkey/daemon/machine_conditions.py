@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from pskkey.adapters.discovery.network import Network
-from pskkey.config.own_interfaces import MAX_NAMED
+from pskkey.config.own_interfaces import MAX_NAMED, describe_missing
 from pskkey.model import Condition, ConditionKind
 
 AWAY_SHARE: Final = 1 / 3
@@ -13,7 +13,6 @@ AWAY_SHARE: Final = 1 / 3
 
 def find_machine_conditions(
     *,
-    missing: str | None,
     chosen: Sequence[str],
     ip: Literal["both", "v4", "v6"],
     network: Network | None,
@@ -23,12 +22,12 @@ def find_machine_conditions(
 ) -> Iterator[Condition]:
     """Yield the present conditions.
 
-    `missing` names the entries of `[network] interfaces`, `chosen`, that this machine does not have. `ip` is
-    `[network] ip`. `network` is None before the first look at it. `away` is the longest recent time (seconds) for which
-    the daemon served nobody.
+    `chosen` is `[network] interfaces`, and `ip` is `[network] ip`. `network` is None before the first look at it.
+    `away` is the longest recent time (seconds) for which the daemon served nobody.
     """
-    if missing is not None:
-        yield Condition(ConditionKind.INTERFACE_MISSING, missing, "connect it, or correct the name")
+    if network is not None and network.missing:
+        text = describe_missing(network.missing, network.there)
+        yield Condition(ConditionKind.INTERFACE_MISSING, text, "connect it, or correct the name")
     if network is not None and not network.multicast:
         # An entry may be an address, whose interface has others. So no interface is the subject then.
         where = f"nothing in [network] interfaces = {', '.join(chosen)}"

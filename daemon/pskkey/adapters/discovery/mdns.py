@@ -84,7 +84,8 @@ class Discovery:
         self._failed = failed
         self._counters = counters
         self._options = options
-        self._network = Network()
+        self.network: Network | None = None
+        """The network at the last look; None before the first."""
         self._condition: Condition | None = None
         self._holder = PortHolder()
         self._responder: Responder | None = None
@@ -122,7 +123,7 @@ class Discovery:
         await self._look_at_network(None)
         self._follower = asyncio.create_task(self._follow_network(changes))
         self._follower.add_done_callback(self._follower_ended)
-        return self._network
+        return self.network or Network()
 
     async def stop(self) -> None:
         """Send the goodbye and stop."""
@@ -158,9 +159,9 @@ class Discovery:
         A failure is tried again at the next look.
         """
         try:
-            network = look_up(self._interfaces, self._ip)
-            is_new = network != self._network
-            self._network = network  # also the fields that are not compared
+            network = await asyncio.to_thread(look_up, self._interfaces, self._ip)
+            is_new = network != self.network
+            self.network = network  # also the fields that are not compared
             if is_new and changed is not None:
                 _log.info("the network changed: now %s", ", ".join(network.addresses) or "no address to announce")
                 changed(network)

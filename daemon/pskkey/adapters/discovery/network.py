@@ -52,8 +52,9 @@ class Network:
 
     `addresses` are those that we announce, the best first: without IPv6 link-local ones, which need a zone, and no more
     than a node may announce. `left_out` are the others. `prefixes` are the networks of all of them, such as
-    "192.0.2.0/24", at most MAX_PREFIXES. `there` are the names of all interfaces of the machine, and `without_mdns`
-    those beyond MAX_MULTICAST. `inner` are the indexes of the interfaces for containers.
+    "192.0.2.0/24", at most MAX_PREFIXES. `there` are the names of all interfaces of the machine, `missing` the
+    entries of `[network] interfaces` that it does not have, and `without_mdns` the interfaces beyond MAX_MULTICAST.
+    `inner` are the indexes of the interfaces for containers.
     """
 
     multicast: tuple[MulticastInterface, ...] = ()
@@ -61,6 +62,7 @@ class Network:
     prefixes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = field(default=(), compare=False)
     there: tuple[str, ...] = field(default=(), compare=False)
+    missing: tuple[str, ...] = field(default=(), compare=False)
     without_mdns: tuple[str, ...] = field(default=(), compare=False)
     inner: frozenset[int] = field(default=frozenset(), compare=False)
 
@@ -78,6 +80,8 @@ def look_up(names: Sequence[str], ip: Literal["both", "v4", "v6"]) -> Network:
     """Find the interfaces that `names` means (`config.own_interfaces`); none given: all but loopback.
 
     An interface or address that is not there now, or not up, is left out: it may come later. Raises OSError.
+
+    It waits while the kernel changes the interfaces of any namespace, which can take seconds. So call it in a thread.
     """
     entries = [Entry(name) for name in names]
     versions = {"both": (4, 6), "v4": (4,), "v6": (6,)}[ip]
@@ -100,6 +104,7 @@ def look_up(names: Sequence[str], ip: Literal["both", "v4", "v6"]) -> Network:
         prefixes=_prefixes(ordered),
         left_out=tuple(texts[MAX_ADDRESSES:]),
         there=tuple(interface.label + ("" if interface.is_up else " (down)") for interface in interfaces),
+        missing=tuple(name for name, entry in zip(names, entries, strict=True) if not entry.is_here(interfaces)),
         without_mdns=tuple(each.label for each in usable[MAX_MULTICAST:]),
         inner=frozenset(inner),
     )

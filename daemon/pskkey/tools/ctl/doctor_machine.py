@@ -21,7 +21,7 @@ from pskkey.adapters.tls.listening_sockets import (
     PortTaken,
     bind,
 )
-from pskkey.config.own_interfaces import Entry, describe_missing, missing_interfaces
+from pskkey.config.own_interfaces import Entry, describe_missing
 from pskkey.config.psk import PskFile, find_psk_file, load_psk
 from pskkey.config.schema import Config, NetworkTable, load_config, node_id
 from pskkey.errors import ConfigError, without_keys
@@ -95,9 +95,9 @@ def check_interfaces(names: Sequence[str], ip: str, announced: Sequence[str]) ->
     indexes = {each.index for each in network.multicast}
     is_linked = any(each.has_link for each in interfaces if each.index in indexes)
     found = shorten([_explain(each, names, ip, network, is_linked) for each in interfaces], "interfaces")
-    if missing := missing_interfaces(names):
+    if missing := network.missing:
         remedy = "connect it, or correct the name"
-        found.append(Finding("interface", False, ", ".join(missing), describe_missing(missing), remedy))
+        found.append(Finding("interface", False, ", ".join(missing), describe_missing(missing, network.there), remedy))
     if not network.multicast:
         remedy = "connect the network, or give an interface an address; see [network] interfaces and ip"
         found.append(Finding("interface", False, "", "no interface can be used, so no other node is found", remedy))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from pskkey.config.notes import list_notes
-from pskkey.config.own_interfaces import describe_missing, is_own_address, missing_interfaces
+from pskkey.config.own_interfaces import describe_missing, is_own_address, list_labels, missing_interfaces
 from pskkey.config.psk import CREDENTIAL_NAME, find_psk_file, generate_psk_line, load_psk
 from pskkey.config.schema import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.errors import ConfigError
@@ -73,7 +73,7 @@ def check_config(configured: Path | None) -> None:
     for note in list_notes(config):
         _note(note)
     if missing := missing_interfaces(config.network.interfaces):
-        _note(f"{describe_missing(missing)}; the daemon uses them when they appear")
+        _note(f"{describe_missing(missing, list_labels())}; the daemon uses them when they appear")
     for address in config.network.addresses:
         if not is_own_address(address):
             _note(f"[network] addresses: this machine has no {address} now; the daemon listens there when it appears")
