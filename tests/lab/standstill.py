@@ -13,6 +13,8 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from tests.lab.daemon import environment
@@ -65,6 +67,18 @@ class Standstill:
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
+
+
+@asynccontextmanager
+async def standstill() -> AsyncIterator[list[float]]:
+    """Measure the longest standstill of the machine itself. At the end the list has it, in milliseconds."""
+    measuring = Standstill()
+    longest: list[float] = []
+    try:
+        yield longest
+        longest.append(await measuring.finish())
+    finally:
+        measuring.destroy()
 
 
 def main() -> None:

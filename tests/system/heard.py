@@ -3,8 +3,9 @@
 import asyncio
 import os
 import socket
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -26,6 +27,14 @@ DNS_PTR, DNS_TXT, CLASS_IN, FLAGS_QUERY, FLAGS_RESPONSE = 12, 16, 1, 0, 0x8400
 """Constants of RFC 1035 section 3.2 and RFC 6762 section 18."""
 
 
+async def until(is_so: Callable[[], bool], within: float = 15) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + within
+    while not is_so():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
 def node_id() -> str:
     """Return a random id, which no other node on this loopback has."""
     return os.urandom(8).hex()
@@ -34,13 +43,20 @@ def node_id() -> str:
 class Listener:
     """A Discovery with its events. Without an interface it runs on all."""
 
-    def __init__(self, loopback: Loopback, interface: str, ip: Literal["both", "v4", "v6"]) -> None:
+    def __init__(
+        self,
+        loopback: Loopback,
+        interface: str,
+        ip: Literal["both", "v4", "v6"],
+        network_changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.psk = load_psk(loopback.psk)
         self.group = loopback.group
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.counters: Counter[str] = Counter()
         self.networks: list[Network] = []
         """The networks after each change."""
+        self._network_changed = network_changed
         self.failures: list[BaseException] = []
         self.own, self.other = node_id(), node_id()
         self.discovery = Discovery(
@@ -50,11 +66,15 @@ class Listener:
             interfaces=[interface] if interface else [],
             ip=ip,
             emit=self.events.put_nowait,
-            network_changed=self.networks.append,
+            network_changed=self._note_network,
             failed=self.failures.append,
             counters=self.counters,
             options=SocketOptions(self.counters),
         )
+
+    def _note_network(self, network: Network) -> None:
+        self.networks.append(network)
+        self._network_changed()
 
     def advert(self, node_id: str, role: Role) -> Advert:
         """Return the advert of a node of our group."""

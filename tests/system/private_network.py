@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.lab.namespaces import INTERFACE
-from tests.system.mdns_wire import GROUP, PORT, overhear
+from tests.system.mdns_wire import GROUP, PORT, Overheard, overhear
 
 OWN: Final = "10.83.0.1"
 """Our address; `source` returns those of others."""
@@ -136,10 +136,16 @@ class Flood:
         self._make, self._rate = make, rate
         self._strangers = [Stranger(number, port) for number in sources]
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        with ExitStack() as stack:
+            strangers = [stack.enter_context(stranger) for stranger in self._strangers]
+            # It waits here, before the flood begins, while the kernel removes the namespace of another test.
+            wire = stack.enter_context(overhear(OWN))
+            self._thread = threading.Thread(target=self._run, args=(wire, strangers))
+            self._thread.start()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -147,21 +153,20 @@ class Flood:
     ) -> None:
         self._is_over.set()
         self._thread.join()
+        self._stack.close()
 
-    def _run(self) -> None:
-        with overhear(OWN) as wire, ExitStack() as stack:
-            strangers = [stack.enter_context(stranger) for stranger in self._strangers]
-            due, at = 0.0, time.monotonic()
-            while not self._is_over.wait(0.005):
-                now = time.monotonic()
-                due = min(due + (now - at) * self._rate, 0.02 * self._rate)  # no burst after a pause of the machine
-                at = now
-                while due > 0.0:
-                    datagram = self._make(self.sent)
-                    strangers[self.sent % len(strangers)].send(datagram)
-                    self.sent += 1
-                    due -= len(datagram) + HEADERS
-                self.answers += wire.count_from(OWN)
+    def _run(self, wire: Overheard, strangers: Sequence[Stranger]) -> None:
+        due, at = 0.0, time.monotonic()
+        while not self._is_over.wait(0.005):
+            now = time.monotonic()
+            due = min(due + (now - at) * self._rate, 0.02 * self._rate)  # no burst after a pause of the machine
+            at = now
+            while due > 0.0:
+                datagram = self._make(self.sent)
+                strangers[self.sent % len(strangers)].send(datagram)
+                self.sent += 1
+                due -= len(datagram) + HEADERS
+            self.answers += wire.count_from(OWN)
 
 
 class LoopWatch:

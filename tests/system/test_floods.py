@@ -1,25 +1,20 @@
-"""Members and local users flood the daemons of a group, or keep the kernel busy. They wait, but no other peer does."""
+"""Members and local users flood the daemons of a group. They wait, but no other peer does."""
 
 import asyncio
-import os
 import secrets
 import socket
 import ssl
-import subprocess
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from pskkey.adapters.tls.contexts import client_context
 from pskkey.config.psk import load_psk
 from pskkey.model import Heartbeat, Join, KeyWatch, Member
-from pskkey.rtnetlink.interfaces import list_interfaces
 from pskkey.wire.packet import encode
 from tests.lab.daemon import Daemon, Status
 from tests.lab.group import Group
-from tests.lab.standstill import Standstill
-from tests.system.heard import Listener
-from tests.system.loopback import MULTICAST_INTERFACE, PORT, Loopback
+from tests.lab.standstill import standstill
+from tests.system.loopback import PORT, Loopback
 
 BURST = encode(Heartbeat()) * 4096
 AWAY = 50.0
@@ -58,18 +53,6 @@ async def floods(loopback: Loopback, address: str, count: int) -> AsyncIterator[
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def standstill() -> AsyncIterator[list[float]]:
-    """Measure the longest standstill of the machine itself. At the end the list has it, in milliseconds."""
-    measuring = Standstill()
-    longest: list[float] = []
-    try:
-        yield longest
-        longest.append(await measuring.finish())
-    finally:
-        measuring.destroy()
 
 
 async def status_of(daemon: Daemon) -> Status:
@@ -127,44 +110,3 @@ def drain(connection: socket.socket) -> None:
     with suppress(BlockingIOError, ssl.SSLWantReadError):
         while connection.recv(1 << 16):
             pass
-
-
-@contextmanager
-def interfaces_kept_busy() -> Iterator[None]:
-    """Let the kernel remove a namespace with many interfaces during the block. It lists no interfaces meanwhile."""
-    namespace = f"pskkey-busy-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", namespace], check=True)
-    try:
-        lines = [f"link add b{n} type bridge\nlink set b{n} up" for n in range(200)]
-        subprocess.run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(lines).encode(), check=True)
-    finally:
-        subprocess.run(["ip", "netns", "delete", namespace], check=True)
-    time.sleep(0.2)  # the kernel begins a little later
-    try:
-        yield
-    finally:
-        list_interfaces()
-
-
-async def test_slow_list_of_the_interfaces_keeps_no_peer_waiting(loopback: Loopback) -> None:
-    heard = Listener(loopback, MULTICAST_INTERFACE, "v4")
-    turns = [0.0]
-
-    async def tick() -> None:
-        while True:
-            since = time.monotonic()
-            await asyncio.sleep(0.005)
-            turns.append(time.monotonic() - since - 0.005)
-
-    with interfaces_kept_busy():
-        async with standstill() as longest:
-            ticking = asyncio.create_task(tick())
-            await asyncio.sleep(0.02)
-            began = time.monotonic()
-            await heard.discovery.start()
-            took = time.monotonic() - began
-            await asyncio.sleep(0.02)
-            ticking.cancel()
-    await heard.discovery.stop()
-    print(f"~~ the look took {took * 1000:.0f} ms, the longest turn {max(turns) * 1000:.0f} ms")
-    assert max(turns) * 1000 <= AWAY + longest[0]

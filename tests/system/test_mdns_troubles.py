@@ -6,8 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,7 +23,7 @@ from pskkey.rtnetlink.memberships import list_receiving
 from pskkey.wire.advert import SERVICE_TYPE, instance_name
 from tests.lab.namespaces import INTERFACE
 from tests.no_descriptors import no_descriptor_left
-from tests.system.heard import Listener, listening
+from tests.system.heard import Listener, listening, until
 from tests.system.loopback import Loopback
 from tests.system.mdns_wire import overhear
 from tests.system.private_network import (
@@ -42,14 +40,6 @@ from tests.udp_port import port_taken
 from tests.wire import dns_messages as dns
 
 pytestmark = pytest.mark.root
-
-
-async def until(is_so: Callable[[], bool], within: float = 15) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + within
-    while not is_so():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 async def hear_a_newcomer(it: Listener, stranger: Stranger) -> AdvertReceived:

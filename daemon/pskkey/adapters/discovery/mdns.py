@@ -183,9 +183,9 @@ class Discovery:
         runs_there = self._responder is not None and network.multicast == self._served
         has_restarted = False
         if not runs_there or self._faults:
-            sockets = open_sockets(network.multicast)
+            sockets = await _open_sockets(network.multicast)
             if runs_there and len(sockets.sending) <= self._count_sending:
-                sockets.close()
+                await asyncio.to_thread(sockets.close)
             else:
                 self._served, self._faults = network.multicast, tuple(sockets.faults)
                 self._count_sending = len(sockets.sending)
@@ -202,14 +202,15 @@ class Discovery:
         """Run on these sockets, which are ours now. Return False if none can send: then mDNS does not run."""
         try:
             await self._close()
-            if not sockets.sending:
-                sockets.close()
-                return False
-            gate = Gate(self._announcer.names, self._receiver.take_untrusted, self._counters, self._options)
-            self._responder = Responder(sockets, gate)
+            if sockets.sending:
+                gate = Gate(self._announcer.names, self._receiver.take_untrusted, self._counters, self._options)
+                self._responder = Responder(sockets, gate)
         except BaseException:
-            sockets.close()
+            await asyncio.to_thread(sockets.close)
             raise
+        if self._responder is None:
+            await asyncio.to_thread(sockets.close)
+            return False
         try:
             await self._responder.start()
         except Error:
@@ -251,3 +252,13 @@ class Discovery:
         """Announce this advert from now on, signed with the active PSK."""
         self._advert = advert
         self._announcer.advertise(advert, self._psk().active.key)
+
+
+async def _open_sockets(interfaces: Sequence[MulticastInterface]) -> MulticastSockets:
+    opening = asyncio.ensure_future(asyncio.to_thread(open_sockets, interfaces))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opened = await opening  # nobody can stop a thread
+        await asyncio.to_thread(opened.close)
+        raise

@@ -2,16 +2,20 @@
 
 1. For each IP version, one socket *listens* on port 5353 of all addresses. It receives the datagrams of the multicast
    group on every interface that a socket of this machine has joined the group on.
-2. A socket can join a group on a limited number of interfaces: the sysctl net.ipv4.igmp_max_memberships is 20, and
-   IPv6 needs memory, limited by net.core.optmem_max. If the listening socket has no room left, further sockets *hold*
-   memberships, and do nothing else.
+2. Other sockets *hold* the memberships, and do nothing else. A socket can join a group on a limited number of
+   interfaces: the sysctl net.ipv4.igmp_max_memberships is 20, and IPv6 needs memory, limited by net.core.optmem_max.
 3. For each interface and IP version, one socket *sends*. It is bound to an address of the interface, port 5353, and
    receives unicast datagrams to this address.
 
 Several programs can have the port if each allows it by SO_REUSEADDR, or each of one user by SO_REUSEPORT.
+
+The kernel joins and leaves an IPv4 group only while nobody changes an interface of any namespace, and that can take
+seconds. So an event loop calls `open_sockets`, `leave` and `close` in a thread.
 """
 
+import ctypes
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -34,6 +38,8 @@ _IPV4_MEMBERSHIP: Final = struct.Struct("=4s4si")
 
 _IPV6_MEMBERSHIP: Final = struct.Struct("=16sI")
 """`struct ipv6_mreq` of ipv6(7): group, interface index."""
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 _NO_ROOM: Final = frozenset({errno.ENOBUFS, errno.ENOMEM})
 """The errors of a socket that cannot join a group on one more interface (IPv4, IPv6)."""
@@ -68,27 +74,34 @@ class MulticastSockets:
     sending: list[socket.socket] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
+    def leave(self) -> None:
+        """Leave the multicast groups. This may take seconds."""
+        for each in self.holding:
+            each.close()
+
     def close(self) -> None:
-        """Close all sockets."""
-        for each in (*self.listening, *self.holding, *self.sending):
+        """Leave the multicast groups, and close all sockets. This may take seconds."""
+        self.leave()
+        for each in (*self.listening, *self.sending):
             each.close()
 
 
 def open_sockets(interfaces: Sequence[MulticastInterface]) -> MulticastSockets:
-    """Open the sockets for these interfaces, as many as possible."""
+    """Open the sockets for these interfaces, as many as possible. This may take seconds."""
     opened = MulticastSockets()
     for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
         wanted = list(_of_version(interfaces, version))
         if not wanted:
             continue
         try:
-            opened.listening.append(joiner := _bound_socket(family, "", 0))
+            opened.listening.append(_bound_socket(family, "", 0))
         except OSError as error:
             opened.faults.append(Fault(version, None, error.errno or 0))
             continue
+        joiner: socket.socket | None = None
         for interface, address in wanted:
             try:
-                if not _has_joined(joiner, interface.index):
+                if joiner is None or not _has_joined(joiner, interface.index):
                     opened.holding.append(joiner := _holding_socket(family, interface.index))
                 opened.sending.append(_sending_socket(family, interface.index, address))
             except OSError as error:
@@ -179,9 +192,14 @@ def _holding_socket(family: socket.AddressFamily, index: int) -> socket.socket:
 
 
 def _join(joiner: socket.socket, index: int) -> None:
+    """Join the group of mDNS on an interface. Raises OSError."""
     if joiner.family == socket.AF_INET:
+        level, option = socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP
         membership = _IPV4_MEMBERSHIP.pack(socket.inet_aton(IPV4_GROUP), bytes(4), index)
-        joiner.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
     else:
+        level, option = socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP
         membership = _IPV6_MEMBERSHIP.pack(socket.inet_pton(socket.AF_INET6, IPV6_GROUP), index)
-        joiner.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
+    # Python's own `setsockopt` lets no other thread run meanwhile.
+    if _LIBC.setsockopt(joiner.fileno(), level, option, membership, len(membership)) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))

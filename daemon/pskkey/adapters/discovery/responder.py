@@ -39,9 +39,10 @@ class Responder:
             await self._closer.async_close()
         finally:
             read = {reader.fileno for reader in self.zeroconf.engine.readers}
-            for each in (*self._sockets.listening, *self._sockets.holding, *self._sockets.sending):
+            for each in (*self._sockets.listening, *self._sockets.sending):
                 if each.fileno() not in read:
                     each.close()
+            await asyncio.to_thread(self._sockets.leave)
 
 
 class _SocketsZeroconf(Zeroconf):
