@@ -1,8 +1,11 @@
 """A daemon with the environment of its systemd unit keeps no copy of a retired key in its memory."""
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,10 +28,31 @@ def environment_of(unit: str) -> dict[str, str]:
     return dict(setting.split("=", 1) for setting in settings)
 
 
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Stop a process, which runs, during the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + 5
+        while Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def copies(pid: int, secret: bytes) -> int:
-    """Count the copies of a secret in the writable memory of a process."""
+    """Count the copies of a secret in the writable memory of a process, all at the same moment.
+
+    A process that runs may replace the only copy in a part that is not read yet by one in a part that was read.
+    """
     found = 0
-    with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+    with (
+        stopped(pid),
+        Path(f"/proc/{pid}/maps").open() as maps,
+        Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory,
+    ):
         for line in maps:
             span, permissions = line.split()[:2]
             if permissions.startswith("rw"):
