@@ -27,6 +27,7 @@ MEASURES: Final = (
     "bench",
     "hostile",
     "lab",
+    "system/test_busy_kernel.py",
     "system/test_floods.py",
     "system/test_odd_networks.py",
     "system/test_odd_settings.py",

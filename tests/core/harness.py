@@ -20,6 +20,7 @@ from pskkey.core.node import Node
 from pskkey.core.settings import Settings, Timing
 from pskkey.core.view import NodeView
 from pskkey.model import (
+    SPEAKS,
     Advert,
     Group,
     Heartbeat,
@@ -27,6 +28,7 @@ from pskkey.model import (
     Join,
     KeyEntry,
     KeyState,
+    Levels,
     Member,
     Message,
     PskName,
@@ -39,10 +41,17 @@ ME = "55555555"
 OLD_PSK = PskName("old")
 
 
-def member(node_id: str, *, priority: int = 100, eligible: bool = True, sender_id: int | None = None) -> Member:
+def member(
+    node_id: str,
+    *,
+    priority: int = 100,
+    eligible: bool = True,
+    sender_id: int | None = None,
+    speaks: Levels = SPEAKS,
+) -> Member:
     """Return a node whose name and address follow from its id."""
-    number = int(node_id[:2], 16)
-    return Member(node_id, f"n{node_id[0]}", (f"10.0.0.{number}",), 11111, priority, eligible, sender_id)
+    name, address = f"n{node_id[0]}", f"10.0.0.{int(node_id[:2], 16)}"
+    return Member(node_id, name, (address,), 11111, priority, eligible, sender_id, speaks=speaks)
 
 
 def advert(node_id: str, role: Role, *, term: int = 1, members: int = 1, priority: int = 100) -> Advert:
@@ -53,7 +62,7 @@ def advert(node_id: str, role: Role, *, term: int = 1, members: int = 1, priorit
 
 def join(node_id: str, *, term: int = 0, held: tuple[HeldKey, ...] = (), incarnation: str = "i1") -> Join:
     """Return the JOIN of such a node."""
-    return Join("g", member(node_id), incarnation, term, held, sender=False, lease=None, version="t")
+    return Join("g", member(node_id), incarnation, term, held, sender=False, lease=None)
 
 
 class NodeHarness:
@@ -72,9 +81,10 @@ class NodeHarness:
         nonce: str = "n",
         saved: SavedState | None = None,
         timing: Timing | None = None,
+        speaks: Levels = SPEAKS,
     ) -> None:
-        mine = member(me, eligible=eligible, priority=priority, sender_id=sender_id)
-        settings = Settings("g", mine, incarnation, "t", nonce, max_members, preempt=preempt, timing=timing or Timing())
+        mine = member(me, eligible=eligible, priority=priority, sender_id=sender_id, speaks=speaks)
+        settings = Settings("g", mine, incarnation, nonce, max_members, preempt=preempt, timing=timing or Timing())
         self.node = Node(settings, saved)
         self._me = me
         self.now = 100.0

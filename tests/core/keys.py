@@ -20,4 +20,4 @@ def entry(epoch: int, number: int, *, send: bool = False) -> KeyEntry:
 def empty_ring(timing: Timing | None = None, saved: SavedRing | None = None) -> Keyring:
     """Return a keyring that is empty, or has the saved state."""
     me = Member("0badcafe", "n", (), 1, 100, eligible=True)
-    return Keyring(Settings("g", me, "i", "t", "n", timing=timing or Timing()), saved or SavedRing())
+    return Keyring(Settings("g", me, "i", "n", timing=timing or Timing()), saved or SavedRing())

@@ -82,7 +82,7 @@ def test_joiner_gets_the_group_and_then_the_keys() -> None:
 
 def test_joiner_of_another_group_is_refused() -> None:
     harness = NodeHarness().start().become_master()
-    wrong = Join("other", member(LOW), "i", 0, (), sender=False, lease=None, version="t")
+    wrong = Join("other", member(LOW), "i", 0, (), sender=False, lease=None)
     assert refusal(harness.accept(1, wrong)) == "wrong_group"
 
 

@@ -23,7 +23,7 @@ class Master:
 
     def __init__(self, timing: Timing | None = None, epoch: int = 0) -> None:
         me = Member("0badcafe", "n", (), 1, 100, eligible=True)
-        self.settings = Settings("g", me, "i", "t", "n", timing=timing or Timing())
+        self.settings = Settings("g", me, "i", "n", timing=timing or Timing())
         self.ring = Keyring(self.settings)
         if epoch:
             self.ring.adopt(state(entry(epoch, 900, send=True)), 0.0)

@@ -38,7 +38,7 @@ class CountingTransport:
 def start_driver(transport: CountingTransport, handled: Callable[[], None] = lambda: None) -> tuple[Driver, Node]:
     """Return the driver of a node that becomes master after 0.05 s, with a session manager, and the node."""
     me = Member("0123456789abcdef", "node", ("127.0.0.1",), 11111)
-    node = Node(Settings("default", me, "0011223344556677", "0.1.0", "n", timing=Timing(discovery_window=0.05)))
+    node = Node(Settings("default", me, "0011223344556677", "n", timing=Timing(discovery_window=0.05)))
     driver = Driver(node)
     driver.attach(
         Outlets(

@@ -208,7 +208,7 @@ class Device:
         self.has_power = True
         self.incarnation += 1
         name = f"n{self.number}-{self.incarnation}"
-        settings = Settings(GROUP, member(self.number), name, "explored", f"{name}-", timing=Timing())
+        settings = Settings(GROUP, member(self.number), name, f"{name}-", timing=Timing())
         before = self.saved.term if self.saved is not None else 0
         self.node, self.saved, self.term = self.make_node(settings, self.saved), None, before
         session = Session(Direction.LOCAL, self.incarnation)

@@ -71,7 +71,7 @@ _BY_READER: Final[dict[tuple[Channel, Side], tuple[Message, ...]]] = {
         KeyRequest(),
         KeyAck(2),
         KeyNew(KeyNewReason.OPERATOR),
-        Join("g", _MEMBER, "i1", 7, (HeldKey(2, "ab" * 8, send=True),), sender=True, lease=3, version="1"),
+        Join("g", _MEMBER, "i1", 7, (HeldKey(2, "ab" * 8, send=True),), sender=True, lease=3),
         Merge(_MEMBER, 7, 2, 3),
         Heartbeat(),
         ErrorMessage("denied", "no"),

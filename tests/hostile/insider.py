@@ -32,7 +32,7 @@ def join(group: str) -> bytes:
     """Return a JOIN of a node that does not exist, which requests to send."""
     node_id = f"{random.getrandbits(128):032x}"
     member = Member(node_id, "invented", ("10.83.0.99",), 11111)
-    return encode(Join(group, member, node_id[:16], 0, (), True, None, "0.1.0"))
+    return encode(Join(group, member, node_id[:16], 0, (), True, None))
 
 
 class Insider:

@@ -70,7 +70,7 @@ class Veteran:
         if not self._epochs:
             return []
         held = (HeldKey(self._epochs[0], f"{self._epochs[0]:016x}", send=True),)
-        return [Send(session, Join("sim", self._me(), "veteran", 0, held, sender=False, lease=None, version="0"))]
+        return [Send(session, Join("sim", self._me(), "veteran", 0, held, sender=False, lease=None))]
 
     def next_deadline(self) -> float | None:
         """Return None: it has no deadline."""
@@ -176,9 +176,7 @@ class Babbler:
         )
         incarnation = f"babbler-{rng.randrange(3)}"
         lease = rng.choice((None, 0, 1, 255))
-        return Join(
-            "sim", me, incarnation, self._random_term(), held, sender=rng.random() < 0.5, lease=lease, version="0"
-        )
+        return Join("sim", me, incarnation, self._random_term(), held, sender=rng.random() < 0.5, lease=lease)
 
     def _merge(self) -> Merge:
         rng = self._random

@@ -118,7 +118,6 @@ class World:
             "sim",
             host.member,
             f"{host.name}-{host.incarnation}",
-            "sim",
             f"{host.name}-{host.incarnation}-",
             max_members=host.max_members,
             preempt=host.preempt,

@@ -27,7 +27,7 @@ async def flood_as_member(loopback: Loopback, address: str) -> None:
     reader, writer = await asyncio.open_connection(address, PORT, ssl=context, server_hostname="")
     node = secrets.token_hex(16)
     member = Member(node, f"insider-{node[:8]}", (address,), PORT, eligible=False)
-    writer.write(encode(Join(loopback.group, member, secrets.token_hex(8), 0, (), False, None, "0.1.0")))
+    writer.write(encode(Join(loopback.group, member, secrets.token_hex(8), 0, (), False, None)))
     discarding = asyncio.create_task(discard(reader))
     try:
         while True:

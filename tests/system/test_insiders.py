@@ -41,7 +41,7 @@ class Insider:
     def join(self) -> None:
         """Send the JOIN of a new node that sends."""
         me = Member(os.urandom(8).hex(), "insider", (FROM,), PORT)
-        message = Join(self._group, me, os.urandom(8).hex(), 0, (), sender=True, lease=None, version="0")
+        message = Join(self._group, me, os.urandom(8).hex(), 0, (), sender=True, lease=None)
         self._writer.write(encode(message))
 
     async def until[M: Message](self, kind: type[M]) -> M:

@@ -23,6 +23,7 @@ from pskkey.model import (
     KeyResponse,
     KeyState,
     KeyWatch,
+    Levels,
     Member,
     Merge,
     Role,
@@ -91,6 +92,7 @@ def key_states(draw: st.DrawFn) -> KeyState:
 key_responses = st.builds(KeyResponse, keys, epochs) | st.builds(
     KeyResponse, keys.filter(lambda key: key.suite is Suite.PSK_CHACHA20_POLY1305)
 )
+levels = st.lists(st.integers(1, 255), min_size=2, max_size=2).map(sorted).map(Levels._make)
 members = st.builds(
     Member,
     id=node_ids,
@@ -101,6 +103,8 @@ members = st.builds(
     eligible=st.booleans(),
     sender_id=st.none() | sender_ids,
     acked_epoch=st.none() | epochs,
+    version=st.just("") | texts,
+    speaks=levels,
 )
 member_lists = st.lists(members, max_size=6, unique_by=lambda member: member.id).map(tuple)
 held_keys = st.builds(
@@ -115,7 +119,6 @@ joins = st.builds(
     held=st.lists(held_keys, max_size=3).map(tuple),
     sender=st.booleans(),
     lease=st.none() | sender_ids,
-    version=texts,
 )
 groups = st.builds(
     Group,
@@ -123,6 +126,7 @@ groups = st.builds(
     master=node_ids,
     members=member_lists,
     succession=st.lists(node_ids, max_size=6, unique=True).map(tuple),
+    level=st.integers(1, 255),
 )
 merges = st.builds(
     Merge,
@@ -136,7 +140,7 @@ handovers = st.builds(Handover, master=members, term=terms, members=member_lists
 error_messages = st.builds(
     ErrorMessage, code=st.from_regex(r"\A[a-z][a-z0-9_-]{0,63}\Z"), message=texts | st.just("") | st.just("x" * 1024)
 )
-key_watches = st.builds(KeyWatch, st.booleans(), st.integers(0, 2**64 - 1))
+key_watches = st.builds(KeyWatch, st.booleans(), st.integers(0, 2**64 - 1), st.integers(1, 255))
 key_acks = st.builds(KeyAck, epochs)
 key_news = st.builds(KeyNew, st.sampled_from(KeyNewReason))
 both_ways = st.just(Heartbeat()) | error_messages
@@ -155,6 +159,7 @@ adverts = st.builds(
     members=st.integers(0, 4096),
     addresses=st.lists(addresses, max_size=5).map(tuple),
     port=ports,
+    speaks=levels,
     is_full=st.booleans(),
 )
 

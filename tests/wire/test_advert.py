@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pskkey.errors import BadPacket
-from pskkey.model import Advert, Role
+from pskkey.model import Advert, Levels, Role
 from pskkey.secret import Secret
 from pskkey.wire.advert import (
     SERVICE_TYPE,
@@ -72,6 +72,7 @@ def test_golden_record() -> None:
         "n": "3",
         "addr": "10.0.0.1,fe80::1",
         "port": "11111",
+        "pv": "1-1",
     }
     assert len(signature) == 22
     assert received({**pairs, "sig": signature}) == signed(received(pairs))
@@ -164,6 +165,14 @@ def test_unknown_pairs_are_signed_and_ignored() -> None:
     refuse({name: value for name, value in extra.items() if name != b"flag"})
 
 
+def test_levels_that_are_left_out_are_level_1() -> None:
+    spoken = received(encode_advert(replace(ADVERT, speaks=Levels(2, 13)), KEY))
+    assert spoken[b"pv"] == b"2-13"
+    assert decode_advert_untrusted(spoken, [KEY]).speaks == Levels(2, 13)
+    silent = signed({name: value for name, value in spoken.items() if name != b"pv"})
+    assert decode_advert_untrusted(silent, [KEY]).speaks == Levels(1, 1)
+
+
 def test_a_pair_without_value_counts_as_empty() -> None:
     # Older releases of python-zeroconf give None for `addr=`.
     pairs = received(encode_advert(replace(ADVERT, addresses=()), KEY))
@@ -193,6 +202,7 @@ def test_advert_is_read_with_an_accepted_key_and_no_other() -> None:
         ("pri", ["", "-1", "256", "007", "+1", " 1", "1.0", "1_0", "\u0661", "9" * 200, "1\n"]),
         ("el", ["", "2", "yes", "true", "01"]),
         ("full", ["", "0", "2", "yes"]),
+        ("pv", ["", "1", "-", "1-", "-1", "0-1", "2-1", "1-256", "01-1", "1-2-3", "1 - 2", "1-\u0662"]),
         ("role", ["", "x", "M", "master", "mm"]),
         ("term", ["", "-1", str(2**53), "9" * 240, "1e3", "0x1"]),
         ("n", ["", "-1", "4097", "00"]),

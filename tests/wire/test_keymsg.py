@@ -82,9 +82,20 @@ def test_golden_key_watch_with_a_sequence_context() -> None:
     assert keymsg.encode_key_watch(KeyWatch(will_send=True, context=0x0123456789ABCDEF)) == payload
     assert keymsg.decode_key_watch_untrusted(payload) == KeyWatch(will_send=True, context=0x0123456789ABCDEF)
     assert keymsg.decode_key_watch_untrusted(bytes.fromhex("01" + 8 * "00")) == KeyWatch(will_send=True), "none"
-    for size in (0, 2, 5, 8, 10):
+    for size in (0, 2, 5, 8, 65):
         with pytest.raises(BadPacket):
             keymsg.decode_key_watch_untrusted(bytes(size))
+
+
+def test_golden_key_watch_with_a_level() -> None:
+    payload = bytes.fromhex("00 0000000000000000 02")
+    assert keymsg.encode_key_watch(KeyWatch(will_send=False, level=2)) == payload
+    for later in (b"", b"\xff", bytes(54)):
+        assert keymsg.decode_key_watch_untrusted(payload + later) == KeyWatch(will_send=False, level=2)
+    assert keymsg.decode_key_watch_untrusted(payload[:-1] + b"\0") == KeyWatch(will_send=False), "no level 0"
+    for level in (0, 256):
+        with pytest.raises(ValueError, match=r"1\.\.255"):
+            keymsg.encode_key_watch(KeyWatch(will_send=False, level=level))
 
 
 def test_golden_key_state_empty() -> None:
@@ -211,10 +222,14 @@ def test_malformed_small_packet_is_refused() -> None:
         assert "KEY_ACK is 2 bytes" in refused(keymsg.decode_key_ack_untrusted, payload)
     assert "epoch 0" in refused(keymsg.decode_key_ack_untrusted, b"\0\0")
     for payload in (b"", b"\0\0"):
-        assert "KEY_WATCH is 1 or 9 bytes" in refused(keymsg.decode_key_watch_untrusted, payload)
+        assert "KEY_WATCH is 1 or 9..64 bytes" in refused(keymsg.decode_key_watch_untrusted, payload)
         assert "KEY_NEW is 1 bytes" in refused(keymsg.decode_key_new_untrusted, payload)
+
+
+def test_reason_of_a_later_version_is_another_one() -> None:
     for octet in (0, 5, 255):
-        assert f"no reason {octet}" in refused(keymsg.decode_key_new_untrusted, bytes([octet]))
+        assert keymsg.decode_key_new_untrusted(bytes([octet])) == KeyNew(KeyNewReason.OTHER)
+    assert keymsg.encode_key_new(KeyNew(KeyNewReason.OTHER)) == b"\0"
 
 
 @settings(max_examples=150, deadline=None)

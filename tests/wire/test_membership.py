@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pskkey.model import ErrorMessage, HeldKey, Join, Member, Merge
+from pskkey.model import ErrorMessage, HeldKey, Join, Levels, Member, Merge
 from pskkey.wire import membership
 from tests.wire.messages import accepts_or_bad_packet, error_messages, joins, member, merges, refused
 
@@ -35,12 +35,14 @@ JOIN = {
     "sender": False,
     "lease": 4,
     "version": "0.1.0",
+    "speaks": [1, 3],
     "times": {"heartbeat_interval": 0.5, "dead_after": 1.5},
 }
 MERGE = {"master": MEMBER, "term": 3, "members": 12, "epoch": 7, "winner": None}
+MERGE |= {"version": "0.1.0", "speaks": [1, 3]}
 ERROR = {"code": "not_master", "message": "I am not the master: ask 10.0.0.2."}
 
-MEMBER_VALUE = Member(ID, "pump-3", ("10.0.0.1", "fe80::1"), 11111, 100, eligible=True, sender_id=4)
+MEMBER_VALUE = Member(ID, "pump-3", ("10.0.0.1", "fe80::1"), 11111, sender_id=4, version="0.1.0", speaks=Levels(1, 3))
 DECODERS: list[tuple[dict[str, Any], Callable[[bytes], object]]] = [
     (JOIN, membership.decode_join_untrusted),
     (MERGE, membership.decode_merge_untrusted),
@@ -71,7 +73,6 @@ def test_golden_json() -> None:
         (HeldKey(7, FINGERPRINT, send=True),),
         sender=False,
         lease=4,
-        version="0.1.0",
     )
     assert json.loads(membership.encode_join(join)) == JOIN
     assert membership.decode_join_untrusted(json.dumps(JOIN).encode()) == join
@@ -81,6 +82,34 @@ def test_golden_json() -> None:
     error = ErrorMessage("not_master", "I am not the master: ask 10.0.0.2.")
     assert json.loads(membership.encode_error(error)) == ERROR
     assert membership.decode_error_untrusted(json.dumps(ERROR).encode()) == error
+
+
+def test_node_without_levels_speaks_level_1_only() -> None:
+    assert membership.decode_join_untrusted(changed(JOIN, "speaks", ...)).speaks == Levels(1, 1)
+    assert membership.decode_merge_untrusted(changed(MERGE, "speaks", ...)).speaks == Levels(1, 1)
+
+
+def of_a_later_version(value: Any, depth: int = 0) -> Any:
+    """Return JSON with an unknown field in each object."""
+    if isinstance(value, list):
+        return [of_a_later_version(each, depth) for each in value]
+    if not isinstance(value, dict):
+        return value
+    new = {"nested": [{"deep": [None, 1.5, "x"]}], f"field {depth}": "\x1b[2J"}
+    return {**new, **{name: of_a_later_version(each, depth + 1) for name, each in value.items()}}
+
+
+@pytest.mark.parametrize(("value", "decode"), DECODERS, ids=["JOIN", "MERGE", "ERROR"])
+def test_unknown_fields_are_ignored_within_the_bounds(value: dict[str, Any], decode: Callable[[bytes], object]) -> None:
+    assert decode(json.dumps(of_a_later_version(value)).encode()) == decode(json.dumps(value).encode())
+    room = 256 - len(value)
+    decode(json.dumps({**value, **{str(n): n for n in range(room)}}).encode())
+    refused(decode, json.dumps({**value, **{str(n): n for n in range(room + 1)}}).encode())
+    deep: Any = 0
+    for _ in range(16):
+        deep = [deep]
+    refused(decode, json.dumps({**value, "later": deep}).encode())
+    refused(decode, b'{"later": 1, "later": 2, ' + json.dumps(value).encode()[1:])
 
 
 @settings(max_examples=60, deadline=None)
@@ -111,7 +140,8 @@ BOUNDS: dict[str, list[object]] = {
     "times.heartbeat_interval": [0, 0.04, 60.1, 1e400, -1, "0.5", True, None, ...],
     "times.dead_after": [0, 0.09, 300.1, 1e400, -1, "1.5", True, None, ...],
     "incarnation": TEXT_BOUNDS,
-    "version": TEXT_BOUNDS,
+    "version": ["x" * 65, "a\nb", "\u202e", 1, True, None, ["x"], {}, ...],
+    "speaks": [[0, 1], [2, 1], [1, 256], [1], [1, 2, 3], [1.0, 2], ["1", "2"], [True, 1], "12", 1, None, {}],
     "term": TERM_BOUNDS,
     "sender": FLAG_BOUNDS,
     "lease": [-1, 256, "4", 4.0, True, ...],
@@ -119,7 +149,6 @@ BOUNDS: dict[str, list[object]] = {
     "held.0.epoch": [0, 65536, -1, "7", 7.0, True, None, ...],
     "held.0.fingerprint": ["", "0" * 15, "0" * 17, "0" * 15 + "G", "0" * 15 + "A", "0" * 16 + "\n", 1, ...],
     "held.0.send": FLAG_BOUNDS,
-    "held.0.extra": [1],
     "member": [None, [], "x", 1, ...],
     "member.id": [*ID_BOUNDS, None],
     "member.name": TEXT_BOUNDS,
@@ -147,8 +176,6 @@ BOUNDS: dict[str, list[object]] = {
     "member.eligible": FLAG_BOUNDS,
     "member.sender_id": [-1, 256, "4", 4.0, True, ...],
     "member.acked_epoch": [0, 65536, "7", True, ...],
-    "member.extra": [None],
-    "extra": [None, 1],
 }
 CASES = [(path, new) for path, news in BOUNDS.items() for new in news]
 
@@ -183,7 +210,7 @@ def test_join_lists_at_most_three_keys() -> None:
         ("winner", ...),
         ("master", None),
         ("master.id", "x"),
-        ("extra", 1),
+        ("speaks", [2, 1]),
     ],
 )
 def test_merge_with_a_value_out_of_bounds_is_refused(path: str, new: object) -> None:
@@ -204,7 +231,6 @@ def test_merge_with_a_value_out_of_bounds_is_refused(path: str, new: object) -> 
         ("message", "a\nb"),
         ("message", None),
         ("message", ...),
-        ("extra", 1),
     ],
 )
 def test_error_with_a_value_out_of_bounds_is_refused(path: str, new: object) -> None:
@@ -212,8 +238,8 @@ def test_error_with_a_value_out_of_bounds_is_refused(path: str, new: object) -> 
 
 
 def test_a_refusal_shows_no_control_characters_of_a_field_name() -> None:
-    payload = json.dumps({**ERROR, "\x1b[2J\n" + "x" * 5000: 1}).encode()
-    sentence = refused(membership.decode_error_untrusted, payload)
+    payload = changed(JOIN, "held.0.epoch", {"\x1b[2J\n" + "x" * 3000: 1})
+    sentence = refused(membership.decode_join_untrusted, payload)
     assert sentence.isprintable()
     assert len(sentence) < 400
 
@@ -234,10 +260,11 @@ def test_text_of_an_error_is_made_printable_and_cut() -> None:
 
 
 def test_largest_packet_of_each_type_fits_the_limit() -> None:
-    wide = "\U0001f511" * 250
-    big = Member("f" * 32, wide, ("2001:db8:1111:2222:3333:4444:5555:6666",) * 8, 65535, 255, True, 255, 65535)
+    wide, version = "\U0001f511" * 250, "\U0001f511" * 64
+    addresses = ("2001:db8:1111:2222:3333:4444:5555:6666",) * 8
+    big = Member("f" * 32, wide, addresses, 65535, 255, True, 255, 65535, version, Levels(255, 255))
     held = (HeldKey(65535, FINGERPRINT, send=True),) * 3
-    join = membership.encode_join(Join(wide, big, wide, 2**53 - 1, held, sender=False, lease=None, version=wide))
+    join = membership.encode_join(Join(wide, big, wide, 2**53 - 1, held, sender=False, lease=None))
     merge = membership.encode_merge(Merge(big, 2**53 - 1, 4096, 65535, "f" * 32))
     error = membership.encode_error(ErrorMessage("a" * 64, "\U0001f511" * 1024))
     quoted = membership.encode_error(ErrorMessage("a" * 64, '"' * 1024))

@@ -57,7 +57,7 @@ MESSAGES: dict[str, Message] = {
     "KEY_STATE": STATE,
     "KEY_ACK": KeyAck(7),
     "KEY_NEW": KeyNew(KeyNewReason.OPERATOR),
-    "JOIN": Join("default", member(1), "x", 0, (), sender=False, lease=None, version="1"),
+    "JOIN": Join("default", member(1), "x", 0, (), sender=False, lease=None),
     "GROUP": GROUP,
     "HEARTBEAT": Heartbeat(),
     "MERGE": Merge(member(1), 3, 2, 7),
@@ -81,7 +81,7 @@ ALLOWED = {
 LIMITS = {
     (Channel.TLS, Side.SERVER): {1: 0, 4: 2, 5: 1, 16: 8192, 18: 0, 19: 8192, 31: 8192},
     (Channel.TLS, Side.CLIENT): {1: 132, 3: 444, 17: 65535, 18: 0, 19: 8192, 20: 65535, 31: 8192},
-    (Channel.KEYS, Side.SERVER): {1: 0, 2: 9, 4: 2, 5: 1, 18: 0, 31: 8192},
+    (Channel.KEYS, Side.SERVER): {1: 0, 2: 64, 4: 2, 5: 1, 18: 0, 31: 8192},
     (Channel.KEYS, Side.CLIENT): {1: 132, 3: 444, 18: 0, 31: 8192},
 }
 
@@ -125,7 +125,7 @@ def test_message_passes_at_its_places_and_nowhere_else(place: tuple[Channel, Sid
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_every_header_is_judged_before_its_payload(place: tuple[Channel, Side]) -> None:
     for number in range(256):
-        limit = LIMITS[place].get(number)
+        limit = LIMITS[place].get(number, 8192 if number >= 0x80 else None)
         if limit is None:
             assert isinstance(outcome(place, [bytes([1, number, 0, 0])]), str)
             continue
@@ -134,6 +134,32 @@ def test_every_header_is_judged_before_its_payload(place: tuple[Channel, Side]) 
             got = outcome(place, [bytes([1, number]) + (limit + 1).to_bytes(2)])
             assert isinstance(got, str)
             assert "announces" in got
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_optional_packets_of_unknown_types_are_skipped(place: tuple[Channel, Side]) -> None:
+    later = b"".join(encode_frame(number, bytes(size)) for number, size in ((0x80, 0), (0x90, 3), (0xFF, 8192)))
+    heartbeat = encode(Heartbeat())
+    assert outcome(place, [later + heartbeat + later + heartbeat]) == [Heartbeat(), Heartbeat()]
+    assert outcome(place, [bytes([octet]) for octet in later + heartbeat]) == [Heartbeat()]
+    assert outcome(place, [encode_frame(0x7F, b"")]) == "a packet of type 127 is not allowed here"
+
+
+def test_optional_packet_may_come_between_the_parts_of_a_message() -> None:
+    stream = encode(large_group())
+    first = 4 + int.from_bytes(stream[2:4])
+    later = encode_frame(0x90, b"later")
+    assert outcome((Channel.TLS, Side.CLIENT), [stream[:first] + later + stream[first:]]) == [large_group()]
+
+
+def test_each_optional_packet_takes_a_step_of_its_own() -> None:
+    """So a flood of them costs its sender tokens, like a flood of any other packet."""
+    reader = PacketReader(Channel.TLS, Side.SERVER)
+    reader.add(encode_frame(0x90, b"") * 3 + encode(Heartbeat()))
+    taken = []
+    while reader.ready:
+        taken.append(reader.next_untrusted())
+    assert taken == [None, None, None, Heartbeat()]
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)

@@ -1,6 +1,6 @@
 """The admission of joiners: which joiners a master refuses as members, and with which reason.
 
-1. A joiner must name the group of the master.
+1. A joiner must name the group of the master, and have a protocol level in common with all members (`levels`).
 2. A session belongs to the node and the incarnation in its first JOIN. A later JOIN may change all other fields. An
    *incarnation* is a node's process, or a row of processes that each begin with the state of the last one.
 3. A node id belongs to one node. A joiner may have neither the id of the master, nor the id of another incarnation that
@@ -18,6 +18,9 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from pskkey.core.events import Session
+from pskkey.core.levels import explain, find_stranger
+from pskkey.core.loss_codes import NO_COMMON_LEVEL
+from pskkey.core.notices import BadJoin, DuplicateMember, MemberRefused
 from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, HeldKey, Join, Member
 
@@ -78,6 +81,10 @@ class Admission:
             return None
         if node == self._settings.me.id:
             return ErrorMessage("duplicate_id", f"node id {node} is the master's own; set [node] id on one")
+        if (
+            stranger := find_stranger(join.member, [self._settings.me, *(j.member for j in joined.values())])
+        ) is not None:
+            return ErrorMessage(NO_COMMON_LEVEL, explain(stranger, join.member))
         members = {other.member.id: other for other in joined.values()}
         if (other := members.get(node)) is not None and other.join.incarnation != join.incarnation:
             alive = now < other.deadline - other.dead_after(self._settings.timing.dead_after) / 2
@@ -97,3 +104,14 @@ class Admission:
             )
             return ErrorMessage("group_full", text)
         return None
+
+
+def report_of(refusal: ErrorMessage, joiner: Member, address: str) -> DuplicateMember | BadJoin | MemberRefused:
+    """Return the report of a refusal."""
+    match refusal.code:
+        case "duplicate_id":
+            return DuplicateMember(joiner, address, refusal.message)
+        case "protocol":
+            return BadJoin(joiner, address, refusal.message)
+        case _:
+            return MemberRefused(joiner, address, refusal.message)

@@ -280,4 +280,5 @@ class Listening:
 
 def as_member(advert: Advert) -> Member:
     """Return the node that an advert describes, as a member."""
-    return Member(advert.id, advert.name, advert.addresses, advert.port, advert.priority, advert.eligible)
+    known = (advert.id, advert.name, advert.addresses, advert.port, advert.priority, advert.eligible)
+    return Member(*known, speaks=advert.speaks)

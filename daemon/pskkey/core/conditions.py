@@ -7,15 +7,19 @@ They follow from the present state of the parts, so each ends when its reason is
 2. A node that joined this master and never confirmed GROUP (`confirmations`): until it confirms, or gives up.
 3. Times that differ at the two ends of a session: until they are equal.
 4. Another node with our id: until it is not heard for DUPLICATE_FOR.
-5. A node that may not be master and knows no node that may: until it knows one.
+5. A node that has no protocol level in common with this node, or with this group: until its next advert, or until its
+   advert expires. A member has a master, so only its master has this condition.
+6. A node that may not be master and knows no node that may: until it knows one.
 """
 
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from pskkey.core.attempts import as_member
 from pskkey.core.election import Election
-from pskkey.core.loss_codes import CANNOT_JOIN, NO_GROUP, NO_HANDSHAKE
+from pskkey.core.levels import explain
+from pskkey.core.loss_codes import CANNOT_JOIN, NO_COMMON_LEVEL, NO_GROUP, NO_HANDSHAKE
 from pskkey.core.members import Members
 from pskkey.core.message_handler import MessageHandler
 from pskkey.core.peers import Failure, Peers
@@ -28,7 +32,9 @@ MOST_OF_A_KIND: Final = 8
 _LARGE_PACKETS: Final = (
     "let large packets through: give the interfaces of both nodes the MTU of the path, or let ICMP through firewalls"
 )
+_COMMON_LEVEL: Final = "install versions of pskkey that have a level in common: neighbouring ones always have"
 _REMEDIES: Final = {
+    NO_COMMON_LEVEL: _COMMON_LEVEL,
     NO_GROUP: _LARGE_PACKETS,
     CANNOT_JOIN: _LARGE_PACKETS,
     NO_HANDSHAKE: f"{_LARGE_PACKETS}; or look at the load of that node",
@@ -57,6 +63,7 @@ def find_conditions(
         _unconfirmed(members, now) if election.role is Role.MASTER else iter(()),
         _different_times(settings, election, members),
         _duplicate(handler, now),
+        _strangers(settings, election, peers, now),
         _nobody_eligible(settings, election, peers, now),
     )
     return tuple(condition for kind in kinds for condition in islice(kind, MOST_OF_A_KIND))
@@ -115,6 +122,17 @@ def _duplicate(handler: MessageHandler, now: float) -> Iterator[Condition]:
     if (other := handler.find_duplicate(now)) is not None:
         text = f"another node has our node id: {other}"
         yield Condition(ConditionKind.ID_ELSEWHERE, text, "set another [node] id on one of them")
+
+
+def _strangers(settings: Settings, election: Election, peers: Peers, now: float) -> Iterator[Condition]:
+    if election.role is Role.CLIENT:
+        return
+    for advert in peers.strangers(now):
+        # A member of another group is not our concern, and an advert without a proof may be that of a dead master.
+        if advert.role is Role.LISTENING or peers.is_proven(advert.id, now):
+            address = next(iter(advert.addresses), None)
+            text = explain(settings.me, as_member(advert))
+            yield Condition(ConditionKind.NO_COMMON_LEVEL, text, _COMMON_LEVEL, advert.id, address)
 
 
 def _nobody_eligible(settings: Settings, election: Election, peers: Peers, now: float) -> Iterator[Condition]:

@@ -121,7 +121,7 @@ class Election:
 
     def take_advert(self, advert: Advert, now: float) -> list[Transition]:
         """Process the advert of another node, which `peers` has recorded already."""
-        if advert.role is not Role.MASTER or self._peers.is_in_hold_down(advert.id, now):
+        if advert.role is not Role.MASTER or not self._peers.may_join(advert, now):
             return []
         link = self.outbound.link
         match self.role:

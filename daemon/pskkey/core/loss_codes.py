@@ -5,7 +5,10 @@ from typing import Final
 NOT_MASTER: Final = "not_master"
 """ERROR: the peer is not the master now."""
 
-REFUSALS: Final = frozenset({"busy", "duplicate_id", "group_full", "wrong_group"})
+NO_COMMON_LEVEL: Final = "version"
+"""ERROR: the peer, or a member of its group, has no protocol level in common with this node (`levels`)."""
+
+REFUSALS: Final = frozenset({"busy", "duplicate_id", "group_full", "wrong_group", NO_COMMON_LEVEL})
 """ERROR: the peer is alive and master, and refuses JOIN."""
 
 CANNOT_JOIN: Final = "cannot_join"

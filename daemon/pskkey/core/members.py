@@ -13,18 +13,17 @@ from dataclasses import replace
 from pskkey.core import rank
 from pskkey.core.acknowledgements import have_all_acknowledged
 from pskkey.core.actions import Action, Disconnect, Send
-from pskkey.core.admission import Admission, Joined
+from pskkey.core.admission import Admission, Joined, report_of
 from pskkey.core.arrivals import Arrivals
 from pskkey.core.confirmations import Confirmations
 from pskkey.core.events import Session
 from pskkey.core.former_keys import find_former_key, leave_former_keys
 from pskkey.core.keyring import Keyring
 from pskkey.core.lease_allocator import LeaseAllocator
-from pskkey.core.notices import BadJoin, DuplicateMember, MemberJoined, MemberLost, MemberRefused
+from pskkey.core.levels import level_of
+from pskkey.core.notices import MemberJoined, MemberLost
 from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Times
-
-type _Refusal = type[DuplicateMember | BadJoin | MemberRefused]
 
 
 class Members:
@@ -127,7 +126,8 @@ class Members:
         me = self.me
         listed = [j.member for s, j in self._joined.items() if j.has_arrived or s == joiner]
         members = (me, *map(self._with_lease, listed))
-        return Group(self._term, me.id, members, rank.succession(members, me.id), self._settings.timing.times)
+        times, level = self._settings.timing.times, level_of(members)
+        return Group(self._term, me.id, members, rank.succession(members, me.id), times, level)
 
     @property
     def me(self) -> Member:
@@ -217,8 +217,7 @@ class Members:
         refusal = self._admission.refusal(session, join, address, self._joined, self.awaited, leased, now)
         if refusal is None:
             return False
-        notices: dict[str, _Refusal] = {"duplicate_id": DuplicateMember, "protocol": BadJoin}
-        self._out.append(notices.get(refusal.code, MemberRefused)(join.member, address, refusal.message))
+        self._out.append(report_of(refusal, join.member, address))
         self.close(session, refusal)
         return True
 

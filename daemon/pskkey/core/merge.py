@@ -21,14 +21,14 @@ The loser *yields*: it joins the winner, and then hands over its members.
    one either. But if TCP opens, and the handshake gets no answer, then perhaps only small packets of the loser get
    through, and the members of the other one could not join it. So it does as in rule 4.
 7. If the winner refuses the loser, for instance because its group is full, the loser yields all the same: two masters
-   would have two keys.
+   would have two keys. Two groups without a common protocol level stay two groups.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from pskkey.core.attempts import Link, Phase
-from pskkey.core.loss_codes import CANNOT_JOIN, NO_GROUP, NO_HANDSHAKE, REFUSALS
+from pskkey.core.loss_codes import CANNOT_JOIN, NO_COMMON_LEVEL, NO_GROUP, NO_HANDSHAKE, REFUSALS
 from pskkey.core.peers import PATH_HOLD_MAX, Peers
 from pskkey.core.rank import candidate_order, merge_order
 from pskkey.core.settings import Settings, Timing
@@ -59,6 +59,9 @@ def hold_rival_down(peers: Peers, link: Link, code: str, term: int, timing: Timi
     Return whether this master must yield all the same, because the winner of the merge is alive and has refused it.
     """
     rival = link.peer.id
+    if code == NO_COMMON_LEVEL:
+        peers.hold_down(rival, now, timing.hold_down_max, refused=True)
+        return False
     if code in REFUSALS and link.yields:
         peers.hold_down(rival, now, timing.hold_down_max, refused=True)
         return True

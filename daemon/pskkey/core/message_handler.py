@@ -15,7 +15,8 @@ from pskkey.core.former_keys import find_former_key, is_same
 from pskkey.core.key_slots import is_above, latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.known_group import KnownGroup
-from pskkey.core.loss_codes import NOT_MASTER
+from pskkey.core.levels import explain, find_stranger
+from pskkey.core.loss_codes import NO_COMMON_LEVEL, NOT_MASTER
 from pskkey.core.members import Members
 from pskkey.core.notices import (
     ForeignKeyMet,
@@ -190,6 +191,8 @@ class MessageHandler:
             case Merge() if is_master and message.master.id == self._settings.me.id:
                 text = "this is ourselves, or a node with our id"
                 self._close(session, ErrorMessage("duplicate_id", text))
+            case Merge(master=other) if is_master and find_stranger(other, [self._settings.me]) is not None:
+                self._close(session, ErrorMessage(NO_COMMON_LEVEL, explain(self._settings.me, other)))
             case Merge() if is_master:
                 if not self._leaps(session, message.term):
                     changes = self._election.answer_merge(session, message, now)
@@ -217,8 +220,8 @@ class MessageHandler:
         match message:
             case KeyRequest():
                 self._answer_key_request(session)
-            case KeyWatch(will_send, context):
-                self._managers.watch(session, will_send=will_send, context=context)
+            case KeyWatch():
+                self._managers.watch(session, message)
             case KeyAck(epoch):
                 self._managers.acknowledge(session, epoch)
             case KeyNew(reason):

@@ -295,6 +295,7 @@ class Node:
             addresses=me.addresses,
             port=me.port,
             is_full=self._members.is_full,
+            speaks=me.speaks,
             challenge=self._freshness.challenge(now) if role in (Role.LISTENING, Role.MASTER) else "",
         )
         # A master repeats its advert, because mDNS does not repeat it for a node that was disconnected.
@@ -375,7 +376,6 @@ class Node:
             held=self._keyring.held(),
             sender=self._managers.sends,
             lease=self.key_state().sender_id,
-            version=settings.version,
             times=settings.timing.times,
         )
 

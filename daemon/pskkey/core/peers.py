@@ -49,7 +49,8 @@ MAX_PEERS: Final = 2048
 """Records in the table: twice the default `max_members`. A holder of the PSK can invent any number of nodes."""
 
 MAX_CLAIMS: Final = 64
-"""Nodes that may claim to be master at once. A master examines all of them at each event."""
+"""Nodes that may claim to be master at once. A master examines all of them at each event. As many nodes are known that
+have no protocol level in common with us."""
 
 MAX_COURTESY: Final = 3
 """Better candidates for which a candidate waits one `claim_step` each. If it knows more of them, it waits MAX_COURTESY
@@ -122,6 +123,8 @@ class Peers:
         """By node id. The record that was updated the longest ago comes first."""
         self._masters: dict[str, Advert] = {}
         """The adverts of the nodes that claim to be master, by node id: a master reads them at each event."""
+        self._strangers: dict[str, Advert] = {}
+        """The adverts of the nodes that have no protocol level in common with us, by node id."""
 
     # --- adverts ------------------------------------------------------------------------------------------------
 
@@ -144,12 +147,13 @@ class Peers:
         elif peer.listening_since is None:
             peer.listening_since = now
         self._masters.pop(advert.id, None)
+        self._strangers.pop(advert.id, None)
         if advert.role is not Role.MASTER:
             peer.failure = None
         else:
-            self._masters[advert.id] = advert
-            if len(self._masters) > MAX_CLAIMS:
-                del self._masters[next(iter(self._masters))]
+            _insert(self._masters, advert)
+        if advert.speaks.common(self._settings.me.speaks) is None:
+            _insert(self._strangers, advert)
 
     def psk_changed(self) -> None:
         """Forget the adverts, because their PSK may be removed. End the hold-downs, because a join may succeed now.
@@ -176,12 +180,20 @@ class Peers:
         return peer is not None and now < peer.proven_until
 
     def claims(self, now: float) -> list[Advert]:
-        """Return the adverts of the nodes that claim to be master and are not in hold-down. The best one comes first.
+        """Return the adverts of the nodes that claim to be master and that we may join. The best one comes first.
 
         Proven masters come before hints. Within each kind, the order is that of a merge (`merge_order`).
         """
-        found = [a for a in self._masters.values() if not self.is_in_hold_down(a.id, now) and self._counts(a.id, now)]
+        found = [a for a in self._masters.values() if self.may_join(a, now) and self._counts(a.id, now)]
         return sorted(found, key=lambda a: (not self.is_proven(a.id, now), *merge_order(a.members, a.priority, a.id)))
+
+    def may_join(self, advert: Advert, now: float) -> bool:
+        """Return whether a node is not in hold-down, and has a protocol level in common with us."""
+        return advert.id not in self._strangers and not self.is_in_hold_down(advert.id, now)
+
+    def strangers(self, now: float) -> Iterator[Advert]:
+        """Yield the adverts of the nodes that have no protocol level in common with us."""
+        return (advert for node_id, advert in sorted(self._strangers.items()) if self._counts(node_id, now))
 
     def proven_masters(self, now: float) -> list[Advert]:
         """Return the `claims` of proven masters, in the same order."""
@@ -192,9 +204,9 @@ class Peers:
         return self._masters.get(node_id) if self._counts(node_id, now) else None
 
     def was_refused(self, now: float) -> bool:
-        """Return whether a node that is proven to be master has refused us as a member."""
+        """Return whether a node that is proven to be master has refused us as a member, or would refuse us."""
         return any(
-            self._peers[node_id].has_refused_us and self.is_proven(node_id, now)
+            (self._peers[node_id].has_refused_us or node_id in self._strangers) and self.is_proven(node_id, now)
             for node_id in self._masters
             if node_id in self._peers
         )
@@ -336,3 +348,10 @@ class Peers:
             self._masters.pop(oldest, None)
         self._peers[node_id] = peer
         return peer
+
+
+def _insert(adverts: dict[str, Advert], advert: Advert) -> None:
+    """Insert an advert as the last one. Beyond MAX_CLAIMS the first one is left out."""
+    adverts[advert.id] = advert
+    if len(adverts) > MAX_CLAIMS:
+        del adverts[next(iter(adverts))]

@@ -24,7 +24,7 @@ from pskkey.core.events import Session
 from pskkey.core.key_slots import RingKey
 from pskkey.core.notices import SecondSender
 from pskkey.core.settings import Settings
-from pskkey.model import Key, KeyState, Process, SavedManager, Slot
+from pskkey.model import Key, KeyState, KeyWatch, Process, SavedManager, Slot
 
 NOBODY = 0
 """The sequence context of a spent key."""
@@ -41,6 +41,8 @@ class SessionManager:
     process: Process
     context: int
     """The sequence context: the number in KEY_WATCH, or a negative number that no other session has."""
+    level: int = 1
+    """The highest level of the packets on `keys.sock` that it understands."""
     watches: bool = False
     asked_to_send: bool = False
     acknowledges: bool = False
@@ -166,10 +168,11 @@ class SessionManagers:
         self._managers.pop(session, None)
         self._review_askers()
 
-    def watch(self, session: Session, *, will_send: bool, context: int) -> None:
-        """Process KEY_WATCH. A further one requests the key state again, or changes `will_send` or the context."""
-        manager = self._managers[session]
+    def watch(self, session: Session, request: KeyWatch) -> None:
+        """Process KEY_WATCH. A further one requests the key state again, or changes its fields."""
+        manager, will_send, context = self._managers[session], request.will_send, request.context
         manager.watches, manager.last_sent, manager.asked_to_send = True, None, will_send
+        manager.level = request.level
         manager.context = context or -1 - session.number
         returned = self._awaited.get(context)
         if returned is not None and not returned.acknowledges:

@@ -70,13 +70,13 @@ class Settings:
     `incarnation` is the random name of the incarnation. A persisted state replaces it. `nonce` has 1 to 10 random
     characters, new in each process. The challenges of the node begin with it. `me` and the fields from `max_members` on
     change while the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so no part keeps a copy.
-    `me.sender_id` is the configured sender id. `suite` is the suite of the keys that the node makes as master.
+    `me.sender_id` is the configured sender id. `me.version` and `me.speaks` never change. `suite` is the suite of the
+    keys that the node makes as master.
     """
 
     group: str
     me: Member
     incarnation: str
-    version: str
     nonce: str
     max_members: int = 1024
     members_per_address: int = MEMBERS_PER_ADDRESS

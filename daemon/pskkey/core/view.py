@@ -33,6 +33,8 @@ class ManagerView:
     watches: bool
     sends: bool
     acked_epoch: int | None
+    level: int
+    """The highest level of the packets on `keys.sock` that it understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def view_of(
         keys=tuple(KeyView(e.epoch, e.key, _turn(e, current), e.since) for e in keyring.entries),
         keys_version=keyring.version,
         sends_former_key=keyring.sends_former_key,
-        managers=tuple(ManagerView(c.process, c.watches, c is sender, c.acked_epoch) for c in managers.all),
+        managers=tuple(ManagerView(c.process, c.watches, c is sender, c.acked_epoch, c.level) for c in managers.all),
         conditions=find_conditions(settings, election, peers, members, handler, now),
         sender_is_blocked=current is not None and managers.is_blocked(current.key),
     )

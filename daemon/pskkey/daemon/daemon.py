@@ -74,13 +74,13 @@ def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
         priority=config.node.priority,
         eligible=config.node.eligible,
         sender_id=config.node.sender_id,
+        version=__version__,
     )
     incarnation = secrets.token_hex(8)
     return Settings(
         group=config.group.name,
         me=me,
         incarnation=incarnation,
-        version=__version__,
         nonce=secrets.token_urlsafe(6),
         max_members=config.limits.members,
         members_per_address=config.limits.connections_per_address,

@@ -39,7 +39,8 @@ def status(
             "name": settings.me.name,
             "priority": settings.me.priority,
             "eligible": settings.me.eligible,
-            "version": settings.version,
+            "version": settings.me.version,
+            "speaks": list(settings.me.speaks),
         },
         "master": None if view.master is None else _master(view.master, view.master_address),
         "keys": [
@@ -57,6 +58,8 @@ def status(
             for reason, due in node.pending_requests()
         ],
         "sender_id": node.key_state().sender_id,
+        "level": group.level if group else None,
+        "held_back_by": [member.name for member in group.holding_back] if group else [],
         "members": [_member(m, group, identities.get(m.id)) for m in members],
         "sessions": [
             {
@@ -64,6 +67,7 @@ def status(
                 "uid": c.process.uid,
                 "sender": c.sends,
                 "acked_epoch": c.acked_epoch,
+                "level": c.level,
             }
             for c in view.managers
             if c.watches
@@ -105,5 +109,7 @@ def _member(member: Member, group: Group | None, identity: str | None) -> dict[s
         "priority": member.priority,
         "eligible": member.eligible,
         "acked_epoch": member.acked_epoch,
+        "version": member.version,
+        "speaks": list(member.speaks),
         "psk_identity": None if identity is None else without_keys(identity),
     }

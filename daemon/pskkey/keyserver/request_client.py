@@ -117,6 +117,8 @@ def _ask(session: ssl.SSLSocket, question: bytes, request_type: int, target: str
             for frame in reader.receive_untrusted(data):
                 if frame.type == request_type:
                     return frame.payload
+                if frame.type != PacketType.ERROR:
+                    continue  # an optional packet of a later version
                 refusal = decode_error_untrusted(frame.payload)
                 raise PeerError(refusal.code, f"{target}: it refused: {refusal.message}")
     except BadPacket as error:

@@ -72,6 +72,8 @@ class RequestServer:
         for frame in self._readers[connection].receive_untrusted(data):
             if connection.ending:
                 return
+            if frame.type not in self._sizes:
+                continue  # an optional packet of a later version
             self._report(_line("Request", frame.type, len(frame.payload)))
             answer = self._answer(frame)
             if answer is None:

@@ -19,6 +19,8 @@ class ConditionKind(StrEnum):
     """A peer has other times of the election."""
     ID_ELSEWHERE = "id_elsewhere"
     """Another node has the id of this node."""
+    NO_COMMON_LEVEL = "no_common_level"
+    """A node has no protocol level in common with this node, so the two cannot be in one group."""
     NOBODY_ELIGIBLE = "nobody_eligible"
     """No node that this node knows may become master."""
     NO_KEY_SERVER = "no_key_server"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from pskkey.model.keys import Key, KeyEntry
-from pskkey.model.nodes import DEFAULT_TIMES, Member, Times
+from pskkey.model.nodes import DEFAULT_TIMES, SPEAKS, Levels, Member, Times
 
 # --- messages: types 1-15, read by C programs -------------------------------------------------------------------
 
@@ -28,10 +28,13 @@ class KeyWatch:
 
     `context` names the sequence numbers that the sender knows. It is a random number above 0. A sender that has lost
     its sequence numbers uses another one. Without a context (0), each connection counts as another sender.
+    `level` is the highest level of the packets on `keys.sock` that the session manager understands. There is only
+    level 1 now.
     """
 
     will_send: bool
     context: int = 0
+    level: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,9 @@ class KeyAck:
 
 
 class KeyNewReason(IntEnum):
-    """The reason of a request for a new key."""
+    """The reason of a request for a new key. OTHER is one that this version does not know."""
 
+    OTHER = 0
     OPERATOR = 1
     SEQUENCE_HIGH_WATER = 2
     SENDER_RESTARTED = 3
@@ -99,8 +103,17 @@ class Join:
     held: tuple[HeldKey, ...]
     sender: bool
     lease: int | None
-    version: str
     times: Times = DEFAULT_TIMES
+
+    @property
+    def speaks(self) -> Levels:
+        """Return the protocol levels of the joiner."""
+        return self.member.speaks
+
+    @property
+    def version(self) -> str:
+        """Return the version of the joiner."""
+        return self.member.version
 
     def has_same_keys(self, other: "Join") -> bool:
         """Return whether another JOIN of the same node lists the same keys and the same lease."""
@@ -115,7 +128,8 @@ class Join:
 class Group:
     """GROUP: all members of the group, and the succession, the order in which they take over. It is a full state.
 
-    `times` are those of the master. A session goes by the longer `dead_after` of its two ends.
+    `times` are those of the master. A session goes by the longer `dead_after` of its two ends. `level` is the protocol
+    level of the group, the highest one that all members speak.
     """
 
     term: int
@@ -123,6 +137,13 @@ class Group:
     members: tuple[Member, ...]
     succession: tuple[str, ...]
     times: Times = DEFAULT_TIMES
+    level: int = SPEAKS.highest
+
+    @property
+    def holding_back(self) -> tuple[Member, ...]:
+        """Return the members that speak no higher level than that of the group, if others do; else none."""
+        held = tuple(member for member in self.members if member.speaks.highest <= self.level)
+        return held if len(held) < len(self.members) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +164,16 @@ class Merge:
     members: int
     epoch: int
     winner: str | None = None
+
+    @property
+    def speaks(self) -> Levels:
+        """Return the protocol levels of the sender."""
+        return self.master.speaks
+
+    @property
+    def version(self) -> str:
+        """Return the version of the sender."""
+        return self.master.version
 
 
 @dataclass(frozen=True, slots=True)

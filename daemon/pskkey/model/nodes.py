@@ -22,9 +22,33 @@ class Role(StrEnum):
     MASTER = "master"
 
 
+class Levels(NamedTuple):
+    """The protocol levels that a node speaks: all from `lowest` to `highest`, both at least 1."""
+
+    lowest: int
+    highest: int
+
+    def common(self, other: "Levels") -> int | None:
+        """Return the highest level that both nodes speak, None if there is none."""
+        level = min(self.highest, other.highest)
+        return level if level >= max(self.lowest, other.lowest) else None
+
+    def __str__(self) -> str:
+        if self.lowest == self.highest:
+            return f"protocol level {self.lowest}"
+        return f"protocol levels {self.lowest} to {self.highest}"
+
+
+SPEAKS: Final = Levels(1, 1)
+"""The protocol levels of this version. Level 1 is that of release 0.1.0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node as its group knows it. `sender_id` is None while the node has no lease."""
+    """A node as its group knows it. `sender_id` is None while the node has no lease.
+
+    `version` is that of its program, empty if it is not known.
+    """
 
     id: str
     name: str
@@ -34,6 +58,8 @@ class Member:
     eligible: bool = True
     sender_id: int | None = None
     acked_epoch: int | None = None
+    version: str = ""
+    speaks: Levels = SPEAKS
 
 
 class Times(NamedTuple):
@@ -67,6 +93,7 @@ class Advert:
     members: int
     addresses: tuple[str, ...]
     port: int
+    speaks: Levels = SPEAKS
     is_full: bool = False
     """Whether this master has no place for another member."""
     challenge: str = ""

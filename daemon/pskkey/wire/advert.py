@@ -11,6 +11,7 @@
     n        members in the group as the node knows it
     addr     IP addresses, separated by commas; those that do not fit the pair are left out
     port     TCP port of the key server
+    pv       protocol levels that the node speaks, lowest-highest, each 1..255; left out: 1-1
     full     1 when the master has no place for another member; left out when it has
     ch       challenge: 1..20 characters of A-Z a-z 0-9 - _, never used before; left out when there is none
     re       challenges of others that this advert answers, separated by commas; left out when there are none
@@ -32,9 +33,18 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pskkey.errors import BadPacket
-from pskkey.model import MAX_ANSWERS, Advert, Role
+from pskkey.model import MAX_ANSWERS, Advert, Levels, Role
 from pskkey.secret import Secret
-from pskkey.wire.fields import MAX_ADDRESSES, MAX_MEMBERS, MAX_TERM, MAX_TEXT, check_printable, parse_address
+from pskkey.wire.fields import (
+    LEVEL_1,
+    MAX_ADDRESSES,
+    MAX_LEVEL,
+    MAX_MEMBERS,
+    MAX_TERM,
+    MAX_TEXT,
+    check_printable,
+    parse_address,
+)
 
 SERVICE_TYPE: Final = "_pskkey._tcp.local."
 MAX_PAIR: Final = 255
@@ -81,6 +91,7 @@ def encode_advert(advert: Advert, key: Secret) -> dict[str, str]:
         "n": str(advert.members),
         "addr": _fitting_addresses(advert.addresses),
         "port": str(advert.port),
+        "pv": f"{advert.speaks.lowest}-{advert.speaks.highest}",
     }
     if advert.is_full:
         pairs["full"] = "1"
@@ -166,6 +177,7 @@ def _advert_untrusted(properties: Mapping[bytes, bytes | None]) -> Advert:
         members=_number_untrusted(properties, "n", 0, MAX_MEMBERS),
         addresses=addresses,
         port=_number_untrusted(properties, "port", 1, 65535),
+        speaks=_levels_untrusted(properties),
         is_full=b"full" in properties and _number_untrusted(properties, "full", 1, 1) == 1,
         challenge=challenges[0] if challenges else "",
         answers=_challenges_untrusted(properties, "re", MAX_ANSWERS),
@@ -189,6 +201,16 @@ def _challenges_untrusted(properties: Mapping[bytes, bytes | None], name: str, m
     if len(texts) > most or not all(map(_CHALLENGE.fullmatch, texts)):
         raise BadPacket(f"TXT pair {name} is not a list of challenges")
     return texts
+
+
+def _levels_untrusted(properties: Mapping[bytes, bytes | None]) -> Levels:
+    if b"pv" not in properties:
+        return LEVEL_1
+    text = _text_untrusted(properties, "pv")
+    lowest, _, highest = text.partition("-")
+    if not all(map(_NUMBER.fullmatch, (lowest, highest))) or not 1 <= int(lowest) <= int(highest) <= MAX_LEVEL:
+        raise BadPacket(f"TXT pair pv is not a range within 1..{MAX_LEVEL}")
+    return Levels(int(lowest), int(highest))
 
 
 def _number_untrusted(properties: Mapping[bytes, bytes | None], name: str, low: int, high: int) -> int:

@@ -35,12 +35,14 @@ interface io.pskkey.Control
 
 type Role (listening, joining, client, master)
 
+# speaks: the lowest and the highest protocol level.
 type Node (
   id: string,
   name: string,
   priority: int,
   eligible: bool,
-  version: string
+  version: string,
+  speaks: []int
 )
 
 type Master (
@@ -63,11 +65,12 @@ type Key (
 # send, and one that asks for receiver_began does not receive. due_s: seconds until the request is due; a requester that
 # asks often waits longer each time.
 type Request (
-  reason: (operator, sequence_high_water, sender_restarted, receiver_began),
+  reason: (operator, sequence_high_water, sender_restarted, receiver_began, other),
   due_s: float
 )
 
-# psk_identity: that of the pre-shared key of its session; only the master knows it.
+# version: of its program, empty if unknown. speaks: its lowest and highest protocol level. psk_identity: that of the
+# pre-shared key of its session; only the master knows it.
 type Member (
   id: string,
   name: string,
@@ -77,15 +80,18 @@ type Member (
   priority: int,
   eligible: bool,
   acked_epoch: ?int,
+  version: string,
+  speaks: []int,
   psk_identity: ?string
 )
 
-# A session manager that is attached to the keys socket.
+# A session manager that is attached to the keys socket. level: the highest level of that socket that it understands.
 type Session (
   pid: int,
   uid: int,
   sender: bool,
-  acked_epoch: ?int
+  acked_epoch: ?int,
+  level: int
 )
 
 # A present reason why this node is in no group, or why its group is not whole. text: the fault. remedy: the next step.
@@ -99,10 +105,11 @@ type Condition (
   since_s: float
 )
 
-# Fields may be added to this, never renamed: schema is 1. Counters only rise while the daemon lives; counter_ages_s:
-# seconds since each of them rose last, of those that did. loop_away_ms: the longest time in the last minute for which
-# the daemon served nobody, because it was busy with one thing. warnings: the conditions, a sentence each.
-# With "more" the status comes again whenever it changes.
+# Fields may be added to this, never renamed: schema is 1. level: the protocol level of the group, the highest one that
+# all members speak; null without a group. held_back_by: the names of the members that speak no higher one, if others
+# do. Counters only rise while the daemon lives; counter_ages_s: seconds since each of them rose last, of those that
+# did. loop_away_ms: the longest time in the last minute for which the daemon served nobody, because it was busy with
+# one thing. warnings: the conditions, a sentence each. With "more" the status comes again whenever it changes.
 method GetStatus() -> (
   schema: int,
   group: string,
@@ -113,6 +120,8 @@ method GetStatus() -> (
   keys: []Key,
   requests: []Request,
   sender_id: ?int,
+  level: ?int,
+  held_back_by: []string,
   members: []Member,
   sessions: []Session,
   counters: [string]int,

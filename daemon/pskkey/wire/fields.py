@@ -1,19 +1,24 @@
 """The fields of JSON packets, each with its bound, and the base model of the packets."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StringConstraints, ValidationError
 
 from pskkey.errors import BadPacket
-from pskkey.model import MAX_EPOCH, SENDER_IDS, Member, Times
+from pskkey.model import MAX_EPOCH, SENDER_IDS, Levels, Member, Times
 from pskkey.wire.strict_json import decode_object_untrusted
 
 MAX_TERM: Final = 2**53 - 1
 MAX_MEMBERS: Final = 4096
 MAX_ADDRESSES: Final = 8
 MAX_TEXT: Final = 250
+MAX_VERSION: Final = 64
+MAX_LEVEL: Final = 255
+LEVEL_1: Final = Levels(1, 1)
+"""The levels of a node that names none."""
 
 
 def parse_address(text: str) -> str:
@@ -41,6 +46,13 @@ def check_printable(text: str) -> str:
     return text
 
 
+def check_levels(levels: tuple[int, int]) -> tuple[int, int]:
+    """Return `levels`. Raises ValueError when the lowest is above the highest."""
+    if levels[0] > levels[1]:
+        raise ValueError("must begin with the lowest level")
+    return levels
+
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT), AfterValidator(check_printable)]
 NodeId = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{8,32}\z")]
 Address = Annotated[str, StringConstraints(max_length=64), AfterValidator(parse_address)]
@@ -50,16 +62,20 @@ Priority = Annotated[int, Field(ge=0, le=255)]
 Epoch = Annotated[int, Field(ge=1, le=MAX_EPOCH)]
 SenderId = Annotated[int, Field(ge=0, lt=SENDER_IDS)]
 Term = Annotated[int, Field(ge=0, le=MAX_TERM)]
+Version = Annotated[str, StringConstraints(max_length=MAX_VERSION), AfterValidator(check_printable)]
+Level = Annotated[int, Field(ge=1, le=MAX_LEVEL)]
+Speaks = Annotated[tuple[Level, Level], Field(strict=False), FailFast(), AfterValidator(check_levels)]
 
 
 class Packet(BaseModel):
-    """Base of every JSON packet: no coercion, no unknown field, and no input repeated in an error.
+    """Base of every JSON packet: no coercion, and no input repeated in an error.
 
+    Unknown fields are ignored, because a later version may add one. So a field that is added later has a default here.
     Every list in a packet has `FailFast()`: without it each bad item costs an error of its own, and 64 KiB of them cost
     half a second.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     @classmethod
     def parse_untrusted(cls, payload: bytes) -> Self:
@@ -87,7 +103,9 @@ def build_packets() -> Iterator[None]:
     pydantic otherwise builds a model when it is first used. That takes 10 ms of processor time, or half a second on a
     slow device: the first join would make the master pause.
     """
-    for model in Packet.__subclasses__():
+    waiting = [Packet]
+    for model in waiting:
+        waiting += model.__subclasses__()
         model.model_rebuild()
         yield
 
@@ -104,7 +122,7 @@ class TimesFields(Packet):
 
 
 class MemberFields(Packet):
-    """A `model.Member`."""
+    """A `model.Member` as it names itself. Its version and its levels are fields of the packet."""
 
     id: NodeId
     name: Text
@@ -132,3 +150,14 @@ class MemberFields(Packet):
             sender_id=self.sender_id,
             acked_epoch=self.acked_epoch,
         )
+
+
+class ListedMember(MemberFields):
+    """A `model.Member` as others list it."""
+
+    version: Version = ""
+    speaks: Speaks = LEVEL_1
+
+    def value(self) -> Member:
+        """Return the member."""
+        return replace(super().value(), version=self.version, speaks=Levels(*self.speaks))

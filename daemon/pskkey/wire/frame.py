@@ -3,7 +3,7 @@
 Layout (4 bytes, then the payload):
 
     0      version  u8, always 1
-    1      type     u8, a `PacketType`
+    1      type     u8, a `PacketType`; from 128 on a packet is optional: who does not know its type skips it
     2..3   size     u16 big-endian, bytes of payload
     4..    payload
 """
@@ -20,6 +20,13 @@ VERSION: Final = 1
 MAX_PAYLOAD: Final = 0xFFFF
 _HEADER: Final = struct.Struct("!BBH")
 HEADER_SIZE: Final = _HEADER.size
+
+
+OPTIONAL_TYPES: Final = range(0x80, 0x100)
+"""The types that later versions may add without a new protocol level."""
+
+OPTIONAL_LIMIT: Final = 8192
+"""Bytes of the largest payload of a packet that is skipped."""
 
 
 class PacketType(IntEnum):
@@ -58,9 +65,10 @@ def encode_frame(type: int, payload: bytes) -> bytes:  # noqa: A002  the protoco
 class FrameReader:
     """Cuts a byte stream into frames, one at a time.
 
-    `limits` names every type that is allowed on this stream and the largest payload of each, in bytes. A header that
-    announces anything else is refused without waiting for its payload. So the reader keeps less than one header and the
-    largest limit after `next_untrusted` has returned None.
+    `limits` names the types of this stream and the largest payload of each, in bytes. Other optional types have
+    OPTIONAL_LIMIT, and the caller skips their frames. A header that announces anything else is refused without waiting
+    for its payload. So the reader keeps less than one header and the largest limit after `next_untrusted` has returned
+    None.
     """
 
     def __init__(self, limits: Mapping[int, int]) -> None:
@@ -76,8 +84,9 @@ class FrameReader:
         if len(self._pending) < HEADER_SIZE:
             return False
         version, packet_type, size = _HEADER.unpack_from(self._pending)
-        limit = self._limits.get(packet_type, -1)
-        return bool(version != VERSION or size > limit or len(self._pending) >= HEADER_SIZE + size)
+        limit = self._limit(packet_type)
+        is_refused = version != VERSION or limit is None or size > limit
+        return is_refused or len(self._pending) >= HEADER_SIZE + size
 
     def add(self, data: bytes) -> None:
         """Take the next bytes of the stream, in pieces of any size."""
@@ -116,12 +125,15 @@ class FrameReader:
         version, packet_type, size = _HEADER.unpack_from(self._pending)
         if version != VERSION:
             self._refuse(f"version {version} is not supported, only {VERSION}")
-        limit = self._limits.get(packet_type)
+        limit = self._limit(packet_type)
         if limit is None:
             self._refuse(f"a packet of type {packet_type} is not allowed here")
         elif size > limit:
             self._refuse(f"a packet of type {packet_type} announces {size} bytes, at most {limit} are allowed")
         return int(size)
+
+    def _limit(self, packet_type: int) -> int | None:
+        return self._limits.get(packet_type, OPTIONAL_LIMIT if packet_type in OPTIONAL_TYPES else None)
 
     def _refuse(self, reason: str) -> None:
         self._error = reason

@@ -2,7 +2,10 @@
 
     KEY_REQ    request: empty
                response: a 128-byte key, or 132 bytes: epoch u16 | key[128] | suite[2]
-    KEY_WATCH  flags u8 (bit 0: I will send), and, if there is one, the sender's sequence context u64
+    KEY_WATCH  flags u8 (bit 0: I will send)
+               | the sender's sequence context u64, 0 without one; needed only if something follows or there is one
+               | level u8, the highest level of these packets that the session manager understands; not needed for 1
+               | up to 54 bytes of later levels
     KEY_STATE  0      sender_id  u8
                1      flags      u8 (bit 0: sender_id is leased to you)
                2      count      u8, entries that follow, 0..3
@@ -15,7 +18,7 @@
                       5..7    reserved
                       8..135  key
     KEY_ACK    epoch u16, 1..65535
-    KEY_NEW    reason u8: 1 operator, 2 sequence high-water, 3 sender restarted, 4 receiver began
+    KEY_NEW    reason u8: 1 operator, 2 sequence high-water, 3 sender restarted, 4 receiver began; else another reason
 
     key        128 bytes: pms[64] | server_random[32] | client_random[32]; the PMS is padded with zeros to its field
 
@@ -51,6 +54,7 @@ _STATE_ENTRY: Final = struct.Struct("!HHB3x128s")
 _EPOCH: Final = struct.Struct("!H")
 _BYTE: Final = struct.Struct("!B")
 _WATCH_WITH_CONTEXT: Final = struct.Struct("!BQ")
+_WATCH_WITH_LEVEL: Final = struct.Struct("!BQB")
 
 _WILL_SEND: Final = 0x01
 _LEASED: Final = 0x01
@@ -59,8 +63,9 @@ _RECEIVE: Final = 0x02
 _UNUSED: Final = 0x04
 
 KEY_RESPONSE_MAX_SIZE: Final = _KEY_WITH_EPOCH.size
-KEY_WATCH_MAX_SIZE: Final = _WATCH_WITH_CONTEXT.size
+KEY_WATCH_MAX_SIZE: Final = 64
 KEY_STATE_MAX_SIZE: Final = _STATE_HEAD.size + MAX_KEY_ENTRIES * _STATE_ENTRY.size
+MAX_WATCH_LEVEL: Final = 255
 KEY_ACK_SIZE: Final = _EPOCH.size
 KEY_NEW_SIZE: Final = _BYTE.size
 
@@ -92,19 +97,26 @@ def decode_key_response_untrusted(payload: bytes) -> KeyResponse:
 
 
 def encode_key_watch(message: KeyWatch) -> bytes:
-    """Return the flags byte, and eight bytes more when there is a sequence context."""
+    """Return the shortest form. Raises ValueError when the level is not 1..255."""
+    if not 1 <= message.level <= MAX_WATCH_LEVEL:
+        raise ValueError(f"a level is 1..{MAX_WATCH_LEVEL}, not {message.level}")
     flags = _WILL_SEND if message.will_send else 0
+    if message.level > 1:
+        return _WATCH_WITH_LEVEL.pack(flags, message.context, message.level)
     return _WATCH_WITH_CONTEXT.pack(flags, message.context) if message.context else _BYTE.pack(flags)
 
 
 def decode_key_watch_untrusted(payload: bytes) -> KeyWatch:
-    """Read either form, by its size."""
+    """Read any form, by its size. Ignore the bytes of later levels at its end."""
     if len(payload) == _BYTE.size:
         return KeyWatch(will_send=bool(payload[0] & _WILL_SEND))
-    if len(payload) != _WATCH_WITH_CONTEXT.size:
-        raise BadPacket(f"KEY_WATCH is {_BYTE.size} or {_WATCH_WITH_CONTEXT.size} bytes, not {len(payload)}")
-    flags, context = _WATCH_WITH_CONTEXT.unpack(payload)
-    return KeyWatch(bool(flags & _WILL_SEND), context)
+    if not _WATCH_WITH_CONTEXT.size <= len(payload) <= KEY_WATCH_MAX_SIZE:
+        raise BadPacket(
+            f"KEY_WATCH is {_BYTE.size} or {_WATCH_WITH_CONTEXT.size}..{KEY_WATCH_MAX_SIZE} bytes, not {len(payload)}"
+        )
+    size = _WATCH_WITH_LEVEL.size
+    flags, context, level = _WATCH_WITH_LEVEL.unpack(payload[:size].ljust(size, b"\1"))
+    return KeyWatch(bool(flags & _WILL_SEND), context, max(level, 1))
 
 
 def encode_key_state(message: KeyState) -> bytes:
@@ -173,12 +185,9 @@ def encode_key_new(message: KeyNew) -> bytes:
 
 
 def decode_key_new_untrusted(payload: bytes) -> KeyNew:
-    """Read a reason."""
+    """Read a reason. A later version may have further ones."""
     (reason,) = _unpack_untrusted("KEY_NEW", _BYTE, payload)
-    try:
-        return KeyNew(KeyNewReason(reason))
-    except ValueError:
-        raise BadPacket(f"KEY_NEW has no reason {reason}") from None
+    return KeyNew(KeyNewReason(reason) if reason in KeyNewReason else KeyNewReason.OTHER)
 
 
 def _pack_key(key: Key) -> bytes:

@@ -1,24 +1,27 @@
 """The packets between nodes that fit one frame: JOIN, MERGE and ERROR, as JSON.
 
-Every field has a bound and every unknown field is refused. Decoders raise only BadPacket; encoders check the same
-bounds and raise ValueError.
+Every field has a bound. Decoders raise only BadPacket; encoders check the same bounds and raise ValueError.
 """
 
+from dataclasses import replace
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, FailFast, Field, StringConstraints
 
-from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join, Merge
+from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join, Levels, Merge
 from pskkey.wire.fields import (
+    LEVEL_1,
     MAX_MEMBERS,
     Epoch,
     MemberFields,
     NodeId,
     Packet,
     SenderId,
+    Speaks,
     Term,
     Text,
     TimesFields,
+    Version,
     check_printable,
 )
 
@@ -45,7 +48,8 @@ class _JoinFields(Packet):
     held: Annotated[tuple[_HeldKeyFields, ...], Field(strict=False, max_length=MAX_KEY_ENTRIES), FailFast()]
     sender: bool
     lease: SenderId | None
-    version: Text
+    version: Version
+    speaks: Speaks = LEVEL_1
     times: TimesFields
 
 
@@ -55,6 +59,8 @@ class _MergeFields(Packet):
     members: Annotated[int, Field(ge=0, le=MAX_MEMBERS)]
     epoch: Annotated[int, Field(ge=0, le=MAX_EPOCH)]
     winner: NodeId | None
+    version: Version = ""
+    speaks: Speaks = LEVEL_1
 
 
 class _ErrorFields(Packet):
@@ -72,13 +78,12 @@ def decode_join_untrusted(payload: bytes) -> Join:
     fields = _JoinFields.parse_untrusted(payload)
     return Join(
         group=fields.group,
-        member=fields.member.value(),
+        member=replace(fields.member.value(), version=fields.version, speaks=Levels(*fields.speaks)),
         incarnation=fields.incarnation,
         term=fields.term,
         held=tuple(HeldKey(key.epoch, key.fingerprint, key.send) for key in fields.held),
         sender=fields.sender,
         lease=fields.lease,
-        version=fields.version,
         times=fields.times.value(),
     )
 
@@ -92,7 +97,7 @@ def decode_merge_untrusted(payload: bytes) -> Merge:
     """Read a MERGE."""
     fields = _MergeFields.parse_untrusted(payload)
     return Merge(
-        master=fields.master.value(),
+        master=replace(fields.master.value(), version=fields.version, speaks=Levels(*fields.speaks)),
         term=fields.term,
         members=fields.members,
         epoch=fields.epoch,

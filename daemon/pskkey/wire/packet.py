@@ -164,8 +164,9 @@ class PacketReader:
     def next_untrusted(self) -> Message | None:
         """Decode the next frame and return the message that it completes.
 
-        None: there is no whole frame, or it is not the last one of its message. Raises BadPacket when the peer breaks
-        the protocol. The connection is of no use from there on: every later call raises again.
+        None: there is no whole frame, or it is not the last one of its message, or it is optional and of an unknown
+        type. Raises BadPacket when the peer breaks the protocol. The connection is of no use from there on: every later
+        call raises again.
         """
         if self._broken:
             raise BadPacket("the connection was given up after a bad packet")
@@ -190,6 +191,8 @@ class PacketReader:
         return messages
 
     def _decode_untrusted(self, frame: Frame) -> Message | None:
+        if frame.type not in self._packets:
+            return None  # an optional packet of a later version
         packet_type = PacketType(frame.type)
         expected = self._roster.unfinished
         if expected is not None and packet_type is not expected:

@@ -12,14 +12,14 @@ from pydantic import FailFast, Field
 
 from pskkey.errors import BadPacket
 from pskkey.model import Group, Handover, Member
-from pskkey.wire.fields import MAX_MEMBERS, MemberFields, NodeId, Packet, Term, TimesFields
+from pskkey.wire.fields import MAX_MEMBERS, Level, ListedMember, NodeId, Packet, Term, TimesFields
 from pskkey.wire.frame import MAX_PAYLOAD, PacketType
 
 MAX_PARTS: Final = 128
 """Frames of one message: enough for the most members with every field at its bound."""
 
 _PartNumber = Annotated[int, Field(ge=1, le=MAX_PARTS)]
-_Members = Annotated[tuple[MemberFields, ...], Field(strict=False, max_length=MAX_MEMBERS), FailFast()]
+_Members = Annotated[tuple[ListedMember, ...], Field(strict=False, max_length=MAX_MEMBERS), FailFast()]
 _Succession = Annotated[tuple[NodeId, ...], Field(strict=False, max_length=MAX_MEMBERS), FailFast()]
 
 
@@ -31,11 +31,12 @@ class _GroupPart(Packet):
     members: _Members
     succession: _Succession
     times: TimesFields
+    level: Level = 1
 
 
 class _HandoverPart(Packet):
     term: Term
-    master: MemberFields
+    master: ListedMember
     part: _PartNumber
     parts: _PartNumber
     members: _Members
@@ -48,18 +49,19 @@ def encode_group(message: Group) -> list[bytes]:
     if len(set(message.succession)) < len(message.succession):
         raise ValueError("a node is twice in the succession")
 
-    def part(number: int, count: int, share: Sequence[MemberFields | str]) -> bytes:
+    def part(number: int, count: int, share: Sequence[ListedMember | str]) -> bytes:
         return _GroupPart(
             term=message.term,
             master=message.master,
             part=number,
             parts=count,
-            members=tuple(item for item in share if isinstance(item, MemberFields)),
+            members=tuple(item for item in share if isinstance(item, ListedMember)),
             succession=tuple(item for item in share if isinstance(item, str)),
             times=times,
+            level=message.level,
         ).encode()
 
-    items: tuple[MemberFields | str, ...] = (*members, *message.succession)
+    items: tuple[ListedMember | str, ...] = (*members, *message.succession)
     whole = part(1, 1, items)
     if len(whole) <= MAX_PAYLOAD:
         return [whole]
@@ -69,10 +71,10 @@ def encode_group(message: Group) -> list[bytes]:
 
 def encode_handover(message: Handover) -> list[bytes]:
     """Return the payloads of a HANDOVER, one for each frame, to be sent in this order."""
-    master = MemberFields.of(message.master)
+    master = ListedMember.of(message.master)
     members = _member_fields(message.members)
 
-    def part(number: int, count: int, share: tuple[MemberFields, ...]) -> bytes:
+    def part(number: int, count: int, share: tuple[ListedMember, ...]) -> bytes:
         return _HandoverPart(term=message.term, master=master, part=number, parts=count, members=share).encode()
 
     whole = part(1, 1, members)
@@ -106,7 +108,8 @@ class RosterReader:
         _check_list_untrusted("succession", self._succession)
         if self._received < part.parts:
             return None
-        message = Group(part.term, part.master, tuple(self._members), tuple(self._succession), part.times.value())
+        members, times = tuple(self._members), part.times.value()
+        message = Group(part.term, part.master, members, tuple(self._succession), times, part.level)
         self._clear()
         return message
 
@@ -145,13 +148,13 @@ def _check_list_untrusted(name: str, ids: list[str]) -> None:
         raise BadPacket(f"{name} lists a node twice")
 
 
-def _member_fields(members: Sequence[Member]) -> tuple[MemberFields, ...]:
+def _member_fields(members: Sequence[Member]) -> tuple[ListedMember, ...]:
     if len({member.id for member in members}) < len(members):
         raise ValueError("a node is twice among the members")
-    return tuple(MemberFields.of(member) for member in members)
+    return tuple(ListedMember.of(member) for member in members)
 
 
-def _shares[Item: (MemberFields, MemberFields | str)](items: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
+def _shares[Item: (ListedMember, ListedMember | str)](items: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
     """Cut `items` into runs whose JSON, with a comma after each, takes at most `room` bytes."""
     shares: list[tuple[Item, ...]] = []
     share: list[Item] = []

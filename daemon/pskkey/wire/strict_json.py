@@ -8,7 +8,7 @@ from pskkey.errors import BadPacket
 
 MAX_DEPTH: Final = 16
 MAX_NAMES: Final = 256
-"""Names in one object. No object that we read needs a quarter of them, and each unknown name costs an error."""
+"""Names in one object. No object that we read needs a quarter of them; the others leave room for later versions."""
 
 
 def decode_object_untrusted(data: bytes) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class VarlinkReader:
         self._pending += piece
 
 
-class Call(Packet):
+class Call(Packet, extra="forbid"):
     """A call of `method`. With `more` the caller takes several replies, with `oneway` none."""
 
     method: _QualifiedName

@@ -13,7 +13,7 @@ from pskkey.core.events import Accepted, Connected, Direction, Event, Session
 from pskkey.model import Join, Member
 
 NODE = Member("0123456789abcdef", "node", ("127.0.0.1",), 11111)
-JOIN = Join("default", NODE, "0011223344556677", 0, (), False, None, "0.1.0")
+JOIN = Join("default", NODE, "0011223344556677", 0, (), False, None)
 
 
 class Side:

@@ -184,7 +184,7 @@ def _with_last_known(status: Status, last: Status, returning: bool) -> Status:
         return status
     if returning:
         status = status._replace(sessions=last.sessions, sender_id=last.sender_id)
-    return status._replace(members=last.members)
+    return status._replace(members=last.members, level=last.level, held_back_by=last.held_back_by)
 
 
 def _late(status: Status) -> str | None:

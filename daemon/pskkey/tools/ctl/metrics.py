@@ -60,6 +60,21 @@ GAUGES: Final = (
         _one(lambda s: len(s.late)),
     ),
     Gauge(
+        "protocol_level",
+        "The protocol level of the group, the highest one that all members speak; absent without a group.",
+        _one(lambda s: s.level),
+    ),
+    Gauge(
+        "protocol_level_highest",
+        "The highest protocol level that this node speaks.",
+        _one(lambda s: s.node.speaks[-1] if s.node.speaks else None),
+    ),
+    Gauge(
+        "members_holding_back",
+        "Members that speak no higher protocol level than that of the group, although others do.",
+        _one(lambda s: len(s.held_back_by)),
+    ),
+    Gauge(
         "loop_away_ms",
         "The longest time, in milliseconds and within the last minute, for which the daemon served nobody.",
         _one(lambda s: s.loop_away_ms),

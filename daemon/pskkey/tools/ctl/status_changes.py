@@ -65,6 +65,9 @@ def changes(before: Status, after: Status) -> Iterator[StatusChange]:
     if id_and_name(after.master) != id_and_name(before.master):
         values = {"before": id_and_name(before.master), "after": id_and_name(after.master)}
         yield StatusChange("master", describe_master(after), values)
+    if after.level != before.level:
+        text = f"protocol level {_or_none(before.level)} -> {_or_none(after.level)}"
+        yield StatusChange("level", text, {"before": before.level, "after": after.level})
     yield from _members(before, after)
     yield from _keys(before, after)
     yield from _sessions(before, after)

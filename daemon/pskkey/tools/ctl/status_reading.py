@@ -20,6 +20,8 @@ class NodeStatus(NamedTuple):
     priority: int
     eligible: bool
     version: str
+    speaks: tuple[int, ...] = ()
+    """The lowest and the highest protocol level; empty if the daemon does not report it."""
 
 
 class MasterStatus(NamedTuple):
@@ -64,6 +66,8 @@ class MemberStatus(NamedTuple):
     eligible: bool
     acked_epoch: int | None
     psk_identity: str | None = None
+    version: str = ""
+    speaks: tuple[int, ...] = ()
 
 
 class SessionStatus(NamedTuple):
@@ -73,6 +77,7 @@ class SessionStatus(NamedTuple):
     uid: int
     sender: bool
     acked_epoch: int | None
+    level: int = 1
 
 
 class ConditionStatus(NamedTuple):
@@ -107,6 +112,10 @@ class Status(NamedTuple):
     """The longest time in the last minute for which the daemon served nobody; None if it does not report it."""
     warnings: tuple[str, ...] = ()
     """The present troubles, a sentence each."""
+    level: int | None = None
+    """The protocol level of the group."""
+    held_back_by: tuple[str, ...] = ()
+    """The names of the members that speak no higher level, if others do."""
     conditions: tuple[ConditionStatus, ...] = ()
     """The same troubles, with their parts; empty if the daemon does not report them."""
 

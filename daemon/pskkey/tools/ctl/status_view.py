@@ -15,6 +15,9 @@ TROUBLES: Final[dict[str, str]] = {
 }
 """Counters that should be zero, and what they count."""
 
+MOST_NAMED: Final = 5
+"""Members that one line names."""
+
 TROUBLE_SHOWN: Final = 86400.0
 """Seconds for which a rise of one of them is shown: an operator sees the troubles of the night in the morning."""
 
@@ -24,6 +27,7 @@ _REASONS: Final[dict[str, str]] = {
     "sequence_high_water": "a sender will run out of sequence numbers",
     "sender_restarted": "a restarted sender may not send yet",
     "receiver_began": "a new receiver does not receive yet",
+    "other": "a newer program asked for one",
 }
 """The reasons of rekey requests."""
 
@@ -67,6 +71,7 @@ def render_status(status: Status, painter: Painter) -> list[str]:
         *([] if status.keys else [("Key", "none yet")]),
         *(("Asked for", _request(request)) for request in status.requests),
         ("Members", _members(status)),
+        *([] if status.level is None else [("Protocol", _protocol(status))]),
         ("Sessions", _sessions(status)),
     ]
     rows += [("" if number else "Trouble", painter.warning(text)) for number, text in enumerate(_troubles(status))]
@@ -76,8 +81,8 @@ def render_status(status: Status, painter: Painter) -> list[str]:
 
 
 def render_members(status: Status, painter: Painter) -> list[str]:
-    """Return the lines of `pskkeyctl members`: a table, this node marked with a star; with PSKs if known."""
-    head = ["", "NAME", "ID", "ROLE", "ADDRESS", "PRIORITY", "SENDER", "EPOCH", "PSK"]
+    """Return the lines of `pskkeyctl members`: a table, this node marked with a star; versions and PSKs if known."""
+    head = ["", "NAME", "ID", "ROLE", "ADDRESS", "PRIORITY", "SENDER", "EPOCH", "VERSION", "PSK"]
     digits = count_shown_digits(status)
     rows = [
         [
@@ -89,12 +94,14 @@ def render_members(status: Status, painter: Painter) -> list[str]:
             str(member.priority) if member.eligible else f"{member.priority}, never master",
             _or_dash(member.sender_id),
             _or_dash(member.acked_epoch),
+            safe(member.version or "-"),
             safe(member.psk_identity or "-"),
         ]
         for member in status.members
     ]
-    if not any(member.psk_identity for member in status.members):
-        head, rows = head[:-1], [row[:-1] for row in rows]
+    # The last two columns are known to some nodes only.
+    shown = [at for at in range(len(head)) if at < len(head) - 2 or any(row[at] != "-" for row in rows)]
+    head, rows = [head[at] for at in shown], [[row[at] for at in shown] for row in rows]
     return _table(head, rows, painter, lambda row: row[3] == "master")
 
 
@@ -157,6 +164,14 @@ def _members(status: Status) -> str:
         if late
         else str(len(status.members))
     )
+
+
+def _protocol(status: Status) -> str:
+    held = status.held_back_by
+    if not held:
+        return f"level {status.level}"
+    more = f" and {len(held) - MOST_NAMED} more" if len(held) > MOST_NAMED else ""
+    return f"level {status.level}, held back by {', '.join(map(safe, held[:MOST_NAMED]))}{more}: see pskkeyctl members"
 
 
 def _sessions(status: Status) -> str:

@@ -1,0 +1,194 @@
+"""Nodes of different versions: who can be in one group, and its level."""
+
+from dataclasses import replace
+
+import pytest
+
+from pskkey.core.actions import Connect, Disconnect
+from pskkey.core.events import Connected, Direction, Disconnected, Session
+from pskkey.core.levels import explain, find_stranger, level_of
+from pskkey.core.notices import MemberRefused
+from pskkey.model import ErrorMessage, Group, Join, Levels, Merge, Role
+from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, refusal, sent
+
+LOW, HIGH, OTHER = "1" * 16, "f" * 16, "2" * 16
+
+
+def joiner(node_id: str, lowest: int, highest: int) -> Join:
+    return replace(join(node_id), member=member(node_id, speaks=Levels(lowest, highest)))
+
+
+def level_after(harness: NodeHarness, number: int, message: Join) -> int:
+    """Return the level in the last GROUP after a JOIN."""
+    return sent(Group, harness.accept(number, message) + harness.wait(0.2))[-1].level
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "common"),
+    [
+        ((1, 1), (1, 1), 1),
+        ((1, 1), (1, 2), 1),
+        ((1, 3), (2, 5), 3),
+        ((3, 3), (1, 3), 3),
+        ((1, 1), (9, 12), None),
+        ((2, 3), (1, 1), None),
+    ],
+)
+def test_common_level_is_the_highest_one_that_both_speak(
+    ours: tuple[int, int], theirs: tuple[int, int], common: int | None
+) -> None:
+    assert Levels(*ours).common(Levels(*theirs)) == common
+    assert Levels(*theirs).common(Levels(*ours)) == common
+
+
+def test_sentence_names_both_ranges_and_the_versions() -> None:
+    old, new = member(LOW), replace(member(HIGH, speaks=Levels(9, 12)), version="3.1.0")
+    assert explain(old, new) == (
+        "n1 speaks protocol level 1, but nf (pskkey 3.1.0) speaks protocol levels 9 to 12: there is no common level"
+    )
+
+
+def test_level_of_a_group_is_the_least_of_the_highest_ones() -> None:
+    members = (member(ME, speaks=Levels(1, 3)), member(LOW, speaks=Levels(1, 2)), member(HIGH, speaks=Levels(2, 4)))
+    group = Group(1, ME, members, (), level=level_of(members))
+    assert group.level == 2
+    assert [each.id for each in group.holding_back] == [LOW]
+    assert find_stranger(member(OTHER, speaks=Levels(3, 4)), members) == members[1]
+    assert find_stranger(member(OTHER, speaks=Levels(2, 4)), members) is None
+
+
+def test_nobody_holds_back_a_group_of_equals() -> None:
+    members = (member(ME), member(LOW))
+    assert Group(1, ME, members, (), level=1).holding_back == ()
+
+
+def test_joiner_without_a_common_level_is_refused_with_both_ranges() -> None:
+    harness = NodeHarness().start().become_master()
+    actions = harness.accept(1, joiner(LOW, 9, 12))
+    assert refusal(actions) == "version"
+    error = one(Disconnect, actions).error
+    assert error is not None
+    assert "level 1," in error.message
+    assert "levels 9 to 12" in error.message
+    assert one(MemberRefused, actions).reason == error.message
+    assert harness.members == set()
+
+
+def test_master_without_a_common_level_gets_no_answer_to_merge() -> None:
+    harness = NodeHarness().start().become_master()
+    stranger = member(LOW, speaks=Levels(9, 12))
+    actions = harness.accept(1, Merge(stranger, 5, 9, 3))
+    assert refusal(actions) == "version"
+    assert sent(Merge, actions) == []
+    assert harness.view.role is Role.MASTER
+    assert harness.view.term == 1
+
+
+def test_level_of_the_group_follows_its_members() -> None:
+    harness = NodeHarness(speaks=Levels(1, 3)).start().become_master()
+    alone = harness.node.group()
+    assert alone is not None
+    assert alone.level == 3
+    assert level_after(harness, 1, joiner(LOW, 1, 2)) == 2
+    assert level_after(harness, 2, joiner(HIGH, 1, 1)) == 1
+    ended = Disconnected(Session(Direction.INBOUND, 2), "it closed the connection")
+    assert sent(Group, harness.give(ended) + harness.wait(0.2))[-1].level == 2
+
+
+def test_joiner_must_have_a_level_in_common_with_all_members() -> None:
+    """Else it could not follow each of them as master."""
+    harness = NodeHarness(speaks=Levels(1, 2)).start().become_master()
+    harness.accept(1, joiner(LOW, 1, 1))
+    assert refusal(harness.accept(2, joiner(HIGH, 2, 3))) == "version"
+    harness.accept(3, joiner(OTHER, 1, 3))
+    assert harness.members == {LOW, OTHER}
+
+
+# --- adverts --------------------------------------------------------------------------------------------------------
+
+
+def test_node_does_not_join_a_master_without_a_common_level_and_is_not_master_beside_it() -> None:
+    harness = NodeHarness().start()
+    for _ in range(30):
+        actions = harness.hear(replace(advert(LOW, Role.MASTER), speaks=Levels(9, 12))) + harness.wait(1.0)
+        assert of(Connect, actions) == []
+    assert harness.view.role is Role.LISTENING
+    (condition,) = harness.view.conditions
+    assert condition.kind == "no_common_level"
+    assert (condition.peer, condition.address) == (LOW, "10.0.0.17")
+    assert "level 1," in condition.text
+    assert "levels 9 to 12" in condition.text
+
+
+def test_node_joins_when_the_master_has_been_upgraded() -> None:
+    harness = NodeHarness().start()
+    harness.hear(replace(advert(LOW, Role.MASTER), speaks=Levels(9, 12)))
+    one(Connect, harness.hear(replace(advert(LOW, Role.MASTER), speaks=Levels(1, 9))))
+    assert harness.view.conditions == ()
+
+
+def test_node_becomes_master_when_the_other_group_has_gone() -> None:
+    harness = NodeHarness().start()
+    harness.hear(replace(advert(LOW, Role.MASTER), speaks=Levels(9, 12)))
+    harness.wait(60.0)
+    assert harness.view.role is Role.MASTER
+
+
+def test_masters_without_a_common_level_show_each_other_and_do_not_merge() -> None:
+    harness = NodeHarness().start().become_master()
+    for _ in range(10):
+        actions = harness.hear(replace(advert(LOW, Role.MASTER), speaks=Levels(9, 12))) + harness.wait(2.0)
+        assert of(Connect, actions) == []
+    assert [condition.kind for condition in harness.view.conditions] == ["no_common_level"]
+
+
+def test_master_shows_a_listening_node_that_cannot_join_it() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.hear(replace(advert(LOW, Role.LISTENING), speaks=Levels(9, 12)))
+    assert [condition.kind for condition in harness.view.conditions] == ["no_common_level"]
+    harness.hear(replace(advert(LOW, Role.LISTENING), speaks=Levels(1, 12)))
+    assert harness.view.conditions == ()
+
+
+def test_member_does_not_show_strangers() -> None:
+    harness = NodeHarness().start()
+    harness.become_client()
+    harness.hear(replace(advert(LOW, Role.LISTENING), speaks=Levels(9, 12)))
+    assert harness.view.conditions == ()
+
+
+# --- a node whose advert did not name its levels ---------------------------------------------------------------------
+
+
+def test_refused_node_tries_again_at_a_slow_pace_and_shows_the_sentence() -> None:
+    harness = NodeHarness().start()
+    refused_at = []
+    sentence = "n1 speaks protocol levels 9 to 12, but n8 speaks protocol level 1: there is no common level"
+    while harness.now < 400.0:
+        actions = harness.hear(advert(LOW, Role.MASTER)) + harness.wait(0.5)
+        for connect in of(Connect, actions):
+            harness.give(Connected(connect.session))
+            harness.receive(connect.session, ErrorMessage("version", sentence))
+            refused_at.append(harness.now)
+    assert harness.view.role is Role.LISTENING
+    assert len(refused_at) < 12
+    assert refused_at[-1] - refused_at[-2] >= 60.0
+    (condition,) = harness.view.conditions
+    assert condition.kind == "master_unreachable"
+    assert sentence in condition.text
+    assert "have a level in common" in condition.remedy
+
+
+def test_master_whose_merge_is_refused_stays_master_and_tries_again_at_a_slow_pace() -> None:
+    harness = NodeHarness().start().become_master()
+    asked = 0
+    while harness.now < 400.0:
+        actions = harness.hear(advert(LOW, Role.MASTER)) + harness.wait(0.5)
+        for connect in of(Connect, actions):
+            asked += 1
+            harness.give(Connected(connect.session))
+            harness.receive(connect.session, ErrorMessage("version", "no common level"))
+            harness.give(Disconnected(connect.session, "it closed the connection"))
+    assert harness.view.role is Role.MASTER
+    assert asked < 12
+    assert harness.view.term == 1
