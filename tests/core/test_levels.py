@@ -24,7 +24,7 @@ def level_after(harness: NodeHarness, number: int, message: Join) -> int:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "common"),
+    ("one", "other", "common"),
     [
         ((1, 1), (1, 1), 1),
         ((1, 1), (1, 2), 1),
@@ -35,10 +35,10 @@ def level_after(harness: NodeHarness, number: int, message: Join) -> int:
     ],
 )
 def test_common_level_is_the_highest_one_that_both_speak(
-    ours: tuple[int, int], theirs: tuple[int, int], common: int | None
+    one: tuple[int, int], other: tuple[int, int], common: int | None
 ) -> None:
-    assert Levels(*ours).common(Levels(*theirs)) == common
-    assert Levels(*theirs).common(Levels(*ours)) == common
+    assert Levels(*one).common(Levels(*other)) == common
+    assert Levels(*other).common(Levels(*one)) == common
 
 
 def test_sentence_names_both_ranges_and_the_versions() -> None:

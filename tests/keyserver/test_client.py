@@ -99,15 +99,18 @@ def test_handlers_answer_requests_of_other_types(serve: Serve, psk_path: Path) -
     assert client.get("127.0.0.1", 200) == bytes(65535)
     with pytest.raises(PeerError, match="could not answer"):
         client.get("127.0.0.1", 3)
-    with pytest.raises(NoAnswer, match="without an answer to request type 4"):
+    with pytest.raises(PeerError, match="a packet of type 4 is not allowed here"):
         client.get("127.0.0.1", 4)
     assert len(client.get("127.0.0.1", 1)) == 128
+    with pytest.raises(NoAnswer, match="did not answer request type 144 in time"):
+        KeyClient(psk_path, port=server.port, timeout=0.5).get("127.0.0.1", 144)
     with pytest.raises(ValueError, match="a handler is for"):
         KeyServer(psk_path, handlers={1: lambda _payload: b""})
 
 
+@pytest.mark.parametrize("before", [b"", b"\x01\x90\x00\x02hi"], ids=["alone", "after an optional packet"])
 @pytest.mark.parametrize("long_form", [False, True])
-def test_client_reads_the_key_of_a_server_in_c(psk_path: Path, long_form: bool) -> None:
+def test_client_reads_the_key_of_a_server_in_c(psk_path: Path, long_form: bool, before: bytes) -> None:
     answer = b"\0\7" + PACKED + b"\x00\xfe" if long_form else PACKED
     with openssl.psk_server(load_psk(psk_path).active) as (port, server):
         assert server.stdin is not None
@@ -116,7 +119,7 @@ def test_client_reads_the_key_of_a_server_in_c(psk_path: Path, long_form: bool) 
         asking = threading.Thread(target=lambda: result.append(KeyClient(psk_path, port=port).get_key("127.0.0.1")))
         asking.start()
         assert openssl.read_until(server.stdout.fileno(), 4) == openssl.KEY_REQUEST
-        server.stdin.write(b"\x01\x01\x00" + bytes([len(answer)]) + answer)
+        server.stdin.write(before + b"\x01\x01\x00" + bytes([len(answer)]) + answer)
         asking.join(10)
     suite = Suite.WDM_WITH_NULL_SHA256 if long_form else Suite.PSK_CHACHA20_POLY1305
     assert result == [Key(KEY.pms, KEY.server_random, KEY.client_random, suite)]

@@ -82,9 +82,24 @@ def test_a_state_that_is_cut_off_is_refused(size: int) -> None:
         decode_saved_untrusted(bytes(encode_saved(FULL)[:size]))
 
 
-def test_another_version_and_trailing_bytes_are_refused() -> None:
+@settings(max_examples=50, deadline=None)
+@given(states, st.binary(max_size=300))
+def test_tail_of_a_later_version_is_ignored(state: SavedState, tail: bytes) -> None:
+    encoded = bytes(encode_saved(state))
+    assert encoded.endswith(bytes(4))
+    assert decode_saved_untrusted(encoded[:-4] + len(tail).to_bytes(4) + tail) == state
+
+
+def test_unknown_flags_are_ignored() -> None:
+    state = SavedState("g", "n", "i", 1, managers=(SavedManager(3, asked_to_send=True, acknowledges=False),))
+    encoded = bytearray(encode_saved(state))
+    encoded[-13] |= 0xFC  # the flags of the last session manager
+    assert decode_saved_untrusted(bytes(encoded)) == state
+
+
+def test_another_form_and_trailing_bytes_are_refused() -> None:
     encoded = bytes(encode_saved(FULL))
-    for wrong in (b"\x02" + encoded[1:], encoded + b"\0"):
+    for wrong in (b"\x02" + encoded[1:], encoded + b"\0", encoded[:-1] + b"\1", encoded[:-4] + b"\xff" * 4):
         with pytest.raises(BadPacket):
             decode_saved_untrusted(wrong)
 

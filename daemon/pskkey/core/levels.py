@@ -1,7 +1,8 @@
 """Protocol levels: which nodes can be in one group, although their versions differ.
 
 1. A node speaks all levels of one range (`model.Levels`). A session uses the highest level that both ends speak.
-2. The *level of a group* is the highest one that all members speak. What needs all members begins at such a level.
+2. The *level of a group* is the highest one that all members speak. A level begins features that need all
+   members.
 3. A master accepts a joiner only if all members and the joiner have a level in common. Else one of them could not
    follow another one as master.
 4. Each node announces its levels. A node without a level in common with a master does not connect to it, and is not

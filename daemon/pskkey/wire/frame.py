@@ -3,7 +3,7 @@
 Layout (4 bytes, then the payload):
 
     0      version  u8, always 1
-    1      type     u8, a `PacketType`; from 128 on a packet is optional: who does not know its type skips it
+    1      type     u8, a `PacketType`; packets from 128 on are optional: a reader skips those of unknown types
     2..3   size     u16 big-endian, bytes of payload
     4..    payload
 """

@@ -10,9 +10,14 @@
     members    each: leased u8 (0 or 1) | sender_id u8 | size u16 | node id, UTF-8
     sent_with  each: fingerprint[8] | sequence context u64
     session managers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | sequence context u64
+    tail       size u32 | what later versions add
 
-The program that wrote the state reads it, or another version of that program. So a state of unknown version or size is
-refused as a whole: a node that begins anew is safe, a node with a part of its state is not.
+An upgrade and a downgrade keep the state: the next version reads what this one wrote, and this one what the next one
+wrote. So the format only grows, by fields at the end of the tail. A reader ignores the fields that it does not know,
+and has a default for those that are missing. Unknown flags are ignored too.
+
+A state that is not of this form is refused as a whole: a node that begins anew is safe, a node with a part of its state
+is not.
 """
 
 import struct
@@ -35,7 +40,8 @@ from pskkey.secret import Secret
 MAX_SAVED_MANAGERS: Final = 256
 MAX_SAVED_MEMBERS: Final = 4096
 MAX_SAVED_SIZE: Final = 192 * 1024
-"""Bytes: with 4096 members, 64 entries of `sent_with` and 256 session managers it is below this."""
+"""Bytes: with 4096 members, 64 entries of `sent_with` and 256 session managers it is below this, with 30 KiB to spare
+for the tail. The key store of the next version has the same size, so this never changes."""
 
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("!BQBBBHHH")
@@ -45,6 +51,7 @@ _MEMBER: Final = struct.Struct("!BB")
 _KEY: Final = struct.Struct("!HHBd64s32s32s")
 _SENT_WITH: Final = struct.Struct("!8sQ")
 _MANAGER: Final = struct.Struct("!BQ")
+_TAIL: Final = struct.Struct("!I")
 _SLOTS: Final = tuple(Slot)
 _ASKED_TO_SEND: Final = 0x01
 _ACKNOWLEDGES: Final = 0x02
@@ -76,18 +83,19 @@ def encode_saved(state: SavedState) -> bytearray:
     for manager in managers:
         flags = _ASKED_TO_SEND * manager.asked_to_send | _ACKNOWLEDGES * manager.acknowledges
         encoded += _MANAGER.pack(flags, manager.context)
+    encoded += _TAIL.pack(0)
     if len(encoded) > MAX_SAVED_SIZE:
         raise ValueError(f"a saved state of {len(encoded)} bytes is over the limit of {MAX_SAVED_SIZE}")
     return encoded
 
 
 def decode_saved_untrusted(encoded: bytes) -> SavedState:
-    """Read what `encode_saved` wrote. Raises BadPacket when it is anything else."""
+    """Read what `encode_saved` of any version wrote. Raises BadPacket when it is anything else."""
     reader = _Reader(encoded)
     try:
         version, term, keys, unlisted, has_former_lease, members, sent_with, managers = reader.take(_HEAD)
         if version != _VERSION or max(keys, unlisted) > MAX_KEY_ENTRIES or has_former_lease > 1:
-            raise BadPacket("a saved state of another version of pskkey")
+            raise BadPacket("a saved state that no version of pskkey wrote")
         group, node, incarnation = (reader.text() for _ in range(3))
         lease = _lease(*reader.take(_LEASE))
         former_lease = _lease(*reader.take(_LEASE)) if has_former_lease else None
@@ -96,10 +104,11 @@ def decode_saved_untrusted(encoded: bytes) -> SavedState:
         nodes = tuple(_member(reader) for _ in range(members))
         sent = tuple((f.hex(), context) for f, context in (reader.take(_SENT_WITH) for _ in range(sent_with)))
         known = tuple(_manager(*reader.take(_MANAGER)) for _ in range(managers))
+        (tail,) = reader.take(_TAIL)
     except (struct.error, ValueError, IndexError):
         raise BadPacket("a saved state that is damaged") from None
-    if reader.rest:
-        raise BadPacket("a saved state with bytes after its end")
+    if tail != reader.rest:
+        raise BadPacket("a saved state of another size than it names")
     return SavedState(group, node, incarnation, term, SavedRing(ring, lease, beside, former_lease), nodes, sent, known)
 
 

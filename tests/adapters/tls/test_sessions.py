@@ -161,6 +161,8 @@ async def test_bad_packet_ends_that_session_only(ends: Ends) -> None:
     ended = await ends.at_server.next(Disconnected)
     assert ended.session == its
     assert "broke the protocol" in ended.reason
+    refusal = ErrorMessage("bad_packet", "a packet of type 17 is not allowed here")
+    assert await ends.at_client.next(Received) == Received(mine, refusal)
     assert (await ends.at_client.next(Disconnected)).session == mine
     ends.client.send(other, KeyAck(1))
     assert await ends.at_server.next(Received) == Received(its_other, KeyAck(1))

@@ -10,6 +10,8 @@ from typing import Protocol, cast
 
 from pskkey.config.psk import PskFile
 from pskkey.errors import BadPacket
+from pskkey.model import ErrorMessage
+from pskkey.wire.packet import encode
 
 WRITE_LIMIT = 1_048_576
 """Bytes that may wait for a peer when another message is sent, besides 64 KiB in asyncio's transport and the kernel's
@@ -108,9 +110,10 @@ class TlsConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def refuse(self, error: BadPacket) -> None:
-        """End the connection at once, because the peer broke the protocol."""
+        """End the connection with an ERROR, because the peer broke the protocol."""
+        self.write(encode(ErrorMessage("bad_packet", str(error))))
         self._broke_protocol = True
-        self.abort(f"it broke the protocol: {error}")
+        self.close(f"it broke the protocol: {error}")
 
     def limit_silence(self, seconds: float | None) -> None:
         """End the connection when the peer is silent for `seconds`, from now on. None: do not end it for silence."""

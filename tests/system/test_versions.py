@@ -1,0 +1,136 @@
+"""A daemon and peers of later versions: a plain TLS-PSK client that knows the protocol only from its description."""
+
+import asyncio
+import json
+import os
+from typing import Any
+
+from pskkey.adapters.tls.contexts import client_context
+from pskkey.config.psk import load_psk
+from tests.lab.daemon import Daemon
+from tests.system.loopback import PORT, Loopback
+from tests.system.starting import one_daemon, status_of
+
+JOIN, GROUP, MERGE, ERROR, KEY_STATE = 16, 17, 19, 31, 3
+WITHIN = 10.0
+
+type Frame = tuple[int, bytes]
+
+
+class PlainClient:
+    """A TLS-PSK session, frame by frame."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def connect(cls, loopback: Loopback, daemon: Daemon) -> "PlainClient":
+        context = client_context(load_psk(loopback.psk).active)
+        return cls(*await asyncio.open_connection(loopback.address(daemon), PORT, ssl=context, server_hostname=""))
+
+    def send(self, kind: int, payload: bytes | dict[str, Any]) -> None:
+        """Send a frame: version 1, its type, the size of its payload, its payload."""
+        encoded = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self._writer.write(bytes([1, kind]) + len(encoded).to_bytes(2) + encoded)
+
+    async def receive(self, *kinds: int) -> Frame:
+        """Return the next frame of one of these types."""
+        async with asyncio.timeout(WITHIN):
+            while True:
+                header = await self._reader.readexactly(4)
+                payload = await self._reader.readexactly(int.from_bytes(header[2:]))
+                if header[1] in kinds:
+                    return header[1], payload
+
+    async def refusal(self) -> dict[str, Any]:
+        """Return the ERROR that ends the session."""
+        _, payload = await self.receive(ERROR)
+        async with asyncio.timeout(WITHIN):
+            assert await self._reader.read() == b""
+        error: dict[str, Any] = json.loads(payload)
+        return error
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def join(loopback: Loopback, **more: Any) -> dict[str, Any]:
+    """Return the JOIN of a node that does not send, with further fields."""
+    member = {
+        "id": os.urandom(8).hex(),
+        "name": "later",
+        "addresses": ["127.0.0.1"],
+        "port": PORT,
+        "priority": 1,
+        "eligible": False,
+        "sender_id": None,
+        "acked_epoch": None,
+    }
+    return {
+        "group": loopback.group,
+        "member": member,
+        "incarnation": "first",
+        "term": 0,
+        "held": [],
+        "sender": False,
+        "lease": None,
+        "version": "9.9.9",
+        "speaks": [1, 9],
+        "times": {"heartbeat_interval": 0.5, "dead_after": 1.5},
+        **more,
+    }
+
+
+async def test_join_with_unknown_fields_and_packets_is_welcomed(loopback: Loopback) -> None:
+    daemon = await one_daemon(loopback)
+    client = await PlainClient.connect(loopback, daemon)
+    message = join(loopback, colour="blue", later={"nested": [1, {"deep": None}]})
+    message["member"]["later"] = [{}]
+    client.send(0x90, b"a packet of a later version")
+    client.send(JOIN, message)
+    client.send(0xFF, b"")
+    _, payload = await client.receive(GROUP)
+    group = json.loads(payload)
+    assert group["level"] == 1
+    assert [member["speaks"] for member in group["members"]] == [[1, 1], [1, 9]]
+    await client.receive(KEY_STATE)
+    client.send(0x90, bytes(8192))
+    client.send(18, b"")  # the first heartbeat confirms that GROUP has arrived
+    status = await status_of(daemon)
+    while len(status["members"]) < 2:
+        await asyncio.sleep(0.02)
+        client.send(0x80, b"x")
+        client.send(18, b"")
+        status = await status_of(daemon)
+    later = next(member for member in status["members"] if member["name"] == "later")
+    assert (later["version"], later["speaks"]) == ("9.9.9", [1, 9])
+    assert (status["level"], status["held_back_by"]) == (1, [daemon.name])
+    client.close()
+
+
+async def test_unknown_packet_that_is_not_optional_is_refused(loopback: Loopback) -> None:
+    client = await PlainClient.connect(loopback, await one_daemon(loopback))
+    client.send(0x20, b"")
+    assert (await client.refusal())["message"].endswith("a packet of type 32 is not allowed here")
+
+
+async def test_optional_packet_beyond_its_bound_is_refused(loopback: Loopback) -> None:
+    client = await PlainClient.connect(loopback, await one_daemon(loopback))
+    client.send(0x90, bytes(8193))
+    assert "announces 8193 bytes, at most 8192 are allowed" in (await client.refusal())["message"]
+
+
+async def test_node_or_master_without_a_common_level_is_refused_with_both_ranges(loopback: Loopback) -> None:
+    daemon = await one_daemon(loopback)
+    merge = {"master": join(loopback)["member"], "term": 1, "members": 5, "epoch": 1, "winner": None}
+    for kind, message in ((JOIN, join(loopback, speaks=[9, 12])), (MERGE, {**merge, "speaks": [9, 12]})):
+        client = await PlainClient.connect(loopback, daemon)
+        client.send(kind, message)
+        error = await client.refusal()
+        assert error["code"] == "version"
+        assert f"{daemon.name} (pskkey 0.1.0) speaks protocol level 1, but later" in error["message"]
+        assert "speaks protocol levels 9 to 12: there is no common level" in error["message"]
+    status = await status_of(daemon)
+    assert (status["role"], status["term"], len(status["members"])) == ("master", 1, 1)
+    assert status["counters"]["members_refused"] == 1
