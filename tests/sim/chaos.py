@@ -24,6 +24,7 @@ from tests.sim.rotation import RENEWED_WITHIN, Rotation
 from tests.sim.tables import check_tables
 from tests.sim.traffic import Traffic
 from tests.sim.variation import draw
+from tests.sim.versions import Versions
 from tests.sim.world import World
 
 CALM = 1.0
@@ -75,6 +76,8 @@ class Run:
         self.operators = Operators(world, self.variation)
         if self.kind.are_alike_inside:
             world.bounds = replace(world.bounds, most_addresses=MOST_ADDRESSES + 1)
+        if self.kind.has_versions:
+            world.use_versions(Versions(rng))
         if self.kind.has_barriers:
             world.bounds = replace(world.bounds, has_barriers=True)
         world.conditions.delay = (0.0003, rng.choice((0.002, 0.01, 0.05)))

@@ -219,6 +219,10 @@ def check_converged(world: World, *, senders: set[Host] | None = None, keys_sett
     group = master.node.group()
     if group is None or {m.id for m in group.members} != {h.member.id for h in (*clients, master)}:
         raise Broken("G13", f"{master.name} does not know exactly the live members")
+    level = min(h.member.speaks.highest for h in (*clients, master))
+    levels = {h.name: known.level for h in (*clients, master) if h.node and (known := h.node.group())}
+    if set(levels.values()) != {level}:
+        raise Broken("G13", f"the level of the group is {level}, not as in {levels}")
     must = [h for h in (*clients, master) if senders is None or h in senders]
     _check_sender_ids(master, {h.member.id for h in must}, keys_settled=keys_settled)
 

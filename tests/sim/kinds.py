@@ -27,6 +27,8 @@ class Kind:
     """Some ways let adverts pass, and no TCP or only small messages."""
     has_twins: bool = False
     """Two nodes, the twins, have one id. One of them ends for good when all faults have ended."""
+    has_versions: bool = False
+    """The nodes have two versions, and an operator replaces one by the other whenever a daemon starts."""
     stranger: Callable[[World, Traffic, float], Host] | None = None
     """Adds a host with a program that is not ours."""
 
@@ -88,6 +90,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("twins", 5, has_twins=True),
     Kind("alike", 8, are_alike_inside=True),
     Kind("barriers", 8, has_barriers=True),
+    Kind("versions", 8, has_versions=True),
     Kind("wrap", 6, stranger=veteran),
     Kind("recorder", 8, stranger=recorder),
     Kind("babbler", 6, stranger=babbler),

@@ -71,6 +71,8 @@ class Streams:
         self._give = give
         # A GROUP goes to all members in turn: it is encoded and decoded once, as the key server encodes it once.
         self._group: tuple[Group | None, bytes, list[Message]] = (None, b"", [])
+        self.sent: Callable[[Host, bytes], bytes] = lambda _, data: data
+        """Returns the bytes that a host of another version sends in place of those of our version."""
         self.breaks_before_keys: set[Host] = set()
         """The hosts whose connection breaks at their next KEY_STATE, which is lost."""
         self.addresses_of_strangers: set[str] = set()
@@ -178,6 +180,7 @@ class Streams:
             data = self._encoded_group(message)
         else:
             data = encode(message)
+        data = self.sent(host, data)
         self._deliver(stream, receiver, partial(self._receive, stream, receiver, data), len(data))
 
     def close(self, host: Host, session: Session, reason: str) -> None:

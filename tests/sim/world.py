@@ -24,6 +24,7 @@ from tests.sim.host import Broken, Conditions, Host, Program
 from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
 from tests.sim.streams import Streams
+from tests.sim.versions import Versions
 
 
 class World:
@@ -64,6 +65,7 @@ class World:
         self.keys: dict[str, str] = {}
         """The name of each key, K1, K2..., by its fingerprint."""
         self._numbers = count(1)
+        self._versions: Versions | None = None
 
     @property
     def now(self) -> float:
@@ -73,6 +75,11 @@ class World:
     def run_until(self, end: float) -> None:
         """Make all calls that are due up to virtual time `end`."""
         self.schedule.run_until(end)
+
+    def use_versions(self, versions: Versions) -> None:
+        """Give each daemon that starts one of two versions."""
+        self._versions = versions
+        self.streams.sent = versions.sent
 
     # --- hosts --------------------------------------------------------------------------------------------------
 
@@ -114,6 +121,8 @@ class World:
             host.saved = None
         host.is_off = False
         host.fresh_starts += host.saved is None
+        if self._versions is not None:
+            self._versions.install(host)
         settings = Settings(
             "sim",
             host.member,
@@ -183,6 +192,8 @@ class World:
     def _end(self, host: Host) -> None:
         if host.node is not None and not host.is_off:
             host.saved = host.node.saved_state()
+            if self._versions is not None:
+                host.saved = self._versions.saved(host, host.saved)
         host.node = None
         host.stranger = None
         host.announced = None
