@@ -106,6 +106,8 @@ class Daemon:
         directory.mkdir(exist_ok=True)
         self.config = directory / "pskkey.toml"
         self.config.write_text(to_toml({**tables, **own}))
+        self.build: Path | None = None
+        """The source tree of the build to start; None: this one."""
         self._log = directory / "log"
         self._control = Control(self.control_socket)
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,6 +142,7 @@ class Daemon:
         """Start it, with `environ` added to our own environment. Does not wait."""
         launch = self.launch()
         self._end_requested_at = math.inf
+        build = {} if self.build is None else {"PYTHONPATH": str(self.build / "daemon")}
         with self._log.open("ab") as log:
             self.started_at = time.monotonic()
             self._process = subprocess.Popen(
@@ -147,7 +150,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment(), **launch.environ, **(environ or {})},
+                env={**environment(), **build, **launch.environ, **(environ or {})},
                 pass_fds=launch.descriptors,
                 start_new_session=True,
             )

@@ -5,9 +5,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from pskkey.config.psk import generate_psk_line
+from tests import released
 from tests.lab.daemon import PSKKEYD, Tables, environment
 from tests.lab.group import Group
 from tests.lab.namespaces import Switch, own_label, switch
@@ -26,6 +28,11 @@ class Laboratory:
         self.psk = directory / "psk"
         self.psk.touch(0o600)
         self.psk.write_text(generate_psk_line("group") + "\n")
+
+    @cached_property
+    def released(self) -> Path:
+        """The source tree of the last released build."""
+        return released.unpack(self._directory / "released")
 
     def group(self, nodes: int, tables: Tables | None = None) -> Group:
         """Return daemons n1, n2, ... that are not started; their ids, and so their ranks, are random.

@@ -4,7 +4,21 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from tests.lab.scenarios import boot, cut, join, kill, lossy, pause, rekey, restart, soak, split, switchover
+from tests.lab.scenarios import (
+    boot,
+    cut,
+    join,
+    kill,
+    lossy,
+    mixed,
+    pause,
+    rekey,
+    restart,
+    soak,
+    split,
+    switchover,
+    upgrade,
+)
 from tests.lab.scenarios.scenario import Scenario
 
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
@@ -19,6 +33,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "pause": Scenario(pause.run, nodes=5, runs=3, seconds=30.0),
         "split": Scenario(split.run, nodes=5, runs=5),
         "soak": Scenario(soak.run, nodes=5, runs=1, seconds=300.0),
+        "upgrade": Scenario(upgrade.run, nodes=5, runs=3),
+        "mixed": Scenario(mixed.run, nodes=5, runs=1, seconds=300.0),
         "lossy": Scenario(lossy.run, nodes=5, runs=1, seconds=60.0),
     }
 )

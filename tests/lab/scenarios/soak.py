@@ -28,10 +28,15 @@ type Fault = Callable[[Trial, Statuses], Awaitable[None]]
 
 async def run(trial: Trial) -> None:
     """Cause faults for `trial.seconds`."""
+    await cause_faults(trial, FAULTS)
+
+
+async def cause_faults(trial: Trial, faults: Sequence[Fault]) -> None:
+    """Start the group, and cause some of these faults for `trial.seconds`."""
     statuses = await trial.begin()
     end = time.monotonic() + trial.seconds
     while time.monotonic() < end:
-        await trial.random.choice(FAULTS)(trial, statuses)
+        await trial.random.choice(faults)(trial, statuses)
         await trial.group.stay_together(trial.random.uniform(0.0, AFTERMATH))
         _, statuses = await trial.group.together(PATIENCE)
 
@@ -40,7 +45,7 @@ async def _rekey(trial: Trial, statuses: Statuses) -> None:
     daemon = trial.random.choice(trial.group.daemons)
     began = trial.mark(f"rekey requested of {daemon.name}")
     await daemon.call("Rekey")
-    await _again(trial, began, epoch_above(max(map(epoch_of, statuses.values()))))
+    await recover(trial, began, epoch_above(max(map(epoch_of, statuses.values()))))
 
 
 async def _switch_over(trial: Trial, statuses: Statuses) -> None:
@@ -48,7 +53,7 @@ async def _switch_over(trial: Trial, statuses: Statuses) -> None:
     successor = trial.random.choice(trial.others(master).daemons)
     began = trial.mark(f"switchover from {master.name} to {successor.name}")
     await master.call("Switchover", node=successor.name)
-    await _again(trial, began, master_is_not(master))
+    await recover(trial, began, master_is_not(master))
 
 
 async def _restart(trial: Trial, _statuses: Statuses) -> None:
@@ -61,7 +66,7 @@ async def _restart(trial: Trial, _statuses: Statuses) -> None:
     await asyncio.sleep(away)
     began = trial.mark(f"start {daemon.name}")
     daemon.start()
-    await _again(trial, began)
+    await recover(trial, began)
 
 
 async def _kill_in_rekey(trial: Trial, statuses: Statuses) -> None:
@@ -76,7 +81,7 @@ async def _kill_in_rekey(trial: Trial, statuses: Statuses) -> None:
     await master.ended()
     began = trial.mark(f"start {master.name}")
     master.start()
-    await _again(trial, began)
+    await recover(trial, began)
 
 
 async def _pause(trial: Trial, _statuses: Statuses) -> None:
@@ -85,7 +90,7 @@ async def _pause(trial: Trial, _statuses: Statuses) -> None:
     with daemon.paused():
         await asyncio.sleep(_some_time(trial))
         began = trial.mark(f"wake {daemon.name}")
-    await _again(trial, began)
+    await recover(trial, began)
 
 
 async def _cut(trial: Trial, _statuses: Statuses) -> None:
@@ -116,7 +121,7 @@ async def _split(trial: Trial, _statuses: Statuses) -> None:
 async def _lose(trial: Trial, _statuses: Statuses) -> None:
     with trial.losing(PERCENT):
         await asyncio.sleep(_some_time(trial))
-    await _again(trial, time.monotonic())
+    await recover(trial, time.monotonic())
 
 
 FAULTS: Final[Sequence[Fault]] = (_rekey, _switch_over, _restart, _kill_in_rekey, _pause, _cut, _split, _lose)
@@ -143,11 +148,12 @@ async def _merge(trial: Trial, began: float, separation: Separation, statuses: S
     """
     separation.note_healing()
     had_two = len(trial.group.of(statuses, "master")) > 1
-    await _again(trial, began, epoch_above(max(map(epoch_of, statuses.values())) if had_two else 0))
+    await recover(trial, began, epoch_above(max(map(epoch_of, statuses.values())) if had_two else 0))
     separation.note_merge()
 
 
-async def _again(trial: Trial, began: float, also: Condition = lambda _: None) -> None:
+async def recover(trial: Trial, began: float, also: Condition = lambda _: None) -> None:
+    """Wait until all are one group again after a fault that ended at `began`, and note the time."""
     # They may look like one group until a node notices that another has been silent for too long.
     together, _ = await trial.group.settled(SILENCE, PATIENCE, also)
     trial.measured.append(together - began)
