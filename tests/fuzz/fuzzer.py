@@ -1,5 +1,6 @@
 """Feeds changed bytes to decoders. A seed repeats the bytes."""
 
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -10,8 +11,11 @@ from typing import Final
 from pskkey.errors import BadPacket
 from tests.fuzz.targets import Target
 
-LONGEST: Final = 0.05
-"""Seconds of processor time that one input may cost: as long as the event loop may be away."""
+LONGEST: Final = 0.001
+"""Seconds of processor time that an input may cost for each KiB of it. A shorter one counts as 1 KiB."""
+
+REPEATS: Final = 5
+"""How often an input that seems slow is decoded again. A pause of the garbage collector does not repeat."""
 
 INTERESTING: Final = (0x00, 0x01, 0x7F, 0x80, 0xC0, 0xFE, 0xFF, 0x22, 0x5B, 0x7B)
 MOST_CHANGES: Final = 8
@@ -53,19 +57,18 @@ def change(chance: random.Random, samples: Sequence[bytes]) -> bytes:
     return bytes(data[:LARGEST])
 
 
-def try_input(target: Target, data: bytes) -> Fault | None:
-    """Decode `data` and return the fault that shows, if one does."""
-    began = time.thread_time()
+def try_input(target: Target, data: bytes) -> tuple[float, Fault | None]:
+    """Decode `data`. Return the seconds of processor time for each KiB of it, and the fault that shows, if one does."""
     try:
-        target.decode(data)
-    except BadPacket:
-        pass
-    except Exception as error:  # noqa: BLE001  any other error is a fault
-        return Fault(target.name, data, f"raises {error!r}")
-    # A pause of the garbage collector does not repeat: it is not the decoder's.
-    if time.thread_time() - began > LONGEST and (took := _time_of(target, data)) > LONGEST:
-        return Fault(target.name, data, f"takes {1000 * took:.0f} ms of processor time")
-    return None
+        took = _time_of(target, data)
+    except Exception as error:  # noqa: BLE001  any other error than BadPacket is a fault
+        return 0.0, Fault(target.name, data, f"raises {error!r}")
+    size = max(1.0, len(data) / 1024)
+    if took > LONGEST * size:
+        took = min(_time_of(target, data) for _ in range(REPEATS))
+    if took > LONGEST * size:
+        return took / size, Fault(target.name, data, f"takes {1000 * took:.1f} ms of processor time, {len(data)} bytes")
+    return took / size, None
 
 
 def _time_of(target: Target, data: bytes) -> float:
@@ -75,13 +78,27 @@ def _time_of(target: Target, data: bytes) -> float:
     return time.thread_time() - began
 
 
-def fuzz(target: Target, seed: int, seconds: float) -> tuple[int, Fault | None]:
-    """Try inputs for so long. Return how many there were, and the first fault."""
-    chance = random.Random(f"{target.name} {seed}")
-    end, tried = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        for _ in range(100):
-            tried += 1
-            if (fault := try_input(target, change(chance, target.samples))) is not None:
-                return tried, fault
-    return tried, None
+@dataclass(slots=True)
+class Findings:
+    """The results for a decoder. `slowest`: seconds of processor time for each KiB of the slowest input."""
+
+    tried: int = 0
+    slowest: float = 0.0
+    fault: Fault | None = None
+
+
+def fuzz(target: Target, seed: int, seconds: float, inputs: float = math.inf) -> Findings:
+    """Try inputs for so long, or so many, until there is a fault."""
+    chance, found = random.Random(f"{target.name} {seed}"), Findings()
+    for sample in target.samples:
+        try_input(target, sample)  # the first use of a model takes longer
+    end = time.monotonic() + seconds
+    while found.tried < inputs and (found.tried % 100 or time.monotonic() < end):
+        data = change(chance, target.samples)
+        found.tried += 1
+        took, found.fault = try_input(target, data)
+        if took > found.slowest:
+            found.slowest = max(found.slowest, min(took, try_input(target, data)[0]))
+        if found.fault is not None:
+            break
+    return found

@@ -44,6 +44,7 @@ from pskkey.secret import Secret
 from pskkey.tools.ctl.status_reading import Status
 from pskkey.wire.advert import SERVICE_TYPE, advert_key, decode_advert_untrusted, encode_advert, instance_name
 from pskkey.wire.dns import InstanceText, read_message_untrusted, read_text_untrusted
+from pskkey.wire.frame import encode_frame
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
 from pskkey.wire.saved import decode_saved_untrusted, encode_saved
 from pskkey.wire.strict_json import decode_object_untrusted
@@ -84,7 +85,7 @@ _BY_READER: Final[dict[tuple[Channel, Side], tuple[Message, ...]]] = {
         Heartbeat(),
         ErrorMessage("full", "no place"),
     ),
-    (Channel.KEYS, Side.SERVER): (KeyRequest(), KeyWatch(will_send=True, context=9), KeyAck(2), Heartbeat()),
+    (Channel.KEYS, Side.SERVER): (KeyRequest(), KeyWatch(will_send=True, context=9, level=2), KeyAck(2), Heartbeat()),
     (Channel.KEYS, Side.CLIENT): (_STATE, KeyResponse(_KEY), Heartbeat(), ErrorMessage("denied", "no")),
 }
 
@@ -142,7 +143,11 @@ def targets() -> list[Target]:
     response = dns.announcement(instance_name(_NODE), dns.text_data(pairs))
     return [
         *(
-            Target(f"{channel.value} {side.value}", _reader(channel, side), tuple(bytes(encode(m)) for m in messages))
+            Target(
+                f"{channel.value} {side.value}",
+                _reader(channel, side),
+                (*(encode(m) for m in messages), encode_frame(0x90, b"later") + encode(Heartbeat())),
+            )
             for (channel, side), messages in _BY_READER.items()
         ),
         Target("mDNS message", read_message_untrusted, (query, response)),
