@@ -1,18 +1,17 @@
 """TLS-PSK with a key client and a key server in C, on Debian's wolfSSL."""
 
 import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pskkey import HandshakeError, Key, KeyClient, PskkeyError, Secret
 from tests.interop.c_program import compile_c
-from tests.interop.key_program import pack_key, run_key_client
+from tests.interop.key_program import pack_key, run_key_client, run_key_server
 from tests.keyserver.server_process import ServerProcess
 from tests.psk_files import write_psk
+
+SUITE = "TLS13-AES128-GCM-SHA256"
 
 
 @pytest.fixture
@@ -63,11 +62,10 @@ def test_our_server_gives_nothing_to_a_wolfssl_client_without_the_psk(
 def test_our_client_takes_the_key_of_a_wolfssl_server(tls_server: Path, psk_path: Path, size: int) -> None:
     key = Key(Secret(b"\xfe\xfd" + os.urandom(46) + bytes(16)), os.urandom(32), os.urandom(32))
     payload = pack_key(key) if size == 128 else b"\x00\x07" + pack_key(key) + key.suite.to_bytes(2)
-    with wolfssl_key_server(tls_server, psk_path, payload) as (port, process):
-        client = KeyClient(psk_path, port=port)
+    with run_key_server(tls_server, psk_path, payload, "1.3", SUITE) as server:
+        client = KeyClient(psk_path, port=server.port)
         assert [client.get_key("127.0.0.1") for _ in range(3)] == [key] * 3
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"TLS13-AES128-GCM-SHA256\n"
+        assert server.read_report() == SUITE
 
 
 @pytest.mark.parametrize("identity", ["node", "nobody"])
@@ -75,33 +73,16 @@ def test_our_client_takes_nothing_from_a_wolfssl_server_without_the_psk(
     tls_server: Path, psk_path: Path, tmp_path: Path, identity: str
 ) -> None:
     stranger = write_psk(tmp_path / "other.psk", identity)
-    with wolfssl_key_server(tls_server, stranger, bytes(128)) as (port, process):
+    with run_key_server(tls_server, stranger, bytes(128), "1.3", SUITE) as server:
         with pytest.raises(HandshakeError):
-            KeyClient(psk_path, port=port).get_key("127.0.0.1")
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"no key given\n"
+            KeyClient(psk_path, port=server.port).get_key("127.0.0.1")
+        assert server.read_report() == "no key given"
 
 
 @pytest.mark.parametrize("size", [0, 127, 131])
 def test_our_client_takes_no_answer_of_another_size(tls_server: Path, psk_path: Path, size: int) -> None:
     with (
-        wolfssl_key_server(tls_server, psk_path, bytes(size)) as (port, _),
+        run_key_server(tls_server, psk_path, bytes(size), "1.3", SUITE) as server,
         pytest.raises(PskkeyError, match=f"not {size}"),
     ):
-        KeyClient(psk_path, port=port).get_key("127.0.0.1")
-
-
-@contextmanager
-def wolfssl_key_server(program: Path, psk: Path, payload: bytes) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Run the key server in C; yield its port and its process."""
-    with subprocess.Popen(
-        [program, psk], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(payload)
-        process.stdin.close()
-        try:
-            yield int(process.stdout.readline()), process
-        finally:
-            process.kill()
+        KeyClient(psk_path, port=server.port).get_key("127.0.0.1")
