@@ -81,7 +81,8 @@ _pskkey_server() {
 
 _pskkey_client() {
     _pskkey_value "$3" "$2" ||
-        _pskkey_words "--psk-file --identity --bind --port --timeout --output --version --help $(compgen -A hostname)" "$2"
+        _pskkey_words "--psk-file --identity --bind --port --timeout --legacy-server --output --version --help
+            $(compgen -A hostname)" "$2"
 }
 
 complete -F _pskkeyctl pskkeyctl

@@ -63,25 +63,38 @@ def read_until(descriptor: int, size: int, timeout: float = 10.0) -> bytes:
     return data
 
 
+def make_certificate(path: Path) -> Path:
+    """Write a self-signed certificate for 127.0.0.1 and its private key to one file."""
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    both = subprocess.run(
+        [*make, "-keyout", "-", "-out", "-", "-subj", "/CN=127.0.0.1"], check=True, capture_output=True
+    )
+    path.write_bytes(both.stdout)
+    return path
+
+
 @contextmanager
-def certificate_server(directory: Path) -> Iterator[tuple[int, Path]]:
-    """Run `openssl s_server -tls1_3` with a self-signed certificate and no PSK.
+def certificate_server(directory: Path, *tls: str) -> Iterator[tuple[int, Path]]:
+    """Run `openssl s_server` (`-tls1_3` unless `tls` has other options) with a self-signed certificate and no PSK.
 
     Yields its port and the file in which it records all that it sends and receives.
     """
-    key, certificate, transcript = directory / "rogue.key", directory / "rogue.pem", directory / "transcript"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    subprocess.run(
-        [*make, "-keyout", key, "-out", certificate, "-subj", "/CN=127.0.0.1"], check=True, capture_output=True
-    )
-    with transcript.open("wb") as output, _server(["-key", str(key), "-cert", str(certificate), "-msg"], output) as run:
+    both, transcript = str(make_certificate(directory / "rogue.pem")), directory / "transcript"
+    options = [*(tls or TLS_1_3), "-key", both, "-cert", both, "-msg"]
+    with transcript.open("wb") as output, _server(options, output) as run:
         yield run.port, transcript
 
 
 @contextmanager
-def psk_server(psk: Psk) -> Iterator["Server"]:
-    """Run `openssl s_server` with a PSK and no certificate: TLS as a key server in C speaks it."""
-    options = ["-nocert", "-quiet", "-psk", psk.key.reveal().hex(), "-psk_identity", psk.identity]
+def psk_server(psk: Psk, *tls: str, takes_commands: bool = False) -> Iterator["Server"]:
+    """Run `openssl s_server` (`-tls1_3` unless `tls` has other options) with a PSK: TLS as a key server in C speaks it.
+
+    It has no certificate unless `tls` has one. If it takes commands, its standard output has also text of its own, and
+    a line `r` on its standard input makes it renegotiate.
+    """
+    certificate = [] if "-cert" in tls else ["-nocert"]
+    options = [*(tls or TLS_1_3), *certificate, "-psk", psk.key.reveal().hex(), "-psk_identity", psk.identity]
+    options += [] if takes_commands else ["-quiet"]
     with _server(options, subprocess.PIPE) as run:
         yield run
 
@@ -96,7 +109,7 @@ class Server(NamedTuple):
 @contextmanager
 def _server(options: Sequence[str], output: int | IO[bytes]) -> Iterator[Server]:
     port = free_port()
-    command = ["openssl", "s_server", "-tls1_3", "-accept", f"127.0.0.1:{port}", *options]
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", *options]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, bufsize=0
     ) as process:

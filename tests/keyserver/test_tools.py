@@ -105,6 +105,26 @@ def test_client_sends_nothing_to_a_rogue_server(psk_path: Path, tmp_path: Path) 
     assert "Response" not in done.stdout
 
 
+def test_client_gets_the_key_of_an_older_server_only_with_its_option(psk_path: Path) -> None:
+    with openssl.psk_server(load_psk(psk_path).active, *openssl.LEGACY_CBC) as (port, server):
+        there = ("127.0.0.1", "--psk-file", psk_path, "--port", port)
+        assert "an older C key server needs --legacy-server" in complaint(client(*there), 4)
+        assert server.stdin is not None
+        server.stdin.write(b"\x01\x01\x00\x80\xfe\xfd" + bytes(126))
+        done = client(*there, "--legacy-server")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "Fingerprint: " in done.stdout
+
+
+def test_client_without_the_psk_is_denied_by_an_older_server(psk_path: Path, tmp_path: Path) -> None:
+    wrong = write_psk(tmp_path / "wrong.psk", "node")
+    with openssl.psk_server(load_psk(psk_path).active, *openssl.LEGACY_CBC) as (port, _server):
+        done = client("127.0.0.1", "--legacy-server", "--psk-file", wrong, "--port", port)
+    assert "wrong PSK" in complaint(done, 4)
+    assert "Response" not in done.stdout
+
+
 def test_client_exit_codes_without_a_server(psk_path: Path, tmp_path: Path) -> None:
     there = ("--psk-file", psk_path, "--port", openssl.free_port())
     assert "refused the connection" in complaint(client("127.0.0.1", *there), 3)

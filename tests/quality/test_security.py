@@ -35,6 +35,8 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
     "Nodes speak TLS 1.3": (
         "tests/keyserver/test_server_with_openssl.py::test_plain_psk_suites_are_for_legacy_clients_only",
         "tests/keyserver/test_server_with_openssl.py::test_no_session_tickets_are_given",
+        "tests/keyserver/test_legacy_server.py::test_client_takes_the_key_of_an_older_server_only_with_legacy_server",
+        "tests/keyserver/test_legacy_server.py::test_attacker_on_the_way_cannot_choose_a_weaker_suite",
     ),
     "Multicast is encrypted and authenticated": (
         "tests/mcast/test_record.py::test_refuses_every_bit_flip_and_every_truncation",

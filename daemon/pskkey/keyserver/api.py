@@ -150,6 +150,10 @@ class KeyClient:
 
     The client uses the first line of `psk_file`, or that of `identity`. `timeout` in seconds is for a whole request.
     `bind` is the local IP address to connect from. Raises ConfigError for a PSK file that cannot be used.
+
+    `legacy_server` is for older C key servers, which speak TLS 1.2 with a plain PSK. Such a session has no forward
+    secrecy: a recorded session can be decrypted as soon as the PSK becomes known. The client then speaks TLS 1.2 only,
+    also to a server that has TLS 1.3. Without it, the client speaks TLS 1.3 only.
     """
 
     def __init__(
@@ -159,11 +163,13 @@ class KeyClient:
         port: int = DEFAULT_PORT,
         timeout: float = 5.0,
         bind: str | None = None,
+        legacy_server: bool = False,
     ) -> None:
         self._psk = _psk_file(psk_file, identity).active
         self._port = port
         self._timeout = timeout
         self._bind = bind
+        self._legacy_server = legacy_server
         self._options = SocketOptions(Counter())
 
     def get_key(self, address: str) -> Key:
@@ -196,6 +202,7 @@ class KeyClient:
             timeout=self._timeout,
             bind=self._bind,
             options=self._options,
+            legacy_server=self._legacy_server,
         )
 
 

@@ -31,7 +31,9 @@ def main() -> int:
 def _ask() -> int:
     options = _parser().parse_args()
     try:
-        client = KeyClient(options.psk_file, options.identity, options.port, options.timeout, options.bind)
+        client = KeyClient(
+            options.psk_file, options.identity, options.port, options.timeout, options.bind, options.legacy_server
+        )
         print(f"Request: Version {VERSION}, Cmd {PacketType.KEY_REQ:d}, Size 0", flush=True)
         answer = client.get(options.host, PacketType.KEY_REQ)
         print(f"Response: Version {VERSION}, Cmd {PacketType.KEY_REQ:d}, Size {len(answer)}")
@@ -78,6 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=arguments.integer(1, 65535), default=DEFAULT_PORT, help="TCP port (%(default)s)")
     parser.add_argument(
         "--timeout", type=arguments.seconds(3600), default=5.0, help="seconds for the whole request (%(default)s)"
+    )
+    parser.add_argument(
+        "--legacy-server",
+        action="store_true",
+        help="speak TLS 1.2 with a plain PSK, as older C key servers do; this has no forward secrecy",
     )
     parser.add_argument(
         "--output",

@@ -5,7 +5,13 @@ import ssl
 import time
 
 from pskkey.adapters.host.socket_options import SocketOptions
-from pskkey.adapters.tls.contexts import client_context, explain_server_failure, require_psk
+from pskkey.adapters.tls.contexts import (
+    client_context,
+    explain_server_failure,
+    is_like_legacy_server,
+    legacy_server_context,
+    require_psk,
+)
 from pskkey.adapters.tls.tcp_errors import explain_connect_failure
 from pskkey.adapters.tls.tcp_options import TCP_OPTIONS
 from pskkey.config.psk import Psk
@@ -16,6 +22,7 @@ from pskkey.wire.membership import MAX_SIZE as MAX_ERROR_SIZE
 from pskkey.wire.membership import decode_error_untrusted
 
 _READ_SIZE = 65536
+_LEGACY_HINT = "; an older C key server needs --legacy-server (in Python: legacy_server=True)"
 
 
 def request(
@@ -28,12 +35,14 @@ def request(
     timeout: float,
     bind: str | None,
     options: SocketOptions,
+    legacy_server: bool,
 ) -> bytes:
     """Send one request to the key server at a host name or IP address and return the payload of its answer.
 
     The request takes at most `timeout` seconds, without the look-up of a name, which the system bounds. `bind` is the
-    local IP address to connect from. `options` sets those of the connection. Raises Unreachable, HandshakeError,
-    NoAnswer, PeerError (the server sent an ERROR) or BadPacket, each with one sentence.
+    local IP address to connect from. `options` sets those of the connection. `legacy_server` speaks TLS 1.2 with a
+    plain PSK, as older C key servers do, instead of TLS 1.3. Raises Unreachable, HandshakeError, NoAnswer, PeerError
+    (the server sent an ERROR) or BadPacket, each with one sentence.
     """
     deadline = time.monotonic() + timeout
     question = encode_frame(request_type, payload)
@@ -41,15 +50,18 @@ def request(
     with _connect(address, port, deadline, bind, options) as connected:
         try:
             connected.settimeout(_remaining(deadline))
-            with client_context(psk).wrap_socket(connected) as session:
-                require_psk(session)
+            context = legacy_server_context(psk) if legacy_server else client_context(psk)
+            with context.wrap_socket(connected) as session:
+                require_psk(session, legacy_server)
                 return _ask(session, question, request_type, target, deadline)
         except HandshakeError as error:
             raise HandshakeError(f"{target}: {error}") from None
         except TimeoutError:
             raise NoAnswer(f"{target}: it accepted the connection but sent no TLS within {timeout:g} s") from None
         except OSError as error:
-            raise HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}") from None
+            cause = explain_server_failure(error, psk.identity, legacy_server)
+            hint = "" if legacy_server or not is_like_legacy_server(error) else _LEGACY_HINT
+            raise HandshakeError(f"{target}: {cause}{hint}") from None
 
 
 def _connect(address: str, port: int, deadline: float, bind: str | None, options: SocketOptions) -> socket.socket:

@@ -9,6 +9,12 @@ Several nodes may announce the same address, because each of them has a network 
 the node that it means, as an application protocol (ALPN, RFC 7301). Only that node selects this protocol, and the
 handshake authenticates the selection.
 
+An older key server in C speaks only TLS 1.2 with a plain PSK. For it the stand-alone client has a context of its own,
+which speaks nothing else. It offers no TLS 1.3: a wolfSSL server that has TLS 1.3, and a list with suites of TLS 1.2
+only, would choose TLS 1.3 and then find no suite. All suites that the client offers take their secret from the PSK. So
+a server proves the PSK by its Finished message, which also authenticates the offer and the choice of version and suite
+(RFC 5246 section 7.4.9). An attacker on the way can end the handshake, but not choose a weaker suite.
+
 The server has no certificate, so that a client without the PSK cannot finish a handshake. In TLS 1.3 OpenSSL uses an
 external PSK only with suites of SHA-256, and chooses one of these by itself. Python 3.13 cannot name them.
 """
@@ -20,9 +26,12 @@ from collections.abc import Sequence
 from pskkey.config.psk import Psk, PskFile
 from pskkey.errors import HandshakeError
 
-SERVER_SUITES = ("ECDHE-PSK-CHACHA20-POLY1305",)
+MODERN_SUITES = ("ECDHE-PSK-CHACHA20-POLY1305",)
 LEGACY_SUITES = ("PSK-AES128-GCM-SHA256", "PSK-AES128-CBC-SHA256")
-"""For TLS 1.2, by OpenSSL's names. The cipher string `PSK` would include suites without encryption."""
+"""For TLS 1.2, by OpenSSL's names. The cipher string `PSK` would include suites without encryption.
+
+The legacy suites have no forward secrecy: the PSK decrypts each recorded session, also one of long ago.
+"""
 
 
 CURVE = "prime256v1"
@@ -48,7 +57,7 @@ def server_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(":".join(SERVER_SUITES + (LEGACY_SUITES if legacy_clients else ())))
+    context.set_ciphers(":".join(MODERN_SUITES + (LEGACY_SUITES if legacy_clients else ())))
     context.set_ecdh_curve(CURVE)
     # A session that is resumed from a ticket would not use the PSK again.
     context.num_tickets = 0
@@ -72,24 +81,49 @@ def client_context(psk: Psk, node_ids: Sequence[str] = ()) -> ssl.SSLContext:
 
     `node_ids` are the nodes that the client means. The server that is one of them selects its `node_protocol`.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _client_context(psk)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if node_ids:
+        context.set_alpn_protocols([node_protocol(node_id) for node_id in node_ids])
+    return context
+
+
+def legacy_server_context(psk: Psk) -> ssl.SSLContext:
+    """Return a client's context for an older key server: TLS 1.2 with this PSK only; see `require_psk`.
+
+    A session has forward secrecy only if the server chooses one of MODERN_SUITES.
+    """
+    context = _client_context(psk)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(":".join(MODERN_SUITES + LEGACY_SUITES))
+    # wolfSSL before 5.2 does not send the extension against spliced sessions (RFC 5746), which OpenSSL demands. Here
+    # nobody can splice: to open a session with the server, an attacker needs a PSK of the server.
+    context.options |= ssl.OP_LEGACY_SERVER_CONNECT | ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+def _client_context(psk: Psk) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED  # but no authority is loaded
     context.set_ecdh_curve(CURVE)  # else a server of ours asks for it in another round trip
-    if node_ids:
-        context.set_alpn_protocols([node_protocol(node_id) for node_id in node_ids])
     context.set_psk_client_callback(lambda _hint: (psk.identity, psk.key.reveal()))
     return context
 
 
-def require_psk(tls: ssl.SSLObject | ssl.SSLSocket) -> None:
+def require_psk(tls: ssl.SSLObject | ssl.SSLSocket, legacy_server: bool = False) -> None:
     """Raise HandshakeError unless the client's finished handshake was bound to the PSK.
 
-    OpenSSL calls a session with an external PSK "reused". The context demands the PSK already. This second check makes
-    sure that no byte is sent to a peer that did not use it.
+    OpenSSL calls a session of TLS 1.3 with an external PSK "reused". In TLS 1.2, which is for a `legacy_server`, the
+    suite decides. The context demands the PSK already. This second check makes sure that no byte is sent to a peer that
+    did not use it.
     """
-    if tls.version() != "TLSv1.3" or not tls.session_reused or tls.getpeercert(binary_form=True) is not None:
+    if legacy_server:
+        suite, _version, _bits = tls.cipher() or ("none", "", 0)
+        is_bound = tls.version() == "TLSv1.2" and suite in MODERN_SUITES + LEGACY_SUITES
+    else:
+        is_bound = tls.version() == "TLSv1.3" and tls.session_reused is True
+    if not is_bound or tls.getpeercert(binary_form=True) is not None:
         raise HandshakeError("the server did not use the pre-shared key; it is not a key server of ours")
 
 
@@ -126,6 +160,21 @@ _OF_SERVER = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
     "HTTP_REQUEST": "it speaks HTTP and not TLS",
 }
+# The same for a client that uses `legacy_server_context`.
+_OF_LEGACY_SERVER = _OF_SERVER | {
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it has no cipher suite with a PSK that we offer, so it is no key server of ours",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "it does not speak TLS 1.2, so it needs no --legacy-server",
+    "UNSUPPORTED_PROTOCOL": "it does not speak TLS 1.2",
+    "PSK_IDENTITY_NOT_FOUND": "it sent a PSK identity hint that is not UTF-8",
+}
+
+# Servers of TLS 1.2 end a handshake of TLS 1.3 with one of these. The older C key server sends no alert.
+_LIKE_LEGACY_SERVER = {
+    _CUT,
+    "SSLV3_ALERT_HANDSHAKE_FAILURE",
+    "TLSV1_ALERT_PROTOCOL_VERSION",
+    "UNSUPPORTED_PROTOCOL",
+}
 _UNKNOWN_PSK_IDENTITY = "unknown psk identity"  # OpenSSL 3.0 has no reason of this name for Python
 
 
@@ -140,22 +189,36 @@ def explain_client_failure(error: Exception, identity: str | None, known: bool) 
     return _explain(error, _OF_CLIENT) + offered
 
 
-def explain_server_failure(error: Exception, identity: str) -> str:
-    """Explain a failed handshake with a server to the client's operator, as text to put after the server's address."""
-    return f"{_explain(error, _OF_SERVER)} (our PSK identity is {_shown(identity)})"
+def explain_server_failure(error: Exception, identity: str, legacy_server: bool = False) -> str:
+    """Explain a failed handshake with a server to the client's operator, as text to put after the server's address.
+
+    `legacy_server` is whether the client used `legacy_server_context`.
+    """
+    reasons = _OF_LEGACY_SERVER if legacy_server else _OF_SERVER
+    return f"{_explain(error, reasons)} (our PSK identity is {_shown(identity)})"
+
+
+def is_like_legacy_server(error: Exception) -> bool:
+    """Return whether a handshake of TLS 1.3 fails in this way with a server that speaks TLS 1.2 only."""
+    return _reason(error) in _LIKE_LEGACY_SERVER
+
+
+def _reason(error: Exception) -> str | None:
+    if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
+        return _CUT
+    return error.reason if isinstance(error, ssl.SSLError) else None
 
 
 def _explain(error: Exception, reasons: dict[str, str]) -> str:
     if isinstance(error, HandshakeError):
         return str(error)
-    if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
-        return reasons[_CUT]
+    reason = _reason(error)
+    if reason in reasons:
+        return reasons[reason]
     if isinstance(error, ssl.SSLError):
-        if error.reason in reasons:
-            return reasons[error.reason]
         if _UNKNOWN_PSK_IDENTITY in str(error):
             return "it does not know our PSK identity"
-        return f"TLS failed: {(error.reason or 'unknown cause').replace('_', ' ').lower()}"
+        return f"TLS failed: {(reason or 'unknown cause').replace('_', ' ').lower()}"
     if isinstance(error, TimeoutError) or (isinstance(error, ConnectionAbortedError) and error.errno is None):
         return "the handshake took too long"
     if isinstance(error, OSError) and error.errno is not None:
