@@ -8,7 +8,9 @@ import pytest
 
 from pskkey.core import notices
 from pskkey.core.notices import Claim, JoinFailed, KeyRequested, Notice
-from pskkey.daemon.event_table import EVENT_OF, EVENTS, DaemonEvent, NodeEvent, sentence
+from pskkey.daemon.event_kinds import DaemonEvent, NodeEvent
+from pskkey.daemon.event_table import EVENT_OF, EVENTS, sentence
+from pskkey.daemon.log_budget import Cause
 from pskkey.model import Advert, KeyNewReason, Member, Role, Suite
 
 PEER = Member("0badcafe", "pump-7", ("10.0.0.7",), 11111, 100, eligible=True)
@@ -61,8 +63,15 @@ def test_sentence_has_the_attributes_of_its_notice(kind: type[Notice]) -> None:
 
 @pytest.mark.parametrize("event", NodeEvent)
 def test_the_fields_of_a_row_are_attributes_of_its_notices(event: NodeEvent) -> None:
-    names = {one.name for kind in EVENTS[event].sentences for one in fields(kind)}
-    assert set(EVENTS[event].fields.split()) <= names
+    entry = EVENTS[event]
+    names = {one.name for kind in entry.sentences for one in fields(kind)}
+    assert set(entry.fields.split()) <= names | ({"count"} if entry.per_peer else set())
+
+
+def test_an_event_that_is_counted_for_each_peer_has_its_address_and_the_number() -> None:
+    for entry in EVENTS.values():
+        assert entry.per_peer == ({"address", "count"} <= set(entry.fields.split()))
+        assert entry.per_peer == (entry.cause is Cause.COUNTED)
 
 
 def test_text_of_a_peer_is_no_format() -> None:

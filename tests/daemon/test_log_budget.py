@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pskkey.adapters.complaints import Complaints, network_of
-from pskkey.daemon.event_table import EVENTS, DaemonEvent, NodeEvent
+from pskkey.daemon.event_kinds import DaemonEvent, NodeEvent
+from pskkey.daemon.event_table import EVENTS
 from pskkey.daemon.journal import Journal
 from pskkey.daemon.log_budget import MAX_LINE, REPORT_AFTER, LogBudget
 from pskkey.daemon.logs import PlainFormatter
+from pskkey.daemon.repeated_events import INTERVAL, MAX_PEERS
 
 LOG = logging.getLogger("pskkey.tls")
 JOURNAL = Journal(dict)
@@ -135,10 +137,27 @@ def test_new_event_is_never_lost_in_a_flood(log: Log) -> None:
     complaints = Complaints(LOG)
     for number in range(1000):
         complaints.warn(f"user {number}", "no")
+    journal = Journal(dict, log.later)
     for event in EVENTS:
-        JOURNAL.log_event(event, f"this is {event.name}")
+        journal.log_event(event, f"this is {event.name}", {"address": "192.0.2.1"})
     LOG.error("a fault of our own")
     assert log.texts[10:] == [*(f"this is {event.name}" for event in EVENTS), "a fault of our own"]
+
+
+def test_failed_authentications_are_few_lines_that_no_flood_hides_and_that_hide_no_others(log: Log) -> None:
+    journal, complaints = Journal(dict, log.later), Complaints(LOG)
+    for number in range(3000):
+        text = "failed {}"
+        fields = {"address": f"10.{number % 30}.0.1"}
+        journal.log_event(DaemonEvent.AUTHENTICATION_FAILED, text.format(fields["address"]), fields)
+        complaints.warn(f"user {number}", "no")
+        log.pass_time(0.1)
+    log.pass_time(INTERVAL)
+    counted = [at for at, text in log.lines if "failed" in text]
+    assert len([at for at in counted if at < 1000 + INTERVAL]) == MAX_PEERS
+    assert len(counted) <= 6 * (2 * MAX_PEERS + 1)
+    others = [at for at, text in log.lines if text.startswith("user")]
+    assert len(others) > 5 * 30, "complaints have their own allowance"
 
 
 def test_flood_does_not_hide_the_reports_of_the_node(log: Log) -> None:

@@ -11,8 +11,8 @@ CORE_INTERFACE: Final = CORE_VALUES | {"core.node", "core.notices", "core.settin
 """The modules of the core that other packages may import; the others belong to the node alone."""
 
 TOOLS: Final = FOUNDATION | frozenset(
-    {"", "arguments", "client", "config", "daemon.event_table", "keyserver", "mcast", "program", "rtnetlink", "tools"}
-    | {"wire"}
+    {"", "arguments", "client", "config", "daemon.event_kinds"}
+    | {"daemon.event_table", "keyserver", "mcast", "program", "rtnetlink", "tools", "wire"}
 )
 """The parts that a tool may import. `pskkeyctl doctor` needs a few rules of the daemon too, so as to find what the
 daemon finds: the interfaces, ports and faults of mDNS, and the handshake that names the node of a server."""
@@ -43,11 +43,15 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "daemon.conditions": frozenset({"model"}),
     "daemon.machine_conditions": frozenset({"adapters.discovery.network", "config.own_interfaces", "model"}),
     "daemon.counters": frozenset(),
-    "daemon.journal": frozenset({"core.notices", "daemon.event_table", "model"}),
+    "daemon.journal": frozenset(
+        {"core.notices", "daemon.event_kinds", "daemon.event_table", "daemon.repeated_events", "model"}
+    ),
     "daemon.logs": frozenset({"daemon.log_budget"}),
-    "daemon.reload": FOUNDATION | {"adapters", "config", "daemon.event_table", "daemon.journal"},
+    "daemon.reload": FOUNDATION | {"adapters", "config", "daemon.event_kinds", "daemon.journal"},
     "daemon.log_budget": frozenset(),
-    "daemon.event_table": frozenset({"core.notices", "daemon.log_budget", "model"}),
+    "daemon.event_kinds": frozenset({"core.notices", "daemon.log_budget"}),
+    "daemon.event_table": frozenset({"core.notices", "daemon.event_kinds", "daemon.log_budget", "model"}),
+    "daemon.repeated_events": frozenset({"adapters.complaints", "daemon.event_kinds", "daemon.event_table"}),
     "client": FOUNDATION | {"client", "wire"},
     "client.socket_access": frozenset(),
     "client.watch_protocol": FOUNDATION | {"wire"},

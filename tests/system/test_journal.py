@@ -16,7 +16,8 @@ import pytest
 
 from pskkey.client.watcher import AsyncKeyWatcher
 from pskkey.config.psk import load_psk
-from pskkey.daemon.event_table import EVENTS, DaemonEvent, NodeEvent
+from pskkey.daemon.event_kinds import DaemonEvent, NodeEvent
+from pskkey.daemon.event_table import EVENTS
 from pskkey.daemon.journal import Journal, log_event
 from pskkey.daemon.logs import MAX_MESSAGE, JournalHandler, is_journal
 from pskkey.wire.advert import advert_key
@@ -39,6 +40,8 @@ IDS = {
     "KEY_WANTED": "6b15ef1b29de41519d322c4ae933c0ad",
     "KEY_DISTRIBUTED": "ed03eb460c314e15bdb213bd20cfa108",
     "KEY_CHANGED": "284a1fc8f2d0450ea7924ce6869d01cf",
+    "KEY_REQUEST_ANSWERED": "42e9527303b74b81a66f2daf4f1df47f",
+    "KEY_REQUEST_REFUSED": "d864b5c97fae4abca9f6c5b54d4a7d5d",
     "TWO_MASTERS": "a32e320d5af34ee08523ebb69e72a884",
     "MERGED": "526317952f1a47fdb48e8ea2d91e6ea1",
     "HANDED_OVER": "d0627284ee65429da94211ee313740f4",
@@ -60,6 +63,7 @@ IDS = {
     "CONDITION_ENDED": "ef7b483843924bf48cd3d841f9b6bd29",
     "COMMANDED": "360b46d3dd9047b59df96698b311340d",
     "COMMAND_DENIED": "3250bc4db9fb4ccea63eb8250eb4810a",
+    "AUTHENTICATION_FAILED": "695060335cda470d960356b21f8ed94c",
 }
 """Operators search by these ids: a row may be added, but none may change."""
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from pskkey.daemon.event_table import EVENTS, DaemonEvent
+from pskkey.daemon.event_kinds import DaemonEvent
+from pskkey.daemon.event_table import EVENTS
 from tests.system.journal_entries import check, under_journal, until_logged, with_journal_at
 from tests.system.journal_socket import JournalSocket
 from tests.system.loopback import Loopback

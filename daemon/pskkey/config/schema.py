@@ -161,9 +161,10 @@ class PskTable(_Table):
 
 
 class TlsTable(_Table):
-    """`[tls]`: what the key server accepts beyond the safe minimum."""
+    """`[tls]`: what the key server accepts beyond the safe minimum, and whether it serves clients that do not join."""
 
     legacy_clients: bool = Field(default=False, description="true or false")
+    key_requests: bool = Field(default=True, description="true or false")
 
 
 class ElectionTable(_Table):

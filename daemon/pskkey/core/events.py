@@ -87,10 +87,14 @@ class OtherNodeAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An inbound session is open; `address` is the peer's IP address."""
+    """An inbound session is open; `address` is the peer's IP address.
+
+    `identity` is that of the peer's PSK, as text for reports.
+    """
 
     session: Session
     address: str
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,7 @@ class SettingsChanged:
     timing: Timing
     suite: Suite = Suite.PSK_CHACHA20_POLY1305
     members_per_address: int = MEMBERS_PER_ADDRESS
+    key_requests: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.admission import Admission, Joined, report_of
 from pskkey.core.arrivals import Arrivals
 from pskkey.core.confirmations import Confirmations
-from pskkey.core.events import Session
+from pskkey.core.events import Accepted, Session
 from pskkey.core.former_keys import find_former_key, leave_former_keys
 from pskkey.core.keyring import Keyring
 from pskkey.core.lease_allocator import LeaseAllocator
@@ -33,8 +33,8 @@ class Members:
         self._settings = settings
         self._keyring = keyring
         self._out = out
-        self._open: dict[Session, str] = {}
-        """The open inbound sessions, joined or not, with the addresses of their peers."""
+        self._open: dict[Session, Accepted] = {}
+        """The open inbound sessions, joined or not."""
         self._joined: dict[Session, Joined] = {}
         self._admission = Admission(settings)
         self._ids: frozenset[str] | None = None
@@ -86,12 +86,12 @@ class Members:
         latest = now - self._settings.timing.preempt_after
         return [j.member for j in self._joined.values() if j.has_arrived and j.since <= latest and j.member.eligible]
 
-    def opened(self, session: Session, address: str) -> None:
-        """Record a new inbound session from `address`."""
-        self._open[session] = address
+    def opened(self, accepted: Accepted) -> None:
+        """Record a new inbound session."""
+        self._open[accepted.session] = accepted
 
-    def address_of(self, session: Session) -> str | None:
-        """Return the address of an open inbound session, None if it is closed."""
+    def peer_of(self, session: Session) -> Accepted | None:
+        """Return the address and the PSK identity at an open inbound session, None if it is closed."""
         return self._open.get(session)
 
     def has(self, session: Session) -> bool:
@@ -110,7 +110,7 @@ class Members:
         joined.has_arrived = self._group_stale = True
         joined.has_yielded = self.confirmations.confirm(joined.member.id)
         self._ids = None
-        self._out.append(MemberJoined(joined.member, self._open[session]))
+        self._out.append(MemberJoined(joined.member, self._open[session].address))
         return joined
 
     def with_other_times(self, times: Times) -> Iterator[Joined]:

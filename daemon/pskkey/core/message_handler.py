@@ -10,7 +10,7 @@ from typing import assert_never
 
 from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.election import Election
-from pskkey.core.events import Direction, Event, Received, Session
+from pskkey.core.events import Accepted, Direction, Event, Received, Session
 from pskkey.core.former_keys import find_former_key, is_same
 from pskkey.core.key_slots import is_above, latest
 from pskkey.core.keyring import Keyring
@@ -20,8 +20,10 @@ from pskkey.core.loss_codes import NO_COMMON_LEVEL, NOT_MASTER
 from pskkey.core.members import Members
 from pskkey.core.notices import (
     ForeignKeyMet,
+    KeyRequestAnswered,
     KeyRequested,
     KeyRequestPostponed,
+    KeyRequestRefused,
     Merged,
     OwnIdElsewhere,
     TermLeap,
@@ -94,9 +96,9 @@ class MessageHandler:
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
-    def accepted(self, session: Session, address: str) -> None:
+    def accepted(self, event: Accepted) -> None:
         """Add a session that a key client has opened."""
-        self._members.opened(session, address)
+        self._members.opened(event)
 
     def attached(self, session: Session, process: Process) -> None:
         """Add the session of a session manager of this node."""
@@ -131,8 +133,8 @@ class MessageHandler:
                 if self._election.outbound.at(session):
                     return self._from_master(session, message, now)
             case Direction.INBOUND:
-                if (address := self._members.address_of(session)) is not None:
-                    return self._from_client(session, address, message, now)
+                if (peer := self._members.peer_of(session)) is not None:
+                    return self._from_client(peer, message, now)
             case Direction.LOCAL:
                 if self._managers.has(session):
                     self._from_manager(session, message, now)
@@ -172,15 +174,18 @@ class MessageHandler:
                 assert_never(message)
         return []
 
-    def _from_client(self, session: Session, address: str, message: Message, now: float) -> list[Transition]:
+    def _from_client(self, peer: Accepted, message: Message, now: float) -> list[Transition]:
+        session, address = peer.session, peer.address
         self._members.extend_deadline(session, now)
         is_master = self._election.role is Role.MASTER
         joined = self._members.has(session)
         if joined and not isinstance(message, Join | Merge | ErrorMessage):
             self._take_confirmation(session)
         match message:
-            case KeyRequest():
+            case KeyRequest() if joined:
                 self._answer_key_request(session)
+            case KeyRequest():
+                self._answer_outsider(peer)
             case Join() if is_master:
                 if not self._leaps(session, message.term) and not self._members.refuses(session, message, address, now):
                     self._election.rise_above_term(message.term)
@@ -299,6 +304,17 @@ class MessageHandler:
             self._out.append(Send(session, KeyResponse(current.key)))
             return
         self._close(session, ErrorMessage("no_key", "this node holds no key yet; try again shortly"))
+
+    def _answer_outsider(self, peer: Accepted) -> None:
+        """Answer KEY_REQ of a client that has not joined, if the operator allows that, and report it."""
+        if not self._settings.key_requests:
+            self._out.append(KeyRequestRefused(peer.address, peer.identity))
+            text = "this node answers KEY_REQ only to members of its group ([tls] key_requests = false)"
+            self._close(peer.session, ErrorMessage("key_requests_off", text))
+            return
+        if self._keyring.current is not None:
+            self._out.append(KeyRequestAnswered(peer.address, peer.identity))
+        self._answer_key_request(peer.session)
 
     def _protocol_error(self, session: Session, message: Message) -> None:
         name = type(message).__name__

@@ -172,8 +172,8 @@ class Node:
                 self._election.greet(session, psk, address, now)
             case events.OtherNodeAnswered(peer, address):
                 self._book.note_other_node(peer, address)
-            case events.Accepted(session, address):
-                self._handler.accepted(session, address)
+            case events.Accepted():
+                self._handler.accepted(event)
             case events.Attached(session, process):
                 self._handler.attached(session, process)
             case events.Disconnected(session, reason, code):
@@ -216,11 +216,11 @@ class Node:
         else:
             self._keyring.tick_as_follower(now)
 
-    def _change_settings(self, changed: events.SettingsChanged, now: float) -> None:
+    def _change_settings(self, new: events.SettingsChanged, now: float) -> None:
         self._settings.change(
-            changed.max_members, changed.members_per_address, changed.preempt, changed.timing, changed.suite
+            new.max_members, new.members_per_address, new.preempt, new.timing, new.suite, new.key_requests
         )
-        me = replace(self._settings.me, name=changed.name, priority=changed.priority, eligible=changed.eligible)
+        me = replace(self._settings.me, name=new.name, priority=new.priority, eligible=new.eligible)
         self._change_me(me, now)
         if not me.eligible:
             self._switch_over(None, now)

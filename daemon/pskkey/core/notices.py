@@ -229,6 +229,22 @@ class KeyChanged(Notice):
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeyRequestAnswered(Notice):
+    """A client that has not joined got the current key by KEY_REQ. `identity` is that of its PSK."""
+
+    address: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequestRefused(Notice):
+    """A client that has not joined sent KEY_REQ, which this node does not answer. `identity` is that of its PSK."""
+
+    address: str
+    identity: str
+
+
 # --- senders and local processes ------------------------------------------------------------------------------------
 
 

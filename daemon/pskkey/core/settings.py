@@ -71,7 +71,7 @@ class Settings:
     characters, new in each process. The challenges of the node begin with it. `me` and the fields from `max_members` on
     change while the node runs (`events.AddressesChanged`, `events.SettingsChanged`), so no part keeps a copy.
     `me.sender_id` is the configured sender id. `me.version` and `me.speaks` never change. `suite` is the suite of the
-    keys that the node makes as master.
+    keys that the node makes as master. `key_requests`: whether KEY_REQ is answered on a session that has not joined.
     """
 
     group: str
@@ -83,8 +83,17 @@ class Settings:
     preempt: bool = False
     timing: Timing = field(default_factory=Timing)
     suite: Suite = Suite.PSK_CHACHA20_POLY1305
+    key_requests: bool = True
 
-    def change(self, max_members: int, members_per_address: int, preempt: bool, timing: Timing, suite: Suite) -> None:
+    def change(
+        self,
+        max_members: int,
+        members_per_address: int,
+        preempt: bool,
+        timing: Timing,
+        suite: Suite,
+        key_requests: bool,
+    ) -> None:
         """Use these values from now on."""
         self.max_members, self.members_per_address = max_members, members_per_address
-        self.preempt, self.timing, self.suite = preempt, timing, suite
+        self.preempt, self.timing, self.suite, self.key_requests = preempt, timing, suite, key_requests

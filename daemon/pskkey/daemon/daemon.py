@@ -25,6 +25,7 @@ from pskkey.adapters.local import control_socket, key_socket, waiting_room
 from pskkey.adapters.local.control_socket import CommandOutcome, ControlSocket
 from pskkey.adapters.local.key_socket import KeySocket
 from pskkey.adapters.tls import port_reservation
+from pskkey.adapters.tls.authentication import FailedAuthentication
 from pskkey.adapters.tls.inbound_sessions import InboundSessions
 from pskkey.adapters.tls.key_port import KeyPort
 from pskkey.adapters.tls.listener import ServerLimits
@@ -42,8 +43,8 @@ from pskkey.daemon.conditions import ConditionList
 from pskkey.daemon.conditions import sentence as condition_sentence
 from pskkey.daemon.counters import DatedCounter
 from pskkey.daemon.driver import Driver, Outlets, boot_time
-from pskkey.daemon.event_table import DaemonEvent
-from pskkey.daemon.journal import Fields, Journal
+from pskkey.daemon.event_kinds import DaemonEvent, Fields
+from pskkey.daemon.journal import Journal
 from pskkey.daemon.machine_conditions import find_machine_conditions
 from pskkey.daemon.network_report import network_report
 from pskkey.daemon.reload import Inputs, Reloader
@@ -62,7 +63,10 @@ _OTHER_DESCRIPTORS = 64 + key_socket.MAX_CONNECTIONS + control_socket.MAX_CONNEC
 CONDITIONS_EVERY = 1.0
 """Seconds between two looks for conditions; each status is a look, too."""
 
-_COUNTERS = ("handshakes_ok", "handshakes_failed", "adverts_rejected", "bad_packets", "elections", "rekeys")
+_COUNTERS = (
+    *("handshakes_ok", "handshakes_failed", "authentications_failed", "adverts_rejected", "bad_packets"),
+    *("elections", "rekeys"),
+)
 
 
 def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
@@ -87,6 +91,7 @@ def _settings(config: Config, addresses: tuple[str, ...]) -> Settings:
         preempt=config.election.preempt,
         timing=_timing(config),
         suite=config.key.suite,
+        key_requests=config.tls.key_requests,
     )
 
 
@@ -137,12 +142,15 @@ class Daemon:
         self._reloader = Reloader(path, config, os.environ, self._apply, self._systemd, self._journal)
         legacy = config.tls.legacy_clients
         turns, options = FairTurns(self._driver.has_room), SocketOptions(self._counters)
+        me, psk_now, limits = self._settings.me.id, self._current_psk, _limits(config)
         self._key_server = InboundSessions(
-            self._settings.me.id, self._current_psk, legacy, _limits(config), emit, self._counters, turns, options
+            me, psk_now, legacy, limits, emit, self._counters, turns, options, self._report_failed_authentication
         )
         kept = self._inherited.stored[port_reservation.FD_NAME]
         self._key_port = KeyPort(self._key_server, os.environ, kept, self._settings_changed, self._failed)
-        self._key_client = OutboundSessions(self._current_psk, emit, self._counters, turns, options)
+        self._key_client = OutboundSessions(
+            psk_now, emit, self._counters, turns, options, self._report_failed_authentication
+        )
         self._key_socket = KeySocket(config.handoff.users, config.handoff.groups, emit, self._counters, turns)
         self._control_socket = ControlSocket(
             self._status,
@@ -217,6 +225,7 @@ class Daemon:
             await build_packet_models()
             self._loop_turns.forget()  # the start serves nobody, and its long turn would hide later ones
             await self._driver.stopped
+        self._journal.flush()
         self._journal.log_event(DaemonEvent.STOPPED, "stopped")
 
     def _current_psk(self) -> PskFile:
@@ -250,6 +259,7 @@ class Daemon:
                 _timing(config),
                 config.key.suite,
                 config.limits.connections_per_address,
+                config.tls.key_requests,
             )
         )
 
@@ -265,6 +275,10 @@ class Daemon:
 
     def _notice(self, notice: Notice) -> None:
         self._counters[self._journal.report(notice)] += 1
+
+    def _report_failed_authentication(self, failed: FailedAuthentication) -> None:
+        self._journal.log_event(DaemonEvent.AUTHENTICATION_FAILED, str(failed), failed.fields)
+        self._control_socket.status_changed()
 
     def _commanded(self, outcome: CommandOutcome) -> None:
         event = DaemonEvent.COMMAND_DENIED if outcome.denied else DaemonEvent.COMMANDED

@@ -1,82 +1,15 @@
-"""The events that the daemon reports to its operator: one row for each, with all facts about it.
-
-A row's MESSAGE_ID never changes and never stands for another event. Fields stand without PSKKEY_, in small letters.
-"""
+"""The events that the daemon reports to its operator: one row for each, with all facts about it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from enum import StrEnum
+from dataclasses import fields
 from logging import ERROR, INFO, WARNING
 from typing import Final
 
 from pskkey.core import notices
 from pskkey.core.notices import Notice
+from pskkey.daemon.event_kinds import DaemonEvent, Entry, NodeEvent
 from pskkey.daemon.log_budget import Cause
 from pskkey.model import KeyNewReason
-
-
-class NodeEvent(StrEnum):
-    """An event of the node. The values are the names of the counters in `status`."""
-
-    ROLE_CHANGED = "role_changes"
-    ELECTED = "elections"
-    MASTER_JOINED = "masters_joined"
-    MASTER_LOST = "masters_lost"
-    JOIN_FAILED = "joins_failed"
-    MEMBER_JOINED = "members_joined"
-    MEMBER_LOST = "members_lost"
-    MEMBER_REFUSED = "members_refused"
-    KEY_WANTED = "keys_wanted"
-    KEY_DISTRIBUTED = "rekeys"
-    KEY_CHANGED = "key_changes"
-    TWO_MASTERS = "two_masters"
-    MERGED = "merges"
-    HANDED_OVER = "handovers"
-    SESSION_RENEWED = "sessions_renewed"
-    FENCED = "fenced"
-    SLEPT = "sleeps"
-    DUPLICATE_ID = "duplicate_ids"
-    SECOND_SENDER = "second_senders"
-    SENDER_ID_TAKEN = "sender_ids_taken"
-    NO_SENDER_ID = "sender_ids_exhausted"
-    PROTOCOL_ERROR = "protocol_errors"
-
-
-class DaemonEvent(StrEnum):
-    """An event of the daemon as a whole."""
-
-    STARTED = "started"
-    STOPPED = "stopped"
-    START_FAILED = "start_failed"
-    RELOADED = "reloaded"
-    RELOAD_FAILED = "reload_failed"
-    RESTART_NEEDED = "restart_needed"
-    CONDITION_BEGAN = "condition_began"
-    CONDITION_ENDED = "condition_ended"
-    COMMANDED = "commanded"
-    COMMAND_DENIED = "command_denied"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A row: one event."""
-
-    message_id: str
-    """128 bits in hex."""
-    level: int
-    cause: Cause
-    """The party that causes it: OTHERS if a peer or a local process can cause it as often as it likes."""
-    meaning: str
-    """The sentence in the manual."""
-    fields: str = ""
-    """Its journal fields, besides those that each event has."""
-    counted: str = ""
-    """The things that its counter counts."""
-    repeats: bool = False
-    """Whether it is a failure that repeats itself. Then the log has one text once in a while (`log_budget`, rule 4)."""
-    sentences: Mapping[type[Notice], str] = field(default_factory=dict)
-    """For each notice the log line, as a format of the notice's attributes."""
-
 
 EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
     NodeEvent.ROLE_CHANGED: Entry(
@@ -190,6 +123,35 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "This node activated another group key; PSKKEY_EPOCH is its epoch",
         counted="Times that this node activated another group key.",
         sentences={notices.KeyChanged: "activated key epoch {epoch}, {fingerprint}"},
+    ),
+    NodeEvent.KEY_REQUEST_ANSWERED: Entry(
+        "42e9527303b74b81a66f2daf4f1df47f",
+        INFO,
+        Cause.COUNTED,
+        "A client that has not joined the group got the group key by KEY_REQ",
+        fields="address identity count",
+        counted="Times that a client which had not joined got the group key by KEY_REQ.",
+        per_peer=True,
+        sentences={
+            notices.KeyRequestAnswered: (
+                "{address} got the group key by KEY_REQ, and has not joined (PSK identity {identity!a})"
+            )
+        },
+    ),
+    NodeEvent.KEY_REQUEST_REFUSED: Entry(
+        "d864b5c97fae4abca9f6c5b54d4a7d5d",
+        WARNING,
+        Cause.COUNTED,
+        "This node refused KEY_REQ of a client that has not joined the group",
+        fields="address identity count",
+        counted="Times that KEY_REQ of a client which had not joined was refused.",
+        per_peer=True,
+        sentences={
+            notices.KeyRequestRefused: (
+                "refused KEY_REQ of {address}, which has not joined (PSK identity {identity!a}): "
+                "[tls] key_requests is false"
+            )
+        },
     ),
     NodeEvent.TWO_MASTERS: Entry(
         "a32e320d5af34ee08523ebb69e72a884",
@@ -375,6 +337,14 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "A user who is no administrator gave a command",
         fields="uid pid command",
         repeats=True,
+    ),
+    DaemonEvent.AUTHENTICATION_FAILED: Entry(
+        "695060335cda470d960356b21f8ed94c",
+        WARNING,
+        Cause.COUNTED,
+        "A peer failed to authenticate: its PSK or its PSK identity is not ours",
+        fields="address identity direction code count",
+        per_peer=True,
     ),
 }
 

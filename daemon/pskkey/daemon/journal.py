@@ -6,16 +6,15 @@ PSKKEY_TERM and, once there is a key, PSKKEY_EPOCH, with the state after the eve
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Final
 
 from pskkey.core.notices import Notice
-from pskkey.daemon.event_table import EVENT_OF, EVENTS, DaemonEvent, NodeEvent, sentence
+from pskkey.daemon.event_kinds import DaemonEvent, Fields, NodeEvent
+from pskkey.daemon.event_table import EVENT_OF, EVENTS, sentence
+from pskkey.daemon.repeated_events import Later, RepeatedEvents, call_later
 from pskkey.model import Advert, Member
-
-type Fields = Mapping[str, str | int | None]
-"""Values by the names of fields, without PSKKEY_ and in small letters. A field with None is left out."""
 
 _COMMON: Final = frozenset({"role", "term", "epoch"})
 """Fields that each event has. If the notice has an attribute of that name, the field has its value."""
@@ -24,10 +23,14 @@ _log = logging.getLogger("pskkey")
 
 
 class Journal:
-    """Logs events. `common_fields` returns the fields that each event has, with their present values."""
+    """Logs events. `common_fields` returns the fields that each event has, with their present values.
 
-    def __init__(self, common_fields: Callable[[], Fields]) -> None:
+    `later` is as in `RepeatedEvents`.
+    """
+
+    def __init__(self, common_fields: Callable[[], Fields], later: Later = call_later) -> None:
         self._common_fields = common_fields
+        self._repeated = RepeatedEvents(self._log_one, later)
 
     def report(self, notice: Notice) -> NodeEvent:
         """Log a notice of the node, and return its event."""
@@ -38,8 +41,21 @@ class Journal:
         return event
 
     def log_event(self, event: NodeEvent | DaemonEvent, text: str, own: Fields | None = None) -> None:
-        """Log a sentence about an event, with the common fields and its own ones."""
-        log_event(event, text, {**self._common_fields(), **(own or {})})
+        """Log a sentence about an event, with the common fields and its own ones.
+
+        An event that others may repeat is perhaps only counted, and logged within a minute (`repeated_events`).
+        """
+        if EVENTS[event].per_peer:
+            self._repeated.add(event, text, own or {})
+        else:
+            self._log_one(event, text, own or {})
+
+    def flush(self) -> None:
+        """Log the events that were only counted."""
+        self._repeated.flush()
+
+    def _log_one(self, event: NodeEvent | DaemonEvent, text: str, own: Fields) -> None:
+        log_event(event, text, {**self._common_fields(), **own})
 
 
 def log_event(event: NodeEvent | DaemonEvent, text: str, named: Fields) -> None:

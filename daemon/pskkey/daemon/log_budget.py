@@ -4,7 +4,8 @@ This filter, at the handler, gets every record. Debugging output always passes: 
 
 1. A record has a cause. `OTHERS`: a stranger, a peer, a local user, or a library, whose records packets of strangers
    cause. `NODE`: the node itself, above all its role and its keys; an insider has some influence there. `OPERATOR`: the
-   operator or the service manager requested it; such records always pass.
+   operator or the service manager requested it. `COUNTED`: others cause it, and `repeated_events` made one record of
+   many already. The records of these two always pass.
 2. Each cause has an allowance of its own, so that others cannot hide the reports of the node itself.
 3. The first record of a kind in `FIRST_AGAIN_AFTER` seconds passes even above the allowance, so that a flood never
    hides a new event. A kind is an event of the journal, or the line of code that logs; there are some 80 of them.
@@ -15,7 +16,8 @@ This filter, at the handler, gets every record. Debugging output always passes: 
 6. A record is one line of at most `MAX_LINE` characters. A traceback, of a defect, stays only with the first
    record of its kind, and never with one of zeroconf, whose exceptions packets cause.
 
-Cost: at most 40 lines and 6 reports a minute by others, and 60 lines by the node itself, besides the first ones.
+Cost: at most 40 lines and 6 reports a minute by others, and 60 lines by the node itself, besides the first ones and
+those that are counted.
 """
 
 import logging
@@ -35,6 +37,7 @@ class Cause(Enum):
     OTHERS = "others"
     NODE = "node"
     OPERATOR = "operator"
+    COUNTED = "counted"
 
 
 class LineLimit(NamedTuple):
@@ -120,7 +123,7 @@ class LogBudget(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
         """Return the record, perhaps shortened; False when it is left out."""
         cause = _cause(record)
-        if record.levelno <= logging.DEBUG or cause is Cause.OPERATOR:
+        if record.levelno <= logging.DEBUG or cause in (Cause.OPERATOR, Cause.COUNTED):
             return True
         now = self._clock()
         if self._later is None and now - self._left_out_since >= REPORT_AFTER:

@@ -17,7 +17,7 @@ from pskkey.config.psk import PskFile, find_psk_file, load_psk
 from pskkey.config.schema import DEFAULT_CONFIG, Config, load_config, node_id
 from pskkey.daemon import logs
 from pskkey.daemon.daemon import Daemon, allow_descriptors
-from pskkey.daemon.event_table import DaemonEvent
+from pskkey.daemon.event_kinds import DaemonEvent
 from pskkey.daemon.journal import log_event
 from pskkey.daemon.log_budget import LogBudget
 from pskkey.errors import ConfigError, without_keys

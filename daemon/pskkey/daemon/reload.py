@@ -17,7 +17,7 @@ from pskkey.adapters.host.systemd import Systemd
 from pskkey.adapters.local.local_access import LocalAccess
 from pskkey.config.psk import PskFile, find_psk_file, load_psk
 from pskkey.config.schema import Config, load_config
-from pskkey.daemon.event_table import DaemonEvent
+from pskkey.daemon.event_kinds import DaemonEvent
 from pskkey.daemon.journal import Journal
 from pskkey.errors import ConfigError, without_keys
 from pskkey.model import Suite
@@ -25,7 +25,7 @@ from pskkey.model import Suite
 AT_RUN_TIME: Final[Mapping[str, frozenset[str]]] = {
     "node": frozenset({"name", "priority", "eligible"}),
     "psk": frozenset({"file"}),
-    "tls": frozenset({"legacy_clients"}),
+    "tls": frozenset({"legacy_clients", "key_requests"}),
     "election": frozenset({"discovery_window", "claim_step", "heartbeat_interval", "dead_after", "preempt"}),
     "key": frozenset({"suite", "rekey_interval", "activation_deadline", "retire_after"}),
     "handoff": frozenset({"users", "groups"}),

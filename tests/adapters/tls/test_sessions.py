@@ -130,7 +130,7 @@ async def test_reloaded_psk_counts_from_the_next_connection(ends: Ends, tmp_path
     await ends.session()
     stale.connect(Connect(Session(Direction.OUTBOUND, 99), NODE.id, ("127.0.0.1",), ends.server.port or 0, 5.0))
     assert "another key" in (await ends.at_client.next(Disconnected)).reason
-    assert ends.at_server.counters == {"handshakes_ok": 2, "handshakes_failed": 1}
+    assert ends.at_server.counters == {"handshakes_ok": 2, "handshakes_failed": 1, "authentications_failed": 1}
     await stale.stop()
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pskkey.daemon.event_table import NodeEvent
+from pskkey.daemon.event_kinds import NodeEvent
 from pskkey.tools.ctl.metrics import COUNTERS
 from tests.tools.ctl.pskkeyctl_process import CLIENT, LISTENING, MASTER, daemon, run
 

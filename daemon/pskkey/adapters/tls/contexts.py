@@ -24,7 +24,7 @@ import ssl
 from collections.abc import Sequence
 
 from pskkey.config.psk import Psk, PskFile
-from pskkey.errors import HandshakeError
+from pskkey.errors import HandshakeError, without_keys
 
 MODERN_SUITES = ("ECDHE-PSK-CHACHA20-POLY1305",)
 LEGACY_SUITES = ("PSK-AES128-GCM-SHA256", "PSK-AES128-CBC-SHA256")
@@ -137,6 +137,7 @@ _OF_CLIENT = {
     "BINDER_DOES_NOT_VERIFY": "its key for this identity is not ours (wrong PSK)",
     "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "its key for this identity is not ours (wrong PSK)",
     "DIGEST_CHECK_FAILED": "its key for this identity is not ours (wrong PSK)",
+    "RECORD_LAYER_FAILURE": "its key for this identity is not ours (wrong PSK)",  # of OpenSSL 3.5, in TLS 1.2
     "PSK_IDENTITY_NOT_FOUND": "it knows no PSK identity of ours",
     "NO_SUITABLE_SIGNATURE_ALGORITHM": "it offered no PSK that fits (no SHA-256 cipher suite, or no PSK at all)",
     "NO_SHARED_CIPHER": "it offers no cipher suite of ours (older C clients need legacy_clients)",
@@ -175,7 +176,9 @@ _LIKE_LEGACY_SERVER = {
     "TLSV1_ALERT_PROTOCOL_VERSION",
     "UNSUPPORTED_PROTOCOL",
 }
-_UNKNOWN_PSK_IDENTITY = "unknown psk identity"  # OpenSSL 3.0 has no reason of this name for Python
+
+UNKNOWN_PSK_IDENTITY = "unknown psk identity"
+"""A part of the text of an error. OpenSSL 3.0 has no reason of this name for Python."""
 
 
 def explain_client_failure(error: Exception, identity: str | None, known: bool) -> str:
@@ -216,7 +219,7 @@ def _explain(error: Exception, reasons: dict[str, str]) -> str:
     if reason in reasons:
         return reasons[reason]
     if isinstance(error, ssl.SSLError):
-        if _UNKNOWN_PSK_IDENTITY in str(error):
+        if UNKNOWN_PSK_IDENTITY in str(error):
             return "it does not know our PSK identity"
         return f"TLS failed: {(reason or 'unknown cause').replace('_', ' ').lower()}"
     if isinstance(error, TimeoutError) or (isinstance(error, ConnectionAbortedError) and error.errno is None):
@@ -227,5 +230,6 @@ def _explain(error: Exception, reasons: dict[str, str]) -> str:
 
 
 def _shown(identity: str) -> str:
-    """Return an identity in a form that is safe in a log, because a stranger may choose it."""
-    return ascii(identity if len(identity) <= 64 else identity[:61] + "...")
+    """Return an identity in a form that is safe in a log line, because a stranger may choose it."""
+    hidden = without_keys(identity)
+    return ascii(hidden if len(hidden) <= 64 else hidden[:61] + "...")

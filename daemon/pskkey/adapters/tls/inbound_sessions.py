@@ -15,6 +15,7 @@ from typing import Final
 from pskkey.adapters.fair_turns import FairTurns
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.paced_input import PacedInput
+from pskkey.adapters.tls.authentication import FailedAuthentication, show_identity
 from pskkey.adapters.tls.connection import TlsConnection
 from pskkey.adapters.tls.listener import ServerLimits, TlsListener
 from pskkey.adapters.token_bucket import Rate, TokenBucket, TokenBuckets
@@ -51,13 +52,19 @@ class InboundSessions:
         counters: Counter[str],
         turns: FairTurns | None = None,
         options: SocketOptions | None = None,
+        report: Callable[[FailedAuthentication], None] | None = None,
     ) -> None:
-        """`node_id` is this node. Messages are taken in `turns`. All adapters may share `turns` and `options`."""
+        """`node_id` is this node. Messages are taken in `turns`. All adapters may share `turns` and `options`.
+
+        `report` is as in `TlsListener`.
+        """
         options = options or SocketOptions(counters)
         self._emit = emit
         self._turns = turns or FairTurns()
         self._of_address = TokenBuckets(_address_rate(limits))
-        self._listener = TlsListener(psk, legacy_clients, limits, self, encode(_REFUSAL), counters, options, node_id)
+        self._listener = TlsListener(
+            psk, legacy_clients, limits, self, encode(_REFUSAL), counters, options, node_id, report
+        )
         self._numbers = itertools.count(1)
         self._sessions: dict[TlsConnection, Session] = {}
         self._connections: dict[Session, TlsConnection] = {}
@@ -142,7 +149,7 @@ class InboundSessions:
             connection.refuse,
         )
         _log.debug("Session %d from %s, identity %r", session.number, connection.address, connection.identity)
-        self._emit(Accepted(session, connection.address))
+        self._emit(Accepted(session, connection.address, show_identity(connection.identity or "")))
 
     def received(self, connection: TlsConnection, data: bytes) -> None:
         """Take bytes from a client."""

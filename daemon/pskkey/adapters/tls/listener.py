@@ -16,11 +16,13 @@ from functools import partial
 from pskkey.adapters.complaints import Complaints, network_of
 from pskkey.adapters.host.memory_trimmer import MemoryTrimmer
 from pskkey.adapters.host.socket_options import SocketOptions
+from pskkey.adapters.tls.authentication import FailedAuthentication, find_client_fault, show_identity
 from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, Owner, TlsConnection
 from pskkey.adapters.tls.contexts import explain_client_failure, server_context
 from pskkey.adapters.tls.handshake_slots import HandshakeSlots
 from pskkey.adapters.tls.listening_sockets import open_listening_sockets
 from pskkey.config.psk import PskFile
+from pskkey.core.events import Direction
 
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when the system has no file descriptor or memory for another connection."""
@@ -57,9 +59,10 @@ class TlsListener:
     """Listening sockets, the handshakes in progress and the open connections. `owner` gets the connections.
 
     `node_id` is the node of this server, None if it is of no node. `psk` is called at each connection, so that a
-    reloaded file counts from the next one. `refusal` is sent to a newcomer that gets no place. Counters:
-    `handshakes_ok`, `handshakes_failed`, `handshakes_dropped` (for a newer one), `connections_refused`,
-    `connections_dropped` (for a newer one), `connections_stalled` (not reading), `accept_failures`, `bad_packets`.
+    reloaded file counts from the next one. `refusal` is sent to a newcomer that gets no place. `report` gets the failed
+    authentications. Without it they are logged as complaints. Counters: `handshakes_ok`, `handshakes_failed`,
+    `authentications_failed`, `handshakes_dropped` (for a newer one), `connections_refused`, `connections_dropped` (for
+    a newer one), `connections_stalled` (not reading), `accept_failures`, `bad_packets`.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class TlsListener:
         counters: Counter[str],
         options: SocketOptions,
         node_id: str | None = None,
+        report: Callable[[FailedAuthentication], None] | None = None,
     ) -> None:
         self._psk = psk
         self._legacy_clients = legacy_clients
@@ -89,6 +93,7 @@ class TlsListener:
         self._beginning = asyncio.Lock()
         self._trimmer = MemoryTrimmer()
         self._complaints = Complaints(_log)
+        self._report = report or (lambda failed: self._complain(failed.address, failed.reason))
 
     @property
     def port(self) -> int | None:
@@ -227,12 +232,22 @@ class TlsListener:
                     lambda: connection, handshake.socket, ssl=context, ssl_shutdown_timeout=CLOSE_TIMEOUT
                 )
         except OSError as error:
-            self._counters["handshakes_failed"] += 1
-            known = connection.identity in psk.accepted
-            self._complain(handshake.address, explain_client_failure(error, connection.identity, known))
+            self._report_failure(error, connection, psk)
             # The traceback refers to the future that holds the error, and to the 256 KiB buffer of asyncio's TLS. If it
             # stayed, only a full run of the garbage collector would free the memory of a flood of failed handshakes.
             error.with_traceback(None)
+
+    def _report_failure(self, error: OSError, connection: TlsConnection, psk: PskFile) -> None:
+        self._counters["handshakes_failed"] += 1
+        address, identity = connection.address, connection.identity
+        known = identity in psk.accepted
+        reason = explain_client_failure(error, identity, known)
+        if (fault := find_client_fault(error, identity, known)) is None:
+            self._complain(address, reason)
+            return
+        self._counters["authentications_failed"] += 1
+        shown = None if identity is None else show_identity(identity)
+        self._report(FailedAuthentication(Direction.INBOUND, address, shown, fault, reason))
 
     def _complain(self, address: str, reason: str) -> None:
         self._complaints.warn(f"Connection from {address}", reason, network_of(address))

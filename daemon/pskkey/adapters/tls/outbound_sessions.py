@@ -10,6 +10,7 @@ from typing import Final
 from pskkey.adapters.fair_turns import FairTurns
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.paced_input import PacedInput
+from pskkey.adapters.tls.authentication import FailedAuthentication, find_server_fault, show_identity
 from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, TlsConnection
 from pskkey.adapters.tls.contexts import client_context, explain_server_failure, node_protocol, require_psk
 from pskkey.adapters.tls.tcp_connect import connect
@@ -17,7 +18,7 @@ from pskkey.adapters.tls.tcp_errors import explain_connect_failure
 from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.config.psk import Psk, PskFile
 from pskkey.core.actions import STAGGER, Connect
-from pskkey.core.events import Connected, Disconnected, Event, OtherNodeAnswered, Received, Session
+from pskkey.core.events import Connected, Direction, Disconnected, Event, OtherNodeAnswered, Received, Session
 from pskkey.errors import HandshakeError, NothingListens, PskkeyError, Unreachable, WrongNode
 from pskkey.model import ErrorMessage, Message
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
@@ -45,7 +46,7 @@ class OutboundSessions:
     `psk` is called at each attempt. A server must prove that it is the meant node. If it is another one, or this node
     itself, the next address is tried.
 
-    Counters: `connects_ok`, `connects_failed`, `bad_packets`, `connections_stalled`.
+    Counters: `connects_ok`, `connects_failed`, `authentications_failed`, `bad_packets`, `connections_stalled`.
     """
 
     def __init__(
@@ -55,13 +56,18 @@ class OutboundSessions:
         counters: Counter[str],
         turns: FairTurns | None = None,
         options: SocketOptions | None = None,
+        report: Callable[[FailedAuthentication], None] | None = None,
     ) -> None:
-        """Messages are taken in `turns`, which all adapters with sessions may share."""
+        """Messages are taken in `turns`, which all adapters with sessions may share.
+
+        `report` gets the servers that failed to authenticate, besides the Disconnected event of the session.
+        """
         self._psk = psk
         self._emit = emit
         self._counters = counters
         self._turns = turns or FairTurns()
         self._options = options or SocketOptions(counters)
+        self._report = report or (lambda _: None)
         self._outbound: dict[Session, _Outbound] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: dict[TlsConnection, Session] = {}  # also those of attempts, and of cancelled sessions
@@ -123,7 +129,7 @@ class OutboundSessions:
         try:
             require_psk(connection.tls)
         except HandshakeError as error:
-            outbound.failures.append(HandshakeError(f"{connection.address}, port {connection.port}: {error}"))
+            self._report_failure(error, connection, outbound)
             connection.abort("it did not use the PSK")
             return
         if connection.tls.selected_alpn_protocol() != node_protocol(outbound.peer):
@@ -241,11 +247,21 @@ class OutboundSessions:
             failures.append(type(error)(f"{target}: {error}"))
         except OSError as error:
             outbound.silent.discard(connection.address)
-            failures.append(HandshakeError(f"{target}: {explain_server_failure(error, psk.identity)}"))
+            self._report_failure(error, connection, outbound)
             error.with_traceback(None)  # it keeps asyncio's TLS buffers in a reference cycle, as in the listener
         finally:
             if connection not in self._open:  # never opened, so `lost` will not be called
                 self._connections.pop(connection, None)
+
+    def _report_failure(self, error: Exception, connection: TlsConnection, outbound: _Outbound) -> None:
+        """Add a failed handshake to the failures of `outbound`, and report it if the server did not authenticate."""
+        identity = outbound.psk.identity
+        reason = explain_server_failure(error, identity)
+        outbound.failures.append(HandshakeError(f"{connection.address}, port {connection.port}: {reason}"))
+        if (fault := find_server_fault(error)) is not None:
+            self._counters["authentications_failed"] += 1
+            shown = show_identity(identity)
+            self._report(FailedAuthentication(Direction.OUTBOUND, connection.address, shown, fault, reason))
 
 
 def _rank(failure: PskkeyError) -> int:

@@ -7,7 +7,8 @@ that the daemon does not have (yet) is 0; a counter that is not in the table is 
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from pskkey.daemon.event_table import EVENTS, NodeEvent
+from pskkey.daemon.event_kinds import NodeEvent
+from pskkey.daemon.event_table import EVENTS
 from pskkey.tools.ctl.status_reading import Status
 from pskkey.tools.ctl.status_view import safe
 
@@ -98,6 +99,7 @@ _OF_ADAPTERS: Final[dict[str, str]] = {
     "adverts_rejected": "Adverts in the name of this group without such a signature.",
     "mdns_dropped": "mDNS packets about our service that were malformed, too large or too many.",
     "mdns_errors": "Queries on which python-zeroconf has failed.",
+    "authentications_failed": "TLS handshakes, as server or client, that failed for the PSK or its identity.",
     "bad_packets": "Packets that broke the protocol.",
     "connections_dropped": "Connections given up to make room for newer ones.",
     "connections_refused": "Connections refused because of a limit or of a missing permission.",

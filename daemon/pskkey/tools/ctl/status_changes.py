@@ -22,6 +22,8 @@ _WARNINGS: Final = {
     "sleeps": "times this master was asleep",
     "second_senders": "second senders refused",
     "protocol_errors": "protocol errors",
+    "key_requests_answered": "keys given to clients that have not joined",
+    "key_requests_refused": "key requests of clients that have not joined refused",
 }
 """Counters whose rise is reported, and what they count."""
 

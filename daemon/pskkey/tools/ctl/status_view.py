@@ -8,6 +8,7 @@ from pskkey.tools.ctl.status_reading import KeyStatus, RequestStatus, Status
 
 TROUBLES: Final[dict[str, str]] = {
     "handshakes_failed": "handshakes failed",
+    "authentications_failed": "authentications failed",
     "connections_refused": "connections refused",
     "bad_packets": "bad packets",
     "adverts_rejected": "adverts rejected",
