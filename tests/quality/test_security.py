@@ -15,6 +15,8 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/keyserver/test_server_with_openssl.py::test_client_without_a_psk_gets_nothing",
         "tests/keyserver/test_client.py::test_server_with_a_certificate_gets_nothing",
         "tests/system/test_strangers.py::test_forged_adverts_change_only_a_counter",
+        "tests/system/test_auditing.py::test_failed_authentications_are_events_with_their_address_identity_and_number",
+        "tests/hosts/test_auditing.py::test_query_of_the_manual_lists_the_failed_authentications_of_today",
     ),
     "A node distinguishes a fresh advert": (
         "tests/core/test_freshness.py::test_recorded_adverts_postpone_the_claim_by_a_third_of_a_second_at_most",
@@ -29,6 +31,8 @@ HELD_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/system/test_mdns_gate.py::test_flood_of_many_sources_is_bounded",
         "tests/system/test_mdns_gate.py::test_questions_are_answered_and_answers_bounded",
         "tests/daemon/test_log_budget.py::test_600_strangers_cause_10_lines_in_10_seconds_and_40_in_a_minute",
+        "tests/daemon/test_repeated_events.py::test_entries_of_a_minute_are_bounded_and_their_numbers_add_up",
+        "tests/system/test_auditing.py::test_flood_of_failed_authentications_leaves_few_entries_that_count_all",
         "tests/hostile/test_stranger.py::test_a_group_stays_one_under",
         "tests/adapters/tls/test_storm.py::test_flood_of_one_address_does_not_lock_another_out",
     ),
