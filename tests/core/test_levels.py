@@ -192,3 +192,16 @@ def test_master_whose_merge_is_refused_stays_master_and_tries_again_at_a_slow_pa
     assert harness.view.role is Role.MASTER
     assert asked < 12
     assert harness.view.term == 1
+
+
+def test_error_of_an_unknown_code_is_a_failure_with_its_sentence() -> None:
+    harness = NodeHarness().start()
+    connect = one(Connect, harness.hear(advert(LOW, Role.MASTER)))
+    harness.give(Connected(connect.session))
+    harness.receive(connect.session, ErrorMessage("quota", "this node serves 3 members only; buy a larger one"))
+    (condition,) = harness.view.conditions
+    assert condition.kind == "master_unreachable"
+    assert condition.text == "cannot join n1: this node serves 3 members only; buy a larger one"
+    harness.wait(5.0)
+    assert harness.view.role is not Role.CLIENT
+    one(Connect, harness.hear(replace(advert(LOW, Role.MASTER), term=2)))

@@ -3,11 +3,16 @@
 import asyncio
 import json
 import os
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 from pskkey.adapters.tls.contexts import client_context
 from pskkey.config.psk import load_psk
 from tests.lab.daemon import Daemon
+from tests.lab.group import Group
+from tests.quality.tracked import ROOT
 from tests.system.loopback import PORT, Loopback
 from tests.system.starting import one_daemon, status_of
 
@@ -134,3 +139,49 @@ async def test_node_or_master_without_a_common_level_is_refused_with_both_ranges
     status = await status_of(daemon)
     assert (status["role"], status["term"], len(status["members"])) == ("master", 1, 1)
     assert status["counters"]["members_refused"] == 1
+
+
+def build_that_speaks(directory: Path, lowest: int, highest: int) -> Path:
+    """Copy this tree to a directory, and change the protocol levels that it speaks."""
+    shutil.copytree(ROOT / "daemon", directory / "daemon", ignore=shutil.ignore_patterns("__pycache__"))
+    nodes = directory / "daemon" / "pskkey" / "model" / "nodes.py"
+    changed = re.sub(r"(?m)^SPEAKS: Final = .*$", f"SPEAKS: Final = Levels({lowest}, {highest})", nodes.read_text())
+    assert changed != nodes.read_text()
+    nodes.write_text(changed)
+    return directory
+
+
+async def until_condition(daemon: Daemon, kinds: set[str]) -> dict[str, Any]:
+    """Wait until a daemon has conditions of just these kinds. Return its status."""
+    async with asyncio.timeout(20):
+        while True:
+            status = await daemon.status()
+            if status is not None and {condition["kind"] for condition in status["conditions"]} == kinds:
+                return status
+            await asyncio.sleep(0.1)
+
+
+async def test_nodes_without_a_common_level_show_each_other_and_join_after_an_upgrade(
+    loopback: Loopback, tmp_path: Path
+) -> None:
+    master = await one_daemon(loopback)
+    stranger = loopback.daemon("n2")
+    stranger.build = build_that_speaks(tmp_path / "apart", 9, 12)
+    stranger.start()
+    for daemon, role in ((stranger, "listening"), (master, "master")):
+        status = await until_condition(daemon, {"no_common_level"})
+        assert status["role"] == role
+        (condition,) = status["conditions"]
+        assert "protocol level 1" in condition["text"]
+        assert "protocol levels 9 to 12" in condition["text"]
+        assert condition["remedy"].startswith("install versions of pskkey that have a level in common")
+    await asyncio.sleep(3.0)
+    counters = (await status_of(stranger))["counters"]
+    assert counters.get("connects_ok", 0) + counters.get("connects_failed", 0) == 0, "it does not even connect"
+    await stranger.stop()
+    stranger.build = build_that_speaks(tmp_path / "overlapping", 1, 12)
+    stranger.start()
+    await Group([master, stranger]).together(20)
+    for daemon in (master, stranger):
+        status = await until_condition(daemon, set())
+        assert (status["level"], status["held_back_by"]) == (1, [master.name])
