@@ -26,6 +26,7 @@ from collections.abc import Iterable
 
 from pskkey.core.admission import Joined
 from pskkey.core.key_slots import RingKey, is_above
+from pskkey.core.keyring import Keyring
 from pskkey.model import HeldKey
 
 
@@ -43,21 +44,18 @@ def find_former_key(held: Iterable[HeldKey], current: RingKey | None) -> HeldKey
     return None if sends_with is None or is_same(sends_with, current) else sends_with
 
 
-def leave_former_keys(
-    joined: Iterable[Joined],
-    current: RingKey,
-    coming: RingKey | None,
-    *,
-    all_are_here: bool,
-    now: float,
-) -> bool:
+def leave_former_keys(joined: Iterable[Joined], keyring: Keyring, *, all_are_here: bool, now: float) -> bool:
     """Clear `former` of each member that changes to the current key at `now`. Return whether any member changes.
 
-    `coming` is the next key of the group, None without one. `all_are_here` states whether condition 2 holds.
+    The master keeps the former keys of the others. `all_are_here` states whether condition 2 holds.
     """
     with_former = [(j, j.former) for j in joined if j.former is not None]
+    for _, former in with_former:
+        keyring.keep(former, now)
+    if (current := keyring.current) is None or not with_former:
+        return False
     # A member that has acknowledged the next key has the current key too.
-    epochs = {current.epoch} if coming is None else {current.epoch, coming.epoch}
+    epochs = {current.epoch} if keyring.next is None else {current.epoch, keyring.next.epoch}
     all_can_read = all_are_here and all(j.member.acked_epoch in epochs for j, _ in with_former)  # conditions 2 and 3
     has_changed = False
     for member, former in with_former:

@@ -318,7 +318,9 @@ class Members:
             for joined in [j for j in self._joined.values() if now >= j.deadline]:
                 self.close(joined.session, None, "it fell silent", self._back_by(joined.session, now))
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
-        self._leave_former_keys(now)
+        all_are_here = self._arrivals.are_over(now)
+        if leave_former_keys(self._waited_for(now), self._keyring, all_are_here=all_are_here, now=now):
+            self._keys_version = -1
         self._group_stale |= self.is_full != self._has_no_place()
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + timing.heartbeat_interval
@@ -367,17 +369,6 @@ class Members:
 
     def _has_no_place(self) -> bool:
         return 1 + len(self._joined) + len(self.awaited) >= self._settings.max_members
-
-    def _leave_former_keys(self, now: float) -> None:
-        current, joined = self._keyring.current, self._waited_for(now)
-        all_are_here = self._arrivals.are_over(now)
-        formers = [j.former for j in joined if j.former is not None]
-        for former in formers:
-            self._keyring.keep(former, now)
-        if current is None or not formers:
-            return
-        if leave_former_keys(joined, current, self._keyring.next, all_are_here=all_are_here, now=now):
-            self._keys_version = -1
 
     def _epoch(self) -> int:
         current = self._keyring.current

@@ -18,8 +18,9 @@ from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core import events
-from pskkey.core.actions import Action, Advertise, GenerateKey, Send, Stopped
+from pskkey.core.actions import Action, GenerateKey, Send, Stopped
 from pskkey.core.addresses import AddressBook
+from pskkey.core.announcements import Announcements
 from pskkey.core.election import Election
 from pskkey.core.events import Event
 from pskkey.core.freshness import Freshness
@@ -79,9 +80,9 @@ class Node:
         parts = (self._peers, self._election, known, self._members, self._keyring, self._managers)
         self._handler = MessageHandler(settings, *parts, requests, rekey, self._out)
         self._freshness = Freshness(settings.nonce)
-        self._advertised: Advert | None = None
+        self._announcements = Announcements(settings, self._freshness, self._out)
         self._notices = KeyNotices(self._out)
-        self._next_beacon, self._last_now = 0.0, float("-inf")
+        self._last_now = float("-inf")
         self._due: float | None = None
         self._stopping = False
         self._view: NodeView | None = None
@@ -115,8 +116,8 @@ class Node:
         times = [self._election.next_deadline(self._last_now), self._managers.next_deadline()]
         times.append(self._requests.next_deadline(self._last_now))
         if self._election.role is Role.MASTER:
-            times += [self._members.next_deadline(), self._keyring.deadline_as_master(), self._next_announcement()]
-            times.append(self._rekey.next_deadline(self._last_now))
+            times += [self._members.next_deadline(), self._keyring.deadline_as_master()]
+            times += [self._announcements.due_as_master(), self._rekey.next_deadline(self._last_now)]
         else:
             times += [self._keyring.deadline_as_follower(), self._known.next_deadline(self._last_now)]
         if self._election.role is Role.LISTENING:
@@ -167,7 +168,7 @@ class Node:
                 self._election.outbound.psk_changed(active, accepted)
                 if self._election.role is Role.LISTENING:
                     self._apply(self._election.listen(now), now)
-                self._advertised = None
+                self._announcements.announce_again()
             case events.Connected(session, psk, address):
                 self._election.greet(session, psk, address, now)
             case events.OtherNodeAnswered(peer, address):
@@ -273,43 +274,14 @@ class Node:
             self._act_as_follower(now)
         self._notices.sending_with(self._keyring.current)
         self._managers.deliver(self.key_state(), now)
-        self._advertise(now)
+        members, election = self._members, self._election
+        self._announcements.announce(election.role, election.term, members.published, now, is_full=members.is_full)
 
     def _install_fresh(self, key: Key, now: float) -> None:
         if self._rekey.install(key, now):
             self._election.term += 1  # the epochs start again at 1, so the term must rise
         if (coming := self._keyring.next) is not None:
             self._out.append(KeyDistributed(coming.epoch, coming.key.fingerprint))
-
-    def _advertise(self, now: float) -> None:
-        role, me = self._election.role, self._settings.me
-        advert = Advert(
-            group=self._settings.group,
-            id=me.id,
-            name=me.name,
-            priority=me.priority,
-            eligible=me.eligible,
-            role=role,
-            term=self._election.term,
-            members=self._members.published,
-            addresses=me.addresses,
-            port=me.port,
-            is_full=self._members.is_full,
-            speaks=me.speaks,
-            challenge=self._freshness.challenge(now) if role in (Role.LISTENING, Role.MASTER) else "",
-        )
-        # A master repeats its advert, because mDNS does not repeat it for a node that was disconnected.
-        is_due = role is Role.MASTER and now >= self._next_announcement()
-        if advert != self._advertised or is_due:
-            self._advertised = advert
-            self._next_beacon = now + self._settings.timing.beacon_interval
-            answers = self._freshness.take_answers(now) if role is Role.MASTER else ()
-            self._out.append(Advertise(replace(advert, answers=answers)))
-
-    def _next_announcement(self) -> float:
-        """Return when a master must announce itself again: at the next beacon, or earlier to answer a challenge."""
-        answer_due = self._freshness.answer_due()
-        return self._next_beacon if answer_due is None else min(self._next_beacon, answer_due)
 
     def _act_as_master(self, now: float) -> None:
         election, keyring, members = self._election, self._keyring, self._members
