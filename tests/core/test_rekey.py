@@ -44,8 +44,8 @@ class Master:
         return reasons
 
 
-def test_first_key_is_made_at_once_and_no_other() -> None:
-    master = Master()
+def test_first_key_is_made_at_once_and_no_other_without_an_interval() -> None:
+    master = Master(Timing(rekey_interval=0.0))
     assert master.step(0.0) == {Reason.FIRST}
     assert not master.step(100.0)
     assert master.rekey.next_deadline(100.0) is None

@@ -154,7 +154,9 @@ class Quiet:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._rekeyed_at = float("-inf")
+        keys = [(host, host.node.view().current) for host in world.hosts if world.master_of(host) is host and host.node]
+        self._rekeyed_at = max((host.when(key.since) for host, key in keys if key is not None), default=float("-inf"))
+        """When the current key became current."""
         self.is_over = False
         """Set when the quiet ends."""
         world.actions.append(self._action)

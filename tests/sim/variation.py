@@ -55,8 +55,8 @@ class Variation:
 
     @property
     def rekeys_periodically(self) -> bool:
-        """Whether a master may renew the key by itself."""
-        return any(timing.rekey_interval for timing in self.timings)
+        """Whether a master may renew the key by itself during the run."""
+        return any(timing.rekey_interval in REKEY_INTERVALS for timing in self.timings)
 
 
 _DEFAULT = Variation()

@@ -127,6 +127,7 @@ groups = st.builds(
     members=member_lists,
     succession=st.lists(node_ids, max_size=6, unique=True).map(tuple),
     level=st.integers(1, 255),
+    key_age=st.integers(0, 2**31 - 1),
 )
 merges = st.builds(
     Merge,

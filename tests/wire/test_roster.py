@@ -60,6 +60,7 @@ def test_golden_json() -> None:
         "succession": [MASTER],
         "times": {"heartbeat_interval": 0.5, "dead_after": 1.5},
         "level": 1,
+        "key_age": 0,
     }
     (payload,) = encode_handover(Handover(member(1), 9))
     handover = json.loads(payload)
@@ -223,6 +224,10 @@ def test_value_out_of_bounds_is_refused(fields: dict[str, Any]) -> None:
         {"level": 256},
         {"level": None},
         {"level": True},
+        {"key_age": -1},
+        {"key_age": 2**31},
+        {"key_age": 1.5},
+        {"key_age": None},
     ],
     ids=str,
 )
@@ -256,8 +261,9 @@ def test_damaged_bytes_raise_only_bad_packet(data: st.DataObject) -> None:
         (Group(-1, MASTER, (), ()), "term"),
         (Group(9, "me", (), ()), "master"),
         (Group(9, MASTER, group_of(4097).members, ()), "members"),
+        (Group(9, MASTER, (), (), key_age=2**31), "key_age"),
     ],
-    ids=["members", "succession", "term", "master", "too many"],
+    ids=["members", "succession", "term", "master", "too many", "key_age"],
 )
 def test_value_out_of_bounds_has_no_encoding(message: Group, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
@@ -309,6 +315,12 @@ def test_unknown_fields_are_ignored() -> None:
     assert read == group
     (later,) = encode_handover(handover)
     assert RosterReader().receive_handover_untrusted(edited(later, later=[{}])) == handover
+
+
+def test_group_of_a_node_that_states_no_age_of_its_key_has_age_0() -> None:
+    fields = json.loads(encode_group(replace(group_of(1), key_age=99))[0])
+    del fields["key_age"]
+    assert read_group([json.dumps(fields).encode()]) == [replace(group_of(1), key_age=0)]
 
 
 def test_group_and_member_without_a_level_have_level_1() -> None:

@@ -198,7 +198,7 @@ class KeyTable(_Table):
         default=Suite.PSK_CHACHA20_POLY1305, description=_SUITE_NAMES
     )
     rekey_interval: _Seconds = Field(
-        default=0.0, ge=0, le=366 * _DAY, description=f"0 for never, or seconds from 10 to {366 * _DAY}"
+        default=float(_DAY), ge=0, le=366 * _DAY, description=f"0 for never, or seconds from 10 to {366 * _DAY}"
     )
     activation_deadline: _Seconds = Field(default=5.0, ge=0.1, le=300, description="seconds from 0.1 to 300")
     retire_after: _Seconds = Field(default=10.0, ge=0.1, le=3600, description="seconds from 0.1 to 3600")

@@ -28,7 +28,8 @@ class RingKey:
     key: Key
     slot: Slot
     since: float
-    """The start of the key's time in its slot."""
+    """The start of the key's time in its slot. For a current key: when the group began to send with it, as GROUP states
+    it. Any node of the group may be the next master, which rekeys by this time."""
     unused: bool = False
     """Whether it is certain that no node sends with this next key yet."""
     kept_until: float = inf

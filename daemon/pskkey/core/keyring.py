@@ -33,6 +33,7 @@ from pskkey.core.key_slots import RingKey, assign_slots, latest, latest_ahead_of
 from pskkey.core.settings import Settings
 from pskkey.model import (
     MAX_EPOCH,
+    MAX_KEY_AGE,
     MAX_KEY_ENTRIES,
     HeldKey,
     Key,
@@ -105,6 +106,10 @@ class Keyring:
     def live_epochs(self) -> frozenset[int]:
         """Return the epochs of the keys in use. Records may arrive under each of them."""
         return frozenset(e.epoch for e in self.entries)
+
+    def age(self, now: float) -> int:
+        """Return the whole seconds for which the current key has been the current key of the group; 0 without a key."""
+        return 0 if self.current is None else min(max(0, int(now - self.current.since)), MAX_KEY_AGE)
 
     def held(self) -> tuple[HeldKey, ...]:
         """Return the keys in use as JOIN lists them."""
@@ -297,6 +302,15 @@ class Keyring:
         if self.state() != before:
             self.version += 1
 
+    def note_age(self, age: float, now: float) -> None:
+        """Record that the current key has been the current key of the group for `age` seconds at least.
+
+        The nodes of a group get a key at different times, because some join later. The next master rekeys by this age,
+        so the time between two rekeys does not depend on the node that is master.
+        """
+        if (current := self.current) is not None and not self.sends_former_key:
+            current.since = min(current.since, now - age)
+
     def _left_over(
         self, previous: list[RingKey], known: list[RingKey], current: RingKey | None, *, sends_former: bool, now: float
     ) -> list[RingKey]:
@@ -309,8 +323,10 @@ class Keyring:
         # may have activated them for other members.
         kept = [RingKey(e.epoch, e.key, Slot.PREVIOUS, now) for e in others if e.unused] + previous
         kept += [RingKey(e.epoch, e.key, Slot.PREVIOUS, now) for e in others if not e.unused]
-        if current is not None:
-            kept.append(RingKey(current.epoch, current.key, Slot.CURRENT if sends_former else Slot.PREVIOUS, now))
+        if current is not None and sends_former:
+            kept.append(RingKey(current.epoch, current.key, Slot.CURRENT, current.since))
+        elif current is not None:
+            kept.append(RingKey(current.epoch, current.key, Slot.PREVIOUS, now))
         return [e for e in kept if not e.is_among(self._listed)][-MAX_KEY_ENTRIES:]
 
     def _wipe(self, known: list[RingKey]) -> None:

@@ -45,12 +45,17 @@ class KnownGroup:
         """Record a GROUP of the master."""
         self.latest = group
 
-    def settle(self, session: Session, now: float) -> None:
-        """Record that the last GROUP belongs to the keys of this node: a KEY_STATE came on `session`."""
+    def settle(self, session: Session, now: float) -> int:
+        """Record that the last GROUP belongs to the keys of this node: a KEY_STATE came on `session`.
+
+        Return the age of the current key (seconds) if GROUP and KEY_STATE were sent together, else 0: it is unknown.
+        """
         group, self.settled_in = self.latest, session
-        if group is not None and group is not self._settled:
-            self._replace(frozenset(m.id for m in group.members), group.master, now)
-            self._settled, self.leases = group, leases_of(group.members)
+        if group is None or group is self._settled:
+            return 0
+        self._replace(frozenset(m.id for m in group.members), group.master, now)
+        self._settled, self.leases = group, leases_of(group.members)
+        return group.key_age
 
     def record_led_group(self, group: Group | None, now: float) -> None:
         """Record the `group` that this master has sent to all members."""

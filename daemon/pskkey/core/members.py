@@ -121,13 +121,17 @@ class Members:
         """Return the node id of a session that has joined."""
         return self._joined[session].member.id
 
-    def group(self, joiner: Session | None = None) -> Group:
-        """Return the group as it is now, for its members or for a joiner that has not confirmed yet."""
+    def group(self, joiner: Session | None = None, now: float | None = None) -> Group:
+        """Return the group as it is now, for its members or for a joiner that has not confirmed yet.
+
+        `now`: the time at which it is sent, which counts for the age of the key.
+        """
         me = self.me
         listed = [j.member for s, j in self._joined.items() if j.has_arrived or s == joiner]
         members = (me, *map(self._with_lease, listed))
         times, level = self._settings.timing.times, level_of(members)
-        return Group(self._term, me.id, members, rank.succession(members, me.id), times, level)
+        age = 0 if now is None else self._keyring.age(now)
+        return Group(self._term, me.id, members, rank.succession(members, me.id), times, level, age)
 
     @property
     def me(self) -> Member:
@@ -251,7 +255,7 @@ class Members:
         self._silent_at = min(self._silent_at, deadline)
         self._arrivals.note_arrival(join.member.id)
         if is_new:
-            self._out.append(Send(session, self.group(session)))
+            self._out.append(Send(session, self.group(session, now)))
             self._out.append(Send(session, self._key_state_for(self._joined[session])))
 
     def extend_deadline(self, session: Session, now: float) -> None:
@@ -339,7 +343,7 @@ class Members:
         for joined in self._joined.values():
             if joined.join.sender and self._allocator.leases.sender_id(joined.member.id) is None:
                 self._allocator.lease_to_joiner(joined.join)  # no id was free when it joined
-        group = self.group()
+        group = self.group(now=now)
         for joined in (j for j in self._joined.values() if j.has_arrived):
             if self._group_stale:
                 self._out.append(Send(joined.session, group))

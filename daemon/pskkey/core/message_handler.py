@@ -154,7 +154,7 @@ class MessageHandler:
             case KeyState():
                 if self._election.master_session == session:
                     self._keyring.adopt(message, now)
-                    self._known.settle(session, now)
+                    self._keyring.note_age(self._known.settle(session, now), now)
             case Heartbeat():
                 self._election.outbound.answer(session, now)
             case Handover():

@@ -6,7 +6,7 @@ FIRST     the group has no key to send with
 REQUESTED a request for a new key is due (`rekey_requests`)
 ABOVE     the next epoch must be above a foreign epoch, of a joiner's key or of the other master in a merge
 SUITE     the suite of the current key is not the configured one
-INTERVAL  the current key is `rekey_interval` old, less up to a tenth
+INTERVAL  the group has sent with the current key for `rekey_interval`, less up to a tenth
 
 One key serves all reasons. Only ABOVE replaces a next key before it is current, for at most `activation_deadline`
 seconds after the first of them. So several groups can merge one after the other, but a peer with higher and higher

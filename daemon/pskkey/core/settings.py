@@ -5,6 +5,9 @@ from typing import Final
 
 from pskkey.model import Member, Suite, Times
 
+DAY: Final = 86400.0
+"""Seconds."""
+
 MEMBERS_PER_ADDRESS: Final = 64
 """Default limit of the nodes at one address that have a place or a sender id. Its connections have the same limit."""
 
@@ -33,7 +36,7 @@ class Timing:
     request_interval: float = 2.0
     managers_arrive: float = 0.5
     managers_return: float = 2.0
-    rekey_interval: float = 0.0
+    rekey_interval: float = DAY
 
     @property
     def times(self) -> Times:

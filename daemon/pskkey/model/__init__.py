@@ -3,6 +3,7 @@
 from pskkey.model.conditions import Condition, ConditionKind
 from pskkey.model.keys import (
     MAX_EPOCH,
+    MAX_KEY_AGE,
     MAX_KEY_ENTRIES,
     PMS_FIELD_SIZE,
     RANDOM_SIZE,
@@ -48,6 +49,7 @@ from pskkey.model.persisted_state import SavedKey, SavedLease, SavedManager, Sav
 __all__ = [
     "MAX_ANSWERS",
     "MAX_EPOCH",
+    "MAX_KEY_AGE",
     "MAX_KEY_ENTRIES",
     "MIN_ID_DIGITS",
     "PMS_FIELD_SIZE",

@@ -12,6 +12,8 @@ RANDOM_SIZE = 32
 MAX_EPOCH = 65535
 MAX_KEY_ENTRIES = 3
 SENDER_IDS = 256
+MAX_KEY_AGE: Final = 2**31 - 1
+"""Seconds: the greatest age of a key that GROUP states."""
 
 
 class Suite(IntEnum):

@@ -129,7 +129,8 @@ class Group:
     """GROUP: all members of the group, and the succession, the order in which they take over. It is a full state.
 
     `times` are those of the master. A session goes by the longer `dead_after` of its two ends. `level` is the protocol
-    level of the group, the highest one that all members speak.
+    level of the group, the highest one that all members speak. `key_age`: the whole seconds for which the key to send
+    with has been that; 0 if the master does not state it. It belongs to the KEY_STATE that follows.
     """
 
     term: int
@@ -138,6 +139,7 @@ class Group:
     succession: tuple[str, ...]
     times: Times = DEFAULT_TIMES
     level: int = SPEAKS.highest
+    key_age: int = 0
 
     @property
     def holding_back(self) -> tuple[Member, ...]:

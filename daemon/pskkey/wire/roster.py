@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from pydantic import FailFast, Field
 
 from pskkey.errors import BadPacket
-from pskkey.model import Group, Handover, Member
+from pskkey.model import MAX_KEY_AGE, Group, Handover, Member
 from pskkey.wire.fields import MAX_MEMBERS, Level, ListedMember, NodeId, Packet, Term, TimesFields
 from pskkey.wire.frame import MAX_PAYLOAD, PacketType
 
@@ -32,6 +32,7 @@ class _GroupPart(Packet):
     succession: _Succession
     times: TimesFields
     level: Level = 1
+    key_age: Annotated[int, Field(ge=0, le=MAX_KEY_AGE)] = 0
 
 
 class _HandoverPart(Packet):
@@ -59,6 +60,7 @@ def encode_group(message: Group) -> list[bytes]:
             succession=tuple(item for item in share if isinstance(item, str)),
             times=times,
             level=message.level,
+            key_age=message.key_age,
         ).encode()
 
     items: tuple[ListedMember | str, ...] = (*members, *message.succession)
@@ -109,7 +111,8 @@ class RosterReader:
         if self._received < part.parts:
             return None
         members, times = tuple(self._members), part.times.value()
-        message = Group(part.term, part.master, members, tuple(self._succession), times, part.level)
+        succession = tuple(self._succession)
+        message = Group(part.term, part.master, members, succession, times, part.level, part.key_age)
         self._clear()
         return message
 
