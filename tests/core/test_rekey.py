@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from pskkey.config.notes import HELD_FOR_INTERVALS
+from pskkey.core.departures import Departures
 from pskkey.core.events import Attached, Direction, RekeyRequested, Session
 from pskkey.core.keyring import Keyring
 from pskkey.core.notices import SuiteChanged
@@ -29,7 +30,7 @@ class Master:
             self.ring.adopt(state(entry(epoch, 900, send=True)), 0.0)
         self.ring.begin_to_lead(0.0)
         self.requests = RekeyRequests(self.settings, self.ring)
-        self.rekey = Rekey(self.settings, self.ring, self.requests)
+        self.rekey = Rekey(self.settings, self.ring, self.requests, Departures(self.settings, self.ring, ()))
         self.made = 0
 
     def step(self, now: float, *, activate: bool = True) -> set[Reason]:

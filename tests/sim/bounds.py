@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Self
 
 from pskkey.core.actions import STAGGER
+from pskkey.core.confirmations import CONFIRMS_WITHIN
 from pskkey.core.settings import Timing
 
 CLAIM_STEPS = 6
@@ -88,6 +89,17 @@ class Bounds:
         return self.slowest.comes_within + self.tries_addresses_for + 2 * NETWORK
 
     @property
+    def excludes_within(self) -> float:
+        """How long after the power loss of the master of a quiet group no node sends with a key that it knows.
+
+        The successor takes over, waits for the return of the old master, and until the current key is old enough. Then
+        a node without an answer may delay the new key.
+        """
+        slow = self.slowest
+        returns = self.replaces_within + slow.comes_within + CONFIRMS_WITHIN
+        return returns + slow.departure_spacing + slow.activation_deadline + NETWORK
+
+    @property
     def has_equal_timings(self) -> bool:
         """Whether all nodes have the same timings."""
         return self.slowest == self.fastest
@@ -114,10 +126,13 @@ class Bounds:
     def keys_settle_within(self) -> float:
         """How long after the convergence all nodes have retired the last former key: `retire_after` and a rekey.
 
-        The convergence covers the default activation deadline of that rekey. A longer deadline adds the difference.
+        The convergence covers the default activation deadline of that rekey. A longer deadline adds the difference. If
+        nodes have left, a rekey for them comes later.
         """
         slow = self.slowest
         more = max(0.0, slow.activation_deadline - Timing().activation_deadline)
+        if slow.rekey_on_leave:
+            more += slow.departure_spacing + CONFIRMS_WITHIN
         return slow.retire_after + 2 * slow.rekey_spacing + more
 
     # --- datagrams ----------------------------------------------------------------------------------------------

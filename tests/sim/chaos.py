@@ -12,10 +12,12 @@ from tests.sim.invariants import (
     Quiet,
     Watch,
     check_converged,
+    check_excluded,
     check_keys_settled,
     check_replaced,
     check_rest_is_whole,
     check_suite,
+    keys_of,
 )
 from tests.sim.kinds import KINDS, Kind
 from tests.sim.managers import LONGEST_LAG
@@ -163,18 +165,18 @@ class Run:
         self._lose_master()
 
     def _wait_between_rekeys(self) -> None:
-        """If the master rekeys periodically, wait until the slowest node has installed the last key."""
+        """If the master rekeys by itself, wait until the slowest node has installed the last key."""
         world, calm = self.world, self.calm
-        if not self.variation.rekeys_periodically:
+        if (within := self.variation.rekeys_by_itself_within) is None:
             return
-        latest = world.now + 2 * self.world.bounds.slowest.rekey_interval
+        latest = world.now + 2 * within
         while world.now < latest and (
             world.now - calm.slots_changed_at < LONGEST_LAG + CALM or world.now - calm.changed_at < CALM
         ):
             world.run_until(world.now + CALM / 4)
 
     def _lose_master(self) -> None:
-        """Cut the power of the master, and check that a successor replaces it.
+        """Cut the power of the master, and check that a successor replaces it, and perhaps its key.
 
         A full group is skipped: there a refused node may take the free place after a hold-down.
         """
@@ -182,9 +184,14 @@ class Run:
         master = next((h for h in self.hosts if world.master_of(h) is h), None)
         if master is None or self.kind.has_little_room or not bounds.has_equal_timings:
             return
+        known = keys_of(master)
         world.power_off(master)
         world.run_until(world.now + bounds.replaces_within)
         check_replaced(world)
+        if bounds.fastest.rekey_on_leave:
+            lost_at = world.now - bounds.replaces_within
+            world.run_until(lost_at + bounds.excludes_within)
+            check_excluded(world, known)
 
     def _crash(self, twin: Host) -> None:
         if twin.node is not None:

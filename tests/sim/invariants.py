@@ -239,6 +239,19 @@ def check_replaced(world: World) -> None:
         raise Broken("G20", f"the lost master was not replaced: {followed}")
 
 
+def keys_of(host: Host) -> frozenset[str]:
+    """Return the fingerprints of the keys that a node has."""
+    return frozenset() if host.node is None else frozenset(key.key.fingerprint for key in host.node.view().keys)
+
+
+def check_excluded(world: World, known: frozenset[str]) -> None:
+    """Check that no node with a master sends with one of the `known` keys, those of a node that has left."""
+    for host in world.hosts:
+        current = host.node.view().current if host.node is not None else None
+        if current is not None and current.key.fingerprint in known and world.master_of(host) is not None:
+            raise Broken("G23", f"{host.name} sends with epoch {current.epoch}, which a node that has left knows")
+
+
 def check_rest_is_whole(world: World, twins: list[Host]) -> None:
     """Check that all other nodes are members of one master, though two nodes have one id.
 

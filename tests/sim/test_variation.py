@@ -6,12 +6,13 @@ import pytest
 
 from pskkey.config.schema import ElectionTable, KeyTable
 from pskkey.core.events import SettingsChanged
+from pskkey.core.key_slots import REKEY_JITTER
 from pskkey.core.settings import Timing
 from pskkey.model import Role, Suite
 from tests.sim.bounds import Bounds
 from tests.sim.chaos import run
-from tests.sim.host import Host
-from tests.sim.invariants import Calm, check_converged, check_keys_settled, check_suite
+from tests.sim.host import Broken, Host
+from tests.sim.invariants import Calm, check_converged, check_excluded, check_keys_settled, check_suite, keys_of
 from tests.sim.operators import settings_changed
 from tests.sim.traffic import Traffic
 from tests.sim.variation import DEFAULT_SHARE, HASTY_SHARE, Variation, draw
@@ -34,7 +35,8 @@ def test_varied_settings_are_allowed_by_the_configuration() -> None:
             table.model_validate(
                 {name: value for name, value in set_by_operators.items() if name in table.model_fields}
             )
-    fixed = [name for name in asdict(Timing()) if name not in {*ElectionTable.model_fields, *KeyTable.model_fields}]
+    may_vary = {*ElectionTable.model_fields, *KeyTable.model_fields, "departure_spacing"}
+    fixed = [name for name in asdict(Timing()) if name not in may_vary]
     assert {tuple(asdict(timing)[name] for name in fixed) for timing in timings} == {
         tuple(asdict(Timing())[name] for name in fixed)
     }
@@ -60,6 +62,7 @@ def test_bounds_of_the_defaults_are_those_in_architecture() -> None:
     assert bounds.twin_delay == 5.0
     assert bounds.refused_for == 62.0
     assert bounds.replaces_within == pytest.approx(2.5)
+    assert bounds.excludes_within == pytest.approx(71.9)
     assert bounds.keys_settle_within == 12.0
     assert bounds.reads_within == 9.5
     assert bounds.keeps_datagrams
@@ -156,6 +159,39 @@ def test_better_candidate_takes_over_when_preemption_is_turned_on() -> None:
     one.preempt = True
     change(world, one)
     assert master(world) is other
+
+
+def test_group_whose_masters_change_all_the_time_rekeys_once_in_each_interval() -> None:
+    """Each master leaves after a few seconds, and its device boots without a key and an age. No node sends."""
+    interval, days = 60.0, 10
+    world = World(1)
+    for _ in range(5):
+        world.add(timing=Timing(rekey_interval=interval))
+    start(world)
+    made = len(world.keys)
+    end = world.now + days * interval
+    while world.now < end:
+        one = master(world)
+        world.power_off(one)
+        world.run_until(world.now + 4.0)
+        world.start(one)
+        world.run_until(world.now + 4.0)
+    assert days - 1 <= len(world.keys) - made <= days / (1 - REKEY_JITTER) + 1
+
+
+def test_node_that_has_left_reads_nothing_after_the_rekey() -> None:
+    world = group(4, timing=Timing(rekey_on_leave=True))
+    start(world)
+    gone = next(host for host in world.hosts if host is not master(world))
+    known = keys_of(gone)
+    world.run_until(60.0)
+    world.power_off(gone)
+    world.run_until(world.now + 5.0)
+    with pytest.raises(Broken, match="which a node that has left knows"):
+        check_excluded(world, known)
+    world.run_until(world.now + 2.0)
+    check_excluded(world, known)
+    check_converged(world)
 
 
 def test_group_that_rekeys_periodically_is_calm_in_between() -> None:

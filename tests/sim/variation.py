@@ -1,8 +1,8 @@
 """The configuration of a run. DEFAULT_SHARE of the seeds keep all defaults.
 
-The other seeds vary each of these with its own probability: the timings, `preempt`, the suite, the periodic rekey, and
-the number of addresses of a node. A variation lists choices, and each node takes one of them. So nodes have different
-settings if there are several choices. All choices are allowed by the configuration.
+The other seeds vary each of these with its own probability: the timings, `preempt`, the suite, the periodic rekey, the
+rekey after a departure, and the number of addresses of a node. A variation lists choices, and each node takes one of
+them. So nodes have different settings if there are several choices. All choices are allowed by the configuration.
 
 The random generator is not the world's, so a run with the defaults stays the same if a further setting is varied.
 """
@@ -29,6 +29,8 @@ ACTIVATION_DEADLINES = (1.0, 2.0, 5.0, 5.0, 10.0, 20.0)
 RETIREMENTS = (2.0, 5.0, 10.0, 10.0, 25.0, 40.0)
 REKEY_INTERVALS = (12.0, 15.0, 20.0)
 """Seconds. Even the shortest lets all session managers, the slow ones too, have the same keys between two rekeys."""
+DEPARTURE_SPACINGS = (12.0, 15.0, 20.0)
+"""Seconds, for the same reason. With the default of a minute, a run would seldom have such a rekey."""
 CHACHA, NULL = Suite.PSK_CHACHA20_POLY1305, Suite.WDM_WITH_NULL_SHA256
 SUITES: tuple[tuple[Suite, ...], ...] = ((NULL,), (CHACHA, NULL), (CHACHA, CHACHA, NULL))
 
@@ -54,9 +56,10 @@ class Variation:
         return Bounds.of(self.timings, preempts=any(self.preempts))
 
     @property
-    def rekeys_periodically(self) -> bool:
-        """Whether a master may renew the key by itself during the run."""
-        return any(timing.rekey_interval in REKEY_INTERVALS for timing in self.timings)
+    def rekeys_by_itself_within(self) -> float | None:
+        """Seconds within which a master renews the key by itself if it has a reason; None: it does not in a run."""
+        intervals = [one.rekey_interval for one in self.timings if one.rekey_interval in REKEY_INTERVALS]
+        return max(intervals + [one.departure_spacing for one in self.timings if one.rekey_on_leave], default=None)
 
 
 _DEFAULT = Variation()
@@ -75,6 +78,9 @@ def draw(seed: int, *, always: bool = False) -> Variation:
     if rng.random() < 0.4:
         interval = rng.choice(REKEY_INTERVALS)
         timings = tuple(replace(timing, rekey_interval=interval) for timing in timings)
+    if rng.random() < 0.4:
+        spacing = rng.choice(DEPARTURE_SPACINGS)
+        timings = tuple(replace(timing, rekey_on_leave=True, departure_spacing=spacing) for timing in timings)
     return Variation(
         timings=timings,
         preempts=rng.choice(((False,), (False,), (True,), (False, True))),

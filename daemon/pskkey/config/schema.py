@@ -200,6 +200,7 @@ class KeyTable(_Table):
     rekey_interval: _Seconds = Field(
         default=float(_DAY), ge=0, le=366 * _DAY, description=f"0 for never, or seconds from 10 to {366 * _DAY}"
     )
+    rekey_on_leave: bool = Field(default=False, description="true or false")
     activation_deadline: _Seconds = Field(default=5.0, ge=0.1, le=300, description="seconds from 0.1 to 300")
     retire_after: _Seconds = Field(default=10.0, ge=0.1, le=3600, description="seconds from 0.1 to 3600")
 

@@ -21,6 +21,7 @@ from pskkey.core import events
 from pskkey.core.actions import Action, GenerateKey, Send, Stopped
 from pskkey.core.addresses import AddressBook
 from pskkey.core.announcements import Announcements
+from pskkey.core.departures import Departures
 from pskkey.core.election import Election
 from pskkey.core.events import Event
 from pskkey.core.freshness import Freshness
@@ -30,7 +31,7 @@ from pskkey.core.known_group import KnownGroup
 from pskkey.core.leases import leases_of
 from pskkey.core.members import Members
 from pskkey.core.message_handler import MessageHandler
-from pskkey.core.notices import KeyDistributed, SuiteChanged
+from pskkey.core.notices import KeyDistributed, NodesLeft, SuiteChanged
 from pskkey.core.peers import Peers
 from pskkey.core.persistence import begin_with, saved_by
 from pskkey.core.rank import candidate_order
@@ -76,7 +77,8 @@ class Node:
         )
         self._election.term = saved.term
         self._requests = requests = RekeyRequests(settings, self._keyring)
-        self._rekey = rekey = Rekey(settings, self._keyring, requests)
+        self._departures = Departures(settings, self._keyring, (node for node, _ in saved.members))
+        self._rekey = rekey = Rekey(settings, self._keyring, requests, self._departures)
         parts = (self._peers, self._election, known, self._members, self._keyring, self._managers)
         self._handler = MessageHandler(settings, *parts, requests, rekey, self._out)
         self._freshness = Freshness(settings.nonce)
@@ -285,6 +287,7 @@ class Node:
 
     def _act_as_master(self, now: float) -> None:
         election, keyring, members = self._election, self._keyring, self._members
+        self._departures.observe_members(members.ids, now)
         if self._managers.sends:
             members.lease_to_me()
         self._handler.request_for_senders(now)
@@ -295,6 +298,8 @@ class Node:
         if reasons := self._rekey.starts(now):
             if Reason.SUITE in reasons and keyring.current is not None:
                 self._out.append(SuiteChanged(keyring.current.key.suite, self._settings.suite))
+            if Reason.LEFT in reasons:
+                self._out.append(NodesLeft(self._departures.describe_left(now)))
             self._out.append(GenerateKey(self._settings.suite))
         members.set_term(election.term)
         members.tick(now)
@@ -321,6 +326,8 @@ class Node:
             self._requests.master_lost()
             return
         self._notices.leased(self._settings.me.sender_id, self._keyring.state().sender_id)
+        if (group := self._known.latest) is not None:
+            self._departures.observe_group(group, now)
         # Before the first KEY_STATE of this session, the master may have another key under the same epoch.
         newest = self._keyring.newest_listed if self._known.settled_in == link.session else None
         if (

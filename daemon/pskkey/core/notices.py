@@ -214,6 +214,13 @@ class SuiteChanged(Notice):
 
 
 @dataclass(frozen=True, slots=True)
+class NodesLeft(Notice):
+    """The `nodes`, ids for the operator, have left the group and know its key. This master makes a newer key."""
+
+    nodes: str
+
+
+@dataclass(frozen=True, slots=True)
 class KeyDistributed(Notice):
     """This master has begun to distribute a next key."""
 

@@ -6,6 +6,7 @@ FIRST     the group has no key to send with
 REQUESTED a request for a new key is due (`rekey_requests`)
 ABOVE     the next epoch must be above a foreign epoch, of a joiner's key or of the other master in a merge
 SUITE     the suite of the current key is not the configured one
+LEFT      a node that knows the current key has left (`departures`)
 INTERVAL  the group has sent with the current key for `rekey_interval`, less up to a tenth
 
 One key serves all reasons. Only ABOVE replaces a next key before it is current, for at most `activation_deadline`
@@ -15,6 +16,7 @@ epochs cannot prevent that a next key becomes current. At least `rekey_spacing` 
 
 from enum import Enum, auto
 
+from pskkey.core.departures import Departures
 from pskkey.core.key_slots import is_above, latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.rekey_requests import RekeyRequests
@@ -29,16 +31,18 @@ class Reason(Enum):
     REQUESTED = auto()
     ABOVE = auto()
     SUITE = auto()
+    LEFT = auto()
     INTERVAL = auto()
 
 
 class Rekey:
     """The rekeys of a master. Times are in seconds."""
 
-    def __init__(self, settings: Settings, keyring: Keyring, requests: RekeyRequests) -> None:
+    def __init__(self, settings: Settings, keyring: Keyring, requests: RekeyRequests, departures: Departures) -> None:
         self._settings = settings
         self._keyring = keyring
         self._requests = requests
+        self._departures = departures
         self._above = 0
         self._waiting_since = float("-inf")
         """When the next key was made, or the first one of those that replaced each other."""
@@ -72,6 +76,8 @@ class Rekey:
             return found
         if current.key.suite is not suite:
             found.add(Reason.SUITE)
+        if (due := self._departures.due_at()) is not None and now >= due:
+            found.add(Reason.LEFT)
         if interval and now >= current.rekey_due_at(interval):
             found.add(Reason.INTERVAL)
         return found
@@ -97,8 +103,11 @@ class Rekey:
         """Return when `starts` must be called next, None if no time is known."""
         times = [] if self.is_generating or not self.reasons(now) else [self._earliest()]
         current, interval = self._keyring.current, self._settings.timing.rekey_interval
-        if interval and current is not None and self._keyring.next is None:
-            times.append(current.rekey_due_at(interval))
+        if current is not None and self._keyring.next is None:
+            if interval:
+                times.append(current.rekey_due_at(interval))
+            if (due := self._departures.due_at()) is not None:
+                times.append(due)
         return min((time for time in times if time > now), default=None)
 
     def _may_replace(self, now: float) -> bool:

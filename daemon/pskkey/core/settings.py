@@ -14,7 +14,7 @@ MEMBERS_PER_ADDRESS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The times of the protocol. The properties follow from the fields."""
+    """The times of the protocol, and what they apply to. The properties follow from the fields."""
 
     discovery_window: float = 1.0
     claim_step: float = 0.3
@@ -37,6 +37,8 @@ class Timing:
     managers_arrive: float = 0.5
     managers_return: float = 2.0
     rekey_interval: float = DAY
+    rekey_on_leave: bool = False
+    departure_spacing: float = 60.0
 
     @property
     def times(self) -> Times:

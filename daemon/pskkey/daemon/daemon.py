@@ -104,6 +104,7 @@ def _timing(config: Config) -> Timing:
         activation_deadline=config.key.activation_deadline,
         retire_after=config.key.retire_after,
         rekey_interval=config.key.rekey_interval,
+        rekey_on_leave=config.key.rekey_on_leave,
     )
 
 

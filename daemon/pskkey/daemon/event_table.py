@@ -103,6 +103,7 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
             notices.ForeignKeyMet: (
                 "{peer.name} sends with a key of another partition, epoch {foreign}: making a key of a higher epoch"
             ),
+            notices.NodesLeft: "making a new key: these nodes have left and know the current one: {nodes}",
             notices.SuiteChanged: (
                 "making a new key: the current key is of suite {used.name}, but {configured.name} is configured"
             ),
