@@ -50,6 +50,11 @@ def notes_on(text: str) -> list[str]:
             "each new key so long",
         ),
         (
+            "[key]\nexpires_after = 5.9",
+            "[key] expires_after: 5.9 is less than 4 times dead_after = 1.5; session managers may stop sending during "
+            "a change of the master",
+        ),
+        (
             "[key]\nactivation_deadline = 8.5",
             "[key] retire_after: 10 is less than activation_deadline + 2 = 10.5; datagrams may be lost after a split",
         ),
@@ -94,6 +99,7 @@ def test_setting_without_its_full_effect_has_a_note(text: str, note: str) -> Non
         '[network]\naddresses = ["192.0.2.1", "fe80::a%eth0"]',
         "[key]\nrekey_interval = 60\nretire_after = 108",
         "[key]\nretire_after = 3600",
+        "[key]\nexpires_after = 6",
         "[key]\nretire_after = 7",
         "[limits]\nmembers = 1281",
         '[network]\nip = "v4"\ninterfaces = ["eth0", "10.0.0.1"]',

@@ -91,6 +91,8 @@ def test_values_are_read(tmp_path: Path) -> None:
         ('[key]\nsuite = "AES"', '[key] suite: "AES" is not one of them; allowed: "PSK_CHACHA20_POLY1305" or "WDM_'),
         ("[key]\nsuite = 254", "[key] suite: 254 is not one of them; allowed"),
         ("[key]\nrekey_interval = 9", "[key] rekey_interval: 9 is too often; allowed: 0 for never, or seconds from 10"),
+        ("[key]\nexpires_after = 0.9", "[key] expires_after: 0.9 is too soon; allowed: 0 for never, or seconds from 1"),
+        ("[key]\nrekey_on_leave = 1", "[key] rekey_on_leave: 1 is of another type; allowed: true or false"),
         ("[psk]\nfile = 5", "[psk] file: 5 is of another type; allowed: the path of a file"),
         ('[psk]\nfile = ""', '[psk] file: "" is not a path; allowed: the path of a file'),
         ('[handoff]\nusers = ["no-such-user"]', '[handoff] users: "no-such-user" is no user of this machine; allowed'),

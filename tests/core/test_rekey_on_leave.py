@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from pskkey.core.actions import Connect
-from pskkey.core.confirmations import CONFIRMS_WITHIN
 from pskkey.core.events import Connected, Disconnected, RekeyRequested, Session, SettingsChanged, SwitchoverRequested
 from pskkey.core.notices import NodesLeft
 from pskkey.core.settings import Timing
@@ -26,7 +25,7 @@ from tests.core.situations import (
 )
 
 ON = Timing(rekey_on_leave=True)
-LEFT_AFTER = ON.comes_within + CONFIRMS_WITHIN
+LEFT_AFTER = ON.left_after
 """Seconds for which a node is away before it has left."""
 SPACING = ON.departure_spacing
 

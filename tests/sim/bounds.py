@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields
 from typing import Self
 
 from pskkey.core.actions import STAGGER
-from pskkey.core.confirmations import CONFIRMS_WITHIN
 from pskkey.core.settings import Timing
 
 CLAIM_STEPS = 6
@@ -96,8 +95,7 @@ class Bounds:
         a node without an answer may delay the new key.
         """
         slow = self.slowest
-        returns = self.replaces_within + slow.comes_within + CONFIRMS_WITHIN
-        return returns + slow.departure_spacing + slow.activation_deadline + NETWORK
+        return self.replaces_within + slow.left_after + slow.departure_spacing + slow.activation_deadline + NETWORK
 
     @property
     def has_equal_timings(self) -> bool:
@@ -132,7 +130,7 @@ class Bounds:
         slow = self.slowest
         more = max(0.0, slow.activation_deadline - Timing().activation_deadline)
         if slow.rekey_on_leave:
-            more += slow.departure_spacing + CONFIRMS_WITHIN
+            more += slow.departure_spacing + slow.left_after - slow.comes_within
         return slow.retire_after + 2 * slow.rekey_spacing + more
 
     # --- datagrams ----------------------------------------------------------------------------------------------

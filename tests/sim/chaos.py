@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from tests.sim.expiries import Expiries
 from tests.sim.faults import Faults
 from tests.sim.host import Broken, Host
 from tests.sim.invariants import (
@@ -89,6 +90,7 @@ class Run:
         Watch(world)
         self.calm = Calm(world)
         self.traffic = Traffic(world)
+        Expiries(world, self.traffic.managers)
         self.hosts = list(world.hosts)
         if self.kind.has_twins:
             self.traffic.twins = tuple(self.hosts[-2:])

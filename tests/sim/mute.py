@@ -1,5 +1,6 @@
 """The reasons why a session manager that has sent does not send any more."""
 
+from pskkey.model import ConditionKind
 from tests.sim.host import Host
 from tests.sim.managers import Managers, SessionManager
 
@@ -35,6 +36,8 @@ def _why_not_allowed(host: Host) -> str:
     if (node := host.node) is None or (group := node.group()) is None:
         return "while its node has no group"
     current = node.view().current
+    if any(condition.kind is ConditionKind.KEY_EXPIRED for condition in node.view().conditions):
+        return "because its key has expired"
     if node.key_state().sender_id is None:
         leased = next((m.sender_id for m in group.members if m.id == host.member.id), None)
         return "while all sender ids are in use" if leased is None else "under a key for which its lease is blocked"

@@ -14,6 +14,7 @@ from pskkey.core.view import KeyView, NodeView
 from pskkey.mcast.session import GroupSession, Message
 from pskkey.model import Advert, Heartbeat, KeyNewReason, KeyState, Role, SavedState, Slot, Suite
 from tests.sim.chaos import Outcome, run
+from tests.sim.expiries import Expiries
 from tests.sim.host import Broken, Host
 from tests.sim.invariants import (
     Quiet,
@@ -26,6 +27,7 @@ from tests.sim.invariants import (
 )
 from tests.sim.kinds import KINDS
 from tests.sim.mute import BY_NONSENSE
+from tests.sim.operators import settings_changed
 from tests.sim.tables import check_tables
 from tests.sim.traffic import Traffic
 from tests.sim.world import World
@@ -269,6 +271,37 @@ def test_sender_that_falls_mute_for_want_of_masters_key_is_found() -> None:
     node.is_forgetful = True
     with pytest.raises(Broken, match=f"falls mute: {BY_NONSENSE}"):
         stage.rekey()
+
+
+class Unending(Forgetful):
+    """Gives a key to send with though the key has expired."""
+
+    def _without_mark(self, action: Action) -> Action:
+        match action:
+            case Send(session, KeyState(entries=(one,)) as state) if session.direction is Direction.LOCAL:
+                sender_id = self.key_state().sender_id
+                return Send(session, replace(state, sender_id=sender_id, entries=(replace(one, send=True),)))
+            case _:
+                return action
+
+
+@pytest.mark.parametrize("make_node", [Liar, Unending])
+def test_sender_without_master_that_goes_on_is_found(make_node: type[Liar]) -> None:
+    stage = Stage(make_node=make_node, size=2, timing=Timing(expires_after=20.0))
+    Expiries(stage.world, stage.traffic.managers)
+    host, _ = stage.client()
+    host.member = replace(host.member, eligible=False)
+    stage.world.handle(host, settings_changed(host))
+    stage.wait(1.0)
+    stage.world.power_off(stage.master()[0])
+    stage.wait(20.0)
+    assert stage.traffic.managers.on[host][0].sends is not None
+    if make_node is Liar:
+        stage.wait(10.0)
+        assert stage.traffic.managers.on[host][0].sends is None
+    else:
+        with pytest.raises(Broken, match="has had no master since"):
+            stage.wait(10.0)
 
 
 def test_growing_tables_are_found() -> None:

@@ -1,8 +1,9 @@
 """The configuration of a run. DEFAULT_SHARE of the seeds keep all defaults.
 
 The other seeds vary each of these with its own probability: the timings, `preempt`, the suite, the periodic rekey, the
-rekey after a departure, and the number of addresses of a node. A variation lists choices, and each node takes one of
-them. So nodes have different settings if there are several choices. All choices are allowed by the configuration.
+rekey after a departure, the expiry of keys, and the number of addresses of a node. A variation lists choices, and each
+node takes one of them. So nodes have different settings if there are several choices. The configuration allows all
+choices.
 
 The random generator is not the world's, so a run with the defaults stays the same if a further setting is varied.
 """
@@ -31,6 +32,8 @@ REKEY_INTERVALS = (12.0, 15.0, 20.0)
 """Seconds. Even the shortest lets all session managers, the slow ones too, have the same keys between two rekeys."""
 DEPARTURE_SPACINGS = (12.0, 15.0, 20.0)
 """Seconds, for the same reason. With the default of a minute, a run would seldom have such a rekey."""
+EXPIRIES = (2.0, 4.0, 8.0)
+"""Seconds."""
 CHACHA, NULL = Suite.PSK_CHACHA20_POLY1305, Suite.WDM_WITH_NULL_SHA256
 SUITES: tuple[tuple[Suite, ...], ...] = ((NULL,), (CHACHA, NULL), (CHACHA, CHACHA, NULL))
 
@@ -81,6 +84,9 @@ def draw(seed: int, *, always: bool = False) -> Variation:
     if rng.random() < 0.4:
         spacing = rng.choice(DEPARTURE_SPACINGS)
         timings = tuple(replace(timing, rekey_on_leave=True, departure_spacing=spacing) for timing in timings)
+    if rng.random() < 0.3:
+        period = rng.choice(EXPIRIES)
+        timings = tuple(replace(timing, expires_after=period) for timing in timings)
     return Variation(
         timings=timings,
         preempts=rng.choice(((False,), (False,), (True,), (False, True))),

@@ -19,6 +19,9 @@ rekey may come a tenth of the interval earlier (`core.key_slots.REKEY_JITTER`).
 JOIN_AFTER_SPLIT: Final = 2.0
 """Seconds from the activation of a key until the last node of a healed split no longer sends with its former key."""
 
+SPANS_OF_CHANGE: Final = 4
+"""Spans of `dead_after` in which a node as a rule has its next master when the network has lost the old one."""
+
 
 def list_notes(config: Config) -> Iterator[str]:
     """Yield a sentence for each setting without its full effect."""
@@ -56,6 +59,12 @@ def _key_notes(config: Config) -> Iterator[str]:
         yield (
             f"[key] rekey_interval: {key.rekey_interval:g} is less than activation_deadline = "
             f"{key.activation_deadline:g}; a member that does not answer may delay each new key so long"
+        )
+    dead_after = config.election.dead_after
+    if key.expires_after and key.expires_after < SPANS_OF_CHANGE * dead_after:
+        yield (
+            f"[key] expires_after: {key.expires_after:g} is less than {SPANS_OF_CHANGE} times dead_after = "
+            f"{dead_after:g}; session managers may stop sending during a change of the master"
         )
     least = key.activation_deadline + JOIN_AFTER_SPLIT
     if key.retire_after < least:

@@ -192,7 +192,10 @@ class ElectionTable(_Table):
 
 
 class KeyTable(_Table):
-    """`[key]`: the group key. `rekey_interval` 0 means that only operators and events renew it."""
+    """`[key]`: the group key. `rekey_interval` 0 means that only operators and events renew it.
+
+    With `expires_after` 0 it never expires.
+    """
 
     suite: Annotated[Suite, BeforeValidator(_suite)] = Field(
         default=Suite.PSK_CHACHA20_POLY1305, description=_SUITE_NAMES
@@ -201,6 +204,9 @@ class KeyTable(_Table):
         default=float(_DAY), ge=0, le=366 * _DAY, description=f"0 for never, or seconds from 10 to {366 * _DAY}"
     )
     rekey_on_leave: bool = Field(default=False, description="true or false")
+    expires_after: _Seconds = Field(
+        default=0.0, ge=0, le=366 * _DAY, description=f"0 for never, or seconds from 1 to {366 * _DAY}"
+    )
     activation_deadline: _Seconds = Field(default=5.0, ge=0.1, le=300, description="seconds from 0.1 to 300")
     retire_after: _Seconds = Field(default=10.0, ge=0.1, le=3600, description="seconds from 0.1 to 3600")
 
@@ -210,6 +216,13 @@ class KeyTable(_Table):
         if 0 < interval < 10:
             raise ValueError("is too often")
         return interval
+
+    @field_validator("expires_after")
+    @classmethod
+    def _check_expires_after(cls, seconds: float) -> float:
+        if 0 < seconds < 1:
+            raise ValueError("is too soon")
+        return seconds
 
 
 class HandoffTable(_Table):

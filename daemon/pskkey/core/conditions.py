@@ -10,6 +10,7 @@ They follow from the present state of the parts, so each ends when its reason is
 5. A node that has no protocol level in common with this node, or with this group: until its next advert, or until its
    advert expires. A member has a master, so only its master has this condition.
 6. A node that may not be master and knows no node that may: until it knows one.
+7. Keys that have expired (`expiry`): until the node sends again with the key of a group.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Final
 
 from pskkey.core.attempts import as_member
 from pskkey.core.election import Election
+from pskkey.core.expiry import KeyExpiry
 from pskkey.core.levels import explain
 from pskkey.core.loss_codes import CANNOT_JOIN, NO_COMMON_LEVEL, NO_GROUP, NO_HANDSHAKE
 from pskkey.core.members import Members
@@ -55,7 +57,13 @@ _OTHER_REMEDY: Final = "see the journal of both nodes: journalctl -u pskkeyd"
 
 
 def find_conditions(
-    settings: Settings, election: Election, peers: Peers, members: Members, handler: MessageHandler, now: float
+    settings: Settings,
+    election: Election,
+    peers: Peers,
+    members: Members,
+    handler: MessageHandler,
+    expiry: KeyExpiry,
+    now: float,
 ) -> tuple[Condition, ...]:
     """Return the conditions at `now`."""
     kinds = (
@@ -65,6 +73,7 @@ def find_conditions(
         _duplicate(handler, now),
         _strangers(settings, election, peers, now),
         _nobody_eligible(settings, election, peers, now),
+        expiry.conditions(),
     )
     return tuple(condition for kind in kinds for condition in islice(kind, MOST_OF_A_KIND))
 

@@ -1,8 +1,8 @@
 """The nodes that have left the group, and still know its key (`[key] rekey_on_leave`).
 
 1. A node is *away* from the moment at which it is no longer in the member map. A node that loses its session joins
-   again within `comes_within` and confirms that within CONFIRMS_WITHIN, and so does each node when the master changes.
-   When this time is over, the node has *left*. A daemon that stops, crashes or restarts is not an exception.
+   again and confirms that within `left_after`, and so does each node when the master changes. When this time is over,
+   the node has *left*. A daemon that stops, crashes or restarts is not an exception.
 2. A node that has left knows the keys that the group had when it went away. It is a reason for a new key until the
    group has a newer one, or until the node is back. So only a key that the node does not know ends the reason.
 3. The key that serves these reasons comes at least `departure_spacing` after the current key became current. So any
@@ -16,7 +16,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pskkey.core.confirmations import CONFIRMS_WITHIN
 from pskkey.core.keyring import Keyring
 from pskkey.core.settings import Settings
 from pskkey.model import Group
@@ -61,7 +60,7 @@ class Departures:
             self._away.clear()
             return
         knows = frozenset(entry.key.fingerprint for entry in self._keyring.entries)
-        until = now + self._settings.timing.comes_within + CONFIRMS_WITHIN
+        until = now + self._settings.timing.left_after
         self._away |= dict.fromkeys(sorted(gone), _Away(until, knows))
         self._away = {node: away for node, away in self._away.items() if node not in present}
         for node in list(self._away)[: -self._settings.max_members]:

@@ -11,6 +11,7 @@ from typing import assert_never
 from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.election import Election
 from pskkey.core.events import Accepted, Direction, Event, Received, Session
+from pskkey.core.expiry import KeyExpiry
 from pskkey.core.former_keys import find_former_key, is_same
 from pskkey.core.key_slots import is_above, latest
 from pskkey.core.keyring import Keyring
@@ -79,6 +80,7 @@ class MessageHandler:
         managers: SessionManagers,
         requests: RekeyRequests,
         rekey: Rekey,
+        expiry: KeyExpiry,
         out: list[Action],
     ) -> None:
         self._settings = settings
@@ -90,6 +92,7 @@ class MessageHandler:
         self._managers = managers
         self._requests = requests
         self._rekey = rekey
+        self._expiry = expiry
         self._out = out
         self._duplicate_reported_at = self._duplicate_seen_at = float("-inf")
         self._duplicate = ""
@@ -300,10 +303,13 @@ class MessageHandler:
 
     def _answer_key_request(self, session: Session) -> None:
         current = self._keyring.current
-        if current is not None:
+        if current is None:
+            self._close(session, ErrorMessage("no_key", "this node holds no key yet; try again shortly"))
+        elif self._expiry.has_expired:
+            text = "the key of this node has expired, because it has no master; try again later"
+            self._close(session, ErrorMessage("no_key", text))
+        else:
             self._out.append(Send(session, KeyResponse(current.key)))
-            return
-        self._close(session, ErrorMessage("no_key", "this node holds no key yet; try again shortly"))
 
     def _answer_outsider(self, peer: Accepted) -> None:
         """Answer KEY_REQ of a client that has not joined, if the operator allows that, and report it."""

@@ -24,6 +24,7 @@ from pskkey.core.announcements import Announcements
 from pskkey.core.departures import Departures
 from pskkey.core.election import Election
 from pskkey.core.events import Event
+from pskkey.core.expiry import KeyExpiry
 from pskkey.core.freshness import Freshness
 from pskkey.core.key_notices import KeyNotices
 from pskkey.core.keyring import Keyring
@@ -80,7 +81,8 @@ class Node:
         self._departures = Departures(settings, self._keyring, (node for node, _ in saved.members))
         self._rekey = rekey = Rekey(settings, self._keyring, requests, self._departures)
         parts = (self._peers, self._election, known, self._members, self._keyring, self._managers)
-        self._handler = MessageHandler(settings, *parts, requests, rekey, self._out)
+        self._expiry = KeyExpiry(settings, self._keyring, saved.without_master_since)
+        self._handler = MessageHandler(settings, *parts, requests, rekey, self._expiry, self._out)
         self._freshness = Freshness(settings.nonce)
         self._announcements = Announcements(settings, self._freshness, self._out)
         self._notices = KeyNotices(self._out)
@@ -94,14 +96,17 @@ class Node:
     def handle(self, event: Event, now: float) -> list[Action]:
         """Handle `event` at time `now` (seconds) and return the actions to perform, in order."""
         late = 0.0 if self._due is None else now - self._due
-        self._last_now = now
-        if late > self._settings.timing.dead_after:
+        has_slept = late > self._settings.timing.dead_after
+        awake_since, self._last_now = self._last_now if has_slept else now, now
+        if has_slept:
             self._apply(self._election.restart_after_sleep(late, now), now)
         if self._handler.takes_heartbeat(event, now):
             return []  # a heartbeat causes no action before the next deadline, and changes no view
         self._view = None
         if not self._stopping:
             self._dispatch(event, now)
+        has_master = self._has_master and not self._stopping
+        self._expiry.update(now, has_master=has_master, awake_since=awake_since)
         if not self._stopping:
             self._reconcile(now)
         # A deadline in the past becomes now. Else a node with an old persisted state would seem to have slept.
@@ -116,7 +121,7 @@ class Node:
 
     def _next_deadline(self) -> float | None:
         times = [self._election.next_deadline(self._last_now), self._managers.next_deadline()]
-        times.append(self._requests.next_deadline(self._last_now))
+        times += [self._requests.next_deadline(self._last_now), self._expiry.next_deadline()]
         if self._election.role is Role.MASTER:
             times += [self._members.next_deadline(), self._keyring.deadline_as_master()]
             times += [self._announcements.due_as_master(), self._rekey.next_deadline(self._last_now)]
@@ -129,7 +134,7 @@ class Node:
     def view(self) -> NodeView:
         """Return the frozen view of the node."""
         if self._view is None:
-            parts = (self._settings, self._election, self._peers, self._members, self._handler)
+            parts = (self._settings, self._election, self._peers, self._members, self._handler, self._expiry)
             self._view = view_of(self._keyring, self._managers, *parts, self._last_now)
         return self._view
 
@@ -137,11 +142,12 @@ class Node:
         """Return the state that the next process of this node needs."""
         master_state = self._members.my_key_state() if self._election.role is Role.MASTER else None
         settings, ring = self._settings, self._keyring.saved(master_state)
-        return saved_by(settings, self._election.term, ring, self._known, self._managers)
+        return saved_by(settings, self._election.term, ring, self._known, self._managers, self._expiry)
 
     def key_state(self) -> KeyState:
         """Return the key state for the session managers of this node."""
-        return self._members.my_key_state() if self._election.role is Role.MASTER else self._keyring.state()
+        is_master = self._election.role is Role.MASTER
+        return self._expiry.limit(self._members.my_key_state() if is_master else self._keyring.state())
 
     def pending_requests(self) -> list[tuple[KeyNewReason, float]]:
         """Return the reason and the due time (seconds) of each open rekey request."""
@@ -284,6 +290,12 @@ class Node:
             self._election.term += 1  # the epochs start again at 1, so the term must rise
         if (coming := self._keyring.next) is not None:
             self._out.append(KeyDistributed(coming.epoch, coming.key.fingerprint))
+
+    @property
+    def _has_master(self) -> bool:
+        """Whether this node is master, or has the key list of its master."""
+        link = self._election.master_link
+        return self._election.role is Role.MASTER or (link is not None and self._known.settled_in == link.session)
 
     def _act_as_master(self, now: float) -> None:
         election, keyring, members = self._election, self._keyring, self._members

@@ -1,5 +1,6 @@
 """The persisted state of a node: the state that one process of the node leaves to the next one."""
 
+from pskkey.core.expiry import KeyExpiry
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
@@ -18,7 +19,7 @@ def begin_with(saved: SavedState | None, settings: Settings) -> SavedState:
 
 
 def saved_by(
-    settings: Settings, term: int, ring: SavedRing, known: KnownGroup, managers: SessionManagers
+    settings: Settings, term: int, ring: SavedRing, known: KnownGroup, managers: SessionManagers, expiry: KeyExpiry
 ) -> SavedState:
     """Return the state that the next process of a node needs."""
     return SavedState(
@@ -30,4 +31,5 @@ def saved_by(
         members=known.leases,
         sent_with=managers.sent_with(),
         managers=managers.saved(),
+        without_master_since=expiry.without_master_since,
     )

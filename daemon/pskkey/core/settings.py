@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from pskkey.core.confirmations import CONFIRMS_WITHIN
 from pskkey.model import Member, Suite, Times
 
 DAY: Final = 86400.0
@@ -39,6 +40,7 @@ class Timing:
     rekey_interval: float = DAY
     rekey_on_leave: bool = False
     departure_spacing: float = 60.0
+    expires_after: float = 0.0
 
     @property
     def times(self) -> Times:
@@ -52,6 +54,11 @@ class Timing:
         So the last member joins the next master within this time after the first member has lost the old master.
         """
         return self.dead_after + self.heartbeat_interval + self.reconnect_timeout
+
+    @property
+    def left_after(self) -> float:
+        """The time after which a member that is away has left: it must join again, and confirm that."""
+        return self.comes_within + CONFIRMS_WITHIN
 
     @property
     def former_key_span(self) -> float:

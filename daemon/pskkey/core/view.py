@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pskkey.core.conditions import find_conditions
 from pskkey.core.election import Election
 from pskkey.core.events import Session
+from pskkey.core.expiry import KeyExpiry
 from pskkey.core.key_slots import RingKey
 from pskkey.core.keyring import Keyring
 from pskkey.core.members import Members
@@ -90,6 +91,7 @@ def view_of(
     peers: Peers,
     members: Members,
     handler: MessageHandler,
+    expiry: KeyExpiry,
     now: float,
 ) -> NodeView:
     """Return the view of the node that consists of these parts."""
@@ -105,7 +107,7 @@ def view_of(
         keys_version=keyring.version,
         sends_former_key=keyring.sends_former_key,
         managers=tuple(ManagerView(c.process, c.watches, c is sender, c.acked_epoch, c.level) for c in managers.all),
-        conditions=find_conditions(settings, election, peers, members, handler, now),
+        conditions=find_conditions(settings, election, peers, members, handler, expiry, now),
         sender_is_blocked=current is not None and managers.is_blocked(current.key),
     )
 

@@ -105,6 +105,7 @@ def _timing(config: Config) -> Timing:
         retire_after=config.key.retire_after,
         rekey_interval=config.key.rekey_interval,
         rekey_on_leave=config.key.rekey_on_leave,
+        expires_after=config.key.expires_after,
     )
 
 

@@ -27,7 +27,9 @@ AT_RUN_TIME: Final[Mapping[str, frozenset[str]]] = {
     "psk": frozenset({"file"}),
     "tls": frozenset({"legacy_clients", "key_requests"}),
     "election": frozenset({"discovery_window", "claim_step", "heartbeat_interval", "dead_after", "preempt"}),
-    "key": frozenset({"suite", "rekey_interval", "rekey_on_leave", "activation_deadline", "retire_after"}),
+    "key": frozenset(
+        {"suite", "rekey_interval", "rekey_on_leave", "expires_after", "activation_deadline", "retire_after"}
+    ),
     "handoff": frozenset({"users", "groups"}),
     "control": frozenset({"users", "groups"}),
     "limits": frozenset({"connections", "connections_per_address", "handshakes", "handshake_timeout", "members"}),

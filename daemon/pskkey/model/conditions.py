@@ -23,6 +23,8 @@ class ConditionKind(StrEnum):
     """A node has no protocol level in common with this node, so the two cannot be in one group."""
     NOBODY_ELIGIBLE = "nobody_eligible"
     """No node that this node knows may become master."""
+    KEY_EXPIRED = "key_expired"
+    """This node has had no master for `[key] expires_after`, so its session managers do not send."""
     NO_KEY_SERVER = "no_key_server"
     """The key server does not listen, or not on all its addresses."""
     NO_INTERFACE = "no_interface"

@@ -51,7 +51,8 @@ class SavedState:
 
     It is saved before the node sends any message that depends on it. So other nodes never know a newer state.
     `members` are the nodes of the last announced group, with their sender ids. `sent_with` has, by fingerprint of a
-    key, the sequence context that may send with the key; 0 stands for no context.
+    key, the sequence context that may send with the key; 0 stands for no context. `without_master_since`: when the time
+    without a master began (`core.expiry`), in seconds since boot; None: it has not begun.
     """
 
     group: str
@@ -62,3 +63,4 @@ class SavedState:
     members: tuple[tuple[str, int | None], ...] = ()
     sent_with: tuple[tuple[str, int], ...] = ()
     managers: tuple[SavedManager, ...] = ()
+    without_master_since: float | None = None
