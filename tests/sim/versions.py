@@ -22,6 +22,9 @@ LATER_SHARE = 0.5
 EXTRA_SHARE = 0.3
 """The probability of an optional packet before a packet of the later version."""
 
+_TAIL = 9
+"""Bytes of the tail of a persisted state, without its size."""
+
 _STATE_HEAD, _STATE_ENTRY = 36, 136
 """Bytes of KEY_STATE: before the entries, and of an entry."""
 
@@ -57,8 +60,9 @@ class Versions:
         """Return the state that the next process of a host reads, of whatever version."""
         encoded = bytes(encode_saved(state))
         if host in self._later:
-            tail = self._random.randbytes(self._random.randrange(100))
-            encoded = encoded[:-4] + len(tail).to_bytes(4) + tail
+            more = self._random.randbytes(self._random.randrange(100))
+            rest, known = encoded[: -_TAIL - 4], encoded[-_TAIL:]
+            encoded = rest + (_TAIL + len(more)).to_bytes(4) + known + more
         return decode_saved_untrusted(encoded)
 
     def _optional_packet(self) -> bytes:

@@ -102,7 +102,7 @@ MESSAGES: Final[Mapping[str, Sequence[Message]]] = {
         Join("Anlage 7", _OTHER, "i" * 250, 2**53 - 1, (HeldKey(7, "0f" * 8, send=True),), sender=True, lease=255),
     ],
     "GROUP": [
-        Group(3, _MASTER.id, (_MASTER,), (), _TIMES),
+        Group(3, _MASTER.id, (_MASTER,), (), _TIMES, key_age=86400),
         Group(2**53 - 1, _MASTER.id, (_MASTER, _CLIENT, _OTHER), (_OTHER.id,)),
     ],
     "HEARTBEAT": [Heartbeat()],
@@ -133,6 +133,7 @@ STATES: Final = (
         ((_IDS[0], 0), (_IDS[1], None)),
         (("0f" * 8, 2**64 - 1), ("a1" * 8, 0)),
         (SavedManager(7, asked_to_send=True, acknowledges=False), SavedManager(8, False, True)),
+        123.5,
     ),
 )
 

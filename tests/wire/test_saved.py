@@ -1,5 +1,7 @@
 """The state that is saved for the next process comes back as it was, or not at all."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,7 +48,11 @@ states = st.builds(
     st.lists(st.tuples(st.text(max_size=32), st.none() | st.integers(0, 255)), max_size=20).map(tuple),
     st.lists(st.tuples(fingerprints, contexts), max_size=64).map(tuple),
     st.lists(st.builds(SavedManager, contexts, st.booleans(), st.booleans()), max_size=20).map(tuple),
+    st.none() | st.floats(-1e9, 1e9),
 )
+
+TAIL_SIZE = 9
+"""Bytes of the tail, without its size."""
 
 FULL = SavedState(
     "g" * 255,
@@ -62,6 +68,7 @@ FULL = SavedState(
     tuple((f"{number:032x}", number % 256 or None) for number in range(4096)),
     tuple((f"{number:016x}", 2**64 - 1) for number in range(64)),
     (SavedManager(3, asked_to_send=True, acknowledges=False),) * MAX_SAVED_MANAGERS,
+    1.5,
 )
 
 
@@ -82,24 +89,38 @@ def test_a_state_that_is_cut_off_is_refused(size: int) -> None:
         decode_saved_untrusted(bytes(encode_saved(FULL)[:size]))
 
 
+def cut_tail(state: SavedState) -> tuple[bytes, bytes, bytes]:
+    """Return the bytes of a state before its tail, the size of the tail, and the tail."""
+    encoded = bytes(encode_saved(state))
+    return encoded[: -TAIL_SIZE - 4], encoded[-TAIL_SIZE - 4 : -TAIL_SIZE], encoded[-TAIL_SIZE:]
+
+
 @settings(max_examples=50, deadline=None)
 @given(states, st.binary(max_size=300))
 def test_tail_of_a_later_version_is_ignored(state: SavedState, tail: bytes) -> None:
-    encoded = bytes(encode_saved(state))
-    assert encoded.endswith(bytes(4))
-    assert decode_saved_untrusted(encoded[:-4] + len(tail).to_bytes(4) + tail) == state
+    rest, size, known = cut_tail(state)
+    assert int.from_bytes(size) == len(known)
+    assert decode_saved_untrusted(rest + (len(known) + len(tail)).to_bytes(4) + known + tail) == state
+
+
+@pytest.mark.parametrize("size", range(TAIL_SIZE))
+def test_state_of_a_version_with_a_shorter_tail_has_the_default(size: int) -> None:
+    rest, _, known = cut_tail(FULL)
+    state = replace(FULL, without_master_since=None)
+    assert decode_saved_untrusted(rest + size.to_bytes(4) + known[:size]) == state
 
 
 def test_unknown_flags_are_ignored() -> None:
     state = SavedState("g", "n", "i", 1, managers=(SavedManager(3, asked_to_send=True, acknowledges=False),))
     encoded = bytearray(encode_saved(state))
-    encoded[-13] |= 0xFC  # the flags of the last session manager
+    encoded[-TAIL_SIZE] |= 0xFE
+    encoded[-TAIL_SIZE - 4 - 9] |= 0xFC  # the flags of the last session manager
     assert decode_saved_untrusted(bytes(encoded)) == state
 
 
 def test_another_form_and_trailing_bytes_are_refused() -> None:
     encoded = bytes(encode_saved(FULL))
-    for wrong in (b"\x02" + encoded[1:], encoded + b"\0", encoded[:-1] + b"\1", encoded[:-4] + b"\xff" * 4):
+    for wrong in (b"\x02" + encoded[1:], encoded + b"\0", encoded[:-1], encoded[: -TAIL_SIZE - 4] + b"\xff" * 4):
         with pytest.raises(BadPacket):
             decode_saved_untrusted(wrong)
 

@@ -318,7 +318,7 @@ class MessageHandler:
             text = "this node answers KEY_REQ only to members of its group ([tls] key_requests = false)"
             self._close(peer.session, ErrorMessage("key_requests_off", text))
             return
-        if self._keyring.current is not None:
+        if self._keyring.current is not None and not self._expiry.has_expired:
             self._out.append(KeyRequestAnswered(peer.address, peer.identity))
         self._answer_key_request(peer.session)
 

@@ -10,7 +10,8 @@
     members    each: leased u8 (0 or 1) | sender_id u8 | size u16 | node id, UTF-8
     sent_with  each: fingerprint[8] | sequence context u64
     session managers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | sequence context u64
-    tail       size u32 | what later versions add
+    tail       size u32 | flags u8 (bit 0: without_master_since is known) | without_master_since f64
+               | fields of later versions
 
 An upgrade and a downgrade keep the state: the next version reads what this one wrote, and this one what the next one
 wrote. So the format only grows, by fields at the end of the tail. A reader ignores the fields that it does not know,
@@ -51,10 +52,12 @@ _MEMBER: Final = struct.Struct("!BB")
 _KEY: Final = struct.Struct("!HHBd64s32s32s")
 _SENT_WITH: Final = struct.Struct("!8sQ")
 _MANAGER: Final = struct.Struct("!BQ")
-_TAIL: Final = struct.Struct("!I")
+_TAIL_SIZE: Final = struct.Struct("!I")
+_TAIL: Final = struct.Struct("!Bd")
 _SLOTS: Final = tuple(Slot)
 _ASKED_TO_SEND: Final = 0x01
 _ACKNOWLEDGES: Final = 0x02
+_WITHOUT_MASTER: Final = 0x01
 
 
 def encode_saved(state: SavedState) -> bytearray:
@@ -83,7 +86,8 @@ def encode_saved(state: SavedState) -> bytearray:
     for manager in managers:
         flags = _ASKED_TO_SEND * manager.asked_to_send | _ACKNOWLEDGES * manager.acknowledges
         encoded += _MANAGER.pack(flags, manager.context)
-    encoded += _TAIL.pack(0)
+    since = state.without_master_since
+    encoded += _TAIL_SIZE.pack(_TAIL.size) + _TAIL.pack(_WITHOUT_MASTER * (since is not None), since or 0.0)
     if len(encoded) > MAX_SAVED_SIZE:
         raise ValueError(f"a saved state of {len(encoded)} bytes is over the limit of {MAX_SAVED_SIZE}")
     return encoded
@@ -104,12 +108,15 @@ def decode_saved_untrusted(encoded: bytes) -> SavedState:
         nodes = tuple(_member(reader) for _ in range(members))
         sent = tuple((f.hex(), context) for f, context in (reader.take(_SENT_WITH) for _ in range(sent_with)))
         known = tuple(_manager(*reader.take(_MANAGER)) for _ in range(managers))
-        (tail,) = reader.take(_TAIL)
+        (tail_size,) = reader.take(_TAIL_SIZE)
+        if tail_size != reader.rest:
+            raise BadPacket("a saved state of another size than it names")
+        flags, since = reader.take(_TAIL) if tail_size >= _TAIL.size else (0, 0.0)
     except (struct.error, ValueError, IndexError):
         raise BadPacket("a saved state that is damaged") from None
-    if tail != reader.rest:
-        raise BadPacket("a saved state of another size than it names")
-    return SavedState(group, node, incarnation, term, SavedRing(ring, lease, beside, former_lease), nodes, sent, known)
+    saved_ring = SavedRing(ring, lease, beside, former_lease)
+    without_master_since = since if flags & _WITHOUT_MASTER else None
+    return SavedState(group, node, incarnation, term, saved_ring, nodes, sent, known, without_master_since)
 
 
 def _text(text: str) -> bytes:
