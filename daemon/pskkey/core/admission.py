@@ -1,7 +1,8 @@
 """The admission of joiners: which joiners a master refuses as members, and with which reason.
 
 1. A joiner must name the group of the master, and have a protocol level in common with all members (`levels`).
-2. A session belongs to the node and the incarnation in its first JOIN. A later JOIN may change all other fields. An
+2. A session belongs to the node, the incarnation and the levels in its first JOIN. A later JOIN may change all other
+   fields. An
    *incarnation* is a node's process, or a row of processes that each begin with the state of the last one.
 3. A node id belongs to one node. A joiner may have neither the id of the master, nor the id of another incarnation that
    is alive. Alive means that it has sent a message within the last `dead_after` / 2.
@@ -76,7 +77,7 @@ class Admission:
         if join.group != self._settings.group:
             return ErrorMessage("wrong_group", f"this is group {self._settings.group!r}, not {join.group!r}")
         if (same := joined.get(session)) is not None:
-            if (same.member.id, same.join.incarnation) != (node, join.incarnation):
+            if (same.member.id, same.join.incarnation, same.member.speaks) != (node, join.incarnation, join.speaks):
                 return ErrorMessage("protocol", f"this session is of node {same.member.id} and stays so")
             return None
         if node == self._settings.me.id:

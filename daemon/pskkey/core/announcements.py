@@ -10,7 +10,7 @@ from dataclasses import replace
 from pskkey.core.actions import Action, Advertise
 from pskkey.core.freshness import Freshness
 from pskkey.core.settings import Settings
-from pskkey.model import Advert, Role
+from pskkey.model import Advert, Member, Role
 
 
 class Announcements:
@@ -24,12 +24,12 @@ class Announcements:
         """The last advert, without answers to challenges."""
         self._next_beacon = 0.0
 
-    def announce(self, role: Role, term: int, members: int, now: float, *, is_full: bool) -> None:
+    def announce(self, me: Member, role: Role, term: int, members: int, now: float, *, is_full: bool) -> None:
         """Announce the node if its advert has changed, or must be repeated.
 
-        `members` is the number of members, and `is_full` whether no place is free, if this node is master.
+        `me` is this node; as master it has the protocol levels of its group. `members` is the number of members, and
+        `is_full` whether no place is free, if this node is master.
         """
-        me = self._settings.me
         advert = Advert(
             group=self._settings.group,
             id=me.id,

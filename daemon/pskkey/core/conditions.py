@@ -7,8 +7,8 @@ They follow from the present state of the parts, so each ends when its reason is
 2. A node that joined this master and never confirmed GROUP (`confirmations`): until it confirms, or gives up.
 3. Times that differ at the two ends of a session: until they are equal.
 4. Another node with our id: until it is not heard for DUPLICATE_FOR.
-5. A node that has no protocol level in common with this node, or with this group: until its next advert, or until its
-   advert expires. A member has a master, so only its master has this condition.
+5. A node that has no protocol level in common with this node, or with the group of this master: until its next advert,
+   or until its advert expires. A member has a master, so only its master has this condition.
 6. A node that may not be master and knows no node that may: until it knows one.
 7. Keys that have expired (`expiry`): until the node sends again with the key of a group.
 """
@@ -71,7 +71,7 @@ def find_conditions(
         _unconfirmed(members, now) if election.role is Role.MASTER else iter(()),
         _different_times(settings, election, members),
         _duplicate(handler, now),
-        _strangers(settings, election, peers, now),
+        _strangers(election, peers, members, now),
         _nobody_eligible(settings, election, peers, now),
         expiry.conditions(),
     )
@@ -133,14 +133,16 @@ def _duplicate(handler: MessageHandler, now: float) -> Iterator[Condition]:
         yield Condition(ConditionKind.ID_ELSEWHERE, text, "set another [node] id on one of them")
 
 
-def _strangers(settings: Settings, election: Election, peers: Peers, now: float) -> Iterator[Condition]:
+def _strangers(election: Election, peers: Peers, members: Members, now: float) -> Iterator[Condition]:
     if election.role is Role.CLIENT:
         return
-    for advert in peers.strangers(now):
+    me = members.levels.as_group
+    for advert in peers.strangers(me.speaks, now):
         # A member of another group is not our concern, and an advert without a proof may be that of a dead master.
-        if advert.role is Role.LISTENING or peers.is_proven(advert.id, now):
+        is_present = advert.role is Role.LISTENING or peers.is_proven(advert.id, now)
+        if is_present and advert.id not in members.ids:
             address = next(iter(advert.addresses), None)
-            text = explain(settings.me, as_member(advert))
+            text = explain(me, as_member(advert))
             yield Condition(ConditionKind.NO_COMMON_LEVEL, text, _COMMON_LEVEL, advert.id, address)
 
 

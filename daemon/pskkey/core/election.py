@@ -373,7 +373,7 @@ class Election:
                 self._yields_to = Handover(link.peer, self.term)
                 self._listen(now)
             return
-        self._peers.hold_down(link.peer.id, now, self._settings.timing.hold_down_max, refused=code in REFUSALS)
+        self._peers.hold_down(link.peer.id, now, self._settings.timing.hold_down_max, code)
         if takeover and takeover.hands_over and link.phase is Phase.CONNECTING:
             self._peers.handover_failed(link.peer.id, now)
         if takeover and code not in REFUSALS:  # a node that refuses us may be the master: do not try the next one

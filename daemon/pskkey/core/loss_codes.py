@@ -8,7 +8,10 @@ NOT_MASTER: Final = "not_master"
 NO_COMMON_LEVEL: Final = "version"
 """ERROR: the peer, or a member of its group, has no protocol level in common with this node (`levels`)."""
 
-REFUSALS: Final = frozenset({"busy", "duplicate_id", "group_full", "wrong_group", NO_COMMON_LEVEL})
+OTHER_REFUSAL: Final = "refusal"
+"""ERROR with a code that this version does not know, or that only this node itself uses."""
+
+REFUSALS: Final = frozenset({"bad_packet", "busy", "duplicate_id", "group_full", "wrong_group", OTHER_REFUSAL})
 """ERROR: the peer is alive and master, and refuses JOIN."""
 
 CANNOT_JOIN: Final = "cannot_join"
@@ -19,3 +22,15 @@ NO_HANDSHAKE: Final = "no_handshake"
 
 NO_GROUP: Final = "no_group"
 """The session opened, but the answer to JOIN did not arrive. So only small packets get through."""
+
+
+_OTHER_ERRORS: Final = frozenset({NOT_MASTER, CANNOT_JOIN, NO_COMMON_LEVEL, "no_key", "protocol", "psk_removed"})
+
+
+def code_of_error(code: str) -> str:
+    """Return the code of an ERROR of the master, if this version knows it; else OTHER_REFUSAL.
+
+    A master that sends an ERROR is alive. So an unknown code counts as a refusal: if this node became master because of
+    it, there would be two groups.
+    """
+    return code if code in REFUSALS or code in _OTHER_ERRORS else OTHER_REFUSAL

@@ -20,7 +20,7 @@ from pskkey.core.events import Accepted, Session
 from pskkey.core.former_keys import find_former_key, leave_former_keys
 from pskkey.core.keyring import Keyring
 from pskkey.core.lease_allocator import LeaseAllocator
-from pskkey.core.levels import level_of
+from pskkey.core.levels import GroupLevels
 from pskkey.core.notices import MemberJoined, MemberLost
 from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Times
@@ -47,6 +47,7 @@ class Members:
         self._next_heartbeat = 0.0
         self._next_flush = 0.0
         self._arrivals = Arrivals(settings.max_members)
+        self.levels = GroupLevels(settings)
         self._sent_epoch = 0
         self.confirmations = Confirmations()
         self.last_sent: Group | None = None
@@ -129,9 +130,8 @@ class Members:
         me = self.me
         listed = [j.member for s, j in self._joined.items() if j.has_arrived or s == joiner]
         members = (me, *map(self._with_lease, listed))
-        times, level = self._settings.timing.times, level_of(members)
-        age = 0 if now is None else self._keyring.age(now)
-        return Group(self._term, me.id, members, rank.succession(members, me.id), times, level, age)
+        times, age = self._settings.timing.times, 0 if now is None else self._keyring.age(now)
+        return Group(self._term, me.id, members, rank.succession(members, me.id), times, self._level(), age)
 
     @property
     def me(self) -> Member:
@@ -201,6 +201,7 @@ class Members:
         self._joined.clear()
         self._ids = None
         self.published, self.is_full = 1, False
+        self.levels.begin(())
 
     def announce_changed_master(self, now: float) -> None:
         """Make GROUP and a heartbeat due: the master's entry in the member map or its settings have changed."""
@@ -325,7 +326,8 @@ class Members:
         all_are_here = self._arrivals.are_over(now)
         if leave_former_keys(self._waited_for(now), self._keyring, all_are_here=all_are_here, now=now):
             self._keys_version = -1
-        self._group_stale |= self.is_full != self._has_no_place()
+        level = None if self.last_sent is None else self.last_sent.level
+        self._group_stale |= self.is_full != self._has_no_place() or level != self._level()
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + timing.heartbeat_interval
             self._out.extend(Send(session, Heartbeat()) for session in self._joined)
@@ -354,6 +356,10 @@ class Members:
         self._keys_version = self._keyring.version
         self._next_flush = now + self._settings.timing.group_interval
         self.published, self.is_full = len(self.ids) + 1, self._has_no_place()
+        self.levels.publish(joined.member for joined in self._joined.values())
+
+    def _level(self) -> int:
+        return self.levels.find_level([joined.member for joined in self._joined.values()], self.awaited)
 
     def _present(self) -> frozenset[str]:
         """Return the ids of the nodes with a joined session, confirmed or not."""

@@ -59,13 +59,12 @@ def hold_rival_down(peers: Peers, link: Link, code: str, term: int, timing: Timi
     Return whether this master must yield all the same, because the winner of the merge is alive and has refused it.
     """
     rival = link.peer.id
-    if code == NO_COMMON_LEVEL:
-        peers.hold_down(rival, now, timing.hold_down_max, refused=True)
-        return False
     if code in REFUSALS and link.yields:
-        peers.hold_down(rival, now, timing.hold_down_max, refused=True)
+        peers.hold_down(rival, now, timing.hold_down_max, code)
         return True
-    if code in (NO_GROUP, CANNOT_JOIN):
+    if code == NO_COMMON_LEVEL:
+        peers.hold_down(rival, now, timing.hold_down_max, code)
+    elif code in (NO_GROUP, CANNOT_JOIN):
         peers.hold_down(rival, now, PATH_HOLD_MAX, whatever_term=True)
     elif code == "refused" and not (link.yields or peers.is_proven(rival, now) or peers.has_newer_term(rival, term)):
         peers.note_dead(rival, now)

@@ -17,7 +17,7 @@ from pskkey.core.key_slots import is_above, latest
 from pskkey.core.keyring import Keyring
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.levels import explain, find_stranger
-from pskkey.core.loss_codes import NO_COMMON_LEVEL, NOT_MASTER
+from pskkey.core.loss_codes import NO_COMMON_LEVEL, NOT_MASTER, code_of_error
 from pskkey.core.members import Members
 from pskkey.core.notices import (
     ForeignKeyMet,
@@ -169,7 +169,7 @@ class MessageHandler:
                 if message.code == "duplicate_id":
                     self.report_duplicate(message.message, now)
                 self._close(session)
-                return self._election.take_end(session, message.code, message.message, now)
+                return self._election.take_end(session, code_of_error(message.code), message.message, now)
             case KeyRequest() | KeyResponse() | KeyWatch() | KeyAck() | KeyNew() | Join():
                 self._protocol_error(session, message)
                 return self._election.take_end(session, "protocol", "it broke the protocol", now)
@@ -199,8 +199,8 @@ class MessageHandler:
             case Merge() if is_master and message.master.id == self._settings.me.id:
                 text = "this is ourselves, or a node with our id"
                 self._close(session, ErrorMessage("duplicate_id", text))
-            case Merge(master=other) if is_master and find_stranger(other, [self._settings.me]) is not None:
-                self._close(session, ErrorMessage(NO_COMMON_LEVEL, explain(self._settings.me, other)))
+            case Merge(master=other) if is_master and find_stranger(other, [self._members.levels.as_group]) is not None:
+                self._close(session, ErrorMessage(NO_COMMON_LEVEL, explain(self._members.levels.as_group, other)))
             case Merge() if is_master:
                 if not self._leaps(session, message.term):
                     changes = self._election.answer_merge(session, message, now)

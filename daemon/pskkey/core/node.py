@@ -265,6 +265,8 @@ class Node:
         state = self._keyring.state()
         self._keyring.begin_to_lead(now)
         self._rekey.begin(now)
+        members = (*(self._known.latest.members if self._known.latest else ()), *inherited)
+        self._members.levels.begin(members)
         self._members.begin_term(self._election.term, leases, awaited, state, now)
 
     def _step_down(self, handover: Handover | None, now: float) -> None:
@@ -283,7 +285,8 @@ class Node:
         self._notices.sending_with(self._keyring.current)
         self._managers.deliver(self.key_state(), now)
         members, election = self._members, self._election
-        self._announcements.announce(election.role, election.term, members.published, now, is_full=members.is_full)
+        me = members.levels.as_group if election.role is Role.MASTER else self._settings.me
+        self._announcements.announce(me, election.role, election.term, members.published, now, is_full=members.is_full)
 
     def _install_fresh(self, key: Key, now: float) -> None:
         if self._rekey.install(key, now):
@@ -372,7 +375,8 @@ class Node:
 
     def _merge_message(self) -> Merge:
         newest = self._keyring.newest
-        return Merge(self._settings.me, self._election.term, len(self._members.ids) + 1, newest.epoch if newest else 0)
+        epoch, members = newest.epoch if newest else 0, self._members
+        return Merge(members.levels.as_group, self._election.term, len(members.ids) + 1, epoch)
 
     def _switch_over(self, successor: str | None, now: float) -> None:
         """As master, hand over to the member `successor`; None: to the first in the succession. If none, do nothing."""

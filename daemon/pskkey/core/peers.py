@@ -22,9 +22,10 @@ from math import inf
 from typing import Final
 
 from pskkey.core.freshness import PROVEN_FOR
+from pskkey.core.loss_codes import NO_COMMON_LEVEL, REFUSALS
 from pskkey.core.rank import Candidate, candidate_order, merge_order
 from pskkey.core.settings import Settings
-from pskkey.model import Advert, Role
+from pskkey.model import Advert, Levels, Role
 
 OUT_OF_REACH_MIN: Final = 60.0
 OUT_OF_REACH_MAX: Final = 3600.0
@@ -49,8 +50,7 @@ MAX_PEERS: Final = 2048
 """Records in the table: twice the default `max_members`. A holder of the PSK can invent any number of nodes."""
 
 MAX_CLAIMS: Final = 64
-"""Nodes that may claim to be master at once. A master examines all of them at each event. As many nodes are known that
-have no protocol level in common with us."""
+"""Nodes that may claim to be master at once. A master examines all of them at each event."""
 
 MAX_COURTESY: Final = 3
 """Better candidates for which a candidate waits one `claim_step` each. If it knows more of them, it waits MAX_COURTESY
@@ -123,8 +123,8 @@ class Peers:
         """By node id. The record that was updated the longest ago comes first."""
         self._masters: dict[str, Advert] = {}
         """The adverts of the nodes that claim to be master, by node id: a master reads them at each event."""
-        self._strangers: dict[str, Advert] = {}
-        """The adverts of the nodes that have no protocol level in common with us, by node id."""
+        self._differing: dict[str, Advert] = {}
+        """The adverts of the nodes that speak other protocol levels than we do, by node id."""
 
     # --- adverts ------------------------------------------------------------------------------------------------
 
@@ -147,13 +147,15 @@ class Peers:
         elif peer.listening_since is None:
             peer.listening_since = now
         self._masters.pop(advert.id, None)
-        self._strangers.pop(advert.id, None)
+        self._differing.pop(advert.id, None)
         if advert.role is not Role.MASTER:
             peer.failure = None
         else:
-            _insert(self._masters, advert)
-        if advert.speaks.common(self._settings.me.speaks) is None:
-            _insert(self._strangers, advert)
+            self._masters[advert.id] = advert
+            if len(self._masters) > MAX_CLAIMS:
+                del self._masters[next(iter(self._masters))]
+        if advert.speaks != self._settings.me.speaks:
+            self._differing[advert.id] = advert
 
     def psk_changed(self) -> None:
         """Forget the adverts, because their PSK may be removed. End the hold-downs, because a join may succeed now.
@@ -189,11 +191,14 @@ class Peers:
 
     def may_join(self, advert: Advert, now: float) -> bool:
         """Return whether a node is not in hold-down, and has a protocol level in common with us."""
-        return advert.id not in self._strangers and not self.is_in_hold_down(advert.id, now)
+        speaks_with_us = advert.speaks.common(self._settings.me.speaks) is not None
+        return speaks_with_us and not self.is_in_hold_down(advert.id, now)
 
-    def strangers(self, now: float) -> Iterator[Advert]:
-        """Yield the adverts of the nodes that have no protocol level in common with us."""
-        return (advert for node_id, advert in sorted(self._strangers.items()) if self._counts(node_id, now))
+    def strangers(self, speaks: Levels, now: float) -> Iterator[Advert]:
+        """Yield the adverts of the nodes that speak no level of the range `speaks`."""
+        for node_id, advert in sorted(self._differing.items()):
+            if advert.speaks.common(speaks) is None and self._counts(node_id, now):
+                yield advert
 
     def proven_masters(self, now: float) -> list[Advert]:
         """Return the `claims` of proven masters, in the same order."""
@@ -204,9 +209,9 @@ class Peers:
         return self._masters.get(node_id) if self._counts(node_id, now) else None
 
     def was_refused(self, now: float) -> bool:
-        """Return whether a node that is proven to be master has refused us as a member, or would refuse us."""
+        """Return whether a node that is proven to be master has refused us as a member."""
         return any(
-            (self._peers[node_id].has_refused_us or node_id in self._strangers) and self.is_proven(node_id, now)
+            self._peers[node_id].has_refused_us and self.is_proven(node_id, now)
             for node_id in self._masters
             if node_id in self._peers
         )
@@ -237,14 +242,15 @@ class Peers:
     # --- hold-down ----------------------------------------------------------------------------------------------
 
     def hold_down(
-        self, node_id: str, now: float, longest: float, *, refused: bool = False, whatever_term: bool = False
+        self, node_id: str, now: float, longest: float, code: str = "", *, whatever_term: bool = False
     ) -> None:
-        """Begin the hold-down of a node, for at most `longest` seconds. `refused`: it has refused us in a session.
+        """Begin the hold-down of a node, for at most `longest` seconds. `code` is as in `attempts.Loss`.
 
-        Else a proven master is in hold-down for at most PATH_HOLD_MAX. A higher term of the node does not end the
-        hold-down if it holds for `whatever_term`.
+        A proven master is in hold-down for at most PATH_HOLD_MAX, unless it has refused us in a session, or has no
+        level in common with us. A higher term of the node does not end the hold-down if it holds for `whatever_term`.
         """
-        if not refused and self.is_proven(node_id, now):
+        refused = code in REFUSALS
+        if not refused and code != NO_COMMON_LEVEL and self.is_proven(node_id, now):
             longest = min(longest, PATH_HOLD_MAX)
         peer = self._peer(node_id)
         peer.hold_down.failed(now, self._settings.timing.hold_down_min, longest)
@@ -346,12 +352,6 @@ class Peers:
             oldest = next(iter(self._peers))
             del self._peers[oldest]
             self._masters.pop(oldest, None)
+            self._differing.pop(oldest, None)
         self._peers[node_id] = peer
         return peer
-
-
-def _insert(adverts: dict[str, Advert], advert: Advert) -> None:
-    """Insert an advert as the last one. Beyond MAX_CLAIMS the first one is left out."""
-    adverts[advert.id] = advert
-    if len(adverts) > MAX_CLAIMS:
-        del adverts[next(iter(adverts))]

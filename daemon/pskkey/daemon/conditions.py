@@ -18,6 +18,7 @@ _SETTLING: Final = frozenset(
         ConditionKind.MASTER_UNREACHABLE,
         ConditionKind.MEMBER_UNREACHABLE,
         ConditionKind.TIMES_DIFFER,
+        ConditionKind.NO_COMMON_LEVEL,
         ConditionKind.NOBODY_ELIGIBLE,
     }
 )
