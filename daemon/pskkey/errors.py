@@ -44,6 +44,10 @@ class BadPacket(PskkeyError):
     """Bytes from an untrusted source are not a valid message; the only error that decoders raise."""
 
 
+class NoCommonLevel(BadPacket):
+    """A packet is of a version without a protocol level in common with this one, and so different that it is bad."""
+
+
 class PeerError(PskkeyError):
     """A peer that we authenticated refused us or broke the protocol.
 

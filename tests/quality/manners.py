@@ -107,7 +107,7 @@ def _is_pytest(node: ast.expr) -> bool:
 
 def _raises_bad_packet(node: ast.Raise) -> bool:
     raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-    return raised is None or (isinstance(raised, ast.Name) and raised.id == "BadPacket")
+    return raised is None or (isinstance(raised, ast.Name) and raised.id in ("BadPacket", "NoCommonLevel"))
 
 
 RULES: Final[tuple[Callable[[str, str], Iterator[str]], ...]] = (

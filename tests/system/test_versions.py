@@ -136,6 +136,13 @@ async def test_node_or_master_without_a_common_level_is_refused_with_both_ranges
         assert error["code"] == "version"
         assert f"{daemon.name} (pskkey 0.1.0) speaks protocol level 1, but later" in error["message"]
         assert "speaks protocol levels 9 to 12: there is no common level" in error["message"]
+    later = join(loopback, speaks=[9, 12])
+    later["member"]["id"] = "0" * 64
+    client = await PlainClient.connect(loopback, daemon)
+    client.send(JOIN, later)
+    error = await client.refusal()
+    assert error["code"] == "version"
+    assert "protocol levels 9 to 12" in error["message"]
     status = await status_of(daemon)
     assert (status["role"], status["term"], len(status["members"])) == ("master", 1, 1)
     assert status["counters"]["members_refused"] == 1
@@ -185,3 +192,14 @@ async def test_nodes_without_a_common_level_show_each_other_and_join_after_an_up
     for daemon in (master, stranger):
         status = await until_condition(daemon, set())
         assert (status["level"], status["held_back_by"]) == (1, [master.name])
+
+
+async def test_status_shows_the_level_of_a_session_manager(loopback: Loopback) -> None:
+    daemon = await one_daemon(loopback)
+    reader, writer = await asyncio.open_unix_connection(daemon.keys_socket)
+    writer.write(bytes.fromhex("0190 0003 010203"))  # an optional packet of a later version
+    writer.write(bytes.fromhex("0102 000c 00 0000000000000007 03 ffff"))  # KEY_WATCH of level 3, with bytes of its own
+    async with asyncio.timeout(WITHIN):
+        assert (await reader.readexactly(4))[1] == KEY_STATE
+    assert [session["level"] for session in (await status_of(daemon))["sessions"]] == [3]
+    writer.close()

@@ -173,6 +173,21 @@ def test_levels_that_are_left_out_are_level_1() -> None:
     assert decode_advert_untrusted(silent, [KEY]).speaks == Levels(1, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("role", b"w"), ("txtvers", b"2"), ("el", b"2"), ("pri", b"300"), ("n", None), ("name", b"\xff")],
+)
+def test_node_without_a_common_level_is_known_although_its_pairs_differ(name: str, value: bytes | None) -> None:
+    pairs = {**RECEIVED, b"pv": b"9-12", name.encode(): value}
+    stranger = decode_advert_untrusted(signed(pairs), [KEY])
+    assert (stranger.id, stranger.group, stranger.speaks) == (ID, "default", Levels(9, 12))
+    assert stranger.name == (ID if name == "name" else "pump-3")
+    for levels in (b"1-12", b"9-12-3", b"12-9"):
+        refuse(signed({**pairs, b"pv": levels}))
+    refuse({**pairs, b"sig": RECEIVED[b"sig"]})
+    refuse(signed({**pairs, b"id": b"x"}))
+
+
 def test_a_pair_without_value_counts_as_empty() -> None:
     # Older releases of python-zeroconf give None for `addr=`.
     pairs = received(encode_advert(replace(ADVERT, addresses=()), KEY))

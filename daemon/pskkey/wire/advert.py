@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pskkey.errors import BadPacket
-from pskkey.model import MAX_ANSWERS, Advert, Levels, Role
+from pskkey.model import MAX_ANSWERS, SPEAKS, Advert, Levels, Role
 from pskkey.secret import Secret
 from pskkey.wire.fields import (
     LEVEL_1,
@@ -128,7 +128,12 @@ def decode_advert_untrusted(properties: Mapping[bytes, bytes | None], keys: Sequ
         raise BadPacket("the advert is not signed")
     if not is_signed(properties, keys):
         raise BadPacket("the advert is not signed with an accepted PSK")
-    return _advert_untrusted(properties)
+    try:
+        return _advert_untrusted(properties)
+    except BadPacket:
+        if (stranger := _stranger(properties)) is None:
+            raise
+        return stranger
 
 
 def is_signed(properties: Mapping[bytes, bytes | None], keys: Sequence[Secret]) -> bool:
@@ -182,6 +187,24 @@ def _advert_untrusted(properties: Mapping[bytes, bytes | None]) -> Advert:
         challenge=challenges[0] if challenges else "",
         answers=_challenges_untrusted(properties, "re", MAX_ANSWERS),
     )
+
+
+def _stranger(properties: Mapping[bytes, bytes | None]) -> Advert | None:
+    """Return the advert of a node that has no level in common with this version, and other pairs. None: it is bad."""
+    try:
+        levels, node_id = _levels_untrusted(properties), _text_untrusted(properties, "id")
+        group = _checked_group(_text_untrusted(properties, "grp"))
+        role = _ROLES.get(_text_untrusted(properties, "role"), Role.LISTENING)
+    except (BadPacket, ValueError):
+        return None
+    if levels.common(SPEAKS) is not None or not _NODE_ID.fullmatch(node_id):
+        return None
+    try:
+        name = _checked_name(_text_untrusted(properties, "name"))
+        answers = _challenges_untrusted(properties, "re", MAX_ANSWERS)
+    except (BadPacket, ValueError):
+        name, answers = node_id, ()
+    return Advert(group, node_id, name, 0, False, role, 0, 0, (), 1, levels, answers=answers)
 
 
 def _text_untrusted(properties: Mapping[bytes, bytes | None], name: str) -> str:

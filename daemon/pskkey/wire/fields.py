@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Any, Final, Self
+from unicodedata import category
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StringConstraints, ValidationError
 
@@ -17,6 +18,8 @@ MAX_ADDRESSES: Final = 8
 MAX_TEXT: Final = 250
 MAX_VERSION: Final = 64
 MAX_LEVEL: Final = 255
+_CONTROLS: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Categories of Unicode: control characters, formats such as changes of direction, surrogates, and separators."""
 LEVEL_1: Final = Levels(1, 1)
 """The levels of a node that names none."""
 
@@ -40,8 +43,12 @@ def parse_address(text: str) -> str:
 
 
 def check_printable(text: str) -> str:
-    """Return `text`. Raises ValueError when it could disturb a terminal or a log."""
-    if not text.isprintable():
+    """Return `text`. Raises ValueError when it could disturb a terminal or a log.
+
+    A character that this version of Unicode does not have is allowed: the Python of another node may know it, and one
+    name must not make a whole GROUP unreadable.
+    """
+    if not text.isprintable() and any(category(char) in _CONTROLS for char in text):
         raise ValueError("must be printable")
     return text
 

@@ -3,14 +3,17 @@
 Every field has a bound. Decoders raise only BadPacket; encoders check the same bounds and raise ValueError.
 """
 
+import re
 from dataclasses import replace
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, FailFast, Field, StringConstraints
+from pydantic import FailFast, Field, StringConstraints
 
-from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, ErrorMessage, HeldKey, Join, Levels, Merge
+from pskkey.errors import BadPacket, NoCommonLevel
+from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, SPEAKS, ErrorMessage, HeldKey, Join, Levels, Merge
 from pskkey.wire.fields import (
     LEVEL_1,
+    MAX_LEVEL,
     MAX_MEMBERS,
     Epoch,
     MemberFields,
@@ -22,13 +25,15 @@ from pskkey.wire.fields import (
     Text,
     TimesFields,
     Version,
-    check_printable,
 )
+from pskkey.wire.strict_json import decode_object_untrusted
 
 MAX_SIZE: Final = 8192
 """Bytes of the largest payload here: a payload with every field at its bound, four bytes a character, is smaller."""
 
 MAX_ERROR_TEXT: Final = 1024
+UNKNOWN_CODE: Final = "unknown"
+_CODE: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{16}\z")]
@@ -64,8 +69,8 @@ class _MergeFields(Packet):
 
 
 class _ErrorFields(Packet):
-    code: Annotated[str, StringConstraints(pattern=r"\A[a-z][a-z0-9_-]{0,63}\z")]
-    message: Annotated[str, StringConstraints(max_length=MAX_ERROR_TEXT), AfterValidator(check_printable)]
+    code: str
+    message: str
 
 
 def encode_join(message: Join) -> bytes:
@@ -75,7 +80,7 @@ def encode_join(message: Join) -> bytes:
 
 def decode_join_untrusted(payload: bytes) -> Join:
     """Read a JOIN."""
-    fields = _JoinFields.parse_untrusted(payload)
+    fields = _parse_untrusted(_JoinFields, payload)
     return Join(
         group=fields.group,
         member=replace(fields.member.value(), version=fields.version, speaks=Levels(*fields.speaks)),
@@ -95,7 +100,7 @@ def encode_merge(message: Merge) -> bytes:
 
 def decode_merge_untrusted(payload: bytes) -> Merge:
     """Read a MERGE."""
-    fields = _MergeFields.parse_untrusted(payload)
+    fields = _parse_untrusted(_MergeFields, payload)
     return Merge(
         master=replace(fields.master.value(), version=fields.version, speaks=Levels(*fields.speaks)),
         term=fields.term,
@@ -110,11 +115,34 @@ def encode_error(message: ErrorMessage) -> bytes:
 
     Raises ValueError when the code is not 1..64 lowercase letters, digits, `_` and `-`, a letter first.
     """
-    sentence = "".join(char if char.isprintable() else "?" for char in message.message[:MAX_ERROR_TEXT])
-    return _ErrorFields(code=message.code, message=sentence).encode()
+    if _CODE.fullmatch(message.code) is None:
+        raise ValueError(f"a code of ERROR has other characters than {message.code!a}")
+    return _ErrorFields(code=message.code, message=_clean(message.message)).encode()
 
 
 def decode_error_untrusted(payload: bytes) -> ErrorMessage:
-    """Read an ERROR."""
+    """Read an ERROR. Its reason must not get lost: a code of another form is UNKNOWN_CODE, and any text is cleaned."""
     fields = _ErrorFields.parse_untrusted(payload)
-    return ErrorMessage(fields.code, fields.message)
+    code = fields.code if _CODE.fullmatch(fields.code) is not None else UNKNOWN_CODE
+    return ErrorMessage(code, _clean(fields.message))
+
+
+def _clean(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text[:MAX_ERROR_TEXT])
+
+
+def _parse_untrusted[Fields: Packet](kind: type[Fields], payload: bytes) -> Fields:
+    """Read the fields of a JOIN or MERGE. Raises NoCommonLevel for a bad one that names only levels of other versions.
+
+    The levels are compared first in effect, because a version without a level in common may have another form.
+    """
+    values = decode_object_untrusted(payload)
+    try:
+        return kind.of_untrusted(values)
+    except BadPacket:
+        match values.get("speaks"):
+            case [int(lowest), int(highest)] if 1 <= lowest <= highest <= MAX_LEVEL:
+                if (levels := Levels(lowest, highest)).common(SPEAKS) is None:
+                    text = f"a node that speaks {levels} cannot be in a group with one that speaks {SPEAKS}"
+                    raise NoCommonLevel(f"{text}: there is no common level") from None
+        raise

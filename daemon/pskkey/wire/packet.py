@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
-from pskkey.errors import BadPacket
+from pskkey.errors import BadPacket, NoCommonLevel
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -200,6 +200,8 @@ class PacketReader:
         decode = self._packets[packet_type].decode or self._decode_part[packet_type]
         try:
             return decode(frame.payload)
+        except NoCommonLevel:
+            raise
         except BadPacket as error:
             raise BadPacket(f"bad {packet_type.name}: {error}") from None
 

@@ -259,6 +259,7 @@ async def _open_sockets(interfaces: Sequence[MulticastInterface]) -> MulticastSo
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opened = await opening  # nobody can stop a thread
-        await asyncio.to_thread(opened.close)
+        await asyncio.wait([opening])  # nobody can stop a thread
+        if opening.exception() is None:
+            await asyncio.to_thread(opening.result().close)
         raise

@@ -9,7 +9,7 @@ import ssl
 from typing import Protocol, cast
 
 from pskkey.config.psk import PskFile
-from pskkey.errors import BadPacket
+from pskkey.errors import BadPacket, NoCommonLevel
 from pskkey.model import ErrorMessage
 from pskkey.wire.packet import encode
 
@@ -111,7 +111,8 @@ class TlsConnection(asyncio.Protocol):
 
     def refuse(self, error: BadPacket) -> None:
         """End the connection with an ERROR, because the peer broke the protocol."""
-        self.write(encode(ErrorMessage("bad_packet", str(error))))
+        code = "version" if isinstance(error, NoCommonLevel) else "bad_packet"
+        self.write(encode(ErrorMessage(code, str(error))))
         self._broke_protocol = True
         self.close(f"it broke the protocol: {error}")
 
