@@ -53,13 +53,15 @@ class Entry:
         )
 
 
-def missing_interfaces(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the `names`, entries of `[network] interfaces`, that this machine does not have, in their order.
+def find_missing(names: Sequence[str], interfaces: Sequence[Interface]) -> tuple[str, ...]:
+    """Return the `names`, entries of `[network] interfaces`, that none of these interfaces has, in their order."""
+    return tuple(name for name in names if not Entry(name).is_here(interfaces))
 
-    None is missing if the kernel does not list the interfaces.
-    """
+
+def missing_interfaces(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the entries of `[network] interfaces` that this machine does not have; none if that is not known."""
     there = _listed() if names else ()
-    return tuple(name for name in names if there and not Entry(name).is_here(there))
+    return find_missing(names, there) if there else ()
 
 
 def is_own_address(address: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, auto
 from typing import Final, Literal
 
-from pskkey.config.own_interfaces import Entry
+from pskkey.config.own_interfaces import Entry, find_missing
 from pskkey.rtnetlink.interfaces import Interface, Ip, OwnAddress, list_interfaces
 from pskkey.wire.fields import MAX_ADDRESSES
 
@@ -104,7 +104,7 @@ def look_up(names: Sequence[str], ip: Literal["both", "v4", "v6"]) -> Network:
         prefixes=_prefixes(ordered),
         left_out=tuple(texts[MAX_ADDRESSES:]),
         there=tuple(interface.label + ("" if interface.is_up else " (down)") for interface in interfaces),
-        missing=tuple(name for name, entry in zip(names, entries, strict=True) if not entry.is_here(interfaces)),
+        missing=find_missing(names, interfaces),
         without_mdns=tuple(each.label for each in usable[MAX_MULTICAST:]),
         inner=frozenset(inner),
     )
