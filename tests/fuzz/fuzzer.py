@@ -11,8 +11,11 @@ from typing import Final
 from pskkey.errors import BadPacket
 from tests.fuzz.targets import Target
 
-LONGEST: Final = 0.001
-"""Seconds of processor time that an input may cost for each KiB of it. A shorter one counts as 1 KiB."""
+LONGEST: Final = 3.0
+"""Processor time that a turn may take for each KiB of the input, in times of `reference`. Shorter ones count as 1 KiB.
+
+It is a ratio, because processors differ, and other programs on the same one slow both alike.
+"""
 
 REPEATS: Final = 5
 """How often an input that seems slow is decoded again. A pause of the garbage collector does not repeat."""
@@ -21,6 +24,14 @@ INTERESTING: Final = (0x00, 0x01, 0x7F, 0x80, 0xC0, 0xFE, 0xFF, 0x22, 0x5B, 0x7B
 MOST_CHANGES: Final = 8
 LARGEST: Final = 16 * 1024
 """Bytes of an input."""
+
+
+def reference() -> float:
+    """Return the seconds of processor time of a loop that is always the same."""
+    began, total = time.thread_time(), 0
+    for number in range(10_000):
+        total += number
+    return time.thread_time() - began
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +68,37 @@ def change(chance: random.Random, samples: Sequence[bytes]) -> bytes:
     return bytes(data[:LARGEST])
 
 
-def try_input(target: Target, data: bytes) -> tuple[float, Fault | None]:
-    """Decode `data`. Return the seconds of processor time for each KiB of it, and the fault that shows, if one does."""
+def try_input(target: Target, data: bytes, usual: float) -> tuple[float, Fault | None]:
+    """Decode `data`. Return the time of its longest turn for each KiB, and the fault that shows, if one does.
+
+    `usual` is what `reference` took a while ago, and the returned time is in this unit.
+    """
+    size = max(1.0, len(data) / 1024)
     try:
-        took = _time_of(target, data)
+        took = _longest_turn(target, data) / usual / size
+        if took > LONGEST:
+            took = min(_longest_turn(target, data) / reference() for _ in range(REPEATS)) / size
     except Exception as error:  # noqa: BLE001  any other error than BadPacket is a fault
         return 0.0, Fault(target.name, data, f"raises {error!r}")
-    size = max(1.0, len(data) / 1024)
-    if took > LONGEST * size:
-        took = min(_time_of(target, data) for _ in range(REPEATS))
-    if took > LONGEST * size:
-        return took / size, Fault(target.name, data, f"takes {1000 * took:.1f} ms of processor time, {len(data)} bytes")
-    return took / size, None
+    reason = f"takes {took * size:.1f} times as long as the reference, {len(data)} bytes"
+    return took, Fault(target.name, data, reason) if took > LONGEST else None
 
 
-def _time_of(target: Target, data: bytes) -> float:
-    began = time.thread_time()
-    with suppress(BadPacket):
-        target.decode(data)
-    return time.thread_time() - began
+def _longest_turn(target: Target, data: bytes) -> float:
+    longest, turns = 0.0, iter(target.turns(data))
+    with suppress(BadPacket, StopIteration):
+        while True:
+            began = time.thread_time()
+            try:
+                next(turns)
+            finally:
+                longest = max(longest, time.thread_time() - began)
+    return longest
 
 
 @dataclass(slots=True)
 class Findings:
-    """The results for a decoder. `slowest`: seconds of processor time for each KiB of the slowest input."""
+    """The results for a decoder. `slowest`: the longest turn for each KiB of its input, in times of `reference`."""
 
     tried: int = 0
     slowest: float = 0.0
@@ -90,15 +108,16 @@ class Findings:
 def fuzz(target: Target, seed: int, seconds: float, inputs: float = math.inf) -> Findings:
     """Try inputs for so long, or so many, until there is a fault."""
     chance, found = random.Random(f"{target.name} {seed}"), Findings()
+    usual = min(reference() for _ in range(REPEATS))
     for sample in target.samples:
-        try_input(target, sample)  # the first use of a model takes longer
+        try_input(target, sample, usual)  # the first use of a model takes longer
     end = time.monotonic() + seconds
     while found.tried < inputs and (found.tried % 100 or time.monotonic() < end):
         data = change(chance, target.samples)
         found.tried += 1
-        took, found.fault = try_input(target, data)
+        took, found.fault = try_input(target, data, usual)
         if took > found.slowest:
-            found.slowest = max(found.slowest, min(took, try_input(target, data)[0]))
+            found.slowest = max(found.slowest, min(took, try_input(target, data, usual)[0]))
         if found.fault is not None:
             break
     return found

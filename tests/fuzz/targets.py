@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,10 +54,13 @@ from tests.wire import dns_messages as dns
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One decoder: `decode` takes bytes and raises nothing but BadPacket. It accepts each of `samples`."""
+    """One decoder: `turns` decodes bytes and raises nothing but BadPacket. It accepts each of `samples`.
+
+    Between two items of `turns` the event loop gets other work done.
+    """
 
     name: str
-    decode: Callable[[bytes], object]
+    turns: Callable[[bytes], Iterable[object]]
     samples: tuple[bytes, ...]
 
 
@@ -90,8 +93,23 @@ _BY_READER: Final[dict[tuple[Channel, Side], tuple[Message, ...]]] = {
 }
 
 
-def _reader(channel: Channel, side: Side) -> Callable[[bytes], object]:
-    return lambda data: PacketReader(channel, side).receive_untrusted(data)
+def in_one_turn(name: str, decode: Callable[[bytes], object], samples: tuple[bytes, ...]) -> Target:
+    """Return the target of a decoder that takes its whole input at once."""
+
+    def turns(data: bytes) -> Iterator[object]:
+        yield decode(data)
+
+    return Target(name, turns, samples)
+
+
+def _reader(channel: Channel, side: Side) -> Callable[[bytes], Iterable[object]]:
+    def turns(data: bytes) -> Iterator[object]:
+        reader = PacketReader(channel, side)
+        reader.add(data)
+        while reader.ready:
+            yield reader.next_untrusted()
+
+    return turns
 
 
 def _advert_key() -> Secret:
@@ -150,12 +168,12 @@ def targets() -> list[Target]:
             )
             for (channel, side), messages in _BY_READER.items()
         ),
-        Target("mDNS message", read_message_untrusted, (query, response)),
-        Target("advert", _decode_advert, (dns.text_data(pairs),)),
-        Target("advert of a node", _receive_advert, (dns.text_data(pairs),)),
-        Target("persisted state", decode_saved_untrusted, (bytes(encode_saved(_SAVED)),)),
-        Target("Varlink stream", lambda data: VarlinkReader().receive_untrusted(data), (_CALL + b"\0",)),
-        Target("Varlink call", decode_call_untrusted, (_CALL,)),
-        Target("status", _decode_status, (b'{"schema": 1}',)),
-        Target("record header", read_header_untrusted, (bytes.fromhex("17fefd0002030000000001000400000000"),)),
+        in_one_turn("mDNS message", read_message_untrusted, (query, response)),
+        in_one_turn("advert", _decode_advert, (dns.text_data(pairs),)),
+        in_one_turn("advert of a node", _receive_advert, (dns.text_data(pairs),)),
+        in_one_turn("persisted state", decode_saved_untrusted, (bytes(encode_saved(_SAVED)),)),
+        in_one_turn("Varlink stream", lambda data: VarlinkReader().receive_untrusted(data), (_CALL + b"\0",)),
+        in_one_turn("Varlink call", decode_call_untrusted, (_CALL,)),
+        in_one_turn("status", _decode_status, (b'{"schema": 1}',)),
+        in_one_turn("record header", read_header_untrusted, (bytes.fromhex("17fefd0002030000000001000400000000"),)),
     ]
