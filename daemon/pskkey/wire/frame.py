@@ -74,24 +74,21 @@ class FrameReader:
     def __init__(self, limits: Mapping[int, int]) -> None:
         self._limits = dict(limits)
         self._pending = bytearray()
+        self._next_size: int | None = None
+        """Bytes of the next frame, with its header. None: the header is not whole, or is refused."""
         self._error: str | None = None
 
     @property
     def ready(self) -> bool:
         """Whether `next_untrusted` has something to do: the next frame is whole, or must be refused."""
-        if self._error is not None:
-            return True
-        if len(self._pending) < HEADER_SIZE:
-            return False
-        version, packet_type, size = _HEADER.unpack_from(self._pending)
-        limit = self._limit(packet_type)
-        is_refused = version != VERSION or limit is None or size > limit
-        return is_refused or len(self._pending) >= HEADER_SIZE + size
+        is_whole = self._next_size is not None and len(self._pending) >= self._next_size
+        return is_whole or self._error is not None
 
     def add(self, data: bytes) -> None:
         """Take the next bytes of the stream, in pieces of any size."""
         if self._error is None:
             self._pending += data
+            self._read_header()
 
     def next_untrusted(self) -> Frame | None:
         """Return the next frame, None while it is not whole.
@@ -101,13 +98,13 @@ class FrameReader:
         """
         if self._error is not None:
             raise BadPacket(self._error)
-        if len(self._pending) < HEADER_SIZE:
+        size = self._next_size
+        if size is None or len(self._pending) < size:
             return None
-        end = HEADER_SIZE + self._payload_size_untrusted()
-        if len(self._pending) < end:
-            return None
-        frame = Frame(self._pending[1], bytes(self._pending[HEADER_SIZE:end]))
-        del self._pending[:end]
+        frame = Frame(self._pending[1], bytes(self._pending[HEADER_SIZE:size]))
+        del self._pending[:size]
+        self._next_size = None
+        self._read_header()
         return frame
 
     def receive_untrusted(self, data: bytes) -> list[Frame]:
@@ -121,21 +118,20 @@ class FrameReader:
             frames.append(frame)
         return frames
 
-    def _payload_size_untrusted(self) -> int:
+    def _read_header(self) -> None:
+        if self._next_size is not None or len(self._pending) < HEADER_SIZE:
+            return
         version, packet_type, size = _HEADER.unpack_from(self._pending)
+        limit = self._limits.get(packet_type, OPTIONAL_LIMIT if packet_type in OPTIONAL_TYPES else None)
         if version != VERSION:
             self._refuse(f"version {version} is not supported, only {VERSION}")
-        limit = self._limit(packet_type)
-        if limit is None:
+        elif limit is None:
             self._refuse(f"a packet of type {packet_type} is not allowed here")
         elif size > limit:
             self._refuse(f"a packet of type {packet_type} announces {size} bytes, at most {limit} are allowed")
-        return int(size)
-
-    def _limit(self, packet_type: int) -> int | None:
-        return self._limits.get(packet_type, OPTIONAL_LIMIT if packet_type in OPTIONAL_TYPES else None)
+        else:
+            self._next_size = HEADER_SIZE + size
 
     def _refuse(self, reason: str) -> None:
         self._error = reason
         self._pending.clear()
-        raise BadPacket(reason)
