@@ -19,6 +19,9 @@ SOAK_SEED = "286"
 Other seeds are for a long soak by hand: each run of this test is to be like the one before.
 """
 
+MIXED_SEED = "278"
+"""As SOAK_SEED, for a group of two builds."""
+
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
@@ -73,6 +76,20 @@ def test_a_lossy_network_loses_only_its_drops_and_keeps_the_master() -> None:
 
 def test_random_faults_lose_no_datagram_between_connected_nodes() -> None:
     report = _report("soak", "--nodes", "5", "--runs", "1", "--seconds", "25", "--seed", SOAK_SEED)
+    _hold(report, "converged_ms", 5000)
+    _nothing_lost(report)
+
+
+def test_a_group_is_upgraded_in_each_order_without_loss() -> None:
+    """A run has the master first, in the middle or last, and fails if an election takes place that is not planned."""
+    report = _report("upgrade", "--nodes", "5", "--runs", "3")
+    _hold(report, "converged_ms", 1500)
+    _nothing_lost(report)
+    assert report["two_masters_ms"] == 0
+
+
+def test_random_faults_in_a_group_of_two_builds_lose_no_datagram() -> None:
+    report = _report("mixed", "--nodes", "5", "--runs", "1", "--seconds", "25", "--seed", MIXED_SEED)
     _hold(report, "converged_ms", 5000)
     _nothing_lost(report)
 
