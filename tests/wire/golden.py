@@ -8,6 +8,7 @@ than an old release: a test compares those that the entry has.
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -202,4 +203,6 @@ def _write(path: Path, entries: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or re.fullmatch(r"\d+\.\d+\.\d+", sys.argv[1]) is None:
+        sys.exit("usage: python -m tests.wire.golden RELEASE, for example 0.1.0")
     main(sys.argv[1])
