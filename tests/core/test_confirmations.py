@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
+
 from pskkey.core.actions import Action, Connect, Send
 from pskkey.core.events import (
     Accepted,
@@ -16,6 +18,7 @@ from pskkey.core.events import (
     StopRequested,
     SwitchoverRequested,
 )
+from pskkey.core.notices import MemberJoined
 from pskkey.daemon.conditions import ConditionList
 from pskkey.model import (
     Condition,
@@ -27,6 +30,7 @@ from pskkey.model import (
     HeldKey,
     Join,
     KeyNewReason,
+    KeyState,
     Merge,
     Role,
 )
@@ -86,6 +90,33 @@ def test_second_session_of_a_member_that_never_confirms_is_lost_for_all() -> Non
     join_without_confirming(harness, 3, join(LOW))
     stay(harness, 5.0)
     assert LOW not in {m.id for m in groups(harness, inbound(1))[-1].members}
+
+
+def key_states(harness: NodeHarness, session: Session) -> list[KeyState]:
+    """Return the KEY_STATEs that were sent on a session."""
+    return [a.message for a in of(Send, harness.log) if a.session == session and isinstance(a.message, KeyState)]
+
+
+def test_joiner_gets_no_key_before_it_is_reported_as_a_member() -> None:
+    harness = leading()
+    join_without_confirming(harness, 2, join(LOW))
+    harness.receive(inbound(2), join(LOW))
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    stay(harness, 1.0)
+    assert groups(harness, inbound(2))
+    assert not key_states(harness, inbound(2))
+    actions = harness.receive(inbound(2), Heartbeat())
+    assert [joined.peer.id for joined in of(MemberJoined, actions)] == [LOW]
+    assert key_states(harness, inbound(2))
+
+
+@pytest.mark.parametrize("order", [StopRequested(), SwitchoverRequested()])
+def test_joiner_that_is_sent_on_to_the_next_master_gets_no_key(order: Event) -> None:
+    harness = leading()
+    join_without_confirming(harness, 2, join(LOW))
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    assert Handover in {type(a.message) for a in of(Send, harness.give(order)) if a.session == inbound(2)}
+    assert not key_states(harness, inbound(2))
 
 
 def test_handover_never_names_an_unconfirmed_joiner() -> None:

@@ -112,6 +112,7 @@ class Members:
         joined.has_yielded = self.confirmations.confirm(joined.member.id)
         self._ids = None
         self._out.append(MemberJoined(joined.member, self._open[session].address))
+        self._out.append(Send(session, self._key_state_for(joined)))  # no earlier, so each recipient is reported
         return joined
 
     def with_other_times(self, times: Times) -> Iterator[Joined]:
@@ -191,11 +192,10 @@ class Members:
             if handover is None:
                 self._out.append(Disconnect(joined.session, away))
             else:
-                if self._keys_version != self._keyring.version:
+                if joined.has_arrived and self._keys_version != self._keyring.version:
                     # This node may send with a new key already, so each member needs it.
                     self._out.append(Send(joined.session, self._key_state_for(joined)))
-                is_successor = joined.member.id == handover.master.id
-                members = self.group().members if is_successor else ()
+                members = self.group().members if joined.member.id == handover.master.id else ()
                 self._out.append(Send(joined.session, replace(handover, members=members)))
                 self._out.append(Disconnect(joined.session))
         self._joined.clear()
@@ -257,7 +257,8 @@ class Members:
         self._arrivals.note_arrival(join.member.id)
         if is_new:
             self._out.append(Send(session, self.group(session, now)))
-            self._out.append(Send(session, self._key_state_for(self._joined[session])))
+            if self._joined[session].has_arrived:
+                self._out.append(Send(session, self._key_state_for(self._joined[session])))
 
     def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a member: it has sent a message."""
@@ -381,8 +382,7 @@ class Members:
         return 1 + len(self._joined) + len(self.awaited) >= self._settings.max_members
 
     def _epoch(self) -> int:
-        current = self._keyring.current
-        return current.epoch if current else 0
+        return current.epoch if (current := self._keyring.current) else 0
 
     def _key_state(self, node: str) -> KeyState:
         blocked = self._allocator.leases.is_blocked(node, self._epoch())
