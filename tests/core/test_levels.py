@@ -138,6 +138,25 @@ def test_successor_counts_the_levels_of_members_that_have_not_joined_it_yet() ->
     assert level_of(harness) == 3
 
 
+def test_restarted_master_counts_awaited_nodes_of_unknown_levels_as_level_1() -> None:
+    harness = NodeHarness(speaks=Levels(1, 2)).start().become_master()
+    harness.accept(1, joiner(LOW, 1, 1))
+    harness.wait(1.0)
+    again = NodeHarness(saved=harness.node.saved_state(), speaks=Levels(1, 2))
+    again.now = harness.now + 0.5
+    again.start().become_master()
+    assert level_of(again) == 1
+    again.wait(10.0)
+    assert level_of(again) == 2
+
+
+def test_level_is_always_one_that_all_members_speak() -> None:
+    harness = NodeHarness(speaks=Levels(1, 2)).start().become_master()
+    harness.accept(1, joiner(LOW, 1, 1))
+    harness.give(Disconnected(Session(Direction.INBOUND, 1), "reset"))
+    assert level_after(harness, 2, joiner(HIGH, 2, 2)) == 2, "though LOW may return"
+
+
 def test_joiner_must_have_a_level_in_common_with_all_members() -> None:
     """Else it could not follow each of them as master."""
     harness = NodeHarness(speaks=Levels(1, 2)).start().become_master()
@@ -173,6 +192,15 @@ def test_groups_without_a_common_level_do_not_merge() -> None:
     other = member(OTHER, speaks=Levels(2, 2))  # a master that speaks 1 to 2, with a member that speaks 2
     assert refusal(harness.accept(2, Merge(other, 5, 9, 3))) == "version"
     assert sent(Merge, harness.accept(3, Merge(member(OTHER, speaks=Levels(1, 2)), 5, 9, 3))) != []
+
+
+def test_master_asks_another_one_with_the_common_levels_of_its_group() -> None:
+    harness = NodeHarness(speaks=Levels(1, 2)).start().become_master()
+    harness.accept(1, joiner(LOW, 1, 1))
+    harness.wait(0.5)
+    connect = one(Connect, harness.hear(replace(advert(OTHER, Role.MASTER, term=5), speaks=Levels(1, 2))))
+    (merge,) = sent(Merge, harness.give(Connected(connect.session)))
+    assert merge.master.speaks == Levels(1, 1)
 
 
 def test_master_shows_a_node_that_a_member_keeps_out() -> None:

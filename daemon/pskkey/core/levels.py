@@ -3,8 +3,9 @@
 1. A node speaks all levels of one range (`model.Levels`). A session uses the highest level that both ends speak.
 2. A group has a range too: the levels that all members speak. A joiner must speak one of them. Else one of the members
    and the joiner could not follow each other as master. A node may be upgraded, but a session keeps its range.
-3. The *level of a group* is the highest one that all members speak, and all nodes that may join again soon. A feature
-   that needs all members begins at such a level.
+3. The *level of a group* is the highest one that all members speak, and all nodes that may join again soon, but always
+   one that all members speak. A node whose range is not known counts as level 1. A feature that needs all members
+   begins at such a level.
 4. Each node announces its range, and a master that of its group. Two masters compare the ranges of their groups before
    a merge. Nodes without a level in common do not connect, and show each other as a condition.
 5. An advert alone keeps nobody from becoming master: a holder of the PSK can invent one. So nodes without a level in
@@ -13,9 +14,13 @@
 
 from collections.abc import Iterable, Set
 from dataclasses import replace
+from typing import Final
 
 from pskkey.core.settings import Settings
 from pskkey.model import Levels, Member
+
+_UNKNOWN: Final = Levels(1, 1)
+"""The levels of a node that only the persisted state names."""
 
 
 class GroupLevels:
@@ -38,9 +43,10 @@ class GroupLevels:
 
     def find_level(self, joined: Iterable[Member], awaited: Set[str]) -> int:
         """Return the level of the group. `awaited`: the ids of the nodes that may join again soon."""
-        ranges = {node: speaks for node, speaks in self._ranges.items() if node in awaited}
-        self._ranges = ranges | {member.id: member.speaks for member in (self._settings.me, *joined)}
-        return min(speaks.highest for speaks in self._ranges.values())
+        present = {member.id: member.speaks for member in (self._settings.me, *joined)}
+        self._ranges = {node: self._ranges.get(node, _UNKNOWN) for node in awaited} | present
+        common = min(speaks.highest for speaks in self._ranges.values())
+        return max(common, *(speaks.lowest for speaks in present.values()))
 
     def publish(self, joined: Iterable[Member]) -> None:
         """Present this node with the levels that it and all these nodes speak. They were accepted beside each other."""
