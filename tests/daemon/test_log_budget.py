@@ -12,7 +12,7 @@ from pskkey.daemon.event_table import EVENTS
 from pskkey.daemon.journal import Journal
 from pskkey.daemon.log_budget import MAX_LINE, REPORT_AFTER, LogBudget
 from pskkey.daemon.logs import PlainFormatter
-from pskkey.daemon.repeated_events import INTERVAL, MAX_PEERS
+from pskkey.daemon.repeated_events import INTERVAL, MAX_SOURCES
 
 LOG = logging.getLogger("pskkey.tls")
 JOURNAL = Journal(dict)
@@ -154,8 +154,8 @@ def test_failed_authentications_are_few_lines_that_no_flood_hides_and_that_hide_
         log.pass_time(0.1)
     log.pass_time(INTERVAL)
     counted = [at for at, text in log.lines if "failed" in text]
-    assert len([at for at in counted if at < 1000 + INTERVAL]) == MAX_PEERS
-    assert len(counted) <= 6 * (2 * MAX_PEERS + 1)
+    assert len([at for at in counted if at < 1000 + INTERVAL]) == MAX_SOURCES
+    assert len(counted) <= 6 * (2 * MAX_SOURCES + 1)
     others = [at for at, text in log.lines if text.startswith("user")]
     assert len(others) > 5 * 30, "complaints have their own allowance"
 

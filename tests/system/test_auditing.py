@@ -16,7 +16,7 @@ from pskkey.adapters.tls.contexts import client_context
 from pskkey.config.psk import Psk, load_psk
 from pskkey.daemon.event_kinds import DaemonEvent, NodeEvent
 from pskkey.daemon.event_table import EVENTS
-from pskkey.daemon.repeated_events import MAX_PEERS
+from pskkey.daemon.repeated_events import MAX_SOURCES
 from pskkey.errors import PeerError
 from pskkey.secret import Secret
 from tests.keyserver.openssl import ECDHE_PSK, TLS_1_3
@@ -184,7 +184,7 @@ async def test_flood_of_failed_authentications_leaves_few_entries_that_count_all
         await until_logged(node.entries, "stopped")
         intervals = (asyncio.get_running_loop().time() - began) // 60 + 1
     found = node.of(DaemonEvent.AUTHENTICATION_FAILED)
-    assert len(found) <= intervals * (2 * MAX_PEERS + 1)
+    assert len(found) <= intervals * (2 * MAX_SOURCES + 1)
     assert len(node.entries) <= len(found) + 40, "nothing else was logged for each of them"
     assert sum(int(entry["PSKKEY_COUNT"]) for entry in found) == CONNECTIONS
     of_one = [int(entry["PSKKEY_COUNT"]) for entry in found if entry.get("PSKKEY_ADDRESS") == "127.0.0.7"]

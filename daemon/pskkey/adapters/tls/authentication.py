@@ -1,10 +1,12 @@
 """Failed authentications: the handshakes that failed for the PSK or its identity.
 
-A port scan, a connection without TLS, a timeout and a handshake without a common version or cipher suite are none.
+A port scan, a connection without TLS, a timeout and a handshake without a common version or cipher suite are none. A
+handshake that ends early, after the peer has proved that it has the key, is none either.
 
 Two failures cannot be recognised. A server that cuts the connection in the handshake may have another PSK, or may just
-have ended. If it is a node, it reports the fault of its client itself. And in TLS 1.3, OpenSSL and Python skip an
-identity that is not UTF-8 or has more than 256 bytes. No PSK file can have it, so such a client has offered no PSK.
+have ended. If it is a node, it reports the fault of its client itself. And an identity that is not UTF-8 or has more
+than 256 bytes never reaches us: OpenSSL and Python skip it in TLS 1.3, and refuse the handshake in TLS 1.2. No PSK file
+can have it, so such a client has offered no PSK.
 """
 
 import ssl
@@ -31,11 +33,12 @@ class Fault(StrEnum):
 _OF_CLIENT: Final = {
     "BINDER_DOES_NOT_VERIFY": Fault.WRONG_KEY,
     "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": Fault.WRONG_KEY,
-    "DIGEST_CHECK_FAILED": Fault.WRONG_KEY,
     "RECORD_LAYER_FAILURE": Fault.WRONG_KEY,
 }
 _OF_SERVER: Final = {
     "CERTIFICATE_VERIFY_FAILED": Fault.NO_PSK,
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": Fault.WRONG_KEY,
+    "RECORD_LAYER_FAILURE": Fault.WRONG_KEY,
     "SSLV3_ALERT_ILLEGAL_PARAMETER": Fault.WRONG_KEY,
     "TLSV1_ALERT_DECRYPT_ERROR": Fault.WRONG_KEY,
     "SSLV3_ALERT_BAD_RECORD_MAC": Fault.WRONG_KEY,

@@ -136,7 +136,6 @@ _OF_CLIENT = {
     _CUT: "it ended the connection in the middle of the handshake",
     "BINDER_DOES_NOT_VERIFY": "its key for this identity is not ours (wrong PSK)",
     "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "its key for this identity is not ours (wrong PSK)",
-    "DIGEST_CHECK_FAILED": "its key for this identity is not ours (wrong PSK)",
     "RECORD_LAYER_FAILURE": "its key for this identity is not ours (wrong PSK)",  # of OpenSSL 3.5, in TLS 1.2
     "PSK_IDENTITY_NOT_FOUND": "it knows no PSK identity of ours",
     "NO_SUITABLE_SIGNATURE_ALGORITHM": "it offered no PSK that fits (no SHA-256 cipher suite, or no PSK at all)",
@@ -152,6 +151,8 @@ _OF_SERVER = {
     _CUT: "it ended the connection in the handshake: most often it knows another key for our PSK identity, or does not"
     " have this identity",
     "CERTIFICATE_VERIFY_FAILED": "it presented a certificate and does not use our PSK, so it is no key server of ours",
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "it selected our PSK, but does not have its key (wrong PSK)",
+    "RECORD_LAYER_FAILURE": "it selected our PSK, but does not have its key (wrong PSK)",  # of OpenSSL 3.5
     "SSLV3_ALERT_ILLEGAL_PARAMETER": "it holds another key for our PSK identity (wrong PSK)",
     "TLSV1_ALERT_DECRYPT_ERROR": "it holds another key for our PSK identity (wrong PSK)",
     "SSLV3_ALERT_BAD_RECORD_MAC": "it holds another key for our PSK identity (wrong PSK)",

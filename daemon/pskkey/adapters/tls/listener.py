@@ -19,13 +19,16 @@ from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.tls.authentication import FailedAuthentication, find_client_fault, show_identity
 from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, Owner, TlsConnection
 from pskkey.adapters.tls.contexts import explain_client_failure, server_context
-from pskkey.adapters.tls.handshake_slots import HandshakeSlots
+from pskkey.adapters.tls.handshake_slots import Handshake, HandshakeSlots
 from pskkey.adapters.tls.listening_sockets import open_listening_sockets
 from pskkey.config.psk import PskFile
 from pskkey.core.events import Direction
 
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when the system has no file descriptor or memory for another connection."""
+
+SHORTEST_TIMEOUT = 0.001
+"""Seconds. asyncio takes no timeout of 0."""
 
 _log = logging.getLogger("pskkey.tls")
 
@@ -43,16 +46,6 @@ class ServerLimits:
     handshakes: int = 128
     handshake_timeout: float = 5.0
     silence: float = 10.0
-
-
-@dataclass(slots=True, eq=False)
-class _Handshake:
-    """A handshake in progress. After it has begun, asyncio owns its socket and closes it."""
-
-    socket: socket.socket
-    address: str
-    port: int
-    begun: bool = False
 
 
 class TlsListener:
@@ -205,18 +198,19 @@ class TlsListener:
                 self._handshakes.drop_one()
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            handshake = _Handshake(accepted, peer[0], peer[1])
-            task = asyncio.create_task(self._shake_hands(handshake))
-            self._handshakes.add(task, handshake.address, self._limits.handshakes)
-            task.add_done_callback(partial(self._handshake_ended, handshake))
+            handshake = Handshake(accepted, peer[0], peer[1])
+            handshake.task = asyncio.create_task(self._shake_hands(handshake))
+            self._handshakes.add(handshake, self._limits.handshakes)
+            handshake.task.add_done_callback(partial(self._handshake_ended, handshake))
             # A long queue must not delay the handshakes of connections that are accepted already.
             await asyncio.sleep(0)
 
-    async def _shake_hands(self, handshake: _Handshake) -> None:
-        psk = self._psk()
+    async def _shake_hands(self, handshake: Handshake) -> None:
+        psk, loop = self._psk(), asyncio.get_running_loop()
         connection = TlsConnection(self, handshake.address, handshake.port)
+        end = loop.time() + self._limits.handshake_timeout
         try:
-            async with asyncio.timeout(self._limits.handshake_timeout):
+            async with asyncio.timeout_at(end):
                 await _wait_until_readable(handshake.socket)
                 if not handshake.socket.recv(1, socket.MSG_PEEK):
                     self._counters["handshakes_failed"] += 1
@@ -224,25 +218,33 @@ class TlsListener:
                     return
                 async with self._beginning:
                     await asyncio.sleep(0)  # one in each turn of the event loop: to begin a handshake takes about 1 ms
-                offered = connection.offered_identities
-                context = server_context(psk, self._legacy_clients, offered, self._node_id)
-                handshake.begun = True
-                connection.accepted_psks = psk
-                await asyncio.get_running_loop().connect_accepted_socket(
-                    lambda: connection, handshake.socket, ssl=context, ssl_shutdown_timeout=CLOSE_TIMEOUT
-                )
+            offered = connection.offered_identities
+            context = server_context(psk, self._legacy_clients, offered, self._node_id)
+            handshake.begun = True
+            connection.accepted_psks = psk
+            await loop.connect_accepted_socket(
+                lambda: connection,
+                handshake.socket,
+                ssl=context,
+                # Its end is no cancellation either, see `Handshake.drop`.
+                ssl_handshake_timeout=max(end - loop.time(), SHORTEST_TIMEOUT),
+                ssl_shutdown_timeout=CLOSE_TIMEOUT,
+            )
         except OSError as error:
-            self._report_failure(error, connection, psk)
+            self._report_failure(error, handshake, connection, psk)
             # The traceback refers to the future that holds the error, and to the 256 KiB buffer of asyncio's TLS. If it
             # stayed, only a full run of the garbage collector would free the memory of a flood of failed handshakes.
             error.with_traceback(None)
 
-    def _report_failure(self, error: OSError, connection: TlsConnection, psk: PskFile) -> None:
-        self._counters["handshakes_failed"] += 1
+    def _report_failure(self, error: OSError, handshake: Handshake, connection: TlsConnection, psk: PskFile) -> None:
         address, identity = connection.address, connection.identity
         known = identity in psk.accepted
         reason = explain_client_failure(error, identity, known)
-        if (fault := find_client_fault(error, identity, known)) is None:
+        fault = find_client_fault(error, identity, known)
+        if fault is None and handshake.dropped:
+            return
+        self._counters["handshakes_failed"] += 1
+        if fault is None:
             self._complain(address, reason)
             return
         self._counters["authentications_failed"] += 1
@@ -252,7 +254,7 @@ class TlsListener:
     def _complain(self, address: str, reason: str) -> None:
         self._complaints.warn(f"Connection from {address}", reason, network_of(address))
 
-    def _handshake_ended(self, handshake: _Handshake, task: asyncio.Task[None]) -> None:
+    def _handshake_ended(self, handshake: Handshake, task: asyncio.Task[None]) -> None:
         self._trimmer.count_end()
         if not handshake.begun:
             handshake.socket.close()
