@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from pskkey.core.actions import Action, Connect, Send
-from pskkey.core.events import Attached, Connected, Disconnected, Session, Started, StopRequested, Timeout
+from pskkey.core.events import Accepted, Attached, Connected, Disconnected, Session, Started, StopRequested, Timeout
+from pskkey.core.notices import KeyRequestAnswered
 from pskkey.core.settings import Timing
 from pskkey.model import (
     Condition,
@@ -24,7 +25,7 @@ from pskkey.model import (
 )
 from tests.core.harness import ME, NodeHarness, advert, member, of, one, refusal, sent
 from tests.core.keys import entry
-from tests.core.situations import CHANGED, HIGH, LOCAL, LOW, SECOND_LOCAL, role
+from tests.core.situations import CHANGED, HIGH, LOCAL, LOW, SECOND_LOCAL, inbound, role
 
 PERIOD = 60.0
 ON = Timing(expires_after=PERIOD)
@@ -219,9 +220,11 @@ def test_key_client_gets_no_expired_key() -> None:
     harness.give(Attached(SECOND_LOCAL, Process(11, 0)))
     assert sent(KeyResponse, harness.receive(SECOND_LOCAL, KeyRequest()))
     device.wait(2 * PERIOD)
-    actions = harness.receive(SECOND_LOCAL, KeyRequest())
-    assert not sent(KeyResponse, actions)
-    assert refusal(actions) == "no_key"
+    outsider = harness.give(Accepted(inbound(9), "10.0.0.9")) + harness.receive(inbound(9), KeyRequest())
+    for actions in (harness.receive(SECOND_LOCAL, KeyRequest()), outsider):
+        assert not sent(KeyResponse, actions)
+        assert not of(KeyRequestAnswered, actions)
+        assert refusal(actions) == "no_key"
 
 
 # --- sleep and restarts -----------------------------------------------------------------------------------------------

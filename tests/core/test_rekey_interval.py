@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from pskkey.core.actions import Connect, GenerateKey
-from pskkey.core.events import Accepted, Connected, Disconnected, Session, Timeout
+from pskkey.core.actions import Connect, GenerateKey, Send
+from pskkey.core.events import Accepted, Connected, Disconnected, RekeyRequested, Session, Timeout
 from pskkey.core.settings import DAY, Timing
-from pskkey.model import Group, Handover, HeldKey, KeyState, Role
+from pskkey.model import MAX_KEY_AGE, Group, Handover, Heartbeat, HeldKey, KeyNewReason, KeyState, Role
 from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, sent
 from tests.core.keys import entry, key
-from tests.core.situations import CHANGED, HIGH, LOW, group_of, inbound, lone_client, role, take_over
+from tests.core.situations import CHANGED, HIGH, LOW, acknowledge, group_of, inbound, lone_client, role, take_over
 
 HOUR = 3600.0
 
@@ -96,6 +96,36 @@ def test_key_of_another_group_keeps_its_own_age_while_the_node_sends_with_it() -
     harness.receive(retry.session, KeyState(1, frozenset({0, 1}), (entry(9, 909),)))
     assert harness.view.sends_former_key
     assert age_of(harness) == 1.0
+
+
+def test_former_key_ends_with_a_group_that_has_the_age_of_the_next_one() -> None:
+    harness = NodeHarness(timing=Timing(rekey_interval=0.0)).start().become_master()
+    for _ in range(3):
+        harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+        harness.wait(3.0)
+    current = harness.view.current
+    assert current is not None
+    harness.accept(1, join(HIGH))
+    harness.give(Disconnected(inbound(1), "reset"))  # it is awaited, so nobody may leave a former key yet
+    held = (HeldKey(1, key(777).fingerprint, send=True),)
+    harness.accept(2, replace(join(LOW, held=held), incarnation=LOW))
+    acknowledge(harness, 2, current.epoch)
+    for _ in range(20):
+        harness.wait(0.5)
+        harness.receive(inbound(2), Heartbeat())
+    messages = [a.message for a in of(Send, harness.log) if a.session == inbound(2)]
+    ends = next(n for n, m in enumerate(messages) if isinstance(m, KeyState) and any(e.send for e in m.entries))
+    group = messages[ends - 1]
+    assert isinstance(group, Group)
+    assert group.key_age > 0
+
+
+def test_largest_age_is_passed_on_as_it_is() -> None:
+    """Else a master that states it could make the next one fail."""
+    harness = NodeHarness(timing=Timing(rekey_interval=0.0)).start()
+    take_over(harness, joined(harness, key_age=MAX_KEY_AGE))
+    harness.wait(5.0)
+    assert {group.key_age for group in sent(Group, harness.accept(10, join(HIGH)))} == {MAX_KEY_AGE}
 
 
 # --- changes of the master, restarts and sleep ------------------------------------------------------------------------

@@ -5,11 +5,14 @@ from dataclasses import replace
 import pytest
 
 from pskkey.core.actions import Connect
+from pskkey.core.departures import Departures
 from pskkey.core.events import Connected, Disconnected, RekeyRequested, Session, SettingsChanged, SwitchoverRequested
+from pskkey.core.keyring import Keyring
 from pskkey.core.notices import NodesLeft
-from pskkey.core.settings import Timing
+from pskkey.core.settings import Settings, Timing
+from pskkey.model import Group as GroupMessage
 from pskkey.model import Handover, Heartbeat, HeldKey, KeyNewReason, KeyState, Role
-from tests.core.harness import ME, NodeHarness, join, member, of, one
+from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, sent
 from tests.core.keys import entry, key
 from tests.core.situations import (
     CHANGED,
@@ -112,13 +115,14 @@ def test_node_that_reconnects_or_restarts_in_time_causes_no_key() -> None:
         assert group.wait(SPACING + 10.0) == 0
 
 
-def test_node_that_returns_before_the_key_is_due_causes_none() -> None:
+def test_node_that_returns_after_its_time_does_not_end_the_reason() -> None:
     group = Group()
     group.join(LOW, HIGH)
     group.leave(LOW)
     assert group.wait(SPACING / 2) == 0
     group.join(LOW)
-    assert group.wait(2 * SPACING) == 0
+    assert group.wait(SPACING) == 1
+    assert group.wait(10 * SPACING) == 0
 
 
 def test_newcomer_causes_no_key() -> None:
@@ -165,15 +169,26 @@ def test_changes_of_the_master_do_not_let_a_key_come_earlier() -> None:
     assert harness.now - since < SPACING + 2.0
 
 
-def test_number_of_remembered_nodes_has_a_bound() -> None:
-    group = Group(max_members=6)
+def test_report_names_a_few_nodes_and_counts_the_others() -> None:
+    group = Group()
     for number in range(1, 19):
         group.join(id_of(number))
         group.wait(0.5)
         group.leave(id_of(number))
-        group.wait(ON.comes_within)
+        group.wait(1.0)
     group.wait(SPACING)
-    assert group.reports == [f"{id_of(13)}, {id_of(14)}, {id_of(15)} and 3 more"]
+    assert group.reports == [f"{id_of(1)}, {id_of(2)}, {id_of(3)} and 15 more"]
+
+
+def test_number_of_nodes_that_are_away_has_a_bound() -> None:
+    settings = Settings("g", member(ME), "i", "n", max_members=6, timing=ON)
+    keyring = Keyring(settings)
+    keyring.adopt(KeyState(0, frozenset(), (entry(1, 901, send=True),)), 0.0)
+    departures = Departures(settings, keyring, ())
+    for number in range(1, 100):
+        departures.observe_members(frozenset({id_of(number)}), 0.01 * number)
+    departures.observe_members(frozenset(), LEFT_AFTER + 1.0)
+    assert departures.describe_left() == f"{id_of(94)}, {id_of(95)}, {id_of(96)} and 2 more"
 
 
 # --- the key that serves it -------------------------------------------------------------------------------------------
@@ -275,6 +290,47 @@ def test_restarted_master_knows_the_members_of_its_last_process() -> None:
     assert one(NodesLeft, again.log).nodes == HIGH
 
 
+def test_restarted_master_knows_that_a_node_had_left() -> None:
+    group = Group()
+    group.join(LOW)
+    group.wait(5.0)
+    group.leave(LOW)
+    assert group.wait(10.0) == 0, "the key is still young"
+    again = NodeHarness(saved=group.harness.node.saved_state(), timing=ON)
+    again.now = group.harness.now + 0.5
+    again.keys = group.harness.keys  # so that it makes other keys
+    again.start().become_master()
+    again.wait(10 * SPACING)
+    assert again.keys == group.harness.keys + 1
+    assert one(NodesLeft, again.log).nodes.startswith("a node that left under an earlier master")
+
+
+def test_members_and_joiners_learn_from_group_that_a_node_has_left() -> None:
+    group = Group()
+    group.join(LOW, HIGH)
+    assert group.wait(5.0) == 0
+    before = sent(GroupMessage, group.harness.log)[-1]
+    group.leave(LOW)
+    group.wait(LEFT_AFTER + 1.0)
+    after = sent(GroupMessage, group.harness.log)[-1]
+    assert (before.known_outside, after.known_outside) == ("", group.harness.view.keys[-1].key.fingerprint)
+    assert group.wait(SPACING) == 1
+    assert sent(GroupMessage, group.harness.log)[-1].known_outside == ""
+
+
+@pytest.mark.parametrize("is_of_this_key", [True, False])
+def test_master_that_joined_after_a_node_had_left_makes_the_key(is_of_this_key: bool) -> None:
+    harness = NodeHarness(timing=ON).start()
+    connect = one(Connect, harness.hear(advert(LOW, Role.MASTER)))
+    harness.give(Connected(connect.session))
+    outside = key(901 if is_of_this_key else 902).fingerprint
+    harness.receive(connect.session, replace(group_of(1, LOW, ME, HIGH), known_outside=outside))
+    harness.receive(connect.session, KeyState(1, frozenset({0, 1, 2}), (entry(1, 901, send=True),)))
+    harness.receive(connect.session, Handover(member(ME), 2, (member(LOW), member(ME), member(HIGH))))
+    lead(harness, {LOW: 0, HIGH: 2}, 3 * SPACING)
+    assert harness.keys == is_of_this_key
+
+
 # --- reload -----------------------------------------------------------------------------------------------------------
 
 
@@ -295,5 +351,10 @@ def test_setting_applies_from_the_reload_on() -> None:
     assert group.wait(10.0) == 1
     group.wait(SPACING)
     group.leave(OTHER)
+    turn(Timing())
+    assert group.wait(1.0) == 0
+    turn(ON)
+    assert group.wait(2 * SPACING) == 0
+    group.leave(id_of(7))
     turn(Timing())
     assert group.wait(2 * SPACING) == 0

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from pskkey.config.schema import ElectionTable, KeyTable
-from pskkey.core.events import SettingsChanged
+from pskkey.core.events import SettingsChanged, SwitchoverRequested
 from pskkey.core.settings import Timing
 from pskkey.model import Role, Suite
 from tests.sim.bounds import Bounds
@@ -197,6 +197,47 @@ def test_node_that_has_left_reads_nothing_after_the_rekey() -> None:
     with pytest.raises(Broken, match="which a node that has left knows"):
         check_excluded(world, known)
     world.run_until(world.now + 2.0)
+    check_excluded(world, known)
+    check_converged(world)
+
+
+def test_node_that_has_left_reads_nothing_though_all_daemons_restart_before_the_rekey() -> None:
+    world = group(4, timing=Timing(rekey_on_leave=True))
+    start(world)
+    gone = next(host for host in world.hosts if host is not master(world))
+    known = keys_of(gone)
+    world.power_off(gone)
+    world.run_until(world.now + 6.0)
+    for host in world.hosts:
+        if host is not gone:
+            world.crash(host)
+            world.run_until(world.now + 0.3)
+            world.start(host)
+            world.run_until(world.now + 3.0)
+    check_later(world, known)
+
+
+def test_node_that_has_left_reads_nothing_though_a_newcomer_is_master_before_the_rekey() -> None:
+    world = group(3, timing=Timing(rekey_on_leave=True))
+    start(world)
+    gone = next(host for host in world.hosts if host is not master(world))
+    known = keys_of(gone)
+    world.power_off(gone)
+    world.run_until(world.now + 6.0)
+    newcomer = world.add(timing=Timing(rekey_on_leave=True))
+    world.start(newcomer)
+    world.run_until(world.now + 3.0)
+    world.handle(master(world), SwitchoverRequested(newcomer.member.id))
+    world.run_until(world.now + 3.0)
+    assert master(world) is newcomer
+    check_later(world, known)
+
+
+def check_later(world: World, known: frozenset[str]) -> None:
+    """Check that the nodes send with one of the `known` keys now, and with another one after `departure_spacing`."""
+    with pytest.raises(Broken, match="which a node that has left knows"):
+        check_excluded(world, known)
+    world.run_until(world.now + Timing().departure_spacing + 10.0)
     check_excluded(world, known)
     check_converged(world)
 

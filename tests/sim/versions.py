@@ -22,7 +22,7 @@ LATER_SHARE = 0.5
 EXTRA_SHARE = 0.3
 """The probability of an optional packet before a packet of the later version."""
 
-_TAIL = 9
+_TAIL = 17
 """Bytes of the tail of a persisted state, without its size."""
 
 _STATE_HEAD, _STATE_ENTRY = 36, 136

@@ -103,7 +103,7 @@ MESSAGES: Final[Mapping[str, Sequence[Message]]] = {
         Join("Anlage 7", _OTHER, "i" * 250, 2**53 - 1, (HeldKey(7, "0f" * 8, send=True),), sender=True, lease=255),
     ],
     "GROUP": [
-        Group(3, _MASTER.id, (_MASTER,), (), _TIMES, key_age=86400),
+        Group(3, _MASTER.id, (_MASTER,), (), _TIMES, key_age=86400, known_outside="0f" * 8),
         Group(2**53 - 1, _MASTER.id, (_MASTER, _CLIENT, _OTHER), (_OTHER.id,)),
     ],
     "HEARTBEAT": [Heartbeat()],
@@ -130,6 +130,7 @@ STATES: Final = (
             SavedLease(9, frozenset({0, 9, 255})),
             (SavedKey(65535, _KEYS[1], Slot.CURRENT, 86400.25),),
             SavedLease(None, frozenset({3})),
+            _KEYS[2].fingerprint,
         ),
         ((_IDS[0], 0), (_IDS[1], None)),
         (("0f" * 8, 2**64 - 1), ("a1" * 8, 0)),

@@ -61,6 +61,7 @@ def test_golden_json() -> None:
         "times": {"heartbeat_interval": 0.5, "dead_after": 1.5},
         "level": 1,
         "key_age": 0,
+        "known_outside": "",
     }
     (payload,) = encode_handover(Handover(member(1), 9))
     handover = json.loads(payload)

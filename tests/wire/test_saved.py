@@ -1,6 +1,7 @@
 """The state that is saved for the next process comes back as it was, or not at all."""
 
 from dataclasses import replace
+from math import inf, nan
 
 import pytest
 from hypothesis import given, settings
@@ -27,6 +28,7 @@ keys = st.builds(
     *[st.binary(min_size=32, max_size=32)] * 2,
     st.sampled_from(Suite),
 )
+fingerprints = st.binary(min_size=8, max_size=8).map(bytes.hex)
 saved_keys = st.builds(SavedKey, st.integers(1, 65535), keys, st.sampled_from(Slot), st.floats(0, 1e9, allow_nan=False))
 leases = st.builds(SavedLease, st.none() | st.integers(0, 255), st.frozensets(st.integers(0, 255)))
 rings = st.builds(
@@ -35,9 +37,9 @@ rings = st.builds(
     leases,
     st.lists(saved_keys, max_size=3).map(tuple),
     st.none() | leases,
+    st.just("") | fingerprints,
 )
 contexts = st.integers(0, 2**64 - 1)
-fingerprints = st.binary(min_size=8, max_size=8).map(bytes.hex)
 states = st.builds(
     SavedState,
     texts,
@@ -51,7 +53,7 @@ states = st.builds(
     st.none() | st.floats(-1e9, 1e9),
 )
 
-TAIL_SIZE = 9
+TAIL_SIZE = 17
 """Bytes of the tail, without its size."""
 
 FULL = SavedState(
@@ -64,6 +66,7 @@ FULL = SavedState(
         SavedLease(255, frozenset(range(256))),
         (SavedKey(7, Key(Secret(bytes(64)), bytes(32), bytes(32)), Slot.CURRENT, 1.5),) * 3,
         SavedLease(255, frozenset(range(256))),
+        "ab" * 8,
     ),
     tuple((f"{number:032x}", number % 256 or None) for number in range(4096)),
     tuple((f"{number:016x}", 2**64 - 1) for number in range(64)),
@@ -106,16 +109,26 @@ def test_tail_of_a_later_version_is_ignored(state: SavedState, tail: bytes) -> N
 @pytest.mark.parametrize("size", range(TAIL_SIZE))
 def test_state_of_a_version_with_a_shorter_tail_has_the_default(size: int) -> None:
     rest, _, known = cut_tail(FULL)
-    state = replace(FULL, without_master_since=None)
+    state = replace(FULL, ring=replace(FULL.ring, known_outside=""))
+    if size < 9:
+        state = replace(state, without_master_since=None)
     assert decode_saved_untrusted(rest + size.to_bytes(4) + known[:size]) == state
 
 
 def test_unknown_flags_are_ignored() -> None:
     state = SavedState("g", "n", "i", 1, managers=(SavedManager(3, asked_to_send=True, acknowledges=False),))
     encoded = bytearray(encode_saved(state))
-    encoded[-TAIL_SIZE] |= 0xFE
+    encoded[-TAIL_SIZE] |= 0xFC
     encoded[-TAIL_SIZE - 4 - 9] |= 0xFC  # the flags of the last session manager
     assert decode_saved_untrusted(bytes(encoded)) == state
+
+
+@pytest.mark.parametrize("number", [nan, inf, -inf])
+def test_time_that_is_no_number_is_refused(number: float) -> None:
+    key = SavedKey(1, Key(Secret(bytes(64)), bytes(32), bytes(32)), Slot.CURRENT, number)
+    for wrong in (replace(FULL, without_master_since=number), replace(FULL, ring=SavedRing((), unlisted=(key,)))):
+        with pytest.raises(BadPacket):
+            decode_saved_untrusted(bytes(encode_saved(wrong)))
 
 
 def test_another_form_and_trailing_bytes_are_refused() -> None:

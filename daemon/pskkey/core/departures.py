@@ -3,13 +3,15 @@
 1. A node is *away* from the moment at which it is no longer in the member map. A node that loses its session joins
    again and confirms that within `left_after`, and so does each node when the master changes. When this time is over,
    the node has *left*. A daemon that stops, crashes or restarts is not an exception.
-2. A node that has left knows the keys that the group had when it went away. It is a reason for a new key until the
-   group has a newer one, or until the node is back. So only a key that the node does not know ends the reason.
-3. The key that serves these reasons comes at least `departure_spacing` after the current key became current. So any
-   number of nodes that leave, or one that leaves again and again, cause one new key in that time. A change of the
-   master does not shorten it, because all nodes know the age of the key.
-4. Each node keeps this list, because it may be the next master. A node without a master leaves its list as it is.
-5. The list begins when the setting is turned on. It has at most `max_members` nodes; then it forgets the node that went
+2. A node that has left knows the keys that the group had when it went away. If the newest key is one of them, it is
+   *known outside*. This is a reason for a new key until there is one, also if the node returns.
+3. That the newest key is known outside belongs to the key, as its age does: GROUP and the persisted state have it. So
+   also a master that joined later, or whose daemon has restarted, makes the new key.
+4. This key comes at least `departure_spacing` after the current key became current. So any number of nodes that leave,
+   or one that leaves again and again, cause one new key in that time. A change of the master does not shorten it.
+5. Each node knows which nodes are away, because it may be the next master. A node without a master does not count their
+   time.
+6. The list begins when the setting is turned on. It has at most `max_members` nodes; then it forgets the node that went
    away first. An insider can invent any number of them.
 """
 
@@ -42,23 +44,46 @@ class Departures:
         self._present = frozenset(members)
         self._group: Group | None = None
         self._away: dict[str, _Away] = {}
+        self._left: list[str] = []
+        """Some ids of the nodes that have left and know the newest key, and `_left_count` is how many there are."""
+        self._left_count = 0
         self._newest = ""
-        """The fingerprint of the newest key when `_away` was compared with it."""
+        """The fingerprint of the newest key when the nodes were compared with it."""
 
     def observe_group(self, group: Group, now: float) -> None:
         """As member, record the last GROUP."""
         if group is not self._group:
             self._group = group
-            self.observe_members(frozenset(member.id for member in group.members), now)
+            self._replace(frozenset(member.id for member in group.members), now)
+        self._note_left(now)
 
-    def observe_members(self, present: frozenset[str], now: float) -> None:
-        """Record the ids of all members, with or without this node. As master, call this with each change."""
-        if present is self._present:
-            return
+    def observe_members(self, present: frozenset[str], now: float) -> bool:
+        """As master, record the ids of all members, with or without this node. Return whether a node has left now."""
+        if present is not self._present:
+            self._replace(present, now)
+        return self._note_left(now)
+
+    def due_at(self) -> float | None:
+        """Return when a new key is necessary because of a node that has left; None: no node is away."""
+        self._forget_served()
+        timing, current = self._settings.timing, self._keyring.current
+        if current is None or not timing.rekey_on_leave:
+            return None
+        earliest = current.since + timing.departure_spacing
+        if self._keyring.known_outside:
+            return earliest
+        first = next(iter(self._away.values()), None)
+        return None if first is None else max(first.until, earliest)
+
+    def describe_left(self) -> str:
+        """Return the ids of the nodes that have left, for the operator."""
+        if not self._left:
+            return "a node that left under an earlier master, or before this daemon started"
+        more = f" and {self._left_count - len(self._left)} more" if self._left_count > len(self._left) else ""
+        return ", ".join(self._left) + more
+
+    def _replace(self, present: frozenset[str], now: float) -> None:
         gone, self._present = self._present - present - {self._settings.me.id}, present
-        if not self._settings.timing.rekey_on_leave:
-            self._away.clear()
-            return
         knows = frozenset(entry.key.fingerprint for entry in self._keyring.entries)
         until = now + self._settings.timing.left_after
         self._away |= dict.fromkeys(sorted(gone), _Away(until, knows))
@@ -66,19 +91,23 @@ class Departures:
         for node in list(self._away)[: -self._settings.max_members]:
             del self._away[node]
 
-    def due_at(self) -> float | None:
-        """Return when a new key is necessary because of a node that has left; None: no node is away."""
-        timing, current, newest = self._settings.timing, self._keyring.current, self._keyring.newest
+    def _note_left(self, now: float) -> bool:
+        """Record the nodes whose time is over. Return whether there are any."""
+        if not self._settings.timing.rekey_on_leave:
+            self._away.clear()
+        self._forget_served()
+        left = [node for node, away in self._away.items() if now >= away.until]
+        for node in left:
+            del self._away[node]
+        if left:
+            self._left, self._left_count = (self._left + left)[:MOST_NAMED], self._left_count + len(left)
+            self._keyring.note_known_outside()
+        return bool(left)
+
+    def _forget_served(self) -> None:
+        """Forget the nodes that do not know the newest key."""
+        newest = self._keyring.newest
         if newest is not None and newest.key.fingerprint != self._newest:
             self._newest = newest.key.fingerprint
             self._away = {node: away for node, away in self._away.items() if self._newest in away.knows}
-        first = next(iter(self._away.values()), None)
-        if first is None or current is None or not timing.rekey_on_leave:
-            return None
-        return max(first.until, current.since + timing.departure_spacing)
-
-    def describe_left(self, now: float) -> str:
-        """Return the ids of the nodes that have left, for the operator."""
-        left = [node for node, away in self._away.items() if now >= away.until]
-        more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
-        return ", ".join(left[:MOST_NAMED]) + more
+            self._left, self._left_count = [], 0

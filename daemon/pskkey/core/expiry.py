@@ -3,7 +3,8 @@
 1. A node has a master if it is master, or has the key list of its master. The time without a master begins when that
    ends, and when the daemon stops. If the machine slept meanwhile, the time begins with the last event before the
    sleep, because the other nodes did not wait. A restart of the daemon does not let the time begin anew: it is in the
-   persisted state.
+   persisted state. A daemon that is killed while it has a master cannot save the moment. Then the time begins when a
+   daemon runs again.
 2. After `expires_after` without a master the keys have *expired*. The session managers get them without a key to send
    with, so they only receive. A key client gets no key.
 3. The keys are valid again when the node has a master, and sends with the key of this master's group. Until then it

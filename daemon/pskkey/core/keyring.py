@@ -35,6 +35,7 @@ from pskkey.model import (
     MAX_EPOCH,
     MAX_KEY_AGE,
     MAX_KEY_ENTRIES,
+    Group,
     HeldKey,
     Key,
     KeyEntry,
@@ -66,6 +67,7 @@ class Keyring:
         """The `_lease` that belongs to the former key, None without a former key."""
         self._noted_epochs: tuple[int, ...] = ()
         """The epochs of the latest keys that this node made or received."""
+        self._known_outside = saved.known_outside
         self._note_epochs(entry.epoch for entry in self._all())
         self.version = 0
 
@@ -111,6 +113,17 @@ class Keyring:
         """Return the whole seconds for which the current key has been the current key of the group; 0 without a key."""
         return 0 if self.current is None else min(max(0, int(now - self.current.since)), MAX_KEY_AGE)
 
+    @property
+    def known_outside(self) -> str:
+        """Return the fingerprint of the newest key if a node knows it that has left (`departures`), else ""."""
+        newest = self.newest
+        return self._known_outside if newest and newest.key.fingerprint == self._known_outside else ""
+
+    def note_known_outside(self) -> None:
+        """Record that a node knows the newest key that has left the group."""
+        if (newest := self.newest) is not None:
+            self._known_outside = newest.key.fingerprint
+
     def held(self) -> tuple[HeldKey, ...]:
         """Return the keys in use as JOIN lists them."""
         current = self.current
@@ -139,7 +152,8 @@ class Keyring:
         """
         lease = self._lease if master_state is None else SavedLease(master_state.sender_id, master_state.senders)
         unlisted = tuple(e.saved() for e in self._unlisted)
-        return SavedRing(tuple(e.saved() for e in self._listed), lease, unlisted, self._former_lease)
+        listed = tuple(e.saved() for e in self._listed)
+        return SavedRing(listed, lease, unlisted, self._former_lease, self.known_outside)
 
     def restart(self, now: float) -> None:
         """Begin at `now` with the persisted keys. A time in the future becomes `now`."""
@@ -302,14 +316,16 @@ class Keyring:
         if self.state() != before:
             self.version += 1
 
-    def note_age(self, age: float, now: float) -> None:
-        """Record that the current key has been the current key of the group for `age` seconds at least.
+    def note_group(self, group: Group, now: float) -> None:
+        """Record the facts in the `group` that the master sent together with the key list.
 
-        The nodes of a group get a key at different times, because some join later. The next master rekeys by this age,
-        so the time between two rekeys does not depend on the node that is master.
+        The nodes of a group get a key at different times, because some join later. The next master rekeys by the time
+        for which the key has been the current key of the group, and because of nodes that left before it joined itself.
         """
         if (current := self.current) is not None and not self.sends_former_key:
-            current.since = min(current.since, now - age)
+            current.since = min(current.since, now - group.key_age)
+        if group.known_outside:
+            self._known_outside = group.known_outside
 
     def _left_over(
         self, previous: list[RingKey], known: list[RingKey], current: RingKey | None, *, sends_former: bool, now: float

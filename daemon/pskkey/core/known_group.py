@@ -45,17 +45,17 @@ class KnownGroup:
         """Record a GROUP of the master."""
         self.latest = group
 
-    def settle(self, session: Session, now: float) -> int:
+    def settle(self, session: Session, now: float) -> Group | None:
         """Record that the last GROUP belongs to the keys of this node: a KEY_STATE came on `session`.
 
-        Return the age of the current key (seconds) if GROUP and KEY_STATE were sent together, else 0: it is unknown.
+        Return this GROUP if it was sent together with the KEY_STATE, else None.
         """
         group, self.settled_in = self.latest, session
         if group is None or group is self._settled:
-            return 0
+            return None
         self._replace(frozenset(m.id for m in group.members), group.master, now)
         self._settled, self.leases = group, leases_of(group.members)
-        return group.key_age
+        return group
 
     def record_led_group(self, group: Group | None, now: float) -> None:
         """Record the `group` that this master has sent to all members."""

@@ -128,11 +128,11 @@ class Members:
 
         `now`: the time at which it is sent, which counts for the age of the key.
         """
-        me = self.me
         listed = [j.member for s, j in self._joined.items() if j.has_arrived or s == joiner]
-        members = (me, *map(self._with_lease, listed))
+        members, me = (self.me, *map(self._with_lease, listed)), self._settings.me.id
         times, age = self._settings.timing.times, 0 if now is None else self._keyring.age(now)
-        return Group(self._term, me.id, members, rank.succession(members, me.id), times, self._level(), age)
+        succession = rank.succession(members, me)
+        return Group(self._term, me, members, succession, times, self._level(), age, self._keyring.known_outside)
 
     @property
     def me(self) -> Member:
@@ -326,7 +326,7 @@ class Members:
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
         all_are_here = self._arrivals.are_over(now)
         if leave_former_keys(self._waited_for(now), self._keyring, all_are_here=all_are_here, now=now):
-            self._keys_version = -1
+            self._keys_version, self._group_stale = -1, True  # GROUP has the age of the key to send with
         level = None if self.last_sent is None else self.last_sent.level
         self._group_stale |= self.is_full != self._has_no_place() or level != self._level()
         if now >= self._next_heartbeat:

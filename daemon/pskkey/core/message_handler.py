@@ -157,7 +157,8 @@ class MessageHandler:
             case KeyState():
                 if self._election.master_session == session:
                     self._keyring.adopt(message, now)
-                    self._keyring.note_age(self._known.settle(session, now), now)
+                    if (group := self._known.settle(session, now)) is not None:
+                        self._keyring.note_group(group, now)
             case Heartbeat():
                 self._election.outbound.answer(session, now)
             case Handover():

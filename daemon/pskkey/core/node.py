@@ -302,7 +302,8 @@ class Node:
 
     def _act_as_master(self, now: float) -> None:
         election, keyring, members = self._election, self._keyring, self._members
-        self._departures.observe_members(members.ids, now)
+        if self._departures.observe_members(members.ids, now):
+            members.announce_changed_master(now)
         if self._managers.sends:
             members.lease_to_me()
         self._handler.request_for_senders(now)
@@ -314,7 +315,7 @@ class Node:
             if Reason.SUITE in reasons and keyring.current is not None:
                 self._out.append(SuiteChanged(keyring.current.key.suite, self._settings.suite))
             if Reason.LEFT in reasons:
-                self._out.append(NodesLeft(self._departures.describe_left(now)))
+                self._out.append(NodesLeft(self._departures.describe_left()))
             self._out.append(GenerateKey(self._settings.suite))
         members.set_term(election.term)
         members.tick(now)

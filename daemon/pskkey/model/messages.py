@@ -130,7 +130,8 @@ class Group:
 
     `times` are those of the master. A session goes by the longer `dead_after` of its two ends. `level` is the protocol
     level of the group, the highest one that all members speak. `key_age`: the whole seconds for which the key to send
-    with has been that; 0 if the master does not state it. It belongs to the KEY_STATE that follows.
+    with has been that; 0 if the master does not state it. `known_outside`: the fingerprint of the newest key if a node
+    knows it that has left, else empty. Both belong to the KEY_STATE that follows.
     """
 
     term: int
@@ -140,6 +141,7 @@ class Group:
     times: Times = DEFAULT_TIMES
     level: int = SPEAKS.highest
     key_age: int = 0
+    known_outside: str = ""
 
     @property
     def holding_back(self) -> tuple[Member, ...]:

@@ -61,6 +61,7 @@ def check_levels(levels: tuple[int, int]) -> tuple[int, int]:
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT), AfterValidator(check_printable)]
+Fingerprint = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{16}\z")]
 NodeId = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{8,32}\z")]
 Address = Annotated[str, StringConstraints(max_length=64), AfterValidator(parse_address)]
 Addresses = Annotated[tuple[Address, ...], Field(strict=False, max_length=MAX_ADDRESSES), FailFast()]

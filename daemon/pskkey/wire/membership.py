@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from typing import Annotated, Final
 
-from pydantic import FailFast, Field, StringConstraints
+from pydantic import FailFast, Field
 
 from pskkey.errors import BadPacket, NoCommonLevel
 from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, SPEAKS, ErrorMessage, HeldKey, Join, Levels, Merge
@@ -16,6 +16,7 @@ from pskkey.wire.fields import (
     MAX_LEVEL,
     MAX_MEMBERS,
     Epoch,
+    Fingerprint,
     MemberFields,
     NodeId,
     Packet,
@@ -34,9 +35,6 @@ MAX_SIZE: Final = 8192
 MAX_ERROR_TEXT: Final = 1024
 UNKNOWN_CODE: Final = "unknown"
 _CODE: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
-
-
-Fingerprint = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{16}\z")]
 
 
 class _HeldKeyFields(Packet):

@@ -6,13 +6,13 @@ raise ValueError for a value out of bounds; `RosterReader` raises only BadPacket
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import FailFast, Field
 
 from pskkey.errors import BadPacket
 from pskkey.model import MAX_KEY_AGE, Group, Handover, Member
-from pskkey.wire.fields import MAX_MEMBERS, Level, ListedMember, NodeId, Packet, Term, TimesFields
+from pskkey.wire.fields import MAX_MEMBERS, Fingerprint, Level, ListedMember, NodeId, Packet, Term, TimesFields
 from pskkey.wire.frame import MAX_PAYLOAD, PacketType
 
 MAX_PARTS: Final = 128
@@ -33,6 +33,7 @@ class _GroupPart(Packet):
     times: TimesFields
     level: Level = 1
     key_age: Annotated[int, Field(ge=0, le=MAX_KEY_AGE)] = 0
+    known_outside: Fingerprint | Literal[""] = ""
 
 
 class _HandoverPart(Packet):
@@ -61,6 +62,7 @@ def encode_group(message: Group) -> list[bytes]:
             times=times,
             level=message.level,
             key_age=message.key_age,
+            known_outside=message.known_outside,
         ).encode()
 
     items: tuple[ListedMember | str, ...] = (*members, *message.succession)
@@ -112,7 +114,9 @@ class RosterReader:
             return None
         members, times = tuple(self._members), part.times.value()
         succession = tuple(self._succession)
-        message = Group(part.term, part.master, members, succession, times, part.level, part.key_age)
+        message = Group(
+            part.term, part.master, members, succession, times, part.level, part.key_age, part.known_outside
+        )
         self._clear()
         return message
 

@@ -10,8 +10,8 @@
     members    each: leased u8 (0 or 1) | sender_id u8 | size u16 | node id, UTF-8
     sent_with  each: fingerprint[8] | sequence context u64
     session managers  each: flags u8 (bit 0: asked to send, bit 1: acknowledges) | sequence context u64
-    tail       size u32 | flags u8 (bit 0: without_master_since is known) | without_master_since f64
-               | fields of later versions
+    tail       size u32 | flags u8 (bit 0: without_master_since is known, bit 1: known_outside is)
+               | without_master_since f64 | known_outside, a fingerprint[8] | fields of later versions
 
 An upgrade and a downgrade keep the state: the next version reads what this one wrote, and this one what the next one
 wrote. So the format only grows, by fields at the end of the tail. A reader ignores the fields that it does not know,
@@ -22,6 +22,7 @@ is not.
 """
 
 import struct
+from math import isfinite
 from typing import Any, Final
 
 from pskkey.errors import BadPacket
@@ -53,11 +54,13 @@ _KEY: Final = struct.Struct("!HHBd64s32s32s")
 _SENT_WITH: Final = struct.Struct("!8sQ")
 _MANAGER: Final = struct.Struct("!BQ")
 _TAIL_SIZE: Final = struct.Struct("!I")
-_TAIL: Final = struct.Struct("!Bd")
+_EXPIRY: Final = struct.Struct("!Bd")
+_DEPARTURE: Final = struct.Struct("!8s")
 _SLOTS: Final = tuple(Slot)
 _ASKED_TO_SEND: Final = 0x01
 _ACKNOWLEDGES: Final = 0x02
 _WITHOUT_MASTER: Final = 0x01
+_KNOWN_OUTSIDE: Final = 0x02
 
 
 def encode_saved(state: SavedState) -> bytearray:
@@ -86,8 +89,10 @@ def encode_saved(state: SavedState) -> bytearray:
     for manager in managers:
         flags = _ASKED_TO_SEND * manager.asked_to_send | _ACKNOWLEDGES * manager.acknowledges
         encoded += _MANAGER.pack(flags, manager.context)
-    since = state.without_master_since
-    encoded += _TAIL_SIZE.pack(_TAIL.size) + _TAIL.pack(_WITHOUT_MASTER * (since is not None), since or 0.0)
+    since, outside = state.without_master_since, bytes.fromhex(ring.known_outside)
+    flags = _WITHOUT_MASTER * (since is not None) | _KNOWN_OUTSIDE * bool(outside)
+    tail = _EXPIRY.pack(flags, since or 0.0) + _DEPARTURE.pack(outside)
+    encoded += _TAIL_SIZE.pack(len(tail)) + tail
     if len(encoded) > MAX_SAVED_SIZE:
         raise ValueError(f"a saved state of {len(encoded)} bytes is over the limit of {MAX_SAVED_SIZE}")
     return encoded
@@ -111,10 +116,13 @@ def decode_saved_untrusted(encoded: bytes) -> SavedState:
         (tail_size,) = reader.take(_TAIL_SIZE)
         if tail_size != reader.rest:
             raise BadPacket("a saved state of another size than it names")
-        flags, since = reader.take(_TAIL) if tail_size >= _TAIL.size else (0, 0.0)
+        flags, since = reader.take(_EXPIRY) if reader.rest >= _EXPIRY.size else (0, 0.0)
+        (outside,) = reader.take(_DEPARTURE) if reader.rest >= _DEPARTURE.size else (b"",)
     except (struct.error, ValueError, IndexError):
         raise BadPacket("a saved state that is damaged") from None
-    saved_ring = SavedRing(ring, lease, beside, former_lease)
+    if not all(isfinite(time) for time in (since, *(key.since for key in ring + beside))):
+        raise BadPacket("a saved state with a time that is no number")
+    saved_ring = SavedRing(ring, lease, beside, former_lease, outside.hex() if flags & _KNOWN_OUTSIDE else "")
     without_master_since = since if flags & _WITHOUT_MASTER else None
     return SavedState(group, node, incarnation, term, saved_ring, nodes, sent, known, without_master_since)
 
