@@ -21,6 +21,7 @@ type Serve = Callable[..., KeyServer]
 PAYLOAD = b"\xfe\xfd" + os.urandom(46) + bytes(16) + os.urandom(64)
 ANSWER = b"\x01\x01\x00\x80" + PAYLOAD
 ECDHE_PSK_CHACHA20_POLY1305 = b"\xcc\xac"
+PSK_AES128_CBC_SHA256 = b"\x00\xae"
 PSK_NULL_SHA256 = b"\x00\xb0"
 ECDHE_RSA_AES128_GCM_SHA256 = b"\xc0\x2f"
 
@@ -123,6 +124,17 @@ def test_rogue_that_chooses_a_suite_which_we_did_not_offer_gets_nothing(psk_path
     client_hello, rest = received
     assert suite not in offered_suites(client_hello)
     assert rest == b"\x15\x03\x03\x00\x02\x02\x2f"  # the alert illegal_parameter, and no other byte
+
+
+def test_server_without_the_extension_against_spliced_sessions_is_accepted(psk_path: Path) -> None:
+    """wolfSSL before 5.2 does not send it. See `legacy_server_context`."""
+    incoming = ssl.MemoryBIO()
+    session = legacy_server_context(load_psk(psk_path).active).wrap_bio(incoming, ssl.MemoryBIO())
+    body = b"\x03\x03" + os.urandom(32) + b"\x00" + PSK_AES128_CBC_SHA256 + b"\x00"
+    hello = b"\x02" + len(body).to_bytes(3) + body
+    incoming.write(b"\x16\x03\x03" + len(hello).to_bytes(2) + hello)
+    with pytest.raises(ssl.SSLWantReadError):  # it waits for the rest of the server's messages
+        session.do_handshake()
 
 
 def test_attacker_on_the_way_cannot_choose_a_weaker_suite(serve: Serve, psk_path: Path) -> None:

@@ -8,7 +8,9 @@ import datetime
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+import struct
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,16 +18,18 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from pskkey.adapters.tls.authentication import FailedAuthentication, Fault, show_identity
+from pskkey.adapters.tls.authentication import FailedAuthentication, Fault, find_server_fault, show_identity
 from pskkey.adapters.tls.inbound_sessions import InboundSessions
 from pskkey.adapters.tls.listener import ServerLimits
 from pskkey.adapters.tls.outbound_sessions import OutboundSessions
-from pskkey.config.psk import MAX_IDENTITY_SIZE
+from pskkey.config.psk import MAX_IDENTITY_SIZE, Psk, PskFile
 from pskkey.core.actions import Connect
 from pskkey.core.events import Accepted, Direction, Disconnected, Session
+from pskkey.errors import HandshakeError
+from pskkey.secret import Secret
 from tests.adapters.tls.ends import NODE, Ends, Side
 
 WRONG = os.urandom(32)
@@ -217,50 +221,159 @@ def with_certificate(directory: Path) -> ssl.SSLContext:
 
 
 @contextmanager
-def serving(context: ssl.SSLContext | None) -> Iterator[int]:
-    """Serve one connection in a thread: do the handshake, or close at once without a context. Yield the port."""
+def serving(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+    """Let `serve` answer one connection in a thread, when the client has sent something. Yield the port."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def serve() -> None:
+        def accept() -> None:
             accepted, _ = listener.accept()
-            with accepted:
+            with accepted, suppress(OSError):
                 accepted.settimeout(5)
                 accepted.recv(1, socket.MSG_PEEK)
-                if context is not None:
-                    with suppress(OSError):
-                        context.wrap_socket(accepted, server_side=True).close()
+                serve(accepted)
 
-        loop.run_in_executor(None, serve)
+        loop.run_in_executor(None, accept)
         yield listener.getsockname()[1]
 
 
-@pytest.mark.parametrize("kind", ["certificate", "other key", "other identity", "cut"])
-async def test_server_that_fails_to_authenticate_is_reported(ends: Ends, tmp_path: Path, kind: str) -> None:
-    contexts = {
-        "certificate": with_certificate(tmp_path),
-        "other key": with_psk("node", WRONG),
-        "other identity": with_psk("foreign", WRONG),
-        "cut": None,
-    }
-    faults = {"certificate": Fault.NO_PSK, "other key": Fault.WRONG_KEY, "other identity": Fault.UNKNOWN_IDENTITY}
+def speak_tls(context: ssl.SSLContext) -> Callable[[socket.socket], object]:
+    """Return a server that does the handshake."""
+    return lambda accepted: context.wrap_socket(accepted, server_side=True).close()
+
+
+def send_alert(code: int) -> Callable[[socket.socket], object]:
+    """Return a server that answers with a fatal alert (RFC 8446 section 6), as other TLS libraries do."""
+
+    def serve(accepted: socket.socket) -> None:
+        accepted.recv(4096)
+        accepted.sendall(bytes((21, 3, 3, 0, 2, 2, code)))
+
+    return serve
+
+
+def pretend(accepted: socket.socket) -> None:
+    """Answer as a server that selects the client's PSK (RFC 8446 section 4.2.11), but does not have the key."""
+    hello = accepted.recv(4096)
+    session_id = hello[44 : 44 + hello[43]]
+    point = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(
+        Encoding.X962, PublicFormat.UncompressedPoint
+    )  # fmt: skip
+    share = struct.pack("!HH", 23, len(point)) + point
+    extensions = b"".join(
+        struct.pack("!HH", kind, len(data)) + data for kind, data in ((43, b"\3\4"), (51, share), (41, b"\0\0"))
+    )
+    body = b"\3\3" + os.urandom(32) + bytes((len(session_id),)) + session_id + b"\x13\x01\0"
+    body += struct.pack("!H", len(extensions)) + extensions
+    message = b"\x02" + len(body).to_bytes(3) + body
+    accepted.sendall(b"\x16\3\3" + struct.pack("!H", len(message)) + message)
+    accepted.sendall(b"\x17\3\3\0\x40" + os.urandom(64))
+    accepted.recv(4096)
+
+
+class Client:
+    """The daemon's key client, and what it reports."""
+
+    def __init__(self, ends: Ends, psk: PskFile | None = None) -> None:
+        self.reported: list[FailedAuthentication] = []
+        self.side = Side()
+        self.sessions = OutboundSessions(
+            lambda: psk or ends.psk, self.side.events.put_nowait, self.side.counters, report=self.reported.append
+        )
+
+    async def meet(self, serve: Callable[[socket.socket], object]) -> Disconnected:
+        """Connect to a server, and return the end of the session."""
+        session = Session(Direction.OUTBOUND, 1)
+        with serving(serve) as port:
+            self.sessions.connect(Connect(session, NODE.id, ("127.0.0.1",), port, 5.0))
+            ended = await self.side.next(Disconnected)
+        await self.sessions.stop()
+        return ended
+
+
+@pytest.mark.parametrize(
+    ("serve", "fault"),
+    [
+        (speak_tls(with_psk("node", WRONG)), Fault.WRONG_KEY),
+        (speak_tls(with_psk("foreign", WRONG)), Fault.UNKNOWN_IDENTITY),
+        (pretend, Fault.WRONG_KEY),
+        (send_alert(20), Fault.WRONG_KEY),
+        (send_alert(47), Fault.WRONG_KEY),
+        (send_alert(51), Fault.WRONG_KEY),
+        (send_alert(40), Fault.UNKNOWN_IDENTITY),
+        (send_alert(115), Fault.UNKNOWN_IDENTITY),
+        (None, Fault.NO_PSK),
+    ],
+    ids=["other key", "other identity", "selects the PSK without its key", "bad_record_mac", "illegal_parameter",
+         "decrypt_error", "handshake_failure", "unknown_psk_identity", "certificate"],
+)  # fmt: skip
+async def test_server_that_fails_to_authenticate_is_reported(
+    ends: Ends, tmp_path: Path, serve: Callable[[socket.socket], object] | None, fault: Fault
+) -> None:
+    client = Client(ends)
+    ended = await client.meet(serve or speak_tls(with_certificate(tmp_path)))
+    assert ended.code == "handshake"
+    (failed,) = client.reported
+    assert failed.fields == {"address": "127.0.0.1", "identity": "node", "direction": "out", "code": fault}
+    assert str(failed).startswith("Connection to 127.0.0.1: it ")
+    assert failed.reason in ended.reason
+    assert client.side.counters == {"connects_failed": 1, "authentications_failed": 1}
+
+
+@pytest.mark.parametrize("serve", [lambda _: None, send_alert(70), send_alert(80)], ids=["cut", "version", "internal"])
+async def test_server_that_fails_for_another_cause_is_no_failed_authentication(
+    ends: Ends, serve: Callable[[socket.socket], object]
+) -> None:
+    client = Client(ends)
+    assert (await client.meet(serve)).code == "handshake"
+    assert client.reported == []
+    assert client.side.counters == {"connects_failed": 1}
+
+
+async def test_identity_that_may_be_a_key_is_hidden_in_the_event_of_a_server(ends: Ends) -> None:
+    identity = "00112233445566778899aabbccddeeff"
+    key = Secret(os.urandom(32))
+    client = Client(ends, PskFile(Psk(identity, key), {identity: key}))
+    await client.meet(pretend)
+    assert client.reported[0].identity == "<hidden>"
+
+
+def test_server_that_did_not_use_the_psk_after_all_is_a_failed_authentication() -> None:
+    assert find_server_fault(HandshakeError("the server did not use the pre-shared key")) is Fault.NO_PSK
+
+
+# --- a failure at the moment at which the handshake ends anyway -------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends_by", ["a newer handshake", "its timeout"])
+async def test_wrong_key_is_reported_also_if_the_handshake_is_ended_in_the_same_turn(ends: Ends, ends_by: str) -> None:
+    """Else a stranger could try keys without an event, and see by the answer whether one is right."""
+    limits = {"a newer handshake": ServerLimits(handshakes=1), "its timeout": ServerLimits(handshake_timeout=0.1)}
     reported: list[FailedAuthentication] = []
     side = Side()
-    client = OutboundSessions(lambda: ends.psk, side.events.put_nowait, side.counters, report=reported.append)
-    session = Session(Direction.OUTBOUND, 1)
-    with serving(contexts[kind]) as port:
-        client.connect(Connect(session, NODE.id, ("127.0.0.1",), port, 5.0))
-        ended = await side.next(Disconnected)
-    assert ended.code == "handshake"
-    if kind == "cut":  # the server may just have ended
-        assert reported == []
-        assert side.counters == {"connects_failed": 1}
-    else:
-        (failed,) = reported
-        assert failed.fields == {
-            "address": "127.0.0.1", "identity": "node", "direction": "out", "code": faults[kind]
-        }  # fmt: skip
-        assert str(failed).startswith("Connection to 127.0.0.1: it ")
-        assert failed.reason in ended.reason
-        assert side.counters == {"connects_failed": 1, "authentications_failed": 1}
-    await client.stop()
+    server = InboundSessions(
+        NODE.id, lambda: ends.psk, False, limits[ends_by], side.events.put_nowait, side.counters, report=reported.append
+    )
+    await server.start(["127.0.0.1"], 0)
+    loop = asyncio.get_running_loop()
+    out = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        client_with("node", WRONG).wrap_bio(ssl.MemoryBIO(), out).do_handshake()
+    hello = out.read()
+    tried = 30
+    for _ in range(tried):
+        with socket.create_connection(("127.0.0.1", server.port or 0)) as guess:
+            guess.sendall(hello[:-1])
+            await asyncio.sleep(0.03)  # until the handshake has begun
+            if ends_by == "its timeout":
+                # The event loop is away until the time is over. Then it finds both.
+                loop.call_soon(time.sleep, 0.09)
+                loop.call_soon(guess.sendall, hello[-1:])
+                await asyncio.sleep(0.01)
+            else:
+                with socket.create_connection(("127.0.0.1", server.port or 0)):
+                    guess.sendall(hello[-1:])
+                    await asyncio.sleep(0.01)
+    await server.stop()
+    assert {failed.fault for failed in reported} == {Fault.WRONG_KEY}
+    assert len(reported) == tried == side.counters["authentications_failed"]

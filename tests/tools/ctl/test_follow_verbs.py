@@ -35,3 +35,11 @@ async def test_epoch_is_reached_by_itself_and_by_later_epochs(
     assert result.code == (0 if reached else 5)
     message = f"pskkeyctl: epoch {wanted}: not within {timeout} s: this node sends with epoch {current}\n"
     assert result.errors == ("" if reached else message)
+
+
+async def test_expired_key_does_not_count(tmp_path: Path) -> None:
+    expired = {"kind": "key_expired", "peer": None, "address": None, "text": "t", "remedy": "r", "since_s": 9.0}
+    async with daemon(tmp_path / "c", {**MASTER, "conditions": [expired]}):
+        result = await run("wait", "--epoch", "1", "--timeout", "1", "--socket", tmp_path / "c")
+    assert result.code == 5
+    assert result.errors.endswith("this node does not send, because its key has expired\n")

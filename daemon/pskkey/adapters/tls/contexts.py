@@ -123,7 +123,7 @@ def require_psk(tls: ssl.SSLObject | ssl.SSLSocket, legacy_server: bool = False)
         is_bound = tls.version() == "TLSv1.2" and suite in MODERN_SUITES + LEGACY_SUITES
     else:
         is_bound = tls.version() == "TLSv1.3" and tls.session_reused is True
-    if not is_bound or tls.getpeercert(binary_form=True) is not None:
+    if not is_bound:
         raise HandshakeError("the server did not use the pre-shared key; it is not a key server of ours")
 
 

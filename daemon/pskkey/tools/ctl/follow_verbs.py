@@ -40,6 +40,8 @@ def has_epoch(epoch: int) -> Condition:
         current = status.current_epoch
         if current is None:
             return "this node has no key yet"
+        if any(condition.kind == "key_expired" for condition in status.conditions):
+            return "this node does not send, because its key has expired"
         return None if (current - epoch) % MAX_EPOCH <= MAX_EPOCH // 2 else f"this node sends with epoch {current}"
 
     return missing
