@@ -5,6 +5,8 @@ No two processes ever send under one (key, sender id), because each counts its s
 Two session managers become *linked* when both are members of one master, each in the member map of the other, and each
 can read the other. A session manager that is about to connect to a restarted daemon is included, because it goes on
 with its keys. From then on each datagram must be readable at its receiver, when it is sent and for `FLIGHT` after that.
+A link has a direction, and begins when its sender sends: a program that begins to send in a node with a former key
+sends with this key, which the other members may not have yet.
 This holds whatever happens to other nodes: masters die, keys change, partitions merge. The link ends when one of the
 two devices or daemons dies, sleeps or finds its clock ahead, when a node listens for a group again, when a process
 ends, or when a third node can reach only one of the two. So a key is neither sent with too early nor dropped too soon.
@@ -40,7 +42,7 @@ class Traffic:
         self.managers = Managers(world, calm=calm)
         self._senders: dict[tuple[str, int], Process] = {}
         self._links: dict[SessionManager, dict[SessionManager, float]] = {}
-        """The linked managers, both ways, each with the time at which the link began."""
+        """By sender: the receivers to which it is linked, each with the time at which the link began."""
         self._parted: dict[tuple[SessionManager, SessionManager], float] = {}
         """Since when two linked managers have followed different masters."""
         self._alone: dict[Host, float] = {}
@@ -89,7 +91,7 @@ class Traffic:
             elif sent is not None:
                 self._sender_fell_mute(manager)
         if knew - manager.knows and not manager.lag:
-            for sender in self._links.get(manager, ()):
+            for sender in [one for one, receivers in self._links.items() if manager in receivers]:
                 self._check(sender, manager, now)
         if manager.sends != sent:
             for receiver in self._links.get(manager, ()):
@@ -213,7 +215,9 @@ class Traffic:
             for n, one in enumerate(members):
                 linked = self._links.setdefault(one, {})
                 for other in members[n + 1 :]:
-                    if other in linked or other.host is one.host or {one.host, other.host} & {*self.twins}:
+                    if other.host is one.host or {one.host, other.host} & {*self.twins}:
+                        continue
+                    if other in linked and one in self._links.get(other, {}):
                         continue
                     if other.host.member.id in known[one.host] and one.host.member.id in known[other.host]:
                         self._link(one, other, about, unlinked)
@@ -238,7 +242,9 @@ class Traffic:
     ) -> None:
         if self._can_read(one, other) and self._can_read(other, one) and self._have_keys_of(about[0], one, other):
             if self._world.now - self._reach_changed_at >= self._world.bounds.cut_is_noticed_within:
-                self._links[one][other] = self._links.setdefault(other, {})[one] = self._world.now
+                for sender, receiver in ((one, other), (other, one)):
+                    if sender.sends is not None:
+                        self._links.setdefault(sender, {}).setdefault(receiver, self._world.now)
             return
         pair = (one, one.host.incarnation, other, other.host.incarnation, *about)
         if one.lag or other.lag:
@@ -293,8 +299,7 @@ class Traffic:
         return master if is_one and self._world.reach.side(master) == self._world.reach.side(host) else None
 
     def _forget_manager(self, manager: SessionManager) -> None:
-        for other in self._links.pop(manager, ()):
-            self._links[other].pop(manager, None)
+        self._end_links_of(manager)
         self._stopped.pop(manager, None)
         self._displaced.pop(manager, None)
 
@@ -303,8 +308,12 @@ class Traffic:
 
     def _end_links(self, host: Host) -> None:
         for manager in self.managers.on.get(host, []):
-            for other in self._links.pop(manager, ()):
-                self._links[other].pop(manager, None)
+            self._end_links_of(manager)
+
+    def _end_links_of(self, manager: SessionManager) -> None:
+        self._links.pop(manager, None)
+        for receivers in self._links.values():
+            receivers.pop(manager, None)
 
     def _end_cut_links(self) -> None:
         reach = self._world.reach
