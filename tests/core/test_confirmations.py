@@ -18,7 +18,7 @@ from pskkey.core.events import (
     StopRequested,
     SwitchoverRequested,
 )
-from pskkey.core.notices import MemberJoined
+from pskkey.core.notices import JoinerLeft, MemberLost
 from pskkey.daemon.conditions import ConditionList
 from pskkey.model import (
     Condition,
@@ -92,31 +92,33 @@ def test_second_session_of_a_member_that_never_confirms_is_lost_for_all() -> Non
     assert LOW not in {m.id for m in groups(harness, inbound(1))[-1].members}
 
 
-def key_states(harness: NodeHarness, session: Session) -> list[KeyState]:
-    """Return the KEY_STATEs that were sent on a session."""
-    return [a.message for a in of(Send, harness.log) if a.session == session and isinstance(a.message, KeyState)]
-
-
-def test_joiner_gets_no_key_before_it_is_reported_as_a_member() -> None:
+@pytest.mark.parametrize("end", ["it leaves", "it falls silent", "it joins again", "the master stops"])
+def test_joiner_that_got_the_keys_and_never_confirmed_is_reported_when_it_ends(end: str) -> None:
     harness = leading()
-    join_without_confirming(harness, 2, join(LOW))
-    harness.receive(inbound(2), join(LOW))
-    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
-    stay(harness, 1.0)
-    assert groups(harness, inbound(2))
-    assert not key_states(harness, inbound(2))
-    actions = harness.receive(inbound(2), Heartbeat())
-    assert [joined.peer.id for joined in of(MemberJoined, actions)] == [LOW]
-    assert key_states(harness, inbound(2))
+    accepted = harness.give(Accepted(inbound(2), "10.0.0.99", "thief"))
+    joined = accepted + harness.receive(inbound(2), join(LOW))
+    assert sent(KeyState, joined)[-1].entries
+    assert not of(JoinerLeft, joined)
+    match end:
+        case "it leaves":
+            actions = harness.give(Disconnected(inbound(2), "it closed the connection"))
+        case "it falls silent":
+            actions = stay(harness, 3.0)
+        case "it joins again":
+            actions = join_without_confirming(harness, 3, join(LOW))
+        case _:
+            actions = harness.give(StopRequested())
+    assert of(JoinerLeft, actions) == [JoinerLeft("10.0.0.99", "thief", join(LOW).member)]
+    assert not of(MemberLost, actions)
 
 
-@pytest.mark.parametrize("order", [StopRequested(), SwitchoverRequested()])
-def test_joiner_that_is_sent_on_to_the_next_master_gets_no_key(order: Event) -> None:
+def test_member_is_not_reported_as_an_unconfirmed_joiner() -> None:
     harness = leading()
-    join_without_confirming(harness, 2, join(LOW))
-    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
-    assert Handover in {type(a.message) for a in of(Send, harness.give(order)) if a.session == inbound(2)}
-    assert not key_states(harness, inbound(2))
+    harness.accept(2, join(LOW))
+    harness.accept(3, join(LOW))
+    harness.give(Disconnected(inbound(3), "it closed the connection"))
+    harness.give(StopRequested())
+    assert not of(JoinerLeft, harness.log)
 
 
 def test_handover_never_names_an_unconfirmed_joiner() -> None:

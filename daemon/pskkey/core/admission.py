@@ -2,8 +2,7 @@
 
 1. A joiner must name the group of the master, and have a protocol level in common with all members (`levels`).
 2. A session belongs to the node, the incarnation and the levels in its first JOIN. A later JOIN may change all other
-   fields. An
-   *incarnation* is a node's process, or a row of processes that each begin with the state of the last one.
+   fields. An *incarnation* is a node's process, or a row of processes that each begin with the state of the last one.
 3. A node id belongs to one node. A joiner may have neither the id of the master, nor the id of another incarnation that
    is alive. Alive means that it has sent a message within the last `dead_after` / 2.
 4. The group has `max_members` places, including the master's. An awaited node keeps its place.
@@ -15,13 +14,13 @@
 A refusal costs the joiner its session, and the master one pass over the members.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from pskkey.core.events import Session
+from pskkey.core.events import Accepted, Session
 from pskkey.core.levels import explain, find_stranger
 from pskkey.core.loss_codes import NO_COMMON_LEVEL
-from pskkey.core.notices import BadJoin, DuplicateMember, MemberRefused
+from pskkey.core.notices import BadJoin, DuplicateMember, JoinerLeft, MemberRefused
 from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, HeldKey, Join, Member
 
@@ -33,7 +32,7 @@ class Joined:
     `former`: the former key that the member sends with, until `former_until` at the latest; None without one.
     """
 
-    session: Session
+    peer: Accepted
     member: Member
     join: Join
     since: float
@@ -44,6 +43,11 @@ class Joined:
     """Whether it was a master that has yielded to this one; known when it has arrived."""
     has_arrived: bool = False
     """Whether it has sent a message since its JOIN. So GROUP has arrived, and large packets get through."""
+
+    @property
+    def session(self) -> Session:
+        """The session on which it has joined."""
+        return self.peer.session
 
     def dead_after(self, ours: float) -> float:
         """Return the seconds of silence after which it counts as dead: the longer of `ours` and its own time."""
@@ -105,6 +109,11 @@ class Admission:
             )
             return ErrorMessage("group_full", text)
         return None
+
+
+def reports_of_unconfirmed(joined: Iterable[Joined]) -> list[JoinerLeft]:
+    """Return a report for each joiner that is no member yet. Its session ends, and it may have received the keys."""
+    return [JoinerLeft(j.peer.address, j.peer.identity, j.member) for j in joined if not j.has_arrived]
 
 
 def report_of(refusal: ErrorMessage, joiner: Member, address: str) -> DuplicateMember | BadJoin | MemberRefused:

@@ -1,8 +1,8 @@
 """The joiners of a master that have not confirmed GROUP yet.
 
-A joiner sends a message as soon as GROUP has arrived. Then it is a member, which is reported, and gets the keys. Until
-then no member has it in its GROUP, it is no successor, and its keys cause no new key. A new key waits for it only for
-CONFIRMS_WITHIN after its first JOIN.
+A joiner sends a message as soon as GROUP has arrived. Then it is a member. Until then no member has it in its GROUP, it
+is no successor, and its keys cause no new key. A new key waits for it only for CONFIRMS_WITHIN after its first JOIN. A
+joiner that never confirms may have the keys all the same, so its end is reported.
 
 A joiner that does not confirm receives only small packets. It joins again and again, at most
 `peers.PATH_HOLD_MAX` seconds after a failure.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pskkey.core import rank
 from pskkey.core.acknowledgements import have_all_acknowledged
 from pskkey.core.actions import Action, Disconnect, Send
-from pskkey.core.admission import Admission, Joined, report_of
+from pskkey.core.admission import Admission, Joined, report_of, reports_of_unconfirmed
 from pskkey.core.arrivals import Arrivals
 from pskkey.core.confirmations import Confirmations
 from pskkey.core.events import Accepted, Session
@@ -111,8 +111,7 @@ class Members:
         joined.has_arrived = self._group_stale = True
         joined.has_yielded = self.confirmations.confirm(joined.member.id)
         self._ids = None
-        self._out.append(MemberJoined(joined.member, self._open[session].address))
-        self._out.append(Send(session, self._key_state_for(joined)))  # no earlier, so each recipient is reported
+        self._out.append(MemberJoined(joined.member, joined.peer.address))
         return joined
 
     def with_other_times(self, times: Times) -> Iterator[Joined]:
@@ -192,12 +191,13 @@ class Members:
             if handover is None:
                 self._out.append(Disconnect(joined.session, away))
             else:
-                if joined.has_arrived and self._keys_version != self._keyring.version:
+                if self._keys_version != self._keyring.version:
                     # This node may send with a new key already, so each member needs it.
                     self._out.append(Send(joined.session, self._key_state_for(joined)))
                 members = self.group().members if joined.member.id == handover.master.id else ()
                 self._out.append(Send(joined.session, replace(handover, members=members)))
                 self._out.append(Disconnect(joined.session))
+        self._out += reports_of_unconfirmed(self._joined.values())
         self._joined.clear()
         self._ids = None
         self.published, self.is_full = 1, False
@@ -229,6 +229,7 @@ class Members:
     def join(self, session: Session, join: Join, address: str, now: float) -> None:
         """Add a joiner that was not refused, or update a member."""
         olds = [j for j in self._joined.values() if j.member.id == join.member.id and j.session != session]
+        self._out += reports_of_unconfirmed(olds)
         for old in olds:
             del self._joined[old.session], self._open[old.session]
             self._out.append(Disconnect(old.session))
@@ -242,7 +243,7 @@ class Members:
             member = replace(join.member, acked_epoch=None)
             same = [old for old in olds if old.join.incarnation == join.incarnation]  # the session was renewed
             until = min([now + timing.former_key_span, *(old.former_until for old in same if old.former)])
-            self._joined[session] = Joined(session, member, join, now, deadline, former, until)
+            self._joined[session] = Joined(self._open[session], member, join, now, deadline, former, until)
             if any(old.has_arrived for old in same):
                 self._joined[session].has_arrived = self._group_stale = True
             else:
@@ -257,8 +258,7 @@ class Members:
         self._arrivals.note_arrival(join.member.id)
         if is_new:
             self._out.append(Send(session, self.group(session, now)))
-            if self._joined[session].has_arrived:
-                self._out.append(Send(session, self._key_state_for(self._joined[session])))
+            self._out.append(Send(session, self._key_state_for(self._joined[session])))
 
     def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a member: it has sent a message."""
@@ -302,8 +302,7 @@ class Members:
             self._arrivals.expect(joined.member.id, back_by)
         self._group_stale |= joined.has_arrived  # else no member has it in its GROUP
         self._allocator.forget(joined.member.id)
-        if joined.has_arrived:
-            self._out.append(MemberLost(joined.member, reason))
+        self._out += [MemberLost(joined.member, reason)] if joined.has_arrived else reports_of_unconfirmed([joined])
 
     # --- time ---------------------------------------------------------------------------------------------------
 

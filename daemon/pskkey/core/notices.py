@@ -245,6 +245,18 @@ class KeyRequestAnswered(Notice):
 
 
 @dataclass(frozen=True, slots=True)
+class JoinerLeft(Notice):
+    """A node at `address` sent JOIN, and its session ended before it was a member. It may have received the keys.
+
+    `identity` is the PSK identity of its session.
+    """
+
+    address: str
+    identity: str
+    peer: Member
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRequestRefused(Notice):
     """A client that has not joined sent KEY_REQ, which this node does not answer. `identity` is that of its PSK."""
 

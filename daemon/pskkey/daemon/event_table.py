@@ -129,14 +129,18 @@ EVENTS: Final[Mapping[NodeEvent | DaemonEvent, Entry]] = {
         "42e9527303b74b81a66f2daf4f1df47f",
         INFO,
         Cause.COUNTED,
-        "A client that has not joined the group got the group key by KEY_REQ",
+        "A client that is no member got the group key",
         fields="address identity count",
-        counted="Times that a client which had not joined got the group key by KEY_REQ.",
+        counted="Times that a client which was no member got the group key by KEY_REQ or JOIN.",
         per_peer=True,
         sentences={
             notices.KeyRequestAnswered: (
                 "{address} got the group key by KEY_REQ, and has not joined (PSK identity {identity!a})"
-            )
+            ),
+            notices.JoinerLeft: (
+                "{address} got the group key by JOIN as {peer.name}, and left before it was a member "
+                "(PSK identity {identity!a})"
+            ),
         },
     ),
     NodeEvent.KEY_REQUEST_REFUSED: Entry(
