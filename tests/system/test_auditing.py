@@ -25,6 +25,7 @@ from tests.system.journal_entries import check, under_journal, until_logged, wit
 from tests.system.journal_socket import Entry, JournalSocket
 from tests.system.leaks import leaks
 from tests.system.loopback import PORT, Loopback
+from tests.system.plain_client import JOIN, KEY_STATE, PlainClient, join
 from tests.system.pskkeyctl_process import event, run, started
 from tests.system.reloading import edit
 
@@ -138,6 +139,23 @@ async def test_key_requests_of_clients_that_have_not_joined_are_events_and_can_b
         found = node.of(kind)
         assert [entry["PSKKEY_COUNT"] for entry in found] == counts
         assert {(entry["PSKKEY_ADDRESS"], entry["PSKKEY_IDENTITY"]) for entry in found} == {("127.0.0.7", "group")}
+
+
+async def test_joiner_that_takes_the_key_and_leaves_is_an_event(loopback: Loopback) -> None:
+    async with audited(loopback) as node:
+        for _ in range(3):
+            client = await PlainClient.connect(loopback, node.daemon)
+            client.send(JOIN, join(loopback))
+            await client.receive(KEY_STATE)
+            client.close()
+        await node.until_counted("key_requests_answered", 3)
+        assert await node.daemon.stop() == 0
+        await until_logged(node.entries, "stopped")
+    found = node.of(NodeEvent.KEY_REQUEST_ANSWERED)
+    assert [entry["PSKKEY_COUNT"] for entry in found] == ["1", "2"]
+    assert {(entry["PSKKEY_ADDRESS"], entry["PSKKEY_IDENTITY"]) for entry in found} == {("127.0.0.1", "group")}
+    assert "got the group key by JOIN as later, and left before it was a member" in found[0]["MESSAGE"]
+    assert not node.of(NodeEvent.MEMBER_JOINED)
 
 
 async def test_a_member_joins_although_key_requests_are_off(loopback: Loopback) -> None:

@@ -1,8 +1,15 @@
 """The policies of the group key of running daemons: they are set at a reload, and session managers obey them."""
 
+import asyncio
+import signal
+
+import pytest
+
 from pskkey.client.watcher import AsyncKeyWatcher
 from pskkey.model import KeyState
+from tests.lab.group import Group
 from tests.system.loopback import Loopback
+from tests.system.pskkeyctl_process import run
 from tests.system.reloading import edit, reload, until
 from tests.system.starting import in_order, status_of
 
@@ -47,3 +54,26 @@ async def test_node_without_master_stops_sending_until_the_master_is_back(loopba
         while not may_send(await watcher.wait(WITHIN)):
             pass
         await until(other, "over: the group key has expired", size)
+
+
+@pytest.mark.slow
+async def test_new_key_comes_a_minute_after_the_last_one_when_a_member_has_left(loopback: Loopback) -> None:
+    """The master changes meanwhile, and the next one joined only after the member had left."""
+    policy = {"key": {"rekey_on_leave": True}}
+    master, gone, late = (loopback.daemon(f"n{n}", policy) for n in range(3))
+    await in_order([master, gone])
+    began = asyncio.get_running_loop().time()
+    gone.signal(signal.SIGKILL)
+    await gone.ended()
+    await asyncio.sleep(6.0)
+    late.start()
+    await Group([master, late]).together(20)
+    assert (await run(master, "switchover", "--wait", late.name))[0] == 0
+    shown = await status_of(late)
+    assert (shown["role"], [key["epoch"] for key in shown["keys"]]) == ("master", [1])
+    await until(late, "making a new key: these nodes have left and know the current one", within=80.0)
+    assert asyncio.get_running_loop().time() - began > 50.0
+    await Group([master, late]).together(20)
+    for daemon in (master, late):
+        (current,) = [key for key in (await status_of(daemon))["keys"] if key["state"] == "current"]
+        assert current["epoch"] == 2
