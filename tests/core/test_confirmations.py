@@ -36,7 +36,7 @@ from pskkey.model import (
 )
 from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, sent
 from tests.core.keys import key
-from tests.core.situations import HIGH, LOW, acknowledge, inbound, role
+from tests.core.situations import HIGH, LOW, OTHER, acknowledge, inbound, role
 
 OWN_KEYS = (HeldKey(1, key(1).fingerprint, send=True), HeldKey(2, "cd" * 8, send=False))
 """The keys of a master of the same key that has already made a next key."""
@@ -105,7 +105,8 @@ def test_joiner_that_got_the_keys_and_never_confirmed_is_reported_when_it_ends(e
         case "it falls silent":
             actions = stay(harness, 3.0)
         case "it joins again":
-            actions = join_without_confirming(harness, 3, join(LOW))
+            stay(harness, 1.0)
+            actions = join_without_confirming(harness, 3, replace(join(LOW), incarnation="another process"))
         case _:
             actions = harness.give(StopRequested())
     assert of(JoinerLeft, actions) == [JoinerLeft("10.0.0.99", "thief", join(LOW).member)]
@@ -117,6 +118,8 @@ def test_member_is_not_reported_as_an_unconfirmed_joiner() -> None:
     harness.accept(2, join(LOW))
     harness.accept(3, join(LOW))
     harness.give(Disconnected(inbound(3), "it closed the connection"))
+    join_without_confirming(harness, 4, join(OTHER))
+    harness.accept(5, join(OTHER))  # it has renewed its session before its first message
     harness.give(StopRequested())
     assert not of(JoinerLeft, harness.log)
 

@@ -318,6 +318,18 @@ def test_members_and_joiners_learn_from_group_that_a_node_has_left() -> None:
     assert sent(GroupMessage, group.harness.log)[-1].known_outside == ""
 
 
+def test_members_hear_only_once_that_nodes_have_left() -> None:
+    group = Group()
+    group.join(HIGH)
+    for number in range(1, 21):
+        group.join(id_of(number))
+        group.leave(id_of(number))
+    group.wait(LEFT_AFTER - 0.1)
+    before = len(sent(Heartbeat, group.harness.log))
+    group.wait(1.0)
+    assert len(sent(Heartbeat, group.harness.log)) - before <= 4
+
+
 @pytest.mark.parametrize("is_of_this_key", [True, False])
 def test_master_that_joined_after_a_node_had_left_makes_the_key(is_of_this_key: bool) -> None:
     harness = NodeHarness(timing=ON).start()

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from pskkey.model import Levels, SavedState
-from pskkey.wire.frame import HEADER_SIZE, OPTIONAL_TYPES, PacketType, encode_frame
+from pskkey.wire.frame import HEADER_SIZE, MAX_PAYLOAD, OPTIONAL_TYPES, PacketType, encode_frame
 from pskkey.wire.saved import decode_saved_untrusted, encode_saved
 from tests.sim.host import Host
 
@@ -53,7 +53,9 @@ class Versions:
                 sent += self._optional_packet()
             end = HEADER_SIZE + int.from_bytes(data[2:4])
             kind, payload, data = data[1], data[HEADER_SIZE:end], data[end:]
-            sent += encode_frame(kind, self._extended(kind, payload))
+            extended = self._extended(kind, payload)
+            # A real later version would cut its own lists to fit.
+            sent += encode_frame(kind, extended if len(extended) <= MAX_PAYLOAD else payload)
         return sent
 
     def saved(self, host: Host, state: SavedState) -> SavedState:

@@ -9,8 +9,8 @@
    also a master that joined later, or whose daemon has restarted, makes the new key.
 4. This key comes at least `departure_spacing` after the current key became current. So any number of nodes that leave,
    or one that leaves again and again, cause one new key in that time. A change of the master does not shorten it.
-5. Each node knows which nodes are away, because it may be the next master. A node without a master does not count their
-   time.
+5. Each node knows which nodes are away, because it may be the next master. A node that joins later, or whose daemon
+   restarts, does not: if it is the next master, and a node has not left yet then, nobody counts this node.
 6. The list begins when the setting is turned on. It has at most `max_members` nodes; then it forgets the node that went
    away first. An insider can invent any number of them.
 """
@@ -58,7 +58,10 @@ class Departures:
         self._note_left(now)
 
     def observe_members(self, present: frozenset[str], now: float) -> bool:
-        """As master, record the ids of all members, with or without this node. Return whether a node has left now."""
+        """As master, record the ids of all members, with or without this node.
+
+        Return whether the newest key has just become known outside, so that GROUP must go to all members.
+        """
         if present is not self._present:
             self._replace(present, now)
         return self._note_left(now)
@@ -92,17 +95,19 @@ class Departures:
             del self._away[node]
 
     def _note_left(self, now: float) -> bool:
-        """Record the nodes whose time is over. Return whether there are any."""
+        """Record the nodes whose time is over. Return whether the newest key was not known outside before."""
         if not self._settings.timing.rekey_on_leave:
             self._away.clear()
         self._forget_served()
         left = [node for node, away in self._away.items() if now >= away.until]
+        if not left:
+            return False
         for node in left:
             del self._away[node]
-        if left:
-            self._left, self._left_count = (self._left + left)[:MOST_NAMED], self._left_count + len(left)
-            self._keyring.note_known_outside()
-        return bool(left)
+        self._left, self._left_count = (self._left + left)[:MOST_NAMED], self._left_count + len(left)
+        is_new = not self._keyring.known_outside
+        self._keyring.note_known_outside()
+        return is_new
 
     def _forget_served(self) -> None:
         """Forget the nodes that do not know the newest key."""

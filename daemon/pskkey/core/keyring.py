@@ -115,12 +115,12 @@ class Keyring:
 
     @property
     def known_outside(self) -> str:
-        """Return the fingerprint of the newest key if a node knows it that has left (`departures`), else ""."""
+        """Return the fingerprint of the newest key if a node that has left knows it (`departures`), else ""."""
         newest = self.newest
         return self._known_outside if newest and newest.key.fingerprint == self._known_outside else ""
 
     def note_known_outside(self) -> None:
-        """Record that a node knows the newest key that has left the group."""
+        """Record that a node that has left the group knows the newest key."""
         if (newest := self.newest) is not None:
             self._known_outside = newest.key.fingerprint
 

@@ -229,7 +229,7 @@ class Members:
     def join(self, session: Session, join: Join, address: str, now: float) -> None:
         """Add a joiner that was not refused, or update a member."""
         olds = [j for j in self._joined.values() if j.member.id == join.member.id and j.session != session]
-        self._out += reports_of_unconfirmed(olds)
+        self._out += reports_of_unconfirmed(old for old in olds if old.join.incarnation != join.incarnation)
         for old in olds:
             del self._joined[old.session], self._open[old.session]
             self._out.append(Disconnect(old.session))

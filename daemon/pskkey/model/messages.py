@@ -131,7 +131,7 @@ class Group:
     `times` are those of the master. A session goes by the longer `dead_after` of its two ends. `level` is the protocol
     level of the group, the highest one that all members speak. `key_age`: the whole seconds for which the key to send
     with has been that; 0 if the master does not state it. `known_outside`: the fingerprint of the newest key if a node
-    knows it that has left, else empty. Both belong to the KEY_STATE that follows.
+    that has left knows it, else empty. Both belong to the KEY_STATE that follows.
     """
 
     term: int

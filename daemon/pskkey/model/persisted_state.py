@@ -28,7 +28,7 @@ class SavedRing:
     """A key ring. `keys` are the keys that the master lists. `unlisted` are the other keys that the node still uses.
 
     While the node sends with a former key (`core.former_keys`), `former_lease` is the lease of that key, else None.
-    `known_outside`: the fingerprint of the newest key if a node knows it that has left (`core.departures`), else empty.
+    `known_outside`: the fingerprint of the newest key if a node that has left knows it (`core.departures`), else empty.
     """
 
     keys: tuple[SavedKey, ...] = ()
