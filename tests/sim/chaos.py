@@ -140,6 +140,7 @@ class Run:
         world.run_until(self.end + bounds.converges_within + (bounds.twin_delay if self.kind.has_twins else 0.0))
         if self.kind.has_twins:
             twins = self.hosts[-2:]
+            self._wait_between_rekeys()
             check_rest_is_whole(world, twins)
             self._crash(rng.choice(twins))
             world.run_until(world.now + bounds.converges_within + bounds.refused_for)
