@@ -4,6 +4,9 @@ The time without a master goes on while the daemon is down, if it had no master 
 persisted state. Such a daemon has no key, so it sends nothing to a session manager that has keys of an earlier one.
 """
 
+from pskkey.core.actions import Action
+from pskkey.core.notices import MasterJoined, RoleChanged
+from pskkey.model import Role
 from tests.sim.host import Broken, Host
 from tests.sim.managers import RECONNECT_WITHIN, Managers
 from tests.sim.world import World
@@ -26,6 +29,12 @@ class Expiries:
         self._awake_at: dict[Host, float] = {}
         """When the daemon of a host was last seen to be down or paused."""
         world.at(LOOK_EVERY, self._look)
+        world.actions.append(self._note_master)
+
+    def _note_master(self, host: Host, action: Action) -> None:
+        """End the time without a master, which may begin again before the next look."""
+        if isinstance(action, MasterJoined) or (isinstance(action, RoleChanged) and action.role is Role.MASTER):
+            self._alone.pop(host, None)
 
     def _look(self) -> None:
         world = self._world
