@@ -202,12 +202,7 @@ def test_node_that_has_left_reads_nothing_after_the_rekey() -> None:
 
 
 def test_node_that_has_left_reads_nothing_though_all_daemons_restart_before_the_rekey() -> None:
-    world = group(4, timing=Timing(rekey_on_leave=True))
-    start(world)
-    gone = next(host for host in world.hosts if host is not master(world))
-    known = keys_of(gone)
-    world.power_off(gone)
-    world.run_until(world.now + 6.0)
+    world, gone, known = group_that_a_node_has_left(4)
     for host in world.hosts:
         if host is not gone:
             world.crash(host)
@@ -218,12 +213,7 @@ def test_node_that_has_left_reads_nothing_though_all_daemons_restart_before_the_
 
 
 def test_node_that_has_left_reads_nothing_though_a_newcomer_is_master_before_the_rekey() -> None:
-    world = group(3, timing=Timing(rekey_on_leave=True))
-    start(world)
-    gone = next(host for host in world.hosts if host is not master(world))
-    known = keys_of(gone)
-    world.power_off(gone)
-    world.run_until(world.now + 6.0)
+    world, _, known = group_that_a_node_has_left(3)
     newcomer = world.add(timing=Timing(rekey_on_leave=True))
     world.start(newcomer)
     world.run_until(world.now + 3.0)
@@ -231,6 +221,17 @@ def test_node_that_has_left_reads_nothing_though_a_newcomer_is_master_before_the
     world.run_until(world.now + 3.0)
     assert master(world) is newcomer
     check_later(world, known)
+
+
+def group_that_a_node_has_left(size: int) -> tuple[World, Host, frozenset[str]]:
+    """Return a group with a young key, a member that has left it, and the fingerprints of the keys that it knows."""
+    world = group(size, timing=Timing(rekey_on_leave=True))
+    start(world)
+    gone = next(host for host in world.hosts if host is not master(world))
+    known = keys_of(gone)
+    world.power_off(gone)
+    world.run_until(world.now + 6.0)
+    return world, gone, known
 
 
 def check_later(world: World, known: frozenset[str]) -> None:
