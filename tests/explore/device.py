@@ -268,6 +268,8 @@ class Device:
             case Disconnect(session, error):
                 self.sessions.discard(session)
                 self._put("close", session, None if error is None else encode(error))
+            case Advertise(_, False):
+                pass  # it is not announced
             case Advertise(advert):
                 self._outputs.append(Output("advert", number=number_of(advert)))
             case GenerateKey():

@@ -280,8 +280,11 @@ class World:
                 if error is not None:
                     self.streams.send(host, session, error)
                 self.streams.close(host, session, "connection closed")
-            case Advertise(advert):
-                self.adverts.announce(host, advert)
+            case Advertise(advert, is_news):
+                if is_news:
+                    self.adverts.announce(host, advert)
+                else:
+                    host.announced = advert
             case GenerateKey(suite):
                 self.at(self.now, partial(self._give_key, host, host.incarnation, suite))
             case Notice():

@@ -51,12 +51,13 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class Advertise:
-    """Announce this advert over mDNS, and answer questions with it from now on.
+    """Answer questions over mDNS with this advert from now on, and announce it now if it has news.
 
     The advert is complete. The node already has the announced role: a master accepts JOIN before this goes out.
     """
 
     advert: Advert
+    is_news: bool = True
 
 
 @dataclass(frozen=True, slots=True)

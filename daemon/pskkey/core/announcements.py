@@ -1,7 +1,11 @@
 """The adverts of this node: what they contain, and when the node announces one.
 
-1. A changed advert is announced at once.
-2. A master repeats its advert every `beacon_interval`, because mDNS does not repeat it for a node that was
+1. Every node of the link receives each announcement. So a node announces only what others must know: that it listens,
+   that it is master or was master until now, and its own facts, such as its addresses, when they change. In a failover
+   only the new master announces itself, whatever the number of members.
+2. Other changes of its advert are no news. The node does not announce them, but answers questions with them.
+3. News is announced at once.
+4. A master repeats its advert every `beacon_interval`, because mDNS does not repeat it for a node that was
    disconnected. It announces itself earlier to answer a challenge (`freshness`).
 """
 
@@ -25,7 +29,7 @@ class Announcements:
         self._next_beacon = 0.0
 
     def announce(self, me: Member, role: Role, term: int, members: int, now: float, *, is_full: bool) -> None:
-        """Announce the node if its advert has changed, or must be repeated.
+        """Announce the node if its advert has news, or must be repeated.
 
         `me` is this node; as master it has the protocol levels of its group. `members` is the number of members, and
         `is_full` whether no place is free, if this node is master.
@@ -47,10 +51,11 @@ class Announcements:
         )
         is_due = role is Role.MASTER and now >= self.due_as_master()
         if advert != self._announced or is_due:
+            is_news = is_due or _has_news(advert, self._announced)
             self._announced = advert
             self._next_beacon = now + self._settings.timing.beacon_interval
             answers = self._freshness.take_answers(now) if role is Role.MASTER else ()
-            self._out.append(Advertise(replace(advert, answers=answers)))
+            self._out.append(Advertise(replace(advert, answers=answers), is_news))
 
     def announce_again(self) -> None:
         """Let `announce` announce the node in any case."""
@@ -60,3 +65,15 @@ class Announcements:
         """Return when a master must announce itself again: at the next beacon, or earlier to answer a challenge."""
         answer_due = self._freshness.answer_due()
         return self._next_beacon if answer_due is None else min(self._next_beacon, answer_due)
+
+
+def _has_news(advert: Advert, former: Advert | None) -> bool:
+    """Return whether other nodes must know `advert`, if they know the `former` one; None: they know none."""
+    if former is None or advert.role in (Role.LISTENING, Role.MASTER) or former.role is Role.MASTER:
+        return True
+    return _facts(advert) != _facts(former)
+
+
+def _facts(advert: Advert) -> Advert:
+    """Return the advert without what depends on the role."""
+    return replace(advert, role=Role.CLIENT, term=0, members=1, is_full=False, challenge="")

@@ -46,7 +46,8 @@ class Outlets:
     key_client: Opener
     key_server: SessionTransport
     key_socket: SessionTransport
-    advertise: Callable[[Advert], None]
+    advertise: Callable[[Advert, bool], None]
+    """Takes an advert, and whether it has news."""
     notice: Callable[[Notice], None]
     save: Callable[[SavedState], None] | None
     """Saves the state for the next process; None when there is no place for it."""
@@ -155,8 +156,8 @@ class Driver:
                 self._select_transport(session, outlets).send(session, message)
             case Disconnect(session, error):
                 self._select_transport(session, outlets).disconnect(session, error)
-            case Advertise(advert):
-                outlets.advertise(advert)
+            case Advertise(advert, is_news):
+                outlets.advertise(advert, is_news)
             case GenerateKey(suite):
                 self._queue.append(KeyGenerated(outlets.random_key(suite)))
             case Notice():

@@ -23,6 +23,9 @@ RECORD_TTL = 120
 REPEAT_AFTER = (0.25, 1.0)
 """Seconds after a change at which it is announced again, because packets get lost (RFC 6762 section 8.3)."""
 
+REGISTERED_AFTER = 0.5
+"""Seconds after which questions are answered with an advert that has no news. A failover changes it twice."""
+
 BEACON_REPEATED_AFTER = 1.0
 """Seconds after a beacon of the master at which it is repeated. Beacons come every 2 s."""
 
@@ -54,7 +57,8 @@ class Announcer:
         self._info: ServiceInfo | None = None
         self._broadcast: Callable[[], None] | None = None
         self._signed: tuple[Advert, Secret] | None = None
-        self._repeats: list[asyncio.TimerHandle] = []
+        self._timers: list[asyncio.TimerHandle] = []
+        """The times of the repeats, or the time at which an advert without news is registered."""
         self._own_signatures: deque[bytes] = deque(maxlen=OWN_SIGNATURES)
 
     def start(self, zeroconf: Zeroconf) -> None:
@@ -63,14 +67,18 @@ class Announcer:
 
     def stop(self) -> None:
         """Send nothing until the next start. Zeroconf sends the goodbye when it is closed."""
-        self._cancel_repeats()
+        self._cancel_timers()
         self._zeroconf = self._info = self._broadcast = self._signed = None
 
-    def advertise(self, advert: Advert, key: Secret) -> None:
-        """Send `advert`, signed with the PSK `key`, and answer questions with it from now on."""
+    def advertise(self, advert: Advert, key: Secret, is_news: bool) -> None:
+        """Answer questions with `advert`, signed with the PSK `key`, from now on. Send it now if it has news."""
         if self._zeroconf is None:
             return
-        if self._signed != (advert, key):
+        self._cancel_timers()
+        if not is_news:
+            later = partial(self._register, self._zeroconf, advert, key)
+            self._timers = [asyncio.get_running_loop().call_later(REGISTERED_AFTER, later)]
+        elif self._signed != (advert, key):
             self._register(self._zeroconf, advert, key)
             self._announce(*REPEAT_AFTER)
         else:
@@ -103,16 +111,15 @@ class Announcer:
 
     def _announce(self, *repeats: float) -> None:
         """Send our records now, and again after so many seconds."""
-        self._cancel_repeats()
         self._send()
         loop = asyncio.get_running_loop()
-        self._repeats = [loop.call_later(delay, self._send) for delay in repeats]
+        self._timers = [loop.call_later(delay, self._send) for delay in repeats]
 
     def _send(self) -> None:
         if self._broadcast is not None:
             self._broadcast()
 
-    def _cancel_repeats(self) -> None:
-        for repeat in self._repeats:
-            repeat.cancel()
-        self._repeats.clear()
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()

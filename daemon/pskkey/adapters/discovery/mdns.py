@@ -1,8 +1,8 @@
 """Discovery: our advert over mDNS, and those of others as events.
 
 `announcer` sends our advert, and `advert_receiver` makes events of those of others. `mdns_gate` bounds the cost of a
-stranger's packets. Nodes announce a whole advert, so we send questions only at the start, to find the nodes that are
-there. A goodbye has no effect, because any host can send one.
+stranger's packets. Nodes announce a whole advert, so we send questions only at the start, and only as long as we have
+no master. A goodbye has no effect, because any host can send one.
 
 Interfaces and their addresses change while the daemon runs. Discovery follows these changes, and restarts
 python-zeroconf on the interfaces that are there. It restarts, too, when the kernel has dropped a membership: IP ended
@@ -36,7 +36,7 @@ from pskkey.adapters.discovery.responder import Responder
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.config.psk import PskFile
 from pskkey.core.events import Event
-from pskkey.model import Advert, Condition
+from pskkey.model import Advert, Condition, Role
 from pskkey.rtnetlink.changes import ADDRESSES, LINKS, SMALLEST_MTU, NetworkChanges
 from pskkey.wire.advert import SERVICE_TYPE
 
@@ -238,20 +238,22 @@ class Discovery:
             self._responder = None  # but not after a cancellation: then the next attempt closes it
 
     def _ask(self) -> None:
-        """Ask for adverts, with answers by multicast.
+        """Ask for adverts, with answers by multicast, unless this node has found its master already.
+
+        All nodes answer, and all nodes receive each answer. So only a node that still needs a master asks.
 
         The kernel may deliver a unicast answer to another program on port 5353, such as avahi-daemon or another daemon
         of ours (RFC 6762 section 15.1).
         """
-        if self._responder is not None:
+        if self._responder is not None and self._advert is not None and self._advert.role is Role.LISTENING:
             question = DNSOutgoing(_QUERY)
             question.add_question(DNSQuestion(SERVICE_TYPE, _PTR, _IN))
             self._responder.zeroconf.async_send(question)
 
-    def advertise(self, advert: Advert) -> None:
-        """Announce this advert from now on, signed with the active PSK."""
+    def advertise(self, advert: Advert, is_news: bool = True) -> None:
+        """Answer with this advert from now on, signed with the active PSK, and announce it now if it has news."""
         self._advert = advert
-        self._announcer.advertise(advert, self._psk().active.key)
+        self._announcer.advertise(advert, self._psk().active.key, is_news)
 
 
 async def _open_sockets(interfaces: Sequence[MulticastInterface]) -> MulticastSockets:
