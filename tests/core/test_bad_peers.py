@@ -5,7 +5,7 @@ from dataclasses import replace
 from pskkey.core.actions import Connect, Disconnect
 from pskkey.core.events import Connected, Disconnected, RekeyRequested
 from pskkey.core.notices import ForeignKeyMet
-from pskkey.model import Group, Heartbeat, KeyNewReason, KeyState, KeyWatch, Merge, Role
+from pskkey.model import Group, Heartbeat, KeyAck, KeyNewReason, KeyState, KeyWatch, Merge, Role
 from pskkey.wire.packet import encode
 from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, refusal, sent
 from tests.core.keys import entry
@@ -18,7 +18,7 @@ def test_message_that_a_client_may_not_send_ends_only_its_session() -> None:
     harness = NodeHarness().start().become_master()
     harness.accept(1, join(LOW))
     assert refusal(harness.accept(2, KeyWatch(will_send=False))) == "protocol"
-    assert refusal(harness.accept(3, Heartbeat())) == "protocol"
+    assert refusal(harness.accept(3, KeyAck(1))) == "protocol"
     group = harness.node.group()
     assert group is not None
     assert [m.id for m in group.members] == [ME, LOW]

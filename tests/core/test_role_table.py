@@ -98,6 +98,7 @@ EVENTS: dict[Trigger, Callable[[Situation], list[Action]]] = {
     Trigger.HANDED_OVER: lambda at: at.receive_from_peer(Handover(member(ME), 6)),
     Trigger.SENT_ON: lambda at: at.receive_from_peer(Handover(member(OTHER), 6)),
     Trigger.JOIN: lambda at: at.receive_from_client(join(OTHER)),
+    Trigger.JOIN_OF_MEMBER: lambda at: at.receive_from_client(join(OTHER, term=at.harness.view.term)),
     Trigger.MERGE_WON: lambda at: at.receive_from_client(merge(HIGH, None)),
     Trigger.MERGE_LOST: lambda at: at.receive_from_client(merge(OTHER, None, members=7)),
     Trigger.ANSWER_WON: lambda at: at.receive_from_peer(merge(MASTER, ME)),

@@ -2,18 +2,19 @@
 
 from collections.abc import Set
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final
 
 from pskkey.core import notices
 from pskkey.core.actions import STAGGER, Action, Connect, Disconnect, Send
 from pskkey.core.addresses import AddressBook
 from pskkey.core.events import Direction, Session
+from pskkey.core.links import Link, Loss, Phase
 from pskkey.core.loss_codes import NO_GROUP
 from pskkey.core.renewal import RENEWAL_TIMEOUT, Renewal
 from pskkey.core.settings import Settings
-from pskkey.model import UNNAMED_PSK, Advert, Heartbeat, Join, Member, Merge, PskName, Times
+from pskkey.core.standby import Standby
+from pskkey.model import Advert, Heartbeat, Join, Member, Merge, PskName, Times
 
 UNANSWERED_AFTER: Final = 1.5
 """Heartbeat intervals after which a member sends a heartbeat, if it has received none to answer."""
@@ -23,51 +24,11 @@ BACKED_UP_AFTER: Final = 1.5
 """Time-outs of a `Connect` after which the attempt is over, even without a report of the key client."""
 
 
-class Phase(StrEnum):
-    """The progress of an outbound session."""
-
-    CONNECTING = "connecting"
-    GREETING = "greeting"
-    JOINED = "joined"
-
-
-@dataclass(slots=True)
-class Link:
-    """An outbound session to `peer`. A master sends MERGE on it, unless it yields. Any other node sends JOIN."""
-
-    session: Session
-    peer: Member
-    deadline: float
-    phase: Phase = Phase.CONNECTING
-    next_heartbeat: float = 0.0
-    address: str = ""
-    """The address at which the peer answered, once the session is open."""
-    psk: PskName = UNNAMED_PSK
-    """The PSK of the session, once it is open."""
-    yields: bool = False
-    """Whether this node is a master that has lost a merge. It stays master until `peer` has accepted its JOIN."""
-    joined_as: Join | None = None
-    """The last JOIN on the session."""
-    peer_times: Times | None = None
-    """The times of the peer, from its GROUP."""
-    acked: str = ""
-    """The fingerprint of the last key that was acknowledged on the session."""
-
-
-class Loss(NamedTuple):
-    """The cause of the end of a session. `reason` is for the operator.
-
-    `code` is from an ERROR, or one of ours (`loss_codes`, `events.Disconnected`).
-    """
-
-    code: str
-    reason: str
-
-
 class Outbound:
     """The one outbound session, from `open` to its end. The election decides what to do after the end.
 
-    A member may have a second session that renews the first one (`renewal`). To the election they are one session.
+    A member may have a second session that renews the first one (`renewal`). To the election they are one session. And
+    it may have a `standby` session with the first successor, which becomes the one session when it is needed.
     """
 
     def __init__(self, settings: Settings, book: AddressBook, out: list[Action]) -> None:
@@ -79,11 +40,22 @@ class Outbound:
         self.link: Link | None = None
         self._second: Link | None = None
         """The attempt to renew `link`. While it exists, `link` is JOINED."""
+        self.standby = Standby(out, self._connect)
 
     def open(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> Link:
-        """Begin to connect to `peer`. `timeout` is for one address, or, if `in_all`, for all addresses together."""
-        self.link = self._connect(peer, timeout, now, in_all=in_all)
-        return self.link
+        """Begin to connect to `peer`, or take the standby session with it. Return the link: CONNECTING or GREETING.
+
+        `timeout` is for one address, or, if `in_all`, for all addresses together.
+        """
+        link = self.standby.take(peer.id)
+        if link is None:
+            link = self._connect(peer, timeout, now, in_all=in_all)
+        elif link.phase is Phase.STANDBY:
+            link.phase, link.was_standby = Phase.GREETING, True
+            link.deadline = now + self._settings.timing.join_timeout
+        link.peer = peer
+        self.link = link
+        return link
 
     def yield_on(self, link: Link, message: Join, now: float) -> None:
         """Send JOIN on the session on which this master has lost a merge."""
@@ -106,17 +78,22 @@ class Outbound:
         return next((link for link in links if link is not None and link.session == session), None)
 
     def opened(self, session: Session, psk: PskName, address: str, now: float) -> Link | None:
-        """Move the link of a new session to GREETING, and return it; None if the session is closed already.
+        """Move the link of a new session to GREETING, and return it; None if it is closed already, or for standby.
 
         The peer has answered at `address`.
         """
-        link = self.at(session)
-        if link is not None:
-            self._book.note_answer(link.peer.id, address)
-            link.address = address
-            link.phase = Phase.GREETING
-            link.deadline = now + self._settings.timing.join_timeout
-            link.psk = psk
+        is_standby = self.standby.has(session)
+        link = self.standby.link if is_standby else self.at(session)
+        if link is None:
+            return None
+        self._book.note_answer(link.peer.id, address)
+        link.address = address
+        link.psk = psk
+        if is_standby:
+            self.standby.opened(now)
+            return None
+        link.phase = Phase.GREETING
+        link.deadline = now + self._settings.timing.join_timeout
         return link
 
     def greet(self, link: Link, message: Join | Merge) -> None:
@@ -139,10 +116,19 @@ class Outbound:
         self.extend_deadline(link.session, now)
 
     def extend_deadline(self, session: Session, now: float) -> None:
-        """Extend the deadline of a joined link, because a message proves that the peer lives."""
+        """Extend the deadline of a session, because a message proves that the peer lives.
+
+        A peer that is not master yet has `takeover_patience` to become it.
+        """
         link = self.at(session)
-        if link is not None and link.phase is Phase.JOINED:
+        if link is None:
+            if self.standby.has(session):
+                self.standby.heard(now)
+        elif link.phase is Phase.JOINED:
             link.deadline = now + self._dead_after(link)
+        elif link.phase is Phase.GREETING and not link.has_patience:
+            link.has_patience = True
+            link.deadline = max(link.deadline, now + self._settings.timing.takeover_patience)
 
     def answer(self, session: Session, now: float) -> None:
         """Answer a heartbeat of the master at once. So each end wakes up only once for the two heartbeats.
@@ -172,18 +158,18 @@ class Outbound:
 
     def next_deadline(self) -> float | None:
         """Return when `tick` must be called next."""
-        link = self.link
-        if link is None:
-            return None
-        if link.phase is not Phase.JOINED:
-            return link.deadline
-        renews_at = self._second.deadline if self._second is not None else self._renewal.due_at(link.psk)
-        times = (link.deadline, link.next_heartbeat, renews_at)
-        return min(time for time in times if time is not None)
+        link, times = self.link, [self.standby.next_deadline()]
+        if link is not None:
+            times.append(link.deadline)
+        if link is not None and link.phase is Phase.JOINED:
+            renews_at = self._second.deadline if self._second is not None else self._renewal.due_at(link.psk)
+            times += [link.next_heartbeat, renews_at]
+        return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> Loss | None:
         """Do what is due at `now`. If the session is over, return the cause, else None."""
         link, second = self.link, self._second
+        self.standby.tick(now)
         if link is None:
             return None
         if now >= link.deadline:
@@ -224,6 +210,9 @@ class Outbound:
     def ended(self, session: Session, code: str, reason: str, now: float) -> Loss | None:
         """Process the end of a session. If the link is lost, return the cause, else None."""
         link, second = self.link, self._second
+        if self.standby.has(session):
+            self.standby.lost(now)
+            return None
         if second is not None and second.session == session:
             return self._not_renewed(reason, now)
         if link is None or link.session != session:

@@ -128,7 +128,7 @@ def _describe_times(peer: Member, times: Times, ours: Times) -> Condition:
 
 
 def _duplicate(handler: MessageHandler, now: float) -> Iterator[Condition]:
-    if (other := handler.find_duplicate(now)) is not None:
+    if (other := handler.duplicates.find(now)) is not None:
         text = f"another node has our node id: {other}"
         yield Condition(ConditionKind.ID_ELSEWHERE, text, "set another [node] id on one of them")
 

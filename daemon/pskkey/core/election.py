@@ -41,9 +41,10 @@ from typing import assert_never
 from pskkey.core import notices
 from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.addresses import AddressBook
-from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, Link, Listening, Outbound, Phase, as_member
+from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, Listening, Outbound, as_member
 from pskkey.core.events import Session
 from pskkey.core.known_group import KnownGroup
+from pskkey.core.links import Link, Phase
 from pskkey.core.loss_codes import CANNOT_JOIN, NOT_MASTER, REFUSALS
 from pskkey.core.merge import Rivals, choose_winner, hold_rival_down
 from pskkey.core.peers import Failure, Peers
@@ -96,14 +97,14 @@ class Election:
         """Return the session of `master_link`."""
         return link.session if (link := self.master_link) else None
 
+    def may_follow(self, term: int) -> bool:
+        """Return whether this node may soon follow its master, or a master that it has lost, of `term`."""
+        return term == self.term and (self.role is Role.CLIENT or (self.role is Role.JOINING and bool(self._takeover)))
+
     def next_deadline(self, now: float) -> float | None:
         """Return when `tick` must be called next."""
-        if self.outbound.link:
+        if self.outbound.link or self._listening is None:
             return self.outbound.next_deadline()
-        if self._takeover:
-            return self._takeover.retry_at
-        if self._listening is None:
-            return None
         wake = self._listening.claim_at or self._listening.until
         release = self._peers.next_release(now)
         return wake if release is None else min(wake, release)
@@ -132,8 +133,10 @@ class Election:
                     self._listen_on(self._listening, now)
             case Role.JOINING if self._takeover:
                 is_busy = self._takeover.is_detour or (link is not None and link.phase is Phase.GREETING)
-                asked = link.peer if link else None
-                if not is_busy and self._takeover.detour(self._peers.claims(now), self.term, asked) is not None:
+                if (
+                    not is_busy
+                    and self._takeover.detour(self._peers.claims(now), self.term, link and link.peer) is not None
+                ):
                     self.outbound.drop()
                     self._takeover.position = max(self._takeover.position, 0)
                     self._try_successor(now)
@@ -174,6 +177,7 @@ class Election:
             self.outbound.drop()  # the master knows other keys than this node has now, so this node asks again
             return []
         self.term = group.term
+        self.outbound.standby.aim(group, self._settings.me.id, now)
         self.outbound.set_peer_times(link, group.times, now)
         link.peer = next((m for m in group.members if m.id == link.peer.id), link.peer)  # with its latest addresses
         if link.phase is Phase.GREETING:
@@ -202,11 +206,8 @@ class Election:
             # If another node has our id, HANDOVER may mean that node. Then `handover.term` may be as low as ours.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
-            latest = self._known.latest
             # If the node that HANDOVER names was not in our group, it is a master that has won a merge.
-            was_master = latest is None or all(m.id != handover.master.id for m in latest.members)
-            order = (handover.master, *successors(latest, handover.master.id))
-            self._takeover = Takeover(order, 0, was_master=was_master)
+            self._takeover = Takeover((handover.master, *successors(self._known.latest, handover.master.id)), 0)
             self._try_successor(now)
         return self._changes()
 
@@ -289,8 +290,6 @@ class Election:
         if self.outbound.link is not None:
             if (loss := self.outbound.tick(now)) is not None:
                 self._link_failed(*loss, now)
-        elif self._takeover and self._takeover.retry_at is not None and now >= self._takeover.retry_at:
-            self._try_successor(now)
         elif self._listening:
             self._listen_on(self._listening, now)
         return self._changes()
@@ -323,6 +322,8 @@ class Election:
         if role is not self.role:
             was, self.role = self.role, role
             self._out.append(notices.RoleChanged(was, role, self.term))
+            if role in (Role.LISTENING, Role.MASTER):
+                self.outbound.standby.end()
             if was is Role.MASTER:
                 self._transitions.append(SteppedDown(self._yields_to))
                 self._yields_to = None
@@ -343,7 +344,9 @@ class Election:
     def _join(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> None:
         self._interrupted = self._listening
         self._become(Role.JOINING)
-        self.outbound.open(peer, timeout, now, in_all=in_all)
+        link = self.outbound.open(peer, timeout, now, in_all=in_all)
+        if link.phase is Phase.GREETING:
+            self.outbound.greet(link, self._make_join())
 
     def _link_failed(self, code: str, reason: str, now: float) -> None:
         if (link := self.outbound.forget()) is None:
@@ -358,11 +361,11 @@ class Election:
             self._peers.forget_claim(link.peer.id)
             self._try_successor(now)
             return
+        if link.was_standby and takeover and code == "lost":
+            self._try_successor(now)  # the successor may have restarted since the session was opened
+            return
         if takeover and takeover.position >= 0 and code == NOT_MASTER:
-            if takeover.asks_again(self._settings.timing, now):
-                return
-            # The successor still reaches the lost master, or has yielded to another one.
-            takeover = self._takeover = None
+            takeover = self._takeover = None  # it still reaches the lost master, or has joined another one
         is_new = self._peers.note_failure(link.peer.id, Failure(code, reason, link.address, now))
         if is_new and (self.role is not Role.MASTER or self._peers.is_proven(link.peer.id, now)):
             self._out.append(notices.JoinFailed(link.peer, code, reason))
@@ -390,7 +393,7 @@ class Election:
 
     def _try_successor(self, now: float) -> None:
         takeover = self._takeover
-        peer = takeover.next(self._peers.claims(now), self.term, self._settings.timing, now) if takeover else None
+        peer = takeover.next(self._peers.claims(now), self.term) if takeover else None
         if peer is None:
             self._listen(now)
         elif peer.id == self._settings.me.id:

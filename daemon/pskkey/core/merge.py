@@ -27,7 +27,7 @@ The loser *yields*: it joins the winner, and then hands over its members.
 from dataclasses import dataclass
 from typing import Final
 
-from pskkey.core.attempts import Link, Phase
+from pskkey.core.links import Link, Phase
 from pskkey.core.loss_codes import CANNOT_JOIN, NO_COMMON_LEVEL, NO_GROUP, NO_HANDSHAKE, REFUSALS
 from pskkey.core.peers import PATH_HOLD_MAX, Peers
 from pskkey.core.rank import candidate_order, merge_order

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core.actions import Action, Disconnect, Send
+from pskkey.core.duplicates import Duplicates
 from pskkey.core.election import Election
 from pskkey.core.events import Accepted, Direction, Event, Received, Session
 from pskkey.core.expiry import KeyExpiry
@@ -26,7 +27,6 @@ from pskkey.core.notices import (
     KeyRequestPostponed,
     KeyRequestRefused,
     Merged,
-    OwnIdElsewhere,
     TermLeap,
     UnexpectedMessage,
 )
@@ -36,6 +36,7 @@ from pskkey.core.rekey_requests import RekeyRequests, local_user, member
 from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import MergeWon, Transition
+from pskkey.core.waiting_joins import WaitingJoins
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -59,11 +60,8 @@ TERM_LEAP = 1 << 20
 """How far the term of a client may be ahead of ours. For a peer to which we open a session, the limit is twice as high.
 So the members of a master accept the term of the master, even if a client has raised it to the limit."""
 
-DUPLICATE_SPACING = 60.0
-"""Minimum seconds between two reports that another node has our id."""
-
-DUPLICATE_FOR = 15.0
-"""Seconds after the last sign of another node with our id for which it counts as present."""
+JOINS_AT_ONCE = 4
+"""Waiting JOINs that are processed for one event, so that the event loop is not away for long."""
 
 
 class MessageHandler:
@@ -94,8 +92,8 @@ class MessageHandler:
         self._rekey = rekey
         self._expiry = expiry
         self._out = out
-        self._duplicate_reported_at = self._duplicate_seen_at = float("-inf")
-        self._duplicate = ""
+        self._waiting = WaitingJoins()
+        self.duplicates = Duplicates(settings, out)
 
     # --- sessions -----------------------------------------------------------------------------------------------
 
@@ -113,6 +111,7 @@ class MessageHandler:
             case Direction.OUTBOUND:
                 return self._election.take_end(session, code, reason, now)
             case Direction.INBOUND:
+                self._waiting.remove(session)
                 self._members.remove_broken(session, reason, now)
             case Direction.LOCAL:
                 self._managers.detach(session)
@@ -133,7 +132,9 @@ class MessageHandler:
         """Process a message. Ignore a message on a session that we have closed."""
         match session.direction:
             case Direction.OUTBOUND:
-                if self._election.outbound.at(session):
+                if self._election.outbound.standby.has(session):
+                    self._from_successor(session, message, now)
+                elif self._election.outbound.at(session):
                     return self._from_master(session, message, now)
             case Direction.INBOUND:
                 if (peer := self._members.peer_of(session)) is not None:
@@ -147,8 +148,21 @@ class MessageHandler:
 
     # --- by sender ----------------------------------------------------------------------------------------------
 
+    def _from_successor(self, session: Session, message: Message, now: float) -> None:
+        standby = self._election.outbound.standby
+        if isinstance(message, Heartbeat):
+            standby.heard(now)
+            return
+        if isinstance(message, ErrorMessage):
+            self._close(session)
+        else:
+            self._protocol_error(session, message)
+        standby.lost(now)
+
     def _from_master(self, session: Session, message: Message, now: float) -> list[Transition]:
         self._election.outbound.extend_deadline(session, now)
+        if self._waiting and session == self._election.master_session:
+            self._refuse(self._waiting.take_until(now - self._settings.timing.heartbeat_interval))
         match message:
             case Group(term=term) | Handover(term=term) | Merge(term=term) if self._leaps(session, term, 2 * TERM_LEAP):
                 return self._election.take_end(session, "protocol", f"it came with term {term}", now)
@@ -168,7 +182,7 @@ class MessageHandler:
                 return self._election.take_merge_answer(session, message, now)
             case ErrorMessage():
                 if message.code == "duplicate_id":
-                    self.report_duplicate(message.message, now)
+                    self.duplicates.report(message.message, now)
                 self._close(session)
                 return self._election.take_end(session, code_of_error(message.code), message.message, now)
             case KeyRequest() | KeyResponse() | KeyWatch() | KeyAck() | KeyNew() | Join():
@@ -208,18 +222,22 @@ class MessageHandler:
                     if joined or not any(isinstance(change, MergeWon) for change in changes):
                         self._close(session)  # if this master has won, JOIN follows on this session
                     return changes
+            case Join(term=term) if self._settings.me.eligible and self._election.may_follow(term):
+                self._waiting.add(session, message, now)
+                self._out.append(Send(session, Heartbeat()))
             case Join() | Merge():
-                text = f"{self._settings.me.name} is not the master now"
-                self._close(session, ErrorMessage(NOT_MASTER, text))
+                self._refuse([session])
             case KeyAck() if joined:
                 self._members.acknowledge(session, message)
             case KeyNew(reason) if joined:
                 self.ask_for_new_key(member(self._members.id_of(session), reason), reason, now)
             case Heartbeat() if joined:
                 pass  # the first one since JOIN; `takes_heartbeat` takes the others
+            case Heartbeat():
+                self._out.append(Send(session, Heartbeat()))  # it is a standby session
             case ErrorMessage():
                 self._members.close(session, why=message.message)
-            case Heartbeat() | KeyAck() | KeyNew() | KeyResponse() | KeyState() | KeyWatch() | Group() | Handover():
+            case KeyAck() | KeyNew() | KeyResponse() | KeyState() | KeyWatch() | Group() | Handover():
                 self._protocol_error(session, message)
             case _:
                 assert_never(message)
@@ -245,6 +263,25 @@ class MessageHandler:
                 self._protocol_error(session, message)
             case _:
                 assert_never(message)
+
+    # --- waiting JOINs ------------------------------------------------------------------------------------------
+
+    @property
+    def has_waiting_joins(self) -> bool:
+        """Whether JOINs wait that `take_waiting` takes now."""
+        return bool(self._waiting) and self._election.role in (Role.MASTER, Role.LISTENING)
+
+    def take_waiting(self, now: float) -> list[Transition]:
+        """As master, process the JOINs that wait the longest, a few at once. In a search for a master, refuse all."""
+        if self._election.role is Role.LISTENING:
+            self._refuse(self._waiting.take_until(now))
+        if self._election.role is not Role.MASTER:
+            return []
+        return [t for session, join in self._waiting.take(JOINS_AT_ONCE) for t in self.received(session, join, now)]
+
+    def _refuse(self, sessions: list[Session]) -> None:
+        for session in sessions:
+            self._close(session, ErrorMessage(NOT_MASTER, f"{self._settings.me.name} is not the master now"))
 
     # --- effects ------------------------------------------------------------------------------------------------
 
@@ -343,21 +380,10 @@ class MessageHandler:
             case Direction.OUTBOUND:
                 self._out.append(Disconnect(session, error))  # the caller informs the election of the end
             case Direction.INBOUND:
+                self._waiting.remove(session)
                 self._members.close(session, error, why)
             case Direction.LOCAL:
                 self._out.append(Disconnect(session, error))
                 self._managers.detach(session)
             case _:
                 assert_never(session.direction)
-
-    def find_duplicate(self, now: float) -> str | None:
-        """Return the description of another node with our id, None if there was no sign of it for DUPLICATE_FOR."""
-        return self._duplicate if now < self._duplicate_seen_at + DUPLICATE_FOR else None
-
-    def report_duplicate(self, other: str, now: float) -> None:
-        """Report to the operator that another node has our id, once in DUPLICATE_SPACING."""
-        self._duplicate, self._duplicate_seen_at = other, now
-        if now < self._duplicate_reported_at + DUPLICATE_SPACING:
-            return
-        self._duplicate_reported_at = now
-        self._out.append(OwnIdElsewhere(self._settings.me.id, other))

@@ -129,6 +129,8 @@ class Node:
             times += [self._keyring.deadline_as_follower(), self._known.next_deadline(self._last_now)]
         if self._election.role is Role.LISTENING:
             times.append(self._freshness.renews_at)
+        if self._handler.has_waiting_joins:
+            times.append(self._last_now)
         return min((t for t in times if t is not None), default=None)
 
     def view(self) -> NodeView:
@@ -215,11 +217,12 @@ class Node:
             self._peers.learn(advert, now, is_proof=is_proof)
             self._apply(self._election.take_advert(advert, now), now)
         elif is_proof:  # without proof it may be an old advert of this node
-            self._handler.report_duplicate(f"{advert.name} at {', '.join(advert.addresses)}", now)
+            self._handler.duplicates.report(f"{advert.name} at {', '.join(advert.addresses)}", now)
 
     def _tick(self, now: float) -> None:
         self._managers.tick(now)
         self._apply(self._election.tick(now), now)
+        self._apply(self._handler.take_waiting(now), now)
         if self._election.role is Role.MASTER:
             self._keyring.tick_as_master(now)
         else:

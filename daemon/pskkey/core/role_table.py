@@ -24,7 +24,8 @@ class Trigger(StrEnum):
     NOT_MASTER = "the peer of the outbound session answers `not_master`"
     HANDED_OVER = "HANDOVER names this node"
     SENT_ON = "HANDOVER names another node"
-    JOIN = "a client sends JOIN"
+    JOIN = "a client sends JOIN with another term than ours"
+    JOIN_OF_MEMBER = "a client sends JOIN with our term, and this node is in no walk along the succession"
     MERGE_WON = "a client sends MERGE, and this node stays master"
     MERGE_LOST = "a client sends MERGE, and the other master stays master"
     ANSWER_WON = "MERGE on the outbound session names this node as winner"
@@ -57,6 +58,7 @@ _FOR_MERGE_ONLY: Final = Ignored("the outbound session of a master that has lost
 _NO_MERGE: Final = Ignored("only a master merges")
 _NO_QUESTION: Final = Ignored("only a master sends MERGE, so no other role expects an answer")
 _NOT_LEADING: Final = Ignored("only a master hands over")
+_MAY_LEAD: Final = Ignored("it waits: the client may have lost our common master earlier than this node")
 _NOT_MASTER: Final = Refused("not_master")
 
 _ROLES: Final = (Role.LISTENING, Role.JOINING, Role.CLIENT, Role.MASTER)
@@ -77,6 +79,7 @@ _CELLS: Final[dict[Trigger, tuple[Cell, Cell, Cell, Cell]]] = {
     Trigger.HANDED_OVER: (_NO_SESSION, _NOT_JOINED, Role.MASTER, _FOR_MERGE_ONLY),
     Trigger.SENT_ON: (_NO_SESSION, _NOT_JOINED, Role.JOINING, _FOR_MERGE_ONLY),
     Trigger.JOIN: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
+    Trigger.JOIN_OF_MEMBER: (_NOT_MASTER, _NOT_MASTER, _MAY_LEAD, Role.MASTER),
     Trigger.MERGE_WON: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
     Trigger.MERGE_LOST: (_NOT_MASTER, _NOT_MASTER, _NOT_MASTER, Role.MASTER),
     Trigger.ANSWER_WON: (_NO_SESSION, _NO_QUESTION, _NO_QUESTION, Role.MASTER),

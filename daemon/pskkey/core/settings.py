@@ -24,7 +24,6 @@ class Timing:
     reconnect_timeout: float = 0.3
     successor_timeout: float = 0.5
     join_timeout: float = 2.0
-    takeover_retry: float = 0.05
     hold_down_min: float = 1.0
     hold_down_max: float = 60.0
     rival_hold_max: float = 2.0
@@ -67,7 +66,7 @@ class Timing:
 
     @property
     def takeover_patience(self) -> float:
-        """The time for which a node asks a successor again that is alive but not master yet.
+        """The time for which a node waits for a successor that is alive but not master yet.
 
         After `comes_within` the successor has lost the old master too. Then it needs one attempt to reach the nodes
         before it in the succession.

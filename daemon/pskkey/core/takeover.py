@@ -4,11 +4,10 @@ The *succession* is the order in which members replace a lost master. To *ask* a
 
 1. The node first tries the lost master again for `reconnect_timeout`, because a broken connection does not prove a
    death.
-2. The node asks each successor, one after the other, and becomes master at its own entry. A successor may notice the
-   loss later, and answers `not_master` until then. The node asks it again every `takeover_retry`, until
-   `takeover_patience` is over. If it is still not master then, it has not lost the old master. So the node listens.
-3. The winner of a merge is master already. If it answers that it is not master, it has yielded to another master. Then
-   the walk ends.
+2. The node asks each successor, one after the other, and becomes master at its own entry. It has a session with the
+   first one already (`standby`). A successor may notice the loss later. Then JOIN waits there (`waiting_joins`).
+3. If a successor answers that it is not master, it still reaches the lost master, or has joined another one. Then the
+   walk ends, and the node listens.
 4. If an advert calls a member master of a newer term, the node asks that member next, once. This is a *detour*. Then
    the walk goes on as before.
 """
@@ -17,7 +16,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from pskkey.core.settings import Timing
 from pskkey.model import Advert, Group, Member
 
 MAX_DETOURS: Final = 2
@@ -34,16 +32,11 @@ class Takeover:
     order: tuple[Member, ...]
     position: int
     hands_over: bool = False
-    was_master: bool = False
-    """Whether the first node of `order` is the winner of a merge."""
-    retry_at: float | None = None
-    """When to ask the successor again that was not master yet."""
     is_detour: bool = False
     """Whether the last node to ask is a detour."""
     _detours: set[str] = field(default_factory=set)
-    _patience_until: float = 0.0
 
-    def next(self, claims: Iterable[Advert], term: int, timing: Timing, now: float) -> Member | None:
+    def next(self, claims: Iterable[Advert], term: int) -> Member | None:
         """Return the node to ask now, None at the end of the walk. `claims` and `term` are those of `detour`."""
         if self.position >= len(self.order):
             return None
@@ -52,17 +45,7 @@ class Takeover:
             self._detours.add(member.id)
             return member
         self.is_detour = False
-        if self.retry_at is None:
-            self._patience_until = now + timing.takeover_patience
-        self.retry_at = None
         return self.order[self.position]
-
-    def asks_again(self, timing: Timing, now: float) -> bool:
-        """Return whether to ask the successor again that is not master yet. If so, set `retry_at`."""
-        if now >= self._patience_until or (self.was_master and self.position == 0):
-            return False
-        self.retry_at = now + timing.takeover_retry
-        return True
 
     def detour(self, claims: Iterable[Advert], term: int, asked: Member | None = None) -> Member | None:
         """Return a member for a detour, None if there is none. It is in `order`, and not `asked`.
