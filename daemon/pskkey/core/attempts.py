@@ -123,7 +123,7 @@ class Outbound:
         link = self.at(session)
         if link is None:
             if self.standby.has(session):
-                self.standby.heard(now)
+                self.standby.extend_deadline(now)
         elif link.phase is Phase.JOINED:
             link.deadline = now + self._dead_after(link)
         elif link.phase is Phase.GREETING and not link.has_patience:

@@ -35,23 +35,23 @@ prevents it. Terms only rise: a node accepts no GROUP with a lower term than it 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import assert_never
 
 from pskkey.core import notices
-from pskkey.core.actions import Action, Disconnect, Send
+from pskkey.core.actions import Action, Disconnect
 from pskkey.core.addresses import AddressBook
 from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, Listening, Outbound, as_member
 from pskkey.core.events import Session
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.links import Link, Phase
-from pskkey.core.loss_codes import CANNOT_JOIN, NOT_MASTER, REFUSALS
-from pskkey.core.merge import Rivals, choose_winner, hold_rival_down
+from pskkey.core.loss_codes import NOT_MASTER, REFUSALS
+from pskkey.core.merge import hold_rival_down
+from pskkey.core.merger import Merger
 from pskkey.core.peers import Failure, Peers
 from pskkey.core.settings import Settings
 from pskkey.core.takeover import Takeover, successors
-from pskkey.core.transitions import GroupReceived, Leading, MergeWon, SteppedDown, Transition, WithoutMaster
-from pskkey.model import Advert, ErrorMessage, Group, Handover, Join, Member, Merge, PskName, Role
+from pskkey.core.transitions import GroupReceived, Leading, SteppedDown, Transition, WithoutMaster
+from pskkey.model import Advert, Group, Handover, Join, Member, Merge, PskName, Role
 
 
 class Election:
@@ -68,8 +68,9 @@ class Election:
         make_merge: Callable[[], Merge],
     ) -> None:
         self._settings, self._peers, self._known, self._out = settings, peers, known, out
-        self._rivals, self._make_join, self._make_merge = Rivals(settings), make_join, make_merge
+        self._make_join, self._make_merge = make_join, make_merge
         self.outbound = Outbound(settings, book, out)
+        self._merger = Merger(settings, peers, self.outbound, out, make_merge)
         self._takeover: Takeover | None = None
         self._listening: Listening | None = None
         """The present search. At most one of this and `_takeover` is set."""
@@ -133,10 +134,8 @@ class Election:
                     self._listen_on(self._listening, now)
             case Role.JOINING if self._takeover:
                 is_busy = self._takeover.is_detour or (link is not None and link.phase is Phase.GREETING)
-                if (
-                    not is_busy
-                    and self._takeover.detour(self._peers.claims(now), self.term, link and link.peer) is not None
-                ):
+                asked = link.peer if link else None
+                if not is_busy and self._takeover.detour(self._peers.claims(now), self.term, asked) is not None:
                     self.outbound.drop()
                     self._takeover.position = max(self._takeover.position, 0)
                     self._try_successor(now)
@@ -229,24 +228,7 @@ class Election:
 
     def answer_merge(self, session: Session, merge: Merge, now: float) -> list[Transition]:
         """Answer the MERGE of another master: decide which of the two masters stays, and act on it."""
-        other, link, mine = merge.master, self.outbound.link, self._make_merge()
-        stays = choose_winner(mine, merge, is_out_of_reach=self._peers.is_out_of_reach(other.id, now))
-        asks = link is not None and link.peer.id == other.id
-        is_joining = asks and link is not None and link.yields and stays == other.id
-        if asks and not is_joining:
-            self.outbound.drop()  # this node has sent MERGE too, but only one of the two masters may decide
-        if stays == other.id and self._peers.is_in_lasting_hold_down(other.id, now):
-            text = f"{mine.master.name} could not join {other.name} before, and tries it again later"
-            self._out.append(Send(session, ErrorMessage(CANNOT_JOIN, text)))
-            return []
-        self._out.append(Send(session, replace(mine, winner=stays)))
-        if is_joining:
-            return []
-        if stays != other.id:
-            self._win(other, now)
-        else:
-            self.outbound.drop()
-            self.outbound.open(other, self._settings.timing.join_timeout, now).yields = True
+        self._transitions += self._merger.answer(session, merge, now)
         return self._changes()
 
     def take_merge_answer(self, session: Session, merge: Merge, now: float) -> list[Transition]:
@@ -254,26 +236,15 @@ class Election:
         link = self.outbound.at(session)
         if link is None or self.role is not Role.MASTER or link.yields:
             return []
-        if merge.master.id != link.peer.id or merge.winner not in (link.peer.id, self._settings.me.id):
+        if self._merger.is_wrong_answer(link, merge):
             self._link_failed("protocol", "its answer to MERGE names a wrong master or winner", now)
-            return self._changes()
-        if merge.winner == link.peer.id:
-            self.outbound.yield_on(link, self._make_join(), now)
         else:
-            self.outbound.drop()
-            self._win(merge.master, now)
+            self._transitions += self._merger.take_answer(link, merge, self._make_join(), now)
         return self._changes()
-
-    def _win(self, other: Member, now: float) -> None:
-        self._transitions.append(MergeWon(other.id))
-        self._peers.hold_down(other.id, now, self._settings.timing.rival_hold_max)  # its last advert is outdated
 
     def ask_rival(self, members: frozenset[str], now: float) -> None:
         """As master, ask a rival which of the two stays. A rival is another master. `members` are our members' ids."""
-        if self.outbound.link is None and (rival := self._rivals.choose_rival(self._peers, members, now)):
-            if self._peers.is_proven(rival.id, now) and self._peers.failure_of(rival.id) is None:
-                self._out.append(notices.TwoMasters(rival))
-            self.outbound.open(as_member(rival), self._settings.timing.join_timeout, now)
+        self._merger.ask_rival(members, now)
 
     # --- time ---------------------------------------------------------------------------------------------------
 

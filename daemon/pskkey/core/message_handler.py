@@ -151,7 +151,7 @@ class MessageHandler:
     def _from_successor(self, session: Session, message: Message, now: float) -> None:
         standby = self._election.outbound.standby
         if isinstance(message, Heartbeat):
-            standby.heard(now)
+            standby.extend_deadline(now)
             return
         if isinstance(message, ErrorMessage):
             self._close(session)

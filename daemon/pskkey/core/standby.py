@@ -91,9 +91,9 @@ class Standby:
             self.link.phase = Phase.STANDBY
             self._pause = Backoff()
             self._beat(self.link, now)
-            self.heard(now)
+            self.extend_deadline(now)
 
-    def heard(self, now: float) -> None:
+    def extend_deadline(self, now: float) -> None:
         """Extend the deadline: the peer has sent a message."""
         if self.link is not None and self.link.phase is Phase.STANDBY:
             self.link.deadline = now + STANDBY_DEAD_AFTER
