@@ -14,7 +14,7 @@ from functools import partial
 from pskkey.core.actions import STAGGER, Connect
 from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Event, OtherNodeAnswered, Received, Session
 from pskkey.errors import BadPacket
-from pskkey.model import ErrorMessage, Group, Heartbeat, KeyState, Message, PskName
+from pskkey.model import ErrorMessage, Group, GroupChange, Heartbeat, KeyState, Message, PskName
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
 from tests.sim.host import Conditions, Host, Stream
 from tests.sim.reach import Reach
@@ -70,7 +70,7 @@ class Streams:
         self._conditions = conditions
         self._give = give
         # A GROUP goes to all members in turn: it is encoded and decoded once, as the key server encodes it once.
-        self._group: tuple[Group | None, bytes, list[Message]] = (None, b"", [])
+        self._group: tuple[Group | GroupChange | None, bytes, list[Message]] = (None, b"", [])
         self.sent: Callable[[Host, bytes], bytes] = lambda _, data: data
         """Returns the bytes that a host of another version sends in place of those of our version."""
         self.breaks_before_keys: set[Host] = set()
@@ -176,7 +176,7 @@ class Streams:
         receiver = stream.other(host)
         if isinstance(message, Heartbeat):
             data = HEARTBEAT
-        elif isinstance(message, Group):
+        elif isinstance(message, Group | GroupChange):
             data = self._encoded_group(message)
         else:
             data = encode(message)
@@ -227,7 +227,7 @@ class Streams:
         if stream.ends[host] in host.streams:
             self._give(host, Connected(stream.ends[host], PskName(stream.psk), address))
 
-    def _encoded_group(self, message: Group) -> bytes:
+    def _encoded_group(self, message: Group | GroupChange) -> bytes:
         if self._group[0] is not message:
             data = encode(message)
             self._group = (message, data, PacketReader(Channel.TLS, Side.CLIENT).receive_untrusted(data))

@@ -21,8 +21,9 @@ from pskkey.core.events import Accepted, Session
 from pskkey.core.levels import explain, find_stranger
 from pskkey.core.loss_codes import NO_COMMON_LEVEL
 from pskkey.core.notices import BadJoin, DuplicateMember, JoinerLeft, MemberRefused
+from pskkey.core.roster import Roster
 from pskkey.core.settings import Settings
-from pskkey.model import ErrorMessage, HeldKey, Join, Member
+from pskkey.model import ErrorMessage, HeldKey, Join, KeyState, Member
 
 
 @dataclass(slots=True)
@@ -43,6 +44,10 @@ class Joined:
     """Whether it was a master that has yielded to this one; known when it has arrived."""
     has_arrived: bool = False
     """Whether it has sent a message since its JOIN. So GROUP has arrived, and large packets get through."""
+    roster: Roster | None = None
+    """The member map that was sent to it last."""
+    sent: KeyState | None = None
+    """The key state that was sent to it last."""
 
     @property
     def session(self) -> Session:

@@ -51,7 +51,7 @@ from pskkey.core.peers import Failure, Peers
 from pskkey.core.settings import Settings
 from pskkey.core.takeover import Takeover, successors
 from pskkey.core.transitions import GroupReceived, Leading, SteppedDown, Transition, WithoutMaster
-from pskkey.model import Advert, Group, Handover, Join, Member, Merge, PskName, Role
+from pskkey.model import Advert, Handover, Join, Member, Merge, PskName, Role
 
 
 class Election:
@@ -164,9 +164,12 @@ class Election:
             self._link_failed(*loss, now)
         return self._changes()
 
-    def take_group(self, session: Session, group: Group, now: float) -> list[Transition]:
-        """Process GROUP. The first GROUP accepts this node. A lower term or another master in it ends the session."""
-        link = self.outbound.at(session)
+    def take_group(self, session: Session, received: GroupReceived, now: float) -> list[Transition]:
+        """Process GROUP or GROUP_CHANGE. The first one accepts this node.
+
+        A lower term or another master in it ends the session.
+        """
+        link, group = self.outbound.at(session), received.group
         if link is None or (self.role is Role.MASTER and not link.yields):
             return []
         if group.term < self.term or group.master != link.peer.id:
@@ -191,7 +194,7 @@ class Election:
                     self._out.append(notices.Merged(link.peer, link.peer))
                 self._become(Role.CLIENT)
                 self._out.append(notices.MasterJoined(link.peer, group.term))
-        return [*self._changes(), GroupReceived(group)]
+        return [*self._changes(), received]
 
     def take_handover(self, session: Session, handover: Handover, now: float) -> list[Transition]:
         """Process HANDOVER of the master: become master if it names this node, else join the node that it names."""

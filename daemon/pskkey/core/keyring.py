@@ -316,6 +316,13 @@ class Keyring:
         if self.state() != before:
             self.version += 1
 
+    def adopt_senders(self, senders: frozenset[int]) -> None:
+        """Adopt the sender ids in use, as the master has changed them."""
+        before = self.state()
+        self._lease = SavedLease(self._lease.sender_id, senders)
+        if self.state() != before:
+            self.version += 1
+
     def note_group(self, group: Group, now: float) -> None:
         """Record the facts in the `group` that the master sent together with the key list.
 

@@ -12,8 +12,15 @@ from math import inf
 
 from pskkey.core.events import Session
 from pskkey.core.leases import leases_of
+from pskkey.core.roster import apply_change, fingerprint
 from pskkey.core.settings import Settings
-from pskkey.model import Group, Member
+from pskkey.model import Group, GroupChange, Member
+
+MAX_NAMED = 4
+"""Groups that are kept because JOIN has named them. A renewed session may be answered after a few changes."""
+
+MAX_SESSIONS = 2
+"""Sessions with a master at once: the present one and the one that renews it."""
 
 
 class KnownGroup:
@@ -26,6 +33,11 @@ class KnownGroup:
         """The last GROUP. Its leases may belong to keys that have not arrived yet."""
         self.leases = leases
         """The node ids with their sender ids, as they belong to the keys of this node."""
+        self._fingerprinted: tuple[Group, str] | None = None
+        self._named: dict[str, Group] = {}
+        """The last groups that JOIN has named, by their fingerprints."""
+        self._held: dict[Session, tuple[int, Group]] = {}
+        """By session, the last group that came on it, with its number."""
         self._settled: Group | None = None
         self.settled_in: Session | None = None
         """The session on which the keys of this node arrived."""
@@ -40,6 +52,31 @@ class KnownGroup:
         """The ids of masters that had yielded to this master, but had not joined it when it stepped down itself."""
         self._without_master_since: float | None = inf
         """When (seconds) the master was lost; None while there is a master. `inf` at the start: the time is unknown."""
+
+    def name_map(self) -> str:
+        """Return the fingerprint of the last group, for JOIN; empty if there is none."""
+        if self.latest is None:
+            return ""
+        if self._fingerprinted is None or self._fingerprinted[0] is not self.latest:
+            self._fingerprinted = (self.latest, fingerprint(self.latest))
+            self._named[self._fingerprinted[1]] = self.latest
+            for old in list(self._named)[:-MAX_NAMED]:
+                del self._named[old]
+        return self._fingerprinted[1]
+
+    def apply(self, session: Session, change: GroupChange) -> Group | None:
+        """Return the group after a change that came on `session`, None if it does not fit what came before."""
+        base = self._named.get(change.knows)
+        if change.base:
+            number, base = self._held.get(session, (0, None))
+            if number != change.base:
+                return None
+        elif change.knows and base is None:
+            return None
+        group = apply_change(base, change)
+        if group is not None:
+            self._held = dict([*self._held.items(), (session, (change.number, group))][-MAX_SESSIONS:])
+        return group
 
     def received(self, group: Group) -> None:
         """Record a GROUP of the master."""

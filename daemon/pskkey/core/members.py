@@ -1,9 +1,8 @@
 """The members of a master: their sessions, whether they are alive, and the state that the master sends to them.
 
-GROUP and KEY_STATE are full states, so a later message replaces any that was not sent.
-
-1. A change marks GROUP or the keys stale. Stale state goes to all members at most once per `group_interval`.
-2. GROUP goes out before KEY_STATE, so that no member takes a key state under an old term.
+1. A change marks the group or the keys stale. Stale state goes to all members at most once per `group_interval`. Each
+   member gets what it does not have yet (`group_sender`).
+2. The group goes out before KEY_STATE, so that no member takes a key state under an old term.
 3. A joiner gets both at once.
 """
 
@@ -18,6 +17,7 @@ from pskkey.core.arrivals import Arrivals
 from pskkey.core.confirmations import Confirmations
 from pskkey.core.events import Accepted, Session
 from pskkey.core.former_keys import find_former_key, leave_former_keys
+from pskkey.core.group_sender import GroupSender
 from pskkey.core.keyring import Keyring
 from pskkey.core.lease_allocator import LeaseAllocator
 from pskkey.core.levels import GroupLevels
@@ -46,12 +46,13 @@ class Members:
         self._keys_version = -1
         self._next_heartbeat = 0.0
         self._next_flush = 0.0
+        self._sender = GroupSender(out, None)
+        self._inherited: tuple[Member, ...] = ()
+        """The members of the last master."""
         self._arrivals = Arrivals(settings.max_members)
         self.levels = GroupLevels(settings)
         self._sent_epoch = 0
         self.confirmations = Confirmations()
-        self.last_sent: Group | None = None
-        """The group as the last flush sent it to all members."""
         self.published = 1
         """The number of members at the last flush, the master included: the number in the advert."""
         self.is_full = False
@@ -133,6 +134,21 @@ class Members:
         succession = rank.succession(members, me)
         return Group(self._term, me, members, succession, times, self._level(), age, self._keyring.known_outside)
 
+    def _map(self, joiner: Session | None, now: float) -> Group:
+        """Return the group as it is sent: also with the members of the last master that are still awaited."""
+        group, awaited = self.group(joiner, now), self.awaited
+        listed = {member.id for member in group.members}
+        missing = [m for m in self._inherited if m.id in awaited and m.id not in listed]
+        if not missing:
+            return group
+        members = (*group.members, *map(self._with_lease, missing))
+        return replace(group, members=members, succession=rank.succession(members, group.master))
+
+    @property
+    def last_sent(self) -> Group | None:
+        """Return the group as the last flush sent it to all members."""
+        return None if self._sender.last is None else self._sender.last.group
+
     @property
     def me(self) -> Member:
         """Return the master as a member, with its own lease and acknowledgement."""
@@ -155,11 +171,18 @@ class Members:
     # --- begin and end as master --------------------------------------------------------------------------------
 
     def begin_term(
-        self, term: int, last: Iterable[tuple[str, int | None]], awaited: frozenset[str], state: KeyState, now: float
+        self,
+        term: int,
+        former: Group | None,
+        last: Iterable[tuple[str, int | None]],
+        awaited: frozenset[str],
+        state: KeyState,
+        now: float,
     ) -> None:
         """Begin as master of `term`, with the leases that belong to the current key.
 
-        `last`: the node ids with their sender ids, as the last master of this key announced them. `awaited`: the ids of
+        `former`: the group of the last master. `last`: the node ids with their sender ids, as the last master of this
+        key announced them. `awaited`: the ids of
         nodes of the last group, which may join now. `state`: the key state of this node. This node takes its own lease
         from it, because its id in `last` may be blocked until a new epoch.
         """
@@ -169,6 +192,8 @@ class Members:
             self._arrivals.expect(node, now + self._settings.timing.comes_within)
         self._allocator = LeaseAllocator(self._settings, self._keyring, self.group, self._out)
         self._allocator.inherit(dict(last), state)
+        self._sender = GroupSender(self._out, former)
+        self._inherited = () if former is None else former.members
         self._next_heartbeat = now
         self._next_flush = now
         self._group_stale = True
@@ -257,8 +282,9 @@ class Members:
         self._silent_at = min(self._silent_at, deadline)
         self._arrivals.note_arrival(join.member.id)
         if is_new:
-            self._out.append(Send(session, self.group(session, now)))
-            self._out.append(Send(session, self._key_state_for(self._joined[session])))
+            joined = self._joined[session]
+            state = self._key_state_for(joined)
+            self._sender.welcome(joined, self._with_lease(joined.member), self._map(session, now), state)
 
     def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a member: it has sent a message."""
@@ -323,7 +349,9 @@ class Members:
             for joined in [j for j in self._joined.values() if now >= j.deadline]:
                 self.close(joined.session, None, "it fell silent", self._back_by(joined.session, now))
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
+        awaited = len(self._arrivals.members)
         all_are_here = self._arrivals.are_over(now)
+        self._group_stale |= len(self._arrivals.members) < awaited
         if leave_former_keys(self._waited_for(now), self._keyring, all_are_here=all_are_here, now=now):
             self._keys_version, self._group_stale = -1, True  # GROUP has the age of the key to send with
         level = None if self.last_sent is None else self.last_sent.level
@@ -345,13 +373,10 @@ class Members:
         for joined in self._joined.values():
             if joined.join.sender and self._allocator.leases.sender_id(joined.member.id) is None:
                 self._allocator.lease_to_joiner(joined.join)  # no id was free when it joined
-        group = self.group(now=now)
+        group = self._map(None, now)
+        self._sender.publish(group, self._allocator.leases.in_use())
         for joined in (j for j in self._joined.values() if j.has_arrived):
-            if self._group_stale:
-                self._out.append(Send(joined.session, group))
-            # KEY_STATE lists the sender ids in use, so it may change with GROUP.
-            self._out.append(Send(joined.session, self._key_state_for(joined)))
-        self.last_sent = group
+            self._sender.update(joined, group, self._key_state_for(joined), is_stale=self._group_stale)
         self._group_stale = False
         self._keys_version = self._keyring.version
         self._next_flush = now + self._settings.timing.group_interval

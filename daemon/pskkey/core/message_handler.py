@@ -35,11 +35,12 @@ from pskkey.core.rekey import Rekey
 from pskkey.core.rekey_requests import RekeyRequests, local_user, member
 from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
-from pskkey.core.transitions import MergeWon, Transition
+from pskkey.core.transitions import GroupReceived, MergeWon, Transition
 from pskkey.core.waiting_joins import WaitingJoins
 from pskkey.model import (
     ErrorMessage,
     Group,
+    GroupChange,
     Handover,
     Heartbeat,
     Join,
@@ -164,10 +165,14 @@ class MessageHandler:
         if self._waiting and session == self._election.master_session:
             self._refuse(self._waiting.take_until(now - self._settings.timing.heartbeat_interval))
         match message:
-            case Group(term=term) | Handover(term=term) | Merge(term=term) if self._leaps(session, term, 2 * TERM_LEAP):
+            case Group(term=term) | GroupChange(term=term) | Handover(term=term) | Merge(term=term) if self._leaps(
+                session, term, 2 * TERM_LEAP
+            ):
                 return self._election.take_end(session, "protocol", f"it came with term {term}", now)
             case Group():
-                return self._election.take_group(session, message, now)
+                return self._election.take_group(session, GroupReceived(message), now)
+            case GroupChange():
+                return self._take_change(session, message, now)
             case KeyState():
                 if self._election.master_session == session:
                     self._keyring.adopt(message, now)
@@ -191,6 +196,15 @@ class MessageHandler:
             case _:
                 assert_never(message)
         return []
+
+    def _take_change(self, session: Session, change: GroupChange, now: float) -> list[Transition]:
+        group = self._known.apply(session, change)
+        if group is None:
+            self._close(session, ErrorMessage("protocol", "GROUP_CHANGE does not fit the group that came before"))
+            return self._election.take_end(session, "protocol", "its GROUP_CHANGE does not fit", now)
+        is_settled = not change.has_keys and self._known.settled_in == session
+        received = GroupReceived(group, change.senders, session if is_settled else None)
+        return self._election.take_group(session, received, now)
 
     def _from_client(self, peer: Accepted, message: Message, now: float) -> list[Transition]:
         session, address = peer.session, peer.address
@@ -237,7 +251,7 @@ class MessageHandler:
                 self._out.append(Send(session, Heartbeat()))  # it is a standby session
             case ErrorMessage():
                 self._members.close(session, why=message.message)
-            case KeyAck() | KeyNew() | KeyResponse() | KeyState() | KeyWatch() | Group() | Handover():
+            case KeyAck() | KeyNew() | KeyResponse() | KeyState() | KeyWatch() | Group() | GroupChange() | Handover():
                 self._protocol_error(session, message)
             case _:
                 assert_never(message)
@@ -259,7 +273,7 @@ class MessageHandler:
                 self._out.append(Send(session, Heartbeat()))
             case ErrorMessage():
                 self._close(session)
-            case KeyResponse() | KeyState() | Join() | Group() | Merge() | Handover():
+            case KeyResponse() | KeyState() | Join() | Group() | GroupChange() | Merge() | Handover():
                 self._protocol_error(session, message)
             case _:
                 assert_never(message)

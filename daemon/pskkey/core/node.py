@@ -253,8 +253,12 @@ class Node:
                     self._step_down(handover, now)
                 case WithoutMaster():
                     self._known.record_lost_master(now)
-                case GroupReceived(group):
+                case GroupReceived(group, senders, settles):
                     self._known.received(group)
+                    if senders is not None:
+                        self._keyring.adopt_senders(senders)
+                    if settles is not None and self._known.settle(settles, now) is not None:
+                        self._keyring.note_group(group, now)
                 case MergeWon(master):
                     self._members.expect(master, now)
                 case _:
@@ -270,7 +274,7 @@ class Node:
         self._rekey.begin(now)
         members = (*(self._known.latest.members if self._known.latest else ()), *inherited)
         self._members.levels.begin(members)
-        self._members.begin_term(self._election.term, leases, awaited, state, now)
+        self._members.begin_term(self._election.term, self._known.latest, leases, awaited, state, now)
 
     def _step_down(self, handover: Handover | None, now: float) -> None:
         """Change all parts to the role of a follower. Send `handover` to the members; None: there is no successor."""
@@ -375,6 +379,7 @@ class Node:
             sender=self._managers.sends,
             lease=self.key_state().sender_id,
             times=settings.timing.times,
+            knows=self._known.name_map(),
         )
 
     def _merge_message(self) -> Merge:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pskkey.core.events import Session
 from pskkey.model import Group, Handover, Member
 
 
@@ -26,9 +27,15 @@ class WithoutMaster:
 
 @dataclass(frozen=True, slots=True)
 class GroupReceived:
-    """The master of this node has sent this GROUP."""
+    """The master of this node has sent this GROUP, or a GROUP_CHANGE that results in it.
+
+    `senders`: the sender ids in use, None if they are as before. `settles`: the session, if the group belongs to the
+    keys that have arrived on it before; None if KEY_STATE follows.
+    """
 
     group: Group
+    senders: frozenset[int] | None = None
+    settles: Session | None = None
 
 
 @dataclass(frozen=True, slots=True)

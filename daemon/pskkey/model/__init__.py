@@ -18,6 +18,7 @@ from pskkey.model.keys import (
 from pskkey.model.messages import (
     ErrorMessage,
     Group,
+    GroupChange,
     Handover,
     Heartbeat,
     HeldKey,
@@ -62,6 +63,7 @@ __all__ = [
     "ConditionKind",
     "ErrorMessage",
     "Group",
+    "GroupChange",
     "Handover",
     "Heartbeat",
     "HeldKey",

@@ -94,6 +94,8 @@ class Join:
     `incarnation` is a random name. A restart that loses the keys of the node changes it. `held` are the keys of the
     node. By them the master recognizes a joiner from another partition. `sender`: a session manager of the node sends.
     `lease`: the sender id of the node, under which it may have sent with its present key. `times`: those of the node.
+    `knows`: the fingerprint of the group that the node knows, empty if it knows none. Such a node reads GROUP_CHANGE.
+    None: the node reads only GROUP.
     """
 
     group: str
@@ -104,6 +106,7 @@ class Join:
     sender: bool
     lease: int | None
     times: Times = DEFAULT_TIMES
+    knows: str | None = None
 
     @property
     def speaks(self) -> Levels:
@@ -148,6 +151,32 @@ class Group:
         """Return the members that speak no higher level than that of the group, if others do; else none."""
         held = tuple(member for member in self.members if member.speaks.highest <= self.level)
         return held if len(held) < len(self.members) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupChange:
+    """GROUP_CHANGE: how the group differs from one that the receiver has.
+
+    The group before the change is that with the number `base` on this session. If `base` is 0, it is the group that
+    JOIN named (`knows`), or an empty one (`knows` is empty). `number` is that of the group after the change. Members
+    with an id in `left` are not in it, and `members` are new or have changed. `master`, `times`, `level` and `senders`,
+    the sender ids in use, are None if they are as before. `key_age` and `known_outside` are as in GROUP. `has_keys`:
+    KEY_STATE follows. If it does not, the keys are as before.
+    """
+
+    term: int
+    number: int
+    base: int = 0
+    knows: str = ""
+    master: str | None = None
+    members: tuple[Member, ...] = ()
+    left: tuple[str, ...] = ()
+    times: Times | None = None
+    level: int | None = None
+    senders: frozenset[int] | None = None
+    key_age: int = 0
+    known_outside: str = ""
+    has_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +239,7 @@ type Message = (
     | KeyNew
     | Join
     | Group
+    | GroupChange
     | Heartbeat
     | Merge
     | Handover

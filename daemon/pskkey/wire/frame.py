@@ -42,6 +42,7 @@ class PacketType(IntEnum):
     HEARTBEAT = 18
     MERGE = 19
     HANDOVER = 20
+    GROUP_CHANGE = 21
     ERROR = 31
 
 

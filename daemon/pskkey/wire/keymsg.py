@@ -130,11 +130,9 @@ def encode_key_state(message: KeyState) -> bytes:
         raise ValueError(f"a key state has at most {MAX_KEY_ENTRIES} entries of different epochs, not {epochs}")
     if sum(entry.send for entry in message.entries) > 1:
         raise ValueError("a key state has at most one entry to send with")
-    bitmap = bytearray(SENDER_IDS // 8)
-    for sender in message.senders:
-        bitmap[_checked_sender(sender) // 8] |= 1 << sender % 8
+    bitmap = encode_sender_bitmap(message.senders)
     sender_id, flags = (0, 0) if message.sender_id is None else (_checked_sender(message.sender_id), _LEASED)
-    parts = [_STATE_HEAD.pack(sender_id, flags, len(epochs), bytes(bitmap))]
+    parts = [_STATE_HEAD.pack(sender_id, flags, len(epochs), bitmap)]
     for entry in message.entries:
         flags = (_SEND if entry.send else 0) | (_RECEIVE if entry.receive else 0) | (_UNUSED if entry.unused else 0)
         parts.append(
@@ -162,7 +160,7 @@ def decode_key_state_untrusted(payload: bytes) -> KeyState:
         raise BadPacket("KEY_STATE names more than one key to send with")
     return KeyState(
         sender_id=sender_id if flags & _LEASED else None,
-        senders=frozenset(n for n in range(SENDER_IDS) if bitmap[n // 8] >> n % 8 & 1),
+        senders=decode_sender_bitmap(bitmap),
         entries=entries,
     )
 
@@ -238,3 +236,16 @@ def _checked_sender(sender: int) -> int:
     if not 0 <= sender < SENDER_IDS:
         raise ValueError(f"a sender id is 0..{SENDER_IDS - 1}, not {sender}")
     return sender
+
+
+def encode_sender_bitmap(senders: frozenset[int]) -> bytes:
+    """Return sender ids as the bitmap of KEY_STATE, 32 bytes. Raises ValueError for an id out of bounds."""
+    bitmap = bytearray(SENDER_IDS // 8)
+    for sender in senders:
+        bitmap[_checked_sender(sender) // 8] |= 1 << sender % 8
+    return bytes(bitmap)
+
+
+def decode_sender_bitmap(bitmap: bytes) -> frozenset[int]:
+    """Return the sender ids in a bitmap of 32 bytes."""
+    return frozenset(n for n in range(SENDER_IDS) if bitmap[n // 8] >> n % 8 & 1)

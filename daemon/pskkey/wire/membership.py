@@ -5,7 +5,7 @@ Every field has a bound. Decoders raise only BadPacket; encoders check the same 
 
 import re
 from dataclasses import replace
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import FailFast, Field
 
@@ -54,6 +54,7 @@ class _JoinFields(Packet):
     version: Version
     speaks: Speaks = LEVEL_1
     times: TimesFields
+    knows: Fingerprint | Literal[""] | None = None
 
 
 class _MergeFields(Packet):
@@ -88,6 +89,7 @@ def decode_join_untrusted(payload: bytes) -> Join:
         sender=fields.sender,
         lease=fields.lease,
         times=fields.times.value(),
+        knows=fields.knows,
     )
 
 

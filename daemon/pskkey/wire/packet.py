@@ -8,6 +8,7 @@ from pskkey.errors import BadPacket, NoCommonLevel
 from pskkey.model import (
     ErrorMessage,
     Group,
+    GroupChange,
     Handover,
     Heartbeat,
     Join,
@@ -110,6 +111,7 @@ _PACKETS: Final[Sequence[_Packet]] = (
         membership.decode_join_untrusted,
     ),
     _Packet(Group, PacketType.GROUP, _TLS_CLIENT, MAX_PAYLOAD, roster.encode_group, None),
+    _Packet(GroupChange, PacketType.GROUP_CHANGE, _TLS_CLIENT, MAX_PAYLOAD, roster.encode_group_change, None),
     _Packet(Heartbeat, PacketType.HEARTBEAT, _SERVERS | _CLIENTS, 0, lambda _: b"", lambda _: Heartbeat()),
     _Packet(
         Merge,
@@ -147,6 +149,7 @@ class PacketReader:
         self._roster = roster.RosterReader()
         self._decode_part = {
             PacketType.GROUP: self._roster.receive_group_untrusted,
+            PacketType.GROUP_CHANGE: self._roster.receive_change_untrusted,
             PacketType.HANDOVER: self._roster.receive_handover_untrusted,
         }
         self._broken = False

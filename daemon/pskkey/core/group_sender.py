@@ -1,0 +1,98 @@
+"""The GROUP, GROUP_CHANGE and KEY_STATE messages of a master: each member gets what it does not have yet (`roster`).
+
+KEY_STATE is for one member. It is sent when the keys of this member, or its own sender id, have changed. The sender ids
+of the others are in GROUP_CHANGE. With the first key to send with, the member also gets the age of this key.
+"""
+
+from itertools import count
+
+from pskkey.core.actions import Action, Send
+from pskkey.core.admission import Joined
+from pskkey.core.roster import Roster, change_between, fingerprint
+from pskkey.model import Group, GroupChange, KeyState, Member
+
+
+class GroupSender:
+    """The maps that a master has sent in one term. Methods append actions to `out`."""
+
+    def __init__(self, out: list[Action], inherited: Group | None) -> None:
+        """Begin a term. `inherited` is the map of the last master, if this node has one."""
+        self._out = out
+        self._numbers = count(1)
+        self._inherited = None if inherited is None else Roster.of(0, inherited, frozenset())
+        self._fingerprints: dict[int, str] = {}
+        """By number, the fingerprints of the maps that a joiner may name."""
+        self._changes: dict[tuple[int | None, str, int, bool, int], GroupChange] = {}
+        """The changes to the last map, which are the same for many members."""
+        self.last: Roster | None = None
+        """The map that all members have got, or get now."""
+
+    def publish(self, group: Group, senders: frozenset[int]) -> None:
+        """Let `group` be the map for all members. `senders` are the sender ids in use."""
+        roster = Roster.of(next(self._numbers), group, senders)
+        if self.last is None or not roster.is_as(self.last):
+            self._changes.clear()
+            self.last = roster
+
+    def welcome(self, joined: Joined, entry: Member, group: Group, state: KeyState) -> None:
+        """Send the map and the keys to a joiner. `entry` is its own one, and `group` has it in any case."""
+        roster = self.last
+        if roster is None or not roster.lists(entry):
+            roster = Roster.of(next(self._numbers), group, state.senders)
+        if joined.join.knows is None:
+            self._out.append(Send(joined.session, group))
+        else:
+            base = self._find(joined.join.knows)
+            knows = "" if base is None else joined.join.knows
+            self._out.append(Send(joined.session, self._change(base, knows, roster, has_keys=True, age=group.key_age)))
+        self._send_keys(joined, roster, state)
+
+    def update(self, joined: Joined, group: Group, state: KeyState, *, is_stale: bool) -> None:
+        """Send a member the changes of the map, and its keys if they have changed.
+
+        `group` is the map with the acknowledgements, and `is_stale` whether it has changed, for a member that reads
+        only GROUP.
+        """
+        if self.last is None:
+            raise RuntimeError("no map was published")
+        if joined.join.knows is None:
+            if is_stale:
+                self._out.append(Send(joined.session, group))
+            self._send_keys(joined, self.last, state)
+            return
+        has_keys = joined.sent is None or (joined.sent.sender_id, joined.sent.entries) != (
+            state.sender_id,
+            state.entries,
+        )
+        needs_age = has_keys and group.key_age > 0 and _sends_with(joined.sent) != _sends_with(state)
+        if joined.roster is not self.last or needs_age:
+            change = self._change(joined.roster, "", self.last, has_keys=has_keys, age=group.key_age)
+            self._out.append(Send(joined.session, change))
+        joined.roster = self.last
+        if has_keys:
+            self._send_keys(joined, self.last, state)
+
+    def _send_keys(self, joined: Joined, roster: Roster, state: KeyState) -> None:
+        joined.roster, joined.sent = roster, state
+        self._out.append(Send(joined.session, state))
+
+    def _change(self, base: Roster | None, knows: str, roster: Roster, *, has_keys: bool, age: int) -> GroupChange:
+        key = (None if base is None else base.number, knows, roster.number, has_keys, age)
+        if (change := self._changes.get(key)) is None:
+            change = self._changes[key] = change_between(base, knows, roster, has_keys=has_keys, age=age)
+        return change
+
+    def _find(self, knows: str) -> Roster | None:
+        """Return the map with a fingerprint, None if this master does not know it."""
+        for roster in (self.last, self._inherited):
+            if roster is not None:
+                if roster.number not in self._fingerprints:
+                    self._fingerprints[roster.number] = fingerprint(roster.group)
+                if self._fingerprints[roster.number] == knows:
+                    return roster
+        return None
+
+
+def _sends_with(state: KeyState | None) -> str | None:
+    entries = () if state is None else state.entries
+    return next((entry.key.fingerprint for entry in entries if entry.send), None)
