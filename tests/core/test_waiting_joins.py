@@ -4,7 +4,7 @@ import pytest
 
 from pskkey.core.actions import Connect, Disconnect, Send
 from pskkey.core.events import Connected, Direction, Disconnected, Session, Timeout
-from pskkey.core.message_handler import JOINS_AT_ONCE
+from pskkey.core.waiting_joins import JOINS_AT_ONCE
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Role
 from tests.core.harness import ME, NodeHarness, join, member, of, one, refusal, sent
 from tests.core.situations import HIGH, LOW, OTHER

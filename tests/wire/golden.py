@@ -22,6 +22,7 @@ from pskkey.model import (
     Advert,
     ErrorMessage,
     Group,
+    GroupChange,
     Handover,
     Heartbeat,
     HeldKey,
@@ -100,11 +101,26 @@ MESSAGES: Final[Mapping[str, Sequence[Message]]] = {
     "KEY_NEW": [KeyNew(reason) for reason in KeyNewReason],
     "JOIN": [
         Join("default", _CLIENT, "5f2c", 0, (), sender=False, lease=None, times=_TIMES),
-        Join("Anlage 7", _OTHER, "i" * 250, 2**53 - 1, (HeldKey(7, "0f" * 8, send=True),), sender=True, lease=255),
+        Join(
+            "Anlage 7",
+            _OTHER,
+            "i" * 250,
+            2**53 - 1,
+            (HeldKey(7, "0f" * 8, send=True),),
+            sender=True,
+            lease=255,
+            knows="0f" * 8,
+        ),
     ],
     "GROUP": [
         Group(3, _MASTER.id, (_MASTER,), (), _TIMES, key_age=86400, known_outside="0f" * 8),
         Group(2**53 - 1, _MASTER.id, (_MASTER, _CLIENT, _OTHER), (_OTHER.id,)),
+    ],
+    "GROUP_CHANGE": [
+        GroupChange(3, 1, 0, "", _MASTER.id, (_MASTER,), (), _TIMES, 1, None, 86400, "0f" * 8, has_keys=True),
+        GroupChange(
+            3, 2**53 - 1, 2**53 - 2, members=(_CLIENT, _OTHER), left=(_IDS[2],), senders=frozenset({0, 9, 255})
+        ),
     ],
     "HEARTBEAT": [Heartbeat()],
     "MERGE": [Merge(_MASTER, 3, 12, 7), Merge(_OTHER, 3, 1, 0, _MASTER.id)],

@@ -37,6 +37,7 @@ def test_packet_type_numbers() -> None:
         "HEARTBEAT": 18,
         "MERGE": 19,
         "HANDOVER": 20,
+        "GROUP_CHANGE": 21,
         "ERROR": 31,
     }
 

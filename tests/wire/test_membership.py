@@ -38,6 +38,7 @@ JOIN = {
     "version": "0.1.0",
     "speaks": [1, 3],
     "times": {"heartbeat_interval": 0.5, "dead_after": 1.5},
+    "knows": None,
 }
 MERGE = {"master": MEMBER, "term": 3, "members": 12, "epoch": 7, "winner": None}
 MERGE |= {"version": "0.1.0", "speaks": [1, 3]}

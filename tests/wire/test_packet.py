@@ -11,6 +11,7 @@ from pskkey.errors import BadPacket
 from pskkey.model import (
     ErrorMessage,
     Group,
+    GroupChange,
     Handover,
     Heartbeat,
     Join,
@@ -59,6 +60,7 @@ MESSAGES: dict[str, Message] = {
     "KEY_NEW": KeyNew(KeyNewReason.OPERATOR),
     "JOIN": Join("default", member(1), "x", 0, (), sender=False, lease=None),
     "GROUP": GROUP,
+    "GROUP_CHANGE": GroupChange(3, 7, 6, members=(member(3),)),
     "HEARTBEAT": Heartbeat(),
     "MERGE": Merge(member(1), 3, 2, 7),
     "HANDOVER": Handover(member(1), 3),
@@ -70,6 +72,7 @@ ALLOWED = {
         "KEY_REQ response",
         "KEY_STATE",
         "GROUP",
+        "GROUP_CHANGE",
         "HEARTBEAT",
         "MERGE",
         "HANDOVER",
@@ -80,7 +83,7 @@ ALLOWED = {
 }
 LIMITS = {
     (Channel.TLS, Side.SERVER): {1: 0, 4: 2, 5: 1, 16: 8192, 18: 0, 19: 8192, 31: 8192},
-    (Channel.TLS, Side.CLIENT): {1: 132, 3: 444, 17: 65535, 18: 0, 19: 8192, 20: 65535, 31: 8192},
+    (Channel.TLS, Side.CLIENT): {1: 132, 3: 444, 17: 65535, 18: 0, 19: 8192, 20: 65535, 21: 65535, 31: 8192},
     (Channel.KEYS, Side.SERVER): {1: 0, 2: 64, 4: 2, 5: 1, 18: 0, 31: 8192},
     (Channel.KEYS, Side.CLIENT): {1: 132, 3: 444, 18: 0, 31: 8192},
 }

@@ -9,18 +9,16 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pskkey.core import rank
 from pskkey.core.acknowledgements import have_all_acknowledged
 from pskkey.core.actions import Action, Disconnect, Send
 from pskkey.core.admission import Admission, Joined, report_of, reports_of_unconfirmed
-from pskkey.core.arrivals import Arrivals
 from pskkey.core.confirmations import Confirmations
 from pskkey.core.events import Accepted, Session
 from pskkey.core.former_keys import find_former_key, leave_former_keys
 from pskkey.core.group_sender import GroupSender
 from pskkey.core.keyring import Keyring
-from pskkey.core.lease_allocator import LeaseAllocator
 from pskkey.core.levels import GroupLevels
+from pskkey.core.member_map import MemberMap
 from pskkey.core.notices import MemberJoined, MemberLost
 from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Times
@@ -41,16 +39,12 @@ class Members:
         """Cache of `ids`, which every event reads; None after a change of the members."""
         self._silent_at = float("inf")
         """A lower bound of the deadlines of all members: a message from a member only raises its deadline."""
-        self._allocator = LeaseAllocator(settings, keyring, self.group, out)
-        self._term, self._group_stale = 0, False
+        self._map = MemberMap(settings, keyring, self._joined, out)
+        self._group_stale = False
         self._keys_version = -1
         self._next_heartbeat = 0.0
         self._next_flush = 0.0
         self._sender = GroupSender(out, None)
-        self._inherited: tuple[Member, ...] = ()
-        """The members of the last master."""
-        self._arrivals = Arrivals(settings.max_members)
-        self.levels = GroupLevels(settings)
         self._sent_epoch = 0
         self.confirmations = Confirmations()
         self.published = 1
@@ -70,18 +64,26 @@ class Members:
     @property
     def awaited(self) -> frozenset[str]:
         """Return the ids of nodes that may join soon. They were members of this master or of the last one."""
-        return self._arrivals.members
+        return self._map.arrivals.members
 
     @property
     def yielded(self) -> frozenset[str]:
         """Return the ids of masters that have yielded to this one, and have not joined yet."""
-        return self._arrivals.masters
+        return self._map.arrivals.masters
+
+    @property
+    def group(self) -> Group:
+        """Return the group as it is now."""
+        return self._map.group()
+
+    @property
+    def levels(self) -> GroupLevels:
+        """Return the protocol levels of the group."""
+        return self._map.levels
 
     def successor(self, node: str | None = None) -> Member | None:
         """Return the member with the id `node` (None: the successor), or None if there is no such member."""
-        group = self.group()
-        wanted = node if node is not None else next(iter(group.succession), None)
-        return next((m for m in group.members if m.id == wanted and m.id != group.master), None)
+        return self._map.successor(node)
 
     def settled(self, now: float) -> list[Member]:
         """Return the eligible members that joined at least `preempt_after` ago."""
@@ -123,50 +125,23 @@ class Members:
         """Return the node id of a session that has joined."""
         return self._joined[session].member.id
 
-    def group(self, joiner: Session | None = None, now: float | None = None) -> Group:
-        """Return the group as it is now, for its members or for a joiner that has not confirmed yet.
-
-        `now`: the time at which it is sent, which counts for the age of the key.
-        """
-        listed = [j.member for s, j in self._joined.items() if j.has_arrived or s == joiner]
-        members, me = (self.me, *map(self._with_lease, listed)), self._settings.me.id
-        times, age = self._settings.timing.times, 0 if now is None else self._keyring.age(now)
-        succession = rank.succession(members, me)
-        return Group(self._term, me, members, succession, times, self._level(), age, self._keyring.known_outside)
-
-    def _map(self, joiner: Session | None, now: float) -> Group:
-        """Return the group as it is sent: also with the members of the last master that are still awaited."""
-        group, awaited = self.group(joiner, now), self.awaited
-        listed = {member.id for member in group.members}
-        missing = [m for m in self._inherited if m.id in awaited and m.id not in listed]
-        if not missing:
-            return group
-        members = (*group.members, *map(self._with_lease, missing))
-        return replace(group, members=members, succession=rank.succession(members, group.master))
-
     @property
     def last_sent(self) -> Group | None:
         """Return the group as the last flush sent it to all members."""
         return None if self._sender.last is None else self._sender.last.group
 
-    @property
-    def me(self) -> Member:
-        """Return the master as a member, with its own lease and acknowledgement."""
-        newest = self._keyring.newest
-        return replace(self._with_lease(self._settings.me), acked_epoch=newest.epoch if newest else None)
-
     def my_key_state(self) -> KeyState:
         """Return the key state for the master's own session managers."""
-        return self._key_state(self._settings.me.id)
+        return self._map.key_state(self._settings.me.id)
 
     @property
     def waiting(self) -> list[str]:
         """Return the ids of the nodes, the master included, whose lease is blocked under the current epoch."""
-        return self._allocator.leases.waiting(self.ids | {self._settings.me.id}, self._epoch())
+        return self._map.allocator.leases.waiting(self.ids | {self._settings.me.id}, self._map.epoch)
 
     def all_acknowledged(self, epoch: int, now: float) -> bool:
         """Return whether no node is on its way, and each member that counts has acknowledged `epoch`."""
-        return self._arrivals.are_over(now) and have_all_acknowledged(self._waited_for(now), epoch, now)
+        return self._map.arrivals.are_over(now) and have_all_acknowledged(self._waited_for(now), epoch, now)
 
     # --- begin and end as master --------------------------------------------------------------------------------
 
@@ -186,14 +161,12 @@ class Members:
         nodes of the last group, which may join now. `state`: the key state of this node. This node takes its own lease
         from it, because its id in `last` may be blocked until a new epoch.
         """
-        self._term = term
-        self._arrivals, self.confirmations = Arrivals(self._settings.max_members), Confirmations()
+        self._map.begin(term, former)
+        self.confirmations = Confirmations()
         for node in awaited:
-            self._arrivals.expect(node, now + self._settings.timing.comes_within)
-        self._allocator = LeaseAllocator(self._settings, self._keyring, self.group, self._out)
-        self._allocator.inherit(dict(last), state)
+            self._map.arrivals.expect(node, now + self._settings.timing.comes_within)
+        self._map.allocator.inherit(dict(last), state)
         self._sender = GroupSender(self._out, former)
-        self._inherited = () if former is None else former.members
         self._next_heartbeat = now
         self._next_flush = now
         self._group_stale = True
@@ -202,11 +175,11 @@ class Members:
         """Wait for another master, which yields to this one."""
         self.confirmations.note_yielded(master)
         if master not in self.ids:
-            self._arrivals.expect_master(master, now + self._settings.timing.comes_within)
+            self._map.arrivals.expect_master(master, now + self._settings.timing.comes_within)
 
     def lease_to_me(self) -> None:
         """Lease a sender id to the master itself, for its own session manager."""
-        self._group_stale |= self._allocator.lease_to_me()
+        self._group_stale |= self._map.allocator.lease_to_me()
 
     def dissolve(self, handover: Handover | None) -> None:
         """Release all members: send them `handover`, or, if that is None, `not_master`. Close their sessions."""
@@ -218,15 +191,15 @@ class Members:
             else:
                 if self._keys_version != self._keyring.version:
                     # This node may send with a new key already, so each member needs it.
-                    self._out.append(Send(joined.session, self._key_state_for(joined)))
-                members = self.group().members if joined.member.id == handover.master.id else ()
+                    self._out.append(Send(joined.session, self._map.key_state_for(joined)))
+                members = self._map.group().members if joined.member.id == handover.master.id else ()
                 self._out.append(Send(joined.session, replace(handover, members=members)))
                 self._out.append(Disconnect(joined.session))
         self._out += reports_of_unconfirmed(self._joined.values())
         self._joined.clear()
         self._ids = None
         self.published, self.is_full = 1, False
-        self.levels.begin(())
+        self._map.levels.begin(())
 
     def announce_changed_master(self, now: float) -> None:
         """Make GROUP and a heartbeat due: the master's entry in the member map or its settings have changed."""
@@ -235,15 +208,15 @@ class Members:
 
     def set_term(self, term: int) -> None:
         """Take a new term; the next flush sends it to all members."""
-        if term != self._term:
-            self._term = term
+        if term != self._map.term:
+            self._map.term = term
             self._group_stale = True
 
     # --- members ------------------------------------------------------------------------------------------------
 
     def refuses(self, session: Session, join: Join, address: str, now: float) -> bool:
         """Return whether a joiner is refused. If it is, report it and close its session with the reason."""
-        leased = self._allocator.leases.nodes
+        leased = self._map.allocator.leases.nodes
         refusal = self._admission.refusal(session, join, address, self._joined, self.awaited, leased, now)
         if refusal is None:
             return False
@@ -259,8 +232,10 @@ class Members:
             del self._joined[old.session], self._open[old.session]
             self._out.append(Disconnect(old.session))
         is_new = session not in self._joined
-        self._admission.admit(join.member.id, address, self._present() | self.awaited | self._allocator.leases.nodes)
-        self._allocator.lease_to_joiner(join)
+        self._admission.admit(
+            join.member.id, address, self._present() | self.awaited | self._map.allocator.leases.nodes
+        )
+        self._map.allocator.lease_to_joiner(join)
         timing = self._settings.timing
         deadline = now + max(timing.dead_after, join.times.dead_after)
         if is_new:
@@ -280,11 +255,11 @@ class Members:
             joined.member, joined.join, joined.deadline = member, join, deadline
         self._ids = None
         self._silent_at = min(self._silent_at, deadline)
-        self._arrivals.note_arrival(join.member.id)
+        self._map.arrivals.note_arrival(join.member.id)
         if is_new:
             joined = self._joined[session]
-            state = self._key_state_for(joined)
-            self._sender.welcome(joined, self._with_lease(joined.member), self._map(session, now), state)
+            state = self._map.key_state_for(joined)
+            self._sender.welcome(joined, self._map.with_lease(joined.member), self._map.as_sent(session, now), state)
 
     def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a member: it has sent a message."""
@@ -325,9 +300,9 @@ class Members:
             return
         self._ids = None
         if back_by is not None:
-            self._arrivals.expect(joined.member.id, back_by)
+            self._map.arrivals.expect(joined.member.id, back_by)
         self._group_stale |= joined.has_arrived  # else no member has it in its GROUP
-        self._allocator.forget(joined.member.id)
+        self._map.allocator.forget(joined.member.id)
         self._out += [MemberLost(joined.member, reason)] if joined.has_arrived else reports_of_unconfirmed([joined])
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -336,7 +311,7 @@ class Members:
         """Return when `tick` is due. It is due at each heartbeat, so that a master notices its own sleep."""
         times = [self._next_heartbeat, self._silent_at]
         times += [j.former_until for j in self._joined.values() if j.former is not None]
-        if (arrived_by := self._arrivals.next_deadline()) is not None:
+        if (arrived_by := self._map.arrivals.next_deadline()) is not None:
             times.append(arrived_by)
         if self._group_stale or self._keys_version != self._keyring.version:
             times.append(self._next_flush)
@@ -349,13 +324,13 @@ class Members:
             for joined in [j for j in self._joined.values() if now >= j.deadline]:
                 self.close(joined.session, None, "it fell silent", self._back_by(joined.session, now))
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
-        awaited = len(self._arrivals.members)
-        all_are_here = self._arrivals.are_over(now)
-        self._group_stale |= len(self._arrivals.members) < awaited
+        awaited = len(self._map.arrivals.members)
+        all_are_here = self._map.arrivals.are_over(now)
+        self._group_stale |= len(self._map.arrivals.members) < awaited
         if leave_former_keys(self._waited_for(now), self._keyring, all_are_here=all_are_here, now=now):
             self._keys_version, self._group_stale = -1, True  # GROUP has the age of the key to send with
         level = None if self.last_sent is None else self.last_sent.level
-        self._group_stale |= self.is_full != self._has_no_place() or level != self._level()
+        self._group_stale |= self.is_full != self._has_no_place() or level != self._map.level
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + timing.heartbeat_interval
             self._out.extend(Send(session, Heartbeat()) for session in self._joined)
@@ -367,24 +342,21 @@ class Members:
         if not self._group_stale and not keys_stale:
             return
         # GROUP is stale after a new current epoch, because it carries the acknowledgements of the members.
-        self._group_stale |= self._epoch() != self._sent_epoch
-        self._sent_epoch = self._epoch()
-        self._allocator.leases.review(self._present() | {self._settings.me.id}, self._keyring.live_epochs)
+        self._group_stale |= self._map.epoch != self._sent_epoch
+        self._sent_epoch = self._map.epoch
+        self._map.allocator.leases.review(self._present() | {self._settings.me.id}, self._keyring.live_epochs)
         for joined in self._joined.values():
-            if joined.join.sender and self._allocator.leases.sender_id(joined.member.id) is None:
-                self._allocator.lease_to_joiner(joined.join)  # no id was free when it joined
-        group = self._map(None, now)
-        self._sender.publish(group, self._allocator.leases.in_use())
+            if joined.join.sender and self._map.allocator.leases.sender_id(joined.member.id) is None:
+                self._map.allocator.lease_to_joiner(joined.join)  # no id was free when it joined
+        group = self._map.as_sent(None, now)
+        self._sender.publish(group, self._map.allocator.leases.in_use())
         for joined in (j for j in self._joined.values() if j.has_arrived):
-            self._sender.update(joined, group, self._key_state_for(joined), is_stale=self._group_stale)
+            self._sender.update(joined, group, self._map.key_state_for(joined), is_stale=self._group_stale)
         self._group_stale = False
         self._keys_version = self._keyring.version
         self._next_flush = now + self._settings.timing.group_interval
         self.published, self.is_full = len(self.ids) + 1, self._has_no_place()
-        self.levels.publish(joined.member for joined in self._joined.values())
-
-    def _level(self) -> int:
-        return self.levels.find_level([joined.member for joined in self._joined.values()], self.awaited)
+        self._map.levels.publish(joined.member for joined in self._joined.values())
 
     def _present(self) -> frozenset[str]:
         """Return the ids of the nodes with a joined session, confirmed or not."""
@@ -404,21 +376,3 @@ class Members:
 
     def _has_no_place(self) -> bool:
         return 1 + len(self._joined) + len(self.awaited) >= self._settings.max_members
-
-    def _epoch(self) -> int:
-        return current.epoch if (current := self._keyring.current) else 0
-
-    def _key_state(self, node: str) -> KeyState:
-        blocked = self._allocator.leases.is_blocked(node, self._epoch())
-        sender_id = None if blocked else self._allocator.leases.sender_id(node)
-        return KeyState(sender_id, self._allocator.leases.in_use(), self._keyring.wire_entries())
-
-    def _key_state_for(self, joined: Joined) -> KeyState:
-        """Return the key state for a member. If the member has a former key, the list has no key to send with."""
-        state = self._key_state(joined.member.id)
-        if joined.former is None:
-            return state
-        return replace(state, entries=tuple(replace(entry, send=False) for entry in state.entries))
-
-    def _with_lease(self, member: Member) -> Member:
-        return replace(member, sender_id=self._allocator.leases.sender_id(member.id))

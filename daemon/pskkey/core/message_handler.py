@@ -36,7 +36,7 @@ from pskkey.core.rekey_requests import RekeyRequests, local_user, member
 from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import GroupReceived, MergeWon, Transition
-from pskkey.core.waiting_joins import WaitingJoins
+from pskkey.core.waiting_joins import JOINS_AT_ONCE, WaitingJoins
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -60,9 +60,6 @@ from pskkey.model import (
 TERM_LEAP = 1 << 20
 """How far the term of a client may be ahead of ours. For a peer to which we open a session, the limit is twice as high.
 So the members of a master accept the term of the master, even if a client has raised it to the limit."""
-
-JOINS_AT_ONCE = 4
-"""Waiting JOINs that are processed for one event, so that the event loop is not away for long."""
 
 
 class MessageHandler:
@@ -153,12 +150,9 @@ class MessageHandler:
         standby = self._election.outbound.standby
         if isinstance(message, Heartbeat):
             standby.extend_deadline(now)
-            return
-        if isinstance(message, ErrorMessage):
-            self._close(session)
         else:
-            self._protocol_error(session, message)
-        standby.lost(now)
+            self._close(session, None if isinstance(message, ErrorMessage) else self._report_unexpected(message))
+            standby.lost(now)
 
     def _from_master(self, session: Session, message: Message, now: float) -> list[Transition]:
         self._election.outbound.extend_deadline(session, now)
@@ -278,8 +272,6 @@ class MessageHandler:
             case _:
                 assert_never(message)
 
-    # --- waiting JOINs ------------------------------------------------------------------------------------------
-
     @property
     def has_waiting_joins(self) -> bool:
         """Whether JOINs wait that `take_waiting` takes now."""
@@ -375,9 +367,13 @@ class MessageHandler:
         self._answer_key_request(peer.session)
 
     def _protocol_error(self, session: Session, message: Message) -> None:
+        self._close(session, self._report_unexpected(message), "it broke the protocol")
+
+    def _report_unexpected(self, message: Message) -> ErrorMessage:
+        """Report a message that may not come here, and return the ERROR for its sender."""
         name = type(message).__name__
         self._out.append(UnexpectedMessage(name))
-        self._close(session, ErrorMessage("protocol", f"{name} is not expected here"), "it broke the protocol")
+        return ErrorMessage("protocol", f"{name} is not expected here")
 
     def _leaps(self, session: Session, term: int, leap: int = TERM_LEAP) -> bool:
         """Refuse a term that is too far ahead of ours: it would use up the terms. Return whether it is refused."""

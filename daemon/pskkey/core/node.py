@@ -35,7 +35,7 @@ from pskkey.core.message_handler import MessageHandler
 from pskkey.core.notices import KeyDistributed, NodesLeft, SuiteChanged
 from pskkey.core.peers import Peers
 from pskkey.core.persistence import begin_with, saved_by
-from pskkey.core.rank import candidate_order
+from pskkey.core.preemption import find_better_master
 from pskkey.core.rekey import Reason, Rekey
 from pskkey.core.rekey_requests import OPERATOR, RekeyRequests
 from pskkey.core.session_managers import SessionManagers
@@ -157,7 +157,7 @@ class Node:
 
     def group(self) -> Group | None:
         """Return the group that this node leads, or has received or led last; None if there was none."""
-        return self._members.group() if self._election.role is Role.MASTER else self._known.latest
+        return self._members.group if self._election.role is Role.MASTER else self._known.latest
 
     # --- events -------------------------------------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class Node:
     def _step_down(self, handover: Handover | None, now: float) -> None:
         """Change all parts to the role of a follower. Send `handover` to the members; None: there is no successor."""
         self._keyring.begin_to_follow(self._members.my_key_state(), now)
-        self._known.end_mastership(self._members.group(), self._members.awaited, self._members.yielded, now)
+        self._known.end_mastership(self._members.group, self._members.awaited, self._members.yielded, now)
         self._members.dissolve(handover)
 
     # --- synchronizing the parts --------------------------------------------------------------------------------
@@ -327,21 +327,8 @@ class Node:
         members.set_term(election.term)
         members.tick(now)
         self._known.record_led_group(members.last_sent, now)
-        if keyring.next is None and (better := self._find_better_master(now)) is not None:
+        if keyring.next is None and (better := find_better_master(self._settings, members, self._peers, now)):
             self._switch_over(better.id, now)
-
-    def _find_better_master(self, now: float) -> Member | None:
-        """Return the best member to hand over to, None if there is none.
-
-        A master hands over if the operator permits preemption, or if it is not eligible itself. The member is a better
-        candidate than this master, and is not out of reach.
-        """
-        me = self._settings.me
-        if me.eligible and not self._settings.preempt:
-            return None
-        settled = [m for m in self._members.settled(now) if not self._peers.is_out_of_reach(m.id, now)]
-        best = min(settled, key=candidate_order, default=me)
-        return best if candidate_order(best) < candidate_order(me) else None
 
     def _act_as_follower(self, now: float) -> None:
         link = self._election.master_link
@@ -396,7 +383,7 @@ class Node:
     def _stop(self) -> None:
         self._stopping = True
         if self._election.role is Role.MASTER:
-            group = self._members.group()
+            group = self._members.group
             successors = [m for m in group.members if m.id in group.succession[:1]]
             self._members.dissolve(Handover(successors[0], self._election.term + 1) if successors else None)
         else:

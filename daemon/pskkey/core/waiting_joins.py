@@ -11,8 +11,13 @@ JOINs wait at it, so that they need not ask again:
 5. All waiting JOINs are refused when this node joins a master, or listens.
 """
 
+from typing import Final
+
 from pskkey.core.events import Session
 from pskkey.model import Join
+
+JOINS_AT_ONCE: Final = 4
+"""Waiting JOINs that are processed for one event, so that the event loop is not away for long."""
 
 
 class WaitingJoins:

@@ -60,13 +60,13 @@ class _GroupPart(Packet):
 
 
 class _ChangedMember(ListedMember):
-    """A member as GROUP_CHANGE lists it. Its acknowledgement is left out: only the master needs it."""
+    """A member as GROUP_CHANGE lists it, without the fields that have their defaults."""
 
     port: Port = DEFAULT_PORT
     priority: Priority = 100
     eligible: bool = True
     sender_id: SenderId | None = None
-    acked_epoch: Epoch | None = Field(default=None, exclude=True)
+    acked_epoch: Epoch | None = None
 
 
 class _ChangePart(Packet):
