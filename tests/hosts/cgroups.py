@@ -4,14 +4,10 @@ These are the unified hierarchy and, if it exists, the one named systemd.
 """
 
 import contextlib
-import os
-import time
 from pathlib import Path
 
+from tests.lab.cgroups import remove_cgroup
 from tests.lab.namespaces import is_stale
-
-_REMOVED_WITHIN = 5.0
-"""Seconds that the kernel may take to end the last process of a control group."""
 
 
 def make_cgroups(name: str) -> list[Path]:
@@ -22,23 +18,6 @@ def make_cgroups(name: str) -> list[Path]:
         cgroup.mkdir()
         made.append(cgroup)
     return made
-
-
-def remove_cgroup(cgroup: Path) -> None:
-    """Remove a control group without processes, and all groups below it."""
-    deadline = time.monotonic() + _REMOVED_WITHIN
-    for directory, _, _ in os.walk(cgroup, topdown=False):
-        while True:
-            try:
-                Path(directory).rmdir()
-            except FileNotFoundError:
-                pass
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-                continue
-            break
 
 
 def remove_stale_cgroups() -> None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from tests.hosts.cgroups import make_cgroups, remove_cgroup
+from tests.hosts.cgroups import make_cgroups
 from tests.lab import namespaces
+from tests.lab.cgroups import remove_cgroup
 
 BOOTS_WITHIN: Final = 60.0
 ENDS_WITHIN: Final = 20.0

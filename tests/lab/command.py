@@ -1,6 +1,7 @@
 """The command line of the laboratory: runs a scenario several times and reports.
 
-Exit codes: 0 all runs were completed, 1 a run failed, 2 usage, 4 not root, 130 and 143 interrupted.
+Exit codes: 0 all runs were completed, 1 a run failed, 2 usage, or this machine cannot do it, 4 not root, 130 and 143
+interrupted.
 """
 
 import argparse
@@ -11,8 +12,11 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 
+from tests.lab.cgroups import NoQuotas
 from tests.lab.group import Failed
+from tests.lab.kernel_limits import LimitsTooLow
 from tests.lab.laboratory import laboratory
 from tests.lab.report import Report
 from tests.lab.scenarios import SCENARIOS
@@ -20,22 +24,35 @@ from tests.lab.scenarios.scenario import Scenario
 from tests.lab.trial import Trial
 
 
-async def measure(scenario: Scenario, report: Report, seconds: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of the command line that are not in a report, and the scenario."""
+
+    scenario: Scenario
+    seconds: float
+    has_traffic: bool
+    keeps_group: bool
+    speed: int | None
+
+
+async def measure(options: Options, report: Report) -> None:
     """Do the runs of `report` and enter their results. Everything is cleaned up, also when this is cancelled."""
-    with laboratory(report.seed) as lab:
-        if scenario.keeps_group:
-            await _run_once(Trial(lab, lab.group(report.nodes), 1, report.runs, seconds), scenario, report)
-            return
-        for number in range(1, report.runs + 1):
-            await _run_once(Trial(lab, lab.group(report.nodes), number, 1, seconds), scenario, report)
+    with laboratory(report.seed, report.nodes, options.speed) as lab:
+        count, repeats = (1, report.runs) if options.keeps_group else (report.runs, 1)
+        for number in range(1, count + 1):
+            group = lab.group(report.nodes)
+            trial = Trial(lab, group, number, repeats, options.seconds, has_traffic=options.has_traffic)
+            await _run_once(trial, options.scenario, report)
 
 
 async def _run_once(trial: Trial, scenario: Scenario, report: Report) -> None:
     try:
         await scenario.run(trial)
         trouble = await report.enter(trial)
+        trial.laboratory.set_full_speed()
         await trial.group.stop()
     except Failed as error:
+        report.enter_figures(trial)
         report.failed.append(f"run {trial.number}: {error}")
         print(f"run {trial.number}: {error}\n{trial.transcript()}", file=sys.stderr, flush=True)
     else:
@@ -58,18 +75,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, metavar="T", help="how long the fault lasts (default: by the scenario)"
     )
+    parser.add_argument("--speed", type=_percent, metavar="PERCENT", help="the share of one core that each daemon gets")
+    parser.add_argument(
+        "--no-traffic", action="store_true", help="without session managers, so daemons alone are measured"
+    )
+    parser.add_argument("--keep-group", action="store_true", help="do all runs with one group")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     given = parser.parse_args(arguments)
+    scenario = SCENARIOS[given.scenario]
+    if given.no_traffic and scenario.needs_traffic:
+        parser.error(f"{given.scenario} measures the traffic itself; leave out --no-traffic")
+    if given.keep_group and not scenario.may_keep_group:
+        parser.error(f"{given.scenario} needs a new group for each run; leave out --keep-group")
     if os.geteuid() != 0:
         print("tests/lab/run: network namespaces need root; run it with sudo", file=sys.stderr)
         return 4
-    scenario = SCENARIOS[given.scenario]
     seed = time.time_ns() % 1_000_000 if given.seed is None else given.seed
-    report = Report(given.scenario, given.nodes or scenario.nodes, given.runs or scenario.runs, seed)
-    seconds = scenario.seconds if given.seconds is None else given.seconds
+    report = Report(given.scenario, given.nodes or scenario.nodes, given.runs or scenario.runs, seed, given.speed)
+    options = Options(
+        scenario,
+        scenario.seconds if given.seconds is None else given.seconds,
+        not given.no_traffic,
+        given.keep_group or scenario.keeps_group,
+        given.speed,
+    )
     interrupted: list[signal.Signals] = []
     try:
-        asyncio.run(until_interrupted(measure(scenario, report, seconds), interrupted))
+        asyncio.run(until_interrupted(measure(options, report), interrupted))
+    except (LimitsTooLow, NoQuotas) as error:
+        print(f"tests/lab/run: {error}", file=sys.stderr)
+        return 2
     except asyncio.CancelledError:
         return 128 + interrupted[0]
     print(json.dumps(report.as_json(), indent=2) if given.json else report.as_text())
@@ -86,6 +121,13 @@ async def until_interrupted(doing: Coroutine[None, None, None], interrupted: lis
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
     await task
+
+
+def _percent(text: str) -> int:
+    percent = int(text)
+    if not 1 <= percent <= 100:
+        raise argparse.ArgumentTypeError("from 1 to 100")
+    return percent
 
 
 def _count(text: str) -> int:

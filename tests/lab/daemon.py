@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from tests.lab.log_view import LogView
+
 PSKKEYD: Final = Path(sys.executable).with_name("pskkeyd")
 STOP_WITHIN: Final = 10.0
 """Seconds that a daemon may take to end after SIGTERM."""
@@ -109,6 +111,9 @@ class Daemon:
         self.build: Path | None = None
         """The source tree of the build to start; None: this one."""
         self._log = directory / "log"
+        self.view = LogView(self._log)
+        self.confinement: tuple[str, ...] = ()
+        """The prefix of its whole command line that puts it, and only it, into a control group."""
         self._control = Control(self.control_socket)
         self._process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
@@ -130,6 +135,11 @@ class Daemon:
         return self._running().poll()
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def log(self) -> str:
         """Everything that it has printed since its first start."""
         return self._log.read_text() if self._log.exists() else ""
@@ -142,11 +152,12 @@ class Daemon:
         """Start it, with `environ` added to our own environment. Does not wait."""
         launch = self.launch()
         self._end_requested_at = math.inf
+        self.view.forget()
         build = {} if self.build is None else {"PYTHONPATH": str(self.build / "daemon")}
         with self._log.open("ab") as log:
             self.started_at = time.monotonic()
             self._process = subprocess.Popen(
-                launch.command,
+                [*self.confinement, *launch.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

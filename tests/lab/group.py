@@ -118,9 +118,7 @@ class Group:
                 await self._look(self.daemons, statuses)
                 if (why_apart(statuses) or also(statuses)) is None:
                     return seen, statuses
-            for daemon in self.daemons:
-                if daemon.exit_code is not None:
-                    raise Failed(f"{daemon.name} has ended with exit code {daemon.exit_code}")
+            self._check_alive(self.daemons)
             if time.monotonic() > deadline:
                 raise Failed(f"not one group within {within} s: {why_apart(statuses) or also(statuses)}")
             await asyncio.sleep(max(0.0, looked + LOOK_EVERY - time.monotonic()))
@@ -178,6 +176,11 @@ class Group:
                     stamp, line = line[:_STAMP_SIZE], line[_STAMP_SIZE + 1 :]
                 entries.append((stamp, f"{stamp:{_STAMP_SIZE}} {daemon.name:>4} {line}"))
         return "\n".join(line for _, line in sorted(entries, key=lambda entry: entry[0]))
+
+    def _check_alive(self, daemons: Sequence[Daemon]) -> None:
+        for daemon in daemons:
+            if daemon.exit_code is not None:
+                raise Failed(f"{daemon.name} has ended with exit code {daemon.exit_code}")
 
     async def _look(self, daemons: Sequence[Daemon], statuses: dict[str, Status | None]) -> None:
         found = await asyncio.gather(*(daemon.status() for daemon in daemons))

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import combinations, pairwise
 from typing import Final
@@ -48,6 +48,12 @@ def two_masters_ms(masters: Mapping[str, Spans], separations: Separations, since
     edges = sorted({edge for span in both for edge in span})
     inside = [(a, b) for a, b in pairwise(edges) if any(begin <= a and b <= end for begin, end in both)]
     return round(1000 * sum(b - a for a, b in inside), 1)
+
+
+def most_masters(masters: Iterable[Spans], since: float, until: float) -> int:
+    """Return how many nodes were master at one moment, at most, from `since` until `until`."""
+    clipped = [(max(a, since), min(b, until)) for spans in masters for a, b in spans if max(a, since) < min(b, until)]
+    return max((sum(a <= begin < b for a, b in clipped) for begin, _ in clipped), default=0)
 
 
 def _without(span: tuple[float, float], begin: float, end: float) -> list[tuple[float, float]]:

@@ -2,19 +2,21 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from tests.lab.costs import Meter, Reading, Span
 from tests.lab.daemon import Daemon
 from tests.lab.faults import lossy
-from tests.lab.group import Group, Statuses
+from tests.lab.group import Condition, Failed, Statuses, why_apart
 from tests.lab.laboratory import Laboratory
+from tests.lab.logged_group import LoggedGroup
 from tests.lab.losses import Losses, Mark, losses
 from tests.lab.namespaces import Host
-from tests.lab.roles import as_master, two_masters_ms
+from tests.lab.roles import as_master, most_masters, two_masters_ms
 from tests.lab.separations import Separations
 from tests.lab.standstill import Standstill
 from tests.lab.traffic import Traffic
@@ -26,7 +28,16 @@ AFTERMATH: Final = 1.0
 """Seconds after a fault in which its effects on the traffic may still appear."""
 
 PATIENCE: Final = 15.0
-"""Seconds that daemons may take to become one group."""
+"""Seconds that few daemons may take to become one group, on a fast processor."""
+
+LOADING: Final = 0.8
+"""Seconds of processor time that a daemon may take to load: nodes share this machine's processors."""
+
+QUIET: Final = 1.5
+"""Seconds after which a group without traffic is at rest: it sends nothing more about the event before."""
+
+REST: Final = 3.0
+"""Seconds for which the cost of a group at rest is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +54,19 @@ class Trial:
 
     `number` of the run, from 1; `repeats`: how often a scenario that keeps its group repeats its action; `seconds`: how
     long a fault lasts. The scenario enters its times, in seconds, in `measured`, and other times by name in `figures`.
+    The cost of each event is in `spans`.
     """
 
-    def __init__(self, laboratory: Laboratory, group: Group, number: int, repeats: int, seconds: float) -> None:
+    def __init__(
+        self,
+        laboratory: Laboratory,
+        group: LoggedGroup,
+        number: int,
+        repeats: int,
+        seconds: float,
+        *,
+        has_traffic: bool = True,
+    ) -> None:
         self.laboratory = laboratory
         self.random = laboratory.random
         self.group = group
@@ -54,23 +75,87 @@ class Trial:
         self.seconds = seconds
         self.measured: list[float] = []
         self.figures: defaultdict[str, list[float]] = defaultdict(list)
+        self.amounts: defaultdict[str, list[float]] = defaultdict(list)
+        """Measured values by their names, each with its unit in the name."""
+        self.spans: list[Span] = []
+        self.patience = laboratory.patience(PATIENCE, LOADING)
         self.separations = Separations()
         self._lossy: list[tuple[float, float]] = []
         self._dropped = 0
         """Datagrams dropped on purpose; one that was dropped before the switch counts once for each receiver."""
         self._marks: list[Mark] = []
+        self._has_traffic = has_traffic
         self._traffic: Traffic | None = None
+        self._meter = Meter(group.daemons)
         self._standstill: Standstill | None = None
         self._clock_offset = time.monotonic() - time.time()
 
     async def begin(self) -> Statuses:
-        """Start the group, and the traffic on all nodes; return the statuses when all hear all. Raises Failed."""
-        self.group.start()
-        await self.group.together(PATIENCE)
-        self._traffic = Traffic()
-        await self._traffic.start(self.group, PATIENCE)
-        await self.group.stay_together(CALM)
-        _, statuses = await self.group.together(PATIENCE)
+        """Start the group, and the traffic on all nodes; return the statuses when all hear all. Raises Failed.
+
+        The daemons load at full speed; from then on they are as slow as the command line has it.
+        """
+        self.laboratory.set_full_speed()
+        await self.group.start_all(self.patience)
+        await self.group.together(self.patience)
+        if self._has_traffic:
+            self._traffic = Traffic()
+            await self._traffic.start(self.group, self.patience)
+        else:
+            self.watch_machine()
+        self.laboratory.set_speed()
+        return await self.rest()
+
+    async def rest(self) -> Statuses:
+        """Wait until the group, which is one, is at rest; measure its cost then; return the statuses. Raises Failed."""
+        if self._traffic is None:
+            await self.group.stay_together_in_logs(QUIET)
+            await self.measure_rest(REST)
+        else:
+            await self.group.stay_together(CALM)
+        _, statuses = await self.group.together(self.patience)
+        return statuses
+
+    async def measure_rest(self, seconds: float) -> Mapping[str, Reading]:
+        """Measure the cost of each node in one second, while nothing happens for some seconds. Raises Failed."""
+        before, since = self._meter.read(), time.monotonic()
+        await self.group.stay_together_in_logs(seconds)
+        return self._meter.note_rest(before, time.monotonic() - since)
+
+    async def restore(self) -> Statuses:
+        """Wait until all nodes are one group after an event, and at rest; return the statuses. Raises Failed."""
+        await self.group.together(self.patience)
+        return await self.rest()
+
+    def cause(self, what: str, before: Statuses) -> float:
+        """Note an event that happens now, and measure its cost from now on; return the time, by `time.monotonic`.
+
+        `before`: the statuses of all daemons that run; empty: none does.
+        """
+        self._meter.begin(before)
+        self.spans.append(Span(self.mark(what)))
+        return self.spans[-1].since
+
+    async def converge(self, group: LoggedGroup, also: Condition = lambda _: None) -> Statuses:
+        """Wait until this part of the group is one after the event, and stays one. Return the statuses.
+
+        The time from the event is entered in `measured`, and the cost in `spans`: until AFTERMATH after that time,
+        because some of the packets about an event are sent later. Nobody calls a daemon in that time. Raises Failed.
+        """
+        span = self.spans[-1]
+        together = await group.together_in_logs(self.patience, also)
+        self.measured.append(together - span.since)
+        await group.stay_together_in_logs(AFTERMATH)
+        span.until = time.monotonic()
+        masters = [daemon for daemon in group.daemons if daemon.view.role == "master"]
+        self._meter.end(span, masters[0] if masters else None)
+        statuses = await group.statuses()
+        if trouble := why_apart(statuses, may_rekey=True) or also(statuses):
+            raise Failed(f"the logs show one group, but the statuses do not: {trouble[:2000]}")
+        self._meter.compare(span, statuses)
+        as_masters = [self._as_master(daemon) for daemon in self.group.daemons]
+        span.masterships = sum(span.since < begin < span.until for spans in as_masters for begin, _ in spans)
+        span.masters_at_once = most_masters(as_masters, span.since, span.until)
         return statuses
 
     def watch_machine(self) -> None:
@@ -95,9 +180,9 @@ class Trial:
         """Return the host that a daemon runs on."""
         return self.laboratory.hosts.hosts[self.group.daemons.index(daemon)]
 
-    def others(self, *daemons: Daemon) -> Group:
+    def others(self, *daemons: Daemon) -> LoggedGroup:
         """Return the group without these daemons."""
-        return Group(daemon for daemon in self.group.daemons if daemon not in daemons)
+        return self.group.part([daemon for daemon in self.group.daemons if daemon not in daemons])
 
     async def conclude(self) -> Findings:
         """End the traffic and return the results. Raises Failed."""
@@ -109,8 +194,11 @@ class Trial:
             found = losses(notes, since, self.separations, self._lossy, self._marks)
         if self._standstill is not None:
             found.stalled_ms = max(found.stalled_ms, await self._standstill.finish())
-        masters = {d.name: as_master(d.log, d.deaths, d.pauses, self._clock_offset) for d in self.group.daemons}
+        masters = {daemon.name: self._as_master(daemon) for daemon in self.group.daemons}
         return Findings(found, self._dropped, two_masters_ms(masters, self.separations, since, until))
+
+    def _as_master(self, daemon: Daemon) -> list[tuple[float, float]]:
+        return as_master(daemon.log, daemon.deaths, daemon.pauses, self._clock_offset)
 
     def transcript(self) -> str:
         """Return the logs of all daemons in one, with the marks."""

@@ -10,7 +10,7 @@ import time
 
 from tests.lab.daemon import PSKKEYD, Daemon, environment
 from tests.lab.group import Failed
-from tests.lab.trial import CALM, PATIENCE, Trial
+from tests.lab.trial import CALM, Trial
 
 
 async def run(trial: Trial) -> None:
@@ -18,9 +18,10 @@ async def run(trial: Trial) -> None:
     loading = time.monotonic()
     await asyncio.gather(*map(_load, trial.group.daemons))
     trial.figures["loading"].append(time.monotonic() - loading)
+    trial.laboratory.set_speed()
     trial.watch_machine()
     started = trial.group.start()
-    together, _ = await trial.group.together(PATIENCE)
+    together, _ = await trial.group.together(trial.patience)
     await trial.group.stay_together(CALM)
     trial.measured.append(together - started)
 

@@ -6,20 +6,26 @@ The key must be the same before and after. The session manager of the dead daemo
 import signal
 
 from tests.lab.group import Failed, key_of
-from tests.lab.trial import AFTERMATH, PATIENCE, Trial
+from tests.lab.trial import Trial
 
 
 async def run(trial: Trial) -> None:
-    """Run the scenario once."""
+    """Kill the master `trial.repeats` times. It is started again before the next time."""
+    await end_masters(trial, signal.SIGKILL)
+
+
+async def end_masters(trial: Trial, number: signal.Signals) -> None:
+    """End the master with this signal, `trial.repeats` times."""
     before = await trial.begin()
-    (master,) = trial.group.of(before, "master")
-    survivors = trial.others(master)
-    killed = trial.mark(f"kill {master.name}")
-    master.signal(signal.SIGKILL)
-    together, after = await survivors.together(PATIENCE)
-    trial.measured.append(together - killed)
-    await survivors.stay_together(AFTERMATH)
-    await master.ended()
-    keys = {key_of(status) for status in (*before.values(), *after.values()) if status is not None}
-    if len(keys) != 1:
-        raise Failed(f"the key has changed: {keys}")
+    for repeat in range(1, trial.repeats + 1):
+        (master,) = trial.group.of(before, "master")
+        trial.cause(f"{number.name} {master.name}", before)
+        master.signal(number)
+        await master.ended()
+        after = await trial.converge(trial.others(master))
+        keys = {key_of(status) for status in (*before.values(), *after.values()) if status is not None}
+        if len(keys) != 1:
+            raise Failed(f"the key has changed: {keys}")
+        if repeat < trial.repeats:
+            master.start()
+            before = await trial.restore()

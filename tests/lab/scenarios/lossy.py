@@ -6,7 +6,7 @@ The master and the term must stay the same. No datagram may be lost but those th
 from typing import Final
 
 from tests.lab.group import Failed
-from tests.lab.trial import AFTERMATH, PATIENCE, Trial
+from tests.lab.trial import AFTERMATH, Trial
 
 PERCENT: Final = 5
 
@@ -17,7 +17,7 @@ async def run(trial: Trial) -> None:
     with trial.losing(PERCENT):
         await trial.group.stay_together(trial.seconds)
     await trial.group.stay_together(AFTERMATH)
-    _, after = await trial.group.together(PATIENCE)
+    _, after = await trial.group.together(trial.patience)
     terms = {status["term"] for status in (*before.values(), *after.values()) if status is not None}
     masters = {daemon.name for statuses in (before, after) for daemon in trial.group.of(statuses, "master")}
     if len(terms) != 1 or len(masters) != 1:

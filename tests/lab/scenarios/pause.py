@@ -7,7 +7,7 @@ paused daemon follows the new master.
 import time
 
 from tests.lab.group import Failed
-from tests.lab.trial import AFTERMATH, PATIENCE, Trial
+from tests.lab.trial import AFTERMATH, Trial
 
 
 async def run(trial: Trial) -> None:
@@ -17,11 +17,11 @@ async def run(trial: Trial) -> None:
     others = trial.others(master)
     paused = trial.mark(f"pause {master.name}")
     with master.paused():
-        together, meanwhile = await others.together(PATIENCE)
+        together, meanwhile = await others.together(trial.patience)
         trial.measured.append(together - paused)
         await others.stay_together(paused + trial.seconds - time.monotonic())
         woken = trial.mark(f"wake {master.name}")
-    together, after = await trial.group.together(PATIENCE)
+    together, after = await trial.group.together(trial.patience)
     trial.figures["sleeper"].append(together - woken)
     if trial.group.of(after, "master") != others.of(meanwhile, "master"):
         raise Failed(f"the master has changed since {master.name} was continued")

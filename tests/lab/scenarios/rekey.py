@@ -1,11 +1,11 @@
-"""An operator rekeys one group again and again. Measured: from each command until every node sends with the new key."""
+"""An operator commands rekeys. Measured: from each command until every node sends with the new key."""
 
 import asyncio
 import time
 from typing import Final
 
 from tests.lab.group import epoch_above, epoch_of
-from tests.lab.trial import AFTERMATH, PATIENCE, Trial
+from tests.lab.trial import AFTERMATH, Trial
 
 PACE: Final = 1.1
 """Seconds from one command to the next; a group rekeys at most once a second."""
@@ -17,10 +17,10 @@ async def run(trial: Trial) -> None:
     (master,) = trial.group.of(statuses, "master")
     await asyncio.sleep(PACE)  # the start of the session managers has just caused a rekey
     for _ in range(trial.repeats):
-        epoch = max(map(epoch_of, statuses.values()))
+        epoch = max(map(epoch_of, trial.group.logged().values()))
         commanded = trial.mark(f"rekey of epoch {epoch}")
         await master.call("Rekey")
-        together, statuses = await trial.group.together(PATIENCE, also=epoch_above(epoch))
+        together = await trial.group.together_in_logs(trial.patience, also=epoch_above(epoch))
         trial.measured.append(together - commanded)
         await asyncio.sleep(commanded + PACE - time.monotonic())
     await trial.group.stay_together(AFTERMATH)

@@ -7,22 +7,22 @@ The key must be the same before and after: a daemon that gets back its state nee
 import signal
 
 from tests.lab.group import Failed, key_of
-from tests.lab.trial import AFTERMATH, PATIENCE, Trial
+from tests.lab.trial import Trial
 
 
 async def run(trial: Trial) -> None:
-    """Run the scenario once, with a daemon chosen at random."""
+    """Restart a daemon that is chosen at random, `trial.repeats` times."""
     before = await trial.begin()
-    daemon = trial.random.choice(trial.group.daemons)
-    number = signal.SIGKILL if trial.number % 2 else signal.SIGTERM
-    ended = trial.mark(f"{number.name} {daemon.name}")
-    daemon.signal(number)
-    await daemon.ended()
-    daemon.start()
-    together, _ = await trial.group.together(PATIENCE)
-    trial.measured.append(together - ended)
-    await trial.group.stay_together(AFTERMATH)
-    _, after = await trial.group.together(PATIENCE)
-    keys = {key_of(status) for status in (*before.values(), *after.values()) if status is not None}
-    if len(keys) != 1:
-        raise Failed(f"the key has changed: {keys}")
+    for repeat in range(trial.repeats):
+        daemon = trial.random.choice(trial.group.daemons)
+        number = signal.SIGKILL if (trial.number + repeat) % 2 else signal.SIGTERM
+        trial.cause(f"{number.name} {daemon.name}", before)
+        daemon.signal(number)
+        await daemon.ended()
+        daemon.start()
+        after = await trial.converge(trial.group)
+        keys = {key_of(status) for status in (*before.values(), *after.values()) if status is not None}
+        if len(keys) != 1:
+            raise Failed(f"the key has changed: {keys}")
+        if repeat + 1 < trial.repeats:
+            before = await trial.restore()

@@ -14,6 +14,7 @@ class Scenario:
     """A scenario, and its defaults for the options of the command line.
 
     `seconds`: how long its fault lasts. `keeps_group`: all its runs use one group, in one call of `run`.
+    `may_keep_group`: they can, when the command line has it. `needs_traffic`: it is about the traffic.
     """
 
     run: Run
@@ -21,3 +22,5 @@ class Scenario:
     runs: int
     seconds: float = 0.0
     keeps_group: bool = False
+    may_keep_group: bool = False
+    needs_traffic: bool = False

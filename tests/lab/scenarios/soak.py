@@ -14,7 +14,7 @@ from tests.lab.daemon import Daemon
 from tests.lab.faults import parted, unplugged
 from tests.lab.group import Condition, Statuses, epoch_above, epoch_of, master_is_not
 from tests.lab.separations import Separation
-from tests.lab.trial import AFTERMATH, PATIENCE, Trial
+from tests.lab.trial import AFTERMATH, Trial
 
 LONGEST: Final = 4.0
 """Seconds that a fault lasts at most: longer than the nodes need to notice it."""
@@ -38,7 +38,7 @@ async def cause_faults(trial: Trial, faults: Sequence[Fault]) -> None:
     while time.monotonic() < end:
         await trial.random.choice(faults)(trial, statuses)
         await trial.group.stay_together(trial.random.uniform(0.0, AFTERMATH))
-        _, statuses = await trial.group.together(PATIENCE)
+        _, statuses = await trial.group.together(trial.patience)
 
 
 async def _rekey(trial: Trial, statuses: Statuses) -> None:
@@ -77,7 +77,7 @@ async def _kill_in_rekey(trial: Trial, statuses: Statuses) -> None:
     await master.call("Rekey")
     await asyncio.sleep(after)
     master.signal(signal.SIGKILL)
-    await others.together(PATIENCE)
+    await others.together(trial.patience)
     await master.ended()
     began = trial.mark(f"start {master.name}")
     master.start()
@@ -155,5 +155,5 @@ async def _merge(trial: Trial, began: float, separation: Separation, statuses: S
 async def recover(trial: Trial, began: float, also: Condition = lambda _: None) -> None:
     """Wait until all are one group again after a fault that ended at `began`, and note the time."""
     # They may look like one group until a node notices that another has been silent for too long.
-    together, _ = await trial.group.settled(SILENCE, PATIENCE, also)
+    together, _ = await trial.group.settled(SILENCE, trial.patience, also)
     trial.measured.append(together - began)

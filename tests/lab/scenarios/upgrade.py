@@ -11,7 +11,7 @@ import signal
 from tests import released
 from tests.lab.daemon import Daemon
 from tests.lab.group import Failed, Statuses, key_of
-from tests.lab.trial import AFTERMATH, PATIENCE, Trial
+from tests.lab.trial import AFTERMATH, Trial
 
 
 async def run(trial: Trial) -> None:
@@ -46,10 +46,10 @@ async def _replace(trial: Trial, daemon: Daemon, before: Statuses, *, upgrade: b
     daemon.signal(signal.SIGTERM)
     await daemon.ended()
     daemon.start()
-    together, _ = await trial.group.together(PATIENCE)
+    together, _ = await trial.group.together(trial.patience)
     trial.measured.append(together - ended)
     await trial.group.stay_together(AFTERMATH)
-    _, after = await trial.group.together(PATIENCE)
+    _, after = await trial.group.together(trial.patience)
     shown = {name: status["node"]["version"] for name, status in after.items() if status is not None}
     if (shown[daemon.name] == released.VERSION) == upgrade:
         raise Failed(f"{daemon.name} runs another build than it should: {shown}")
