@@ -2,6 +2,8 @@
 
 A receiver notices an advert only if it differs from the cached one, or comes from a node that listens. Nothing
 announces a death, and a goodbye has no effect.
+
+A host with a processor pays for each packet, noticed or not. It announces each advert again, as the daemon does.
 """
 
 from collections.abc import Callable
@@ -15,6 +17,9 @@ from tests.sim.schedule import Schedule
 
 HISTORY = 64
 """Adverts that an eavesdropper keeps for a replay, at most."""
+
+REPEATED_AFTER, BEACON_REPEATED_AFTER = (0.25, 1.0), (1.0,)
+"""Seconds after which the daemon announces a changed advert again, and after which it repeats a beacon."""
 
 
 class Adverts:
@@ -38,21 +43,27 @@ class Adverts:
 
     def announce(self, sender: Host, advert: Advert) -> None:
         """Announce `advert` to all other hosts."""
+        repeats = BEACON_REPEATED_AFTER if advert == sender.announced else REPEATED_AFTER
         sender.announced = advert
         self._recorded.append(advert)
         if len(self._recorded) > HISTORY:
             # A random one is removed, so that some of the oldest stay.
             self._recorded.pop(self._schedule.random.randrange(HISTORY))
-        for other in self._hosts:
-            if other is not sender:
-                self._send(sender, other, advert)
+        self._send_to_all(sender, advert)
+        if sender.processor is not None:
+            for after in repeats:
+                repeat = partial(self._repeat, sender, sender.incarnation, advert)
+                self._schedule.at(self._schedule.now + after, repeat)
 
     def query(self, host: Host) -> None:
         """Ask for all adverts, as a process does when it starts. All hosts that hear it answer."""
         host.cache.clear()
         for other in self._hosts:
             if other is not host and other.is_responsive and other.announced and self._reach.passes(host, other):
-                self._send(other, host, other.announced)
+                if other.processor is not None:
+                    other.processor.receive(partial(self._answer, other, host, other.announced))
+                else:
+                    self._send(other, host, other.announced)
 
     def record(self, advert: Advert) -> None:
         """Give an eavesdropper this advert, as if it had heard it at some former time."""
@@ -62,6 +73,22 @@ class Adverts:
         """Let an eavesdropper send one of the recorded adverts `to` a host."""
         if self._recorded:
             self._receive(to, self._schedule.random.choice(self._recorded), None, "10.66.6.6")
+
+    def _send_to_all(self, sender: Host, advert: Advert) -> None:
+        if sender.processor is not None:
+            sender.processor.spend(sender.processor.costs.packet)
+        for other in self._hosts:
+            if other is not sender:
+                self._send(sender, other, advert)
+
+    def _repeat(self, sender: Host, incarnation: int, advert: Advert) -> None:
+        if sender.incarnation == incarnation and sender.announced is advert and not sender.is_paused:
+            self._send_to_all(sender, advert)
+
+    def _answer(self, host: Host, asker: Host, advert: Advert) -> None:
+        if host.processor is not None:
+            host.processor.spend(host.processor.costs.packet)
+        self._send(host, asker, advert)
 
     def _send(self, sender: Host, receiver: Host, advert: Advert) -> None:
         random, conditions = self._schedule.random, self._conditions
@@ -80,6 +107,11 @@ class Adverts:
 
     def _receive(self, host: Host, advert: Advert, signed_by: str | None, source: str) -> None:
         """Let an advert arrive from an address. `signed_by`: the PSK that has signed it; None: any is accepted."""
+        if host.processor is not None and not host.processor.is_running:
+            work = partial(self._receive, host, advert, signed_by, source)
+            is_known = host.cache.get(advert.id) is advert and advert.role is not Role.LISTENING
+            host.processor.receive(None if is_known else work)
+            return
         if host.program is None or (signed_by is not None and signed_by not in host.psks):
             return
         if host.cache.get(advert.id) != advert or advert.role is Role.LISTENING:

@@ -12,6 +12,7 @@ from pskkey.core.node import Node
 from pskkey.core.settings import Timing
 from pskkey.model import Advert, Member, SavedState, Suite
 from pskkey.wire.packet import PacketReader
+from tests.sim.processor import Processor
 
 
 class Broken(AssertionError):
@@ -93,6 +94,10 @@ class Host:
     """The names of the PSKs in its file. All are accepted, and the first one is the active one."""
     psks: tuple[str, ...] = ("psk0",)
     """The PSKs that its process has read from the file."""
+    processor: Processor | None = None
+    """Its processor; None: its work costs no time."""
+    timeout_waits: bool = False
+    """Whether its timer has expired, and its processor has other work first."""
     cache: dict[str, Advert] = field(default_factory=dict)
     announced: Advert | None = None
     """The last advert that its process has announced."""

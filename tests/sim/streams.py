@@ -1,56 +1,29 @@
-"""TCP with TLS-PSK as the nodes see it: ordered and reliable, and delayed while the way is cut.
+"""TCP with TLS-PSK as the nodes see it: ordered and reliable, and delayed while the way is cut. `dials` opens it.
 
-A handshake succeeds if the server accepts the PSK that was the client's active one when it began.
-
+A host may have any number of streams, with any hosts, in both directions.
 When a process dies, its kernel ends its streams at the other side, if the way is not cut. When a device loses its
 power, it sends nothing any more. The streams carry the real encoding.
 """
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
-from pskkey.core.actions import STAGGER, Connect
-from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Event, OtherNodeAnswered, Received, Session
+from pskkey.core.actions import Connect
+from pskkey.core.events import Accepted, Connected, Direction, Disconnected, Event, Received, Session
 from pskkey.errors import BadPacket
 from pskkey.model import ErrorMessage, Group, GroupChange, Heartbeat, KeyState, Message, PskName
+from pskkey.wire.frame import HEADER_SIZE
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
+from tests.sim.dials import Dial, Dials
 from tests.sim.host import Conditions, Host, Stream
 from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
 
-REFUSED = "connection refused"
-UNKNOWN_PSK = "it does not know our PSK"
-WRONG_NODE = "another node answers at this address"
 REMOVED = ErrorMessage("psk_removed", "the pre-shared key of this session is not accepted any more")
-RETRY_CONNECT = 0.1
-"""Seconds after which a SYN without an answer is sent again."""
 RETRANSMIT = 0.2
 """Seconds after which a packet that was not acknowledged is sent again."""
 HEARTBEAT = encode(Heartbeat())
-_CODES = {REFUSED: "refused", UNKNOWN_PSK: "handshake", WRONG_NODE: "wrong_node"}
-
-
-@dataclass(eq=False)
-class _Dial:
-    """An attempt of a host to connect. `waiting`: the addresses that it has not tried yet."""
-
-    host: Host
-    incarnation: int
-    action: Connect
-    waiting: list[str]
-    gives_up: float
-    psk: str
-    """The PSK that was active when it began."""
-    refused: int = 0
-    is_open: bool = False
-    has_failed: bool = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has succeeded or failed, or its process is gone."""
-        return self.is_open or self.has_failed or self.host.incarnation != self.incarnation
 
 
 class Streams:
@@ -65,7 +38,6 @@ class Streams:
         give: Callable[[Host, Event], None],
     ) -> None:
         self._schedule = schedule
-        self._hosts = hosts
         self._reach = reach
         self._conditions = conditions
         self._give = give
@@ -77,89 +49,13 @@ class Streams:
         """The hosts whose connection breaks at their next KEY_STATE, which is lost."""
         self.addresses_of_strangers: set[str] = set()
         """The addresses at which nodes of another group answer, which have our PSK."""
+        self.dials = Dials(schedule, hosts, reach, conditions, give, self._open, self.addresses_of_strangers)
 
     # --- calls of a host ----------------------------------------------------------------------------------------
 
     def connect(self, host: Host, action: Connect) -> None:
-        """Try the addresses one after the other, each beside the former attempts, until one answers."""
-        gives_up = self._schedule.now + action.timeout
-        dial = _Dial(host, host.incarnation, action, list(action.addresses), gives_up, host.psks[0])
-        if action.addresses:
-            self._try_next(dial)
-        else:
-            self._schedule.at(self._schedule.now, partial(self._failed, dial, "the peer has no address"))
-
-    def _try_next(self, dial: _Dial) -> None:
-        if dial.is_over or not dial.waiting:
-            return
-        address = dial.waiting.pop(0)
-        # TCP and TLS take two round trips before the server knows of a session.
-        self._schedule.at(self._schedule.now + sum(self._delay() for _ in range(4)), partial(self._try, dial, address))
-        if dial.waiting:
-            self._schedule.at(self._schedule.now + STAGGER, partial(self._try_staggered, dial, len(dial.waiting)))
-
-    def _try_staggered(self, dial: _Dial, waiting: int) -> None:
-        if len(dial.waiting) == waiting:  # else an attempt failed, and the next one began at once
-            self._try_next(dial)
-
-    def _try(self, dial: _Dial, address: str) -> None:
-        if dial.is_over:
-            return
-        host, now = dial.host, self._schedule.now
-        if address in self.addresses_of_strangers:
-            self._schedule.at(now + self._delay(), partial(self._other_node_answers, dial, address))
-            return
-        target = self._find_target(host, address)
-        if target is not None and self._reach.connects(host, target):
-            if target.program is None and not target.is_off:
-                self._schedule.at(now + self._delay(), partial(self._refused, dial, REFUSED))
-                return
-            answers = target.is_responsive and self._reach.shakes_hands(host, target)
-            if answers and dial.psk not in target.psks:
-                self._schedule.at(now + self._delay(), partial(self._refused, dial, UNKNOWN_PSK))
-                return
-            if answers and target.member.id != dial.action.peer:
-                self._schedule.at(now + self._delay(), partial(self._other_node_answers, dial, address))
-                return
-            if answers:
-                dial.is_open = True
-                self._open(host, dial.action.session, target, dial.psk, address)
-                return
-        if now + RETRY_CONNECT >= dial.gives_up:
-            is_tcp_open = target is not None and not target.is_off and self._reach.connects(host, target)
-            code = "no_handshake" if is_tcp_open else "timeout"
-            self._schedule.at(dial.gives_up, partial(self._failed, dial, "no answer", code))
-        else:
-            self._schedule.at(now + RETRY_CONNECT, partial(self._try, dial, address))
-
-    def _find_target(self, host: Host, address: str) -> Host | None:
-        """Return the host that an address leads to from `host`; None: it leads nowhere.
-
-        Several hosts may have an address, each in a network of its own. Then the address leads to the host itself if it
-        has it, else to the host that follows it.
-        """
-        owners = [h for h in self._hosts if h.is_reached_at(address)]
-        if not owners:
-            return None
-        place = self._hosts.index(host)
-        return min(owners, key=lambda owner: (self._hosts.index(owner) - place) % len(self._hosts))
-
-    def _other_node_answers(self, dial: _Dial, address: str) -> None:
-        if not dial.is_over:
-            self._give(dial.host, OtherNodeAnswered(dial.action.peer, address))
-            self._refused(dial, WRONG_NODE)
-
-    def _refused(self, dial: _Dial, reason: str) -> None:
-        dial.refused += 1
-        if dial.refused == len(dial.action.addresses):
-            self._failed(dial, reason, _CODES[reason])
-        else:
-            self._try_next(dial)
-
-    def _failed(self, dial: _Dial, reason: str, code: str = "timeout") -> None:
-        if not dial.is_over:
-            dial.has_failed = True
-            self._give(dial.host, Disconnected(dial.action.session, reason, code))
+        """Begin to open a session."""
+        self.dials.begin(host, action)
 
     def send(self, host: Host, session: Session, message: Message) -> None:
         """Send on a stream, if it is still open."""
@@ -181,12 +77,15 @@ class Streams:
         else:
             data = encode(message)
         data = self.sent(host, data)
-        self._deliver(stream, receiver, partial(self._receive, stream, receiver, data), len(data))
+        self._deliver(stream, receiver, partial(self._receive, stream, receiver, data), data)
 
     def close(self, host: Host, session: Session, reason: str) -> None:
         """End a stream. The other side notices this after all packets that were sent before."""
         stream = host.streams.pop(session, None)
-        if stream is None or not stream.is_open:
+        if stream is None:
+            self.dials.cancel(host, session)
+            return
+        if not stream.is_open:
             return
         stream.is_open = False
         receiver = stream.other(host)
@@ -208,7 +107,8 @@ class Streams:
 
     # --- deliveries ---------------------------------------------------------------------------------------------
 
-    def _open(self, host: Host, session: Session, target: Host, psk: str, address: str) -> None:
+    def _open(self, dial: Dial, target: Host, address: str) -> None:
+        host, session = dial.host, dial.action.session
         inbound = Session(Direction.INBOUND, next(target.accepted))
         now = self._schedule.now
         stream = Stream(
@@ -216,12 +116,20 @@ class Streams:
             {host: PacketReader(Channel.TLS, Side.CLIENT), target: PacketReader(Channel.TLS, Side.SERVER)},
             {host: deque(), target: deque()},
             {host: now, target: now},
-            psk,
+            dial.psk,
         )
         host.streams[session] = stream
         target.streams[inbound] = stream
-        self._give(target, Accepted(inbound, host.member.addresses[0]))
-        self._deliver(stream, host, partial(self._connected, stream, host, address))
+        if host.processor is None or target.processor is None:
+            self._accept(stream, target, host)
+            self._deliver(stream, host, partial(self._connected, stream, host, address))
+        else:  # the client has the session before the server has its last packet of the handshake
+            self._deliver(stream, target, partial(self._accept, stream, target, host))
+            self._connected(stream, host, address)
+
+    def _accept(self, stream: Stream, target: Host, client: Host) -> None:
+        if stream.ends[target] in target.streams:
+            self._give(target, Accepted(stream.ends[target], client.member.addresses[0]))
 
     def _connected(self, stream: Stream, host: Host, address: str) -> None:
         if stream.ends[host] in host.streams:
@@ -253,11 +161,17 @@ class Streams:
         if receiver.streams.pop(stream.ends[receiver], None) is not None:
             self._give(receiver, Disconnected(stream.ends[receiver], reason))
 
-    def _deliver(self, stream: Stream, receiver: Host, what: Callable[[], None], size: int = 0) -> None:
+    def _deliver(self, stream: Stream, receiver: Host, what: Callable[[], None], data: bytes = b"") -> None:
         schedule = self._schedule
-        when = max(schedule.now + self._delay(), stream.clear_at[receiver] + 1e-6)
+        leaves_at = schedule.now
+        if receiver.processor is not None:
+            frames = count_frames(data)
+            if (sender := stream.other(receiver).processor) is not None and frames:
+                leaves_at = sender.spend(sender.costs.of_message(len(data), frames))
+            what = partial(receiver.processor.receive, what, len(data), frames)
+        when = max(leaves_at + self._delay(), stream.clear_at[receiver] + 1e-6)
         stream.clear_at[receiver] = when
-        stream.coming[receiver].append((size, what))
+        stream.coming[receiver].append((len(data), what))
         schedule.at(when, partial(self._deliver_due, stream, receiver, receiver.incarnation))
 
     def _deliver_due(self, stream: Stream, receiver: Host, incarnation: int) -> None:
@@ -273,3 +187,12 @@ class Streams:
 
     def _delay(self) -> float:
         return self._schedule.random.uniform(*self._conditions.delay)
+
+
+def count_frames(data: bytes) -> int:
+    """Return the number of frames in the bytes of a message."""
+    frames = at = 0
+    while at < len(data):
+        at += HEADER_SIZE + int.from_bytes(data[at + 2 : at + 4])
+        frames += 1
+    return frames

@@ -21,6 +21,7 @@ from pskkey.secret import Secret
 from tests.sim.adverts import Adverts
 from tests.sim.bounds import Bounds
 from tests.sim.host import Broken, Conditions, Host, Program
+from tests.sim.processor import Costs, Processor
 from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
 from tests.sim.streams import Streams
@@ -93,14 +94,16 @@ class World:
         max_members: int = 1024,
         node_id: str | None = None,
         stranger: Program | None = None,
+        costs: Costs | None = None,
     ) -> Host:
-        """Add a host; its process does not run yet."""
+        """Add a host; its process does not run yet. `costs`: those of its processor; None: it has none."""
         number = len(self.hosts) + 1
         # Ids are scattered so that their order is not the order of creation.
         own_id = f"{(number * 2654435761) % 2**32:08x}{number:024x}"
         address = (f"10.0.{number // 250}.{number % 250 + 1}",)
         member = Member(node_id or own_id, f"n{number}", address, 11111, priority, eligible, sender_id)
         host = Host(member.name, member, timing or Timing(), max_members)
+        host.processor = None if costs is None else Processor(self.schedule, costs)
         self.hosts.append(host)
         if stranger is not None:
             self.start_stranger(host, stranger)
@@ -170,6 +173,8 @@ class World:
         """Pause the daemon, as by SIGSTOP. The kernel goes on accepting and buffering."""
         self.note(host, "is paused")
         host.is_paused = True
+        if host.processor is not None:
+            host.processor.pause()
         for observer in self.disturbed:
             observer(host)
 
@@ -177,6 +182,8 @@ class World:
         """Resume the daemon, as by SIGCONT. All events that waited arrive at once."""
         self.note(host, "wakes")
         host.is_paused = False
+        if host.processor is not None:
+            host.processor.wake()
         backlog, host.backlog = host.backlog, []
         for event in backlog:
             self.handle(host, event)
@@ -201,6 +208,10 @@ class World:
         host.backlog.clear()
         host.incarnation += 1
         host.due = host.timer_at = None
+        host.timeout_waits = False
+        if host.processor is not None:
+            host.processor.end_process()
+            self.streams.dials.end_process(host)
         for session in list(host.streams):
             self.streams.close(host, session, "connection reset")
         for observer in self.ended:
@@ -219,7 +230,20 @@ class World:
     # --- a step of a node ---------------------------------------------------------------------------------------
 
     def handle(self, host: Host, event: Event) -> None:
-        """Give an event to the program of a host, now or when it wakes, and perform the actions that it returns."""
+        """Give an event to the program of a host, now or when it wakes, and perform the actions that it returns.
+
+        A host with a processor handles the event after its other work.
+        """
+        processor = host.processor
+        if processor is None:
+            self._step(host, event)
+        elif processor.is_running:
+            processor.spend(processor.costs.event)
+            self._step(host, event)
+        elif host.program is not None:
+            processor.add(processor.costs.event, partial(self._step, host, event))
+
+    def _step(self, host: Host, event: Event) -> None:
         program = host.program
         if program is None:
             return
@@ -266,8 +290,16 @@ class World:
         if host.due > self.schedule.now:
             host.timer_at = host.due
             self.at(host.due, partial(self._expire_timer, host))
-        else:
+        elif host.processor is None:
             self.handle(host, Timeout())
+        elif not host.timeout_waits:
+            host.timeout_waits = True
+            host.processor.add(host.processor.costs.event, partial(self._time_out, host))
+
+    def _time_out(self, host: Host) -> None:
+        host.timeout_waits = False
+        if host.due is not None and host.due <= self.schedule.now:  # else another event was handled before
+            self._step(host, Timeout())
 
     def _perform(self, host: Host, action: Action) -> None:
         match action:
