@@ -14,6 +14,7 @@ from typing import Self
 
 from pskkey.core.actions import STAGGER
 from pskkey.core.settings import Timing
+from tests.sim.processor import Costs
 
 CLAIM_STEPS = 6
 """The most claim steps that a candidate waits before it claims: for better candidates, and by its id."""
@@ -29,6 +30,15 @@ OUT_OF_REACH = 60.0
 
 NETWORK = 0.1
 """Seconds that a few packets need in a network without faults."""
+
+SUCCESSION = 2.0
+"""Seconds of a succession beside the work that each member causes."""
+
+MEMBER_PACKETS, MEMBER_EVENTS, MEMBER_KIBIBYTES = 12, 8, 2
+"""The work that one member may cause at the busiest node of a succession."""
+
+JOINER_HANDSHAKES, JOINER_PACKETS, JOINER_EVENTS = 2, 30, 20
+"""The work that one node may cause at the busiest node of a group that forms: it joins, and prepares for a loss."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,25 @@ class Bounds:
         if slow.rekey_on_leave:
             more += slow.departure_spacing + slow.left_after - slow.comes_within
         return slow.retire_after + 2 * slow.rekey_spacing + more
+
+    # --- slow nodes -----------------------------------------------------------------------------------------------
+
+    def succeeds_within(self, nodes: int, costs: Costs) -> float:
+        """How long after the end of the master's process all nodes are members of its successor.
+
+        Each member causes packets and events, but no handshake: it joins on a session that is open already.
+        """
+        member = MEMBER_PACKETS * costs.packet + MEMBER_EVENTS * costs.event + MEMBER_KIBIBYTES * costs.kibibyte
+        return SUCCESSION + nodes * member
+
+    def converges_slowly_within(self, nodes: int, costs: Costs) -> float:
+        """How long after the last fault a group of slow nodes has one master, though all join with a handshake.
+
+        Each joiner gets one whole GROUP, which has an entry for each node.
+        """
+        group = nodes * MEMBER_KIBIBYTES * costs.kibibyte
+        joiner = JOINER_HANDSHAKES * costs.handshake + JOINER_PACKETS * costs.packet + JOINER_EVENTS * costs.event
+        return self.converges_within + nodes * (joiner + group)
 
     # --- datagrams ----------------------------------------------------------------------------------------------
 

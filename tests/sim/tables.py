@@ -29,9 +29,12 @@ def held_by(host: Host) -> int:
     return len(seen)
 
 
-def check_tables(world: World, processes: int) -> None:
-    """Check that no node has grown during the run. `processes`: how many session managers have run in all."""
+def check_tables(world: World, processes: int, hosts: list[Host] | None = None) -> None:
+    """Check that no node has grown during the run. `processes`: how many session managers have run in all.
+
+    `hosts`: the nodes to check; None: all.
+    """
     limit = OBJECTS_A_NODE + OBJECTS_A_PEER * (len(world.hosts) + processes)
-    for host in world.hosts:
+    for host in world.hosts if hosts is None else hosts:
         if host.node is not None and (held := held_by(host)) > limit:
             raise Broken("G21", f"{host.name} holds {held} objects, more than {limit}")
