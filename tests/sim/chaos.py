@@ -20,10 +20,11 @@ from tests.sim.invariants import (
     check_suite,
     keys_of,
 )
-from tests.sim.kinds import KINDS, Kind
+from tests.sim.kinds import KINDS, Kind, is_slow_seed
 from tests.sim.managers import LONGEST_LAG
 from tests.sim.operators import MOST_ADDRESSES, Operators
 from tests.sim.rotation import RENEWED_WITHIN, Rotation
+from tests.sim.slow import SlowRun
 from tests.sim.tables import check_tables
 from tests.sim.traffic import Traffic
 from tests.sim.variation import draw
@@ -51,7 +52,8 @@ class Outcome:
 
     `error`: the guarantee that did not hold, or the traceback of a defect, or None; `is_varied`: some settings were
     not the defaults; `mute`: how often senders fell mute, by reason; `excused`: how often a datagram need not be
-    readable, by reason; `delivered`: how often a real datagram was delivered.
+    readable, by reason; `delivered`: how often a real datagram was delivered; `abandoned`: how many handshakes servers
+    have paid for and nobody waited for, if handshakes cost time.
     """
 
     seed: int
@@ -63,6 +65,7 @@ class Outcome:
     mute: Counter[str] = field(default_factory=Counter)
     excused: Counter[str] = field(default_factory=Counter)
     delivered: int = 0
+    abandoned: int = 0
 
 
 class Run:
@@ -76,6 +79,7 @@ class Run:
         if nodes is None and seed % LARGE_EVERY == 0 and seed > 0:
             self.size = rng.choice(LARGE)
         self.variation = draw(seed, always=always_varied)
+        self.is_varied = not self.variation.is_default
         self.operators = Operators(world, self.variation)
         if self.kind.are_alike_inside:
             world.bounds = replace(world.bounds, most_addresses=MOST_ADDRESSES + 1)
@@ -212,7 +216,8 @@ class Run:
 
 def run(seed: int, nodes: int | None = None, kind: Kind | None = None, *, always_varied: bool = False) -> Outcome:
     """Cause random faults in a random group, and return how the run ended."""
-    one = Run(seed, nodes, kind, always_varied=always_varied)
+    is_slow = kind.is_slow if kind is not None else nodes is None and is_slow_seed(seed)
+    one = SlowRun(seed, nodes) if is_slow else Run(seed, nodes, kind, always_varied=always_varied)
     error = None
     try:
         one.go()
@@ -222,4 +227,5 @@ def run(seed: int, nodes: int | None = None, kind: Kind | None = None, *, always
         error = traceback.format_exc()
     traffic = one.traffic
     observed = tuple(one.world.transcript), traffic.mute, traffic.excused, traffic.datagrams.delivered
-    return Outcome(seed, one.size, one.kind.name, not one.variation.is_default, error, *observed)
+    abandoned = one.world.streams.dials.abandoned.total()
+    return Outcome(seed, one.size, one.kind.name, one.is_varied, error, *observed, abandoned)

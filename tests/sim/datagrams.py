@@ -10,8 +10,8 @@ within `FLIGHT`. Some datagrams arrive twice, as a network may repeat them. Thes
 4. No two records under one key have the same number.
 
 The two need not be linked: `traffic` checks that the receiver has the key, and no more is needed here. Each sender
-sends every `SEND_EVERY`, and whenever it begins to use a key or an id. A group of more than `MOST_HOSTS` has the model
-only, because so many datagrams would take minutes.
+sends every `SEND_EVERY`, and whenever it begins to use a key or an id. In a group of more than `MOST_HOSTS` each
+datagram reaches a random `SAMPLE` of the sessions only, because so many deliveries would take minutes.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,10 @@ REPEATED = 0.1
 """The share of the datagrams that arrive twice."""
 
 MOST_HOSTS = 32
-"""Hosts of the largest group whose datagrams are real."""
+"""Hosts of the largest group in which each datagram reaches all sessions."""
+
+SAMPLE = 16
+"""Sessions that a datagram of a larger group reaches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,8 @@ class Datagram:
     sender_id: int
     plaintext: bytes
     record: bytes
+    receivers: tuple[SessionManager, ...] | None
+    """The sessions that it reaches; None: all."""
     delivered: set[SessionManager] = field(default_factory=set)
 
 
@@ -73,8 +78,6 @@ class Datagrams:
         world.at(SEND_EVERY, self._send_all)
 
     def _installed(self, manager: SessionManager, _knew: frozenset[str], sent: tuple[str, int] | None) -> None:
-        if len(self._world.hosts) > MOST_HOSTS:
-            return
         session = self._sessions.get(manager)
         if session is None:
             session = self._sessions[manager] = self.make_session()
@@ -105,15 +108,19 @@ class Datagrams:
         if (key, number) in self._sent and self._is_covered(manager, key):
             raise Broken("G1", f"{name} sends two records with key {self._name(key)} and number {number.hex()}")
         self._sent.add((key, number))
-        datagram = Datagram(manager, key, sender_id, plaintext, record)
+        receivers = None
+        if len(self._world.hosts) > MOST_HOSTS:
+            receivers = tuple(self._random.sample(list(self._sessions), min(SAMPLE, len(self._sessions))))
+        datagram = Datagram(manager, key, sender_id, plaintext, record, receivers)
         for _ in range(2 if self._random.random() < REPEATED else 1):
             self._world.at(self._world.now + self._random.uniform(0.0, FLIGHT), partial(self._receive, datagram))
 
     def _receive(self, datagram: Datagram) -> None:
         sender, reach = datagram.sender, self._world.reach
         is_covered = self._is_covered(sender, datagram.key)
-        for receiver, session in self._sessions.items():
-            if not reach.passes(sender.host, receiver.host):
+        for receiver in self._sessions if datagram.receivers is None else datagram.receivers:
+            session = self._sessions.get(receiver)
+            if session is None or not reach.passes(sender.host, receiver.host):
                 continue
             message = session.receive(datagram.record, self._world.now)
             is_due = receiver is not sender and datagram.key in receiver.knows and receiver not in datagram.delivered

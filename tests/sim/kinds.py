@@ -29,6 +29,8 @@ class Kind:
     """Two nodes, the twins, have one id. One of them ends for good when all faults have ended."""
     has_versions: bool = False
     """The nodes have two versions, and an operator replaces one by the other whenever a daemon starts."""
+    is_slow: bool = False
+    """The group is large and its devices are slow. Such a run has a course of its own: see `slow`."""
     stranger: Callable[[World, Traffic, float], Host] | None = None
     """Adds a host with a program that is not ours."""
 
@@ -94,4 +96,13 @@ KINDS: tuple[Kind, ...] = (
     Kind("wrap", 6, stranger=veteran),
     Kind("recorder", 8, stranger=recorder),
     Kind("babbler", 6, stranger=babbler),
+    Kind("slow", 0, is_slow=True),
 )
+
+SLOW_EVERY = 250
+"""One seed in this number of seeds has the kind "slow". It is drawn by its number, because its runs are long."""
+
+
+def is_slow_seed(seed: int) -> bool:
+    """Return whether a seed has the kind "slow", unless another kind is asked for."""
+    return seed % SLOW_EVERY == SLOW_EVERY // 2

@@ -14,13 +14,17 @@ from functools import partial
 from pskkey.core.events import StopRequested
 from tests.sim.host import Host
 from tests.sim.invariants import Calm, Watch, check_converged, check_keys_settled
+from tests.sim.kinds import KINDS, SLOW_EVERY
 from tests.sim.processor import Costs
 from tests.sim.slow_checks import Succession
 from tests.sim.tables import check_tables
 from tests.sim.traffic import Traffic
 from tests.sim.world import World
 
-SIZES = (100, 100, 250)
+SIZE, LARGE = 100, 250
+
+LARGE_EVERY = 4
+"""One slow seed in this number of them has a large group."""
 
 SPEEDS = (
     Costs(handshake=0.05, packet=0.001, event=0.0002, kibibyte=0.0001),
@@ -32,6 +36,8 @@ SPEEDS = (
 
 LIVENESS = 0.1
 """Seconds that one packet of each node may cost a master. If it were more, the heartbeats alone would keep it busy."""
+
+SLOW = next(kind for kind in KINDS if kind.is_slow)
 
 FORMS_WITHIN, PACE = 8.0, 0.04
 """Seconds in which a group forms: for any size, and more for each node, which prepares the loss of its master."""
@@ -50,14 +56,19 @@ class Trouble(StrEnum):
     POWER = "all devices lose their power and boot within two seconds"
 
 
+TROUBLES = {Trouble.KILL: 3, Trouble.STOP: 2, Trouble.SPLIT: 1, Trouble.RESTARTS: 2, Trouble.POWER: 2}
+"""How often each comes, in 10 runs."""
+
+
 class SlowRun:
     """The world of one seed, from its construction to the last check."""
 
     def __init__(self, seed: int, nodes: int | None = None, trouble: Trouble | None = None) -> None:
         self.world = world = World(seed)
         rng = world.random
-        self.size = nodes or rng.choice(SIZES)
-        self.trouble = trouble or rng.choice(tuple(Trouble))
+        self.kind, self.is_varied = SLOW, False
+        self.size = nodes or (LARGE if seed // SLOW_EVERY % LARGE_EVERY == 0 else SIZE)
+        self.trouble = trouble or rng.choices(list(TROUBLES), list(TROUBLES.values()))[0]
         self.costs = rng.choice([one for one in SPEEDS if self.size * one.packet <= LIVENESS])
         world.conditions.delay = (0.0003, rng.choice((0.002, 0.01)))
         all_alike = rng.random() < 0.5

@@ -215,9 +215,9 @@ class Traffic:
             for n, one in enumerate(members):
                 linked = self._links.setdefault(one, {})
                 for other in members[n + 1 :]:
-                    if other.host is one.host or {one.host, other.host} & {*self.twins}:
-                        continue
                     if other in linked and one in self._links.get(other, {}):
+                        continue
+                    if other.host is one.host or {one.host, other.host} & {*self.twins}:
                         continue
                     if other.host.member.id in known[one.host] and one.host.member.id in known[other.host]:
                         self._link(one, other, about, unlinked)
