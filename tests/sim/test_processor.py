@@ -113,10 +113,12 @@ def test_paused_process_works_again_when_it_wakes_and_an_ended_one_forgets_its_w
     one.wake()
     schedule.run_until(4.0)
     assert done == [3.5]
-    one.add(0.5, lambda: done.append(schedule.now))
+    for _ in range(2):
+        one.add(0.5, lambda: done.append(schedule.now))
     one.end_process()
+    one.add(0.1, lambda: done.append(schedule.now))
     schedule.run_until(9.0)
-    assert done == [3.5]
+    assert done == [3.5, 4.1]
 
 
 def test_nodes_with_costs_become_one_group() -> None:

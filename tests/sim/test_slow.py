@@ -94,6 +94,18 @@ def test_second_new_term_is_found() -> None:
         check(world, succession)
 
 
+def test_two_new_masters_of_one_term_are_found() -> None:
+    world = settled(6)
+    succession = Succession(world, FAST)
+    lost = master(world)
+    others = [host for host in world.hosts if host is not lost]
+    world.crash(lost)
+    world.reach.split(others[:2])
+    world.run_until(world.now + 8.0)
+    with pytest.raises(Broken, match=r"^G26: n\d, n\d became master, the term was 1, and the terms are \[2\]"):
+        succession.check(lambda: None)
+
+
 def test_abandoned_handshake_is_found() -> None:
     world = settled(5)
     succession = Succession(world, FAST)
