@@ -25,8 +25,8 @@ STORES: Final = {
 HANDED_TO_SYSTEMD: Final = {"/run/credentials/@system", "/run/credentials/@encrypted"}
 """The directories of credentials that systemd itself got at boot (systemd.exec(5), systemd-creds(1))."""
 IDLE_MIB: Final = 42
-SESSION_MIB: Final = 0.3
-"""Measured: the memory of an idle daemon, and of each TLS session, most of it asyncio's buffer of 256 KiB."""
+SESSION_MIB: Final = 0.0625
+"""Measured: the memory of an idle daemon. The most that a TLS session takes (tests/adapters/tls/test_memory.py)."""
 MOST_EXPOSED: Final = 1.3
 """The exposure of `systemd-analyze security`: 0 is fully sandboxed, 10 is not sandboxed."""
 

@@ -26,6 +26,7 @@ from pskkey.adapters.local.control_socket import CommandOutcome, ControlSocket
 from pskkey.adapters.local.key_socket import KeySocket
 from pskkey.adapters.tls import port_reservation
 from pskkey.adapters.tls.authentication import FailedAuthentication
+from pskkey.adapters.tls.handshake_queue import SHARES
 from pskkey.adapters.tls.inbound_sessions import InboundSessions
 from pskkey.adapters.tls.key_port import KeyPort
 from pskkey.adapters.tls.listener import ServerLimits
@@ -338,7 +339,7 @@ class Daemon:
 def allow_descriptors(config: Config) -> None:
     """Allow as many file descriptors as [limits] may need, or log that there are fewer."""
     allowed = raise_descriptor_limit()
-    needed = config.limits.connections + config.limits.handshakes + _OTHER_DESCRIPTORS
+    needed = config.limits.connections + SHARES * config.limits.handshakes + _OTHER_DESCRIPTORS
     if needed > allowed:
         _log.warning(
             "[limits] may need %d open files, but this process may have only %d: raise LimitNOFILE= of the service "

@@ -1,6 +1,6 @@
 """Returns the memory of many ended connections to the system.
 
-Each had buffers of up to 256 KiB. They leave holes in the heap, which glibc does not return by itself.
+Each had buffers of some 40 KiB. They leave holes in the heap, which glibc does not return by itself.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""TLS with a pre-shared key (PSK): the contexts of client and server, and the causes of failed handshakes.
+"""TLS with a pre-shared key (PSK): the contexts of clients, and the causes of failed handshakes.
 
 The client speaks TLS 1.3 only. There the handshake is bound to the PSK (RFC 8446 section 4.2.11). The client must not
 accept a certificate instead of the PSK. With `CERT_NONE` it would accept any server with a self-signed certificate. So
@@ -16,14 +16,15 @@ a server proves the PSK by its Finished message, which also authenticates the of
 (RFC 5246 section 7.4.9). An attacker on the way can end the handshake, but not choose a weaker suite.
 
 The server has no certificate, so that a client without the PSK cannot finish a handshake. In TLS 1.3 OpenSSL uses an
-external PSK only with suites of SHA-256, and chooses one of these by itself. Python 3.13 cannot name them.
+external PSK only with suites of SHA-256, and chooses one of these by itself. Python 3.13 cannot name them. The
+context of the server is in `server_context`.
 """
 
 import errno
 import ssl
 from collections.abc import Sequence
 
-from pskkey.config.psk import Psk, PskFile
+from pskkey.config.psk import Psk
 from pskkey.errors import HandshakeError, without_keys
 
 MODERN_SUITES = ("ECDHE-PSK-CHACHA20-POLY1305",)
@@ -43,37 +44,6 @@ chooses X25519, and Debian's wolfSSL ends the handshake. Every TLS library has P
 def node_protocol(node_id: str) -> str:
     """Return the application protocol that only the node with this id speaks."""
     return f"pskkey/{node_id}"
-
-
-def server_context(
-    psk: PskFile, legacy_clients: bool, offered: list[str], node_id: str | None = None
-) -> ssl.SSLContext:
-    """Return a fresh context for one connection. `node_id` is the node of this server, None if it is of no node.
-
-    Each identity that the client offers is added to `offered`, known or not, before the client has proved that it holds
-    the key. If the handshake succeeds, the last one is the peer's. `offered` is a list and no callback, because a
-    context that refers to its own connection is never freed: Python's garbage collector does not see a context's PSK
-    callback. `legacy_clients` adds the suites of older C clients, which have no forward secrecy.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(":".join(MODERN_SUITES + (LEGACY_SUITES if legacy_clients else ())))
-    context.set_ecdh_curve(CURVE)
-    # A session that is resumed from a ticket would not use the PSK again.
-    context.num_tickets = 0
-    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    if node_id is not None:
-        context.set_alpn_protocols([node_protocol(node_id)])
-
-    def key_of(identity: str | None) -> bytes:
-        if not identity:
-            return b""
-        offered.append(identity)
-        key = psk.accepted.get(identity)
-        return b"" if key is None else key.reveal()
-
-    context.set_psk_server_callback(key_of)
-    return context
 
 
 def client_context(psk: Psk, node_ids: Sequence[str] = ()) -> ssl.SSLContext:

@@ -1,6 +1,6 @@
 """Accepts TCP connections, does their TLS-PSK handshakes, and keeps resources of members from strangers.
 
-Handshakes in progress have slots (`handshake_slots`), and connections have places. The peer of a connection has proved
+Handshakes begin in the order of `handshake_queue`, and connections have places. The peer of a connection has proved
 that it holds the PSK. When all places are taken, a newcomer replaces the longest silent connection whose peer has not
 joined yet. When all peers have joined, the newcomer is refused.
 """
@@ -11,24 +11,21 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from pskkey.adapters.complaints import Complaints, network_of
 from pskkey.adapters.host.memory_trimmer import MemoryTrimmer
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.tls.authentication import FailedAuthentication, find_client_fault, show_identity
-from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, Owner, TlsConnection
-from pskkey.adapters.tls.contexts import explain_client_failure, server_context
-from pskkey.adapters.tls.handshake_slots import Handshake, HandshakeSlots
+from pskkey.adapters.tls.connection import Owner, TlsConnection
+from pskkey.adapters.tls.contexts import explain_client_failure
+from pskkey.adapters.tls.handshake_queue import Arrival, HandshakeQueue
 from pskkey.adapters.tls.listening_sockets import open_listening_sockets
+from pskkey.adapters.tls.server_context import ServerContext
 from pskkey.config.psk import PskFile
 from pskkey.core.events import Direction
 
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when the system has no file descriptor or memory for another connection."""
-
-SHORTEST_TIMEOUT = 0.001
-"""Seconds. asyncio takes no timeout of 0."""
 
 _log = logging.getLogger("pskkey.tls")
 
@@ -37,8 +34,8 @@ _log = logging.getLogger("pskkey.tls")
 class ServerLimits:
     """The limits for strangers and members. Times in seconds.
 
-    `connections` and `connections_per_address` count connections after the handshake, and `handshakes` those before.
-    `silence` is the longest silence of a peer that has not joined.
+    `connections` and `connections_per_address` count connections after the handshake. `handshakes` is the number of
+    slots of the `HandshakeQueue`. `silence` is the longest silence of a peer that has not joined.
     """
 
     connections: int = 512
@@ -71,7 +68,6 @@ class TlsListener:
         report: Callable[[FailedAuthentication], None] | None = None,
     ) -> None:
         self._psk = psk
-        self._legacy_clients = legacy_clients
         self._limits = limits
         self._owner = owner
         self._refusal = refusal
@@ -80,10 +76,12 @@ class TlsListener:
         self._node_id = node_id
         self._accepting: dict[socket.socket, asyncio.Task[None]] = {}
         """The task of each listening socket."""
-        self._handshakes = HandshakeSlots(counters)
+        self._context = ServerContext(legacy_clients, node_id)
+        self._handshakes = HandshakeQueue(
+            self._begin_handshake, self._fail_before, counters, limits.handshakes, limits.handshake_timeout
+        )
         self._connections: dict[TlsConnection, bool] = {}  # whether the owner has it
         self._all_lost = asyncio.Event()
-        self._beginning = asyncio.Lock()
         self._trimmer = MemoryTrimmer()
         self._complaints = Complaints(_log)
         self._report = report or (lambda failed: self._complain(failed.address, failed.reason))
@@ -120,11 +118,12 @@ class TlsListener:
 
     async def stop(self, reason: str = "the key server stops") -> None:
         """Stop listening, cancel handshakes and close the connections. Return when all of them are closed."""
-        tasks = [*self._accepting.values(), *self._handshakes.tasks]
+        tasks = list(self._accepting.values())
         for task in tasks:
             task.cancel()
         self._accepting.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._handshakes.stop()
         for connection in list(self._connections):
             connection.close(reason)
         while self._connections:
@@ -134,8 +133,10 @@ class TlsListener:
 
     def reconfigure(self, legacy_clients: bool, limits: ServerLimits) -> None:
         """Use these settings from the next connection on."""
-        self._legacy_clients = legacy_clients
+        self._context = ServerContext(legacy_clients, self._node_id)
         self._limits = limits
+        self._handshakes.slots = limits.handshakes
+        self._handshakes.timeout = limits.handshake_timeout
 
     def outdated(self) -> list[TlsConnection]:
         """Return the open connections of peers whose PSK is not accepted any more."""
@@ -145,7 +146,9 @@ class TlsListener:
 
     def opened(self, connection: TlsConnection) -> None:
         """Find a place for a connection after its handshake, or refuse it."""
+        self._handshakes.end(connection)
         self._counters["handshakes_ok"] += 1
+        self._trimmer.count_end()
         if self._is_outdated(connection):
             self._connections[connection] = False
             connection.close("its PSK was removed during the handshake")
@@ -187,6 +190,7 @@ class TlsListener:
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            await self._handshakes.wait_for_room()
             try:
                 accepted, peer = await loop.sock_accept(listener)
             except ConnectionAbortedError:  # the peer has closed it already
@@ -198,50 +202,37 @@ class TlsListener:
                 self._handshakes.drop_one()
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            handshake = Handshake(accepted, peer[0], peer[1])
-            handshake.task = asyncio.create_task(self._shake_hands(handshake))
-            self._handshakes.add(handshake, self._limits.handshakes)
-            handshake.task.add_done_callback(partial(self._handshake_ended, handshake))
-            # A long queue must not delay the handshakes of connections that are accepted already.
-            await asyncio.sleep(0)
+            arrival = Arrival(self._handshakes, accepted, peer[0], peer[1])
+            self._handshakes.add(arrival)
+            await loop.connect_accepted_socket(lambda arrival=arrival: arrival, accepted)  # type: ignore[misc]
 
-    async def _shake_hands(self, handshake: Handshake) -> None:
-        psk, loop = self._psk(), asyncio.get_running_loop()
-        connection = TlsConnection(self, handshake.address, handshake.port)
-        end = loop.time() + self._limits.handshake_timeout
-        try:
-            async with asyncio.timeout_at(end):
-                await _wait_until_readable(handshake.socket)
-                if not handshake.socket.recv(1, socket.MSG_PEEK):
-                    self._counters["handshakes_failed"] += 1
-                    self._complain(handshake.address, "it closed the connection before it sent anything")
-                    return
-                async with self._beginning:
-                    await asyncio.sleep(0)  # one in each turn of the event loop: to begin a handshake takes about 1 ms
-            offered = connection.offered_identities
-            context = server_context(psk, self._legacy_clients, offered, self._node_id)
-            handshake.begun = True
-            connection.accepted_psks = psk
-            await loop.connect_accepted_socket(
-                lambda: connection,
-                handshake.socket,
-                ssl=context,
-                # Its end is no cancellation either, see `Handshake.drop`.
-                ssl_handshake_timeout=max(end - loop.time(), SHORTEST_TIMEOUT),
-                ssl_shutdown_timeout=CLOSE_TIMEOUT,
-            )
-        except OSError as error:
-            self._report_failure(error, handshake, connection, psk)
-            # The traceback refers to the future that holds the error, and to the 256 KiB buffer of asyncio's TLS. If it
-            # stayed, only a full run of the garbage collector would free the memory of a flood of failed handshakes.
-            error.with_traceback(None)
+    def _begin_handshake(self, arrival: Arrival) -> None:
+        handshake = self._context.begin(self._psk())
+        connection = TlsConnection(self, arrival.address, arrival.port)
+        connection.offer = handshake.offer
+        connection.shake_hands(arrival.begin(connection), handshake, self._limits.handshake_timeout, arrival.first)
 
-    def _report_failure(self, error: OSError, handshake: Handshake, connection: TlsConnection, psk: PskFile) -> None:
-        address, identity = connection.address, connection.identity
-        known = identity in psk.accepted
+    def _fail_before(self, arrival: Arrival, error: Exception | None) -> None:
+        """Count an arrival whose handshake did not begin. `error` is None if the peer has closed the connection."""
+        self._trimmer.count_end()
+        self._counters["handshakes_failed"] += 1
+        if error is None:
+            self._complain(arrival.address, "it closed the connection before it sent anything")
+        else:
+            self._complain(arrival.address, explain_client_failure(error, None, False))
+
+    def failed(self, connection: TlsConnection, error: Exception) -> None:
+        """Count and report a failed handshake."""
+        self._trimmer.count_end()
+        dropped = not self._handshakes.end(connection)
+        offer = connection.offer
+        if offer is None:
+            raise RuntimeError("a handshake at the server has an offer from its beginning")
+        address, identity = connection.address, offer.identity
+        known = identity in offer.psk.accepted
         reason = explain_client_failure(error, identity, known)
         fault = find_client_fault(error, identity, known)
-        if fault is None and handshake.dropped:
+        if fault is None and dropped:
             return
         self._counters["handshakes_failed"] += 1
         if fault is None:
@@ -254,18 +245,11 @@ class TlsListener:
     def _complain(self, address: str, reason: str) -> None:
         self._complaints.warn(f"Connection from {address}", reason, network_of(address))
 
-    def _handshake_ended(self, handshake: Handshake, task: asyncio.Task[None]) -> None:
-        self._trimmer.count_end()
-        if not handshake.begun:
-            handshake.socket.close()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("A fault of our own ended a handshake", exc_info=error)
-
     def _is_outdated(self, connection: TlsConnection) -> bool:
-        identity, then = connection.identity, connection.accepted_psks
-        if identity is None or then is None:
+        offer = connection.offer
+        if offer is None or offer.identity is None:
             return False
-        return then.accepted.get(identity) != self._psk().accepted.get(identity)
+        return offer.psk.accepted.get(offer.identity) != self._psk().accepted.get(offer.identity)
 
     def _make_room(self, address: str) -> bool:
         """Return whether another connection from `address` has a place. If needed, close a connection to make room."""
@@ -282,14 +266,3 @@ class TlsListener:
         self._counters["connections_dropped"] += 1
         victim.abort("it was the longest silent connection when a place was needed")
         return True
-
-
-async def _wait_until_readable(accepted: socket.socket) -> None:
-    """Wait until the peer has sent something. Until then it costs a descriptor, but no TLS buffers."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(accepted, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(accepted)

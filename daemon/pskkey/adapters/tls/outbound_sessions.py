@@ -11,10 +11,12 @@ from pskkey.adapters.fair_turns import FairTurns
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.adapters.paced_input import PacedInput
 from pskkey.adapters.tls.authentication import FailedAuthentication, find_server_fault, show_identity
-from pskkey.adapters.tls.connection import CLOSE_TIMEOUT, TlsConnection
+from pskkey.adapters.tls.client_handshake import ClientHandshake
+from pskkey.adapters.tls.connection import TlsConnection
 from pskkey.adapters.tls.contexts import client_context, explain_server_failure, node_protocol, require_psk
 from pskkey.adapters.tls.tcp_connect import connect
 from pskkey.adapters.tls.tcp_errors import explain_connect_failure
+from pskkey.adapters.tls.tls_session import Handshake
 from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.config.psk import Psk, PskFile
 from pskkey.core.actions import STAGGER, Connect
@@ -71,6 +73,8 @@ class OutboundSessions:
         self._outbound: dict[Session, _Outbound] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: dict[TlsConnection, Session] = {}  # also those of attempts, and of cancelled sessions
+        self._handshakes: dict[TlsConnection, asyncio.Future[Exception | None]] = {}
+        """The handshakes in progress. Each ends with its error, or with None."""
         self._open: set[TlsConnection] = set()
         self._inputs: dict[TlsConnection, PacedInput] = {}
         self._all_lost = asyncio.Event()
@@ -120,6 +124,7 @@ class OutboundSessions:
     def opened(self, connection: TlsConnection) -> None:
         """Open the session after a handshake, unless another address was faster or the PSK was not used."""
         self._open.add(connection)
+        self._end_handshake(connection, None)
         session = self._connections[connection]
         outbound = self._outbound.get(session)
         if outbound is None or outbound.connection is not None:
@@ -149,6 +154,10 @@ class OutboundSessions:
         )
         self._counters["connects_ok"] += 1
         self._emit(Connected(session, outbound.psk.name, connection.address))
+
+    def failed(self, connection: TlsConnection, error: Exception) -> None:
+        """Note a failed handshake."""
+        self._end_handshake(connection, error)
 
     def received(self, connection: TlsConnection, data: bytes) -> None:
         """Take bytes from a server."""
@@ -236,22 +245,36 @@ class OutboundSessions:
         try:
             connected = await _connect_tcp(connection.address, connection.port, self._options)
             outbound.silent.add(connection.address)
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                sock=connected,
-                ssl=client_context(psk, [outbound.peer]),
-                server_hostname="",
-                ssl_shutdown_timeout=CLOSE_TIMEOUT,
-            )
+            await self._shake_hands(connection, connected, ClientHandshake(client_context(psk, [outbound.peer])))
         except Unreachable as error:
             failures.append(type(error)(f"{target}: {error}"))
         except OSError as error:
             outbound.silent.discard(connection.address)
             self._report_failure(error, connection, outbound)
-            error.with_traceback(None)  # it keeps asyncio's TLS buffers in a reference cycle, as in the listener
         finally:
             if connection not in self._open:  # never opened, so `lost` will not be called
                 self._connections.pop(connection, None)
+
+    async def _shake_hands(self, connection: TlsConnection, connected: socket.socket, handshake: Handshake) -> None:
+        """Do the handshake on a connected socket. Raises the OSError or HandshakeError of its failure."""
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: connection, sock=connected)
+        ended = self._handshakes[connection] = loop.create_future()
+        try:
+            connection.shake_hands(transport, handshake)
+            error = await ended
+        except asyncio.CancelledError:
+            connection.give_up()
+            raise
+        finally:
+            del self._handshakes[connection]
+        if error is not None:
+            raise error
+
+    def _end_handshake(self, connection: TlsConnection, error: Exception | None) -> None:
+        ended = self._handshakes.get(connection)
+        if ended is not None and not ended.done():
+            ended.set_result(error)
 
     def _report_failure(self, error: Exception, connection: TlsConnection, outbound: _Outbound) -> None:
         """Add a failed handshake to the failures of `outbound`, and report it if the server did not authenticate."""

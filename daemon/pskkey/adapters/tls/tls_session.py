@@ -1,0 +1,87 @@
+"""A TLS session without a socket: bytes of the network in and out, and plain bytes in and out.
+
+OpenSSL's two buffers of a session keep the greatest size that they once had. So no more than BUFFER_SIZE bytes pass
+through them at once. With them a session takes some 40 KiB.
+"""
+
+import ssl
+from contextlib import suppress
+from typing import Final, Protocol
+
+BUFFER_SIZE: Final = 8192
+"""Bytes that pass through a session at once."""
+
+
+class Handshake(Protocol):
+    """A handshake as client or server."""
+
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """Return the TLS session, between these buffers."""
+
+    def go_on(self, tls: ssl.SSLObject) -> None:
+        """Go on with the handshake, and return at its end.
+
+        Raises SSLWantReadError if it needs more bytes, and SSLError or HandshakeError if it fails.
+        """
+
+
+class TlsSession:
+    """A TLS session that begins with `handshake`."""
+
+    def __init__(self, handshake: Handshake) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.tls = handshake.wrap(self._incoming, self._outgoing)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes of the peer wait for `read`."""
+        return self._incoming.pending > 0 or self.tls.pending() > 0
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether `take_unsent` has bytes."""
+        return self._outgoing.pending > 0
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take bytes of the peer, BUFFER_SIZE at most."""
+        self._incoming.write(data)
+
+    def read(self) -> bytes:
+        """Return the next plain bytes, none if the peer has closed the session.
+
+        Raises SSLWantReadError if a TLS record is not complete, SSLError if the peer breaks TLS.
+        """
+        return self.tls.read(BUFFER_SIZE)
+
+    def seal(self, data: bytes) -> bytes:
+        """Return the bytes for the peer that carry `data`. Raises SSLError if the session is broken."""
+        if len(data) <= BUFFER_SIZE:
+            self.tls.write(data)
+            return self._outgoing.read()
+        sealed: list[bytes] = []
+        view = memoryview(data)
+        for begin in range(0, len(data), BUFFER_SIZE):
+            self.tls.write(view[begin : begin + BUFFER_SIZE])
+            sealed.append(self._outgoing.read())
+        return b"".join(sealed)
+
+    def take_unsent(self) -> bytes:
+        """Return what TLS itself has for the peer, such as its handshake."""
+        return self._outgoing.read()
+
+    def is_closed_after(self, data: bytes | memoryview) -> bool:
+        """Take bytes of the peer that nobody needs any more. Return whether the peer has closed the session."""
+        self._incoming.write(data)
+        try:
+            while self.tls.read(BUFFER_SIZE):
+                pass
+        except ssl.SSLError:  # no more bytes, or a broken session
+            return False
+        return True
+
+    def close(self) -> bytes:
+        """Return the close_notify for the peer (RFC 8446 section 6.1), and what else it has not got."""
+        with suppress(ssl.SSLError):  # it waits for the peer's close_notify, or the peer has sent something else
+            self.tls.unwrap()
+        return self._outgoing.read()
