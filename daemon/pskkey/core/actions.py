@@ -11,15 +11,21 @@ from pskkey.core.events import Session
 from pskkey.core.notices import Notice
 from pskkey.model import Advert, ErrorMessage, Message, Suite
 
-STAGGER: Final = 0.1
+STAGGER: Final = 0.25
 """Seconds after which the next address of a peer is tried beside the earlier ones (RFC 8305 section 5). It is tried at
-once if an earlier one fails."""
+once if an earlier one fails, and later if a handshake is under way; see PATIENCE_FOR_HANDSHAKE."""
+
+PATIENCE_FOR_HANDSHAKE: Final = 2.0
+"""Seconds for which no other address is tried after TCP has opened at one. The peer is alive there and may be busy, and
+at another address it would have to pay for a second handshake."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open an outbound session with the node `peer`, within `timeout` seconds, with the active PSK.
+    """Open an outbound session with the node `peer`, with the active PSK.
 
+    TCP must open within `timeout` seconds. After that the handshake may take `patience` seconds, or what is left of
+    `timeout` if that is longer.
     The `addresses` are tried in this order, STAGGER apart. The first one at which `peer` answers counts. If another
     node answers, that is reported by `events.OtherNodeAnswered`.
     The answer is one `events.Connected` or one `events.Disconnected`. A connected session ends with one
@@ -31,6 +37,7 @@ class Connect:
     addresses: tuple[str, ...]
     port: int
     timeout: float
+    patience: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,18 @@ class Ends:
         self.server = InboundSessions(NODE.id, lambda: self.psk, False, limits, side.events.put_nowait, side.counters)
         return self.server
 
-    def connect(self, *addresses: str, port: int | None = None, timeout: float = 5.0, peer: str = NODE.id) -> Session:
+    def connect(
+        self,
+        *addresses: str,
+        port: int | None = None,
+        timeout: float = 5.0,
+        peer: str = NODE.id,
+        patience: float = 0.0,
+    ) -> Session:
         session = Session(Direction.OUTBOUND, next(self._numbers))
         port = port or self.server.port
         assert port is not None
-        self.client.connect(Connect(session, peer, addresses or ("127.0.0.1",), port, timeout))
+        self.client.connect(Connect(session, peer, addresses or ("127.0.0.1",), port, timeout, patience))
         return session
 
     async def session(self) -> tuple[Session, Session]:

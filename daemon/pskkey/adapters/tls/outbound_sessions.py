@@ -19,7 +19,7 @@ from pskkey.adapters.tls.tcp_errors import explain_connect_failure
 from pskkey.adapters.tls.tls_session import Handshake
 from pskkey.adapters.token_bucket import Rate, TokenBucket
 from pskkey.config.psk import Psk, PskFile
-from pskkey.core.actions import STAGGER, Connect
+from pskkey.core.actions import PATIENCE_FOR_HANDSHAKE, STAGGER, Connect
 from pskkey.core.events import Connected, Direction, Disconnected, Event, OtherNodeAnswered, Received, Session
 from pskkey.errors import HandshakeError, NothingListens, PskkeyError, Unreachable, WrongNode
 from pskkey.model import ErrorMessage, Message
@@ -38,8 +38,20 @@ class _Outbound:
     connection: TlsConnection | None = None
     task: asyncio.Task[None] | None = None
     failures: list[PskkeyError] = field(default_factory=list)
-    silent: set[str] = field(default_factory=set)
-    """The addresses at which TCP opened, and the handshake has no answer yet."""
+    silent: dict[str, float] = field(default_factory=dict)
+    """The addresses at which TCP opened and the handshake is under way, and since when."""
+    latest_open: float = 0.0
+    """When TCP must be open, by the event loop's clock."""
+    patience: float = 0.0
+
+    @property
+    def deadline(self) -> float:
+        """When the attempt ends. A handshake that is under way has its time."""
+        return max([self.latest_open, *(since + self.patience for since in self.silent.values())])
+
+    def find_next(self, last: float) -> float:
+        """Return when the next address may be tried. The last one was tried at `last`."""
+        return max([last + STAGGER, *(since + PATIENCE_FOR_HANDSHAKE for since in self.silent.values())])
 
 
 class OutboundSessions:
@@ -130,7 +142,7 @@ class OutboundSessions:
         if outbound is None or outbound.connection is not None:
             connection.abort("it was not needed any more")
             return
-        outbound.silent.discard(connection.address)
+        outbound.silent.pop(connection.address, None)
         try:
             require_psk(connection.tls)
         except HandshakeError as error:
@@ -198,11 +210,13 @@ class OutboundSessions:
 
     async def _connect(self, action: Connect, outbound: _Outbound) -> None:
         late, code = "", "timeout"
+        began = asyncio.get_running_loop().time()
+        outbound.latest_open, outbound.patience = began + action.timeout, action.patience
         try:
-            async with asyncio.timeout(action.timeout):
-                await self._try_addresses(action, outbound)
+            await self._try_addresses(action, outbound)
         except TimeoutError:
-            late = f"{', '.join(action.addresses)}, port {action.port}: no answer within {action.timeout:g} s"
+            waited = outbound.deadline - began
+            late = f"{', '.join(action.addresses)}, port {action.port}: no answer within {waited:.3g} s"
             if outbound.silent:
                 late, code = f"{late}, though TCP opened at {', '.join(sorted(outbound.silent))}", "no_handshake"
         if outbound.connection is None and self._outbound.get(action.session) is outbound:
@@ -217,18 +231,27 @@ class OutboundSessions:
                 self._end(action.session, str(first), _code(first))
 
     async def _try_addresses(self, action: Connect, outbound: _Outbound) -> None:
-        """Try the addresses one after the other, in parallel with those that have not failed yet, until one is open."""
+        """Try the addresses one after the other, in parallel with those that have not failed yet, until one is open.
+
+        Raises TimeoutError.
+        """
+        loop = asyncio.get_running_loop()
         waiting = list(action.addresses)
         attempts: dict[asyncio.Task[None], TlsConnection] = {}
+        next_at = last = loop.time()
         try:
             while (waiting or attempts) and outbound.connection is None:
-                if waiting:
+                now = loop.time()
+                if now >= outbound.deadline:
+                    raise TimeoutError
+                if waiting and now >= next_at:
                     connection = TlsConnection(self, waiting.pop(0), action.port)
                     self._connections[connection] = action.session
                     attempts[asyncio.create_task(self._attempt(connection, outbound))] = connection
-                done, _ = await asyncio.wait(
-                    attempts, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
-                )
+                    last = now
+                wake = min(outbound.deadline, outbound.find_next(last)) if waiting else outbound.deadline
+                done, _ = await asyncio.wait(attempts, timeout=wake - now, return_when=asyncio.FIRST_COMPLETED)
+                next_at = loop.time() if done else outbound.find_next(last)
                 for task in done:
                     del attempts[task]
                     task.result()
@@ -244,12 +267,12 @@ class OutboundSessions:
         target = f"{connection.address}, port {connection.port}"
         try:
             connected = await _connect_tcp(connection.address, connection.port, self._options)
-            outbound.silent.add(connection.address)
+            outbound.silent[connection.address] = asyncio.get_running_loop().time()
             await self._shake_hands(connection, connected, ClientHandshake(client_context(psk, [outbound.peer])))
         except Unreachable as error:
             failures.append(type(error)(f"{target}: {error}"))
         except OSError as error:
-            outbound.silent.discard(connection.address)
+            outbound.silent.pop(connection.address, None)
             self._report_failure(error, connection, outbound)
         finally:
             if connection not in self._open:  # never opened, so `lost` will not be called
