@@ -272,8 +272,11 @@ class TlsConnection(asyncio.BufferedProtocol):
             self._fail(self._late or ConnectionResetError())
         elif self._opened and not self.ending:
             self._read_rest()
-            if not self.ending:
-                self._begin_end("it closed the connection")
+            if not self.ending and self._transport is not None:
+                # Without a close_notify, which the peer did not send either. The last written bytes have their time.
+                self._reason = "it closed the connection"
+                if self._transport.get_write_buffer_size():
+                    self._end_timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Handle the closed socket (asyncio)."""

@@ -123,6 +123,7 @@ class HandshakeQueue:
         """The address whose turn is next comes first."""
         self._under_way: dict[Arrival, None] = {}
         self._of_connection: dict[TlsConnection, Arrival] = {}
+        self._setups: set[asyncio.Task[None]] = set()
         self._next_turn: asyncio.Handle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._left = asyncio.Event()
@@ -149,6 +150,9 @@ class HandshakeQueue:
             self._drop(victim)
         self._of_address.setdefault(arrival.address, {})[arrival] = None
         self._count += 1
+        setup = self._loop.create_task(self._make_transport(arrival))
+        self._setups.add(setup)
+        setup.add_done_callback(self._setups.discard)
         arrival.timer = self._loop.call_later(self.timeout, self._end_silence, arrival)
 
     def drop_one(self) -> None:
@@ -182,8 +186,11 @@ class HandshakeQueue:
         self._remove(arrival)
         return True
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End all of them."""
+        for setup in self._setups:
+            setup.cancel()
+        await asyncio.gather(*self._setups, return_exceptions=True)
         for arrivals in list(self._of_address.values()):
             for arrival in list(arrivals):
                 self._remove(arrival)
@@ -195,6 +202,13 @@ class HandshakeQueue:
             if handle is not None:
                 handle.cancel()
         self._next_turn = self._stall_timer = None
+
+    async def _make_transport(self, arrival: Arrival) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: arrival, arrival.socket)
+        except BaseException:
+            arrival.socket.close()
+            raise
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:

@@ -27,6 +27,11 @@ from pskkey.core.events import Direction
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when the system has no file descriptor or memory for another connection."""
 
+ACCEPTED_AT_ONCE = 32
+"""Connections that are accepted in one turn of the event loop. They are far more than the handshakes of a turn, so that
+those are chosen among all that have come and not in the order of the kernel's queue.
+"""
+
 _log = logging.getLogger("pskkey.tls")
 
 
@@ -123,7 +128,7 @@ class TlsListener:
             task.cancel()
         self._accepting.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._handshakes.stop()
+        await self._handshakes.stop()
         for connection in list(self._connections):
             connection.close(reason)
         while self._connections:
@@ -188,11 +193,14 @@ class TlsListener:
         task.add_done_callback(lambda _: listener.close())
 
     async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        count = 0
         while True:
             await self._handshakes.wait_for_room()
             try:
-                accepted, peer = await loop.sock_accept(listener)
+                accepted, peer = listener.accept()
+            except BlockingIOError:
+                await _wait_until_readable(listener)
+                continue
             except ConnectionAbortedError:  # the peer has closed it already
                 continue
             except OSError as error:
@@ -202,9 +210,11 @@ class TlsListener:
                 self._handshakes.drop_one()
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            arrival = Arrival(self._handshakes, accepted, peer[0], peer[1])
-            self._handshakes.add(arrival)
-            await loop.connect_accepted_socket(lambda arrival=arrival: arrival, accepted)  # type: ignore[misc]
+            accepted.setblocking(False)
+            self._handshakes.add(Arrival(self._handshakes, accepted, peer[0], peer[1]))
+            count += 1
+            if count % ACCEPTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _begin_handshake(self, arrival: Arrival) -> None:
         handshake = self._context.begin(self._psk())
@@ -266,3 +276,13 @@ class TlsListener:
         self._counters["connections_dropped"] += 1
         victim.abort("it was the longest silent connection when a place was needed")
         return True
+
+
+async def _wait_until_readable(listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(listener, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(listener)
