@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from pskkey.core.actions import STAGGER, Connect
+from pskkey.core.actions import PATIENCE_FOR_HANDSHAKE, STAGGER, Connect
 from pskkey.core.events import Disconnected, Event, OtherNodeAnswered, Session
 from tests.sim.host import Conditions, Host
 from tests.sim.processor import Processor
@@ -43,7 +43,9 @@ class Dial:
     is_open: bool = False
     has_failed: bool = False
     is_tcp_open: bool = False
-    """Whether the kernel of a server has accepted a connection whose handshake costs time."""
+    """Whether the kernel of a server has accepted a connection."""
+    busy_until: float = 0.0
+    """Until when no other address is tried, because TCP is open at one."""
     paid: list[Host] = field(default_factory=list)
     """The servers that have paid for a handshake, one entry for each handshake."""
 
@@ -91,8 +93,6 @@ class Dials:
         """By server, the handshakes that it has paid for."""
         self.abandoned: Counter[Host] = Counter()
         """By server, those of them that nobody waited for."""
-        self.staggers_handshakes = True
-        """Whether the next address is also tried beside a handshake in progress, not only beside one of TCP."""
 
     def begin(self, host: Host, action: Connect) -> None:
         """Try the addresses one after the other, each beside the former attempts, until one answers."""
@@ -135,7 +135,9 @@ class Dials:
             self._schedule.at(self._schedule.now + STAGGER, partial(self._try_staggered, dial, len(dial.waiting)))
 
     def _try_staggered(self, dial: Dial, waiting: int) -> None:
-        if dial.is_tcp_open and not self.staggers_handshakes:
+        if dial.is_tcp_open and self._schedule.now < dial.busy_until:
+            again = partial(self._try_staggered, dial, waiting)
+            self._schedule.at(dial.busy_until, again)
             return
         if len(dial.waiting) == waiting:  # else an attempt failed, and the next one began at once
             self._try_next(dial)
@@ -152,8 +154,10 @@ class Dials:
             if target.program is None and not target.is_off:
                 self._schedule.at(now + self._delay(), partial(self._refuse, dial, REFUSED))
                 return
+            if not target.is_off and not dial.is_tcp_open:
+                dial.is_tcp_open, dial.busy_until = True, now + PATIENCE_FOR_HANDSHAKE
+                dial.gives_up = max(dial.gives_up, now + dial.action.patience)
             if target.processor is not None and host.processor is not None and not target.is_off:
-                dial.is_tcp_open = True
                 if self._reach.shakes_hands(host, target):
                     self._reach_server(dial, target, target.processor, address)
                 return
@@ -171,8 +175,7 @@ class Dials:
         if now + RETRY_CONNECT < dial.gives_up:
             self._schedule.at(now + RETRY_CONNECT, partial(self._try, dial, address))
         elif host.processor is None:
-            is_tcp_open = target is not None and not target.is_off and self._reach.connects(host, target)
-            code = "no_handshake" if is_tcp_open else "timeout"
+            code = "no_handshake" if dial.is_tcp_open else "timeout"
             self._schedule.at(dial.gives_up, partial(self._fail, dial, "no answer", code))
 
     def _find_target(self, host: Host, address: str) -> Host | None:
@@ -229,10 +232,13 @@ class Dials:
         self._opened(dial, server, handshake.address)
 
     def _time_out(self, dial: Dial, processor: Processor) -> None:
-        if not dial.is_over:
-            processor.add(
-                0.0, partial(self._fail, dial, "no answer", "no_handshake" if dial.is_tcp_open else "timeout")
-            )
+        if dial.is_over:
+            return
+        if self._schedule.now < dial.gives_up:  # TCP has opened, so the patience counts
+            self._schedule.at(dial.gives_up, partial(self._time_out, dial, processor))
+            return
+        code = "no_handshake" if dial.is_tcp_open else "timeout"
+        processor.add(0.0, partial(self._fail, dial, "no answer", code))
 
     def _close(self, dial: Dial) -> None:
         """Count the handshakes of a dial that is over and that it does not need."""

@@ -174,23 +174,30 @@ def test_handshake_that_the_node_closes_midway_is_abandoned() -> None:
     assert abandoned(world) == {server.name: 1}
 
 
-def test_second_address_is_tried_beside_a_slow_handshake_and_paid_for_nothing() -> None:
-    world = world_of(3, Costs(handshake=0.2))
+def test_no_second_address_is_tried_beside_a_handshake() -> None:
+    world = world_of(3, Costs(handshake=0.5))
     world.run_until(6.0)
     server, client, _ = sorted(world.hosts, key=lambda h: h is not master(world))
     server.left_out = "fd00::1"
     dials, session = world.streams.dials, Session(Direction.OUTBOUND, 900)
-    addresses = (*server.member.addresses, server.left_out)
     before = dials.handshakes[server], dials.abandoned[server]
-    world.streams.connect(client, Connect(session, server.member.id, addresses, 11111, 3.0))
-    world.run_until(7.5)
-    assert (dials.handshakes[server], dials.abandoned[server]) == (before[0] + 2, before[1] + 1)
-    dials.staggers_handshakes = False
-    session = Session(Direction.OUTBOUND, 901)
+    addresses = (*server.member.addresses, server.left_out)
     world.streams.connect(client, Connect(session, server.member.id, addresses, 11111, 3.0))
     world.run_until(9.0)
     assert session in client.streams
-    assert (dials.handshakes[server], dials.abandoned[server]) == (before[0] + 3, before[1] + 1)
+    assert (dials.handshakes[server], dials.abandoned[server]) == (before[0] + 1, before[1])
+
+
+@pytest.mark.parametrize(("patience", "opens"), [(0.0, False), (5.0, True)])
+def test_patience_counts_after_tcp_has_opened(*, patience: float, opens: bool) -> None:
+    world = world_of(3, Costs(handshake=1.0))
+    world.run_until(12.0)
+    server, client, _ = sorted(world.hosts, key=lambda h: h is not master(world))
+    session = Session(Direction.OUTBOUND, 900)
+    connect = Connect(session, server.member.id, server.member.addresses, 11111, 0.5, patience)
+    world.streams.connect(client, connect)
+    world.run_until(16.0)
+    assert (session in client.streams) is opens
 
 
 def test_host_may_have_many_outbound_sessions_at_once() -> None:

@@ -7,14 +7,20 @@
 3. News is announced at once.
 4. A master repeats its advert every `beacon_interval`, because mDNS does not repeat it for a node that was
    disconnected. It announces itself earlier to answer a challenge (`freshness`).
+5. Many masters at once, for instance when many devices boot, share the rate of one: each announces itself the more
+   seldom the more other masters it knows. Each of them receives the adverts of all others.
 """
 
 from dataclasses import replace
+from typing import Final
 
 from pskkey.core.actions import Action, Advertise
 from pskkey.core.freshness import Freshness
 from pskkey.core.settings import Settings
 from pskkey.model import Advert, Member, Role
+
+BEACON_SHARE: Final = 0.1
+"""Seconds between the beacons of two masters, at least."""
 
 
 class Announcements:
@@ -27,6 +33,8 @@ class Announcements:
         self._announced: Advert | None = None
         """The last advert, without answers to challenges."""
         self._next_beacon = 0.0
+        self.masters = 0
+        """The number of other masters, as far as they are proven."""
 
     def announce(self, me: Member, role: Role, term: int, members: int, now: float, *, is_full: bool) -> None:
         """Announce the node if its advert has news, or must be repeated.
@@ -53,8 +61,8 @@ class Announcements:
         if advert != self._announced or is_due:
             is_news = is_due or _has_news(advert, self._announced)
             self._announced = advert
-            self._next_beacon = now + self._settings.timing.beacon_interval
-            answers = self._freshness.take_answers(now) if role is Role.MASTER else ()
+            self._next_beacon = now + max(self._settings.timing.beacon_interval, BEACON_SHARE * self.masters)
+            answers = self._freshness.take_answers(now, self.masters) if role is Role.MASTER else ()
             self._out.append(Advertise(replace(advert, answers=answers), is_news))
 
     def announce_again(self) -> None:

@@ -20,6 +20,12 @@ UNANSWERED_AFTER: Final = 1.5
 """Heartbeat intervals after which a member sends a heartbeat, if it has received none to answer."""
 
 
+HANDSHAKE_TIME: Final = 0.05
+"""Seconds that a TLS handshake takes on a small device."""
+
+MAX_PATIENCE: Final = 10.0
+"""Seconds of the longest wait for a peer that is alive. A frozen peer takes as long."""
+
 BACKED_UP_AFTER: Final = 1.5
 """Time-outs of a `Connect` after which the attempt is over, even without a report of the key client."""
 
@@ -37,22 +43,27 @@ class Outbound:
         self._out = out
         self._numbers = count(1)
         self._renewal = Renewal(settings)
+        self.nodes = 1
+        """How many nodes may want a session with one node at the same time."""
         self.link: Link | None = None
         self._second: Link | None = None
         """The attempt to renew `link`. While it exists, `link` is JOINED."""
         self.standby = Standby(out, self._connect)
 
-    def open(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> Link:
+    def open(
+        self, peer: Member, timeout: float, now: float, *, in_all: bool = False, patience: float | None = None
+    ) -> Link:
         """Begin to connect to `peer`, or take the standby session with it. Return the link: CONNECTING or GREETING.
 
-        `timeout` is for one address, or, if `in_all`, for all addresses together.
+        `timeout` is for TCP at one address, or, if `in_all`, for all addresses together. `patience` is for a handshake
+        after that; None: it depends on `nodes`.
         """
         link = self.standby.take(peer.id)
         if link is None:
-            link = self._connect(peer, timeout, now, in_all=in_all)
+            link = self._connect(peer, timeout, now, in_all=in_all, patience=patience)
         elif link.phase is Phase.STANDBY:
             link.phase, link.was_standby = Phase.GREETING, True
-            link.deadline = now + self._settings.timing.join_timeout
+            link.deadline = now + max(self._settings.timing.join_timeout, self._patience)
         link.peer = peer
         self.link = link
         return link
@@ -60,17 +71,26 @@ class Outbound:
     def yield_on(self, link: Link, message: Join, now: float) -> None:
         """Send JOIN on the session on which this master has lost a merge."""
         link.yields = True
-        link.deadline = now + self._settings.timing.join_timeout
+        link.deadline = now + max(self._settings.timing.join_timeout, self._patience)
         self.greet(link, message)
 
-    def _connect(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> Link:
+    def _connect(
+        self, peer: Member, timeout: float, now: float, *, in_all: bool = False, patience: float | None = None
+    ) -> Link:
         session = Session(Direction.OUTBOUND, next(self._numbers))
         addresses = self._book.order(peer)
+        if patience is None:
+            patience = self._patience
         if not in_all:
             timeout += STAGGER * max(0, len(addresses) - 1)
-        self._out.append(Connect(session, peer.id, addresses, peer.port, timeout))
+        self._out.append(Connect(session, peer.id, addresses, peer.port, timeout, patience))
         # The key client observes the time-out and reports the error. This deadline is only a backup.
-        return Link(session, peer, now + timeout * BACKED_UP_AFTER)
+        return Link(session, peer, now + (timeout + patience) * BACKED_UP_AFTER)
+
+    @property
+    def _patience(self) -> float:
+        """Return the seconds for which to wait for a peer that is alive, and may be busy with as many as `nodes`."""
+        return min(MAX_PATIENCE, HANDSHAKE_TIME * self.nodes)
 
     def at(self, session: Session) -> Link | None:
         """Return the link of a session, None if the session is closed. A closed session may still have messages."""
@@ -93,7 +113,7 @@ class Outbound:
             self.standby.opened(now)
             return None
         link.phase = Phase.GREETING
-        link.deadline = now + self._settings.timing.join_timeout
+        link.deadline = now + max(self._settings.timing.join_timeout, self._patience)
         return link
 
     def greet(self, link: Link, message: Join | Merge) -> None:

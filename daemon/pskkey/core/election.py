@@ -35,7 +35,7 @@ prevents it. Terms only rise: a node accepts no GROUP with a lower term than it 
 """
 
 from collections.abc import Callable
-from typing import assert_never
+from typing import Final, assert_never
 
 from pskkey.core import notices
 from pskkey.core.actions import Action, Disconnect
@@ -52,6 +52,9 @@ from pskkey.core.settings import Settings
 from pskkey.core.takeover import Takeover, successors
 from pskkey.core.transitions import GroupReceived, Leading, SteppedDown, Transition, WithoutMaster
 from pskkey.model import Advert, Handover, Join, Member, Merge, PskName, Role
+
+LATE: Final = 0.1
+"""Seconds. A node that wakes up so late is busy. It reads what has arrived meanwhile before it claims."""
 
 
 class Election:
@@ -79,6 +82,8 @@ class Election:
         self._yields_to: Handover | None = None
         """The HANDOVER for the members, while this master yields to another node."""
         self.role, self.term = Role.LISTENING, 0
+        self.late = 0.0
+        """Seconds by which the present event comes after the deadline that was due."""
         self._transitions: list[Transition] = []
 
     @property
@@ -278,16 +283,23 @@ class Election:
         if not self._settings.me.eligible or self._peers.was_refused(now):
             listening.until, listening.claim_at = now + self._settings.timing.discovery_window, None
             if hints:
-                self._join(as_member(hints[0]), HINTS_FOR, now, in_all=True)
+                self._try_hint(hints[0], HINTS_FOR, listening, now)
             return
         if listening.claim_at is None:
             listening.claim_at = self._peers.claim_at(self._settings.me, now)
             if hints:
                 listening.claim_at += HINTS_FOR  # all candidates add the same time, so the order of their claims stays
-        if now >= listening.claim_at:
+        if now >= listening.claim_at and self.late > LATE and now + self.late < listening.latest:
+            listening.claim_at = now + 2 * self.late  # the proof of a master may wait to be read
+        elif now >= listening.claim_at:
             self._claim(self.term + 1, notices.Claim.NO_BETTER)
         elif hints:
-            self._join(as_member(hints[0]), (listening.claim_at - now) / BACKED_UP_AFTER, now, in_all=True)
+            self._try_hint(hints[0], (listening.claim_at - now) / BACKED_UP_AFTER, listening, now)
+
+    def _try_hint(self, hint: Advert, timeout: float, listening: Listening, now: float) -> None:
+        """Try to join a master by a hint. If its TCP accepts, it may only be busy, and has the rest of the search."""
+        patience = min(self._settings.timing.join_timeout, listening.latest - now)
+        self._join(as_member(hint), timeout, now, in_all=True, patience=max(patience, 0.0))
 
     # --- changes of the role ------------------------------------------------------------------------------------
 
@@ -315,10 +327,13 @@ class Election:
         self._out.append(notices.Elected(self.term, why))
         self._transitions.append(Leading(inherited))
 
-    def _join(self, peer: Member, timeout: float, now: float, *, in_all: bool = False) -> None:
+    def _join(
+        self, peer: Member, timeout: float, now: float, *, in_all: bool = False, patience: float | None = None
+    ) -> None:
         self._interrupted = self._listening
         self._become(Role.JOINING)
-        link = self.outbound.open(peer, timeout, now, in_all=in_all)
+        self.outbound.nodes = max(len(self._known.latest.members) if self._known.latest else 0, len(self._peers))
+        link = self.outbound.open(peer, timeout, now, in_all=in_all, patience=patience)
         if link.phase is Phase.GREETING:
             self.outbound.greet(link, self._make_join())
 
@@ -328,7 +343,7 @@ class Election:
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))
             self._takeover = Takeover(successors(self._known.latest, link.peer.id), -1)
-            self._join(link.peer, self._settings.timing.reconnect_timeout, now, in_all=True)
+            self._join(link.peer, self._settings.timing.reconnect_timeout, now, in_all=True, patience=0.0)
             return
         takeover = self._takeover
         if takeover and takeover.is_detour and code not in REFUSALS:

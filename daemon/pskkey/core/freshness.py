@@ -8,8 +8,9 @@ never used before. A master repeats the challenges of others in its own signed a
    node renews it every CHALLENGE_EVERY seconds.
 2. A node notes each challenge that it hears. A noted challenge expires ANSWER_FOR seconds after it was last heard.
 3. The advert of a master carries at most MAX_ANSWERS noted challenges. Challenges without an answer come first. The
-   master answers a new challenge at once, but two such adverts are at least ANSWER_SPACING seconds apart. This bounds
-   the packets that a stranger can cause with replayed challenges.
+   master answers a new challenge at once, but two such adverts are at least ANSWER_SPACING seconds apart, times the
+   number of proven masters. This bounds the packets that a stranger can cause with replayed challenges, and those of
+   many masters that have just booted and challenge each other.
 4. An advert that carries our present challenge, or the one before, is a *proof*: a holder of the pre-shared key made it
    after that challenge. Its age is below 2 x CHALLENGE_EVERY seconds if the node renews its challenge on time. In any
    case it is below 4 x CHALLENGE_EVERY. Every other advert is a *hint*.
@@ -89,13 +90,16 @@ class Freshness:
         """Return when to send an advert because of a challenge; None if all challenges are answered."""
         return self._answer_not_before if self._noted.keys() - self._answered.keys() else None
 
-    def take_answers(self, now: float) -> tuple[str, ...]:
-        """Return the challenges that the next advert carries, and mark them as answered at `now`."""
+    def take_answers(self, now: float, masters: int) -> tuple[str, ...]:
+        """Return the challenges that the next advert carries, and mark them as answered at `now`.
+
+        `masters`: the number of other masters, which answer too.
+        """
         self._expire(now)
         longest_ago = sorted(self._noted, key=lambda challenge: self._answered.get(challenge, float("-inf")))
         taken = longest_ago[:MAX_ANSWERS]
         self._answered.update(dict.fromkeys(taken, now))
-        self._answer_not_before = now + ANSWER_SPACING
+        self._answer_not_before = now + ANSWER_SPACING * (1 + masters)
         return tuple(sorted(taken))
 
     def _expire(self, now: float) -> None:

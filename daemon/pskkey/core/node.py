@@ -98,6 +98,7 @@ class Node:
         late = 0.0 if self._due is None else now - self._due
         has_slept = late > self._settings.timing.dead_after
         awake_since, self._last_now = self._last_now if has_slept else now, now
+        self._election.late = late
         if has_slept:
             self._apply(self._election.restart_after_sleep(late, now), now)
         if self._handler.takes_heartbeat(event, now):
@@ -293,6 +294,7 @@ class Node:
         self._managers.deliver(self.key_state(), now)
         members, election = self._members, self._election
         me = members.levels.as_group if election.role is Role.MASTER else self._settings.me
+        self._announcements.masters = self._peers.count_proven_masters(now) if election.role is Role.MASTER else 0
         self._announcements.announce(me, election.role, election.term, members.published, now, is_full=members.is_full)
 
     def _install_fresh(self, key: Key, now: float) -> None:

@@ -126,6 +126,9 @@ class Peers:
         self._differing: dict[str, Advert] = {}
         """The adverts of the nodes that speak other protocol levels than we do, by node id."""
 
+    def __len__(self) -> int:
+        return len(self._peers)
+
     # --- adverts ------------------------------------------------------------------------------------------------
 
     def learn(self, advert: Advert, now: float, *, is_proof: bool) -> None:
@@ -203,6 +206,10 @@ class Peers:
     def proven_masters(self, now: float) -> list[Advert]:
         """Return the `claims` of proven masters, in the same order."""
         return [a for a in self.claims(now) if self.is_proven(a.id, now)]
+
+    def count_proven_masters(self, now: float) -> int:
+        """Return how many other nodes are proven to be masters."""
+        return sum(self.is_proven(node_id, now) for node_id in self._masters)
 
     def claim_of(self, node_id: str, now: float) -> Advert | None:
         """Return the advert by which a node claims to be master, even in hold-down; None without a claim."""
