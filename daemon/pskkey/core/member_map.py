@@ -31,7 +31,7 @@ class MemberMap:
     def begin(self, term: int, former: Group | None) -> None:
         """Begin as master of `term`. `former`: the group of the last master."""
         self.term = term
-        self._inherited = () if former is None else former.members
+        self._inherited = () if former is None else tuple(m for m in former.members if m.id != former.master)
         self.arrivals = Arrivals(self._settings.max_members)
         self.allocator = LeaseAllocator(self._settings, self._keyring, self.group, self._out)
 

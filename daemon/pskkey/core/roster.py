@@ -6,8 +6,8 @@ If each change sent the whole map to all members, the bytes of a change would gr
 2. JOIN names the map that the joiner has, by its fingerprint. A master knows the map of the last master and its own
    last one. So the members of a lost master get only a few bytes from the next one. A joiner with another map gets all
    entries.
-3. The map of a new master begins with the members of the last one. It removes those that have not joined in time. So
-   the joins of a takeover do not change the map.
+3. The map of a new master begins with the members of the last one, without that master. It removes those that have not
+   joined in time. So the joins of a takeover do not change the map.
 4. Acknowledgements are in the entries of GROUP only: they change often, and only the master needs them.
 5. A node that does not read GROUP_CHANGE gets GROUP, with the same content.
 """
