@@ -99,16 +99,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.keep_group or scenario.keeps_group,
         given.speed,
     )
+    if status := run("tests/lab/run", measure(options, report)):
+        return status
+    print(json.dumps(report.as_json(), indent=2) if given.json else report.as_text())
+    return 1 if report.failed else 0
+
+
+def run(program: str, measuring: Coroutine[None, None, None]) -> int:
+    """Measure; return 0, or the exit code if this machine cannot do it, or if a signal interrupts it."""
     interrupted: list[signal.Signals] = []
     try:
-        asyncio.run(until_interrupted(measure(options, report), interrupted))
+        asyncio.run(until_interrupted(measuring, interrupted))
     except (LimitsTooLow, NoQuotas) as error:
-        print(f"tests/lab/run: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 2
     except asyncio.CancelledError:
         return 128 + interrupted[0]
-    print(json.dumps(report.as_json(), indent=2) if given.json else report.as_text())
-    return 1 if report.failed else 0
+    return 0
 
 
 async def until_interrupted(doing: Coroutine[None, None, None], interrupted: list[signal.Signals]) -> None:

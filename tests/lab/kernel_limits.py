@@ -46,7 +46,7 @@ def needed(nodes: int) -> Mapping[str, int]:
 @contextmanager
 def raised_limits(nodes: int, sysctl: Path = SYSCTL, directory: Path = DIRECTORY) -> Iterator[None]:
     """Raise the limits for so many nodes, and put them back at the end. Raises LimitsTooLow."""
-    own = directory / own_label()
+    own = directory / f"{own_label()}-limits"
     with _alone(directory):
         _put_back_stale(sysctl, directory)
         if limits := needed(nodes):
@@ -80,7 +80,7 @@ def _raise(limits: Mapping[str, int], sysctl: Path, directory: Path, own: Path) 
 
 
 def _put_back_stale(sysctl: Path, directory: Path) -> None:
-    for record in [record for record in _records(directory) if is_stale(f"{record.name}-")]:
+    for record in [record for record in _records(directory) if is_stale(record.name)]:
         _put_back(record, sysctl, directory)
 
 

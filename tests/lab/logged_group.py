@@ -14,8 +14,11 @@ READ_EVERY: Final = 0.02
 CALL_EVERY: Final = 0.2
 """Seconds until the daemons are called again, when the logs show one group and their statuses do not."""
 
-LOADING_AT_ONCE: Final = 10
-"""Daemons that may load at one time when a large group is built for the measurement of something else."""
+SMALL: Final = 10
+"""The nodes of a group that starts at once, also where its start is not measured."""
+
+LOADING_AT_ONCE: Final = 4
+"""Daemons that may load at one time when a larger group is built for the measurement of something else."""
 
 
 class LoggedGroup(Group):
@@ -26,11 +29,11 @@ class LoggedGroup(Group):
         return LoggedGroup(daemons)
 
     async def start_all(self, within: float) -> None:
-        """Start all at once; in a large group first one, and the others with at most LOADING_AT_ONCE on their way.
+        """Start all at once, if they are a SMALL group. Otherwise start one, then LOADING_AT_ONCE at a time.
 
         Raises Failed.
         """
-        if len(self.daemons) <= LOADING_AT_ONCE:
+        if len(self.daemons) <= SMALL:
             self.start()
             return
         deadline = time.monotonic() + within

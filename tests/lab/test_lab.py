@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.lab.cgroups import find_hierarchy
+
 RUN = Path(__file__).with_name("run")
 NAMESPACES = Path("/run/netns")
 
@@ -94,9 +96,48 @@ def test_random_faults_in_a_group_of_two_builds_lose_no_datagram() -> None:
     _nothing_lost(report)
 
 
+def test_nodes_that_boot_at_once_become_one_group_soon_after_loading() -> None:
+    report = _report("power", "--nodes", "5", "--runs", "1")
+    _hold(report, "beyond_loading_ms", 2500)
+    assert report["loading_ms"]["max"] + report["beyond_loading_ms"]["max"] == pytest.approx(
+        report["converged_ms"]["max"], abs=1
+    )
+    assert (report["masters_at_once"], report["two_masters_ms"]) == (1, 0)
+
+
+def test_a_third_of_the_nodes_restarts_without_loss() -> None:
+    report = _report("storm", "--nodes", "5", "--runs", "1")
+    _hold(report, "converged_ms", 4000)
+    _nothing_lost(report)
+    assert report["terms"] <= 1
+
+
+def test_slow_daemons_have_one_new_master_and_the_report_has_its_cost() -> None:
+    """Each has a fifth of a core. Without traffic, so that the packets are those of the daemons."""
+    report = _report("kill", "--nodes", "5", "--runs", "2", "--speed", "20", "--no-traffic", "--keep-group")
+    assert (report["speed"], report["sent"], len(report["spans"])) == (20, 0, 2)
+    _hold(report, "converged_ms", 1500)
+    assert (report["terms"], report["handshakes_abandoned"], report["masters_at_once"]) == (1, 0, 1)
+    for span in report["spans"]:
+        assert len(span["processor_ms"]) == len(span["packets_received"]) == 4
+        assert min(span["processor_ms"].values()) > 1
+        assert span["master"] in span["processor_ms"]
+        assert span["bytes_of_master"] > 1000
+    assert not _cgroups()
+
+
+def test_a_member_that_restarts_changes_no_term() -> None:
+    report = _report("member", "--nodes", "4", "--runs", "1", "--no-traffic")
+    assert (report["terms"], report["masterships"]) == (0, 0)
+    (span,) = report["spans"]
+    assert len(span["processor_ms"]) == 3  # the new process is no survivor
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_behind(number: signal.Signals) -> None:
-    process = subprocess.Popen([RUN, "lossy", "--nodes", "3"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [RUN, "lossy", "--nodes", "3", "--speed", "50"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     try:
         label = f"psk-lab-{process.pid}-"
         processes = _wait_for_processes(label, 6)
@@ -109,15 +150,23 @@ def test_nothing_is_left_behind(number: signal.Signals) -> None:
     if number is signal.SIGKILL:
         # Daemons and traffic peers died with it; the next run removes the namespaces.
         assert _namespaces(label)
-        _report("boot", "--nodes", "1", "--runs", "1")
+        _report("boot", "--nodes", "1", "--runs", "1", "--speed", "100")
     else:
         assert process.returncode == 128 + number, errors.decode()
     assert not _namespaces(label)
+    assert not [place for place in _cgroups() if place.name.startswith(label)]
     assert not list(Path(tempfile.gettempdir()).glob(f"{label}*"))
 
 
 def test_mistakes_in_the_command_line_are_reported() -> None:
-    for arguments in (["no-such-scenario"], ["boot", "--nodes", "0"], ["boot", "--runs", "x"]):
+    for arguments in (
+        ["no-such-scenario"],
+        ["boot", "--nodes", "0"],
+        ["boot", "--runs", "x"],
+        ["kill", "--speed", "101"],
+        ["lossy", "--no-traffic"],
+        ["split", "--keep-group"],
+    ):
         done = subprocess.run([RUN, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert "tests/lab/run: error:" in done.stderr
@@ -151,6 +200,12 @@ def _report(*arguments: str) -> dict[str, Any]:
 
 def _namespaces(label: str) -> list[str]:
     return [path.name for path in NAMESPACES.glob(f"{label}*")]
+
+
+def _cgroups() -> list[Path]:
+    """Return the control groups of all laboratories."""
+    root = find_hierarchy(Path("/proc/self/mounts").read_text()).root
+    return list(root.glob("psk-lab-*-quotas"))
 
 
 def _wait_for_processes(label: str, count: int) -> list[int]:
