@@ -4,7 +4,7 @@ The processor time is that of all threads of the daemon (schedstat in proc(5), i
 those of the interface of the node's namespace: Ethernet frames with their headers, so those of ARP, IP, TCP and mDNS
 too. The kernel hands a long run of TCP data to the interface as one packet, and it counts as one.
 
-A group at rest is measured first. What it would have cost in the same time is taken off.
+A group at rest is measured first, and its cost for the same length of time is subtracted.
 """
 
 import time

@@ -54,9 +54,18 @@ class LoggedGroup(Group):
             await asyncio.sleep(READ_EVERY)
 
     def logged(self) -> Statuses:
-        """Return the state of each daemon by its log. The master is taken to list all members."""
+        """Return the state of each daemon by its log.
+
+        A log does not show all. The master is taken to list all members, and each node to hold the keys of all.
+        """
         names = [daemon.name for daemon in self.daemons]
-        return {daemon.name: _status_of(daemon, names) for daemon in self.daemons}
+        logged = {daemon.name: _status_of(daemon, names) for daemon in self.daemons}
+        in_use = {daemon.view.fingerprint for daemon in self.daemons}
+        held = [{"epoch": 0, "fingerprint": fingerprint, "state": "held"} for fingerprint in in_use if fingerprint]
+        for status in logged.values():
+            if status is not None:
+                status["keys"] += held
+        return logged
 
     async def statuses(self) -> Statuses:
         """Call all daemons."""
