@@ -23,7 +23,7 @@ from tests.sim.world import World
 
 SIZE, LARGE = 100, 250
 
-LARGE_EVERY = 4
+LARGE_EVERY = 8
 """One slow seed in this number of them has a large group."""
 
 SPEEDS = (
@@ -67,7 +67,7 @@ class SlowRun:
         self.world = world = World(seed)
         rng = world.random
         self.kind, self.is_varied = SLOW, False
-        self.size = nodes or (LARGE if seed // SLOW_EVERY % LARGE_EVERY == 0 else SIZE)
+        self.size = nodes or (LARGE if seed // SLOW_EVERY % LARGE_EVERY == LARGE_EVERY // 2 else SIZE)
         self.trouble = trouble or rng.choices(list(TROUBLES), list(TROUBLES.values()))[0]
         self.costs = rng.choice([one for one in SPEEDS if self.size * one.packet <= LIVENESS])
         world.conditions.delay = (0.0003, rng.choice((0.002, 0.01)))

@@ -146,5 +146,5 @@ def test_time_of_a_succession_grows_with_packets_and_not_with_handshakes() -> No
 def test_forty_of_ten_thousand_seeds_have_large_groups_of_slow_nodes() -> None:
     slow = [seed for seed in range(10_000) if is_slow_seed(seed)]
     sizes = Counter(SlowRun(seed).size for seed in slow)
-    assert sizes == {SIZE: 30, LARGE: 10}
+    assert sizes == {SIZE: 35, LARGE: 5}
     assert {SlowRun(seed).trouble for seed in slow} == set(Trouble)
