@@ -19,21 +19,21 @@ class FairTurns:
         self._has_room = has_room
         self._queue: deque[Step] = deque()
         self._spent = 0.0
+        """The time that steps took since `_run_turn` last began. Several turns may share one budget: a callback in each
+        turn, only to begin a new budget, would cost as much as a message.
+        """
         self._next: asyncio.Handle | None = None
 
     def offer(self, step: Step) -> None:
         """Do a step now, or in a later turn if no time is left or other steps wait. Repeat it while it asks."""
         if self._queue or self._spent >= TURN_BUDGET or not self._has_room():
             self._queue.append(step)
-            self._schedule()
-            return
-        try:
+        else:
             self._do(step)
-        finally:
-            self._schedule()
+        self._schedule()
 
     def _schedule(self) -> None:
-        if self._next is None:
+        if self._queue and self._next is None:
             self._next = asyncio.get_running_loop().call_soon(self._run_turn)
 
     def _run_turn(self) -> None:
@@ -43,9 +43,7 @@ class FairTurns:
             while self._queue and self._spent < TURN_BUDGET and self._has_room():
                 self._do(self._queue.popleft())
         finally:
-            # Also when no step is left: the next turn must begin with a full budget.
-            if self._queue or self._spent:
-                self._schedule()
+            self._schedule()
 
     def _do(self, step: Step) -> None:
         clock = asyncio.get_running_loop().time

@@ -51,6 +51,7 @@ class Arrival(asyncio.BufferedProtocol):
         self.first = b""
         """What the peer has sent before its handshake began."""
         self.begun_at = 0.0
+        self.has_waited = False
         self.connection: TlsConnection | None = None
         self.transport: asyncio.Transport | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -84,7 +85,8 @@ class Arrival(asyncio.BufferedProtocol):
         self.connection = connection
         self._queue.note_connection(self, connection)
         self.transport.set_protocol(connection)
-        self.transport.resume_reading()
+        if self.has_waited:
+            self.transport.resume_reading()
         return self.transport
 
     def has_gone(self) -> bool:
@@ -150,7 +152,7 @@ class HandshakeQueue:
             self._drop(victim)
         self._of_address.setdefault(arrival.address, {})[arrival] = None
         self._count += 1
-        setup = self._loop.create_task(self._make_transport(arrival))
+        setup = asyncio.Task(self._make_transport(arrival), loop=self._loop, eager_start=True)
         self._setups.add(setup)
         setup.add_done_callback(self._setups.discard)
         arrival.timer = self._loop.call_later(self.timeout, self._end_silence, arrival)
@@ -170,6 +172,7 @@ class HandshakeQueue:
         if self._next_turn is None:
             self._take_turn()
         if arrival.stage is Stage.WAITING and arrival.transport is not None:
+            arrival.has_waited = True
             arrival.transport.pause_reading()
 
     def lose(self, arrival: Arrival) -> None:
@@ -224,7 +227,7 @@ class HandshakeQueue:
     def _take_turn(self) -> None:
         self._next_turn = None
         while (arrival := self._choose_next()) is not None:
-            if arrival.has_gone():
+            if arrival.has_waited and arrival.has_gone():
                 self._remove(arrival)
                 _close(arrival)
                 self._fail(arrival, ConnectionResetError())
@@ -245,9 +248,11 @@ class HandshakeQueue:
         """Return the connection that has its turn, taken from the queue. None if none waits, or no slot is free."""
         if not self._waiting or (len(self._under_way) >= self.slots and not self._end_stalled()):
             return None
-        is_any_busy = len(self._under_way) >= self._fair_share
-        busy = Counter(arrival.address for arrival in self._under_way) if is_any_busy else Counter[str]()
-        address = next((address for address in self._waiting if busy[address] < self._fair_share), None)
+        if len(self._under_way) < self._fair_share:
+            address: str | None = next(iter(self._waiting))
+        else:
+            busy = Counter(arrival.address for arrival in self._under_way)
+            address = next((address for address in self._waiting if busy[address] < self._fair_share), None)
         if address is None:
             return None
         waiting = self._waiting.pop(address)

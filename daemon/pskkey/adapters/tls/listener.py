@@ -86,6 +86,8 @@ class TlsListener:
             self._begin_handshake, self._fail_before, counters, limits.handshakes, limits.handshake_timeout
         )
         self._connections: dict[TlsConnection, bool] = {}  # whether the owner has it
+        self._held: dict[str, int] = {}
+        """Connections of each address, also those that are ending."""
         self._all_lost = asyncio.Event()
         self._trimmer = MemoryTrimmer()
         self._complaints = Complaints(_log)
@@ -155,15 +157,15 @@ class TlsListener:
         self._counters["handshakes_ok"] += 1
         self._trimmer.count_end()
         if self._is_outdated(connection):
-            self._connections[connection] = False
+            self._hold(connection, owned=False)
             connection.close("its PSK was removed during the handshake")
             return
         if self._make_room(connection.address):
-            self._connections[connection] = True
+            self._hold(connection, owned=True)
             connection.limit_silence(self._limits.silence)
             self._owner.opened(connection)
             return
-        self._connections[connection] = False
+        self._hold(connection, owned=False)
         self._counters["connections_refused"] += 1
         self._complain(connection.address, "there is no place for another connection")
         connection.write(self._refusal)
@@ -176,7 +178,10 @@ class TlsListener:
 
     def lost(self, connection: TlsConnection, reason: str) -> None:
         """Note the end of a connection."""
-        owned = self._connections.pop(connection, False)
+        owned = self._connections.pop(connection)
+        self._held[connection.address] -= 1
+        if not self._held[connection.address]:
+            del self._held[connection.address]
         self._trimmer.count_end()
         if connection.broke_protocol or connection.stalled:
             self._counters["bad_packets" if connection.broke_protocol else "connections_stalled"] += 1
@@ -261,8 +266,15 @@ class TlsListener:
             return False
         return offer.psk.accepted.get(offer.identity) != self._psk().accepted.get(offer.identity)
 
+    def _hold(self, connection: TlsConnection, *, owned: bool) -> None:
+        self._connections[connection] = owned
+        self._held[connection.address] = self._held.get(connection.address, 0) + 1
+
     def _make_room(self, address: str) -> bool:
         """Return whether another connection from `address` has a place. If needed, close a connection to make room."""
+        of_address = self._held.get(address, 0)
+        if of_address < self._limits.connections_per_address and len(self._connections) < self._limits.connections:
+            return True  # in most cases, and without a look at each connection
         living = [connection for connection, owned in self._connections.items() if owned and not connection.ending]
         held = Counter(connection.address for connection in living)
         if held[address] >= self._limits.connections_per_address:
