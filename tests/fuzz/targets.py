@@ -15,6 +15,7 @@ from pskkey.model import (
     Advert,
     ErrorMessage,
     Group,
+    GroupChange,
     Handover,
     Heartbeat,
     HeldKey,
@@ -39,6 +40,7 @@ from pskkey.model import (
     SavedState,
     Slot,
     Suite,
+    Times,
 )
 from pskkey.secret import Secret
 from pskkey.tools.ctl.status_reading import Status
@@ -84,6 +86,10 @@ _BY_READER: Final[dict[tuple[Channel, Side], tuple[Message, ...]]] = {
         KeyResponse(_KEY),
         _STATE,
         Group(7, _NODE, (_MEMBER,), (_NODE,)),
+        GroupChange(
+            7, 3, knows="ab" * 8, master=_NODE, members=(_MEMBER,), times=Times(0.5, 1.5), level=1, has_keys=True
+        ),
+        GroupChange(7, 4, 3, left=(_NODE,), senders=frozenset({3, 255})),
         Handover(_MEMBER, 8, (_MEMBER,)),
         Heartbeat(),
         ErrorMessage("full", "no place"),

@@ -69,8 +69,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
 }
 
 PURE: Final = frozenset(
-    {"abc", "bisect", "collections", "dataclasses", "enum", "functools", "heapq", "ipaddress", "itertools", "math"}
-    | {"operator", "types", "typing"}
+    {"abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "ipaddress", "itertools"}
+    | {"math", "operator", "types", "typing"}
 )
 """The modules of the standard library that the core may import: none has a clock, a file, a socket or randomness."""
 

@@ -160,7 +160,7 @@ def decode_key_state_untrusted(payload: bytes) -> KeyState:
         raise BadPacket("KEY_STATE names more than one key to send with")
     return KeyState(
         sender_id=sender_id if flags & _LEASED else None,
-        senders=decode_sender_bitmap(bitmap),
+        senders=decode_sender_bitmap_untrusted(bitmap),
         entries=entries,
     )
 
@@ -246,6 +246,6 @@ def encode_sender_bitmap(senders: frozenset[int]) -> bytes:
     return bytes(bitmap)
 
 
-def decode_sender_bitmap(bitmap: bytes) -> frozenset[int]:
-    """Return the sender ids in a bitmap of 32 bytes."""
+def decode_sender_bitmap_untrusted(bitmap: bytes) -> frozenset[int]:
+    """Return the sender ids in a bitmap of 32 bytes. All values of these bytes are valid."""
     return frozenset(n for n in range(SENDER_IDS) if bitmap[n // 8] >> n % 8 & 1)

@@ -28,7 +28,7 @@ from pskkey.wire.fields import (
     TimesFields,
 )
 from pskkey.wire.frame import MAX_PAYLOAD, PacketType
-from pskkey.wire.keymsg import decode_sender_bitmap, encode_sender_bitmap
+from pskkey.wire.keymsg import decode_sender_bitmap_untrusted, encode_sender_bitmap
 
 MAX_PARTS: Final = 128
 """Frames of one message: enough for the most members with every field at its bound."""
@@ -220,7 +220,7 @@ class RosterReader:
             left=tuple(self._succession),
             times=None if part.times is None else part.times.value(),
             level=part.level,
-            senders=None if part.senders is None else decode_sender_bitmap(bytes.fromhex(part.senders)),
+            senders=None if part.senders is None else decode_sender_bitmap_untrusted(bytes.fromhex(part.senders)),
             key_age=part.key_age,
             known_outside=part.known_outside,
             has_keys=part.has_keys,
