@@ -10,6 +10,7 @@ from pskkey.model import (
     Advert,
     ErrorMessage,
     Group,
+    GroupChange,
     Handover,
     Heartbeat,
     HeldKey,
@@ -28,6 +29,7 @@ from pskkey.model import (
     Merge,
     Role,
     Suite,
+    Times,
 )
 from pskkey.secret import Secret
 
@@ -107,9 +109,8 @@ members = st.builds(
     speaks=levels,
 )
 member_lists = st.lists(members, max_size=6, unique_by=lambda member: member.id).map(tuple)
-held_keys = st.builds(
-    HeldKey, epoch=epochs, fingerprint=st.text("0123456789abcdef", min_size=16, max_size=16), send=st.booleans()
-)
+fingerprints = st.text("0123456789abcdef", min_size=16, max_size=16)
+held_keys = st.builds(HeldKey, epoch=epochs, fingerprint=fingerprints, send=st.booleans())
 joins = st.builds(
     Join,
     group=texts,
@@ -119,15 +120,35 @@ joins = st.builds(
     held=st.lists(held_keys, max_size=3).map(tuple),
     sender=st.booleans(),
     lease=st.none() | sender_ids,
+    knows=st.none() | st.just("") | fingerprints,
 )
+times = st.builds(Times, st.floats(0.05, 60), st.floats(0.1, 300))
 groups = st.builds(
     Group,
     term=terms,
     master=node_ids,
     members=member_lists,
     succession=st.lists(node_ids, max_size=6, unique=True).map(tuple),
+    times=times,
     level=st.integers(1, 255),
     key_age=st.integers(0, 2**31 - 1),
+    known_outside=st.just("") | fingerprints,
+)
+group_changes = st.builds(
+    GroupChange,
+    term=terms,
+    number=st.integers(0, 2**53 - 1),
+    base=st.integers(0, 2**53 - 1),
+    knows=st.just("") | fingerprints,
+    master=st.none() | node_ids,
+    members=member_lists,
+    left=st.lists(node_ids, max_size=6, unique=True).map(tuple),
+    times=st.none() | times,
+    level=st.none() | st.integers(1, 255),
+    senders=st.none() | st.frozensets(sender_ids),
+    key_age=st.integers(0, 2**31 - 1),
+    known_outside=st.just("") | fingerprints,
+    has_keys=st.booleans(),
 )
 merges = st.builds(
     Merge,

@@ -148,6 +148,7 @@ BOUNDS: dict[str, list[object]] = {
     "sender": FLAG_BOUNDS,
     "lease": [-1, 256, "4", 4.0, True, ...],
     "held": [None, {}, "", [[]], [1], [None], ...],
+    "knows": ["0" * 15, "0" * 17, "0" * 15 + "G", "0" * 15 + "A", "0" * 16 + "\n", " ", 0, False, [], {}],
     "held.0.epoch": [0, 65536, -1, "7", 7.0, True, None, ...],
     "held.0.fingerprint": ["", "0" * 15, "0" * 17, "0" * 15 + "G", "0" * 15 + "A", "0" * 16 + "\n", 1, ...],
     "held.0.send": FLAG_BOUNDS,
@@ -187,6 +188,12 @@ def test_join_with_a_value_out_of_bounds_is_refused(path: str, new: object) -> N
     sentence = refused(membership.decode_join_untrusted, changed(JOIN, path, new))
     assert len(sentence) < 400
     assert sentence.isprintable()
+
+
+def test_join_of_a_node_that_does_not_read_group_change_names_no_map() -> None:
+    assert membership.decode_join_untrusted(changed(JOIN, "knows", ...)).knows is None
+    for knows in ("", FINGERPRINT):
+        assert membership.decode_join_untrusted(changed(JOIN, "knows", knows)).knows == knows
 
 
 def test_join_lists_at_most_three_keys() -> None:
@@ -297,7 +304,7 @@ def test_largest_packet_of_each_type_fits_the_limit() -> None:
     addresses = ("2001:db8:1111:2222:3333:4444:5555:6666",) * 8
     big = Member("f" * 32, wide, addresses, 65535, 255, True, 255, 65535, version, Levels(255, 255))
     held = (HeldKey(65535, FINGERPRINT, send=True),) * 3
-    join = membership.encode_join(Join(wide, big, wide, 2**53 - 1, held, sender=False, lease=None))
+    join = membership.encode_join(Join(wide, big, wide, 2**53 - 1, held, sender=False, lease=None, knows=FINGERPRINT))
     merge = membership.encode_merge(Merge(big, 2**53 - 1, 4096, 65535, "f" * 32))
     error = membership.encode_error(ErrorMessage("a" * 64, "\U0001f511" * 1024))
     quoted = membership.encode_error(ErrorMessage("a" * 64, '"' * 1024))

@@ -32,6 +32,7 @@ from tests.wire.messages import (
     error_messages,
     from_any_client,
     from_any_server,
+    group_changes,
     groups,
     handovers,
     joins,
@@ -44,7 +45,7 @@ from tests.wire.messages import (
 PLACES = list(product(Channel, Side))
 PASSING: dict[tuple[Channel, Side], st.SearchStrategy[Message]] = {
     (Channel.TLS, Side.SERVER): from_any_client | joins | merges,
-    (Channel.TLS, Side.CLIENT): from_any_server | groups | merges | handovers,
+    (Channel.TLS, Side.CLIENT): from_any_server | groups | group_changes | merges | handovers,
     (Channel.KEYS, Side.SERVER): from_any_client | key_watches,
     (Channel.KEYS, Side.CLIENT): from_any_server,
 }

@@ -33,6 +33,9 @@ from pskkey.wire.keymsg import decode_sender_bitmap_untrusted, encode_sender_bit
 MAX_PARTS: Final = 128
 """Frames of one message: enough for the most members with every field at its bound."""
 
+NAMES_OF_LISTS: Final = len(',"members":[],"left":[]')
+"""Bytes that the lists of a GROUP_CHANGE need besides their items. A part without items has none of them."""
+
 MAX_NUMBER: Final = 2**53 - 1
 
 DEFAULT_PORT: Final = 11111
@@ -59,8 +62,16 @@ class _GroupPart(Packet):
     known_outside: Fingerprint | Literal[""] = ""
 
 
-class _ChangedMember(ListedMember):
-    """A member as GROUP_CHANGE lists it, without the fields that have their defaults."""
+class _Short(Packet):
+    """A packet, or a part of one, without the fields that have their defaults."""
+
+    def encode(self) -> bytes:
+        """Return compact JSON in UTF-8."""
+        return self.model_dump_json(exclude_defaults=True).encode()
+
+
+class _ChangedMember(_Short, ListedMember):
+    """A member as GROUP_CHANGE lists it."""
 
     port: Port = DEFAULT_PORT
     priority: Priority = 100
@@ -69,7 +80,7 @@ class _ChangedMember(ListedMember):
     acked_epoch: Epoch | None = None
 
 
-class _ChangePart(Packet):
+class _ChangePart(_Short):
     term: Term
     number: _Number
     base: _Number = 0
@@ -85,10 +96,6 @@ class _ChangePart(Packet):
     key_age: Annotated[int, Field(ge=0, le=MAX_KEY_AGE)] = 0
     known_outside: Fingerprint | Literal[""] = ""
     has_keys: bool = False
-
-    def encode(self) -> bytes:
-        """Return compact JSON in UTF-8, without the fields that have their defaults."""
-        return self.model_dump_json(exclude_defaults=True).encode()
 
 
 class _HandoverPart(Packet):
@@ -139,6 +146,8 @@ def encode_group_change(message: GroupChange) -> list[bytes]:
     """Return the payloads of a GROUP_CHANGE, one for each frame, to be sent in this order."""
     members = tuple(_ChangedMember.of(member) for member in message.members)
     _check_twice([member.id for member in members])
+    if len(set(message.left)) < len(message.left):
+        raise ValueError("a node is twice among those that have left")
     times = None if message.times is None else TimesFields.model_validate(message.times, from_attributes=True)
     senders = None if message.senders is None else encode_sender_bitmap(message.senders).hex()
 
@@ -243,7 +252,7 @@ class RosterReader:
             raise BadPacket(f"part {part.part} of {part.parts} comes after part {self._received}")
         if self._first is None:
             self._first = part
-        elif (part.term, part.master, part.parts) != (self._first.term, self._first.master, self._first.parts):
+        elif _repeated(part) != _repeated(self._first):
             raise BadPacket("the parts of one message disagree")
         self._received += 1
         self._members += [member.value() for member in part.members]
@@ -254,6 +263,11 @@ class RosterReader:
         self._received = 0
         self._members = []
         self._succession = []
+
+
+def _repeated(part: _GroupPart | _ChangePart | _HandoverPart) -> dict[str, object]:
+    """Return the fields that are the same in all parts of one message."""
+    return {name: value for name, value in part if name not in ("part", "members", "succession", "left")}
 
 
 def _check_list_untrusted(name: str, ids: list[str]) -> None:
@@ -280,7 +294,7 @@ def _in_frames(
     whole = part(1, 1, items)
     if len(whole) <= MAX_PAYLOAD:
         return [whole]
-    shares = _shares(items, MAX_PAYLOAD - len(part(MAX_PARTS, MAX_PARTS, ())))
+    shares = _shares(items, MAX_PAYLOAD - len(part(MAX_PARTS, MAX_PARTS, ())) - NAMES_OF_LISTS)
     return [part(number, len(shares), share) for number, share in enumerate(shares, 1)]
 
 
