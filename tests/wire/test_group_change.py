@@ -62,7 +62,7 @@ def test_golden_json_has_no_field_with_its_default() -> None:
 def test_golden_json_has_every_field_with_another_value() -> None:
     other = Member(MASTER, "n", ("10.0.0.1",), 4711, 7, False, 0, 65535, "0.2.0", Levels(1, 2))
     senders = frozenset({0, 9, 255})
-    known = {"key_age": 86400, "known_outside": FINGERPRINT, "has_keys": True}
+    known: dict[str, Any] = {"key_age": 86400, "known_outside": FINGERPRINT, "has_keys": True}
     message = GroupChange(9, 8, 7, FINGERPRINT, MASTER, (other,), ("f" * 8,), Times(0.25, 2.0), 2, senders, **known)
     (payload,) = encode_group_change(message)
     assert json.loads(payload) == {
@@ -173,7 +173,7 @@ def test_change_with_every_field_at_its_bound_fits() -> None:
     )
     left = tuple(f"f{n:031x}" for n in range(4096))
     number = 2**53 - 1
-    known = {"key_age": 2**31 - 1, "known_outside": FINGERPRINT, "has_keys": True}
+    known: dict[str, Any] = {"key_age": 2**31 - 1, "known_outside": FINGERPRINT, "has_keys": True}
     every = frozenset(range(256))
     message = GroupChange(
         number, number, number, FINGERPRINT, MASTER, members, left, Times(0.05, 300), 255, every, **known

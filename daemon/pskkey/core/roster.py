@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Final
 
 from pskkey.core.rank import succession
-from pskkey.model import Group, GroupChange, Levels, Member
+from pskkey.model import MAX_MEMBERS, Group, GroupChange, Levels, Member
 
 FINGERPRINT_DIGITS: Final = 16
 
@@ -51,9 +51,13 @@ class Roster:
 
 
 def fingerprint(group: Group) -> str:
-    """Return the fingerprint of the member map of a group, 16 hexadecimal digits."""
+    """Return the fingerprint of the member map of a group, 16 hexadecimal digits.
+
+    It covers all that a change from this map may leave out.
+    """
     entries = sorted((member.id, *_facts(member)) for member in group.members)
-    return sha256(repr((group.master, entries)).encode()).hexdigest()[:FINGERPRINT_DIGITS]
+    known = repr((group.master, group.times, group.level, entries))
+    return sha256(known.encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def change_between(base: Roster | None, knows: str, roster: Roster, *, has_keys: bool, age: int) -> GroupChange:
@@ -93,6 +97,8 @@ def apply_change(base: Group | None, change: GroupChange) -> Group | None:
     for node in change.left:
         del former[node]
     members = tuple({**former, **{member.id: member for member in change.members}}.values())
+    if len(members) > MAX_MEMBERS:
+        return None
     order = succession(members, master)
     return Group(change.term, master, members, order, times, level, change.key_age, change.known_outside)
 

@@ -35,6 +35,7 @@ from pskkey.model.messages import (
 )
 from pskkey.model.nodes import (
     MAX_ANSWERS,
+    MAX_MEMBERS,
     MIN_ID_DIGITS,
     SPEAKS,
     Advert,
@@ -52,6 +53,7 @@ __all__ = [
     "MAX_EPOCH",
     "MAX_KEY_AGE",
     "MAX_KEY_ENTRIES",
+    "MAX_MEMBERS",
     "MIN_ID_DIGITS",
     "PMS_FIELD_SIZE",
     "RANDOM_SIZE",

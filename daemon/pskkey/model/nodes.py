@@ -13,6 +13,10 @@ MAX_ANSWERS = 12
 """Maximum number of challenges that one advert answers: as many as fit into one pair of its TXT record."""
 
 
+MAX_MEMBERS: Final = 4096
+"""Maximum number of members of a group: one message may list so many, and the persisted state too."""
+
+
 class Role(StrEnum):
     """The role of a node in its group (`core.election`)."""
 

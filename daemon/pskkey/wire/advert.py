@@ -33,13 +33,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pskkey.errors import BadPacket
-from pskkey.model import MAX_ANSWERS, SPEAKS, Advert, Levels, Role
+from pskkey.model import MAX_ANSWERS, MAX_MEMBERS, SPEAKS, Advert, Levels, Role
 from pskkey.secret import Secret
 from pskkey.wire.fields import (
     LEVEL_1,
     MAX_ADDRESSES,
     MAX_LEVEL,
-    MAX_MEMBERS,
     MAX_TERM,
     MAX_TEXT,
     check_printable,

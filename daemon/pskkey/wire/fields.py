@@ -13,7 +13,6 @@ from pskkey.model import MAX_EPOCH, SENDER_IDS, Levels, Member, Times
 from pskkey.wire.strict_json import decode_object_untrusted
 
 MAX_TERM: Final = 2**53 - 1
-MAX_MEMBERS: Final = 4096
 MAX_ADDRESSES: Final = 8
 MAX_TEXT: Final = 250
 MAX_VERSION: Final = 64

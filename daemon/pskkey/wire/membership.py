@@ -10,11 +10,10 @@ from typing import Annotated, Final, Literal
 from pydantic import FailFast, Field
 
 from pskkey.errors import BadPacket, NoCommonLevel
-from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, SPEAKS, ErrorMessage, HeldKey, Join, Levels, Merge
+from pskkey.model import MAX_EPOCH, MAX_KEY_ENTRIES, MAX_MEMBERS, SPEAKS, ErrorMessage, HeldKey, Join, Levels, Merge
 from pskkey.wire.fields import (
     LEVEL_1,
     MAX_LEVEL,
-    MAX_MEMBERS,
     Epoch,
     Fingerprint,
     MemberFields,

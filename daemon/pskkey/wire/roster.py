@@ -12,9 +12,8 @@ from typing import Annotated, Final, Literal
 from pydantic import FailFast, Field, StringConstraints
 
 from pskkey.errors import BadPacket
-from pskkey.model import MAX_KEY_AGE, Group, GroupChange, Handover, Member
+from pskkey.model import MAX_KEY_AGE, MAX_MEMBERS, Group, GroupChange, Handover, Member
 from pskkey.wire.fields import (
-    MAX_MEMBERS,
     Epoch,
     Fingerprint,
     Level,

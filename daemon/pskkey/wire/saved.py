@@ -28,6 +28,7 @@ from typing import Any, Final
 from pskkey.errors import BadPacket
 from pskkey.model import (
     MAX_KEY_ENTRIES,
+    MAX_MEMBERS,
     Key,
     SavedKey,
     SavedLease,
@@ -40,7 +41,6 @@ from pskkey.model import (
 from pskkey.secret import Secret
 
 MAX_SAVED_MANAGERS: Final = 256
-MAX_SAVED_MEMBERS: Final = 4096
 MAX_SAVED_SIZE: Final = 192 * 1024
 """Bytes: with 4096 members, 64 entries of `sent_with` and 256 session managers it is below this, with 30 KiB to spare
 for the tail. The key store of the next version has the same size, so this never changes."""
@@ -69,7 +69,7 @@ def encode_saved(state: SavedState) -> bytearray:
     managers = state.managers[:MAX_SAVED_MANAGERS]
     keys = (*ring.keys, *ring.unlisted)
     leases = [ring.lease] if ring.former_lease is None else [ring.lease, ring.former_lease]
-    members = state.members[:MAX_SAVED_MEMBERS]
+    members = state.members[:MAX_MEMBERS]
     ring_counts = (len(ring.keys), len(ring.unlisted), len(leases) - 1)
     counts = (*ring_counts, len(members), len(state.sent_with), len(managers))
     encoded = bytearray(_HEAD.pack(_VERSION, state.term, *counts))
