@@ -22,7 +22,7 @@ def monotonic_of(stamp: str) -> float:
 class LogView:
     """The state that the present process of a daemon has logged. None, and epoch 0: nothing yet.
 
-    Times are of `time.monotonic`. `changed_at`: the last change of role, master or key. `loaded_at`: its sockets listen.
+    Times are of `time.monotonic`. `changed_at`: the last change of role, master or key. `loaded_at`: it listens.
     """
 
     def __init__(self, path: Path) -> None:

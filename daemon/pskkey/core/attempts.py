@@ -63,7 +63,7 @@ class Outbound:
             link = self._connect(peer, timeout, now, in_all=in_all, patience=patience)
         elif link.phase is Phase.STANDBY:
             link.phase, link.was_standby = Phase.GREETING, True
-            link.deadline = now + max(self._settings.timing.join_timeout, self._patience)
+            link.deadline = now + self._settings.timing.join_timeout + self._patience
         link.peer = peer
         self.link = link
         return link
@@ -71,7 +71,7 @@ class Outbound:
     def yield_on(self, link: Link, message: Join, now: float) -> None:
         """Send JOIN on the session on which this master has lost a merge."""
         link.yields = True
-        link.deadline = now + max(self._settings.timing.join_timeout, self._patience)
+        link.deadline = now + self._settings.timing.join_timeout + self._patience
         self.greet(link, message)
 
     def _connect(
@@ -113,7 +113,7 @@ class Outbound:
             self.standby.opened(now)
             return None
         link.phase = Phase.GREETING
-        link.deadline = now + max(self._settings.timing.join_timeout, self._patience)
+        link.deadline = now + self._settings.timing.join_timeout + self._patience
         return link
 
     def greet(self, link: Link, message: Join | Merge) -> None:

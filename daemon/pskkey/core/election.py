@@ -373,6 +373,8 @@ class Election:
             self._try_successor(now)
             return
         interrupted = self._interrupted
+        if interrupted and self._peers.is_proven(link.peer.id, now):
+            interrupted.claim_at = None  # that master is alive, and may only be busy
         self._listen(now)
         if interrupted and self._listening:
             interrupted.until = max(now, min(self._listening.until, interrupted.latest))
