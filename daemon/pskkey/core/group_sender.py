@@ -4,6 +4,7 @@ KEY_STATE is for one member. It is sent when the keys of this member, or its own
 of the others are in GROUP_CHANGE. With the first key to send with, the member also gets the age of this key.
 """
 
+from dataclasses import replace
 from itertools import count
 
 from pskkey.core.actions import Action, Send
@@ -22,23 +23,31 @@ class GroupSender:
         self._inherited = None if inherited is None else Roster.of(0, inherited, frozenset())
         self._fingerprints: dict[int, str] = {}
         """By number, the fingerprints of the maps that a joiner may name."""
-        self._changes: dict[tuple[int | None, str, int, bool, int], GroupChange] = {}
-        """The changes to the last map, which are the same for many members."""
+        self._changes: dict[tuple[int | None, str, bool], GroupChange] = {}
+        """The changes to the last map, which are the same for many members, without the age of the key."""
+        self._welcomed: Roster | None = None
+        """The map that the last joiner has got, if it was not the last one."""
         self.last: Roster | None = None
         """The map that all members have got, or get now."""
+
+    def lists(self, node: str) -> bool:
+        """Return whether the last map lists the node with this id."""
+        return self.last is not None and node in self.last.facts
 
     def publish(self, group: Group, senders: frozenset[int]) -> None:
         """Let `group` be the map for all members. `senders` are the sender ids in use."""
         roster = Roster.of(next(self._numbers), group, senders)
         if self.last is None or not roster.is_as(self.last):
             self._changes.clear()
-            self.last = roster
+            # A joiner has often got the same map already.
+            self.last = self._welcomed if self._welcomed is not None and roster.is_as(self._welcomed) else roster
+            self._welcomed = None
 
     def welcome(self, joined: Joined, entry: Member, group: Group, state: KeyState) -> None:
         """Send the map and the keys to a joiner. `entry` is its own one, and `group` has it in any case."""
         roster = self.last
         if roster is None or not roster.lists(entry):
-            roster = Roster.of(next(self._numbers), group, state.senders)
+            roster = self._welcomed = Roster.of(next(self._numbers), group, state.senders)
         if joined.join.knows is None:
             self._out.append(Send(joined.session, group))
         else:
@@ -77,10 +86,12 @@ class GroupSender:
         self._out.append(Send(joined.session, state))
 
     def _change(self, base: Roster | None, knows: str, roster: Roster, *, has_keys: bool, age: int) -> GroupChange:
-        key = (None if base is None else base.number, knows, roster.number, has_keys, age)
+        if roster is not self.last:
+            return change_between(base, knows, roster, has_keys=has_keys, age=age)
+        key = (None if base is None else base.number, knows, has_keys)
         if (change := self._changes.get(key)) is None:
             change = self._changes[key] = change_between(base, knows, roster, has_keys=has_keys, age=age)
-        return change
+        return replace(change, key_age=age if has_keys else 0)
 
     def _find(self, knows: str) -> Roster | None:
         """Return the map with a fingerprint, None if this master does not know it."""
