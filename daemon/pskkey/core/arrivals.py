@@ -22,6 +22,8 @@ class Arrivals:
         self._most_masters = most_masters
         self._nodes: dict[str, float] = {}
         self._masters: dict[str, float] = {}
+        self.has_given_up = False
+        """Whether the wait for a member has ended without its arrival. The owner clears it."""
 
     @property
     def members(self) -> frozenset[str]:
@@ -49,7 +51,9 @@ class Arrivals:
 
     def are_over(self, now: float) -> bool:
         """Return whether no node is on its way any more."""
-        self._nodes = {node: until for node, until in self._nodes.items() if now < until}
+        nodes = {node: until for node, until in self._nodes.items() if now < until}
+        self.has_given_up |= len(nodes) < len(self._nodes)
+        self._nodes = nodes
         self._masters = {node: until for node, until in self._masters.items() if now < until}
         return not self._nodes and not self._masters
 

@@ -47,10 +47,16 @@ class MemberMap:
         return Group(self.term, me, members, succession, times, self.level, age, self._keyring.known_outside)
 
     def as_sent(self, joiner: Session | None, now: float) -> Group:
-        """Return the group as it is sent: also with the members of the last master that are still awaited."""
-        group, awaited = self.group(joiner, now), self.arrivals.members
+        """Return the group as it is sent: also with the members of the last master that are still on their way.
+
+        Such a member has not joined yet, or has not confirmed yet. After that it is like every other member.
+        """
+        group = self.group(joiner, now)
+        unconfirmed = {j.member.id for j in self._joined.values() if not j.has_arrived}
+        coming = self.arrivals.members | unconfirmed
+        self._inherited = tuple(m for m in self._inherited if m.id in coming)
         listed = {member.id for member in group.members}
-        missing = [m for m in self._inherited if m.id in awaited and m.id not in listed]
+        missing = [m for m in self._inherited if m.id not in listed]
         if not missing:
             return group
         members = (*group.members, *map(self.with_lease, missing))

@@ -301,7 +301,7 @@ class Members:
         self._ids = None
         if back_by is not None:
             self._map.arrivals.expect(joined.member.id, back_by)
-        self._group_stale |= joined.has_arrived  # else no member has it in its GROUP
+        self._group_stale |= joined.has_arrived or self._sender.lists(joined.member.id)
         self._map.allocator.forget(joined.member.id)
         self._out += [MemberLost(joined.member, reason)] if joined.has_arrived else reports_of_unconfirmed([joined])
 
@@ -324,9 +324,9 @@ class Members:
             for joined in [j for j in self._joined.values() if now >= j.deadline]:
                 self.close(joined.session, None, "it fell silent", self._back_by(joined.session, now))
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
-        awaited = len(self._map.arrivals.members)
         all_are_here = self._map.arrivals.are_over(now)
-        self._group_stale |= len(self._map.arrivals.members) < awaited
+        self._group_stale |= self._map.arrivals.has_given_up
+        self._map.arrivals.has_given_up = False
         if leave_former_keys(self._waited_for(now), self._keyring, all_are_here=all_are_here, now=now):
             self._keys_version, self._group_stale = -1, True  # GROUP has the age of the key to send with
         level = None if self.last_sent is None else self.last_sent.level
