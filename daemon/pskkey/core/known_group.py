@@ -17,7 +17,7 @@ from pskkey.core.settings import Settings
 from pskkey.model import Group, GroupChange, Member
 
 MAX_NAMED = 4
-"""Groups that are kept because JOIN has named them. A renewed session may be answered after a few changes."""
+"""Groups that are kept because JOIN has named them. The group may change before the answer to JOIN arrives."""
 
 MAX_SESSIONS = 2
 """Sessions with a master at once: the present one and the one that renews it."""
@@ -33,7 +33,6 @@ class KnownGroup:
         """The last GROUP. Its leases may belong to keys that have not arrived yet."""
         self.leases = leases
         """The node ids with their sender ids, as they belong to the keys of this node."""
-        self._fingerprinted: tuple[Group, str] | None = None
         self._named: dict[str, Group] = {}
         """The last groups that JOIN has named, by their fingerprints."""
         self._held: dict[Session, tuple[int, Group]] = {}
@@ -54,15 +53,15 @@ class KnownGroup:
         """When (seconds) the master was lost; None while there is a master. `inf` at the start: the time is unknown."""
 
     def name_map(self) -> str:
-        """Return the fingerprint of the last group, for JOIN; empty if there is none."""
+        """Return the fingerprint of the last group, for a JOIN that is sent now; empty if there is none."""
         if self.latest is None:
             return ""
-        if self._fingerprinted is None or self._fingerprinted[0] is not self.latest:
-            self._fingerprinted = (self.latest, fingerprint(self.latest))
-            self._named[self._fingerprinted[1]] = self.latest
-            for old in list(self._named)[:-MAX_NAMED]:
-                del self._named[old]
-        return self._fingerprinted[1]
+        name = fingerprint(self.latest)
+        self._named.pop(name, None)
+        self._named[name] = self.latest
+        for old in list(self._named)[:-MAX_NAMED]:
+            del self._named[old]
+        return name
 
     def apply(self, session: Session, change: GroupChange) -> Group | None:
         """Return the group after a change that came on `session`, None if it does not fit what came before."""
@@ -75,6 +74,7 @@ class KnownGroup:
             return None
         group = apply_change(base, change)
         if group is not None:
+            self._held.pop(session, None)
             self._held = dict([*self._held.items(), (session, (change.number, group))][-MAX_SESSIONS:])
         return group
 

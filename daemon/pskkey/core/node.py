@@ -350,14 +350,18 @@ class Node:
         ):
             link.acked = newest.key.fingerprint
             self._out.append(Send(link.session, KeyAck(newest.epoch)))
-        if link.joined_as is not None and link.joined_as.is_outdated_by(join := self._join_message()):
-            self._election.outbound.greet(link, join)
+        if link.joined_as is not None and link.joined_as.is_outdated_by(self._join_without_map()):
+            self._election.outbound.greet(link, self._join_message())
         self._handler.request_for_senders(now)
         self._out.extend(Send(link.session, KeyNew(reason)) for reason in self._requests.to_send(now))
 
     # --- messages of this node ----------------------------------------------------------------------------------
 
     def _join_message(self) -> Join:
+        """Return a JOIN that is sent now. It names the map of the group, which costs time."""
+        return replace(self._join_without_map(), knows=self._known.name_map())
+
+    def _join_without_map(self) -> Join:
         settings = self._settings
         return Join(
             group=settings.group,
@@ -368,7 +372,6 @@ class Node:
             sender=self._managers.sends,
             lease=self.key_state().sender_id,
             times=settings.timing.times,
-            knows=self._known.name_map(),
         )
 
     def _merge_message(self) -> Merge:
