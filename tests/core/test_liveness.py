@@ -5,7 +5,7 @@ from dataclasses import replace
 from pskkey.core.actions import Connect
 from pskkey.core.events import Attached, Connected, Direction, Session, Timeout
 from pskkey.core.notices import MasterLost, Slept
-from pskkey.core.settings import Timing
+from pskkey.core.settings import MOST_EXCUSES, Timing
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -146,3 +146,44 @@ def test_restarted_node_with_a_key_that_is_long_overdue_has_not_slept() -> None:
     again.now += 0.5
     actions = again.hear(advert("11111111", Role.MASTER, term=5))
     assert not of(Slept, actions + again.wait(0.5))
+
+
+# --- a busy node ------------------------------------------------------------------------------------------------------
+
+
+def test_master_that_wakes_up_late_reads_the_heartbeats_before_it_takes_members_for_silent() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(HIGH))
+    harness.accept(2, join(LOW))
+    harness.wait(0.6)
+    harness.now += 1.4  # the event loop was away, and the heartbeats of 0.5 s ago wait in the sockets
+    harness.give(Timeout())
+    assert harness.members == {HIGH, LOW}
+    harness.receive(Session(Direction.INBOUND, 1), Heartbeat())
+    harness.wait(1.45)
+    assert harness.members == {HIGH}, "LOW has been silent since"
+
+
+def test_member_that_wakes_up_late_does_not_take_its_master_for_silent() -> None:
+    harness = NodeHarness().start()
+    session = harness.become_client(master=LOW)
+    harness.wait(0.6)
+    harness.now += 1.4
+    harness.give(Timeout())
+    assert role(harness) is Role.CLIENT
+    harness.receive(session, Heartbeat())
+    harness.wait(1.4)
+    assert role(harness) is Role.CLIENT
+
+
+def test_node_with_unread_messages_counts_no_silence_and_has_a_limit() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(HIGH))
+    began, timing = harness.now, Timing()
+    while HIGH in harness.members:
+        harness.now = harness.node.next_deadline() or harness.now
+        harness.give(Timeout(is_busy=True))
+        assert harness.now < began + 20.0
+    silence = harness.now - began
+    assert silence > timing.dead_after + 1.0
+    assert silence <= (1 + MOST_EXCUSES) * timing.dead_after + 0.1

@@ -49,6 +49,7 @@ def start_driver(transport: CountingTransport, handled: Callable[[], None] = lam
             notice=lambda _: None,
             save=None,
             random_key=random_key,
+            is_busy=lambda: False,
             handled=handled,
         )
     )

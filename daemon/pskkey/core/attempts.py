@@ -12,7 +12,7 @@ from pskkey.core.events import Direction, Session
 from pskkey.core.links import Link, Loss, Phase
 from pskkey.core.loss_codes import NO_GROUP
 from pskkey.core.renewal import RENEWAL_TIMEOUT, Renewal
-from pskkey.core.settings import Settings
+from pskkey.core.settings import MOST_EXCUSES, Settings
 from pskkey.core.standby import Standby
 from pskkey.model import Advert, Heartbeat, Join, Member, Merge, PskName, Times
 
@@ -145,10 +145,18 @@ class Outbound:
             if self.standby.has(session):
                 self.standby.extend_deadline(now)
         elif link.phase is Phase.JOINED:
-            link.deadline = now + self._dead_after(link)
+            link.deadline, link.excused = now + self._dead_after(link), 0.0
         elif link.phase is Phase.GREETING and not link.has_patience:
             link.has_patience = True
             link.deadline = max(link.deadline, now + self._settings.timing.takeover_patience)
+
+    def excuse_silence(self, seconds: float) -> None:
+        """Do not count the last `seconds` as silence, because this node has not read all that came in them."""
+        most = MOST_EXCUSES * self._settings.timing.dead_after
+        for link in (self.link, self._second, self.standby.link):
+            if link is not None:
+                excused = min(link.excused + seconds, most)
+                link.deadline, link.excused = link.deadline + excused - link.excused, excused
 
     def answer(self, session: Session, now: float) -> None:
         """Answer a heartbeat of the master at once. So each end wakes up only once for the two heartbeats.

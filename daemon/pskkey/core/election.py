@@ -35,7 +35,7 @@ prevents it. Terms only rise: a node accepts no GROUP with a lower term than it 
 """
 
 from collections.abc import Callable
-from typing import Final, assert_never
+from typing import assert_never
 
 from pskkey.core import notices
 from pskkey.core.actions import Action, Disconnect
@@ -48,13 +48,10 @@ from pskkey.core.loss_codes import NOT_MASTER, REFUSALS
 from pskkey.core.merge import hold_rival_down
 from pskkey.core.merger import Merger
 from pskkey.core.peers import Failure, Peers
-from pskkey.core.settings import Settings
+from pskkey.core.settings import LATE, Settings
 from pskkey.core.takeover import Takeover, successors
 from pskkey.core.transitions import GroupReceived, Leading, SteppedDown, Transition, WithoutMaster
 from pskkey.model import Advert, Handover, Join, Member, Merge, PskName, Role
-
-LATE: Final = 0.1
-"""Seconds. A node that wakes up so late is busy. It reads what has arrived meanwhile before it claims."""
 
 
 class Election:

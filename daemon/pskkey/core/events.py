@@ -38,7 +38,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """The time that `next_deadline()` returned is reached."""
+    """The time that `next_deadline()` returned is reached.
+
+    `is_busy`: messages have arrived that the node has not received yet.
+    """
+
+    is_busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pskkey.core.keyring import Keyring
 from pskkey.core.levels import GroupLevels
 from pskkey.core.member_map import MemberMap
 from pskkey.core.notices import MemberJoined, MemberLost
-from pskkey.core.settings import Settings
+from pskkey.core.settings import MOST_EXCUSES, Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Times
 
 
@@ -264,7 +264,14 @@ class Members:
     def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a member: it has sent a message."""
         if (joined := self._joined.get(session)) is not None:
-            joined.deadline = now + joined.dead_after(self._settings.timing.dead_after)
+            joined.deadline, joined.excused = now + joined.dead_after(self._settings.timing.dead_after), 0.0
+
+    def excuse_silence(self, seconds: float) -> None:
+        """Do not count the last `seconds` as silence, because this node has not read all that came in them."""
+        most = MOST_EXCUSES * self._settings.timing.dead_after
+        for joined in self._joined.values():
+            excused = min(joined.excused + seconds, most)
+            joined.deadline, joined.excused = joined.deadline + excused - joined.excused, excused
 
     def acknowledge(self, session: Session, ack: KeyAck) -> None:
         """Record that a member has installed an epoch for reception; ignore an epoch that is not held."""

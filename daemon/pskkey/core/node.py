@@ -39,7 +39,7 @@ from pskkey.core.preemption import find_better_master
 from pskkey.core.rekey import Reason, Rekey
 from pskkey.core.rekey_requests import OPERATOR, RekeyRequests
 from pskkey.core.session_managers import SessionManagers
-from pskkey.core.settings import Settings
+from pskkey.core.settings import LATE, Settings
 from pskkey.core.transitions import GroupReceived, Leading, MergeWon, SteppedDown, Transition, WithoutMaster
 from pskkey.core.view import NodeView, view_of
 from pskkey.model import (
@@ -101,6 +101,10 @@ class Node:
         self._election.late = late
         if has_slept:
             self._apply(self._election.restart_after_sleep(late, now), now)
+        elif late > LATE or event == events.Timeout(is_busy=True):
+            self._members.excuse_silence(max(late, LATE))
+            self._election.outbound.excuse_silence(max(late, LATE))
+            self._due = now
         if self._handler.takes_heartbeat(event, now):
             return []  # a heartbeat causes no action before the next deadline, and changes no view
         self._view = None

@@ -186,6 +186,7 @@ class Daemon:
                 notice=self._notice,
                 save=self._store.save if self._store else None,
                 random_key=random_key,
+                is_busy=turns.is_busy,
                 handled=self._handled,
             )
         )

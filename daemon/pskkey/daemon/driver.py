@@ -52,6 +52,8 @@ class Outlets:
     save: Callable[[SavedState], None] | None
     """Saves the state for the next process; None when there is no place for it."""
     random_key: Callable[[Suite], Key]
+    is_busy: Callable[[], bool]
+    """Returns whether messages have arrived that are not in the queue of the driver yet."""
     handled: Callable[[], None]
     """Called after each turn in which events may have changed the node."""
 
@@ -110,7 +112,8 @@ class Driver:
         try:
             deadline = self._node.next_deadline()
             if deadline is not None and deadline <= self._clock():
-                has_changed = self._handle(Timeout(), outlets)
+                is_busy = bool(self._queue) or outlets.is_busy()
+                has_changed = self._handle(Timeout(is_busy), outlets)
             while self._queue and not self.stopped.done():
                 has_changed |= self._handle(self._queue.popleft(), outlets)
                 if self._loop.time() >= until:
