@@ -340,7 +340,9 @@ class Election:
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))
             self._takeover = Takeover(successors(self._known.latest, link.peer.id), -1)
-            self._join(link.peer, self._settings.timing.reconnect_timeout, now, in_all=True, patience=0.0)
+            # If it is frozen, its kernel still opens TCP. But if it has closed the session, it is alive, or refuses TCP.
+            patience = 0.0 if code == "timeout" else None
+            self._join(link.peer, self._settings.timing.reconnect_timeout, now, in_all=True, patience=patience)
             return
         takeover = self._takeover
         if takeover and takeover.is_detour and code not in REFUSALS:

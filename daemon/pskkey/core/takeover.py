@@ -3,7 +3,7 @@
 The *succession* is the order in which members replace a lost master. To *ask* a node is to send it JOIN.
 
 1. The node first tries the lost master again for `reconnect_timeout`, because a broken connection does not prove a
-   death.
+   death. If its TCP opens, it is alive, and may be busy.
 2. The node asks each successor, one after the other, and becomes master at its own entry. It has a session with the
    first one already (`standby`). A successor may notice the loss later. Then JOIN waits there (`waiting_joins`).
 3. If a successor answers that it is not master, it still reaches the lost master, or has joined another one. Then the
