@@ -54,8 +54,8 @@ def test_awaited_members_leave_the_map_when_their_time_is_over() -> None:
     taken = harness.now
     come(harness, 1, HIGH, knows, asked=back(HIGH, group))
     assert harness.members == {HIGH}, "not those that are awaited"
-    assert of(Advertise, harness.log)[-1].advert.members == 2
     beat(harness, taken + Timing().comes_within - harness.now - 0.15)
+    assert of(Advertise, harness.log)[-1].advert.members == 2
     assert kinds(to(inbound(1), harness.log)) == [GroupChange, KeyState]
     before = len(harness.log)
     beat(harness, 0.4)

@@ -3,7 +3,8 @@
 1. Every node of the link receives each announcement. So a node announces only what others must know: that it listens,
    that it is master or was master until now, and its own facts, such as its addresses, when they change. In a failover
    only the new master announces itself, whatever the number of members.
-2. Other changes of its advert are no news. The node does not announce them, but answers questions with them.
+2. Other changes of its advert are no news. The node does not announce them, but answers questions with them. The
+   number of members of a master, and its own challenge, come with its next beacon.
 3. News is announced at once.
 4. A master repeats its advert every `beacon_interval`, because mDNS does not repeat it for a node that was
    disconnected. It announces itself earlier to answer a challenge (`freshness`).
@@ -57,9 +58,8 @@ class Announcements:
             speaks=me.speaks,
             challenge=self._freshness.challenge(now) if role in (Role.LISTENING, Role.MASTER) else "",
         )
-        is_due = role is Role.MASTER and now >= self.due_as_master()
-        if advert != self._announced or is_due:
-            is_news = is_due or _has_news(advert, self._announced)
+        is_news = _has_news(advert, self._announced) or (role is Role.MASTER and now >= self.due_as_master())
+        if is_news or (role is not Role.MASTER and advert != self._announced):
             self._announced = advert
             self._next_beacon = now + max(self._settings.timing.beacon_interval, BEACON_SHARE * self.masters)
             answers = self._freshness.take_answers(now, self.masters) if role is Role.MASTER else ()
@@ -77,9 +77,13 @@ class Announcements:
 
 def _has_news(advert: Advert, former: Advert | None) -> bool:
     """Return whether other nodes must know `advert`, if they know the `former` one; None: they know none."""
-    if former is None or advert.role in (Role.LISTENING, Role.MASTER) or former.role is Role.MASTER:
+    if former is None or _facts(advert) != _facts(former):
         return True
-    return _facts(advert) != _facts(former)
+    if advert.role is Role.LISTENING:
+        return advert != former
+    if Role.MASTER not in (advert.role, former.role):
+        return False
+    return (advert.role, advert.term, advert.is_full) != (former.role, former.term, former.is_full)
 
 
 def _facts(advert: Advert) -> Advert:

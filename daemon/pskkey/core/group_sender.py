@@ -4,13 +4,17 @@ KEY_STATE is for one member. It is sent when the keys of this member, or its own
 of the others are in GROUP_CHANGE. With the first key to send with, the member also gets the age of this key.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import count
+from typing import Final
 
 from pskkey.core.actions import Action, Send
 from pskkey.core.admission import Joined
 from pskkey.core.roster import Roster, change_between, fingerprint
 from pskkey.model import Group, GroupChange, KeyState, Member
+
+MOST_CHANGES: Final = 64
+"""Changes that are kept because other members may need the same. Those of joiners differ."""
 
 
 class GroupSender:
@@ -23,8 +27,8 @@ class GroupSender:
         self._inherited = None if inherited is None else Roster.of(0, inherited, frozenset())
         self._fingerprints: dict[int, str] = {}
         """By number, the fingerprints of the maps that a joiner may name."""
-        self._changes: dict[tuple[int | None, str, bool], GroupChange] = {}
-        """The changes to the last map, which are the same for many members, without the age of the key."""
+        self._changes: dict[tuple[int | None, str, bool, int], GroupChange] = {}
+        """The changes to the last map, which are the same for many members: at most MOST_CHANGES."""
         self._welcomed: Roster | None = None
         """The map that the last joiner has got, if it was not the last one."""
         self.last: Roster | None = None
@@ -43,17 +47,24 @@ class GroupSender:
             self.last = self._welcomed if self._welcomed is not None and roster.is_as(self._welcomed) else roster
             self._welcomed = None
 
-    def welcome(self, joined: Joined, entry: Member, group: Group, state: KeyState) -> None:
-        """Send the map and the keys to a joiner. `entry` is its own one, and `group` has it in any case."""
-        roster = self.last
-        if roster is None or not roster.lists(entry):
+    def welcome(
+        self, joined: Joined, entry: Member, make_group: Callable[[], Group], state: KeyState, age: int
+    ) -> None:
+        """Send the map and the keys to a joiner. `entry` is its own one, and `make_group` returns a group with it.
+
+        The group is made only if the last map does not do: in a takeover all joiners are in it already. `age` is that
+        of the key to send with, in seconds.
+        """
+        roster, knows = self.last, joined.join.knows
+        if roster is None or not roster.lists(entry) or knows is None:
+            group = make_group()
             roster = self._welcomed = Roster.of(next(self._numbers), group, state.senders)
-        if joined.join.knows is None:
-            self._out.append(Send(joined.session, group))
-        else:
-            base = self._find(joined.join.knows)
-            knows = "" if base is None else joined.join.knows
-            self._out.append(Send(joined.session, self._change(base, knows, roster, has_keys=True, age=group.key_age)))
+            if knows is None:
+                self._out.append(Send(joined.session, group))
+        if knows is not None:
+            base = self._find(knows)
+            change = self._change(base, "" if base is None else knows, roster, has_keys=True, age=age)
+            self._out.append(Send(joined.session, change))
         self._send_keys(joined, roster, state)
 
     def update(self, joined: Joined, group: Group, state: KeyState, *, is_stale: bool) -> None:
@@ -88,10 +99,12 @@ class GroupSender:
     def _change(self, base: Roster | None, knows: str, roster: Roster, *, has_keys: bool, age: int) -> GroupChange:
         if roster is not self.last:
             return change_between(base, knows, roster, has_keys=has_keys, age=age)
-        key = (None if base is None else base.number, knows, has_keys)
+        key = (None if base is None else base.number, knows, has_keys, age if has_keys else 0)
         if (change := self._changes.get(key)) is None:
+            while len(self._changes) >= MOST_CHANGES:
+                del self._changes[next(iter(self._changes))]
             change = self._changes[key] = change_between(base, knows, roster, has_keys=has_keys, age=age)
-        return replace(change, key_age=age if has_keys else 0)
+        return change
 
     def _find(self, knows: str) -> Roster | None:
         """Return the map with a fingerprint, None if this master does not know it."""

@@ -8,6 +8,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from pskkey.core.acknowledgements import have_all_acknowledged
 from pskkey.core.actions import Action, Disconnect, Send
@@ -258,8 +259,9 @@ class Members:
         self._map.arrivals.note_arrival(join.member.id)
         if is_new:
             joined = self._joined[session]
-            state = self._map.key_state_for(joined)
-            self._sender.welcome(joined, self._map.with_lease(joined.member), self._map.as_sent(session, now), state)
+            entry, state = self._map.with_lease(joined.member), self._map.key_state_for(joined)
+            make_group = partial(self._map.as_sent, session, now)
+            self._sender.welcome(joined, entry, make_group, state, self._keyring.age(now))
 
     def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a member: it has sent a message."""
