@@ -54,6 +54,16 @@ class _Current:
         return b"" if self.offer is None else self.offer.find_key(identity)
 
 
+@dataclass(slots=True, eq=False)
+class _Shared:
+    """A context that connections share."""
+
+    context: ssl.SSLContext
+    current: _Current
+    keeps_session: bool = False
+    """Whether a client could resume a session: a handshake of TLS 1.2 has succeeded."""
+
+
 class ServerContext:
     """Makes the TLS sessions of a server. `node_id` is the node of this server, None if it is of no node.
 
@@ -63,16 +73,15 @@ class ServerContext:
     def __init__(self, legacy_clients: bool, node_id: str | None = None) -> None:
         self._legacy_clients = legacy_clients
         self._node_id = node_id
-        self._current = _Current()
-        self._context = self._make()
+        self._shared = self._make()
 
     def begin(self, psk: PskFile) -> "ServerHandshake":
         """Return the handshake of a new connection."""
-        if self._context.session_stats()["number"]:
-            self._context = self._make()
-        return ServerHandshake(self._context, self._current, Offer(psk))
+        if self._shared.keeps_session:
+            self._shared = self._make()
+        return ServerHandshake(self._shared, Offer(psk))
 
-    def _make(self) -> ssl.SSLContext:
+    def _make(self) -> _Shared:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(":".join(MODERN_SUITES + (LEGACY_SUITES if self._legacy_clients else ())))
@@ -82,33 +91,36 @@ class ServerContext:
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         if self._node_id is not None:
             context.set_alpn_protocols([node_protocol(self._node_id)])
-        context.set_psk_server_callback(self._current.find_key)
-        return context
+        current = _Current()
+        context.set_psk_server_callback(current.find_key)
+        return _Shared(context, current)
 
 
 class ServerHandshake:
     """The handshake of one connection at the server."""
 
-    def __init__(self, context: ssl.SSLContext, current: _Current, offer: Offer) -> None:
+    def __init__(self, shared: _Shared, offer: Offer) -> None:
         self.offer = offer
-        self._context = context
-        self._current = current
+        self._shared = shared
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """Return the TLS session, between these buffers."""
-        return self._context.wrap_bio(incoming, outgoing, server_side=True)
+        return self._shared.context.wrap_bio(incoming, outgoing, server_side=True)
 
     def go_on(self, tls: ssl.SSLObject) -> None:
         """Go on with the handshake, and return at its end.
 
         Raises SSLWantReadError if it needs more bytes, and SSLError or HandshakeError if it fails.
         """
-        if self._current.offer is not None:
+        current = self._shared.current
+        if current.offer is not None:
             raise RuntimeError("the handshake of one connection was called within that of another")
-        self._current.offer = self.offer
+        current.offer = self.offer
         try:
             tls.do_handshake()
         finally:
-            self._current.offer = None
+            current.offer = None
+        if tls.version() != "TLSv1.3":
+            self._shared.keeps_session = True
         if not self.offer.identities:
             raise HandshakeError("it resumed an earlier session, which does not use the pre-shared key")
