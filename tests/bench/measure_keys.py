@@ -161,11 +161,11 @@ class Server:
     """A server in a process of its own."""
 
     def __init__(self, serve: Serve, psk: PskFile) -> None:
-        ours, theirs = multiprocessing.Pipe()
+        own_end, far_end = multiprocessing.Pipe()
         self._psk = psk
-        self._process = multiprocessing.Process(target=_run, args=(serve, psk, theirs))
+        self._process = multiprocessing.Process(target=_run, args=(serve, psk, far_end))
         self._process.start()
-        self._port: int = ours.recv()
+        self._port: int = own_end.recv()
 
     def measure(self) -> float:
         """Return the keys per second of the server's processor time."""

@@ -49,7 +49,7 @@ class Arrival(asyncio.BufferedProtocol):
         self.port = port
         self.stage = Stage.SILENT
         self.first = b""
-        """What the peer has sent before its handshake began."""
+        """The bytes of the peer from before its handshake."""
         self.begun_at = 0.0
         self.has_waited = False
         self.connection: TlsConnection | None = None
@@ -81,7 +81,7 @@ class Arrival(asyncio.BufferedProtocol):
     def begin(self, connection: TlsConnection) -> asyncio.Transport:
         """Give the transport to the connection, and return it."""
         if self.transport is None:
-            raise RuntimeError("a handshake begins after the first bytes, and they come over the transport")
+            raise RuntimeError("a handshake begins after the first bytes, which need the transport")
         self.connection = connection
         self._queue.note_connection(self, connection)
         self.transport.set_protocol(connection)
