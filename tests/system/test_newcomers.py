@@ -36,12 +36,34 @@ async def test_questions_ask_for_multicast_answers(loopback: Loopback) -> None:
     """A question for a unicast answer gets it only if no other program has port 5353 too."""
     with overhear(MULTICAST_INTERFACE) as wire:
         async with listening_with_peer(loopback) as it:
+            it.discovery.advertise(it.advert(it.own, Role.LISTENING))
             it.point_to(f"pskkey-{node_id()}")
             await asyncio.sleep(1.5)
         questions = [question for packet in wire.packets() for question in packet.questions]
         asked = [question for question in questions if question.name.endswith(SERVICE_TYPE)]
         assert {question.type for question in asked} == {DNS_PTR}, "an instance without an advert is not asked for one"
         assert not any(question.unicast for question in asked)
+
+
+@pytest.mark.parametrize("role", [Role.CLIENT, Role.MASTER])
+async def test_node_in_a_group_asks_for_no_adverts(loopback: Loopback, role: Role) -> None:
+    """All nodes would answer, and each node would receive all answers."""
+    with overhear(MULTICAST_INTERFACE) as wire:
+        async with listening_with_peer(loopback) as it:
+            it.discovery.advertise(it.advert(it.own, role))
+            await asyncio.sleep(1.5)
+        questions = [question for packet in wire.packets() for question in packet.questions]
+    assert [question for question in questions if question.name.endswith(SERVICE_TYPE)] == []
+
+
+async def test_advert_without_news_is_not_announced(loopback: Loopback) -> None:
+    async with announced(loopback, Role.LISTENING) as (it, wire, name):
+        it.discovery.advertise(it.advert(it.own, Role.CLIENT), False)
+        await asyncio.sleep(2 * ANNOUNCED)
+        assert wire.texts(name) == []
+        it.ask()
+        await asyncio.sleep(ANNOUNCED)
+        assert {b"role=c" in text for text in wire.texts(name)} == {True}, "but it is the answer to a question"
 
 
 async def test_answer_after_a_change_has_the_new_role_even_for_an_earlier_question(loopback: Loopback) -> None:
