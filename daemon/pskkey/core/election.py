@@ -340,7 +340,7 @@ class Election:
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))
             self._takeover = Takeover(successors(self._known.latest, link.peer.id), -1)
-            # The kernel of a frozen node still opens TCP. But a node that has closed the session is alive, or refuses it.
+            # The kernel of a frozen node still opens TCP. But a node that closed the session is alive, or refuses TCP.
             patience = 0.0 if code == "timeout" else None
             self._join(link.peer, self._settings.timing.reconnect_timeout, now, in_all=True, patience=patience)
             return
