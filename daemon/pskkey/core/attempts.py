@@ -126,6 +126,8 @@ class Outbound:
         if link is self._second and self.link is not None:
             self._out.append(Disconnect(self.link.session))
             self.link, self._second = link, None
+        else:
+            self._renewal.peer_changed()
         link.phase, link.yields = Phase.JOINED, False
         link.deadline = now + self._dead_after(link)
         self._beat(link, now)  # it confirms to the master that GROUP has arrived

@@ -49,6 +49,10 @@ class Renewal:
         self._active, self._accepted = active, accepted
         self._backoff = Backoff()
 
+    def peer_changed(self) -> None:
+        """End the pause: the session is with another master, which may have the new PSK."""
+        self._backoff = Backoff()
+
     def due_at(self, psk: PskName) -> float | None:
         """Return when to renew a session that was opened with `psk`; None if it is not outdated."""
         return None if self._active in (None, psk) else self._backoff.until

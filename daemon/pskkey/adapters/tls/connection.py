@@ -65,6 +65,9 @@ class TlsConnection(asyncio.BufferedProtocol):
         """The handshake in progress. None before and after it."""
         self._session: TlsSession | None = None
         self._buffer = bytearray()
+        self._unsent: list[bytes] = []
+        """The messages that were written in this turn of the event loop."""
+        self._unsent_size = 0
         self._opened = False
         self._paused = False
         self._suspended = False
@@ -171,19 +174,31 @@ class TlsConnection(asyncio.BufferedProtocol):
     # --- open -----------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Send bytes, unless the end is decided. The connection ends if the peer leaves too much unread."""
-        transport, session = self._transport, self._session
-        if transport is None or session is None or self._reason is not None or not self._opened:
+        """Send bytes, unless the end is decided. The connection ends if the peer leaves too much unread.
+
+        Messages of one turn of the event loop are sent together. A system call costs more than a small message.
+        """
+        if self._transport is None or self._reason is not None or not self._opened:
             return
-        if transport.get_write_buffer_size() > WRITE_LIMIT:
+        if self._transport.get_write_buffer_size() + self._unsent_size > WRITE_LIMIT:
             self._stall()
             return
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(data)
+        self._unsent_size += len(data)
+
+    def _send(self) -> None:
+        """Send what was written in this turn."""
+        data, self._unsent, self._unsent_size = b"".join(self._unsent), [], 0
+        if self._transport is None or self._session is None or self._reason is not None or not data:
+            return
         try:
-            sealed = session.seal(data)
+            sealed = self._session.seal(data)
         except ssl.SSLError as error:
             self.abort(_broken(error))
         else:
-            transport.write(sealed)
+            self._transport.write(sealed)
 
     def pause_reading(self) -> None:
         """Pass on no more bytes until `resume_reading`. The kernel has them, and up to two BUFFER_SIZE wait here."""
@@ -338,7 +353,10 @@ class TlsConnection(asyncio.BufferedProtocol):
         self.abort("it does not read what it is sent")
 
     def _begin_end(self, reason: str) -> None:
-        """Decide the end, and send the close_notify of TLS (RFC 8446 section 6.1)."""
+        """Decide the end, and send what was written, and the close_notify of TLS (RFC 8446 section 6.1)."""
+        self._send()
+        if self._reason is not None:
+            return
         self._reason = reason
         transport, session = self._transport, self._session
         if transport is None or session is None:
