@@ -86,6 +86,7 @@ def _has_news(advert: Advert, former: Advert | None) -> bool:
     return (advert.role, advert.term, advert.is_full) != (former.role, former.term, former.is_full)
 
 
-def _facts(advert: Advert) -> Advert:
-    """Return the advert without what depends on the role."""
-    return replace(advert, role=Role.CLIENT, term=0, members=1, is_full=False, challenge="")
+def _facts(advert: Advert) -> tuple[object, ...]:
+    """Return what does not depend on the role. It is compared at each event, so it is no copy of the advert."""
+    a = advert
+    return (a.group, a.id, a.name, a.priority, a.eligible, a.addresses, a.port, a.speaks)

@@ -76,6 +76,8 @@ class Keyring:
     @property
     def entries(self) -> tuple[RingKey, ...]:
         """Return the keys in use, at most three, in the order previous, current, next."""
+        if len(self._listed) == 1 and not self._unlisted:
+            return (self._listed[0],)  # the usual case, and this is read many times for each event
         return ring_of(self._unlisted, self._listed)
 
     @property

@@ -99,4 +99,5 @@ class MemberMap:
 
     def with_lease(self, member: Member) -> Member:
         """Return a member with its leased sender id."""
-        return replace(member, sender_id=self.allocator.leases.sender_id(member.id))
+        sender_id = self.allocator.leases.sender_id(member.id)
+        return member if member.sender_id == sender_id else replace(member, sender_id=sender_id)
