@@ -268,7 +268,7 @@ def _ignores(daemon: Daemon, number: signal.Signals) -> bool:
 async def test_limits_above_the_number_of_open_files_are_reported(loopback: Loopback) -> None:
     daemon = loopback.daemon("n1", prefix=(*DIES_WITH_US, "prlimit", "--nofile=128:700", "--"))
     daemon.start()
-    await until(daemon, "[limits] may need 2304 open files, but this process may have only 700")
+    await until(daemon, "[limits] may need 2688 open files, but this process may have only 700")
 
 
 async def test_daemon_builds_the_models_of_all_packets_at_its_start(loopback: Loopback) -> None:
