@@ -3,6 +3,7 @@
 A record's fields for the journal are its attribute `journal`, a dictionary; see `pskkey.daemon.journal`.
 """
 
+import asyncio
 import errno
 import logging
 import os
@@ -10,7 +11,10 @@ import socket
 import stat
 import struct
 import sys
+import time
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -19,6 +23,13 @@ from pskkey.daemon.log_budget import LogBudget
 JOURNAL_SOCKET: Final = Path("/run/systemd/journal/socket")
 MAX_MESSAGE: Final = 48 * 1024
 """Bytes of a message that are logged; the smallest datagram buffer of a kernel holds them with the fields."""
+
+WAITING_LINES: Final = 64
+"""Lines that wait while the journal takes none. A burst of the repeated events of one kind is 33 lines."""
+
+TRIED_AGAIN_AFTER: Final = 0.1
+CLOSED_WITHIN: Final = 0.5
+"""Seconds."""
 
 _SYSLOG_PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _CONTROLS: Final = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
@@ -67,10 +78,12 @@ class PlainFormatter(logging.Formatter):
 
 
 class JournalHandler(logging.Handler):
-    """Sends records to the journal by its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL); never waits for it.
+    """Sends records to the journal by its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL); never blocks.
 
-    A record is lost while the journal takes none. The number of lost records is logged before the next one. When no
-    process listens at `path`, a record goes to `stream` with its priority in front (sd-daemon(3)) and without fields.
+    While the journal takes no records, up to WAITING_LINES of them wait, and the later ones are lost. A line after
+    those that have waited reports how many. An event loop that runs sends what waits; without one, the next record
+    does, and `close`. When no process listens at `path`, a record goes to `stream` with its priority in front
+    (sd-daemon(3)) and without fields.
     """
 
     def __init__(self, stream: TextIO, path: Path = JOURNAL_SOCKET) -> None:
@@ -83,7 +96,10 @@ class JournalHandler(logging.Handler):
         self._path = os.fspath(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+        self._waiting: deque[tuple[str, int, Mapping[str, str]]] = deque()
         self._lost = 0
+        """The number of records since the last one that waits."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record."""
@@ -93,17 +109,44 @@ class JournalHandler(logging.Handler):
         except Exception:  # noqa: BLE001  logging's own way: a faulty record must not end the program
             self.handleError(record)
             return
-        if self._lost and self._send(f"{self._lost} lines were not taken by the journal", 4, {}):
-            self._lost = 0
-        if not self._send(message, priority, fields):
+        self._send_waiting()
+        if self._lost or len(self._waiting) >= WAITING_LINES:
             self._lost += 1
+        else:
+            self._waiting.append((message, priority, fields))
+            self._send_waiting()
 
     def close(self) -> None:
-        """Close the sockets."""
+        """Close the sockets. Wait at most CLOSED_WITHIN until the journal has taken what waits."""
+        until = time.monotonic() + CLOSED_WITHIN
+        while self._waiting and time.monotonic() < until:
+            time.sleep(CLOSED_WITHIN / 50)
+            self._send_waiting()
+        if self._timer is not None:
+            self._timer.cancel()
         self._socket.close()
         if self._stream_socket is not None:
             self._stream_socket.close()
         super().close()
+
+    def _try_again(self) -> None:
+        self._timer = None
+        self.acquire()
+        try:
+            self._send_waiting()
+        finally:
+            self.release()
+
+    def _send_waiting(self) -> None:
+        while self._waiting and self._send(*self._waiting[0]):
+            self._waiting.popleft()
+            if self._lost and not self._waiting:
+                report = f"{self._lost} lines were not taken by the journal"
+                self._waiting.append((report, _SYSLOG_PRIORITY[logging.WARNING], {}))
+                self._lost = 0
+        if self._waiting and self._timer is None:
+            with suppress(RuntimeError):  # without an event loop
+                self._timer = asyncio.get_running_loop().call_later(TRIED_AGAIN_AFTER, self._try_again)
 
     def _send(self, message: str, priority: int, fields: Mapping[str, str]) -> bool:
         entry = {"MESSAGE": message, "PRIORITY": str(priority), "SYSLOG_IDENTIFIER": "pskkeyd", **fields}
