@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from pskkey.adapters.discovery.announcer import REGISTERED_AFTER
 from pskkey.config.psk import load_psk
 from pskkey.model import Role
 from pskkey.wire.advert import advert_key, decode_advert_untrusted, instance_name
@@ -23,6 +24,7 @@ async def test_avahi_lists_every_node_with_its_txt_record() -> None:
         try:
             group.start()
             _, statuses = await group.together(15)
+            await asyncio.sleep(2 * REGISTERED_AFTER)
             # Avahi starts after the announcements, so the nodes must answer its questions.
             with avahi_on(lab.hosts.add_host(), lab.psk.with_name("avahi.log")) as avahi:
                 found = await browse_until(avahi, 2 * NODES)
