@@ -1,8 +1,7 @@
 """The meaning of each message in a session with the master, with a client, or with a session manager of this node.
 
 A *client* is a peer that has opened a session to this node. Each message has a case for each kind of session: the node
-processes it, or closes the session with an error. A peer may send any message at any time, so no case relies on earlier
-messages.
+processes it, or closes the session with an error. No case relies on earlier messages: a peer may send any one.
 """
 
 from dataclasses import replace
@@ -117,14 +116,18 @@ class MessageHandler:
                 assert_never(session.direction)
         return []
 
-    def takes_heartbeat(self, event: Event, now: float) -> bool:
-        """As master, process the heartbeat of a member. Return whether `event` is such a heartbeat."""
-        if self._election.role is not Role.MASTER or not isinstance(event, Received):
-            return False
-        if not isinstance(event.message, Heartbeat) or not self._members.has_arrived(event.session):
-            return False
+    def take_heartbeat(self, event: Event, now: float) -> list[Action] | None:
+        """Take a heartbeat of a member, or on a standby session, and return the answers. None: it is no such event."""
+        if not isinstance(event, Received) or event.session.direction is not Direction.INBOUND:
+            return None
+        if not isinstance(event.message, Heartbeat) or self._members.peer_of(event.session) is None:
+            return None
+        if not self._members.has(event.session):
+            return [Send(event.session, Heartbeat())]
+        if self._election.role is not Role.MASTER or not self._members.has_arrived(event.session):
+            return None
         self._members.extend_deadline(event.session, now)
-        return True
+        return []
 
     def received(self, session: Session, message: Message, now: float) -> list[Transition]:
         """Process a message. Ignore a message on a session that we have closed."""
@@ -239,10 +242,8 @@ class MessageHandler:
                 self._members.acknowledge(session, message)
             case KeyNew(reason) if joined:
                 self.ask_for_new_key(member(self._members.id_of(session), reason), reason, now)
-            case Heartbeat() if joined:
-                pass  # the first one since JOIN; `takes_heartbeat` takes the others
             case Heartbeat():
-                self._out.append(Send(session, Heartbeat()))  # it is a standby session
+                pass  # the first one since JOIN; `take_heartbeat` takes the others
             case ErrorMessage():
                 self._members.close(session, why=message.message)
             case KeyAck() | KeyNew() | KeyResponse() | KeyState() | KeyWatch() | Group() | GroupChange() | Handover():

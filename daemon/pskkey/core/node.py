@@ -105,8 +105,8 @@ class Node:
             self._members.excuse_silence(max(late, LATE))
             self._election.outbound.excuse_silence(max(late, LATE))
             self._due = now
-        if self._handler.takes_heartbeat(event, now):
-            return []  # a heartbeat causes no action before the next deadline, and changes no view
+        if (answers := self._handler.take_heartbeat(event, now)) is not None:
+            return answers  # a heartbeat causes nothing else before the next deadline, and changes no view
         self._view = None
         if not self._stopping:
             self._dispatch(event, now)

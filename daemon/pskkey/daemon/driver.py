@@ -133,14 +133,14 @@ class Driver:
     def _handle(self, event: Event, outlets: Outlets) -> bool:
         """Handle an event. Return whether it may have changed the node."""
         actions = self._node.handle(event, self._clock())
-        if not actions and isinstance(event, Received) and isinstance(event.message, Heartbeat):
-            # By far the most events of a master. To compare its states after each would take longer than the rest.
-            return False
-        if outlets.save is not None:
+        is_heartbeat = isinstance(event, Received) and isinstance(event.message, Heartbeat)
+        # By far the most events of a master. To compare its states after each would take longer than the rest.
+        has_changed = not is_heartbeat or any(not _is_heartbeat(action) for action in actions)
+        if has_changed and outlets.save is not None:
             outlets.save(self._node.saved_state())  # before any peer receives a message
         for action in actions:
             self._perform(action, outlets)
-        return True
+        return has_changed
 
     def _arm(self) -> None:
         deadline = self._node.next_deadline()
@@ -187,3 +187,7 @@ class Driver:
                 return outlets.key_socket
             case _:
                 assert_never(session.direction)
+
+
+def _is_heartbeat(action: Action) -> bool:
+    return isinstance(action, Send) and isinstance(action.message, Heartbeat)
