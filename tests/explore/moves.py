@@ -281,11 +281,14 @@ class Moves:
         return self._step(state, PAIRS[pair][1], Input("advert", advert))
 
     def _start(self, state: State, number: int) -> State:
-        """Start a daemon. It asks for adverts by mDNS, and all running daemons answer."""
+        """Start a daemon. A running master will repeat its advert."""
         for pair, (sender, receiver) in enumerate(PAIRS):
             if receiver == number:
                 last_advert = state.announced[sender]
-                state = with_air(state, pair, Air(None, () if last_advert is None else (last_advert,)))
+                if last_advert is None or value_of(last_advert).role is not Role.MASTER:
+                    state = with_air(state, pair, Air(None, ()))
+                else:
+                    state = with_air(state, pair, Air(None, (last_advert,)))
         return self._step(state, number, Input("start"))
 
     def _end_processes(self, state: State, number: int, *, is_forgotten: bool) -> State:

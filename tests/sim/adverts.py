@@ -3,7 +3,7 @@
 A receiver notices an advert only if it differs from the cached one, or comes from a node that listens. Nothing
 announces a death, and a goodbye has no effect.
 
-A host with a processor pays for each packet, noticed or not. It announces each advert again, as the daemon does.
+A host announces each advert again, as the daemon does. A host with a processor pays for each packet, noticed or not.
 """
 
 from collections.abc import Callable
@@ -50,20 +50,9 @@ class Adverts:
             # A random one is removed, so that some of the oldest stay.
             self._recorded.pop(self._schedule.random.randrange(HISTORY))
         self._send_to_all(sender, advert)
-        if sender.processor is not None:
-            for after in repeats:
-                repeat = partial(self._repeat, sender, sender.incarnation, advert)
-                self._schedule.at(self._schedule.now + after, repeat)
-
-    def query(self, host: Host) -> None:
-        """Ask for all adverts, as a process does when it starts. All hosts that hear it answer."""
-        host.cache.clear()
-        for other in self._hosts:
-            if other is not host and other.is_responsive and other.announced and self._reach.passes(host, other):
-                if other.processor is not None:
-                    other.processor.receive(partial(self._answer, other, host, other.announced))
-                else:
-                    self._send(other, host, other.announced)
+        for after in repeats:
+            repeat = partial(self._repeat, sender, sender.incarnation, advert)
+            self._schedule.at(self._schedule.now + after, repeat)
 
     def record(self, advert: Advert) -> None:
         """Give an eavesdropper this advert, as if it had heard it at some former time."""
@@ -84,11 +73,6 @@ class Adverts:
     def _repeat(self, sender: Host, incarnation: int, advert: Advert) -> None:
         if sender.incarnation == incarnation and sender.announced is advert and not sender.is_paused:
             self._send_to_all(sender, advert)
-
-    def _answer(self, host: Host, asker: Host, advert: Advert) -> None:
-        if host.processor is not None:
-            host.processor.spend(host.processor.costs.packet)
-        self._send(host, asker, advert)
 
     def _send(self, sender: Host, receiver: Host, advert: Advert) -> None:
         random, conditions = self._schedule.random, self._conditions

@@ -67,7 +67,7 @@ def test_attempts_behind_a_way_for_small_packets_become_rare() -> None:
     sent.clear()
     world.run_until(130.0)
     joins = [host for host, action in sent if isinstance(action, Send) and isinstance(action.message, Join)]
-    assert 8 <= len(joins) <= 13
+    assert 8 <= len(joins) <= 100.0 / (5.0 + 2.0), "a hold-down, and the attempt itself"
     assert set(joins) == {last}
     assert roles(hosts)[0] is Role.MASTER
 

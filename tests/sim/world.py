@@ -144,7 +144,7 @@ class World:
         if host.prefixes:
             self.handle(host, host.network)
         self.handle(host, Started())
-        self.adverts.query(host)
+        host.cache.clear()
 
     def reload(self, host: Host) -> None:
         """Read the PSK file again, as at SIGHUP. Sessions that peers have opened with a removed PSK end."""

@@ -1,8 +1,9 @@
 """Discovery: our advert over mDNS, and those of others as events.
 
 `announcer` sends our advert, and `advert_receiver` makes events of those of others. `mdns_gate` bounds the cost of a
-stranger's packets. Nodes announce a whole advert, so we send questions only at the start, and only as long as we have
-no master. A goodbye has no effect, because any host can send one.
+stranger's packets. A node asks no questions: every node would answer, and receive each answer. A master answers the
+challenge in the advert of a node that listens, and repeats its own advert. A goodbye has no effect, because any host
+can send one.
 
 Interfaces and their addresses change while the daemon runs. Discovery follows these changes, and restarts
 python-zeroconf on the interfaces that are there. It restarts, too, when the kernel has dropped a membership: IP ended
@@ -19,11 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final, Literal
 
-from zeroconf import (  # type: ignore[attr-defined]  # public too, though not in __all__
-    DNSOutgoing,
-    DNSQuestion,
-    Error,
-)
+from zeroconf import Error
 
 from pskkey.adapters.discovery.advert_receiver import AdvertReceiver
 from pskkey.adapters.discovery.announcer import Announcer
@@ -36,9 +33,8 @@ from pskkey.adapters.discovery.responder import Responder
 from pskkey.adapters.host.socket_options import SocketOptions
 from pskkey.config.psk import PskFile
 from pskkey.core.events import Event
-from pskkey.model import Advert, Condition, Role
+from pskkey.model import Advert, Condition
 from pskkey.rtnetlink.changes import ADDRESSES, LINKS, SMALLEST_MTU, NetworkChanges
-from pskkey.wire.advert import SERVICE_TYPE
 
 _log = logging.getLogger("pskkey.mdns")
 
@@ -48,12 +44,6 @@ mDNS does not run. Also the shortest time between two starts of mDNS, which rece
 
 LOOK_ALSO_EVERY: Final = 10.0
 """Seconds between two looks if the kernel announces changes, and all of mDNS runs."""
-
-ASK_AT: Final = (0.1, 1.0)
-"""Seconds after the start of mDNS at which we ask for all adverts (RFC 6762 section 5.2)."""
-
-_QUERY, _PTR, _IN = 0, 12, 1
-"""RFC 1035 section 3.2: the flags of a query, a type and a class."""
 
 
 class Discovery:
@@ -97,7 +87,6 @@ class Discovery:
         """The parts of mDNS that do not run with the present sockets."""
         self._count_sending = 0
         """How many of the present sockets send."""
-        self._questions: list[asyncio.TimerHandle] = []
         self._life = ExitStack()
         self._announcer = Announcer(node_id)
         self._receiver = AdvertReceiver(
@@ -217,17 +206,12 @@ class Discovery:
             await self._close()
             raise
         self._announcer.start(self._responder.zeroconf)
-        loop = asyncio.get_running_loop()
-        self._questions = [loop.call_later(delay, self._ask) for delay in ASK_AT]
         if self._advert is not None:
             self.advertise(self._advert)
         return True
 
     async def _close(self) -> None:
         self._announcer.stop()
-        for question in self._questions:
-            question.cancel()
-        self._questions.clear()
         self._receiver.forget()  # after the restart every advert counts, also an unchanged one
         if self._responder is not None:
             try:
@@ -236,19 +220,6 @@ class Discovery:
                 self._responder = None
                 raise
             self._responder = None  # but not after a cancellation: then the next attempt closes it
-
-    def _ask(self) -> None:
-        """Ask for adverts, with answers by multicast, unless this node has found its master already.
-
-        All nodes answer, and all nodes receive each answer. So only a node that still needs a master asks.
-
-        The kernel may deliver a unicast answer to another program on port 5353, such as avahi-daemon or another daemon
-        of ours (RFC 6762 section 15.1).
-        """
-        if self._responder is not None and self._advert is not None and self._advert.role is Role.LISTENING:
-            question = DNSOutgoing(_QUERY)
-            question.add_question(DNSQuestion(SERVICE_TYPE, _PTR, _IN))
-            self._responder.zeroconf.async_send(question)
 
     def advertise(self, advert: Advert, is_news: bool = True) -> None:
         """Answer with this advert from now on, signed with the active PSK, and announce it now if it has news."""
