@@ -63,7 +63,7 @@ class Outbound:
             link = self._connect(peer, timeout, now, in_all=in_all, patience=patience)
         elif link.phase is Phase.STANDBY:
             link.phase, link.was_standby = Phase.GREETING, True
-            link.deadline = now + self._settings.timing.join_timeout + self._patience
+            link.deadline = now + self._settings.timing.join_timeout + self.patience
         link.peer = peer
         self.link = link
         return link
@@ -71,7 +71,7 @@ class Outbound:
     def yield_on(self, link: Link, message: Join, now: float) -> None:
         """Send JOIN on the session on which this master has lost a merge."""
         link.yields = True
-        link.deadline = now + self._settings.timing.join_timeout + self._patience
+        link.deadline = now + self._settings.timing.join_timeout + self.patience
         self.greet(link, message)
 
     def _connect(
@@ -80,7 +80,7 @@ class Outbound:
         session = Session(Direction.OUTBOUND, next(self._numbers))
         addresses = self._book.order(peer)
         if patience is None:
-            patience = self._patience
+            patience = self.patience
         if not in_all:
             timeout += STAGGER * max(0, len(addresses) - 1)
         self._out.append(Connect(session, peer.id, addresses, peer.port, timeout, patience))
@@ -88,7 +88,7 @@ class Outbound:
         return Link(session, peer, now + (timeout + patience) * BACKED_UP_AFTER)
 
     @property
-    def _patience(self) -> float:
+    def patience(self) -> float:
         """Return the seconds for which to wait for a peer that is alive, and may be busy with as many as `nodes`."""
         return min(MAX_PATIENCE, HANDSHAKE_TIME * self.nodes)
 
@@ -113,7 +113,7 @@ class Outbound:
             self.standby.opened(now)
             return None
         link.phase = Phase.GREETING
-        link.deadline = now + self._settings.timing.join_timeout + self._patience
+        link.deadline = now + self._settings.timing.join_timeout + self.patience
         return link
 
     def greet(self, link: Link, message: Join | Merge) -> None:
@@ -283,18 +283,35 @@ HINTS_FOR: Final = 0.3
 follows a hint."""
 
 
+SEARCH_WINDOWS: Final = 5
+"""Discovery windows for which a node searches a master while it cannot join one that lives."""
+
+LONGEST_SEARCH: Final = 60.0
+"""Seconds for which it searches at most, unless its discovery window is longer than a fifth of this."""
+
+
 @dataclass(slots=True)
 class Listening:
-    """The search for a master: a window until `until`, then the wait of a candidate until `claim_at`.
+    """The search for a master since `began`: a window until `until`, then the wait of a candidate until `claim_at`.
 
-    A failed join opens the window again, but not beyond `latest`, because failed joins must not delay the claim for
-    ever. The node joins a proven master at once. After the window it tries hints until `claim_at`. Hints delay
-    `claim_at` by HINTS_FOR.
+    A failed join opens the window again, but not beyond `end`, because failed joins must not delay the claim for ever.
+    The node joins a proven master at once. After the window it tries hints until `claim_at`. Hints delay `claim_at` by
+    HINTS_FOR.
     """
 
+    began: float
     until: float
-    latest: float
     claim_at: float | None = None
+
+    def end(self, busy: int, patience: float, window: float) -> float:
+        """Return the end of the search, after which a node claims although it hears masters that it could not join.
+
+        `busy` of them prove that they live, and may only be busy. Another master would make all of them busier, and
+        with each one the nodes that find it busy become more. So the search is the longer, the more there are.
+        `patience` and `window` are the seconds of an attempt and of the discovery.
+        """
+        longest = max(busy, 1) * SEARCH_WINDOWS * window + busy * 2 * patience
+        return self.began + min(longest, max(LONGEST_SEARCH, SEARCH_WINDOWS * window))
 
 
 def as_member(advert: Advert) -> Member:

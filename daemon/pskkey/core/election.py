@@ -16,6 +16,7 @@ LISTENING
     better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). So two nodes seldom
     claim at the same time. If they do, their groups merge. During the wait the node tries to join each peer that is a
     master by a hint. With such hints the wait is longer by HINTS_FOR. No node claims while a proven master refuses it.
+    If masters live that do not answer it, they may be busy, and it searches longer (`Listening.end`).
 JOINING
     The node opens a session with one peer and sends JOIN. The peer accepts with GROUP. If the join fails, the search
     goes on until the node has a master or is master.
@@ -121,7 +122,7 @@ class Election:
         self._takeover = None
         self._become(Role.LISTENING)
         window = self._settings.timing.discovery_window
-        self._listening = Listening(now + window, now + 5 * window)
+        self._listening = Listening(now, now + window)
 
     def take_advert(self, advert: Advert, now: float) -> list[Transition]:
         """Process the advert of another node, which `peers` has recorded already."""
@@ -277,25 +278,31 @@ class Election:
         if listening.claim_at is None and now < listening.until:
             return
         hints = self._peers.claims(now)
-        if not self._settings.me.eligible or self._peers.was_refused(now):
+        end = self._end_of_search(listening, now)
+        may_claim = self._settings.me.eligible and not self._peers.was_refused(now)
+        if not may_claim or (now < end and self._peers.count_busy_masters(now)):
             listening.until, listening.claim_at = now + self._settings.timing.discovery_window, None
             if hints:
-                self._try_hint(hints[0], HINTS_FOR, listening, now)
+                self._try_hint(hints[0], HINTS_FOR, end, now)
             return
         if listening.claim_at is None:
             listening.claim_at = self._peers.claim_at(self._settings.me, now)
             if hints:
                 listening.claim_at += HINTS_FOR  # all candidates add the same time, so the order of their claims stays
-        if now >= listening.claim_at and self.late > LATE and now + self.late < listening.latest:
+        if now >= listening.claim_at and self.late > LATE and now + self.late < end:
             listening.claim_at = now + 2 * self.late  # the proof of a master may wait to be read
         elif now >= listening.claim_at:
             self._claim(self.term + 1, notices.Claim.NO_BETTER)
         elif hints:
-            self._try_hint(hints[0], (listening.claim_at - now) / BACKED_UP_AFTER, listening, now)
+            self._try_hint(hints[0], (listening.claim_at - now) / BACKED_UP_AFTER, end, now)
 
-    def _try_hint(self, hint: Advert, timeout: float, listening: Listening, now: float) -> None:
+    def _end_of_search(self, listening: Listening, now: float) -> float:
+        busy = self._peers.count_busy_masters(now)
+        return listening.end(busy, self.outbound.patience, self._settings.timing.discovery_window)
+
+    def _try_hint(self, hint: Advert, timeout: float, end: float, now: float) -> None:
         """Try to join a master by a hint. If its TCP accepts, it may only be busy, and has the rest of the search."""
-        patience = min(self._settings.timing.join_timeout, listening.latest - now)
+        patience = min(self._settings.timing.join_timeout, end - now)
         self._join(as_member(hint), timeout, now, in_all=True, patience=max(patience, 0.0))
 
     # --- changes of the role ------------------------------------------------------------------------------------
@@ -376,7 +383,7 @@ class Election:
             interrupted.claim_at = None  # that master is alive, and may only be busy
         self._listen(now)
         if interrupted and self._listening:
-            interrupted.until = max(now, min(self._listening.until, interrupted.latest))
+            interrupted.until = max(now, min(self._listening.until, self._end_of_search(interrupted, now)))
             self._listening = interrupted
         if self._listening:
             self._listen_on(self._listening, now)

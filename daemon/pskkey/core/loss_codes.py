@@ -21,8 +21,10 @@ NO_HANDSHAKE: Final = "no_handshake"
 """TCP opened, and then no answer of TLS arrived. So the peer is slow, or large packets do not get through."""
 
 NO_GROUP: Final = "no_group"
-"""The session opened, but the answer to JOIN did not arrive. So only small packets get through."""
+"""The session opened, but the answer to JOIN did not arrive. So the peer is slow, or only small packets get through."""
 
+MAY_BE_BUSY: Final = frozenset({NO_HANDSHAKE, NO_GROUP})
+"""The kernel of the peer has opened TCP, and the peer may only be slow."""
 
 _OTHER_ERRORS: Final = frozenset({NOT_MASTER, CANNOT_JOIN, NO_COMMON_LEVEL, "no_key", "protocol", "psk_removed"})
 

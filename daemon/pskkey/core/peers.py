@@ -22,7 +22,7 @@ from math import inf
 from typing import Final
 
 from pskkey.core.freshness import PROVEN_FOR
-from pskkey.core.loss_codes import NO_COMMON_LEVEL, REFUSALS
+from pskkey.core.loss_codes import MAY_BE_BUSY, NO_COMMON_LEVEL, REFUSALS
 from pskkey.core.rank import Candidate, candidate_order, merge_order
 from pskkey.core.settings import Settings
 from pskkey.model import Advert, Levels, Role
@@ -317,6 +317,11 @@ class Peers:
         """Return whether a node has proved to be master since a failure, within MASTER_LIFE. Else it may be dead."""
         peer = self._peers.get(node_id)
         return peer is not None and max(failure.at, now - MASTER_LIFE) < peer.proven_at
+
+    def count_busy_masters(self, now: float) -> int:
+        """Return how many masters may only be too busy for this node: they have proved to live since it tried them."""
+        failed = [(node_id, self.failure_of(node_id)) for node_id in self._masters if self.is_proven(node_id, now)]
+        return sum(f is not None and f.code in MAY_BE_BUSY and self.has_proved_lately(i, f, now) for i, f in failed)
 
     def failures(self, now: float) -> Iterator[tuple[Advert, Failure]]:
         """Yield the adverts of the nodes that claim to be master and could not be joined, with the failures."""
