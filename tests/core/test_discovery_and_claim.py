@@ -4,6 +4,8 @@ import pytest
 
 from pskkey.core.actions import Advertise, Connect, GenerateKey
 from pskkey.core.events import AdvertReceived, Connected, Disconnected, PskChanged, SettingsChanged, Started, Timeout
+from pskkey.core.freshness import PROVEN_FOR
+from pskkey.core.loss_codes import MAY_BE_BUSY, NO_HANDSHAKE
 from pskkey.core.settings import Timing
 from pskkey.model import PskName, Role
 from tests.core.harness import NodeHarness, advert, advertised, of, one
@@ -90,6 +92,44 @@ def test_repeated_failed_joins_do_not_postpone_the_claim_for_ever() -> None:
             harness.give(Disconnected(connect.session, "refused"))
         harness.wait(0.4)
     assert harness.now - started < 10.0
+
+
+def claims_after(masters: int, code: str) -> float:
+    """Return the seconds after which a node claims that hears proofs of `masters`. All attempts to join them fail."""
+    harness = NodeHarness().start()
+    began = harness.now
+    proofs = [advert(f"1{number:07x}", Role.MASTER) for number in range(masters)]
+    connects: list[Connect] = []
+    while role(harness) is not Role.MASTER:
+        assert harness.now - began < 100.0
+        actions = harness.hear(*proofs)
+        for connect in connects:
+            actions += harness.give(Disconnected(connect.session, "failed", code))
+        connects = of(Connect, [*actions, *harness.wait(0.05)])
+    return harness.now - began
+
+
+@pytest.mark.parametrize(("masters", "least"), [(1, 5.0), (2, 10.0), (5, 25.0), (30, 60.0)], ids=str)
+def test_search_is_the_longer_the_more_masters_live_that_may_only_be_busy(masters: int, least: float) -> None:
+    for code in MAY_BE_BUSY:
+        assert least < claims_after(masters, code) < least + 10.0
+
+
+def test_masters_whose_port_is_closed_are_not_busy() -> None:
+    assert claims_after(5, "refused") < 10.0
+
+
+def test_busy_masters_that_fall_silent_postpone_no_claim_after_their_proofs_have_expired() -> None:
+    harness = NodeHarness().start()
+    heard = [advert(f"1{number:07x}", Role.MASTER) for number in range(30)]
+    harness.hear(*heard)
+    harness.wait(3.0)
+    harness.hear(*heard)
+    began = harness.now
+    while role(harness) is not Role.MASTER:
+        for connect in of(Connect, harness.wait(0.05)):
+            harness.give(Disconnected(connect.session, "failed", NO_HANDSHAKE))
+        assert harness.now - began < PROVEN_FOR + 5.0
 
 
 def test_invented_better_candidates_postpone_a_claim_for_less_than_two_seconds() -> None:
