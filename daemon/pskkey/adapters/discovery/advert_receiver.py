@@ -2,7 +2,7 @@
 
 An advert is an event when its text is new. The same text again is an event in two cases:
 
-1. Its sender is LISTENING: no node has answered its challenge yet.
+1. Its sender is LISTENING, and repeats it after SAME_FOR or later: no node has answered its challenge yet.
 2. It comes from a source that this instance was not heard from in the last SOURCE_REMEMBERED seconds: the node may be
    reachable there. A stranger can send a recorded advert from any number of sources. So there are at most
    MAX_SOURCES for an instance, and at most one such event in NEW_SOURCE_EVERY seconds.
@@ -36,6 +36,9 @@ STRANGER_REPORTED_EVERY: Final = 3600.0
 
 MAX_KNOWN: Final = 2048
 """Instances of our group that are remembered; only a holder of the PSK can make an entry."""
+
+SAME_FOR: Final = 0.2
+"""Seconds after an event in which the same advert is no other one: a node sends each over IPv4 and over IPv6."""
 
 MAX_SOURCES: Final = 8
 SOURCE_REMEMBERED: Final = 60.0
@@ -79,6 +82,7 @@ class _KnownAdvert:
     advert: Advert
     text: bytes
     sources: _Sources
+    emitted_at: float
 
 
 class AdvertReceiver:
@@ -118,8 +122,9 @@ class AdvertReceiver:
         known = self._known.get(found.name)
         if known is not None and known.text == found.text:
             self._note(known.advert, found.name, source, now)
-            is_new = known.sources.is_new(source, now)
-            if is_new or known.advert.role is Role.LISTENING:
+            is_repeat = known.advert.role is Role.LISTENING and now >= known.emitted_at + SAME_FOR
+            if known.sources.is_new(source, now) or is_repeat:
+                known.emitted_at = now
                 self._emit(AdvertReceived(known.advert, str(source)))
             return
         try:
@@ -154,7 +159,7 @@ class AdvertReceiver:
         self._known.pop(found.name, None)
         while len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[found.name] = _KnownAdvert(advert, found.text, sources)
+        self._known[found.name] = _KnownAdvert(advert, found.text, sources, now)
         self._emit(AdvertReceived(advert, str(source)))
 
     def _note(self, advert: Advert, instance: str, source: Source, now: float) -> None:
