@@ -306,11 +306,12 @@ class Listening:
     def end(self, busy: int, patience: float, window: float) -> float:
         """Return the end of the search, after which a node claims although it hears masters that it could not join.
 
-        `busy` of them prove that they live, and may only be busy. Another master would make all of them busier, and
-        with each one the nodes that find it busy become more. So the search is the longer, the more there are.
-        `patience` and `window` are the seconds of an attempt and of the discovery.
+        `busy` of them are proven, and may only be busy. Another master would make all of them busier, and with each one
+        the nodes that find it busy become more. So the search is the longer, the more there are. `window` is that of
+        the discovery, and `patience` that of an attempt, which has it twice: for the handshake, and for the answer to
+        JOIN. Both are in seconds.
         """
-        longest = max(busy, 1) * SEARCH_WINDOWS * window + busy * 2 * patience
+        longest = max(busy, 1) * SEARCH_WINDOWS * window + busy * 4 * patience
         return self.began + min(longest, max(LONGEST_SEARCH, SEARCH_WINDOWS * window))
 
 

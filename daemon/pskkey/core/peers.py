@@ -319,9 +319,9 @@ class Peers:
         return peer is not None and max(failure.at, now - MASTER_LIFE) < peer.proven_at
 
     def count_busy_masters(self, now: float) -> int:
-        """Return how many masters may only be too busy for this node: they have proved to live since it tried them."""
-        failed = [(node_id, self.failure_of(node_id)) for node_id in self._masters if self.is_proven(node_id, now)]
-        return sum(f is not None and f.code in MAY_BE_BUSY and self.has_proved_lately(i, f, now) for i, f in failed)
+        """Return how many nodes are proven to be master, and may only have been too busy for this node."""
+        failures = (self.failure_of(node_id) for node_id in self._masters if self.is_proven(node_id, now))
+        return sum(failure is not None and failure.code in MAY_BE_BUSY for failure in failures)
 
     def failures(self, now: float) -> Iterator[tuple[Advert, Failure]]:
         """Yield the adverts of the nodes that claim to be master and could not be joined, with the failures."""
