@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any
 
+import pytest
+
 from pskkey.adapters.tls.contexts import client_context
 from pskkey.adapters.tls.inbound_sessions import InboundSessions
 from pskkey.adapters.tls.listener import ServerLimits
@@ -58,9 +60,12 @@ def meet(port: int, source: str, context: ssl.SSLContext, start: threading.Barri
         return time.monotonic() - begun
 
 
-async def test_each_client_of_a_herd_succeeds_with_its_first_handshake(ends: Ends) -> None:
-    """All together they need several times `handshake_timeout`, and there are twice as many as slots."""
-    server = SlowServer(ends.psk, ServerLimits(handshake_timeout=1.0))
+@pytest.mark.parametrize("slots", [128, 16])
+async def test_each_client_of_a_herd_succeeds_with_its_first_handshake(ends: Ends, slots: int) -> None:
+    """All together they need several times `handshake_timeout`, and there are twice as many as slots, or more of them
+    than the queue of handshakes takes: then the others wait in the kernel.
+    """
+    server = SlowServer(ends.psk, ServerLimits(handshakes=slots, handshake_timeout=1.0))
     await server.sessions.start(["127.0.0.1"], 0)
     port = server.sessions.port or 0
     context, start = client_context(ends.psk.active), threading.Barrier(CLIENTS)

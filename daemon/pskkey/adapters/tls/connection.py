@@ -289,6 +289,7 @@ class TlsConnection(asyncio.BufferedProtocol):
             self._read_rest()
             if not self.ending and self._transport is not None:
                 # Without a close_notify, which the peer did not send either. The last written bytes have their time.
+                self._send()
                 self._reason = "it closed the connection"
                 if self._transport.get_write_buffer_size():
                     self._end_timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
@@ -297,14 +298,15 @@ class TlsConnection(asyncio.BufferedProtocol):
         """Handle the closed socket (asyncio)."""
         if self._handshake is not None:
             self._fail(self._late or exc or ConnectionResetError())
-        self._read_rest()
-        self._cancel_timers()
-        self._transport = None
-        if not self._opened:
-            return
-        if self._reason is None:
-            self._reason = "it closed the connection" if exc is None else _broken(exc)
-        self._owner.lost(self, self._reason)
+        try:
+            self._read_rest()
+        finally:  # also after a defect of the owner, whose exception closed the connection
+            self._cancel_timers()
+            self._transport = None
+            if self._opened:
+                if self._reason is None:
+                    self._reason = "it closed the connection" if exc is None else _broken(exc)
+                self._owner.lost(self, self._reason)
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

@@ -8,10 +8,13 @@ with one handshake. So:
    order of arrival. So the flood of one address delays the others by one handshake each turn.
 3. One handshake begins in each turn of the event loop, because it takes about 1 ms, and up to 50 ms on a slow device.
    `slots` are under way at most, and an eighth of them for one address. A peer that has gone while it waited gets none.
+   A handshake that has begun goes on as its bytes come.
 4. One address has `slots` connections here at most, and all have SHARES times as many. If one comes too many, the
    address with the most loses one: the oldest that is silent, else the oldest that is under way, else the oldest.
-5. If no address has more than an eighth of `slots`, none of them floods. Then the oldest silent one is dropped. While
-   none is silent, no other is accepted, and the kernel keeps the next ones in order.
+5. If no address has more than an eighth of `slots`, none of them floods. Then the oldest one is dropped that has been
+   silent for SPEAKS_WITHIN. While there is none, no other is accepted, and the kernel keeps the next ones in order. The
+   first bytes of a newcomer are read in a later turn than it is accepted, so without this time each newcomer would be
+   dropped for the next one.
 6. If all slots are taken, the oldest handshake gives way to a waiting one once it has lasted for half of `timeout`.
 
 So a genuine client that is at its work is not dropped, unless its own address floods.
@@ -21,6 +24,7 @@ import asyncio
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import IntEnum
 from typing import Final, cast
 
@@ -28,6 +32,9 @@ from pskkey.adapters.tls.connection import TlsConnection
 
 SHARES: Final = 4
 """How many addresses can use their whole share of connections before the end of their handshake."""
+SPEAKS_WITHIN: Final = 0.25
+"""Seconds after which a newcomer that has sent nothing makes room for another. A client speaks at once."""
+
 _FIRST_SIZE: Final = 2048
 """Bytes that are read before the turn of a connection. A client's first message is shorter."""
 
@@ -47,6 +54,7 @@ class Arrival(asyncio.BufferedProtocol):
         self.socket = accepted
         self.address = address
         self.port = port
+        self.came_at = asyncio.get_running_loop().time()
         self.stage = Stage.SILENT
         self.first = b""
         """The bytes of the peer from before its handshake."""
@@ -138,7 +146,9 @@ class HandshakeQueue:
         """Wait until another connection can be accepted."""
         while self._count >= SHARES * self.slots and self._choose_victim() is None:
             self._left.clear()
-            await self._left.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SPEAKS_WITHIN):
+                    await self._left.wait()
 
     def add(self, arrival: Arrival) -> None:
         """Take a connection that was accepted now. Drop another if there are too many."""
@@ -290,7 +300,8 @@ class HandshakeQueue:
         if len(busiest) > self._fair_share:
             return _first_to_drop(busiest)
         victim = _first_to_drop(arrival for arrivals in self._of_address.values() for arrival in arrivals)
-        return victim if victim.stage is Stage.SILENT else None
+        is_silent = victim.stage is Stage.SILENT and victim.came_at + SPEAKS_WITHIN <= self._loop.time()
+        return victim if is_silent else None
 
     def _drop(self, arrival: Arrival) -> None:
         self._counters["handshakes_dropped"] += 1
@@ -323,7 +334,7 @@ class HandshakeQueue:
 
 
 def _first_to_drop(arrivals: Iterable[Arrival]) -> Arrival:
-    return min(arrivals, key=lambda arrival: arrival.stage)
+    return min(arrivals, key=lambda arrival: (arrival.stage, arrival.came_at))
 
 
 def _stop_timer(arrival: Arrival) -> None:

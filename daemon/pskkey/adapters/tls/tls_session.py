@@ -76,6 +76,8 @@ class TlsSession:
         try:
             while self.tls.read(BUFFER_SIZE):
                 pass
+        except ssl.SSLZeroReturnError:
+            return True
         except ssl.SSLError:  # no more bytes, or a broken session
             return False
         return True
