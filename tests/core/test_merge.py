@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from pskkey.core.actions import Action, Connect, Send
-from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session
+from pskkey.core.events import Connected, Direction, Disconnected, RekeyRequested, Session, Timeout
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, HeldKey, Join, KeyNewReason, Merge, Role
 from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, sent
 from tests.core.keys import key
@@ -72,6 +72,22 @@ def test_master_that_lost_a_merge_asks_again_when_its_keys_have_changed_meanwhil
     harness.wait(1.0)
     harness.receive(connect.session, group_of(HIGH, 5))
     assert (role(harness), harness.view.term) == (Role.MASTER, 1)
+
+
+def test_group_on_a_session_that_has_not_opened_is_ignored() -> None:
+    """Seed 2083: the master wanted a standby session, and asked for its timer at once, for ever."""
+    harness = NodeHarness().start().become_master()
+    connect = one(Connect, harness.accept(2, Merge(member(HIGH), term=5, members=9, epoch=8)))
+    others = (member(HIGH), member(LOW), member(ME))
+    harness.receive(connect.session, Group(5, HIGH, others, (LOW, ME)))
+    harness.give(Disconnected(connect.session, "lost"))
+    for _ in range(100):
+        deadline = harness.node.next_deadline()
+        assert deadline is not None
+        harness.now = max(harness.now, deadline)
+        harness.give(Timeout())
+    assert harness.now > 105.0
+    assert role(harness) is Role.MASTER
 
 
 # --- a winner that cannot be joined -----------------------------------------------------------------------------------

@@ -173,8 +173,8 @@ class Election:
         A lower term or another master in it ends the session.
         """
         link, group = self.outbound.at(session), received.group
-        if link is None or (self.role is Role.MASTER and not link.yields):
-            return []
+        if link is None or link.phase is Phase.CONNECTING or (self.role is Role.MASTER and not link.yields):
+            return []  # in CONNECTING the session has not opened, so the peer cannot answer yet
         if group.term < self.term or group.master != link.peer.id:
             self._out += [notices.Fenced(link.peer, group.term, self.term), Disconnect(session)]
             return self.take_end(session, "fenced", "its GROUP has an old term or another master", now)
