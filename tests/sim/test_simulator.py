@@ -105,10 +105,10 @@ def test_partitions_merge_to_one_master_and_one_new_key_within_five_seconds() ->
     check_keys_settled(world)
 
 
-@pytest.mark.parametrize("size", [8, 20])
-def test_merging_masters_of_one_key_all_have_each_new_key_before_it_is_used(size: int) -> None:
+@pytest.mark.parametrize(("size", "seed"), [(8, 1), (8, 4), (20, 1), (20, 2)])
+def test_merging_masters_of_one_key_all_have_each_new_key_before_it_is_used(size: int, seed: int) -> None:
     """All masters are alone, as when a network switch returns. They yield in chains, one to the next."""
-    world = group(size)
+    world = group(size, seed)
     world.reach.split(*[[host] for host in world.hosts])
     world.run_until(world.now + 40.0)
     assert len(masters(world)) == size

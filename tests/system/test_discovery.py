@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import replace
 
+from pskkey.adapters.discovery.advert_receiver import SAME_FOR
 from pskkey.core.events import AdvertReceived
 from pskkey.model import Role
 from tests.system.heard import listening_with_peer
@@ -58,6 +59,7 @@ async def test_each_advert_of_a_listening_node_is_reported(loopback: Loopback) -
         for _ in range(3):
             it.announce(Role.LISTENING)
             assert isinstance(await it.next_event(), AdvertReceived)
+            await asyncio.sleep(SAME_FOR)
 
 
 async def test_own_adverts_are_not_reported_even_with_former_addresses(loopback: Loopback) -> None:

@@ -6,8 +6,7 @@ draws no random number and opens no socket, so a simulator can run a whole group
 
 The node connects its parts: `election` (the role), `members` (the members of this master), `keyring` (the keys),
 `managers` (the local session managers) and `handler` (the meaning of each message). Each part owns one kind of state.
-After every event the node synchronizes the parts: it sends changed keys to members and session managers, sends
-acknowledgements to the master, and announces its new role.
+After every event the node synchronizes them: it sends keys and acknowledgements, and announces its new role.
 
 `saved_state()` is the persisted state. The driver stores it before it performs the actions. The next process of this
 node begins with it, like a node that was disconnected for a while. It has its keys, its lease, and the record of which
@@ -322,7 +321,8 @@ class Node:
         self._handler.request_for_senders(now)
         election.ask_rival(members.ids, now)
         coming = keyring.next
-        if coming and members.all_acknowledged(coming.epoch, now) and self._managers.all_acknowledged(coming, now):
+        held = coming and members.all_acknowledged(coming.epoch, now) and self._managers.all_acknowledged(coming, now)
+        if held and not self._peers.has_rival(members.ids, self._rekey.leads_since, now):
             keyring.activate(now)
         if reasons := self._rekey.starts(now):
             if Reason.SUITE in reasons and keyring.current is not None:

@@ -207,6 +207,14 @@ class Peers:
         """Return the `claims` of proven masters, in the same order."""
         return [a for a in self.claims(now) if self.is_proven(a.id, now)]
 
+    def has_rival(self, members: frozenset[str], since: float, now: float) -> bool:
+        """As master since the time `since`, return whether another master has proved itself, and a merge is to come.
+
+        `members` are the ids of our members. Meanwhile a new key is not used before its deadline, because the nodes of
+        the other master do not have it yet.
+        """
+        return any(a.id not in members and self._peers[a.id].proven_at > since for a in self.claims(now))
+
     def count_proven_masters(self, now: float) -> int:
         """Return how many other nodes are proven to be masters."""
         return sum(self.is_proven(node_id, now) for node_id in self._masters)

@@ -49,12 +49,13 @@ class Rekey:
         self.is_generating = False
         """Whether `actions.GenerateKey` waits for its answer."""
         self._last = float("-inf")
+        self.leads_since = float("inf")
 
     def begin(self, now: float) -> None:
         """Begin as master. Discard the state of an earlier mastership."""
         self.is_generating = False
         self._above = 0
-        self._waiting_since = now
+        self._waiting_since = self.leads_since = now
 
     def go_above(self, epoch: int) -> bool:
         """Require that the next key has an epoch above `epoch`. Return whether this raises the requirement."""
