@@ -50,6 +50,7 @@ class Rekey:
         """Whether `actions.GenerateKey` waits for its answer."""
         self._last = float("-inf")
         self.leads_since = float("inf")
+        """The time (seconds) at which this node became master."""
 
     def begin(self, now: float) -> None:
         """Begin as master. Discard the state of an earlier mastership."""
