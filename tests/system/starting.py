@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.lab.daemon import Daemon, Status
-from tests.lab.group import Group
+from tests.lab.group import Group, Statuses
 from tests.system.loopback import Loopback
 from tests.system.reloading import Edits
 
@@ -20,15 +20,28 @@ async def one_daemon(
 
 
 async def in_order(daemons: Sequence[Daemon]) -> Group:
-    """Start daemons so that the first is the master, and wait until they are a group."""
+    """Start daemons so that the first is the master, and wait until they are a group and each lists all of them."""
     first, *others = daemons
     first.start()
     await Group([first]).together(20)
     for daemon in others:
         daemon.start()
     group = Group(daemons)
-    await group.together(20)
+    await group.together(20, _why_incomplete)
     return group
+
+
+def _why_incomplete(statuses: Statuses) -> str | None:
+    """Return which daemon does not list all others; None: each does.
+
+    A client learns of another after `group_interval`.
+    """
+    known = [status for status in statuses.values() if status is not None]
+    for status in known:
+        members = {member["id"] for member in status["members"]}
+        if missing := [other["node"]["name"] for other in known if other["node"]["id"] not in members]:
+            return f"{status['node']['name']} does not list {', '.join(missing)}"
+    return None
 
 
 async def group_of(loopback: Loopback, count: int, dead_after: float = 1.5) -> tuple[Daemon, ...]:
