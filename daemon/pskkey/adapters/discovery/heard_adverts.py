@@ -97,4 +97,5 @@ def _heard(instance: str, row: _Row, now: float) -> HeardAdvert:
 
 
 def _shown(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_SHOWN])
+    shown = text[:MAX_SHOWN]
+    return shown if shown.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in shown)

@@ -12,6 +12,9 @@ second, and the cache for the records of other services grows without end. So it
    to send and to answer.
 5. A query about our own names goes to the library, at most QUERIES_A_SECOND, because we send an answer to each.
 
+A node sends each response over IPv4 and over IPv6, and repeats it. So the last responses are remembered with what was
+read in them.
+
 Each packet of a flood would cost a turn of the event loop. So after the datagram that asyncio has read, those that wait
 behind it are read in the same turn, for at most TURN seconds.
 """
@@ -23,12 +26,13 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from pskkey.adapters.discovery.source import Source
 from pskkey.adapters.host.socket_options import SocketOption, SocketOptions
 from pskkey.errors import BadPacket
-from pskkey.wire.dns import MAX_MESSAGE, InstanceText, Query, concerns_us, read_message_untrusted
+from pskkey.wire.dns import MAX_MESSAGE, InstanceText, Query, Response, concerns_us, read_message_untrusted
 
 TURN: Final = 0.002
 """Seconds for which datagrams are read in one turn of the event loop. A datagram that has begun is finished."""
@@ -46,6 +50,10 @@ BURST: Final = 1.0
 
 MAX_SOURCES: Final = 1024
 """Sources whose shares are counted. One more removes the source of the least recent datagram."""
+
+MAX_RESPONSES: Final = 48
+MAX_REMEMBERED: Final = 1024
+"""Responses that are remembered, of at most so many bytes."""
 
 QUERIES_A_SECOND: Final = 2.0
 MAX_QUERIES_SAVED_UP: Final = 10.0
@@ -106,6 +114,8 @@ class Gate:
         self._all = Budget(SHARE_OF_ALL, SHARE_OF_ALL * BURST)
         self._sources: dict[str, Budget] = {}
         self._queries = Budget(QUERIES_A_SECOND, MAX_QUERIES_SAVED_UP)
+        self._responses: dict[bytes, Response] = {}
+        """The last responses, by their datagrams; the one that was received the longest ago is first."""
 
     def guard(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
         """Return a loop for python-zeroconf. Every datagram endpoint that it makes is behind this gate."""
@@ -113,7 +123,8 @@ class Gate:
 
     def received(self, listener: asyncio.DatagramProtocol, data: bytes, source: tuple[Any, ...]) -> None:
         """Check a datagram that came to the socket of `listener`."""
-        if not concerns_us(data):
+        known = self._responses.pop(data, None)
+        if known is None and not concerns_us(data):
             return
         began = time.monotonic()
         share = self._share_of(source[0])
@@ -122,7 +133,7 @@ class Gate:
             return
         later = 0.0
         try:
-            reading = read_message_untrusted(data)
+            reading = known or read_message_untrusted(data)
         except BadPacket as error:
             self._counters["mdns_dropped"] += 1
             _log.debug("packet of %s dropped: %s", source[0], error)
@@ -133,11 +144,18 @@ class Gate:
                     self._pass_to_library(listener, data, source)
                     later = _LIBRARY_READS
             else:
+                self._remember(data, reading)
                 for text in reading.texts:
                     self._take(text, Source.of(source), began)
         cost = time.monotonic() - began + later
         self._all.take(cost)
         share.take(cost)
+
+    def _remember(self, data: bytes, response: Response) -> None:
+        if len(data) <= MAX_REMEMBERED:
+            while len(self._responses) >= MAX_RESPONSES:
+                del self._responses[next(iter(self._responses))]
+            self._responses[data] = response
 
     def _pass_to_library(self, listener: asyncio.DatagramProtocol, data: bytes, source: tuple[Any, ...]) -> None:
         try:
@@ -157,6 +175,7 @@ class Gate:
         return share
 
 
+@lru_cache(MAX_SOURCES)
 def mdns_source_of(address: str) -> str:
     """Return the source that an address counts for: an IPv4 address, or the /64 of an IPv6 address."""
     if ":" not in address:
