@@ -5,7 +5,7 @@ from dataclasses import replace
 from pskkey.core.actions import Connect
 from pskkey.core.events import Attached, Connected, Direction, Session, Timeout
 from pskkey.core.notices import MasterLost, Slept
-from pskkey.core.settings import MOST_EXCUSES, Timing
+from pskkey.core.settings import MOST_UNREAD, Timing
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -157,10 +157,11 @@ def test_master_that_wakes_up_late_reads_the_heartbeats_before_it_takes_members_
     harness.accept(2, join(LOW))
     harness.wait(0.6)
     harness.now += 1.4  # the event loop was away, and the heartbeats of 0.5 s ago wait in the sockets
-    harness.give(Timeout())
+    harness.give(Timeout(unread=1.4))
     assert harness.members == {HIGH, LOW}
+    assert harness.node.next_deadline() == harness.now, "as soon as it has read them"
     harness.receive(Session(Direction.INBOUND, 1), Heartbeat())
-    harness.wait(1.45)
+    harness.give(Timeout())
     assert harness.members == {HIGH}, "LOW has been silent since"
 
 
@@ -169,11 +170,40 @@ def test_member_that_wakes_up_late_does_not_take_its_master_for_silent() -> None
     session = harness.become_client(master=LOW)
     harness.wait(0.6)
     harness.now += 1.4
-    harness.give(Timeout())
+    harness.give(Timeout(unread=1.4))
     assert role(harness) is Role.CLIENT
     harness.receive(session, Heartbeat())
     harness.wait(1.4)
     assert role(harness) is Role.CLIENT
+
+
+def test_listener_that_wakes_up_late_reads_the_proof_of_a_master_before_it_claims() -> None:
+    harness = NodeHarness().start()
+    claims_at = 0.0
+    while role(harness) is Role.LISTENING:
+        claims_at = harness.now = harness.node.next_deadline() or harness.now
+        harness.give(Timeout())
+    assert role(harness) is Role.MASTER
+    late = NodeHarness().start()
+    while (deadline := late.node.next_deadline()) is not None and deadline < claims_at:
+        late.now = deadline
+        late.give(Timeout())
+    late.now = claims_at + 1.0
+    late.give(Timeout(unread=1.2))
+    assert role(late) is Role.LISTENING
+    late.hear(advert(LOW, Role.MASTER))
+    assert role(late) is Role.JOINING
+
+
+def test_busy_master_sends_its_heartbeats_on_time() -> None:
+    harness = NodeHarness().start().become_master()
+    harness.accept(1, join(HIGH))
+    beats = 0
+    for _ in range(80):
+        harness.now += 0.05
+        beats += len(sent(Heartbeat, harness.give(Timeout(unread=5.0))))
+    assert 7 <= beats <= 9
+    assert harness.members == {HIGH}
 
 
 def test_node_with_unread_messages_counts_no_silence_and_has_a_limit() -> None:
@@ -181,9 +211,9 @@ def test_node_with_unread_messages_counts_no_silence_and_has_a_limit() -> None:
     harness.accept(1, join(HIGH))
     began, timing = harness.now, Timing()
     while HIGH in harness.members:
-        harness.now = harness.node.next_deadline() or harness.now
-        harness.give(Timeout(is_busy=True))
+        harness.now += 0.1
+        harness.give(Timeout(unread=harness.now - began))
         assert harness.now < began + 20.0
     silence = harness.now - began
     assert silence > timing.dead_after + 1.0
-    assert silence <= (1 + MOST_EXCUSES) * timing.dead_after + 0.1
+    assert silence <= (1 + MOST_UNREAD) * timing.dead_after + 0.1

@@ -294,12 +294,13 @@ class World:
             self.handle(host, Timeout())
         elif not host.timeout_waits:
             host.timeout_waits = True
-            host.processor.add(host.processor.costs.event, partial(self._time_out, host))
+            host.processor.add(host.processor.costs.event, partial(self._time_out, host, self.schedule.now))
 
-    def _time_out(self, host: Host) -> None:
+    def _time_out(self, host: Host, since: float) -> None:
+        """Let the node time out. All that had arrived before `since` was handled."""
         host.timeout_waits = False
         if host.due is not None and host.due <= self.schedule.now:  # else another event was handled before
-            self._step(host, Timeout())
+            self._step(host, Timeout(self.schedule.now - since))
 
     def _perform(self, host: Host, action: Action) -> None:
         match action:

@@ -24,10 +24,6 @@ class FairTurns:
         """
         self._next: asyncio.Handle | None = None
 
-    def is_busy(self) -> bool:
-        """Return whether steps wait."""
-        return bool(self._queue)
-
     def offer(self, step: Step) -> None:
         """Do a step now, or in a later turn if no time is left or other steps wait. Repeat it while it asks."""
         if self._queue or self._spent >= TURN_BUDGET or not self._has_room():

@@ -48,8 +48,6 @@ class Joined:
     """The member map that was sent to it last."""
     sent: KeyState | None = None
     """The key state that was sent to it last."""
-    excused: float = 0.0
-    """Seconds by which `deadline` is later because this node was busy."""
 
     @property
     def session(self) -> Session:

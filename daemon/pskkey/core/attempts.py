@@ -12,7 +12,7 @@ from pskkey.core.events import Direction, Session
 from pskkey.core.links import Link, Loss, Phase
 from pskkey.core.loss_codes import NO_GROUP
 from pskkey.core.renewal import RENEWAL_TIMEOUT, Renewal
-from pskkey.core.settings import MOST_EXCUSES, Settings
+from pskkey.core.settings import Settings
 from pskkey.core.standby import Standby
 from pskkey.model import Advert, Heartbeat, Join, Member, Merge, PskName, Times
 
@@ -147,18 +147,10 @@ class Outbound:
             if self.standby.has(session):
                 self.standby.extend_deadline(now)
         elif link.phase is Phase.JOINED:
-            link.deadline, link.excused = now + self._dead_after(link), 0.0
+            link.deadline = now + self._dead_after(link)
         elif link.phase is Phase.GREETING and not link.has_patience:
             link.has_patience = True
             link.deadline = max(link.deadline, now + self._settings.timing.takeover_patience)
-
-    def excuse_silence(self, seconds: float) -> None:
-        """Do not count the last `seconds` as silence, because this node has not read all that came in them."""
-        most = MOST_EXCUSES * self._settings.timing.dead_after
-        for link in (self.link, self._second, self.standby.link):
-            if link is not None:
-                excused = min(link.excused + seconds, most)
-                link.deadline, link.excused = link.deadline + excused - link.excused, excused
 
     def answer(self, session: Session, now: float) -> None:
         """Answer a heartbeat of the master at once. So each end wakes up only once for the two heartbeats.
@@ -196,20 +188,23 @@ class Outbound:
             times += [link.next_heartbeat, renews_at]
         return min((time for time in times if time is not None), default=None)
 
-    def tick(self, now: float) -> Loss | None:
-        """Do what is due at `now`. If the session is over, return the cause, else None."""
+    def tick(self, now: float, read_until: float) -> Loss | None:
+        """Do what is due at `now`. If the session is over, return the cause, else None.
+
+        This node has read what had arrived before `read_until`.
+        """
         link, second = self.link, self._second
-        self.standby.tick(now)
+        self.standby.tick(now, read_until)
         if link is None:
             return None
-        if now >= link.deadline:
+        if read_until >= link.deadline:
             self._out.append(Disconnect(link.session))
             return self._explain_silence(link)
         if link.phase is not Phase.JOINED:
             return None
         if now >= link.next_heartbeat:
             self._beat(link, now)
-        if second is not None and now >= second.deadline:
+        if second is not None and read_until >= second.deadline:
             self._out.append(Disconnect(second.session))
             return self._not_renewed(f"no answer while {second.phase}", now)
         renews_at = self._renewal.due_at(link.psk)

@@ -49,7 +49,7 @@ from pskkey.core.loss_codes import NOT_MASTER, REFUSALS
 from pskkey.core.merge import hold_rival_down
 from pskkey.core.merger import Merger
 from pskkey.core.peers import Failure, Peers
-from pskkey.core.settings import LATE, Settings
+from pskkey.core.settings import Settings
 from pskkey.core.takeover import Takeover, successors
 from pskkey.core.transitions import GroupReceived, Leading, SteppedDown, Transition, WithoutMaster
 from pskkey.model import Advert, Handover, Join, Member, Merge, PskName, Role
@@ -80,8 +80,8 @@ class Election:
         self._yields_to: Handover | None = None
         """The HANDOVER for the members, while this master yields to another node."""
         self.role, self.term = Role.LISTENING, 0
-        self.late = 0.0
-        """Seconds by which the present event comes after the deadline that was due."""
+        self.read_until = float("-inf")
+        """This node has read what had arrived before this time. So no peer is silent, and no claim is due, later."""
         self._transitions: list[Transition] = []
 
     @property
@@ -265,7 +265,7 @@ class Election:
     def tick(self, now: float) -> list[Transition]:
         """Do what is due at `now`."""
         if self.outbound.link is not None:
-            if (loss := self.outbound.tick(now)) is not None:
+            if (loss := self.outbound.tick(now, self.read_until)) is not None:
                 self._link_failed(*loss, now)
         elif self._listening:
             self._listen_on(self._listening, now)
@@ -275,7 +275,7 @@ class Election:
         if masters := self._peers.proven_masters(now):
             self._join(as_member(masters[0]), self._settings.timing.join_timeout, now)
             return
-        if listening.claim_at is None and now < listening.until:
+        if listening.claim_at is None and self.read_until < listening.until:
             return
         hints = self._peers.claims(now)
         end = self._end_of_search(listening, now)
@@ -289,11 +289,9 @@ class Election:
             listening.claim_at = self._peers.claim_at(self._settings.me, now)
             if hints:
                 listening.claim_at += HINTS_FOR  # all candidates add the same time, so the order of their claims stays
-        if now >= listening.claim_at and self.late > LATE and now + self.late < end:
-            listening.claim_at = now + 2 * self.late  # the proof of a master may wait to be read
-        elif now >= listening.claim_at:
+        if self.read_until >= listening.claim_at:  # else the proof of a master may wait to be read
             self._claim(self.term + 1, notices.Claim.NO_BETTER)
-        elif hints:
+        elif hints and now < listening.claim_at:
             self._try_hint(hints[0], (listening.claim_at - now) / BACKED_UP_AFTER, end, now)
 
     def _end_of_search(self, listening: Listening, now: float) -> float:

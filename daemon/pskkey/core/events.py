@@ -40,10 +40,10 @@ class Started:
 class Timeout:
     """The time that `next_deadline()` returned is reached.
 
-    `is_busy`: messages have arrived that the node has not received yet.
+    `unread` (seconds): what has arrived since then may still wait to be read. All that had arrived before was received.
     """
 
-    is_busy: bool = False
+    unread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,6 @@ class Link:
     """The fingerprint of the last key that was acknowledged on the session."""
     was_standby: bool = False
     """Whether it was a standby session (`standby`), so nobody has just connected to the peer."""
-    excused: float = 0.0
-    """Seconds by which `deadline` is later because this node was busy."""
     has_patience: bool = False
     """Whether the peer has answered JOIN with a heartbeat: it is alive, but not master yet (`waiting_joins`)."""
 

@@ -21,7 +21,7 @@ from pskkey.core.keyring import Keyring
 from pskkey.core.levels import GroupLevels
 from pskkey.core.member_map import MemberMap
 from pskkey.core.notices import MemberJoined, MemberLost
-from pskkey.core.settings import MOST_EXCUSES, Settings
+from pskkey.core.settings import Settings
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, KeyState, Member, Times
 
 
@@ -266,14 +266,7 @@ class Members:
     def extend_deadline(self, session: Session, now: float) -> None:
         """Extend the deadline of a member: it has sent a message."""
         if (joined := self._joined.get(session)) is not None:
-            joined.deadline, joined.excused = now + joined.dead_after(self._settings.timing.dead_after), 0.0
-
-    def excuse_silence(self, seconds: float) -> None:
-        """Do not count the last `seconds` as silence, because this node has not read all that came in them."""
-        most = MOST_EXCUSES * self._settings.timing.dead_after
-        for joined in self._joined.values():
-            excused = min(joined.excused + seconds, most)
-            joined.deadline, joined.excused = joined.deadline + excused - joined.excused, excused
+            joined.deadline = now + joined.dead_after(self._settings.timing.dead_after)
 
     def acknowledge(self, session: Session, ack: KeyAck) -> None:
         """Record that a member has installed an epoch for reception; ignore an epoch that is not held."""
@@ -326,14 +319,17 @@ class Members:
             times.append(self._next_flush)
         return min(times)
 
-    def tick(self, now: float) -> None:
-        """Close the sessions of silent members, end the use of former keys, and send heartbeats and stale state."""
+    def tick(self, now: float, read_until: float) -> None:
+        """Close the sessions of silent members, end the use of former keys, and send heartbeats and stale state.
+
+        This node has read what had arrived before `read_until`.
+        """
         timing = self._settings.timing
-        if now >= self._silent_at:
-            for joined in [j for j in self._joined.values() if now >= j.deadline]:
+        if read_until >= self._silent_at:
+            for joined in [j for j in self._joined.values() if read_until >= j.deadline]:
                 self.close(joined.session, None, "it fell silent", self._back_by(joined.session, now))
             self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
-        all_are_here = self._map.arrivals.are_over(now)
+        all_are_here = self._map.arrivals.are_over(read_until)
         self._group_stale |= self._map.arrivals.has_given_up
         self._map.arrivals.has_given_up = False
         if leave_former_keys(self._waited_for(now), self._keyring, all_are_here=all_are_here, now=now):

@@ -38,7 +38,7 @@ from pskkey.core.preemption import find_better_master
 from pskkey.core.rekey import Reason, Rekey
 from pskkey.core.rekey_requests import OPERATOR, RekeyRequests
 from pskkey.core.session_managers import SessionManagers
-from pskkey.core.settings import LATE, Settings
+from pskkey.core.settings import MOST_UNREAD, Settings
 from pskkey.core.transitions import GroupReceived, Leading, MergeWon, SteppedDown, Transition, WithoutMaster
 from pskkey.core.view import NodeView, view_of
 from pskkey.model import (
@@ -97,13 +97,11 @@ class Node:
         late = 0.0 if self._due is None else now - self._due
         has_slept = late > self._settings.timing.dead_after
         awake_since, self._last_now = self._last_now if has_slept else now, now
-        self._election.late = late
+        if isinstance(event, events.Timeout):
+            unread = min(event.unread, MOST_UNREAD * self._settings.timing.dead_after)
+            self._election.read_until = max(self._election.read_until, now - unread)
         if has_slept:
             self._apply(self._election.restart_after_sleep(late, now), now)
-        elif late > LATE or event == events.Timeout(is_busy=True):
-            self._members.excuse_silence(max(late, LATE))
-            self._election.outbound.excuse_silence(max(late, LATE))
-            self._due = now
         if (answers := self._handler.take_heartbeat(event, now)) is not None:
             return answers  # a heartbeat causes nothing else before the next deadline, and changes no view
         self._view = None
@@ -331,7 +329,7 @@ class Node:
                 self._out.append(NodesLeft(self._departures.describe_left()))
             self._out.append(GenerateKey(self._settings.suite))
         members.set_term(election.term)
-        members.tick(now)
+        members.tick(now, self._election.read_until)
         self._known.record_led_group(members.last_sent, now)
         if keyring.next is None and (better := find_better_master(self._settings, members, self._peers, now)):
             self._switch_over(better.id, now)

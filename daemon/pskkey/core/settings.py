@@ -9,12 +9,8 @@ from pskkey.model import Member, Suite, Times
 DAY: Final = 86400.0
 """Seconds."""
 
-LATE: Final = 0.1
-"""Seconds. A node that wakes up so late is busy, and has not read yet what has arrived meanwhile. So it does not count
-this time as silence of its peers, and does not claim before it has read it."""
-
-MOST_EXCUSES: Final = 4
-"""How many times `dead_after` a busy node does not count as silence of a peer since its last message."""
+MOST_UNREAD: Final = 4
+"""How many times `dead_after` a busy node waits at most until it has read what had arrived before a deadline."""
 
 MEMBERS_PER_ADDRESS: Final = 64
 """Default limit of the nodes at one address that have a place or a sender id. Its connections have the same limit."""

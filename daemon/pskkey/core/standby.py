@@ -114,13 +114,13 @@ class Standby:
             return self._due
         return min(self.link.deadline, self.link.next_heartbeat or self.link.deadline)
 
-    def tick(self, now: float) -> None:
-        """Do what is due at `now`."""
+    def tick(self, now: float, read_until: float) -> None:
+        """Do what is due at `now`. This node has read what had arrived before `read_until`."""
         if self.link is None:
             if self._peer is not None and self._due is not None and now >= self._due:
                 self._due = None
                 self.link = self._connect(self._peer, STANDBY_TIMEOUT, now)
-        elif now >= self.link.deadline:
+        elif read_until >= self.link.deadline:
             self._out.append(Disconnect(self.link.session))
             self.lost(now)
         elif self.link.phase is Phase.STANDBY and now >= self.link.next_heartbeat:

@@ -24,6 +24,7 @@ from pskkey.adapters.host.systemd import Systemd, inherited
 from pskkey.adapters.local import control_socket, key_socket, waiting_room
 from pskkey.adapters.local.control_socket import CommandOutcome, ControlSocket
 from pskkey.adapters.local.key_socket import KeySocket
+from pskkey.adapters.reading import Reading
 from pskkey.adapters.tls import port_reservation
 from pskkey.adapters.tls.authentication import FailedAuthentication
 from pskkey.adapters.tls.handshake_queue import SHARES
@@ -186,7 +187,7 @@ class Daemon:
                 notice=self._notice,
                 save=self._store.save if self._store else None,
                 random_key=random_key,
-                is_busy=turns.is_busy,
+                when_read=Reading(turns, self._discovery.had_more_datagrams).when_done,
                 handled=self._handled,
             )
         )

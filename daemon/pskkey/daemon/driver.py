@@ -4,6 +4,9 @@ Events wait in a queue. The driver handles each event with all its actions befor
 call of an adapter. A turn of the event loop handles events for TURN_BUDGET at most, then the sockets have their turn.
 The only timer is for `next_deadline`. Each turn checks it first, so that no queue delays it. The clock includes the
 time for which the machine was suspended, because the other nodes did not wait.
+
+If a deadline is still due after that, the node waits until it has read what had arrived by then. A mark finds out when
+this is so: it takes the way of the messages, to the end of the queue.
 """
 
 import asyncio
@@ -11,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, assert_never
 
 from pskkey.core.actions import Action, Advertise, Connect, Disconnect, GenerateKey, Send, Stopped
@@ -40,6 +44,13 @@ class Opener(SessionTransport, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Mark:
+    """All that had arrived before `at` is before it in the queue."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Outlets:
     """The receivers of the actions."""
 
@@ -52,8 +63,8 @@ class Outlets:
     save: Callable[[SavedState], None] | None
     """Saves the state for the next process; None when there is no place for it."""
     random_key: Callable[[Suite], Key]
-    is_busy: Callable[[], bool]
-    """Returns whether messages have arrived that are not in the queue of the driver yet."""
+    when_read: Callable[[Callable[[], None]], None]
+    """Calls its argument when all that has arrived by now was read (`adapters.reading`)."""
     handled: Callable[[], None]
     """Called after each turn in which events may have changed the node."""
 
@@ -71,7 +82,11 @@ class Driver:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._outlets: Outlets | None = None
-        self._queue: deque[Event] = deque()
+        self._queue: deque[Event | _Mark] = deque()
+        self._read_until = clock()
+        """All that had arrived before this time was handled."""
+        self._is_marked = False
+        """Whether a mark is on its way."""
         self._scheduled: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
@@ -111,11 +126,14 @@ class Driver:
         has_changed = False
         try:
             deadline = self._node.next_deadline()
-            if deadline is not None and deadline <= self._clock():
-                is_busy = bool(self._queue) or outlets.is_busy()
-                has_changed = self._handle(Timeout(is_busy), outlets)
+            if deadline is not None and deadline <= (now := self._clock()):
+                has_changed = self._handle(Timeout(now - self._read_until), outlets)
             while self._queue and not self.stopped.done():
-                has_changed |= self._handle(self._queue.popleft(), outlets)
+                event = self._queue.popleft()
+                if isinstance(event, _Mark):
+                    self._read_until, self._is_marked = event.at, False
+                else:
+                    has_changed |= self._handle(event, outlets)
                 if self._loop.time() >= until:
                     break
             if has_changed:
@@ -126,7 +144,7 @@ class Driver:
             return
         if self.stopped.done():
             return
-        self._arm()
+        self._arm(outlets)
         if self._queue:
             self._schedule()
 
@@ -142,8 +160,11 @@ class Driver:
             self._perform(action, outlets)
         return has_changed
 
-    def _arm(self) -> None:
+    def _arm(self, outlets: Outlets) -> None:
         deadline = self._node.next_deadline()
+        if deadline is not None and deadline <= (now := self._clock()) and not self._is_marked:
+            self._is_marked = True
+            outlets.when_read(partial(self._put_mark, now))
         if self._timer is not None:
             if deadline == self._armed_for:
                 return
@@ -153,6 +174,10 @@ class Driver:
         if deadline is not None:
             delay = max(0.0, deadline - self._clock())
             self._timer = self._loop.call_later(delay, self._ring)
+
+    def _put_mark(self, at: float) -> None:
+        self._queue.append(_Mark(at))
+        self._schedule()
 
     def _ring(self) -> None:
         self._timer = None

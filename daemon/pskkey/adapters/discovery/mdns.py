@@ -79,6 +79,8 @@ class Discovery:
         self._condition: Condition | None = None
         self._holder = PortHolder()
         self._responder: Responder | None = None
+        self._gate: Gate | None = None
+        """The gate of the responder."""
         self._served: tuple[MulticastInterface, ...] = ()
         """The interfaces on which the responder runs, except for the faults."""
         self._has_lost_membership = False
@@ -103,6 +105,13 @@ class Discovery:
     def heard(self, now: float) -> tuple[HeardAdvert, ...]:
         """Return the adverts that were heard in the last minute before `now` (seconds of `time.monotonic`)."""
         return self._receiver.heard(now)
+
+    def had_more_datagrams(self) -> bool:
+        """Return whether the time of a turn was not enough for all datagrams since the last call."""
+        if self._gate is None:
+            return False
+        had_more, self._gate.had_more = self._gate.had_more, False
+        return had_more
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -192,8 +201,8 @@ class Discovery:
         try:
             await self._close()
             if sockets.sending:
-                gate = Gate(self._announcer.names, self._receiver.take_untrusted, self._counters, self._options)
-                self._responder = Responder(sockets, gate)
+                self._gate = Gate(self._announcer.names, self._receiver.take_untrusted, self._counters, self._options)
+                self._responder = Responder(sockets, self._gate)
         except BaseException:
             await asyncio.to_thread(sockets.close)
             raise

@@ -114,6 +114,8 @@ class Gate:
         self._all = Budget(SHARE_OF_ALL, SHARE_OF_ALL * BURST)
         self._sources: dict[str, Budget] = {}
         self._queries = Budget(QUERIES_A_SECOND, MAX_QUERIES_SAVED_UP)
+        self.had_more = False
+        """Whether the time of a turn was over before a socket was empty. The owner clears it."""
         self._responses: dict[bytes, Response] = {}
         """The last responses, by their datagrams; the one that was received the longest ago is first."""
 
@@ -213,6 +215,7 @@ class _GuardedSocket(asyncio.DatagramProtocol):
             except OSError:  # usually no datagram waits
                 return
             self._gate.received(self.listener, bytes(memoryview(self._buffer)[:size]), source)
+        self._gate.had_more = True
 
 
 class _GuardedLoop:
