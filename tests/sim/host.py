@@ -98,6 +98,12 @@ class Host:
     """Its processor; None: its work costs no time."""
     timeout_waits: bool = False
     """Whether its timer has expired, and its processor has other work first."""
+    read_until: float = 0.0
+    """With a processor: all that had arrived before this virtual time was handled."""
+    is_marked: bool = False
+    """Whether its node waits until it has read what has arrived."""
+    paused_at: float = 0.0
+    """When its daemon was paused last, in virtual time."""
     cache: dict[str, Advert] = field(default_factory=dict)
     announced: Advert | None = None
     """The last advert that its process has announced."""

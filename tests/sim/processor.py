@@ -65,6 +65,11 @@ class Processor:
         """Add a piece of work behind all other work. None: it costs time and has no effect."""
         self._add(self._waiting, cost, work)
 
+    def add_next(self, cost: float, work: Work) -> None:
+        """Add a piece of work before all other work that waits."""
+        self._waiting.appendleft((cost, work))
+        self._begin_if_idle()
+
     def add_handshake(self, work: Work) -> None:
         """Add a handshake: behind all other work, or among the handshakes if those take turns."""
         queue = self._handshakes if self.costs.handshakes_take_turns else self._waiting
@@ -105,6 +110,9 @@ class Processor:
 
     def _add(self, queue: deque[tuple[float, Work | None]], cost: float, work: Work | None) -> None:
         queue.append((cost, work))
+        self._begin_if_idle()
+
+    def _begin_if_idle(self) -> None:
         if self._present is None and not self._is_paused and not self.is_running:
             self._begin_next()
 

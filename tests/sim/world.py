@@ -15,6 +15,7 @@ from pskkey.core.events import Direction, Event, KeyGenerated, PskChanged, Start
 from pskkey.core.node import Node
 from pskkey.core.notices import Notice
 from pskkey.core.settings import Settings, Timing
+from pskkey.daemon.driver import TURN_BUDGET as TURN
 from pskkey.daemon.event_table import EVENT_OF, sentence
 from pskkey.model import Key, Member, PskName, Role, Suite
 from pskkey.secret import Secret
@@ -26,6 +27,9 @@ from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
 from tests.sim.streams import Streams
 from tests.sim.versions import Versions
+
+INEXACT = 1e-6
+"""Seconds by which two calculations of the same time may differ."""
 
 
 class World:
@@ -172,7 +176,7 @@ class World:
     def pause(self, host: Host) -> None:
         """Pause the daemon, as by SIGSTOP. The kernel goes on accepting and buffering."""
         self.note(host, "is paused")
-        host.is_paused = True
+        host.is_paused, host.paused_at = True, self.schedule.now
         if host.processor is not None:
             host.processor.pause()
         for observer in self.disturbed:
@@ -184,9 +188,12 @@ class World:
         host.is_paused = False
         if host.processor is not None:
             host.processor.wake()
+        elif host.due is not None and host.due <= self.schedule.now:
+            self._step(host, Timeout(self.schedule.now - host.paused_at))
         backlog, host.backlog = host.backlog, []
         for event in backlog:
             self.handle(host, event)
+        self._arm(host)
 
     def leap(self, host: Host, seconds: float) -> None:
         """Advance the clock of a host at once, as when a suspended machine resumes."""
@@ -208,7 +215,8 @@ class World:
         host.backlog.clear()
         host.incarnation += 1
         host.due = host.timer_at = None
-        host.timeout_waits = False
+        host.timeout_waits = host.is_marked = False
+        host.read_until = self.schedule.now
         if host.processor is not None:
             host.processor.end_process()
             self.streams.dials.end_process(host)
@@ -248,7 +256,8 @@ class World:
         if program is None:
             return
         if host.is_paused:
-            host.backlog.append(event)
+            if not isinstance(event, Timeout):
+                host.backlog.append(event)
             return
         for observe in self.events:
             observe(host, event)
@@ -276,7 +285,8 @@ class World:
         if deadline is None:
             host.due = None
             return
-        host.due = max(host.when(deadline), self.schedule.now)
+        # While the node waits until it has read what arrived, it times out in each turn of its event loop.
+        host.due = max(host.when(deadline), self.schedule.now + (TURN if host.is_marked else 0.0))
         if host.timer_at is None or host.due < host.timer_at:
             host.timer_at = host.due
             self.at(host.due, partial(self._expire_timer, host))
@@ -294,13 +304,25 @@ class World:
             self.handle(host, Timeout())
         elif not host.timeout_waits:
             host.timeout_waits = True
-            host.processor.add(host.processor.costs.event, partial(self._time_out, host, self.schedule.now))
+            host.processor.add_next(host.processor.costs.event, partial(self._time_out, host))
 
-    def _time_out(self, host: Host, since: float) -> None:
-        """Let the node time out. All that had arrived before `since` was handled."""
+    def _time_out(self, host: Host) -> None:
+        """Let the node time out before its other work, as the driver does, and then again when that is done."""
         host.timeout_waits = False
-        if host.due is not None and host.due <= self.schedule.now:  # else another event was handled before
-            self._step(host, Timeout(self.schedule.now - since))
+        now = self.schedule.now
+        if host.due is None or host.due > now:  # another event was handled before
+            return
+        self._step(host, Timeout(max(0.0, now - host.read_until)))
+        if host.due is not None and host.due <= now + INEXACT and host.processor and not host.is_marked:
+            host.is_marked = True
+            host.processor.add(0.0, partial(self._note_read, host, now))
+        self._arm(host)
+
+    def _note_read(self, host: Host, until: float) -> None:
+        """Let the node time out if it has waited until it had read all that arrived before `until`."""
+        host.read_until, host.is_marked = until + INEXACT, False
+        if host.due is not None and host.due <= self.schedule.now + TURN:
+            self._step(host, Timeout(max(0.0, self.schedule.now - host.read_until)))
 
     def _perform(self, host: Host, action: Action) -> None:
         match action:
