@@ -1,4 +1,4 @@
-"""What had arrived at a socket is read before the observer of the reading is called."""
+"""All that had arrived at a socket is read before the observer of the reading is called."""
 
 import asyncio
 import socket
