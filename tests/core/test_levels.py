@@ -179,7 +179,7 @@ def test_master_presents_the_common_levels_of_its_group() -> None:
     harness = NodeHarness(speaks=Levels(1, 3)).start().become_master()
     harness.accept(1, joiner(LOW, 2, 5))
     harness.accept(2, joiner(HIGH, 1, 2))
-    harness.wait(0.2)
+    harness.wait(0.3)
     actions = harness.hear(replace(advert(OTHER, Role.LISTENING), challenge="c"))
     assert of(Advertise, actions)[-1].advert.speaks == Levels(2, 2)
 

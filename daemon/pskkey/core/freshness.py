@@ -9,8 +9,9 @@ never used before. A master repeats the challenges of others in its own signed a
 2. A node notes each challenge that it hears. A noted challenge expires ANSWER_FOR seconds after it was last heard.
 3. The advert of a master carries at most MAX_ANSWERS noted challenges. Challenges without an answer come first. The
    master answers a new challenge at once, but two such adverts are at least ANSWER_SPACING seconds apart, times the
-   number of proven masters. This bounds the packets that a stranger can cause with replayed challenges, and those of
-   many masters that have just booted and challenge each other.
+   number of proven masters; FULL_SPACING if as many challenges wait as an advert has room for. This bounds the packets
+   that a stranger can cause with replayed challenges, and those of many masters that have just booted and challenge
+   each other. Every node of the link has to read each of them, so a boot of slow nodes would be slower without it.
 4. An advert that carries our present challenge, or the one before, is a *proof*: a holder of the pre-shared key made it
    after that challenge. Its age is below 2 x CHALLENGE_EVERY seconds if the node renews its challenge on time. In any
    case it is below 4 x CHALLENGE_EVERY. Every other advert is a *hint*.
@@ -35,8 +36,11 @@ lost answer."""
 ANSWER_AGAIN_AFTER: Final = 0.2
 """Seconds after an answer. If the challenge is heard again after this time, the master answers it again at once."""
 
-ANSWER_SPACING: Final = 0.05
+ANSWER_SPACING: Final = 0.2
 """Minimum seconds between two adverts that answer new challenges."""
+
+FULL_SPACING: Final = 0.1
+"""Minimum seconds if MAX_ANSWERS new challenges wait for an answer."""
 
 MAX_NOTED: Final = 256
 """Maximum number of noted challenges."""
@@ -54,7 +58,9 @@ class Freshness:
         """The challenges of others, each with the time when it was last heard."""
         self._answered: dict[str, float] = {}
         """The noted challenges that were answered, each with the time of the last answer."""
-        self._answer_not_before = float("-inf")
+        self._last_answers = float("-inf")
+        """When the last answers were taken."""
+        self._masters = 0
 
     def challenge(self, now: float) -> str:
         """Return our challenge. If CHALLENGE_EVERY is over, renew it first."""
@@ -88,7 +94,9 @@ class Freshness:
 
     def answer_due(self) -> float | None:
         """Return when to send an advert because of a challenge; None if all challenges are answered."""
-        return self._answer_not_before if self._noted.keys() - self._answered.keys() else None
+        waiting = len(self._noted.keys() - self._answered.keys())
+        spacing = FULL_SPACING if waiting >= MAX_ANSWERS else ANSWER_SPACING
+        return self._last_answers + spacing * (1 + self._masters) if waiting else None
 
     def take_answers(self, now: float, masters: int) -> tuple[str, ...]:
         """Return the challenges that the next advert carries, and mark them as answered at `now`.
@@ -99,7 +107,7 @@ class Freshness:
         longest_ago = sorted(self._noted, key=lambda challenge: self._answered.get(challenge, float("-inf")))
         taken = longest_ago[:MAX_ANSWERS]
         self._answered.update(dict.fromkeys(taken, now))
-        self._answer_not_before = now + ANSWER_SPACING * (1 + masters)
+        self._last_answers, self._masters = now, masters
         return tuple(sorted(taken))
 
     def _expire(self, now: float) -> None:
