@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pskkey.adapters.fair_turns import TURN_BUDGET, FairTurns
-from pskkey.adapters.reading import Reading
+from pskkey.adapters.reading import DATAGRAMS_WITHIN, Reading
 
 
 @pytest.fixture
@@ -76,3 +76,10 @@ async def test_datagrams_that_a_turn_has_left_are_read_first() -> None:
     left = [True, True, True]
     await wait_until_done(Reading(FairTurns(), lambda: bool(left) and left.pop()), [])
     assert not left
+
+
+async def test_flood_of_datagrams_delays_it_by_a_second_at_most() -> None:
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    await wait_until_done(Reading(FairTurns(), lambda: True), [])
+    assert clock() >= began + DATAGRAMS_WITHIN
