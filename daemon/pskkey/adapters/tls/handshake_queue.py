@@ -24,7 +24,6 @@ import asyncio
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from enum import IntEnum
 from typing import Final, cast
 
@@ -110,13 +109,15 @@ class Arrival(asyncio.BufferedProtocol):
 class HandshakeQueue:
     """Begins the handshakes in order. `begin` begins one. `fail` gets an arrival whose handshake did not begin.
 
-    `timeout` is for the silence before the first bytes, and once more for a handshake. Counts `handshakes_dropped`.
+    `note_room` is called when there may be room for another connection. `timeout` is for the silence before the first
+    bytes, and once more for a handshake. Counts `handshakes_dropped`.
     """
 
     def __init__(
         self,
         begin: Callable[[Arrival], None],
         fail: Callable[[Arrival, Exception | None], None],
+        note_room: Callable[[], None],
         counters: Counter[str],
         slots: int,
         timeout: float,
@@ -125,6 +126,7 @@ class HandshakeQueue:
         self.timeout = timeout
         self._begin = begin
         self._fail = fail
+        self._note_room = note_room
         self._counters = counters
         self._of_address: dict[str, dict[Arrival, None]] = {}
         """All connections here, the oldest first."""
@@ -136,19 +138,14 @@ class HandshakeQueue:
         self._setups: set[asyncio.Task[None]] = set()
         self._next_turn: asyncio.Handle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
-        self._left = asyncio.Event()
 
     def has(self, arrival: Arrival) -> bool:
         """Whether an arrival is here."""
         return arrival in self._of_address.get(arrival.address, ())
 
-    async def wait_for_room(self) -> None:
-        """Wait until another connection can be accepted."""
-        while self._count >= SHARES * self.slots and self._choose_victim() is None:
-            self._left.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SPEAKS_WITHIN):
-                    await self._left.wait()
+    def has_room(self) -> bool:
+        """Return whether another connection can be accepted. There may be room SPEAKS_WITHIN later."""
+        return self._count < SHARES * self.slots or self._choose_victim() is not None
 
     def add(self, arrival: Arrival) -> None:
         """Take a connection that was accepted now. Drop another if there are too many."""
@@ -329,7 +326,7 @@ class HandshakeQueue:
             waiting.remove(arrival)
             if not waiting:
                 del self._waiting[arrival.address]
-        self._left.set()
+        self._note_room()
         self._schedule_turn()
 
 

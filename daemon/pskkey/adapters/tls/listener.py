@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pskkey.adapters.complaints import Complaints, network_of
 from pskkey.adapters.host.memory_trimmer import MemoryTrimmer
 from pskkey.adapters.host.socket_options import SocketOptions
+from pskkey.adapters.tls.acceptor import Acceptor
 from pskkey.adapters.tls.authentication import FailedAuthentication, find_client_fault, show_identity
 from pskkey.adapters.tls.connection import Owner, TlsConnection
 from pskkey.adapters.tls.contexts import explain_client_failure
@@ -23,14 +24,6 @@ from pskkey.adapters.tls.listening_sockets import open_listening_sockets
 from pskkey.adapters.tls.server_context import ServerContext
 from pskkey.config.psk import PskFile
 from pskkey.core.events import Direction
-
-ACCEPT_PAUSE = 0.1
-"""Seconds to wait when the system has no file descriptor or memory for another connection."""
-
-ACCEPTED_AT_ONCE = 32
-"""Connections that are accepted in one turn of the event loop. They are far more than the handshakes of a turn, so that
-those are chosen among all that have come and not in the order of the kernel's queue.
-"""
 
 _log = logging.getLogger("pskkey.tls")
 
@@ -79,11 +72,16 @@ class TlsListener:
         self._counters = counters
         self._options = options
         self._node_id = node_id
-        self._accepting: dict[socket.socket, asyncio.Task[None]] = {}
-        """The task of each listening socket."""
+        self._acceptors: dict[socket.socket, Acceptor] = {}
+        """The acceptor of each listening socket."""
         self._context = ServerContext(legacy_clients, node_id)
         self._handshakes = HandshakeQueue(
-            self._begin_handshake, self._fail_before, counters, limits.handshakes, limits.handshake_timeout
+            self._begin_handshake,
+            self._fail_before,
+            self._note_room,
+            counters,
+            limits.handshakes,
+            limits.handshake_timeout,
         )
         self._connections: dict[TlsConnection, bool] = {}  # whether the owner has it
         self._held: dict[str, int] = {}
@@ -96,19 +94,19 @@ class TlsListener:
     @property
     def port(self) -> int | None:
         """The TCP port that is listened on, None while it is not."""
-        return next((listener.getsockname()[1] for listener in self._accepting), None)
+        return next((listener.getsockname()[1] for listener in self._acceptors), None)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """IP address and port of each listening socket."""
-        return [listener.getsockname()[:2] for listener in self._accepting]
+        return [listener.getsockname()[:2] for listener in self._acceptors]
 
     async def start(self, addresses: Sequence[str], port: int) -> None:
         """Listen on these addresses (none: all).
 
         Raises ConfigError when it cannot, RuntimeError when started twice.
         """
-        if self._accepting:
+        if self._acceptors:
             raise RuntimeError("listening already")
         for listener in open_listening_sockets(addresses, port, self._options):
             self._begin_to_accept(listener)
@@ -121,15 +119,13 @@ class TlsListener:
 
     def stop_listening(self, listener: socket.socket) -> None:
         """Stop listening on one socket. Its connections and handshakes go on."""
-        self._accepting.pop(listener).cancel()
+        self._acceptors.pop(listener).close()
 
     async def stop(self, reason: str = "the key server stops") -> None:
         """Stop listening, cancel handshakes and close the connections. Return when all of them are closed."""
-        tasks = list(self._accepting.values())
-        for task in tasks:
-            task.cancel()
-        self._accepting.clear()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for acceptor in self._acceptors.values():
+            acceptor.close()
+        self._acceptors.clear()
         await self._handshakes.stop()
         for connection in list(self._connections):
             connection.close(reason)
@@ -193,33 +189,11 @@ class TlsListener:
 
     def _begin_to_accept(self, listener: socket.socket) -> None:
         _log.info("Listening on %s, port %d", *listener.getsockname()[:2])
-        task = self._accepting[listener] = asyncio.create_task(self._accept(listener))
-        # Not before the end of the task: until then the event loop watches the descriptor.
-        task.add_done_callback(lambda _: listener.close())
+        self._acceptors[listener] = Acceptor(listener, self._handshakes, self._counters, self._complaints)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        count = 0
-        while True:
-            await self._handshakes.wait_for_room()
-            try:
-                accepted, peer = listener.accept()
-            except BlockingIOError:
-                await _wait_until_readable(listener)
-                continue
-            except ConnectionAbortedError:  # the peer has closed it already
-                continue
-            except OSError as error:
-                # No file descriptor or memory is left: the pending connection would wake us again at once.
-                self._counters["accept_failures"] += 1
-                self._complaints.warn("Connections", f"accepting failed: {error.strerror}; trying again")
-                self._handshakes.drop_one()
-                await asyncio.sleep(ACCEPT_PAUSE)
-                continue
-            accepted.setblocking(False)
-            self._handshakes.add(Arrival(self._handshakes, accepted, peer[0], peer[1]))
-            count += 1
-            if count % ACCEPTED_AT_ONCE == 0:
-                await asyncio.sleep(0)
+    def _note_room(self) -> None:
+        for acceptor in self._acceptors.values():
+            acceptor.note_room()
 
     def _begin_handshake(self, arrival: Arrival) -> None:
         handshake = self._context.begin(self._psk())
@@ -288,13 +262,3 @@ class TlsListener:
         self._counters["connections_dropped"] += 1
         victim.abort("it was the longest silent connection when a place was needed")
         return True
-
-
-async def _wait_until_readable(listener: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(listener, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(listener)
