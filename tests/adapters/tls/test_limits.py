@@ -108,6 +108,31 @@ async def test_joined_sessions_are_kept_and_the_newcomer_gets_an_error(ends: End
     await ends.at_server.next(Accepted)
 
 
+def refused_with(ends: Ends) -> tuple[ssl.SSLSocket, bytes]:
+    """Connect and return the connection, which stays open at this end, and what the server has sent before its end."""
+    assert ends.server.port is not None
+    context, plain = client_context(ends.psk.active), socket.create_connection(("127.0.0.1", ends.server.port))
+    connection = context.wrap_socket(plain)
+    try:
+        return connection, connection.recv(1000)
+    except ConnectionError:
+        return connection, b""
+
+
+@pytest.mark.parametrize("limits", [ServerLimits(connections=2), ServerLimits(connections_per_address=2)])
+async def test_refused_connections_that_are_ending_have_a_limit(ends: Ends, limits: ServerLimits) -> None:
+    await ends.make_server(limits).start(["127.0.0.1"], 0)
+    for _ in range(2):
+        mine, _ = await ends.session()
+        ends.client.send(mine, JOIN)
+        await ends.at_server.next(Received)
+    answers = [await asyncio.to_thread(refused_with, ends) for _ in range(6)]
+    assert [bool(answer) for _, answer in answers] == [True, True, False, False, False, False]
+    for connection, _ in answers:
+        connection.close()
+    assert ends.at_server.counters["connections_refused"] == 6
+
+
 async def test_reset_in_the_middle_of_a_handshake_harms_no_other_client(ends: Ends) -> None:
     await ends.server.start(["127.0.0.1"], 0)
     for size in (0, 1, 100, len(hello(ends))):

@@ -25,6 +25,11 @@ from pskkey.adapters.tls.server_context import ServerContext
 from pskkey.config.psk import PskFile
 from pskkey.core.events import Direction
 
+ENDING_TOO = 2
+"""How many times the limits of connections there may be with those that are ending. Each may take CLOSE_TIMEOUT to end,
+and a peer that was refused can come again at once. The next one is closed without a word.
+"""
+
 _log = logging.getLogger("pskkey.tls")
 
 
@@ -164,6 +169,13 @@ class TlsListener:
         self._hold(connection, owned=False)
         self._counters["connections_refused"] += 1
         self._complain(connection.address, "there is no place for another connection")
+        limits = self._limits
+        if (
+            self._held[connection.address] > ENDING_TOO * limits.connections_per_address
+            or len(self._connections) > ENDING_TOO * limits.connections
+        ):
+            connection.abort("there was no place for it")
+            return
         connection.write(self._refusal)
         connection.close("there was no place for it")
 
