@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pskkey.core.actions import Advertise, Connect, Disconnect
 from pskkey.core.events import Connected, Disconnected, Session
-from pskkey.core.freshness import ANSWER_FOR, ANSWER_SPACING, CHALLENGE_EVERY, FULL_SPACING, MAX_NOTED, PROVEN_FOR
+from pskkey.core.freshness import ANSWER_FOR, ANSWER_SHARE, ANSWER_SPACING, CHALLENGE_EVERY, MAX_NOTED, PROVEN_FOR
 from pskkey.core.notices import JoinFailed, OwnIdElsewhere, TwoMasters
 from pskkey.model import MAX_ANSWERS, Advert, ErrorMessage, Join, Role
 from tests.core.harness import ME, NodeHarness, advert, of, one, sent
@@ -144,10 +144,22 @@ def test_a_master_answers_challenges_at_once_and_few_adverts_answer_many() -> No
     harness.hear_old(listener(1))
     assert answers_in(harness) == [("c1",)]
     harness.hear_old(*(listener(number) for number in range(2, 40)))
-    harness.wait(ANSWER_SPACING + 38 // MAX_ANSWERS * FULL_SPACING)
+    harness.wait(ANSWER_SPACING + 38 // MAX_ANSWERS * ANSWER_SHARE)
     assert {c for answers in answers_in(harness) for c in answers} == {f"c{number}" for number in range(1, 40)}
     assert all(len(answers) <= MAX_ANSWERS for answers in answers_in(harness))
     assert len(answers_in(harness)) <= 1 + 39 // MAX_ANSWERS + 2
+
+
+def test_challenge_of_another_master_waits_for_a_shorter_time_than_those_of_few_listening_nodes() -> None:
+    for other, spacing in ((listener(2), ANSWER_SPACING), (replace(listener(2), role=Role.MASTER), ANSWER_SHARE)):
+        harness = NodeHarness().start().become_master()
+        harness.hear_old(listener(1))
+        harness.log.clear()
+        harness.hear_old(other)
+        harness.wait(spacing - 0.01)
+        assert not any("c2" in answers for answers in answers_in(harness))
+        harness.wait(0.02)
+        assert any("c2" in answers for answers in answers_in(harness))
 
 
 def test_a_stranger_that_repeats_recorded_challenges_gets_few_answers() -> None:

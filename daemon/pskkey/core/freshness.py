@@ -8,10 +8,11 @@ never used before. A master repeats the challenges of others in its own signed a
    node renews it every CHALLENGE_EVERY seconds.
 2. A node notes each challenge that it hears. A noted challenge expires ANSWER_FOR seconds after it was last heard.
 3. The advert of a master carries at most MAX_ANSWERS noted challenges. Challenges without an answer come first. The
-   master answers a new challenge at once, but two such adverts are at least ANSWER_SPACING seconds apart, times the
-   number of proven masters; FULL_SPACING if as many challenges wait as an advert has room for. This bounds the packets
-   that a stranger can cause with replayed challenges, and those of many masters that have just booted and challenge
-   each other. Every node of the link has to read each of them, so a boot of slow nodes would be slower without it.
+   master answers a new challenge at once, but two such adverts are at least ANSWER_SHARE seconds apart, times the
+   number of masters. This bounds the packets that a stranger can cause with replayed challenges, and those of many
+   masters that have just booted and challenge each other. They are ANSWER_SPACING apart if neither a master waits for
+   the answer nor so many nodes that the advert is full. Every node of the link has to read each of them, so a boot of
+   slow nodes would be slower without it. Masters merge only after the answers, and a new key waits for the merge.
 4. An advert that carries our present challenge, or the one before, is a *proof*: a holder of the pre-shared key made it
    after that challenge. Its age is below 2 x CHALLENGE_EVERY seconds if the node renews its challenge on time. In any
    case it is below 4 x CHALLENGE_EVERY. Every other advert is a *hint*.
@@ -37,10 +38,10 @@ ANSWER_AGAIN_AFTER: Final = 0.2
 """Seconds after an answer. If the challenge is heard again after this time, the master answers it again at once."""
 
 ANSWER_SPACING: Final = 0.2
-"""Minimum seconds between two adverts that answer new challenges."""
+"""Minimum seconds between two adverts that answer new challenges of a few listening nodes."""
 
-FULL_SPACING: Final = 0.1
-"""Minimum seconds if MAX_ANSWERS new challenges wait for an answer."""
+ANSWER_SHARE: Final = 0.05
+"""Minimum seconds for each master between two adverts that answer new challenges."""
 
 MAX_NOTED: Final = 256
 """Maximum number of noted challenges."""
@@ -56,6 +57,8 @@ class Freshness:
         self._accepts_former = False
         self._noted: dict[str, float] = {}
         """The challenges of others, each with the time when it was last heard."""
+        self._of_masters: set[str] = set()
+        """The noted challenges of masters."""
         self._answered: dict[str, float] = {}
         """The noted challenges that were answered, each with the time of the last answer."""
         self._last_answers = float("-inf")
@@ -83,20 +86,24 @@ class Freshness:
             return True
         return self._accepts_former and f"{self._nonce}{self._number - 1}" in advert.answers
 
-    def note(self, challenge: str, now: float) -> None:
+    def note(self, challenge: str, now: float, *, is_of_master: bool) -> None:
         """Note the challenge of another node. If MAX_NOTED are noted, ignore a new one: its node repeats it."""
         self._expire(now)
         if challenge not in self._noted and len(self._noted) >= MAX_NOTED:
             return
         self._noted[challenge] = now
+        if is_of_master:
+            self._of_masters.add(challenge)
         if now >= self._answered.get(challenge, now) + ANSWER_AGAIN_AFTER:
             del self._answered[challenge]  # its node has not received the answer
 
     def answer_due(self) -> float | None:
         """Return when to send an advert because of a challenge; None if all challenges are answered."""
-        waiting = len(self._noted.keys() - self._answered.keys())
-        spacing = FULL_SPACING if waiting >= MAX_ANSWERS else ANSWER_SPACING
-        return self._last_answers + spacing * (1 + self._masters) if waiting else None
+        waiting = self._noted.keys() - self._answered.keys()
+        spacing = ANSWER_SHARE * (1 + self._masters)
+        if len(waiting) < MAX_ANSWERS and waiting.isdisjoint(self._of_masters):
+            spacing = max(spacing, ANSWER_SPACING)
+        return self._last_answers + spacing if waiting else None
 
     def take_answers(self, now: float, masters: int) -> tuple[str, ...]:
         """Return the challenges that the next advert carries, and mark them as answered at `now`.
@@ -114,3 +121,4 @@ class Freshness:
         for challenge in [c for c, heard_at in self._noted.items() if now >= heard_at + ANSWER_FOR]:
             del self._noted[challenge]
             self._answered.pop(challenge, None)
+            self._of_masters.discard(challenge)

@@ -214,7 +214,7 @@ class Node:
     def _hear(self, advert: Advert, now: float) -> None:
         is_proof = self._freshness.is_proof(advert, now)
         if advert.challenge:
-            self._freshness.note(advert.challenge, now)
+            self._freshness.note(advert.challenge, now, is_of_master=advert.role is Role.MASTER)
         if advert.id != self._settings.me.id:
             self._peers.learn(advert, now, is_proof=is_proof)
             self._apply(self._election.take_advert(advert, now), now)
