@@ -81,7 +81,7 @@ class Election:
         """The HANDOVER for the members, while this master yields to another node."""
         self.role, self.term = Role.LISTENING, 0
         self.read_until = float("-inf")
-        """This node has read what had arrived before this time. So no peer is silent, and no claim is due, later."""
+        """This node has read what had arrived before this time. Silence after it does not count yet."""
         self._transitions: list[Transition] = []
 
     @property

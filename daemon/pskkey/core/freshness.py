@@ -64,6 +64,7 @@ class Freshness:
         self._last_answers = float("-inf")
         """When the last answers were taken."""
         self._masters = 0
+        """The number of other masters at that time."""
 
     def challenge(self, now: float) -> str:
         """Return our challenge. If CHALLENGE_EVERY is over, renew it first."""

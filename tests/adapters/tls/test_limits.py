@@ -8,7 +8,7 @@ import pytest
 
 from pskkey.adapters.tls.contexts import client_context
 from pskkey.adapters.tls.listener import ServerLimits
-from pskkey.core.events import Accepted, Connected, Disconnected, Received
+from pskkey.core.events import Accepted, Connected, Disconnected, Received, Session
 from pskkey.model import ErrorMessage
 from tests.adapters.tls.ends import JOIN, Ends
 
@@ -37,6 +37,15 @@ def hello(ends: Ends) -> bytes:
     with pytest.raises(ssl.SSLWantReadError):
         session.do_handshake()
     return out.read()
+
+
+async def join_two(ends: Ends) -> tuple[Session, Session]:
+    """Open two sessions and send JOIN on each. Return the second one, as the client and the server know it."""
+    for _ in range(2):
+        mine, its = await ends.session()
+        ends.client.send(mine, JOIN)
+        assert await ends.at_server.next(Received) == Received(its, JOIN)
+    return mine, its
 
 
 @pytest.mark.parametrize("bytes_first", [0, 1, 100])
@@ -88,10 +97,7 @@ async def test_longest_silent_connection_makes_room(ends: Ends) -> None:
 @pytest.mark.parametrize("limits", [ServerLimits(connections=2), ServerLimits(connections_per_address=2)])
 async def test_joined_sessions_are_kept_and_the_newcomer_gets_an_error(ends: Ends, limits: ServerLimits) -> None:
     await ends.make_server(limits).start(["127.0.0.1"], 0)
-    for _ in range(2):
-        mine, its = await ends.session()
-        ends.client.send(mine, JOIN)
-        assert await ends.at_server.next(Received) == Received(its, JOIN)
+    mine, its = await join_two(ends)
     refused = ends.connect()
     assert (await ends.at_client.next(Connected)).session == refused
     message = (await ends.at_client.next(Received)).message
@@ -122,10 +128,7 @@ def refused_with(ends: Ends) -> tuple[ssl.SSLSocket, bytes]:
 @pytest.mark.parametrize("limits", [ServerLimits(connections=2), ServerLimits(connections_per_address=2)])
 async def test_refused_connections_that_are_ending_have_a_limit(ends: Ends, limits: ServerLimits) -> None:
     await ends.make_server(limits).start(["127.0.0.1"], 0)
-    for _ in range(2):
-        mine, _ = await ends.session()
-        ends.client.send(mine, JOIN)
-        await ends.at_server.next(Received)
+    await join_two(ends)
     answers = [await asyncio.to_thread(refused_with, ends) for _ in range(6)]
     assert [bool(answer) for _, answer in answers] == [True, True, False, False, False, False]
     for connection, _ in answers:

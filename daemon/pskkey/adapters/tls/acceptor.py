@@ -23,7 +23,7 @@ class Acceptor:
     def __init__(
         self, listener: socket.socket, queue: HandshakeQueue, counters: Counter[str], complaints: Complaints
     ) -> None:
-        self.listener = listener
+        self._listener = listener
         self._queue = queue
         self._counters = counters
         self._complaints = complaints
@@ -36,8 +36,8 @@ class Acceptor:
         """Accept nothing more, and close the socket."""
         if self._pause is not None:
             self._pause.cancel()
-        self._loop.remove_reader(self.listener)
-        self.listener.close()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
 
     def note_room(self) -> None:
         """Go on if this has waited for room in the queue."""
@@ -52,7 +52,7 @@ class Acceptor:
                 self._stop_for(SPEAKS_WITHIN)
                 return
             try:
-                accepted, peer = self.listener.accept()
+                accepted, peer = self._listener.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:  # the peer has closed it already
@@ -68,9 +68,9 @@ class Acceptor:
             self._queue.add(Arrival(self._queue, accepted, peer[0], peer[1]))
 
     def _stop_for(self, seconds: float) -> None:
-        self._loop.remove_reader(self.listener)
+        self._loop.remove_reader(self._listener)
         self._pause = self._loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
         self._pause, self._waits_for_room = None, False
-        self._loop.add_reader(self.listener, self._accept)
+        self._loop.add_reader(self._listener, self._accept)
