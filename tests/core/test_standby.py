@@ -37,6 +37,13 @@ def with_standby() -> tuple[NodeHarness, Session, Session]:
     return harness, session, standby.session
 
 
+def fail(harness: NodeHarness, session: Session, *, after: float = 0.1) -> None:
+    """Let the last attempt of the node fail, after some time."""
+    attempt = of(Connect, harness.log)[-1]
+    beat(harness, session, after)
+    harness.give(Disconnected(attempt.session, "unreachable"))
+
+
 def lose_master(harness: NodeHarness, session: Session) -> int:
     """Let the node lose its master for good; return how many actions there were before."""
     again = one(Connect, harness.give(Disconnected(session, "reset")))
@@ -80,6 +87,76 @@ def test_attempt_that_is_still_connecting_is_used_too() -> None:
     assert sent(Join, harness.give(Connected(standby)))
 
 
+def test_standby_session_is_with_the_first_successor_that_can_be_reached() -> None:
+    harness, session = become_member("33333333")
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    fail(harness, session)
+    beat(harness, session, 0.1)
+    standby = of(Connect, harness.log)[-1]
+    assert standby.peer == "33333333"
+    harness.give(Connected(standby.session))
+    before = lose_master(harness, session)
+    assert [a.session for a in of(Send, harness.log[before:]) if isinstance(a.message, Join)] == [standby.session]
+
+
+def test_successor_out_of_reach_is_tried_again_beside_the_open_session() -> None:
+    harness, session = become_member("33333333")
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    fail(harness, session)
+    beat(harness, session, 0.1)
+    second = of(Connect, harness.log)[-1].session
+    harness.give(Connected(second))
+    before = len(harness.log)
+    beat(harness, session, PAUSE_MIN)
+    first = one(Connect, harness.log[before:])
+    assert first.peer == FIRST
+    assert not of(Disconnect, harness.log[before:]), "the node would have no session for a while"
+    assert [d.session for d in of(Disconnect, harness.give(Connected(first.session)))] == [second]
+    before = lose_master(harness, session)
+    assert [a.session for a in of(Send, harness.log[before:]) if isinstance(a.message, Join)] == [first.session]
+
+
+def test_nodes_out_of_reach_delay_no_failover() -> None:
+    """An insider had joined as some members that do not exist. Each of them delayed the failover by 0.5 s."""
+    absent = [FIRST, *(f"3333333{number}" for number in range(5))]
+    harness, session = become_member(*absent[1:])
+    beat(harness, session, STANDBY_AFTER + 0.2)
+    for node in absent:
+        assert of(Connect, harness.log)[-1].peer == node
+        fail(harness, session)
+        beat(harness, session, 0.1)
+    lose_master(harness, session)
+    assert harness.view.role is Role.MASTER
+
+
+def test_successor_out_of_reach_is_asked_when_no_other_node_is_left() -> None:
+    harness, session = become_member("88888888")
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    fail(harness, session)
+    change = Group(1, LOW, (member(LOW), member(FIRST), member(ME, eligible=False)), (FIRST,))
+    harness.receive(session, change)
+    before = lose_master(harness, session)
+    assert [c.peer for c in of(Connect, harness.log[before:])] == [FIRST]
+
+
+def test_lost_standby_session_does_not_prove_that_the_successor_is_out_of_reach() -> None:
+    harness, session, standby = with_standby()
+    harness.give(Disconnected(standby, "reset"))
+    before = lose_master(harness, session)
+    assert [c.peer for c in of(Connect, harness.log[before:])] == [FIRST]
+
+
+def test_node_that_left_the_group_is_forgotten() -> None:
+    harness, session = become_member()
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    fail(harness, session)
+    harness.receive(session, Group(1, LOW, (member(LOW), member(ME)), (ME,)))
+    harness.receive(session, Group(1, LOW, tuple(map(member, (LOW, FIRST, ME))), (FIRST, ME)))
+    before = len(harness.log)
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    assert one(Connect, harness.log[before:]).peer == FIRST
+
+
 def test_first_successor_has_no_standby_session() -> None:
     harness = NodeHarness().start()
     session = harness.become_client("99999999", master=LOW)
@@ -92,9 +169,11 @@ def test_standby_session_follows_the_first_successor() -> None:
     harness, session, standby = with_standby()
     better = "00000000"
     actions = harness.receive(session, Group(1, LOW, tuple(map(member, (LOW, FIRST, better, ME))), (better, FIRST, ME)))
-    assert [d.session for d in of(Disconnect, actions)] == [standby]
+    assert not of(Disconnect, actions)
     beat(harness, session, STANDBY_AFTER + 0.1)
-    assert of(Connect, harness.log)[-1].peer == better
+    attempt = of(Connect, harness.log)[-1]
+    assert attempt.peer == better
+    assert [d.session for d in of(Disconnect, harness.give(Connected(attempt.session)))] == [standby]
 
 
 def test_both_ends_send_slow_heartbeats() -> None:

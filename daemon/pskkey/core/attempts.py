@@ -34,7 +34,7 @@ class Outbound:
     """The one outbound session, from `open` to its end. The election decides what to do after the end.
 
     A member may have a second session that renews the first one (`renewal`). To the election they are one session. And
-    it may have a `standby` session with the first successor, which becomes the one session when it is needed.
+    it may have a `standby` session with a successor, which becomes the one session when it is needed.
     """
 
     def __init__(self, settings: Settings, book: AddressBook, out: list[Action]) -> None:
@@ -48,7 +48,7 @@ class Outbound:
         self.link: Link | None = None
         self._second: Link | None = None
         """The attempt to renew `link`. While it exists, `link` is JOINED."""
-        self.standby = Standby(out, self._connect)
+        self.standby = Standby(out, self._connect_standby)
 
     def open(
         self, peer: Member, timeout: float, now: float, *, in_all: bool = False, patience: float | None = None
@@ -73,6 +73,9 @@ class Outbound:
         link.yields = True
         link.deadline = now + self._settings.timing.join_timeout + self.patience
         self.greet(link, message)
+
+    def _connect_standby(self, peer: Member, patience: float, now: float) -> Link:
+        return self._connect(peer, self._settings.timing.successor_timeout, now, patience=patience)
 
     def _connect(
         self, peer: Member, timeout: float, now: float, *, in_all: bool = False, patience: float | None = None
@@ -103,14 +106,13 @@ class Outbound:
         The peer has answered at `address`.
         """
         is_standby = self.standby.has(session)
-        link = self.standby.link if is_standby else self.at(session)
+        link = self.standby.opened(session, now) if is_standby else self.at(session)
         if link is None:
             return None
         self._book.note_answer(link.peer.id, address)
         link.address = address
         link.psk = psk
         if is_standby:
-            self.standby.opened(now)
             return None
         link.phase = Phase.GREETING
         link.deadline = now + self._settings.timing.join_timeout + self.patience
@@ -144,8 +146,7 @@ class Outbound:
         """
         link = self.at(session)
         if link is None:
-            if self.standby.has(session):
-                self.standby.extend_deadline(now)
+            self.standby.extend_deadline(session, now)
         elif link.phase is Phase.JOINED:
             link.deadline = now + self._dead_after(link)
         elif link.phase is Phase.GREETING and not link.has_patience:
@@ -236,7 +237,7 @@ class Outbound:
         """Process the end of a session. If the link is lost, return the cause, else None."""
         link, second = self.link, self._second
         if self.standby.has(session):
-            self.standby.lost(now)
+            self.standby.lost(session, now)
             return None
         if second is not None and second.session == session:
             return self._not_renewed(reason, now)

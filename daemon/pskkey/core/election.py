@@ -212,7 +212,7 @@ class Election:
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
         else:
             # If the node that HANDOVER names was not in our group, it is a master that has won a merge.
-            self._takeover = Takeover((handover.master, *successors(self._known.latest, handover.master.id)), 0)
+            self._takeover = Takeover((handover.master, *self._successors(handover.master.id)), 0)
             self._try_successor(now)
         return self._changes()
 
@@ -344,7 +344,7 @@ class Election:
             return
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))
-            self._takeover = Takeover(successors(self._known.latest, link.peer.id), -1)
+            self._takeover = Takeover(self._successors(link.peer.id), -1)
             # The kernel of a frozen node still opens TCP. But a node that closed the session is alive, or refuses TCP.
             patience = 0.0 if code == "timeout" else None
             self._join(link.peer, self._settings.timing.reconnect_timeout, now, in_all=True, patience=patience)
@@ -385,6 +385,9 @@ class Election:
             self._listening = interrupted
         if self._listening:
             self._listen_on(self._listening, now)
+
+    def _successors(self, without: str) -> tuple[Member, ...]:
+        return self.outbound.standby.reachable_first(successors(self._known.latest, without))
 
     def _try_successor(self, now: float) -> None:
         takeover = self._takeover

@@ -152,10 +152,10 @@ class MessageHandler:
     def _from_successor(self, session: Session, message: Message, now: float) -> None:
         standby = self._election.outbound.standby
         if isinstance(message, Heartbeat):
-            standby.extend_deadline(now)
+            standby.extend_deadline(session, now)
         else:
             self._close(session, None if isinstance(message, ErrorMessage) else self._report_unexpected(message))
-            standby.lost(now)
+            standby.lost(session, now)
 
     def _from_master(self, session: Session, message: Message, now: float) -> list[Transition]:
         self._election.outbound.extend_deadline(session, now)
