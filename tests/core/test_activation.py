@@ -1,10 +1,13 @@
 """A new key is sent with once the members that are expected have acknowledged it, or at its deadline."""
 
+import pytest
+
+from pskkey.core.arrivals import MOST_EXTENSIONS
 from pskkey.core.events import Attached, Direction, Disconnected, RekeyRequested, Session
-from pskkey.model import Group, Heartbeat, HeldKey, KeyAck, KeyNewReason, KeyState, KeyWatch, Process
-from tests.core.harness import ME, NodeHarness, join, sent
+from pskkey.model import Group, Heartbeat, HeldKey, KeyAck, KeyNewReason, KeyState, KeyWatch, Merge, Process
+from tests.core.harness import ME, NodeHarness, join, member, sent
 from tests.core.keys import entry, key
-from tests.core.situations import HIGH, LOCAL, LOW, acknowledge, sending_epoch, state
+from tests.core.situations import HIGH, LOCAL, LOW, OTHER, acknowledge, inbound, sending_epoch, state, taken_over
 
 # --- the members that a master waits for ------------------------------------------------------------------------------
 
@@ -21,6 +24,38 @@ def test_new_key_waits_a_moment_for_a_member_whose_connection_broke() -> None:
     harness.accept(2, join(LOW))
     acknowledge(harness, 2, 2)
     assert sending_epoch(harness.view) == 2
+
+
+@pytest.mark.parametrize("how", ["its master yields", "another member of its group comes", "nobody comes"])
+def test_new_key_waits_for_an_old_member_that_may_come_from_another_group(how: str) -> None:
+    """Seed 5742: the map listed it still, so nobody in that group knew that it was on its way."""
+    harness = taken_over()
+    harness.give(RekeyRequested(KeyNewReason.OPERATOR))
+    harness.wait(2.0)
+    match how:
+        case "its master yields":
+            harness.accept(1, Merge(member("88888888"), term=1, members=1, epoch=1))
+            harness.receive(inbound(1), join("88888888"))
+        case "another member of its group comes":
+            harness.accept(1, join(OTHER, held=(HeldKey(1, key(901).fingerprint, send=True),)))
+        case _:
+            pass
+    for _ in range(8):
+        harness.wait(0.1)
+        if how != "nobody comes" and (coming := harness.view.next) is not None:
+            acknowledge(harness, 1, coming.epoch)
+    assert (harness.view.next is not None) == (how != "nobody comes")
+
+
+def test_joiners_of_other_groups_cannot_keep_the_place_of_an_old_member_for_ever() -> None:
+    harness = taken_over()
+    listed = []
+    for number in range(20):
+        joiner = join(f"4444{number:04x}", held=(HeldKey(1, key(901).fingerprint, send=True),))
+        groups = sent(Group, harness.accept(number, joiner))
+        listed.append(HIGH in {m.id for m in groups[-1].members})
+        harness.wait(1.5)
+    assert listed == [True] * (MOST_EXTENSIONS + 1) + [False] * (19 - MOST_EXTENSIONS)
 
 
 def test_new_key_does_not_wait_long_for_a_member_that_is_gone_for_good() -> None:

@@ -11,7 +11,16 @@ The members of a master that has yielded may come too. This master does not know
 group know them. These members acknowledge no key until the others have joined (`known_group`).
 
 The master waits for a node as long as the node may need to join. Then the node counts as dead.
+
+The map of the group lists the members of the last master while the master waits for them. So a node of another group
+does not know which of them have joined. Some of them may be on their way from that group, because its master has
+yielded. So the wait begins again when a master yields, or a node of another group joins.
 """
+
+from typing import Final
+
+MOST_EXTENSIONS: Final = 8
+"""How often the wait begins again in one term. An insider can join any number of times."""
 
 
 class Arrivals:
@@ -22,6 +31,7 @@ class Arrivals:
         self._most_masters = most_masters
         self._nodes: dict[str, float] = {}
         self._masters: dict[str, float] = {}
+        self._extensions = 0
         self.has_given_up = False
         """Whether the wait for a member has ended without its arrival. The owner clears it."""
 
@@ -43,6 +53,12 @@ class Arrivals:
         """Wait until `until` for a master that has yielded. It has no place in the group yet."""
         if node in self._masters or len(self._masters) < self._most_masters:
             self._masters[node] = until
+
+    def begin_again(self, until: float) -> None:
+        """Wait until `until` for all members that have not arrived yet."""
+        if self._nodes and self._extensions < MOST_EXTENSIONS:
+            self._extensions += 1
+            self._nodes = {node: max(until, former) for node, former in self._nodes.items()}
 
     def note_arrival(self, node: str) -> None:
         """Stop waiting for `node`: it has joined."""

@@ -11,7 +11,7 @@ from typing import Final
 from pskkey.core.actions import Action, Send
 from pskkey.core.admission import Joined
 from pskkey.core.roster import Roster, change_between, fingerprint
-from pskkey.model import Group, GroupChange, KeyState, Member
+from pskkey.model import Group, GroupChange, Join, KeyState, Member
 
 MOST_CHANGES: Final = 64
 """Changes that are kept because other members may need the same. Those of joiners differ."""
@@ -37,6 +37,10 @@ class GroupSender:
     def lists(self, node: str) -> bool:
         """Return whether the last map lists the node with this id."""
         return self.last is not None and node in self.last.facts
+
+    def is_of_group(self, join: Join) -> bool:
+        """Return whether a joiner comes from this group, or from that of the last master."""
+        return join.knows is not None and self._find(join.knows) is not None
 
     def publish(self, group: Group, senders: frozenset[int]) -> None:
         """Let `group` be the map for all members. `senders` are the sender ids in use."""

@@ -175,8 +175,12 @@ class Members:
     def expect(self, master: str, now: float) -> None:
         """Wait for another master, which yields to this one."""
         self.confirmations.note_yielded(master)
+        self._wait_again(now)
         if master not in self.ids:
             self._map.arrivals.expect_master(master, now + self._settings.timing.comes_within)
+
+    def _wait_again(self, now: float) -> None:
+        self._map.arrivals.begin_again(now + self._settings.timing.comes_within)
 
     def lease_to_me(self) -> None:
         """Lease a sender id to the master itself, for its own session manager."""
@@ -257,6 +261,8 @@ class Members:
         self._ids = None
         self._silent_at = min(self._silent_at, deadline)
         self._map.arrivals.note_arrival(join.member.id)
+        if is_new and join.held and not self._sender.is_of_group(join):
+            self._wait_again(now)
         if is_new:
             joined = self._joined[session]
             entry, state = self._map.with_lease(joined.member), self._map.key_state_for(joined)
