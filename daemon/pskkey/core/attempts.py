@@ -1,7 +1,6 @@
-"""The attempt of a node to find or keep a master, with its deadlines: listening, or an outbound session."""
+"""The attempt of a node to join or keep a master: its outbound session, with its deadlines."""
 
 from collections.abc import Set
-from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
@@ -18,7 +17,6 @@ from pskkey.model import Advert, Heartbeat, Join, Member, Merge, PskName, Times
 
 UNANSWERED_AFTER: Final = 1.5
 """Heartbeat intervals after which a member sends a heartbeat, if it has received none to answer."""
-
 
 HANDSHAKE_TIME: Final = 0.05
 """Seconds that a TLS handshake takes on a small device."""
@@ -272,43 +270,6 @@ class Outbound:
     def _beat(self, link: Link, now: float) -> None:
         link.next_heartbeat = now + UNANSWERED_AFTER * self._settings.timing.heartbeat_interval
         self._out.append(Send(link.session, Heartbeat()))
-
-
-HINTS_FOR: Final = 0.3
-"""Seconds that hints add to the wait before a claim. If the node may not claim, it is the time-out of an attempt that
-follows a hint."""
-
-
-SEARCH_WINDOWS: Final = 5
-"""Discovery windows for which a node searches a master while it cannot join one that lives."""
-
-LONGEST_SEARCH: Final = 60.0
-"""Seconds for which it searches at most, unless its discovery window is longer than a fifth of this."""
-
-
-@dataclass(slots=True)
-class Listening:
-    """The search for a master since `began`: a window until `until`, then the wait of a candidate until `claim_at`.
-
-    A failed join opens the window again, but not beyond `end`, because failed joins must not delay the claim for ever.
-    The node joins a proven master at once. After the window it tries hints until `claim_at`. Hints delay `claim_at` by
-    HINTS_FOR.
-    """
-
-    began: float
-    until: float
-    claim_at: float | None = None
-
-    def end(self, busy: int, patience: float, window: float) -> float:
-        """Return the end of the search, after which a node claims although it hears masters that it could not join.
-
-        `busy` of them are proven, and may only be busy. Another master would make all of them busier, and with each one
-        the nodes that find it busy become more. So the search is the longer, the more there are. `window` is that of
-        the discovery, and `patience` that of an attempt, which has it twice: for the handshake, and for the answer to
-        JOIN. Both are in seconds.
-        """
-        longest = max(busy, 1) * SEARCH_WINDOWS * window + busy * 4 * patience
-        return self.began + min(longest, max(LONGEST_SEARCH, SEARCH_WINDOWS * window))
 
 
 def as_member(advert: Advert) -> Member:

@@ -15,8 +15,8 @@ LISTENING
     eligible node becomes a *candidate*. After a wait it *claims*: it becomes master by its own decision. If it knows k
     better candidates (`rank`), the wait is k x `claim_step`, with exceptions (`Peers.claim_at`). So two nodes seldom
     claim at the same time. If they do, their groups merge. During the wait the node tries to join each peer that is a
-    master by a hint. With such hints the wait is longer by HINTS_FOR. No node claims while a proven master refuses it.
-    If masters live that do not answer it, they may be busy, and it searches longer (`Listening.end`).
+    master by a hint. With such hints the wait is longer. No node claims while a proven master refuses it.
+    If masters live that do not answer it, they may be busy, and it searches longer (`search`).
 JOINING
     The node opens a session with one peer and sends JOIN. The peer accepts with GROUP. If the join fails, the search
     goes on until the node has a master or is master.
@@ -41,7 +41,7 @@ from typing import assert_never
 from pskkey.core import notices
 from pskkey.core.actions import Action, Disconnect
 from pskkey.core.addresses import AddressBook
-from pskkey.core.attempts import BACKED_UP_AFTER, HINTS_FOR, Listening, Outbound, as_member
+from pskkey.core.attempts import Outbound, as_member
 from pskkey.core.events import Session
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.links import Link, Phase
@@ -49,6 +49,7 @@ from pskkey.core.loss_codes import NOT_MASTER, REFUSALS
 from pskkey.core.merge import hold_rival_down
 from pskkey.core.merger import Merger
 from pskkey.core.peers import Failure, Peers
+from pskkey.core.search import Attempt, BecomeMaster, Search
 from pskkey.core.settings import Settings
 from pskkey.core.takeover import Takeover, successors
 from pskkey.core.transitions import GroupReceived, Leading, SteppedDown, Transition, WithoutMaster
@@ -72,11 +73,9 @@ class Election:
         self._make_join, self._make_merge = make_join, make_merge
         self.outbound = Outbound(settings, book, out)
         self._merger = Merger(settings, peers, self.outbound, out, make_merge)
+        self._search = Search(settings, peers)
         self._takeover: Takeover | None = None
-        self._listening: Listening | None = None
-        """The present search. At most one of this and `_takeover` is set."""
-        self._interrupted: Listening | None = None
-        """The search that goes on if the present attempt to join fails."""
+        """The present walk along the succession. Then there is no search."""
         self._yields_to: Handover | None = None
         """The HANDOVER for the members, while this master yields to another node."""
         self.role, self.term = Role.LISTENING, 0
@@ -107,11 +106,9 @@ class Election:
 
     def next_deadline(self, now: float) -> float | None:
         """Return when `tick` must be called next."""
-        if self.outbound.link or self._listening is None:
+        if self.outbound.link or not self._search.is_on:
             return self.outbound.next_deadline()
-        wake = self._listening.claim_at or self._listening.until
-        release = self._peers.next_release(now)
-        return wake if release is None else min(wake, release)
+        return self._search.next_deadline(now)
 
     def listen(self, now: float) -> list[Transition]:
         """Start a new search for a master."""
@@ -121,8 +118,7 @@ class Election:
     def _listen(self, now: float) -> None:
         self._takeover = None
         self._become(Role.LISTENING)
-        window = self._settings.timing.discovery_window
-        self._listening = Listening(now, now + window)
+        self._search.begin(now)
 
     def take_advert(self, advert: Advert, now: float) -> list[Transition]:
         """Process the advert of another node, which `peers` has recorded already."""
@@ -133,8 +129,8 @@ class Election:
             case Role.LISTENING:
                 if self._peers.is_proven(advert.id, now):
                     self._join(as_member(advert), self._settings.timing.join_timeout, now)
-                elif self._listening:
-                    self._listen_on(self._listening, now)
+                else:
+                    self._search_on(now)
             case Role.JOINING if self._takeover:
                 is_busy = self._takeover.is_detour or (link is not None and link.phase is Phase.GREETING)
                 asked = link.peer if link else None
@@ -147,7 +143,7 @@ class Election:
                 is_hint = link and link.phase is Phase.CONNECTING and not self._peers.is_proven(link.peer.id, now)
                 if is_hint and self._peers.is_proven(advert.id, now):
                     self.outbound.drop()
-                    self._listening = self._interrupted
+                    self._search.resume()
                     self._join(as_member(advert), self._settings.timing.join_timeout, now)
             case Role.CLIENT | Role.MASTER:
                 pass  # a member trusts its session more than an advert; a master asks its rivals in `ask_rival`
@@ -267,46 +263,23 @@ class Election:
         if self.outbound.link is not None:
             if (loss := self.outbound.tick(now, self.read_until)) is not None:
                 self._link_failed(*loss, now)
-        elif self._listening:
-            self._listen_on(self._listening, now)
+        else:
+            self._search_on(now)
         return self._changes()
 
-    def _listen_on(self, listening: Listening, now: float) -> None:
-        if masters := self._peers.proven_masters(now):
-            self._join(as_member(masters[0]), self._settings.timing.join_timeout, now)
-            return
-        if listening.claim_at is None and self.read_until < listening.until:
-            return
-        hints = self._peers.claims(now)
-        end = self._end_of_search(listening, now)
-        may_claim = self._settings.me.eligible and not self._peers.was_refused(now)
-        if not may_claim or (now < end and self._peers.count_busy_masters(now)):
-            listening.until, listening.claim_at = now + self._settings.timing.discovery_window, None
-            if hints:
-                self._try_hint(hints[0], HINTS_FOR, end, now)
-            return
-        if listening.claim_at is None:
-            listening.claim_at = self._peers.claim_at(self._settings.me, now)
-            if hints:
-                listening.claim_at += HINTS_FOR  # all candidates add the same time, so the order of their claims stays
-        if self.read_until >= listening.claim_at:  # else the proof of a master may wait to be read
-            self._claim(self.term + 1, notices.Claim.NO_BETTER)
-        elif hints and now < listening.claim_at:
-            self._try_hint(hints[0], (listening.claim_at - now) / BACKED_UP_AFTER, end, now)
-
-    def _end_of_search(self, listening: Listening, now: float) -> float:
-        busy = self._peers.count_busy_masters(now)
-        return listening.end(busy, self.outbound.patience, self._settings.timing.discovery_window)
-
-    def _try_hint(self, hint: Advert, timeout: float, end: float, now: float) -> None:
-        """Try to join a master by a hint. If its TCP accepts, it may only be busy, and has the rest of the search."""
-        patience = min(self._settings.timing.join_timeout, end - now)
-        self._join(as_member(hint), timeout, now, in_all=True, patience=max(patience, 0.0))
+    def _search_on(self, now: float) -> None:
+        match self._search.step(self.read_until, self.outbound.patience, now):
+            case Attempt(peer, timeout, in_all, patience):
+                self._join(peer, timeout, now, in_all=in_all, patience=patience)
+            case BecomeMaster():
+                self._claim(self.term + 1, notices.Claim.NO_BETTER)
+            case None:
+                pass
 
     # --- changes of the role ------------------------------------------------------------------------------------
 
     def _become(self, role: Role) -> None:
-        self._listening = None
+        self._search.end()
         if role is not self.role:
             was, self.role = self.role, role
             self._out.append(notices.RoleChanged(was, role, self.term))
@@ -332,7 +305,7 @@ class Election:
     def _join(
         self, peer: Member, timeout: float, now: float, *, in_all: bool = False, patience: float | None = None
     ) -> None:
-        self._interrupted = self._listening
+        self._search.interrupt()
         self._become(Role.JOINING)
         self.outbound.nodes = max(len(self._known.latest.members) if self._known.latest else 0, len(self._peers))
         link = self.outbound.open(peer, timeout, now, in_all=in_all, patience=patience)
@@ -376,15 +349,10 @@ class Election:
             takeover.position += 1
             self._try_successor(now)
             return
-        interrupted = self._interrupted
-        if interrupted and self._peers.is_proven(link.peer.id, now):
-            interrupted.claim_at = None  # that master is alive, and may only be busy
         self._listen(now)
-        if interrupted and self._listening:
-            interrupted.until = max(now, min(self._listening.until, self._end_of_search(interrupted, now)))
-            self._listening = interrupted
-        if self._listening:
-            self._listen_on(self._listening, now)
+        is_alive = self._peers.is_proven(link.peer.id, now)
+        self._search.resume_after_failure(is_alive, self.outbound.patience, now)
+        self._search_on(now)
 
     def _successors(self, without: str) -> tuple[Member, ...]:
         return self.outbound.standby.reachable_first(successors(self._known.latest, without))

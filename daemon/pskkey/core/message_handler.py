@@ -12,26 +12,15 @@ from pskkey.core.duplicates import Duplicates
 from pskkey.core.election import Election
 from pskkey.core.events import Accepted, Direction, Event, Received, Session
 from pskkey.core.expiry import KeyExpiry
-from pskkey.core.former_keys import find_former_key, is_same
-from pskkey.core.key_slots import is_above, latest
+from pskkey.core.key_needs import KeyNeeds
 from pskkey.core.keyring import Keyring
 from pskkey.core.known_group import KnownGroup
 from pskkey.core.levels import explain, find_stranger
 from pskkey.core.loss_codes import NO_COMMON_LEVEL, NOT_MASTER, code_of_error
 from pskkey.core.members import Members
-from pskkey.core.notices import (
-    ForeignKeyMet,
-    KeyRequestAnswered,
-    KeyRequested,
-    KeyRequestPostponed,
-    KeyRequestRefused,
-    Merged,
-    TermLeap,
-    UnexpectedMessage,
-)
+from pskkey.core.notices import KeyRequestAnswered, KeyRequestRefused, TermLeap, UnexpectedMessage
 from pskkey.core.peers import Peers
-from pskkey.core.rekey import Rekey
-from pskkey.core.rekey_requests import RekeyRequests, local_user, member
+from pskkey.core.rekey_requests import local_user, member
 from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import GroupReceived, MergeWon, Transition
@@ -68,13 +57,12 @@ class MessageHandler:
         self,
         settings: Settings,
         peers: Peers,
-        election: Election,
         known: KnownGroup,
+        election: Election,
         members: Members,
         keyring: Keyring,
         managers: SessionManagers,
-        requests: RekeyRequests,
-        rekey: Rekey,
+        needs: KeyNeeds,
         expiry: KeyExpiry,
         out: list[Action],
     ) -> None:
@@ -85,8 +73,7 @@ class MessageHandler:
         self._members = members
         self._keyring = keyring
         self._managers = managers
-        self._requests = requests
-        self._rekey = rekey
+        self._needs = needs
         self._expiry = expiry
         self._out = out
         self._waiting = WaitingJoins()
@@ -221,7 +208,7 @@ class MessageHandler:
                     self._members.set_term(self._election.term)
                     self._members.join(session, message, address, now)
                     if self._members.has_arrived(session):
-                        self._meet_foreign_keys(message)
+                        self._needs.meet_foreign_keys(message)
             case Merge() if is_master and message.master.id == self._settings.me.id:
                 text = "this is ourselves, or a node with our id"
                 self._close(session, ErrorMessage("duplicate_id", text))
@@ -241,7 +228,7 @@ class MessageHandler:
             case KeyAck() if joined:
                 self._members.acknowledge(session, message)
             case KeyNew(reason) if joined:
-                self.ask_for_new_key(member(self._members.id_of(session), reason), reason, now)
+                self._needs.request(member(self._members.id_of(session), reason), reason, now)
             case Heartbeat():
                 pass  # the first one since JOIN; `take_heartbeat` takes the others
             case ErrorMessage():
@@ -263,7 +250,7 @@ class MessageHandler:
             case KeyNew(reason):
                 if reason is KeyNewReason.SENDER_RESTARTED:
                     self._managers.spend_key_of(session)
-                self.ask_for_new_key(local_user(self._managers.user_of(session)), reason, now)
+                self._needs.request(local_user(self._managers.user_of(session)), reason, now)
             case Heartbeat():
                 self._out.append(Send(session, Heartbeat()))
             case ErrorMessage():
@@ -292,59 +279,11 @@ class MessageHandler:
 
     # --- effects ------------------------------------------------------------------------------------------------
 
-    def ask_for_new_key(self, requester: str, reason: KeyNewReason, now: float) -> None:
-        """Open a request for a new key. Report it if it is postponed, or if this node serves it as master."""
-        due = self._requests.ask(requester, reason, now)
-        if due is None:
-            return
-        if due > now:
-            self._out.append(KeyRequestPostponed(requester, reason, due - now))
-        elif self._election.role is Role.MASTER:
-            self._out.append(KeyRequested(reason))
-
-    def request_for_senders(self, now: float) -> None:
-        """Request a new key for a blocked sender of this node and, as master, for members with blocked leases.
-
-        If there is a next key, do nothing.
-        """
-        sender, current = self._managers.sender, self._keyring.current
-        if current is None or self._keyring.next is not None:
-            return
-        reason = KeyNewReason.SENDER_RESTARTED
-        if sender is not None and self._managers.is_blocked(current.key):
-            self._requests.ask(local_user(sender.process.uid), reason, now)
-        for node in self._members.waiting if self._election.role is Role.MASTER else ():
-            self._requests.ask(member(node, reason), reason, now)
-
     def _take_confirmation(self, session: Session) -> None:
-        """If it is the first message since JOIN: require a new key if the member has another one, or was a master.
-
-        In the group of that master, sender ids may be leased that this master has leased to other nodes.
-        """
-        if (arrived := self._members.confirm(session)) is None:
-            return
-        self._peers.forget_failure(arrived.member.id)
-        self._meet_foreign_keys(arrived.join)
-        newest = self._keyring.newest
-        if arrived.has_yielded:
-            self._out.append(Merged(arrived.member, self._settings.me))
-        if arrived.has_yielded and newest is not None:
-            self._rekey.go_above(latest([newest.epoch, *(held.epoch for held in arrived.join.held)]))
-
-    def _meet_foreign_keys(self, join: Join) -> None:
-        """Require a new key above the epochs of a joiner's former key and foreign keys, if our newest key is not.
-
-        A foreign key is a key of the joiner that this node does not have.
-        """
-        keyring = self._keyring
-        newest, former = keyring.next or keyring.current, find_former_key(join.held, keyring.current)
-        if former is None or is_same(former, newest):
-            return
-        foreign = [held for held in join.held if not any(is_same(held, entry) for entry in keyring.entries)]
-        above = latest([former.epoch, *(held.epoch for held in foreign)])
-        is_above_us = newest is None or not is_above(newest.epoch, above)
-        if is_above_us and self._rekey.go_above(above):
-            self._out.append(ForeignKeyMet(join.member, former.epoch))
+        """Process the first message of a member since its JOIN."""
+        if (arrived := self._members.confirm(session)) is not None:
+            self._peers.forget_failure(arrived.member.id)
+            self._needs.take_member(arrived)
 
     def _answer_key_request(self, session: Session) -> None:
         current = self._keyring.current

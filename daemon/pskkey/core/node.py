@@ -25,6 +25,7 @@ from pskkey.core.election import Election
 from pskkey.core.events import Event
 from pskkey.core.expiry import KeyExpiry
 from pskkey.core.freshness import Freshness
+from pskkey.core.key_needs import KeyNeeds
 from pskkey.core.key_notices import KeyNotices
 from pskkey.core.keyring import Keyring
 from pskkey.core.known_group import KnownGroup
@@ -79,9 +80,10 @@ class Node:
         self._requests = requests = RekeyRequests(settings, self._keyring)
         self._departures = Departures(settings, self._keyring, (node for node, _ in saved.members))
         self._rekey = rekey = Rekey(settings, self._keyring, requests, self._departures)
-        parts = (self._peers, self._election, known, self._members, self._keyring, self._managers)
+        parts = (self._election, self._members, self._keyring, self._managers)
+        self._needs = KeyNeeds(settings, *parts, requests, rekey, self._out)
         self._expiry = KeyExpiry(settings, self._keyring, saved.without_master_since)
-        self._handler = MessageHandler(settings, *parts, requests, rekey, self._expiry, self._out)
+        self._handler = MessageHandler(settings, self._peers, known, *parts, self._needs, self._expiry, self._out)
         self._freshness = Freshness(settings.nonce)
         self._announcements = Announcements(settings, self._freshness, self._out)
         self._notices = KeyNotices(self._out)
@@ -203,7 +205,7 @@ class Node:
             case events.SettingsChanged():
                 self._change_settings(event, now)
             case events.RekeyRequested(reason):
-                self._handler.ask_for_new_key(OPERATOR, reason, now)
+                self._needs.request(OPERATOR, reason, now)
             case events.SwitchoverRequested(successor):
                 self._switch_over(successor, now)
             case events.StopRequested():
@@ -316,7 +318,7 @@ class Node:
             members.announce_changed_master(now)
         if self._managers.sends:
             members.lease_to_me()
-        self._handler.request_for_senders(now)
+        self._needs.request_for_senders(now)
         election.ask_rival(members.ids, now)
         coming = keyring.next
         held = coming and members.all_acknowledged(coming.epoch, now) and self._managers.all_acknowledged(coming, now)
@@ -354,7 +356,7 @@ class Node:
             self._out.append(Send(link.session, KeyAck(newest.epoch)))
         if link.joined_as is not None and link.joined_as.is_outdated_by(self._join_without_map()):
             self._election.outbound.greet(link, self._join_message())
-        self._handler.request_for_senders(now)
+        self._needs.request_for_senders(now)
         self._out.extend(Send(link.session, KeyNew(reason)) for reason in self._requests.to_send(now))
 
     # --- messages of this node ----------------------------------------------------------------------------------
