@@ -1,11 +1,13 @@
 """A member has a session with the first successor before it needs one."""
 
+from dataclasses import replace
+
 import pytest
 
 from pskkey.core.actions import Connect, Disconnect, Send
-from pskkey.core.events import Connected, Direction, Disconnected, Session
+from pskkey.core.events import Connected, Direction, Disconnected, PskChanged, Session
 from pskkey.core.standby import PAUSE_MIN, STANDBY_AFTER, STANDBY_DEAD_AFTER, STANDBY_INTERVAL, STANDBY_STEP
-from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, Role
+from pskkey.model import UNNAMED_PSK, ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, Role
 from tests.core.harness import ME, NodeHarness, member, of, one, sent
 from tests.core.situations import LOW
 
@@ -37,11 +39,17 @@ def with_standby() -> tuple[NodeHarness, Session, Session]:
     return harness, session, standby.session
 
 
-def fail(harness: NodeHarness, session: Session, *, after: float = 0.1) -> None:
-    """Let the last attempt of the node fail, after some time."""
+def fail(harness: NodeHarness, session: Session, code: str = "unreachable") -> None:
+    """Let the last attempt of the node fail after 0.1 s, and the next one begin."""
     attempt = of(Connect, harness.log)[-1]
-    beat(harness, session, after)
-    harness.give(Disconnected(attempt.session, "unreachable"))
+    beat(harness, session, 0.1)
+    harness.give(Disconnected(attempt.session, "no route to it", code))
+    beat(harness, session, 0.1)
+
+
+def tried(harness: NodeHarness, before: int = 0) -> list[str]:
+    """Return the nodes that the node has tried to reach beside its master, without the first `before` actions."""
+    return [connect.peer for connect in of(Connect, harness.log[before:]) if connect.peer != LOW]
 
 
 def lose_master(harness: NodeHarness, session: Session) -> int:
@@ -91,7 +99,6 @@ def test_standby_session_is_with_the_first_successor_that_can_be_reached() -> No
     harness, session = become_member("33333333")
     beat(harness, session, STANDBY_AFTER + 0.1)
     fail(harness, session)
-    beat(harness, session, 0.1)
     standby = of(Connect, harness.log)[-1]
     assert standby.peer == "33333333"
     harness.give(Connected(standby.session))
@@ -103,7 +110,6 @@ def test_successor_out_of_reach_is_tried_again_beside_the_open_session() -> None
     harness, session = become_member("33333333")
     beat(harness, session, STANDBY_AFTER + 0.1)
     fail(harness, session)
-    beat(harness, session, 0.1)
     second = of(Connect, harness.log)[-1].session
     harness.give(Connected(second))
     before = len(harness.log)
@@ -111,7 +117,8 @@ def test_successor_out_of_reach_is_tried_again_beside_the_open_session() -> None
     first = one(Connect, harness.log[before:])
     assert first.peer == FIRST
     assert not of(Disconnect, harness.log[before:]), "the node would have no session for a while"
-    assert [d.session for d in of(Disconnect, harness.give(Connected(first.session)))] == [second]
+    assert not of(Disconnect, harness.give(Connected(first.session)))
+    assert [d.session for d in of(Disconnect, harness.receive(first.session, Heartbeat()))] == [second]
     before = lose_master(harness, session)
     assert [a.session for a in of(Send, harness.log[before:]) if isinstance(a.message, Join)] == [first.session]
 
@@ -124,7 +131,6 @@ def test_nodes_out_of_reach_delay_no_failover() -> None:
     for node in absent:
         assert of(Connect, harness.log)[-1].peer == node
         fail(harness, session)
-        beat(harness, session, 0.1)
     lose_master(harness, session)
     assert harness.view.role is Role.MASTER
 
@@ -157,6 +163,114 @@ def test_node_that_left_the_group_is_forgotten() -> None:
     assert one(Connect, harness.log[before:]).peer == FIRST
 
 
+def test_each_successor_is_tried_once_before_one_is_tried_again() -> None:
+    others = [FIRST, *(f"3333333{number}" for number in range(9))]
+    harness, session = become_member(*others[1:])
+    beat(harness, session, STANDBY_AFTER + 0.3)
+    before = len(harness.log)
+    for _ in others:
+        beat(harness, session, PAUSE_MIN)
+        fail(harness, session, "no_handshake")
+    assert tried(harness, before)[: len(others)] == [*others[1:], FIRST]
+
+
+@pytest.mark.parametrize("code", ["no_handshake", "handshake", "wrong_node", "lost"])
+def test_successor_whose_tcp_opens_is_asked_first_as_before(code: str) -> None:
+    """It may only be busy, and become master itself."""
+    harness, session = become_member("33333333")
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    fail(harness, session, code)
+    assert tried(harness)[-2:] == [FIRST, "33333333"]
+    before = lose_master(harness, session)
+    assert tried(harness, before) == [FIRST]
+
+
+@pytest.mark.parametrize("change", ["its address", "the PSK"])
+def test_successor_that_may_be_reachable_again_is_asked_first_as_before(change: str) -> None:
+    harness, session = become_member()
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    fail(harness, session)
+    if change == "its address":
+        moved = replace(member(FIRST), addresses=("10.0.0.99",))
+        harness.receive(session, Group(1, LOW, (member(LOW), moved, member(ME)), (FIRST, ME)))
+    else:
+        harness.give(PskChanged(UNNAMED_PSK, frozenset({UNNAMED_PSK})))
+    before = lose_master(harness, session)
+    assert FIRST in tried(harness, before)
+
+
+@pytest.mark.parametrize("how", ["the session is lost", "the node leaves", "a better one comes", "the PSK changes"])
+def test_members_open_their_next_standby_sessions_one_after_the_other(how: str) -> None:
+    """Else all members would do a handshake with one node at once."""
+    before_us = [f"4444{number:04x}" for number in range(10)]
+    harness, session = become_member("33333333", *before_us)
+    beat(harness, session, STANDBY_AFTER + 0.3)
+    if how in ("a better one comes", "the node leaves"):
+        fail(harness, session)
+    standby = of(Connect, harness.log)[-1]
+    harness.give(Connected(standby.session))
+    ids = [LOW, FIRST, "33333333", *before_us, ME]
+    match how:
+        case "the session is lost":
+            harness.give(Disconnected(standby.session, "reset"))
+        case "the node leaves":
+            ids.remove("33333333")
+        case "a better one comes":
+            ids.append("00000000")
+        case _:
+            harness.give(Disconnected(standby.session, "reset"))
+            harness.give(PskChanged(UNNAMED_PSK, frozenset({UNNAMED_PSK})))
+    harness.receive(session, Group(1, LOW, tuple(map(member, ids)), tuple(sorted(set(ids) - {LOW}))))
+    before = len(harness.log)
+    beat(harness, session, STANDBY_AFTER + 12 * STANDBY_STEP - 0.02)
+    assert not tried(harness, before)
+    beat(harness, session, 0.1)
+    assert len(tried(harness, before)) == 1
+
+
+def test_successor_that_opens_and_ends_each_session_costs_no_other_session() -> None:
+    harness, session = become_member("33333333")
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    fail(harness, session)
+    second = of(Connect, harness.log)[-1].session
+    harness.give(Connected(second))
+    before = len(harness.log)
+    attempts: list[float] = []
+    while len(attempts) < 4:
+        beat(harness, session, 0.4)
+        harness.receive(second, Heartbeat())
+        if len(new := of(Connect, harness.log[before:])) > len(attempts):
+            attempts.append(harness.now)
+            harness.give(Connected(new[-1].session))
+            harness.receive(new[-1].session, ErrorMessage("busy", "no place"))
+    assert second not in [d.session for d in of(Disconnect, harness.log[before:])]
+    assert attempts[3] - attempts[2] > 2 * PAUSE_MIN
+
+
+def test_attempt_that_opens_during_the_walk_does_not_end_the_session_that_is_asked_first() -> None:
+    harness, session = become_member("33333333")
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    fail(harness, session)
+    second = of(Connect, harness.log)[-1].session
+    harness.give(Connected(second))
+    beat(harness, session, PAUSE_MIN)
+    first = of(Connect, harness.log)[-1]
+    again = one(Connect, harness.give(Disconnected(session, "reset")))
+    harness.give(Connected(first.session))
+    harness.receive(first.session, Heartbeat())
+    actions = harness.give(Disconnected(again.session, "refused", "refused"))
+    assert [a.session for a in of(Send, actions) if isinstance(a.message, Join)] == [second]
+
+
+def test_attempt_that_the_walk_takes_over_has_the_time_of_the_walk() -> None:
+    """An insider that joins again and again is always a new first successor, which accepts TCP and stays silent."""
+    harness, session = become_member()
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    lose_master(harness, session)
+    harness.wait(2.0)
+    assert harness.view.role is Role.MASTER, "the handshake of a standby session has 10 s"
+
+
 def test_first_successor_has_no_standby_session() -> None:
     harness = NodeHarness().start()
     session = harness.become_client("99999999", master=LOW)
@@ -173,7 +287,8 @@ def test_standby_session_follows_the_first_successor() -> None:
     beat(harness, session, STANDBY_AFTER + 0.1)
     attempt = of(Connect, harness.log)[-1]
     assert attempt.peer == better
-    assert [d.session for d in of(Disconnect, harness.give(Connected(attempt.session)))] == [standby]
+    assert not of(Disconnect, harness.give(Connected(attempt.session)))
+    assert [d.session for d in of(Disconnect, harness.receive(attempt.session, Heartbeat()))] == [standby]
 
 
 def test_both_ends_send_slow_heartbeats() -> None:
@@ -227,7 +342,7 @@ def test_lost_standby_session_changes_nothing_else_and_its_pause_doubles(end: st
             continue
         harness.give(Connected(standby))
     assert harness.view.role is role
-    assert pauses == ([2, 4, 8] if end == "disconnect" else [2, 2, 2])
+    assert pauses == [2, 4, 8]
 
 
 def test_standby_session_that_ends_at_join_is_no_proof_of_death() -> None:

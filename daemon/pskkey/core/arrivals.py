@@ -14,13 +14,14 @@ The master waits for a node as long as the node may need to join. Then the node 
 
 The map of the group lists the members of the last master while the master waits for them. So a node of another group
 does not know which of them have joined. Some of them may be on their way from that group, because its master has
-yielded. So the wait begins again when a master yields, or a node of another group joins.
+yielded. So the wait begins again when a master yields, or a node joins that has keys and names a map that this master
+does not know.
 """
 
 from typing import Final
 
-MOST_EXTENSIONS: Final = 8
-"""How often the wait begins again in one term. An insider can join any number of times."""
+EXTENDED_BY: Final = 16.0
+"""Seconds by which the wait for a node becomes longer at most. An insider can join any number of times."""
 
 
 class Arrivals:
@@ -30,8 +31,9 @@ class Arrivals:
         """Wait for at most `most_masters` masters that have yielded. An insider can invent any number of them."""
         self._most_masters = most_masters
         self._nodes: dict[str, float] = {}
+        self._first: dict[str, float] = {}
+        """When the wait for each of these nodes would have ended, if it had not begun again."""
         self._masters: dict[str, float] = {}
-        self._extensions = 0
         self.has_given_up = False
         """Whether the wait for a member has ended without its arrival. The owner clears it."""
 
@@ -47,7 +49,7 @@ class Arrivals:
 
     def expect(self, node: str, until: float) -> None:
         """Wait until `until` for a member of the last master, or for a member whose session has ended."""
-        self._nodes[node] = until
+        self._nodes[node] = self._first[node] = until
 
     def expect_master(self, node: str, until: float) -> None:
         """Wait until `until` for a master that has yielded. It has no place in the group yet."""
@@ -56,20 +58,20 @@ class Arrivals:
 
     def begin_again(self, until: float) -> None:
         """Wait until `until` for all members that have not arrived yet."""
-        if self._nodes and self._extensions < MOST_EXTENSIONS:
-            self._extensions += 1
-            self._nodes = {node: max(until, former) for node, former in self._nodes.items()}
+        for node, former in self._nodes.items():
+            self._nodes[node] = max(former, min(until, self._first[node] + EXTENDED_BY))
 
     def note_arrival(self, node: str) -> None:
         """Stop waiting for `node`: it has joined."""
         self._nodes.pop(node, None)
+        self._first.pop(node, None)
         self._masters.pop(node, None)
 
     def are_over(self, now: float) -> bool:
         """Return whether no node is on its way any more."""
         nodes = {node: until for node, until in self._nodes.items() if now < until}
         self.has_given_up |= len(nodes) < len(self._nodes)
-        self._nodes = nodes
+        self._nodes, self._first = nodes, {node: self._first[node] for node in nodes}
         self._masters = {node: until for node, until in self._masters.items() if now < until}
         return not self._nodes and not self._masters
 

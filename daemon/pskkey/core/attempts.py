@@ -62,6 +62,8 @@ class Outbound:
         elif link.phase is Phase.STANDBY:
             link.phase, link.was_standby = Phase.GREETING, True
             link.deadline = now + self._settings.timing.join_timeout + self.patience
+        else:  # its patience is that of a standby session
+            link.deadline = min(link.deadline, now + timeout + (self.patience if patience is None else patience))
         link.peer = peer
         self.link = link
         return link
@@ -225,8 +227,9 @@ class Outbound:
 
     # --- another PSK --------------------------------------------------------------------------------------------
 
-    def psk_changed(self, active: PskName, accepted: Set[PskName]) -> None:
+    def psk_changed(self, active: PskName, accepted: Set[PskName], now: float) -> None:
         """Record the new PSKs, and end a renewal that is still connecting. `tick` begins the next one."""
+        self.standby.psk_changed(now)
         self._renewal.psk_changed(active, accepted)
         if self._second is not None and self._second.phase is Phase.CONNECTING:
             self._drop_second()
@@ -235,7 +238,7 @@ class Outbound:
         """Process the end of a session. If the link is lost, return the cause, else None."""
         link, second = self.link, self._second
         if self.standby.has(session):
-            self.standby.lost(session, now)
+            self.standby.lost(session, now, code)
             return None
         if second is not None and second.session == session:
             return self._not_renewed(reason, now)

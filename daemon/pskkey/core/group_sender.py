@@ -38,8 +38,8 @@ class GroupSender:
         """Return whether the last map lists the node with this id."""
         return self.last is not None and node in self.last.facts
 
-    def is_of_group(self, join: Join) -> bool:
-        """Return whether a joiner comes from this group, or from that of the last master."""
+    def knows_map_of(self, join: Join) -> bool:
+        """Return whether JOIN names a map that this master knows: its own last one, or that of the last master."""
         return join.knows is not None and self._find(join.knows) is not None
 
     def publish(self, group: Group, senders: frozenset[int]) -> None:

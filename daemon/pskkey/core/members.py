@@ -261,7 +261,7 @@ class Members:
         self._ids = None
         self._silent_at = min(self._silent_at, deadline)
         self._map.arrivals.note_arrival(join.member.id)
-        if is_new and join.held and not self._sender.is_of_group(join):
+        if is_new and join.held and not self._sender.knows_map_of(join):
             self._wait_again(now)
         if is_new:
             joined = self._joined[session]

@@ -179,7 +179,7 @@ class Node:
                 self._hear(advert, now)
             case events.PskChanged(active, accepted):
                 self._peers.psk_changed()
-                self._election.outbound.psk_changed(active, accepted)
+                self._election.outbound.psk_changed(active, accepted, now)
                 if self._election.role is Role.LISTENING:
                     self._apply(self._election.listen(now), now)
                 self._announcements.announce_again()

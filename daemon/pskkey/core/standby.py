@@ -1,18 +1,19 @@
 """The standby session of a member: a session with the node that it asks first if the master is lost.
 
 If all members connected to the next master at the moment at which the last one is lost, it would have to do all their
-handshakes at once. A handshake costs a small device 20 to 50 ms. So each member has a session with the first successor
-beforehand. When the master is lost or hands over, the member sends JOIN on it: one packet, no handshake.
+handshakes at once. A handshake costs a small device 20 to 50 ms. So each member has a session beforehand with the first
+successor that it can reach. When the master is lost or hands over, the member sends JOIN on it: one packet, no
+handshake.
 
-1. A member opens its standby session some time after it has joined, or after another node has become first successor:
-   STANDBY_AFTER, and STANDBY_STEP for each member that comes before it by id. So the successor has one handshake at a
-   time.
+1. A member opens its standby session some time after it has joined, after its last session was lost, or after a better
+   successor has come: STANDBY_AFTER, and STANDBY_STEP for each member that comes before it by id. So a successor has
+   few handshakes at a time.
 2. The first successor itself has none. It does not know whose standby sessions it serves: to it they are sessions
    without JOIN. It answers each heartbeat on them.
-3. If a successor cannot be reached, the member tries the next one, up to itself. It tries the others again after a
-   pause, which doubles, and keeps its open session meanwhile.
-4. If the master is lost, the walk along the succession begins with those that were not out of reach. So a member whose
-   key server cannot be reached, or that does not exist, delays no failover.
+3. If the attempt with a successor fails, the member tries the next one, up to itself. After a pause, which doubles, it
+   tries the others again. It keeps its open session until a better one has had its first heartbeat.
+4. If the master is lost, the member asks those last whose TCP could not be reached at the last attempt. So a key server
+   behind a firewall, or a member that does not exist, delays no failover, once each member has tried it.
 5. The session is for the next attempt to join its peer. It ends when this node listens or becomes master.
 """
 
@@ -40,11 +41,17 @@ STANDBY_INTERVAL: Final = 4.0
 """Seconds between two heartbeats of the member. A server ends a session without JOIN after 10 s of silence."""
 
 STANDBY_DEAD_AFTER: Final = 10.0
-"""Seconds of silence after which the session ends."""
+"""Seconds of silence after which the session ends. A session that has lasted so long was a good one."""
+
+OUT_OF_REACH: Final = frozenset({"unreachable", "refused", "timeout", "no_address"})
+"""Codes of an attempt in which TCP did not open (`events.Disconnected`). A peer whose TCP opens may only be busy."""
 
 PAUSE_MIN: Final = 2.0
 PAUSE_MAX: Final = 60.0
 """Seconds: the first and the longest pause after a failed attempt with a node."""
+
+PAUSE_OUT_OF_REACH: Final = 8.0
+"""Seconds of the longest pause if TCP did not open. It is short, so that the node is soon known to be back."""
 
 
 class Standby:
@@ -58,13 +65,17 @@ class Standby:
         self._connect = connect
         self._order: tuple[Member, ...] = ()
         """The successors that come before this node."""
+        self._delay = STANDBY_AFTER
+        """The time of this node from a change to its next attempt."""
         self._due: float | None = None
-        """When the first attempt begins; None: begin none."""
+        """When attempts may begin; None: begin none."""
         self._open: Link | None = None
+        self._open_since = 0.0
         self._attempt: Link | None = None
+        """A session that is better than the open one, until its first heartbeat."""
         self._pauses: dict[str, Backoff] = {}
         self._out_of_reach: set[str] = set()
-        """The ids of the nodes with which the last attempt failed."""
+        """The ids of the nodes whose TCP did not open at the last attempt."""
 
     @property
     def peer(self) -> Member | None:
@@ -77,15 +88,26 @@ class Standby:
         if not order:
             self.end()
             return
-        if self._due is None or order[0].id != self._order[0].id:
-            self._due = now + STANDBY_AFTER + STANDBY_STEP * sum(member.id < me for member in group.members)
-        self._order = order
-        places = {member.id: place for place, member in enumerate(order)}
-        self._pauses = {node: pause for node, pause in self._pauses.items() if node in places}
-        self._out_of_reach &= places.keys()
-        for link in (self._open, self._attempt):
-            if link is not None and link.peer.id not in places:
-                self._close(link)
+        known = {member.id: (member.addresses, member.port) for member in self._order}
+        same = {member.id for member in order if known.get(member.id) == (member.addresses, member.port)}
+        self._order, had = order, self._open is not None
+        self._delay = STANDBY_AFTER + STANDBY_STEP * sum(member.id < me for member in group.members)
+        self._pauses = {node: pause for node, pause in self._pauses.items() if node in same}
+        self._out_of_reach &= same
+        if self._open is not None and all(member.id != self._open.peer.id for member in order):
+            self._close(self._open)
+        better = {member.id for member in self._better()}
+        if self._attempt is not None and self._attempt.peer.id not in better & same:
+            self._close(self._attempt)
+        if self._due is None or (had and self._open is None) or better - same:
+            self._put_off(now)
+
+    def psk_changed(self, now: float) -> None:
+        """Try all nodes again: with the new PSK, another one may answer."""
+        self._pauses.clear()
+        self._out_of_reach.clear()
+        if self._due is not None:
+            self._put_off(now)
 
     def end(self) -> None:
         """End the session, and want none."""
@@ -109,44 +131,51 @@ class Standby:
         return tuple(sorted(order, key=lambda member: member.id in self._out_of_reach))
 
     def opened(self, session: Session, now: float) -> Link:
-        """Begin the heartbeats on a session that has opened, and return its link. It replaces the last one."""
+        """Begin the heartbeats on a session that has opened, and return its link."""
         link = self._at(session)
-        if link is not self._open and self._open is not None:
-            self._close(self._open)
-        self._open, self._attempt, link.phase = link, None, Phase.STANDBY
-        self._pauses.pop(link.peer.id, None)
+        link.phase, link.deadline = Phase.STANDBY, now + STANDBY_DEAD_AFTER
         self._out_of_reach.discard(link.peer.id)
         self._beat(link, now)
-        self.extend_deadline(session, now)
+        if self._open is None:
+            self._prefer(link, now)
         return link
 
     def extend_deadline(self, session: Session, now: float) -> None:
-        """Extend the deadline of the open session: its peer has sent a message."""
-        if self._open is not None and self._open.session == session:
-            self._open.deadline = now + STANDBY_DEAD_AFTER
+        """Extend the deadline of an open session: its peer has sent a message."""
+        link = self._at(session) if self.has(session) else None
+        if link is None or link.phase is not Phase.STANDBY:
+            return
+        link.deadline = now + STANDBY_DEAD_AFTER
+        if link is self._attempt and self._due is not None:  # else the walk has chosen its order already
+            self._prefer(link, now)
 
     def has(self, session: Session) -> bool:
         """Return whether this is a standby session, open or still connecting."""
         return any(link is not None and link.session == session for link in (self._open, self._attempt))
 
-    def lost(self, session: Session, now: float) -> None:
-        """Begin the pause of a node: the session with it has ended, or did not open."""
+    def lost(self, session: Session, now: float, code: str = "lost") -> None:
+        """Begin the pause of a node: the session with it has ended, or did not open. `code` is as in `Loss`."""
         link = self._at(session)
-        if link is self._attempt:
-            self._out_of_reach.add(link.peer.id)
+        node, is_out_of_reach = link.peer.id, link.phase is Phase.CONNECTING and code in OUT_OF_REACH
+        if link is self._open:
+            if now >= self._open_since + STANDBY_DEAD_AFTER:
+                self._pauses.pop(node, None)
+            if self._due is not None:
+                self._put_off(now)
+        if is_out_of_reach:
+            self._out_of_reach.add(node)
         self._forget(link)
-        self._pauses.setdefault(link.peer.id, Backoff()).failed(now, PAUSE_MIN, PAUSE_MAX)
+        longest = PAUSE_OUT_OF_REACH if is_out_of_reach else PAUSE_MAX
+        self._pauses.setdefault(node, Backoff()).failed(now, PAUSE_MIN, longest)
 
     def next_deadline(self) -> float | None:
         """Return when `tick` must be called next."""
-        times = [link.deadline for link in (self._open, self._attempt) if link is not None]
-        if self._open is not None:
-            times.append(self._open.next_heartbeat)
+        links = [link for link in (self._open, self._attempt) if link is not None]
+        times = [link.deadline for link in links]
+        times += [link.next_heartbeat for link in links if link.phase is Phase.STANDBY]
         if self._due is not None and self._attempt is None:
-            for member in self._better():
-                times.append(max(self._due, self._paused_until(member)))
-                if member.id not in self._pauses:
-                    break
+            wanted = self._wanted()
+            times += [max(self._due, self._paused_until(wanted))] if wanted is not None else []
         return min(times, default=None)
 
     def tick(self, now: float, read_until: float) -> None:
@@ -155,11 +184,11 @@ class Standby:
             if link is not None and read_until >= link.deadline:
                 self._out.append(Disconnect(link.session))
                 self.lost(link.session, now)
-        if self._open is not None and now >= self._open.next_heartbeat:
-            self._beat(self._open, now)
+            elif link is not None and link.phase is Phase.STANDBY and now >= link.next_heartbeat:
+                self._beat(link, now)
         if self._attempt is None and self._due is not None and now >= self._due:
-            wanted = next((member for member in self._better() if now >= self._paused_until(member)), None)
-            if wanted is not None:
+            wanted = self._wanted()
+            if wanted is not None and now >= self._paused_until(wanted):
                 self._attempt = self._connect(wanted, STANDBY_PATIENCE, now)
 
     def _better(self) -> Iterable[Member]:
@@ -167,9 +196,30 @@ class Standby:
         peer = self.peer
         return takewhile(lambda member: peer is None or member.id != peer.id, self._order)
 
+    def _wanted(self) -> Member | None:
+        """Return the node to try next: the first one that was not tried yet, else the one whose pause ends first."""
+        best = None
+        for member in self._better():
+            if member.id not in self._pauses:
+                return member
+            if best is None or self._paused_until(member) < self._paused_until(best):
+                best = member
+        return best
+
     def _paused_until(self, member: Member) -> float:
         pause = self._pauses.get(member.id)
         return float("-inf") if pause is None else pause.until
+
+    def _put_off(self, now: float) -> None:
+        """Begin no attempt before the turn of this node, unless its turn is to come already."""
+        if self._due is None or now >= self._due:
+            self._due = now + self._delay
+
+    def _prefer(self, link: Link, now: float) -> None:
+        """Let `link` be the open session."""
+        if self._open is not None and self._open is not link:
+            self._close(self._open)
+        self._open, self._open_since, self._attempt = link, now, None
 
     def _at(self, session: Session) -> Link:
         return next(x for x in (self._open, self._attempt) if x is not None and x.session == session)

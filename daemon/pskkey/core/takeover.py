@@ -4,8 +4,10 @@ The *succession* is the order in which members replace a lost master. To *ask* a
 
 1. The node first tries the lost master again for `reconnect_timeout`, because a broken connection does not prove a
    death. If its TCP opens, it is alive, and may be busy.
-2. The node asks each successor, one after the other, and becomes master at its own entry. It has a session with the
-   first one already (`standby`). A successor may notice the loss later. Then JOIN waits there (`waiting_joins`).
+2. The node asks each successor, one after the other, and becomes master at its own entry. It asks those last that were
+   out of reach before (`standby`), and has a session with the first of the others already. A successor may notice the
+   loss later. Then JOIN waits there (`waiting_joins`). If only some nodes reach the first successor, there may be two
+   masters, whose groups merge.
 3. If a successor answers that it is not master, it still reaches the lost master, or has joined another one. Then the
    walk ends, and the node listens.
 4. If an advert calls a member master of a newer term, the node asks that member next, once. This is a *detour*. Then

@@ -1,7 +1,7 @@
 """The JOINs of members that have lost the master earlier than this node.
 
-The members of a lost master ask its first successor, but some notice the loss earlier than the successor does. Their
-JOINs wait at it, so that they need not ask again:
+The members of a lost master ask the first successor that they can reach, but some notice the loss earlier than this
+successor does. Their JOINs wait at it, so that they need not ask again:
 
 1. A JOIN waits if its sender has our term, so it was a member of our master, and if we may become master.
 2. This node answers with a heartbeat at once, so that the joiner knows that it is alive.
