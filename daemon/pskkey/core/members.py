@@ -334,7 +334,7 @@ class Members:
         if read_until >= self._silent_at:
             for joined in [j for j in self._joined.values() if read_until >= j.deadline]:
                 self.close(joined.session, None, "it fell silent", self._back_by(joined.session, now))
-            self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
+            self._find_silent_at()
         all_are_here = self._map.arrivals.are_over(read_until)
         self._group_stale |= self._map.arrivals.has_given_up
         self._map.arrivals.has_given_up = False
@@ -344,9 +344,14 @@ class Members:
         self._group_stale |= self.is_full != self._has_no_place() or level != self._map.level
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + timing.heartbeat_interval
-            self._out.extend(Send(session, Heartbeat()) for session in self._joined)
+            heartbeat = Heartbeat()  # one for all, so that it is encoded once
+            self._out.extend(Send(session, heartbeat) for session in self._joined)
+            self._find_silent_at()  # so the bound expires only if a member is silent
         if now >= self._next_flush:
             self._flush(now)
+
+    def _find_silent_at(self) -> None:
+        self._silent_at = min((j.deadline for j in self._joined.values()), default=float("inf"))
 
     def _flush(self, now: float) -> None:
         keys_stale = self._keys_version != self._keyring.version

@@ -21,7 +21,7 @@ from pskkey.adapters.tls.listener import ServerLimits, TlsListener
 from pskkey.adapters.token_bucket import Rate, TokenBucket, TokenBuckets
 from pskkey.config.psk import PskFile
 from pskkey.core.events import Accepted, Direction, Disconnected, Event, Received, Session
-from pskkey.model import ErrorMessage, Group, GroupChange, Join, Message
+from pskkey.model import ErrorMessage, Group, GroupChange, Heartbeat, Join, Message
 from pskkey.wire.packet import Channel, PacketReader, Side, encode
 
 SESSION_RATE: Final = Rate(per_second=50.0, burst=100.0)
@@ -70,8 +70,8 @@ class InboundSessions:
         self._connections: dict[Session, TlsConnection] = {}
         self._inputs: dict[TlsConnection, PacedInput] = {}
         self._nodes: dict[TlsConnection, str] = {}
-        # A GROUP or GROUP_CHANGE goes to many members: it is encoded once for all.
-        self._last_group: tuple[Group | GroupChange, bytes] | None = None
+        # Such a message goes to many members, and is encoded once for all. It has no secrets.
+        self._last_of_all: tuple[Heartbeat | Group | GroupChange, bytes] | None = None
 
     @property
     def port(self) -> int | None:
@@ -173,11 +173,11 @@ class InboundSessions:
         self._emit(Received(session, message))
 
     def _encoded(self, message: Message) -> bytes:
-        if not isinstance(message, Group | GroupChange):
+        if not isinstance(message, Heartbeat | Group | GroupChange):
             return encode(message)
-        if self._last_group is None or self._last_group[0] is not message:
-            self._last_group = (message, encode(message))
-        return self._last_group[1]
+        if self._last_of_all is None or self._last_of_all[0] is not message:
+            self._last_of_all = (message, encode(message))
+        return self._last_of_all[1]
 
     def _forget(self, connection: TlsConnection) -> None:
         session = self._sessions.pop(connection)
