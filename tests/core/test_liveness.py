@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from pskkey.core.actions import Connect
+import pytest
+
+from pskkey.core.actions import Connect, Send
 from pskkey.core.events import Attached, Connected, Direction, Session, Timeout
 from pskkey.core.notices import MasterLost, Slept
 from pskkey.core.settings import MOST_UNREAD, Timing
@@ -74,6 +76,30 @@ def test_a_client_answers_heartbeats_at_most_twice_in_the_interval() -> None:
         assert sent(Heartbeat, harness.receive(session, Heartbeat()))
     flood = [sent(Heartbeat, [*harness.receive(session, Heartbeat()), *harness.wait(0.01)]) for _ in range(100)]
     assert 3 <= len([beats for beats in flood if beats]) <= 4
+
+
+@pytest.mark.parametrize(("members", "interval"), [(2, 0.5), (60, 0.5), (80, 0.6), (120, 0.75), (250, 0.75)])
+def test_master_of_many_sends_fewer_heartbeats_but_two_within_dead_after(members: int, interval: float) -> None:
+    harness = NodeHarness().start().become_master()
+    for number in range(1, members):
+        harness.accept(number, join(f"4444{number:04x}"), f"10.0.{number}.1")
+    before, began = len(harness.log), harness.now
+    while harness.now < began + 12.0:
+        harness.wait(0.05)
+        for number in range(1, members):
+            harness.receive(Session(Direction.INBOUND, number), Heartbeat())
+    beats = [a for a in of(Send, harness.log[before:]) if a.message == Heartbeat() and a.session.number == 1]
+    assert len(beats) == pytest.approx(12.0 / interval, abs=1.5)
+
+
+def test_member_answers_each_heartbeat_of_a_master_of_many_and_sends_none_unasked() -> None:
+    harness = NodeHarness().start()
+    session = harness.become_client(LOW)
+    before = len(harness.log)
+    for _ in range(10):
+        harness.wait(0.75)
+        harness.receive(session, Heartbeat())
+    assert len(sent(Heartbeat, harness.log[before:])) == 10
 
 
 def test_client_sends_heartbeats_unasked_and_loses_a_silent_master_after_dead_after() -> None:

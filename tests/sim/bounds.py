@@ -47,6 +47,8 @@ class Bounds:
 
     slowest: Timing = field(default_factory=Timing)
     fastest: Timing = field(default_factory=Timing)
+    nodes: int = 1
+    """The greatest number of nodes. A master of many sends fewer heartbeats."""
     most_addresses: int = 1
     """The most addresses at which a node is tried and that may lead nowhere."""
     has_barriers: bool = False
@@ -174,7 +176,7 @@ class Bounds:
     @property
     def cut_is_noticed_within(self) -> float:
         """How long after a cut the nodes on both sides have noticed it, even if it is mended meanwhile."""
-        return self.slowest.dead_after + self.slowest.heartbeat_interval
+        return self.slowest.dead_after + self.slowest.beat_interval(self.nodes)
 
     @property
     def parted_after(self) -> float:
@@ -189,5 +191,5 @@ class Bounds:
         cannot hold the other key of that epoch.
         """
         slow = self.slowest
-        heard = slow.dead_after + 2 * slow.heartbeat_interval
+        heard = slow.dead_after + 2 * slow.beat_interval(self.nodes)
         return heard + slow.activation_deadline + 2 * slow.rekey_spacing

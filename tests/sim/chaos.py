@@ -81,6 +81,7 @@ class Run:
         self.variation = draw(seed, always=always_varied)
         self.is_varied = not self.variation.is_default
         self.operators = Operators(world, self.variation)
+        world.bounds = replace(world.bounds, nodes=self.size)
         if self.kind.are_alike_inside:
             world.bounds = replace(world.bounds, most_addresses=MOST_ADDRESSES + 1)
         if self.kind.has_versions:

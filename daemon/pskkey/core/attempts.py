@@ -2,6 +2,7 @@
 
 from collections.abc import Set
 from itertools import count
+from math import inf
 from typing import Final
 
 from pskkey.core import notices
@@ -15,7 +16,7 @@ from pskkey.core.settings import Settings
 from pskkey.core.standby import Standby
 from pskkey.model import Advert, Heartbeat, Join, Member, Merge, PskName, Times
 
-UNANSWERED_AFTER: Final = 1.5
+UNANSWERED_AFTER: Final = 2.0
 """Heartbeat intervals after which a member sends a heartbeat, if it has received none to answer."""
 
 HANDSHAKE_TIME: Final = 0.05
@@ -159,7 +160,8 @@ class Outbound:
         Two answers are at least half an interval apart, even if the master sends heartbeats more often.
         """
         link, interval = self.at(session), self._settings.timing.heartbeat_interval
-        if link is not None and link.phase is Phase.JOINED and now >= link.next_heartbeat - interval:
+        may_answer_at = -inf if link is None else link.next_heartbeat - (UNANSWERED_AFTER - 0.5) * interval
+        if link is not None and link.phase is Phase.JOINED and now >= may_answer_at:
             self._beat(link, now)
 
     def beat(self, now: float) -> None:

@@ -343,10 +343,11 @@ class Members:
         level = None if self.last_sent is None else self.last_sent.level
         self._group_stale |= self.is_full != self._has_no_place() or level != self._map.level
         if now >= self._next_heartbeat:
-            self._next_heartbeat = now + timing.heartbeat_interval
+            self._next_heartbeat = now + timing.beat_interval(len(self._joined) + 1)
             heartbeat = Heartbeat()  # one for all, so that it is encoded once
             self._out.extend(Send(session, heartbeat) for session in self._joined)
-            self._find_silent_at()  # so the bound expires only if a member is silent
+            if self._silent_at <= self._next_heartbeat:
+                self._find_silent_at()  # so the bound expires only if a member is silent
         if now >= self._next_flush:
             self._flush(now)
 
