@@ -2,7 +2,7 @@
 
 import pytest
 
-from pskkey.core.arrivals import EXTENDED_BY
+from pskkey.core.arrivals import LONGEST
 from pskkey.core.events import Attached, Direction, Disconnected, RekeyRequested, Session
 from pskkey.core.settings import Timing
 from pskkey.model import Group, Heartbeat, HeldKey, KeyAck, KeyNewReason, KeyState, KeyWatch, Merge, Process
@@ -57,8 +57,8 @@ def test_joiners_of_other_groups_cannot_keep_the_place_of_an_old_member_for_ever
         listed.append((harness.now - began, HIGH in {m.id for m in groups[-1].members}))
         harness.wait(0.5)
     comes_within = Timing().comes_within
-    assert all(is_listed for at, is_listed in listed if at < comes_within + EXTENDED_BY - 0.5)
-    assert not any(is_listed for at, is_listed in listed if at > comes_within + EXTENDED_BY)
+    assert all(is_listed for at, is_listed in listed if at < LONGEST * comes_within - 0.5)
+    assert not any(is_listed for at, is_listed in listed if at > LONGEST * comes_within)
 
 
 def test_new_key_does_not_wait_long_for_a_member_that_is_gone_for_good() -> None:

@@ -228,6 +228,66 @@ def test_members_open_their_next_standby_sessions_one_after_the_other(how: str) 
     assert len(tried(harness, before)) == 1
 
 
+def test_members_open_their_next_standby_sessions_in_turn_when_the_first_attempts_end_together() -> None:
+    """The first successor accepted TCP, froze and left the group."""
+    before_us = [f"4444{number:04x}" for number in range(10)]
+    harness, session = become_member("33333333", *before_us)
+    beat(harness, session, STANDBY_AFTER + 0.3)
+    ids = [LOW, "33333333", *before_us, ME]
+    harness.receive(session, Group(1, LOW, tuple(map(member, ids)), tuple(sorted(set(ids) - {LOW}))))
+    before = len(harness.log)
+    beat(harness, session, STANDBY_AFTER + 12 * STANDBY_STEP - 0.02)
+    assert not tried(harness, before)
+    beat(harness, session, 0.1)
+    assert tried(harness, before) == ["33333333"]
+
+
+def test_members_return_to_a_successor_that_ended_all_sessions_one_after_the_other() -> None:
+    before_us = [f"4444{number:04x}" for number in range(100)]
+    harness, session = become_member(*before_us)
+    beat(harness, session, STANDBY_AFTER + 102 * STANDBY_STEP + 0.1)
+    first = of(Connect, harness.log)[-1]
+    harness.give(Connected(first.session))
+    harness.give(Disconnected(first.session, "its PSK was removed"))
+    before = len(harness.log)
+    beat(harness, session, PAUSE_MIN + 102 * STANDBY_STEP - 0.1)
+    assert FIRST not in tried(harness, before)
+
+
+def test_successor_with_another_address_each_time_does_not_keep_the_others_from_their_turn() -> None:
+    harness, session = become_member("33333333")
+    for number in range(8):
+        moved = replace(member(FIRST), addresses=(f"10.0.1.{number}",))
+        members = (member(LOW), moved, member("33333333"), member(ME))
+        harness.receive(session, Group(1, LOW, members, (FIRST, "33333333", ME)))
+        beat(harness, session, 5.0)
+    assert "33333333" in tried(harness)
+
+
+def test_successor_that_was_out_of_reach_and_only_fails_the_handshake_now_is_asked_first_again() -> None:
+    harness, session = become_member()
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    fail(harness, session)
+    beat(harness, session, PAUSE_MIN + 0.1)
+    fail(harness, session, "no_handshake")
+    before = lose_master(harness, session)
+    assert tried(harness, before) == [FIRST]
+
+
+def test_session_that_opens_and_stays_silent_is_no_success() -> None:
+    harness, session = become_member()
+    ends: list[float] = []
+    for _ in range(3):
+        before = len(tried(harness))
+        while len(tried(harness)) == before:
+            beat(harness, session, 0.2)
+        opened_at = harness.now
+        harness.give(Connected(of(Connect, harness.log)[-1].session))
+        beat(harness, session, STANDBY_DEAD_AFTER + 0.1)
+        ends.append(opened_at)
+    assert ends[2] - ends[1] > ends[1] - ends[0] + 1.0, "the pause doubles"
+
+
 def test_successor_that_opens_and_ends_each_session_costs_no_other_session() -> None:
     harness, session = become_member("33333333")
     beat(harness, session, STANDBY_AFTER + 0.1)

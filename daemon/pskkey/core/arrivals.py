@@ -20,8 +20,8 @@ does not know.
 
 from typing import Final
 
-EXTENDED_BY: Final = 16.0
-"""Seconds by which the wait for a node becomes longer at most. An insider can join any number of times."""
+LONGEST: Final = 8
+"""How many times as long the wait for a node becomes at most. An insider can join any number of times."""
 
 
 class Arrivals:
@@ -56,10 +56,10 @@ class Arrivals:
         if node in self._masters or len(self._masters) < self._most_masters:
             self._masters[node] = until
 
-    def begin_again(self, until: float) -> None:
-        """Wait until `until` for all members that have not arrived yet."""
-        for node, former in self._nodes.items():
-            self._nodes[node] = max(former, min(until, self._first[node] + EXTENDED_BY))
+    def begin_again(self, now: float, seconds: float) -> None:
+        """Wait `seconds` from `now` on for all members that have not arrived yet."""
+        for node, until in self._nodes.items():
+            self._nodes[node] = max(until, min(now + seconds, self._first[node] + (LONGEST - 1) * seconds))
 
     def note_arrival(self, node: str) -> None:
         """Stop waiting for `node`: it has joined."""

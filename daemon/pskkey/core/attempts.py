@@ -1,6 +1,6 @@
 """The attempt of a node to join or keep a master: its outbound session, with its deadlines."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from itertools import count
 from math import inf
 from typing import Final
@@ -64,6 +64,7 @@ class Outbound:
             link.phase, link.was_standby = Phase.GREETING, True
             link.deadline = now + self._settings.timing.join_timeout + self.patience
         else:  # its patience is that of a standby session
+            timeout = timeout if in_all else self._for_each(timeout, self._book.order(peer))
             link.deadline = min(link.deadline, now + timeout + (self.patience if patience is None else patience))
         link.peer = peer
         self.link = link
@@ -86,10 +87,15 @@ class Outbound:
         if patience is None:
             patience = self.patience
         if not in_all:
-            timeout += STAGGER * max(0, len(addresses) - 1)
+            timeout = self._for_each(timeout, addresses)
         self._out.append(Connect(session, peer.id, addresses, peer.port, timeout, patience))
         # The key client observes the time-out and reports the error. This deadline is only a backup.
         return Link(session, peer, now + (timeout + patience) * BACKED_UP_AFTER)
+
+    @staticmethod
+    def _for_each(timeout: float, addresses: Sequence[str]) -> float:
+        """Return the time-out of all addresses, which are tried one after the other, with this time-out for each."""
+        return timeout + STAGGER * max(0, len(addresses) - 1)
 
     @property
     def patience(self) -> float:

@@ -39,7 +39,7 @@ class Members:
         self._ids: frozenset[str] | None = None
         """Cache of `ids`, which every event reads; None after a change of the members."""
         self._silent_at = float("inf")
-        """A lower bound of the deadlines of all members: a message from a member only raises its deadline."""
+        """A lower bound of the deadlines of all members."""
         self._map = MemberMap(settings, keyring, self._joined, out)
         self._group_stale = False
         self._keys_version = -1
@@ -180,7 +180,7 @@ class Members:
             self._map.arrivals.expect_master(master, now + self._settings.timing.comes_within)
 
     def _wait_again(self, now: float) -> None:
-        self._map.arrivals.begin_again(now + self._settings.timing.comes_within)
+        self._map.arrivals.begin_again(now, self._settings.timing.comes_within)
 
     def lease_to_me(self) -> None:
         """Lease a sender id to the master itself, for its own session manager."""
@@ -273,6 +273,7 @@ class Members:
         """Extend the deadline of a member: it has sent a message."""
         if (joined := self._joined.get(session)) is not None:
             joined.deadline = now + joined.dead_after(self._settings.timing.dead_after)
+            self._silent_at = min(self._silent_at, joined.deadline)  # `dead_after` may have become shorter
 
     def acknowledge(self, session: Session, ack: KeyAck) -> None:
         """Record that a member has installed an epoch for reception; ignore an epoch that is not held."""

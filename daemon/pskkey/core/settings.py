@@ -55,12 +55,8 @@ class Timing:
 
     def beat_interval(self, nodes: int) -> float:
         """The time between two heartbeats of the master of so many nodes."""
-        return min(self.longest_interval, max(self.heartbeat_interval, BEAT_STEP * nodes))
-
-    @property
-    def longest_interval(self) -> float:
-        """The longest time between two heartbeats of a session. At least two of them are in `dead_after`."""
-        return min(1.5 * self.heartbeat_interval, self.dead_after / 2)
+        longest = min(1.5 * self.heartbeat_interval, 0.4 * self.dead_after)
+        return max(self.heartbeat_interval, min(longest, BEAT_STEP * nodes))
 
     @property
     def comes_within(self) -> float:

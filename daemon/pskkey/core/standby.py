@@ -11,7 +11,7 @@ handshake.
 2. The first successor itself has none. It does not know whose standby sessions it serves: to it they are sessions
    without JOIN. It answers each heartbeat on them.
 3. If the attempt with a successor fails, the member tries the next one, up to itself. After a pause, which doubles, it
-   tries the others again. It keeps its open session until a better one has had its first heartbeat.
+   tries the others again, each in its turn. It keeps its open session until a better one has had its first heartbeat.
 4. If the master is lost, the member asks those last whose TCP could not be reached at the last attempt. So a key server
    behind a firewall, or a member that does not exist, delays no failover, once each member has tried it.
 5. The session is for the next attempt to join its peer. It ends when this node listens or becomes master.
@@ -19,6 +19,7 @@ handshake.
 
 from collections.abc import Callable, Iterable
 from itertools import takewhile
+from math import inf
 from typing import Final
 
 from pskkey.core.actions import Action, Disconnect, Send
@@ -70,10 +71,12 @@ class Standby:
         self._due: float | None = None
         """When attempts may begin; None: begin none."""
         self._open: Link | None = None
-        self._open_since = 0.0
+        self._open_since = inf
+        """When the first heartbeat came on the open session."""
         self._attempt: Link | None = None
         """A session that is better than the open one, until its first heartbeat."""
         self._pauses: dict[str, Backoff] = {}
+        """By node id, for each node of `_order`: when it may be tried. A new one may at once."""
         self._out_of_reach: set[str] = set()
         """The ids of the nodes whose TCP did not open at the last attempt."""
 
@@ -90,21 +93,23 @@ class Standby:
             return
         known = {member.id: (member.addresses, member.port) for member in self._order}
         same = {member.id for member in order if known.get(member.id) == (member.addresses, member.port)}
-        self._order, had = order, self._open is not None
+        self._order, had = order, (self._open, self._attempt)
         self._delay = STANDBY_AFTER + STANDBY_STEP * sum(member.id < me for member in group.members)
-        self._pauses = {node: pause for node, pause in self._pauses.items() if node in same}
+        self._pauses = {member.id: self._pauses.get(member.id) or Backoff(now) for member in order}
+        for node in self._pauses.keys() - same:  # it is new, or may answer at its new address
+            self._pauses[node].until = min(self._pauses[node].until, now)
         self._out_of_reach &= same
         if self._open is not None and all(member.id != self._open.peer.id for member in order):
             self._close(self._open)
         better = {member.id for member in self._better()}
         if self._attempt is not None and self._attempt.peer.id not in better & same:
             self._close(self._attempt)
-        if self._due is None or (had and self._open is None) or better - same:
+        if self._due is None or (self._open, self._attempt) != had or better - same:
             self._put_off(now)
 
     def psk_changed(self, now: float) -> None:
         """Try all nodes again: with the new PSK, another one may answer."""
-        self._pauses.clear()
+        self._pauses = {node: Backoff(now) for node in self._pauses}
         self._out_of_reach.clear()
         if self._due is not None:
             self._put_off(now)
@@ -137,7 +142,7 @@ class Standby:
         self._out_of_reach.discard(link.peer.id)
         self._beat(link, now)
         if self._open is None:
-            self._prefer(link, now)
+            self._prefer(link)
         return link
 
     def extend_deadline(self, session: Session, now: float) -> None:
@@ -147,7 +152,9 @@ class Standby:
             return
         link.deadline = now + STANDBY_DEAD_AFTER
         if link is self._attempt and self._due is not None:  # else the walk has chosen its order already
-            self._prefer(link, now)
+            self._prefer(link)
+        if link is self._open:
+            self._open_since = min(self._open_since, now)
 
     def has(self, session: Session) -> bool:
         """Return whether this is a standby session, open or still connecting."""
@@ -159,14 +166,17 @@ class Standby:
         node, is_out_of_reach = link.peer.id, link.phase is Phase.CONNECTING and code in OUT_OF_REACH
         if link is self._open:
             if now >= self._open_since + STANDBY_DEAD_AFTER:
-                self._pauses.pop(node, None)
+                self._pauses[node] = Backoff()
             if self._due is not None:
                 self._put_off(now)
+        self._forget(link)
         if is_out_of_reach:
             self._out_of_reach.add(node)
-        self._forget(link)
-        longest = PAUSE_OUT_OF_REACH if is_out_of_reach else PAUSE_MAX
-        self._pauses.setdefault(node, Backoff()).failed(now, PAUSE_MIN, longest)
+        else:
+            self._out_of_reach.discard(node)
+        pause = self._pauses.setdefault(node, Backoff())
+        pause.failed(now, PAUSE_MIN, PAUSE_OUT_OF_REACH if is_out_of_reach else PAUSE_MAX)
+        pause.until += self._delay - STANDBY_AFTER  # the sessions of all members may have ended at the same time
 
     def next_deadline(self) -> float | None:
         """Return when `tick` must be called next."""
@@ -189,6 +199,7 @@ class Standby:
         if self._attempt is None and self._due is not None and now >= self._due:
             wanted = self._wanted()
             if wanted is not None and now >= self._paused_until(wanted):
+                self._pauses[wanted.id].until = now  # it has had its turn, even if the attempt is given up
                 self._attempt = self._connect(wanted, STANDBY_PATIENCE, now)
 
     def _better(self) -> Iterable[Member]:
@@ -197,29 +208,22 @@ class Standby:
         return takewhile(lambda member: peer is None or member.id != peer.id, self._order)
 
     def _wanted(self) -> Member | None:
-        """Return the node to try next: the first one that was not tried yet, else the one whose pause ends first."""
-        best = None
-        for member in self._better():
-            if member.id not in self._pauses:
-                return member
-            if best is None or self._paused_until(member) < self._paused_until(best):
-                best = member
-        return best
+        """Return the node to try next: the one that has waited for the longest time, so that each has its turn."""
+        return min(self._better(), key=self._paused_until, default=None)
 
     def _paused_until(self, member: Member) -> float:
-        pause = self._pauses.get(member.id)
-        return float("-inf") if pause is None else pause.until
+        return self._pauses[member.id].until
 
     def _put_off(self, now: float) -> None:
         """Begin no attempt before the turn of this node, unless its turn is to come already."""
         if self._due is None or now >= self._due:
             self._due = now + self._delay
 
-    def _prefer(self, link: Link, now: float) -> None:
+    def _prefer(self, link: Link) -> None:
         """Let `link` be the open session."""
-        if self._open is not None and self._open is not link:
+        if self._open is not None:
             self._close(self._open)
-        self._open, self._open_since, self._attempt = link, now, None
+        self._open, self._open_since, self._attempt = link, inf, None
 
     def _at(self, session: Session) -> Link:
         return next(x for x in (self._open, self._attempt) if x is not None and x.session == session)
