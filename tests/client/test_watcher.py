@@ -104,12 +104,17 @@ class Watcher:
             self.watch.close()
 
     async def reach(self, daemon: Daemon) -> None:
-        """Let the watcher work until it has connected, and accept it."""
-        give_up = time.monotonic() + 5
-        while not select.select([daemon.listener], [], [], 0)[0]:
-            assert time.monotonic() < give_up, "the watcher does not connect"
-            await self.step()
+        """Let the watcher work until it has connected and sent its first message, and accept it."""
+        await self._work_until_readable(daemon.listener, "the watcher does not connect")
         daemon.accept()
+        # Its time may have ended between the two, and a test that waits for the message keeps it from its work.
+        await self._work_until_readable(daemon.connection, "the watcher does not send")
+
+    async def _work_until_readable(self, awaited: socket.socket, fault: str) -> None:
+        give_up = time.monotonic() + 5
+        while not select.select([awaited], [], [], 0)[0]:
+            assert time.monotonic() < give_up, fault
+            await self.step()
 
     async def step(self) -> None:
         """Let the watcher work without expecting a change."""
