@@ -54,3 +54,14 @@ def lose_master(harness: NodeHarness, session: Session) -> int:
     before = len(harness.log)
     harness.give(Disconnected(again.session, "refused"))
     return before
+
+
+def with_second_successor() -> tuple[NodeHarness, Session, Session]:
+    """Return a member, its session with LOW, and its open standby session with the next one: FIRST is out of reach."""
+    harness, session = become_member("33333333")
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    fail(harness, session)
+    second = of(Connect, harness.log)[-1]
+    assert second.peer == "33333333"
+    harness.give(Connected(second.session))
+    return harness, session, second.session

@@ -10,26 +10,26 @@ from pskkey.core.standby import PAUSE_MIN, STANDBY_AFTER, STANDBY_DEAD_AFTER, ST
 from pskkey.model import UNNAMED_PSK, ErrorMessage, Group, Heartbeat, Join, Role
 from tests.core.harness import ME, member, of, one
 from tests.core.situations import LOW
-from tests.core.standing_by import FIRST, beat, become_member, fail, lose_master, tried, with_standby
+from tests.core.standing_by import (
+    FIRST,
+    beat,
+    become_member,
+    fail,
+    lose_master,
+    tried,
+    with_second_successor,
+    with_standby,
+)
 
 
 def test_standby_session_is_with_the_first_successor_that_can_be_reached() -> None:
-    harness, session = become_member("33333333")
-    beat(harness, session, STANDBY_AFTER + 0.1)
-    fail(harness, session)
-    standby = of(Connect, harness.log)[-1]
-    assert standby.peer == "33333333"
-    harness.give(Connected(standby.session))
+    harness, session, second = with_second_successor()
     before = lose_master(harness, session)
-    assert [a.session for a in of(Send, harness.log[before:]) if isinstance(a.message, Join)] == [standby.session]
+    assert [a.session for a in of(Send, harness.log[before:]) if isinstance(a.message, Join)] == [second]
 
 
 def test_successor_out_of_reach_is_tried_again_beside_the_open_session() -> None:
-    harness, session = become_member("33333333")
-    beat(harness, session, STANDBY_AFTER + 0.1)
-    fail(harness, session)
-    second = of(Connect, harness.log)[-1].session
-    harness.give(Connected(second))
+    harness, session, second = with_second_successor()
     before = len(harness.log)
     beat(harness, session, PAUSE_MIN)
     first = one(Connect, harness.log[before:])
@@ -207,11 +207,7 @@ def test_session_that_opens_and_stays_silent_is_no_success() -> None:
 
 
 def test_successor_that_opens_and_ends_each_session_costs_no_other_session() -> None:
-    harness, session = become_member("33333333")
-    beat(harness, session, STANDBY_AFTER + 0.1)
-    fail(harness, session)
-    second = of(Connect, harness.log)[-1].session
-    harness.give(Connected(second))
+    harness, session, second = with_second_successor()
     before = len(harness.log)
     attempts: list[float] = []
     while len(attempts) < 4:
@@ -226,11 +222,7 @@ def test_successor_that_opens_and_ends_each_session_costs_no_other_session() -> 
 
 
 def test_attempt_that_opens_during_the_walk_does_not_end_the_session_that_is_asked_first() -> None:
-    harness, session = become_member("33333333")
-    beat(harness, session, STANDBY_AFTER + 0.1)
-    fail(harness, session)
-    second = of(Connect, harness.log)[-1].session
-    harness.give(Connected(second))
+    harness, session, second = with_second_successor()
     beat(harness, session, PAUSE_MIN)
     first = of(Connect, harness.log)[-1]
     again = one(Connect, harness.give(Disconnected(session, "reset")))
