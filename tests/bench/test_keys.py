@@ -1,6 +1,6 @@
 """The bench runs, and a key server serves nearly as many keys as a bare server.
 
-The goal of the bench itself is as many. Its median is so near to that that it would fail in every second run.
+The goal of the bench itself is as many. The rest is for the noise of a machine that runs the other tests.
 """
 
 import json
@@ -12,7 +12,7 @@ import pytest
 BENCH = Path(__file__).parent / "keys"
 
 
-NEARLY = 0.85
+NEARLY = 0.95
 
 
 @pytest.mark.slow
