@@ -73,7 +73,7 @@ class FrameReader:
     """
 
     def __init__(self, limits: Mapping[int, int]) -> None:
-        self._limits = dict(limits)
+        self._limits = limits
         self._pending = bytearray()
         self._next_size: int | None = None
         """Bytes of the next frame, with its header. None: the header is not whole, or is refused."""

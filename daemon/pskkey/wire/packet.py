@@ -139,13 +139,17 @@ _RECEIVED: Final = {
     for side in Side
 }
 
+_LIMITS: Final[dict[tuple[Channel, Side], dict[int, int]]] = {
+    receiver: {packet.type: packet.limit for packet in packets.values()} for receiver, packets in _RECEIVED.items()
+}
+
 
 class PacketReader:
     """Turns the bytes that come on one connection into messages. `side` is our own end of it."""
 
     def __init__(self, channel: Channel, side: Side) -> None:
         self._packets = _RECEIVED[channel, side]
-        self._frames = FrameReader({packet.type: packet.limit for packet in self._packets.values()})
+        self._frames = FrameReader(_LIMITS[channel, side])
         self._roster = roster.RosterReader()
         self._decode_part = {
             PacketType.GROUP: self._roster.receive_group_untrusted,
@@ -216,5 +220,6 @@ def encode(message: Message) -> bytes:
     """
     packet = _BY_MESSAGE[type(message)]
     payload = packet.encode(message)
-    payloads = [payload] if isinstance(payload, bytes) else payload
-    return b"".join(encode_frame(packet.type, each) for each in payloads)
+    if isinstance(payload, bytes):
+        return encode_frame(packet.type, payload)
+    return b"".join([encode_frame(packet.type, each) for each in payload])

@@ -250,7 +250,8 @@ class TlsListener:
         offer = connection.offer
         if offer is None or offer.identity is None:
             return False
-        return offer.psk.accepted.get(offer.identity) != self._psk().accepted.get(offer.identity)
+        psk = self._psk()
+        return offer.psk is not psk and offer.psk.accepted.get(offer.identity) != psk.accepted.get(offer.identity)
 
     def _hold(self, connection: TlsConnection, *, owned: bool) -> None:
         self._connections[connection] = owned
