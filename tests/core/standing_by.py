@@ -43,6 +43,13 @@ def fail(harness: NodeHarness, session: Session, code: str = "unreachable") -> N
     beat(harness, session, 0.1)
 
 
+def one_attempt(harness: NodeHarness, peer: str) -> Session:
+    """Return the session of the last attempt, which must be with `peer`."""
+    attempt = of(Connect, harness.log)[-1]
+    assert attempt.peer == peer
+    return attempt.session
+
+
 def tried(harness: NodeHarness, before: int = 0) -> list[str]:
     """Return the nodes that the node has tried to reach beside its master, without the first `before` actions."""
     return [connect.peer for connect in of(Connect, harness.log[before:]) if connect.peer != LOW]

@@ -8,7 +8,16 @@ from pskkey.core.standby import PAUSE_MIN, STANDBY_AFTER, STANDBY_DEAD_AFTER, ST
 from pskkey.model import ErrorMessage, Group, Handover, Heartbeat, Join, KeyAck, Role
 from tests.core.harness import ME, NodeHarness, member, of, one, sent
 from tests.core.situations import LOW
-from tests.core.standing_by import FIRST, beat, become_member, lose_master, with_standby
+from tests.core.standing_by import (
+    FIRST,
+    beat,
+    become_member,
+    lose_master,
+    one_attempt,
+    tried,
+    with_second_successor,
+    with_standby,
+)
 
 
 @pytest.mark.parametrize("before_us", [0, 10], ids=["the first by id", "ten come before it"])
@@ -64,6 +73,35 @@ def test_standby_session_follows_the_first_successor() -> None:
     assert attempt.peer == better
     assert not of(Disconnect, harness.give(Connected(attempt.session)))
     assert [d.session for d in of(Disconnect, harness.receive(attempt.session, Heartbeat()))] == [standby]
+
+
+def test_next_session_is_with_the_next_successor_and_not_with_the_one_that_has_been_known_for_longest() -> None:
+    harness, session = become_member("44444444")
+    beat(harness, session, STANDBY_AFTER + 0.1)
+    first = one_attempt(harness, FIRST)
+    harness.give(Connected(first))
+    harness.receive(first, Heartbeat())
+    newer = "33333333"
+    known = (member(LOW), member(FIRST), member(newer), member("44444444"), member(ME))
+    harness.receive(session, Group(1, LOW, known, (FIRST, newer, "44444444", ME)))
+    harness.receive(session, Group(1, LOW, (known[0], *known[2:]), (newer, "44444444", ME)))
+    before = len(harness.log)
+    beat(harness, session, STANDBY_AFTER + 2.0)
+    assert tried(harness, before) == [newer]
+
+
+def test_successor_that_was_tried_before_comes_in_its_order_again() -> None:
+    harness, session, second = with_second_successor()
+    harness.receive(second, Heartbeat())
+    beat(harness, session, PAUSE_MIN)
+    first = one_attempt(harness, FIRST)
+    harness.give(Connected(first))
+    harness.receive(first, Heartbeat())
+    members = (member(LOW), member("33333333"), member("44444444"), member(ME))
+    harness.receive(session, Group(1, LOW, members, ("33333333", "44444444", ME)))
+    before = len(harness.log)
+    beat(harness, session, STANDBY_AFTER + 2.0)
+    assert tried(harness, before) == ["33333333"]
 
 
 def test_both_ends_send_slow_heartbeats() -> None:

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from pskkey.core.actions import Connect
+from pskkey.core.actions import Action, Connect
 from pskkey.core.events import Direction, Session
 from tests.sim.bounds import Bounds
 from tests.sim.host import Broken, Host
@@ -74,6 +75,29 @@ def test_small_group_replaces_its_master_within_the_guarantees() -> None:
         run = SlowRun(1, 5, trouble)
         run.costs = FAST
         run.go()
+
+
+def test_failover_costs_each_member_one_handshake_with_the_next_successor() -> None:
+    """Each member tried the one first that it had known for longest: 2.4 handshakes in this group, and more later."""
+    world = World(7)
+    Traffic(world, calm=True)
+    for _ in range(30):
+        world.at(world.random.uniform(0.0, 3.0), partial(world.start, world.add()))
+    world.run_until(15.0)
+    for _ in range(3):
+        lost = master(world)
+        connects: Counter[str] = Counter()
+
+        def note(host: Host, action: Action, lost: Host = lost, connects: Counter[str] = connects) -> None:
+            if isinstance(action, Connect) and action.peer != lost.member.id:
+                connects[host.name] += 1
+
+        world.actions.append(note)
+        world.crash(lost)
+        world.run_until(world.now + 10.0)
+        world.actions.remove(note)
+        assert len(connects) >= 30 - 3 - 3, "members have no standby session"
+        assert set(connects.values()) == {1}
 
 
 def test_group_that_is_not_whole_in_time_is_found() -> None:

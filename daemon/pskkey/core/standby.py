@@ -11,7 +11,8 @@ handshake.
 2. The first successor itself has none. It does not know whose standby sessions it serves: to it they are sessions
    without JOIN. It answers each heartbeat on them.
 3. If the attempt with a successor fails, the member tries the next one, up to itself. After a pause, which doubles, it
-   tries the others again, each in its turn. It keeps its open session until a better one has had its first heartbeat.
+   tries those that failed again, the one that has waited for the longest time first. It keeps its open session until a
+   better one has had its first heartbeat.
 4. If the master is lost, the member asks those last whose TCP could not be reached at the last attempt. So a key server
    behind a firewall, or a member that does not exist, delays no failover, once each member has tried it.
 5. The session is for the next attempt to join its peer. It ends when this node listens or becomes master.
@@ -76,7 +77,9 @@ class Standby:
         self._attempt: Link | None = None
         """A session that is better than the open one, until its first heartbeat."""
         self._pauses: dict[str, Backoff] = {}
-        """By node id, for each node of `_order`: when it may be tried. A new one may at once."""
+        """By node id, for each node of `_order`: when it may be tried. At any time if it was not tried yet, or
+        answered; it comes before those that failed then.
+        """
         self._out_of_reach: set[str] = set()
         """The ids of the nodes whose TCP did not open at the last attempt."""
 
@@ -95,7 +98,7 @@ class Standby:
         same = {member.id for member in order if known.get(member.id) == (member.addresses, member.port)}
         self._order, had = order, (self._open, self._attempt)
         self._delay = STANDBY_AFTER + STANDBY_STEP * sum(member.id < me for member in group.members)
-        self._pauses = {member.id: self._pauses.get(member.id) or Backoff(now) for member in order}
+        self._pauses = {member.id: self._pauses.get(member.id) or Backoff() for member in order}
         for node in self._pauses.keys() - same:  # it is new, or may answer at its new address
             self._pauses[node].until = min(self._pauses[node].until, now)
         self._out_of_reach &= same
@@ -109,7 +112,7 @@ class Standby:
 
     def psk_changed(self, now: float) -> None:
         """Try all nodes again: with the new PSK, another one may answer."""
-        self._pauses = {node: Backoff(now) for node in self._pauses}
+        self._pauses = {node: Backoff() for node in self._pauses}
         self._out_of_reach.clear()
         if self._due is not None:
             self._put_off(now)
@@ -155,6 +158,7 @@ class Standby:
             self._prefer(link)
         if link is self._open:
             self._open_since = min(self._open_since, now)
+            self._pauses[link.peer.id].end()
 
     def has(self, session: Session) -> bool:
         """Return whether this is a standby session, open or still connecting."""
@@ -199,7 +203,7 @@ class Standby:
         if self._attempt is None and self._due is not None and now >= self._due:
             wanted = self._wanted()
             if wanted is not None and now >= self._paused_until(wanted):
-                self._pauses[wanted.id].until = now  # it has had its turn, even if the attempt is given up
+                self._pauses[wanted.id].until = now  # this is its turn, even if the attempt is given up
                 self._attempt = self._connect(wanted, STANDBY_PATIENCE, now)
 
     def _better(self) -> Iterable[Member]:
@@ -208,7 +212,10 @@ class Standby:
         return takewhile(lambda member: peer is None or member.id != peer.id, self._order)
 
     def _wanted(self) -> Member | None:
-        """Return the node to try next: the one that has waited for the longest time, so that each has its turn."""
+        """Return the node to try next: the first that has not failed, else the one that has waited for longest.
+
+        So all members choose the same node while none fails, and each node has its turn if some do.
+        """
         return min(self._better(), key=self._paused_until, default=None)
 
     def _paused_until(self, member: Member) -> float:
