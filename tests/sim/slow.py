@@ -1,9 +1,9 @@
 """A run of a large group of slow devices: it settles, one thing happens to it, and it is whole again in time.
 
 The group forms while work costs nothing, because its formation is not what is checked. Then each piece of work costs
-the same time at all nodes (`SPEEDS`), and nothing happens for a while. Then comes the trouble of the seed: see
-`Trouble`. All messages, keys and datagrams are those of the other kinds. Each node has two addresses, as with IPv4 and
-IPv6, and both lead to it.
+time (`SPEEDS`): the same at all nodes, or in the seeds that are MIXED less at some. Nothing happens for a while. Then
+comes the trouble of the seed: see `Trouble`. All messages, keys and datagrams are those of the other kinds. Each node
+has two addresses, as with IPv4 and IPv6, and both lead to it.
 """
 
 from collections.abc import Callable
@@ -33,6 +33,11 @@ SPEEDS = (
     Costs(handshake=0.005, packet=0.0001, event=0.00002, kibibyte=0.00001),
 )
 """From a small processor to a tenth of that. A server core needs a fifth of the last one or less."""
+
+MIXED = 1 / 3
+"""The share of the seeds with nodes of several speeds. There, handshakes take turns with other work, as they do in the
+daemon. In the other seeds they do not, which is harder.
+"""
 
 LIVENESS = 0.1
 """Seconds that one packet of each node may cost a master. If it were more, the heartbeats alone would keep it busy."""
@@ -70,6 +75,7 @@ class SlowRun:
         self.size = nodes or (LARGE if seed // SLOW_EVERY % LARGE_EVERY == LARGE_EVERY // 2 else SIZE)
         self.trouble = trouble or rng.choices(list(TROUBLES), list(TROUBLES.values()))[0]
         self.costs = rng.choice([one for one in SPEEDS if self.size * one.packet <= LIVENESS])
+        """The costs of the slowest nodes, from which the bounds follow."""
         world.conditions.delay = (0.0003, rng.choice((0.002, 0.01)))
         all_alike = rng.random() < 0.5
         for number in range(self.size):
@@ -92,13 +98,16 @@ class SlowRun:
             world.at(rng.uniform(0.0, 3.0), partial(world.start, host))
         world.run_until(FORMS_WITHIN + PACE * self.size)
         self._check()
+        speeds = [self.costs]
+        if rng.random() < MIXED:
+            speeds = [replace(one, handshakes_take_turns=True) for one in SPEEDS[SPEEDS.index(self.costs) :]]
         for host in world.hosts:
             assert host.processor is not None
-            host.processor.costs = self.costs
+            host.processor.costs = rng.choice(speeds)
         world.run_until(world.now + QUIET)
         self._check()
         master = next(h for h in world.hosts if world.master_of(h) is h)
-        world.note(master, f"is master of {self.size} nodes with {self.costs} when {self.trouble}")
+        world.note(master, f"is master of {self.size} nodes when {self.trouble}; the slowest: {self.costs}")
         if self.trouble in (Trouble.KILL, Trouble.STOP):
             self._lose_master(master)
         else:
