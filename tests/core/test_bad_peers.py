@@ -2,10 +2,24 @@
 
 from dataclasses import replace
 
+import pytest
+
 from pskkey.core.actions import Connect, Disconnect
 from pskkey.core.events import Connected, Disconnected, RekeyRequested
 from pskkey.core.notices import ForeignKeyMet
-from pskkey.model import Group, Heartbeat, KeyAck, KeyNewReason, KeyState, KeyWatch, Merge, Role
+from pskkey.model import (
+    ErrorMessage,
+    Group,
+    Handover,
+    Heartbeat,
+    KeyAck,
+    KeyNewReason,
+    KeyState,
+    KeyWatch,
+    Merge,
+    Message,
+    Role,
+)
 from pskkey.wire.packet import encode
 from tests.core.harness import ME, NodeHarness, advert, join, member, of, one, refusal, sent
 from tests.core.keys import entry
@@ -34,6 +48,43 @@ def test_state_with_more_than_one_key_of_a_slot_is_cut_to_what_can_be_sent() -> 
 
 
 # --- repeated messages ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "end", [None, ErrorMessage("no_key", "none"), Handover(member(LOW), 5)], ids=["loss", "error", "handover"]
+)
+def test_master_that_accepts_us_only_to_end_the_session_is_seldom_asked_again(end: Message | None) -> None:
+    """It was asked 300 times in a second, and no other master was."""
+    harness = NodeHarness().start()
+    session = harness.become_client(HIGH, master=LOW)
+    for _ in range(20):
+        before = len(harness.log)
+        if end is None:
+            harness.give(Disconnected(session, "reset"))
+        else:
+            harness.receive(session, end)
+        connects = of(Connect, harness.log[before:])
+        if not connects or connects[-1].peer != LOW:
+            break
+        session = connects[-1].session
+        harness.give(Connected(session))
+        harness.receive(session, Group(1, LOW, tuple(map(member, (LOW, HIGH, ME))), (ME, HIGH)), state(entry(1, 901)))
+    assert [connect.peer for connect in of(Connect, harness.log)].count(LOW) == 2
+    assert harness.view.role is Role.MASTER, "it is the first successor"
+
+
+def test_master_whose_session_breaks_now_and_then_is_asked_again_at_once() -> None:
+    harness = NodeHarness().start()
+    session = harness.become_client(HIGH, master=LOW)
+    for _ in range(3):
+        again = one(Connect, harness.give(Disconnected(session, "reset")))
+        assert again.peer == LOW
+        session = again.session
+        harness.give(Connected(session))
+        harness.receive(session, Group(1, LOW, tuple(map(member, (LOW, HIGH, ME))), (ME, HIGH)), state(entry(1, 901)))
+        for _ in range(4):
+            harness.wait(0.4)
+            harness.receive(session, Heartbeat())
 
 
 def leading() -> NodeHarness:

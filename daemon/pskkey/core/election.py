@@ -75,6 +75,8 @@ class Election:
         self._merger = Merger(settings, peers, self.outbound, out, make_merge)
         self._search = Search(settings, peers)
         self._takeover: Takeover | None = None
+        self._rejoined, self._rejoins_from = "", 0.0
+        """The last lost master that this node tried again at once, and when it may do so again with the same one."""
         """The present walk along the succession. Then there is no search."""
         self._yields_to: Handover | None = None
         """The HANDOVER for the members, while this master yields to another node."""
@@ -200,6 +202,9 @@ class Election:
         master = self.master
         if master is None or self.master_session != session or handover.term < self.term:
             return []
+        if handover.master.id == master.id:
+            self._out.append(Disconnect(session))
+            return self.take_end(session, "lost", "its HANDOVER names itself", now)
         self.outbound.drop()
         # The last advert of the old master is outdated. The hold-down keeps this node from joining it again.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
@@ -318,16 +323,19 @@ class Election:
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))
             self._takeover = Takeover(self._successors(link.peer.id), -1)
-            # The kernel of a frozen node still opens TCP. But a node that closed the session is alive, or refuses TCP.
-            patience = 0.0 if code == "timeout" else None
-            self._join(link.peer, self._settings.timing.reconnect_timeout, now, in_all=True, patience=patience)
-            return
+            if link.peer.id != self._rejoined or now >= self._rejoins_from:
+                # Not again soon: a master that ends all sessions would be asked hundreds of times in a second.
+                self._rejoined, self._rejoins_from = link.peer.id, now + self._settings.timing.dead_after
+                # The kernel of a frozen node still opens TCP. A node that closed the session is alive, or refuses TCP.
+                patience = 0.0 if code == "timeout" else None
+                self._join(link.peer, self._settings.timing.reconnect_timeout, now, in_all=True, patience=patience)
+                return
         takeover = self._takeover
         if takeover and takeover.is_detour and code not in REFUSALS:
             self._peers.forget_claim(link.peer.id)
             self._try_successor(now)
             return
-        if link.was_standby and takeover and code == "lost":
+        if link.was_standby and takeover and takeover.position >= 0 and code == "lost":
             self._try_successor(now)  # the successor may have restarted since the session was opened
             return
         if takeover and takeover.position >= 0 and code == NOT_MASTER:

@@ -3,7 +3,7 @@
 The *succession* is the order in which members replace a lost master. To *ask* a node is to send it JOIN.
 
 1. The node first tries the lost master again for `reconnect_timeout`, because a broken connection does not prove a
-   death. If its TCP opens, it is alive, and may be busy.
+   death. If its TCP opens, it is alive, and may be busy. If it is lost again within `dead_after`, it is not tried.
 2. The node asks each successor, one after the other, and becomes master at its own entry. It asks those last that were
    out of reach before (`standby`), and has a session with the first of the others already. A successor may notice the
    loss later. Then JOIN waits there (`waiting_joins`). If only some nodes reach the first successor, there may be two
