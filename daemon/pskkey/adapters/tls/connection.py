@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import Protocol, cast
 
 from pskkey.adapters.tls.server_context import Offer
-from pskkey.adapters.tls.tls_session import BUFFER_SIZE, Handshake, TlsSession
+from pskkey.adapters.tls.tcp_errors import explain_broken
+from pskkey.adapters.tls.tls_session import BUFFER_SIZE, MOST_EMPTY_BYTES, Handshake, TlsSession
 from pskkey.errors import BadPacket, HandshakeError, NoCommonLevel
 from pskkey.model import ErrorMessage
 from pskkey.wire.packet import encode
@@ -163,6 +164,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._handshake = None
         self._cancel_timers()
         self._opened = True
+        session.empty_bytes = 0
         self.last_heard = self._loop.time()
         self._owner.opened(self)
         self._read(session)
@@ -196,12 +198,12 @@ class TlsConnection(asyncio.BufferedProtocol):
         try:
             sealed = self._session.seal(data)
         except ssl.SSLError as error:
-            self.abort(_broken(error))
+            self.abort(explain_broken(error))
         else:
             self._transport.write(sealed)
 
     def pause_reading(self) -> None:
-        """Pass on no more bytes until `resume_reading`. The kernel has them, and up to two BUFFER_SIZE wait here."""
+        """Pass on no more bytes until `resume_reading`. The kernel holds them, and here less than two BUFFER_SIZE."""
         self._paused = True
 
     def resume_reading(self) -> None:
@@ -209,11 +211,10 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._paused = False
         if self._transport is None or self._reason is not None:
             return
-        if self._suspended:
-            self._suspended = False
-            self._transport.resume_reading()
         if self._session is not None and self._session.has_unread:
-            self._loop.call_soon(self._read, self._session)
+            self._loop.call_soon(self._read, self._session)  # first what waits here: else ever more would wait
+        else:
+            self._stop_suspension()
 
     def refuse(self, error: BadPacket) -> None:
         """End the connection with an ERROR, because the peer broke the protocol."""
@@ -238,9 +239,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._begin_end(reason)
         # The peer closes the connection, or the time ends. If we closed it and the peer had sent more, the kernel would
         # reset it, and the peer could lose our last bytes.
-        if self._suspended:
-            self._suspended = False
-            self._transport.resume_reading()
+        self._stop_suspension()
 
     def abort(self, reason: str) -> None:
         """End the connection at once. Bytes that wait are lost."""
@@ -270,10 +269,14 @@ class TlsConnection(asyncio.BufferedProtocol):
             if session.is_closed_after(received):
                 transport.close()
             return
-        session.feed(received)
-        if self._handshake is not None:
-            self._go_on(self._handshake, session)
+        if (handshake := self._handshake) is not None:
+            for piece in handshake.split(received):
+                session.feed(piece)
+                self._go_on(handshake, session)
+                if self._handshake is None:
+                    break
             return
+        session.feed(received)
         self.last_heard = self._loop.time()
         if not self._paused:
             self._read(session)
@@ -305,7 +308,7 @@ class TlsConnection(asyncio.BufferedProtocol):
             self._transport = None
             if self._opened:
                 if self._reason is None:
-                    self._reason = "it closed the connection" if exc is None else _broken(exc)
+                    self._reason = "it closed the connection" if exc is None else explain_broken(exc)
                 self._owner.lost(self, self._reason)
 
     # --- inside ---------------------------------------------------------------------------------------------------
@@ -325,13 +328,25 @@ class TlsConnection(asyncio.BufferedProtocol):
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
-            self.abort(_broken(error))
+            self.abort(explain_broken(error))
             return
         except BadPacket as error:
             self.refuse(error)
             return
+        if session.empty_bytes > MOST_EMPTY_BYTES:
+            self._broke_protocol = True
+            self.abort("it broke the protocol: it sends TLS messages without data")
+            return
         if session.has_unsent:
             self._flush(session)
+        if not self._paused:
+            self._stop_suspension()
+
+    def _stop_suspension(self) -> None:
+        """Let the kernel take bytes of the peer again."""
+        if self._suspended and self._transport is not None:
+            self._suspended = False
+            self._transport.resume_reading()
 
     def _read_rest(self) -> None:
         """Pass on the bytes that waited here for `resume_reading`: no more will come."""
@@ -381,15 +396,3 @@ class TlsConnection(asyncio.BufferedProtocol):
             self._silence_timer = self._loop.call_later(remaining, self._check_silence)
         else:
             self.close(f"it sent nothing for {limit:g} s")
-
-
-def _broken(error: Exception) -> str:
-    return f"the connection broke ({_cause(error)})"
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "TLS failed").replace("_", " ").lower()
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return type(error).__name__

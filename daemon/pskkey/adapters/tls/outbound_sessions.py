@@ -46,8 +46,9 @@ class _Outbound:
 
     @property
     def deadline(self) -> float:
-        """When the attempt ends. A handshake that is under way has its time."""
-        return max([self.latest_open, *(since + self.patience for since in self.silent.values())])
+        """When the attempt ends. A handshake that is under way has its time, but several do not add up."""
+        ends = [self.latest_open, *(since + self.patience for since in self.silent.values())]
+        return min(max(ends), self.latest_open + self.patience)
 
     def find_next(self, last: float) -> float:
         """Return when the next address may be tried. The last one was tried at `last`."""
@@ -271,7 +272,7 @@ class OutboundSessions:
             await self._shake_hands(connection, connected, ClientHandshake(client_context(psk, [outbound.peer])))
         except Unreachable as error:
             failures.append(type(error)(f"{target}: {error}"))
-        except OSError as error:
+        except (OSError, HandshakeError) as error:
             outbound.silent.pop(connection.address, None)
             self._report_failure(error, connection, outbound)
         finally:

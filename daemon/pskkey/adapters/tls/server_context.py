@@ -107,6 +107,10 @@ class ServerHandshake:
         """Return the TLS session, between these buffers."""
         return self._shared.context.wrap_bio(incoming, outgoing, server_side=True)
 
+    def split(self, data: memoryview) -> tuple[memoryview]:
+        """Return the bytes of the client in one piece."""
+        return (data,)
+
     def go_on(self, tls: ssl.SSLObject) -> None:
         """Go on with the handshake, and return at its end.
 

@@ -1,6 +1,7 @@
-"""Explains to an operator why no TCP connection could be made."""
+"""Explains to an operator why no TCP connection could be made, or why one broke."""
 
 import errno
+import ssl
 
 
 def explain_connect_failure(error: Exception) -> str:
@@ -21,3 +22,14 @@ def explain_connect_failure(error: Exception) -> str:
             return "the address to connect from is not one of this machine"
         case _:
             return f"no connection could be made ({getattr(error, 'strerror', None) or type(error).__name__})"
+
+
+def explain_broken(error: Exception) -> str:
+    """Return why a connection broke, as text to put after its peer."""
+    if isinstance(error, ssl.SSLError):
+        cause = (error.reason or "TLS failed").replace("_", " ").lower()
+    elif isinstance(error, OSError) and error.strerror:
+        cause = error.strerror.lower()
+    else:
+        cause = type(error).__name__
+    return f"the connection broke ({cause})"

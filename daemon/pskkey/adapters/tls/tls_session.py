@@ -5,6 +5,7 @@ through them at once. With them a session takes some 40 KiB.
 """
 
 import ssl
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -12,8 +13,20 @@ BUFFER_SIZE: Final = 8192
 """Bytes that pass through a session at once."""
 
 
+RECORD_EXTRA: Final = 36
+"""More bytes than a record of TLS 1.2 or 1.3 takes beside its data, without padding."""
+
+MOST_EMPTY_BYTES: Final = 65536
+"""Bytes of the peer that may carry no data: KeyUpdate, tickets, padding and other messages of TLS itself. They cost
+time, and come at no bounded rate. A peer of ours sends fewer than a hundred.
+"""
+
+
 class Handshake(Protocol):
     """A handshake as client or server."""
+
+    def split(self, data: memoryview) -> Iterable[bytes | memoryview]:
+        """Return the bytes of the peer in the pieces after which `go_on` must be called."""
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """Return the TLS session, between these buffers."""
@@ -32,6 +45,9 @@ class TlsSession:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.tls = handshake.wrap(self._incoming, self._outgoing)
+        self.empty_bytes = 0
+        """The bytes of the peer, without those that carried the data that was read. See MOST_EMPTY_BYTES."""
+        self._is_broken = False
 
     @property
     def has_unread(self) -> bool:
@@ -46,13 +62,16 @@ class TlsSession:
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes of the peer, BUFFER_SIZE at most."""
         self._incoming.write(data)
+        self.empty_bytes += len(data)
 
     def read(self) -> bytes:
         """Return the next plain bytes, none if the peer has closed the session.
 
         Raises SSLWantReadError if a TLS record is not complete, SSLError if the peer breaks TLS.
         """
-        return self.tls.read(BUFFER_SIZE)
+        data = self.tls.read(BUFFER_SIZE)
+        self.empty_bytes = max(0, self.empty_bytes - len(data) - RECORD_EXTRA)
+        return data
 
     def seal(self, data: bytes) -> bytes:
         """Return the bytes for the peer that carry `data`. Raises SSLError if the session is broken."""
@@ -72,13 +91,18 @@ class TlsSession:
 
     def is_closed_after(self, data: bytes | memoryview) -> bool:
         """Take bytes of the peer that nobody needs any more. Return whether the peer has closed the session."""
+        if self._is_broken:
+            return False  # nothing would take the bytes from the buffer
         self._incoming.write(data)
         try:
             while self.tls.read(BUFFER_SIZE):
                 pass
         except ssl.SSLZeroReturnError:
             return True
-        except ssl.SSLError:  # no more bytes, or a broken session
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            self._is_broken = True
             return False
         return True
 
