@@ -35,7 +35,6 @@ def fitted_exponent(figures: Mapping[int, float]) -> float | None:
 def is_within(figures: Mapping[int, float], allowed: Growth) -> bool:
     """Return whether the figures grow no faster than is allowed. Too few figures are within it."""
     if allowed is Growth.CONSTANT:
-        first = min(figures, default=0)
-        return all(figure <= CONSTANT_WITHIN * figures[first] for figure in figures.values())
+        return max(figures.values(), default=0) <= CONSTANT_WITHIN * min(figures.values(), default=0)
     exponent = fitted_exponent(figures)
     return exponent is None or exponent <= 1 + TOLERANCE

@@ -59,6 +59,12 @@ def judge(names: Sequence[str], reports: Mapping[tuple[str, int], Mapping[str, A
         for (scenario, nodes), report in reports.items()
         for text in report["failed"]
     ]
+    failed += [
+        f"{scenario}, {nodes} nodes: there is no figure for {name}"
+        for (scenario, nodes), report in reports.items()
+        for name, row in rows.items()
+        if ROWS[name].scenario == scenario and not report["failed"] and str(nodes) not in row["median"]
+    ]
     is_good = not failed and all(row["grows_as_allowed"] and all(row["met"].values()) for row in rows.values())
     return {"schema": 1, "rows": rows, "failed": failed, "is_good": is_good}
 

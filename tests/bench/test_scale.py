@@ -35,6 +35,7 @@ def test_growth_with_the_square_is_too_fast_and_linear_growth_is_not() -> None:
 def test_constant_figure_may_not_grow_by_more_than_half() -> None:
     assert is_within({10: 10.0, 50: 14.0, 100: 15.0}, Growth.CONSTANT)
     assert not is_within({10: 10.0, 50: 16.0}, Growth.CONSTANT)
+    assert not is_within({10: 15.0, 50: 8.0, 100: 14.0}, Growth.CONSTANT)
 
 
 def report(p50: float, worst: float, failed: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -58,6 +59,13 @@ def test_growth_above_linear_fails_within_the_budget() -> None:
     assert all(result["rows"]["member"]["met"].values())
     assert not result["is_good"]
     assert "n^2.00 (linear!)" in as_text(result, (10, 100))
+
+
+def test_row_without_a_figure_fails_the_report() -> None:
+    empty: dict[str, Any] = {"spans": [], "failed": []}
+    result = judge(("member",), {("member", 10): report(10, 10), ("member", 50): empty})
+    assert result["failed"] == ["member, 50 nodes: there is no figure for member"]
+    assert not result["is_good"]
 
 
 def test_failed_run_fails_the_report() -> None:

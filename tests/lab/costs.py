@@ -78,9 +78,10 @@ class Span:
     """The cost of one event, from `since` until `until` (`time.monotonic`), above that of the group at rest.
 
     `processor_ms` and `packets_received` have the nodes that have neither ended nor begun meanwhile, `bytes_of_master`
-    the bytes that the master at the end has sent: None, if it has begun meanwhile. They are empty for a group with
-    traffic, which is never at rest. `terms`: by how much the term has
-    risen. `masterships`: how often a node became master. `handshakes_abandoned`: see ABANDONED.
+    the bytes that the master at the end has sent: None, if it has begun meanwhile. If nothing ran before, they are the
+    whole cost of each process, with its loading. They are empty for a group with traffic, which is never at rest.
+    `terms`: by how much the term has risen. `masterships`: how often a node became master. `handshakes_abandoned`: see
+    ABANDONED.
     """
 
     since: float
@@ -140,10 +141,12 @@ class Meter:
         """End the span: enter the cost. `master` is the master at the end."""
         now = self._after = self.read()
         seconds = time.monotonic() - self._read_at
-        for name, before in self._before.items():
-            if name not in now or now[name].pid != before.pid or name not in self._rest:
+        nothing = {name: Reading(reading.pid, 0.0, 0.0, 0.0) for name, reading in now.items()}
+        rest = self._rest if self._before else nothing
+        for name, before in (self._before or nothing).items():
+            if name not in now or now[name].pid != before.pid or name not in rest:
                 continue
-            cost = now[name].since(before).since(self._rest[name].times(seconds))
+            cost = now[name].since(before).since(rest[name].times(seconds))
             span.processor_ms[name] = 1000 * cost.processor
             span.packets_received[name] = cost.packets_received
             if master is not None and name == master.name:

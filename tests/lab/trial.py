@@ -33,8 +33,10 @@ PATIENCE: Final = 15.0
 LOADING: Final = 0.8
 """Seconds of processor time that a daemon may take to load: nodes share this machine's processors."""
 
-QUIET: Final = 1.5
-"""Seconds after which a group without traffic is at rest: it sends nothing more about the event before."""
+QUIET, QUIET_EACH = 1.5, 0.02
+"""Seconds after which a group without traffic is at rest, and more for each node: the nodes make their standby sessions
+one after the other. They do nothing more about the event before then.
+"""
 
 REST: Final = 3.0
 """Seconds for which the cost of a group at rest is measured."""
@@ -109,7 +111,7 @@ class Trial:
     async def rest(self) -> Statuses:
         """Wait until the group, which is one, is at rest; measure its cost then; return the statuses. Raises Failed."""
         if self._traffic is None:
-            await self.group.stay_together_in_logs(QUIET)
+            await self.group.stay_together_in_logs(QUIET + QUIET_EACH * len(self.group.daemons))
             await self.measure_rest(REST)
         else:
             await self.group.stay_together(CALM)
@@ -140,7 +142,8 @@ class Trial:
         """Wait until this part of the group is one after the event, and stays one. Return the statuses.
 
         The time from the event is entered in `measured`, and the cost in `spans`: until AFTERMATH after that time,
-        because some of the packets about an event are sent later. Nobody calls a daemon in that time. Raises Failed.
+        because some of the packets about an event are sent later. The handshakes of the next standby sessions come
+        later still, and are not in it. Nobody calls a daemon in that time. Raises Failed.
         """
         span = self.spans[-1]
         together = await group.together_in_logs(self.patience, also)

@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 from tests.lab.group import epoch_above, epoch_of
-from tests.lab.trial import AFTERMATH, Trial
+from tests.lab.trial import Trial
 
 PACE: Final = 1.1
 """Seconds from one command to the next; a group rekeys at most once a second."""
@@ -18,9 +18,7 @@ async def run(trial: Trial) -> None:
     await asyncio.sleep(PACE)  # the start of the session managers has just caused a rekey
     for _ in range(trial.repeats):
         epoch = max(map(epoch_of, trial.group.logged().values()))
-        commanded = trial.mark(f"rekey of epoch {epoch}")
+        commanded = trial.cause(f"rekey of epoch {epoch}", statuses)
         await master.call("Rekey")
-        together = await trial.group.together_in_logs(trial.patience, also=epoch_above(epoch))
-        trial.measured.append(together - commanded)
+        statuses = await trial.converge(trial.group, also=epoch_above(epoch))
         await asyncio.sleep(commanded + PACE - time.monotonic())
-    await trial.group.stay_together(AFTERMATH)

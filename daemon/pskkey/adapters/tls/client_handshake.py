@@ -2,7 +2,7 @@
 
 A server that does not use the PSK may send certificates instead. OpenSSL decodes their keys before it finds that we
 trust none of them, and a key of a few hundred bytes can be made so that this takes a tenth of a second. So OpenSSL gets
-the ServerHello alone first, which says whether the server uses the PSK (RFC 8446 section 4.2.11). If it does, no
+the ServerHello alone first, which shows whether the server uses the PSK (RFC 8446 section 4.2.11). If it does, no
 certificate may follow.
 """
 
