@@ -7,6 +7,7 @@ import pytest
 from pskkey.core.actions import Connect, Disconnect
 from pskkey.core.events import Connected, Disconnected, RekeyRequested
 from pskkey.core.notices import ForeignKeyMet
+from pskkey.core.takeover import MOST_SHORT
 from pskkey.model import (
     ErrorMessage,
     Group,
@@ -69,8 +70,30 @@ def test_master_that_accepts_us_only_to_end_the_session_is_seldom_asked_again(en
         session = connects[-1].session
         harness.give(Connected(session))
         harness.receive(session, Group(1, LOW, tuple(map(member, (LOW, HIGH, ME))), (ME, HIGH)), state(entry(1, 901)))
-    assert [connect.peer for connect in of(Connect, harness.log)].count(LOW) == 2
-    assert harness.view.role is Role.MASTER, "it is the first successor"
+    assert [connect.peer for connect in of(Connect, harness.log)].count(LOW) == MOST_SHORT
+    assert harness.view.role is Role.LISTENING
+    harness.hear(advert(OTHER, Role.MASTER, term=1))
+    assert of(Connect, harness.log)[-1].peer == OTHER, "LOW is in hold-down"
+
+
+def test_masters_that_hand_over_to_each_other_are_left() -> None:
+    harness = NodeHarness().start()
+    session = harness.become_client(HIGH, master=LOW)
+    pair = (LOW, HIGH)
+    for number in range(20):
+        now, then = pair[number % 2], pair[(number + 1) % 2]
+        before = len(harness.log)
+        harness.receive(session, Handover(member(then), 2 + number))
+        connects = of(Connect, harness.log[before:])
+        if not connects:
+            break
+        assert connects[-1].peer == then
+        session = connects[-1].session
+        harness.give(Connected(session))
+        group = Group(2 + number, then, tuple(map(member, (then, now, ME))), (ME, now))
+        harness.receive(session, group, state(entry(1, 901)))
+    assert harness.view.role is Role.LISTENING
+    assert len(of(Connect, harness.log)) == MOST_SHORT
 
 
 def test_master_whose_session_breaks_now_and_then_is_asked_again_at_once() -> None:
@@ -82,7 +105,7 @@ def test_master_whose_session_breaks_now_and_then_is_asked_again_at_once() -> No
         session = again.session
         harness.give(Connected(session))
         harness.receive(session, Group(1, LOW, tuple(map(member, (LOW, HIGH, ME))), (ME, HIGH)), state(entry(1, 901)))
-        for _ in range(4):
+        for _ in range(3):
             harness.wait(0.4)
             harness.receive(session, Heartbeat())
 

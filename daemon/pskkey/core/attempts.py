@@ -134,8 +134,10 @@ class Outbound:
         """Move a link to JOINED. From now on both ends send heartbeats. A second link replaces the first one."""
         if link is self._second and self.link is not None:
             self._out.append(Disconnect(self.link.session))
+            link.joined_at = self.link.joined_at
             self.link, self._second = link, None
         else:
+            link.joined_at = now
             self._renewal.peer_changed()
         link.phase, link.yields = Phase.JOINED, False
         link.deadline = now + self._dead_after(link)

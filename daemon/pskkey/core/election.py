@@ -51,7 +51,7 @@ from pskkey.core.merger import Merger
 from pskkey.core.peers import Failure, Peers
 from pskkey.core.search import Attempt, BecomeMaster, Search
 from pskkey.core.settings import Settings
-from pskkey.core.takeover import Takeover, successors
+from pskkey.core.takeover import MOST_SHORT, SHORT, Takeover, successors
 from pskkey.core.transitions import GroupReceived, Leading, SteppedDown, Transition, WithoutMaster
 from pskkey.model import Advert, Handover, Join, Member, Merge, PskName, Role
 
@@ -75,9 +75,9 @@ class Election:
         self._merger = Merger(settings, peers, self.outbound, out, make_merge)
         self._search = Search(settings, peers)
         self._takeover: Takeover | None = None
-        self._rejoined, self._rejoins_from = "", 0.0
-        """The last lost master that this node tried again at once, and when it may do so again with the same one."""
         """The present walk along the succession. Then there is no search."""
+        self._short_sessions = 0
+        """How many sessions with masters, one after the other, have lasted less than SHORT."""
         self._yields_to: Handover | None = None
         """The HANDOVER for the members, while this master yields to another node."""
         self.role, self.term = Role.LISTENING, 0
@@ -202,15 +202,15 @@ class Election:
         master = self.master
         if master is None or self.master_session != session or handover.term < self.term:
             return []
-        if handover.master.id == master.id:
-            self._out.append(Disconnect(session))
-            return self.take_end(session, "lost", "its HANDOVER names itself", now)
+        self._count_session(now)
         self.outbound.drop()
         # The last advert of the old master is outdated. The hold-down keeps this node from joining it again.
         self._peers.hold_down(master.id, now, self._settings.timing.rival_hold_max)
         if handover.master.id == self._settings.me.id:
             # If another node has our id, HANDOVER may mean that node. Then `handover.term` may be as low as ours.
             self._claim(max(handover.term, self.term + 1), notices.Claim.HANDED_OVER, handover.members)
+        elif self._short_sessions >= MOST_SHORT:
+            self._listen(now)
         else:
             # If the node that HANDOVER names was not in our group, it is a master that has won a merge.
             self._takeover = Takeover((handover.master, *self._successors(handover.master.id)), 0)
@@ -318,14 +318,14 @@ class Election:
             self.outbound.greet(link, self._make_join())
 
     def _link_failed(self, code: str, reason: str, now: float) -> None:
+        if self.role is Role.CLIENT:
+            self._count_session(now)
         if (link := self.outbound.forget()) is None:
             return
         if self.role is Role.CLIENT:
             self._out.append(notices.MasterLost(link.peer, code, reason))
-            self._takeover = Takeover(self._successors(link.peer.id), -1)
-            if link.peer.id != self._rejoined or now >= self._rejoins_from:
-                # Not again soon: a master that ends all sessions would be asked hundreds of times in a second.
-                self._rejoined, self._rejoins_from = link.peer.id, now + self._settings.timing.dead_after
+            if self._short_sessions < MOST_SHORT:
+                self._takeover = Takeover(self._successors(link.peer.id), -1)
                 # The kernel of a frozen node still opens TCP. A node that closed the session is alive, or refuses TCP.
                 patience = 0.0 if code == "timeout" else None
                 self._join(link.peer, self._settings.timing.reconnect_timeout, now, in_all=True, patience=patience)
@@ -335,13 +335,13 @@ class Election:
             self._peers.forget_claim(link.peer.id)
             self._try_successor(now)
             return
-        if link.was_standby and takeover and takeover.position >= 0 and code == "lost":
+        if link.was_standby and takeover and code == "lost":
             self._try_successor(now)  # the successor may have restarted since the session was opened
             return
         if takeover and takeover.position >= 0 and code == NOT_MASTER:
             takeover = self._takeover = None  # it still reaches the lost master, or has joined another one
         is_new = self._peers.note_failure(link.peer.id, Failure(code, reason, link.address, now))
-        if is_new and (self.role is not Role.MASTER or self._peers.is_proven(link.peer.id, now)):
+        if is_new and (self.role is Role.JOINING or self._peers.is_proven(link.peer.id, now)):
             self._out.append(notices.JoinFailed(link.peer, code, reason))
         if code == NOT_MASTER:
             self._peers.forget_claim(link.peer.id)
@@ -361,6 +361,12 @@ class Election:
         is_alive = self._peers.is_proven(link.peer.id, now)
         self._search.resume_after_failure(is_alive, self.outbound.patience, now)
         self._search_on(now)
+
+    def _count_session(self, now: float) -> None:
+        """Count the session with the master, which ends, if it was short."""
+        link = self.outbound.link
+        is_short = link is not None and now < link.joined_at + SHORT
+        self._short_sessions = self._short_sessions + 1 if is_short else 0
 
     def _successors(self, without: str) -> tuple[Member, ...]:
         return self.outbound.standby.reachable_first(successors(self._known.latest, without))

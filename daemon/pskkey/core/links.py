@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import NamedTuple
 
 from pskkey.core.events import Session
@@ -32,6 +33,8 @@ class Link:
     """The PSK of the session, once it is open."""
     yields: bool = False
     """Whether this node is a master that has lost a merge. It stays master until `peer` has accepted its JOIN."""
+    joined_at: float = -inf
+    """When the peer has accepted this node as a member, on this session or on one that it has replaced."""
     joined_as: Join | None = None
     """The last JOIN on the session."""
     peer_times: Times | None = None

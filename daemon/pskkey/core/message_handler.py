@@ -164,6 +164,9 @@ class MessageHandler:
                         self._keyring.note_group(group, now)
             case Heartbeat():
                 self._election.outbound.answer(session, now)
+            case Handover(master=named) if (link := self._election.master_link) and named.id == link.peer.id:
+                self._protocol_error(session, message)
+                return self._election.take_end(session, "protocol", "its HANDOVER names itself", now)
             case Handover():
                 trusted = replace(message, members=self._known.take_handover(session, message.members))
                 return self._election.take_handover(session, trusted, now)

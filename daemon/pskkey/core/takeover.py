@@ -3,7 +3,8 @@
 The *succession* is the order in which members replace a lost master. To *ask* a node is to send it JOIN.
 
 1. The node first tries the lost master again for `reconnect_timeout`, because a broken connection does not prove a
-   death. If its TCP opens, it is alive, and may be busy. If it is lost again within `dead_after`, it is not tried.
+   death. If its TCP opens, it is alive, and may be busy. After MOST_SHORT short sessions, one after the other, the node
+   listens instead: masters that accept members only to lose them would be asked hundreds of times in a second.
 2. The node asks each successor, one after the other, and becomes master at its own entry. It asks those last that were
    out of reach before (`standby`), and has a session with the first of the others already. A successor may notice the
    loss later. Then JOIN waits there (`waiting_joins`). If only some nodes reach the first successor, there may be two
@@ -19,6 +20,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pskkey.model import Advert, Group, Member
+
+SHORT: Final = 1.0
+"""Seconds: a session with a master that lasts less is short."""
+
+MOST_SHORT: Final = 3
+"""Short sessions, one after the other, before this node listens. If daemons restart everywhere, two come by chance."""
 
 MAX_DETOURS: Final = 2
 """Maximum number of detours of one walk."""
