@@ -18,14 +18,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from pskkey.adapters.tls.authentication import Fault
 from pskkey.adapters.tls.connection import TlsConnection
 from pskkey.adapters.tls.contexts import CURVE, client_context, node_protocol
+from pskkey.adapters.tls.outbound_sessions import OutboundSessions
 from pskkey.adapters.tls.tls_session import BUFFER_SIZE, TlsSession
-from pskkey.core.actions import PATIENCE_FOR_HANDSHAKE
-from pskkey.core.events import Connected, Disconnected, Received
-from pskkey.model import Heartbeat
+from pskkey.core.actions import PATIENCE_FOR_HANDSHAKE, Connect
+from pskkey.core.events import Connected, Direction, Disconnected, Event, Received, Session
+from pskkey.model import Group, Heartbeat, Member
 from pskkey.wire.packet import encode
 from tests.adapters.tls.ends import NODE, Ends
 from tests.adapters.tls.test_authentication_of_servers import Client, serving, with_certificate
 
+MEMBERS = tuple(Member(f"{number:016x}", f"n{number}", ("10.0.0.1",), 1) for number in range(14))
+GROUP = Group(1, MEMBERS[0].id, MEMBERS, ())
 HEARTBEATS = encode(Heartbeat()) * 300
 APPLICATION_DATA = 23
 
@@ -78,6 +81,17 @@ async def test_first_record_that_is_too_long_for_a_key_server_ends_the_attempt(e
         accepted.recv(1)
 
     assert "it does not use our PSK" in (await Client(ends).meet(serve)).reason
+
+
+async def test_server_that_does_not_speak_tls_is_named_so(ends: Ends) -> None:
+    def serve(accepted: socket.socket) -> None:
+        accepted.recv(4096)
+        accepted.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        accepted.recv(1)
+
+    client = Client(ends)
+    assert "it does not speak TLS" in (await client.meet(serve)).reason
+    assert client.reported == []
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (4,), (5,), (6,), (170,)], ids=str)
@@ -136,9 +150,12 @@ class Plain:
 
 
 class SlowOwner:
-    """Takes one record in a millisecond, as `paced_input` may. `waiting` are the most bytes that ever waited."""
+    """Takes one record, and the next one `pause` seconds later, as `paced_input` may. `waiting`: the most bytes that
+    ever waited.
+    """
 
-    def __init__(self, handshake: Plain) -> None:
+    def __init__(self, handshake: Plain, pause: float) -> None:
+        self._pause = pause
         self.waiting = self.records = 0
         self.lost_at_last = asyncio.Event()
         self._handshake = handshake
@@ -151,7 +168,7 @@ class SlowOwner:
         self.records += 1
         self.waiting = max(self.waiting, self._handshake.incoming.pending)
         connection.pause_reading()
-        asyncio.get_running_loop().call_later(0.001, connection.resume_reading)
+        asyncio.get_running_loop().call_later(self._pause, connection.resume_reading)
 
     def failed(self, connection: TlsConnection, error: Exception) -> None:  # noqa: ARG002
         raise error
@@ -160,7 +177,8 @@ class SlowOwner:
         self.lost_at_last.set()
 
 
-async def test_flood_of_small_messages_waits_in_the_kernel(ends: Ends) -> None:
+@pytest.mark.parametrize("pause", [0.0, 0.001])
+async def test_flood_of_small_messages_waits_in_the_kernel(ends: Ends, pause: float) -> None:
     """A pause took in another 8 KiB for each message, without bound."""
 
     def serve(accepted: socket.socket) -> None:
@@ -169,7 +187,7 @@ async def test_flood_of_small_messages_waits_in_the_kernel(ends: Ends) -> None:
                 session.sendall(HEARTBEATS[:160])
 
     handshake = Plain(client_context(ends.psk.active, [NODE.id]))
-    owner = SlowOwner(handshake)
+    owner = SlowOwner(handshake, pause)
     with serving(serve) as port:
         connection = TlsConnection(owner, "127.0.0.1", port)
         loop = asyncio.get_running_loop()
@@ -231,16 +249,33 @@ async def test_flood_of_bytes_without_data_ends_the_session(
     assert ends.at_client.counters == {"connects_ok": 1, "bad_packets": 1}
 
 
-async def test_joined_session_of_many_messages_is_no_flood_of_empty_ones(ends: Ends) -> None:
-    await ends.server.start(["127.0.0.1"], 0)
-    session, accepted = await ends.session()
-    for _ in range(100):
-        for _ in range(30):
-            ends.server.send(accepted, Heartbeat())
-        await asyncio.sleep(0)
-    for _ in range(3000 // 10):
-        await ends.at_client.next(Received)
-    ends.client.disconnect(session, None)
+async def test_honest_backlog_is_no_flood(ends: Ends) -> None:
+    """Each record has two messages, so that the input pauses within it."""
+    records = 100
+
+    def serve(accepted: socket.socket) -> None:
+        with insider(ends).wrap_socket(accepted, server_side=True) as session:
+            for _ in range(records):
+                session.sendall(encode(GROUP) + encode(Heartbeat()))
+            session.recv(1)
+
+    received = 0
+    all_received = asyncio.Event()
+
+    def emit(event: Event) -> None:
+        nonlocal received
+        if isinstance(event, Connected):
+            time.sleep(0.3)  # the event loop is away while the records arrive
+        received += isinstance(event, Received)
+        if received == 2 * records:
+            all_received.set()
+
+    client = OutboundSessions(lambda: ends.psk, emit, ends.at_client.counters)
+    with serving(serve) as port:
+        client.connect(Connect(Session(Direction.OUTBOUND, 1), NODE.id, ("127.0.0.1",), port, 5.0))
+        await asyncio.wait_for(all_received.wait(), 5.0)
+        await client.stop()
+    assert ends.at_client.counters == {"connects_ok": 1}
 
 
 def resident() -> int:

@@ -43,7 +43,8 @@ class ClientHandshake:
         if len(self._first) < size <= FIRST_RECORD_LIMIT:
             return
         received, self._first = bytes(self._first), None
-        yield received[:size] if size <= FIRST_RECORD_LIMIT else b""  # it is no ServerHello, so the handshake fails
+        # The header is enough for OpenSSL to find that the server does not speak TLS, or for this class to end it.
+        yield received[: size if size <= FIRST_RECORD_LIMIT else RECORD_HEADER]
         if len(received) > size:
             yield received[size:]
 

@@ -164,7 +164,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._handshake = None
         self._cancel_timers()
         self._opened = True
-        session.empty_bytes = 0
+        session.forget_empty_bytes()
         self.last_heard = self._loop.time()
         self._owner.opened(self)
         self._read(session)
@@ -280,7 +280,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         self.last_heard = self._loop.time()
         if not self._paused:
             self._read(session)
-        elif not self._suspended:
+        if self._paused and not self._suspended and self._reason is None and session.has_unread:
             self._suspended = True
             transport.pause_reading()
 

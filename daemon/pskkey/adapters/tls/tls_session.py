@@ -13,8 +13,8 @@ BUFFER_SIZE: Final = 8192
 """Bytes that pass through a session at once."""
 
 
-RECORD_EXTRA: Final = 36
-"""More bytes than a record of TLS 1.2 or 1.3 takes beside its data, without padding."""
+RECORD_EXTRA: Final = 72
+"""More bytes than a record takes beside its data: 26 in TLS 1.3, up to 69 in TLS 1.2 with CBC."""
 
 MOST_EMPTY_BYTES: Final = 65536
 """Bytes of the peer that may carry no data: KeyUpdate, tickets, padding and other messages of TLS itself. They cost
@@ -45,9 +45,17 @@ class TlsSession:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.tls = handshake.wrap(self._incoming, self._outgoing)
-        self.empty_bytes = 0
-        """The bytes of the peer, without those that carried the data that was read. See MOST_EMPTY_BYTES."""
+        self._empty_bytes = 0
         self._is_broken = False
+
+    @property
+    def empty_bytes(self) -> int:
+        """The bytes of the peer that carried no data; see MOST_EMPTY_BYTES."""
+        return self._empty_bytes - self._incoming.pending
+
+    def forget_empty_bytes(self) -> None:
+        """Begin to count again: these were the handshake."""
+        self._empty_bytes = self._incoming.pending
 
     @property
     def has_unread(self) -> bool:
@@ -62,7 +70,7 @@ class TlsSession:
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes of the peer, BUFFER_SIZE at most."""
         self._incoming.write(data)
-        self.empty_bytes += len(data)
+        self._empty_bytes += len(data)
 
     def read(self) -> bytes:
         """Return the next plain bytes, none if the peer has closed the session.
@@ -70,7 +78,7 @@ class TlsSession:
         Raises SSLWantReadError if a TLS record is not complete, SSLError if the peer breaks TLS.
         """
         data = self.tls.read(BUFFER_SIZE)
-        self.empty_bytes = max(0, self.empty_bytes - len(data) - RECORD_EXTRA)
+        self._empty_bytes = max(0, self._empty_bytes - len(data) - RECORD_EXTRA)
         return data
 
     def seal(self, data: bytes) -> bytes:
@@ -93,18 +101,20 @@ class TlsSession:
         """Take bytes of the peer that nobody needs any more. Return whether the peer has closed the session."""
         if self._is_broken:
             return False  # nothing would take the bytes from the buffer
-        self._incoming.write(data)
+        self.feed(data)
         try:
-            while self.tls.read(BUFFER_SIZE):
+            while self.read():
                 pass
         except ssl.SSLZeroReturnError:
             return True
         except ssl.SSLWantReadError:
-            return False
+            self._is_broken = self.empty_bytes > MOST_EMPTY_BYTES
         except ssl.SSLError:
             self._is_broken = True
-            return False
-        return True
+        else:
+            return True
+        self._outgoing.read()  # answers of TLS itself, which nobody sends any more
+        return False
 
     def close(self) -> bytes:
         """Return the close_notify for the peer (RFC 8446 section 6.1), and what else it has not got."""
