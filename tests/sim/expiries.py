@@ -30,10 +30,16 @@ class Expiries:
         """When the daemon of a host was last seen to be down or paused."""
         world.at(LOOK_EVERY, self._look)
         world.actions.append(self._note_master)
+        world.ending.append(self._note_end)
 
     def _note_master(self, host: Host, action: Action) -> None:
         """End the time without a master, which may begin again before the next look."""
         if isinstance(action, MasterJoined) or (isinstance(action, RoleChanged) and action.role is Role.MASTER):
+            self._alone.pop(host, None)
+
+    def _note_end(self, host: Host) -> None:
+        """End the time without a master if a daemon is killed just after it has joined, before it reports that."""
+        if self._world.master_of(host) is not None:
             self._alone.pop(host, None)
 
     def _look(self) -> None:

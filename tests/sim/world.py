@@ -59,6 +59,8 @@ class World:
         """Called after all actions of an event."""
         self.started: list[Callable[[Host], None]] = []
         """Called when a node has been made, before it handles `Started`."""
+        self.ending: list[Callable[[Host], None]] = []
+        """Called just before the process of a host ends."""
         self.ended: list[Callable[[Host], None]] = []
         """Called when the process of a host has ended. If `host.is_off`, all its processes are."""
         self.disturbed: list[Callable[[Host], None]] = []
@@ -204,6 +206,8 @@ class World:
         self._arm(host)
 
     def _end(self, host: Host) -> None:
+        for observer in self.ending:
+            observer(host)
         if host.node is not None and not host.is_off:
             host.saved = host.node.saved_state()
             if self._versions is not None:
