@@ -25,7 +25,8 @@ UNKNOWN_PSK = "it does not know our PSK"
 WRONG_NODE = "another node answers at this address"
 RETRY_CONNECT = 0.1
 """Seconds after which a SYN without an answer is sent again."""
-_CODES = {REFUSED: "refused", UNKNOWN_PSK: "handshake", WRONG_NODE: "wrong_node"}
+_CODES = {UNKNOWN_PSK: "handshake", WRONG_NODE: "wrong_node", REFUSED: "refused"}
+"""The codes of the failures of an address, first the one that explains the most."""
 
 
 @dataclass(eq=False)
@@ -36,16 +37,16 @@ class Dial:
     incarnation: int
     action: Connect
     waiting: list[str]
-    gives_up: float
+    latest_open: float
+    """When TCP must be open."""
     psk: str
     """The PSK that was active when it began."""
-    refused: int = 0
+    refusals: list[str] = field(default_factory=list)
+    """Why each address that has failed did so."""
     is_open: bool = False
     has_failed: bool = False
-    is_tcp_open: bool = False
-    """Whether the kernel of a server has accepted a connection."""
-    busy_until: float = 0.0
-    """Until when no other address is tried, because TCP is open at one."""
+    silent: dict[str, float] = field(default_factory=dict)
+    """The addresses at which TCP is open and the handshake not over, and since when."""
     paid: list[Host] = field(default_factory=list)
     """The servers that have paid for a handshake, one entry for each handshake."""
 
@@ -53,6 +54,26 @@ class Dial:
     def is_over(self) -> bool:
         """Whether it has succeeded or failed, or its process is gone."""
         return self.is_open or self.has_failed or self.host.incarnation != self.incarnation
+
+    @property
+    def gives_up(self) -> float:
+        """When it ends. A handshake that is under way has its time, but several do not add up."""
+        ends = [self.latest_open, *(since + self.action.patience for since in self.silent.values())]
+        return min(max(ends), self.latest_open + self.action.patience)
+
+    @property
+    def busy_until(self) -> float:
+        """Until when no other address is tried, because TCP is open at one."""
+        return max((since + PATIENCE_FOR_HANDSHAKE for since in self.silent.values()), default=0.0)
+
+    @property
+    def code_when_late(self) -> str:
+        """The code of its failure when its time is over."""
+        if UNKNOWN_PSK in self.refusals:
+            return _CODES[UNKNOWN_PSK]
+        if self.silent:
+            return "no_handshake"
+        return _CODES[WRONG_NODE] if WRONG_NODE in self.refusals else "timeout"
 
 
 @dataclass(eq=False)
@@ -96,15 +117,15 @@ class Dials:
 
     def begin(self, host: Host, action: Connect) -> None:
         """Try the addresses one after the other, each beside the former attempts, until one answers."""
-        gives_up = self._schedule.now + action.timeout
-        dial = Dial(host, host.incarnation, action, list(action.addresses), gives_up, host.psks[0])
+        latest_open = self._schedule.now + action.timeout
+        dial = Dial(host, host.incarnation, action, list(action.addresses), latest_open, host.psks[0])
         if host.processor is not None:
             self._dials[host, action.session] = dial
-            self._schedule.at(gives_up, partial(self._time_out, dial, host.processor))
         if action.addresses:
+            self._schedule.at(latest_open, partial(self._time_out, dial))
             self._try_next(dial)
         else:
-            self._schedule.at(self._schedule.now, partial(self._fail, dial, "the peer has no address"))
+            self._schedule.at(self._schedule.now, partial(self._fail, dial, "the peer has no address", "no_address"))
 
     def cancel(self, host: Host, session: Session) -> None:
         """End an attempt without an event, if its handshake costs time."""
@@ -121,7 +142,8 @@ class Dials:
             if host in handshake.dial.paid:
                 handshake.dial.paid.remove(host)
             if not host.is_off:
-                self._schedule.at(self._schedule.now + self._delay(), partial(self._refuse, handshake.dial, REFUSED))
+                refuse = partial(self._refuse, handshake.dial, handshake.address, REFUSED)
+                self._schedule.at(self._schedule.now + self._delay(), refuse)
 
     # --- addresses ----------------------------------------------------------------------------------------------
 
@@ -135,9 +157,8 @@ class Dials:
             self._schedule.at(self._schedule.now + STAGGER, partial(self._try_staggered, dial, len(dial.waiting)))
 
     def _try_staggered(self, dial: Dial, waiting: int) -> None:
-        if dial.is_tcp_open and self._schedule.now < dial.busy_until:
-            again = partial(self._try_staggered, dial, waiting)
-            self._schedule.at(dial.busy_until, again)
+        if self._schedule.now < dial.busy_until:
+            self._schedule.at(dial.busy_until, partial(self._try_staggered, dial, waiting))
             return
         if len(dial.waiting) == waiting:  # else an attempt failed, and the next one began at once
             self._try_next(dial)
@@ -152,18 +173,17 @@ class Dials:
         target = self._find_target(host, address)
         if target is not None and self._reach.connects(host, target):
             if target.program is None and not target.is_off:
-                self._schedule.at(now + self._delay(), partial(self._refuse, dial, REFUSED))
+                self._schedule.at(now + self._delay(), partial(self._refuse, dial, address, REFUSED))
                 return
-            if not target.is_off and not dial.is_tcp_open:
-                dial.is_tcp_open, dial.busy_until = True, now + PATIENCE_FOR_HANDSHAKE
-                dial.gives_up = max(dial.gives_up, now + dial.action.patience)
+            if not target.is_off:
+                dial.silent.setdefault(address, now)
             if target.processor is not None and host.processor is not None and not target.is_off:
                 if self._reach.shakes_hands(host, target):
                     self._reach_server(dial, target, target.processor, address)
                 return
             answers = target.is_responsive and self._reach.shakes_hands(host, target)
             if answers and dial.psk not in target.psks:
-                self._schedule.at(now + self._delay(), partial(self._refuse, dial, UNKNOWN_PSK))
+                self._schedule.at(now + self._delay(), partial(self._refuse, dial, address, UNKNOWN_PSK))
                 return
             if answers and target.member.id != dial.action.peer:
                 self._schedule.at(now + self._delay(), partial(self._answer_as_other_node, dial, address))
@@ -172,11 +192,7 @@ class Dials:
                 dial.is_open = True
                 self._opened(dial, target, address)
                 return
-        if now + RETRY_CONNECT < dial.gives_up:
-            self._schedule.at(now + RETRY_CONNECT, partial(self._try, dial, address))
-        elif host.processor is None:
-            code = "no_handshake" if dial.is_tcp_open else "timeout"
-            self._schedule.at(dial.gives_up, partial(self._fail, dial, "no answer", code))
+        self._schedule.at(now + RETRY_CONNECT, partial(self._try, dial, address))
 
     def _find_target(self, host: Host, address: str) -> Host | None:
         """Return the host that an address leads to from `host`; None: it leads nowhere.
@@ -207,7 +223,7 @@ class Dials:
         when = self._schedule.now + self._delay()
         if dial.psk not in server.psks:
             self._leave(handshake)
-            self._schedule.at(when, partial(self._refuse, dial, UNKNOWN_PSK))
+            self._schedule.at(when, partial(self._refuse, dial, handshake.address, UNKNOWN_PSK))
         else:
             dial.paid.append(server)
             self._schedule.at(when, partial(self._reach_client, handshake))
@@ -231,15 +247,6 @@ class Dials:
         self._close(dial)
         self._opened(dial, server, handshake.address)
 
-    def _time_out(self, dial: Dial, processor: Processor) -> None:
-        if dial.is_over:
-            return
-        if self._schedule.now < dial.gives_up:  # TCP has opened, so the patience counts
-            self._schedule.at(dial.gives_up, partial(self._time_out, dial, processor))
-            return
-        code = "no_handshake" if dial.is_tcp_open else "timeout"
-        processor.add(0.0, partial(self._fail, dial, "no answer", code))
-
     def _close(self, dial: Dial) -> None:
         """Count the handshakes of a dial that is over and that it does not need."""
         self.abandoned.update(dial.paid)
@@ -251,15 +258,27 @@ class Dials:
 
     # --- the end of an attempt ----------------------------------------------------------------------------------
 
+    def _time_out(self, dial: Dial) -> None:
+        if dial.is_over:
+            return
+        if self._schedule.now < dial.gives_up:  # TCP has opened, so the patience counts
+            self._schedule.at(dial.gives_up, partial(self._time_out, dial))
+        elif dial.host.processor is None:
+            self._fail(dial, "no answer", dial.code_when_late)
+        else:
+            dial.host.processor.add(0.0, partial(self._fail, dial, "no answer", dial.code_when_late))
+
     def _answer_as_other_node(self, dial: Dial, address: str) -> None:
         if not dial.is_over:
             self._give(dial.host, OtherNodeAnswered(dial.action.peer, address))
-            self._refuse(dial, WRONG_NODE)
+            self._refuse(dial, address, WRONG_NODE)
 
-    def _refuse(self, dial: Dial, reason: str) -> None:
-        dial.refused += 1
-        if dial.refused == len(dial.action.addresses):
-            self._fail(dial, reason, _CODES[reason])
+    def _refuse(self, dial: Dial, address: str, reason: str) -> None:
+        dial.silent.pop(address, None)
+        dial.refusals.append(reason)
+        if len(dial.refusals) == len(dial.action.addresses):
+            first = min(dial.refusals, key=list(_CODES).index)
+            self._fail(dial, first, _CODES[first])
         else:
             self._try_next(dial)
 

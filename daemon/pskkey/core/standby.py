@@ -45,8 +45,9 @@ STANDBY_INTERVAL: Final = 4.0
 STANDBY_DEAD_AFTER: Final = 10.0
 """Seconds of silence after which the session ends. A session that has lasted so long was a good one."""
 
-OUT_OF_REACH: Final = frozenset({"unreachable", "refused", "timeout", "no_address"})
-"""Codes of an attempt in which TCP did not open (`events.Disconnected`). A peer whose TCP opens may only be busy."""
+OUT_OF_REACH: Final = frozenset({"unreachable", "refused", "timeout", "no_address", "wrong_node"})
+"""Codes of an attempt in which TCP did not open at the peer (`events.Disconnected`). If it opens, the peer may only be
+busy."""
 
 PAUSE_MIN: Final = 2.0
 PAUSE_MAX: Final = 60.0

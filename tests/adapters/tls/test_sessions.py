@@ -219,6 +219,25 @@ async def test_session_fails_when_only_other_nodes_answer(ends: Ends) -> None:
     assert (failed.code, "another node answers" in failed.reason) == ("wrong_node", True)
 
 
+async def test_other_node_at_one_address_takes_no_time_from_the_others_and_proves_nothing_for_them(ends: Ends) -> None:
+    """A handshake with another node is over, so it does not prolong the attempt. A silent one may be with the peer."""
+    await ends.server.start(["127.0.0.1"], 0)
+    port = ends.server.port
+    assert port is not None
+    with socket.create_server(("127.0.0.2", port), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(4):  # the kernel drops the SYN of further connections
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        ends.connect("127.0.0.1", "127.0.0.2", port=port, peer="fedcba9876543210", timeout=1.0, patience=600.0)
+        await ends.at_client.next(OtherNodeAnswered)
+        assert (await ends.at_client.next(Disconnected)).code == "wrong_node"
+    with socket.create_server(("127.0.0.2", port)):
+        ends.connect("127.0.0.1", "127.0.0.2", port=port, peer="fedcba9876543210", timeout=1.0)
+        await ends.at_client.next(OtherNodeAnswered)
+        assert (await ends.at_client.next(Disconnected)).code == "no_handshake"
+
+
 async def test_code_of_a_failed_session_names_the_cause(ends: Ends) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -226,7 +226,7 @@ class OutboundSessions:
             first = failures[0] if failures else None
             if first is None and not late:
                 self._end(action.session, "the peer has no address", "no_address")
-            elif first is None or (late and not isinstance(first, HandshakeError | WrongNode)):
+            elif first is None or (late and not _explains_more(first, late_at=outbound.silent)):
                 self._end(action.session, late if first is None else f"{late}; {first}", code)
             else:
                 self._end(action.session, str(first), _code(first))
@@ -316,6 +316,14 @@ def _rank(failure: PskkeyError) -> int:
     if isinstance(failure, NothingListens):
         return 3  # another address that does not answer may be the right one
     return next((rank for rank, kind in enumerate((HandshakeError, WrongNode)) if isinstance(failure, kind)), 2)
+
+
+def _explains_more(failure: PskkeyError, late_at: Collection[str]) -> bool:
+    """Return whether a failure at one address says more than that there was no answer in time.
+
+    `late_at`: the addresses at which TCP opened. One of them may be the peer, which is busy.
+    """
+    return isinstance(failure, HandshakeError) or (isinstance(failure, WrongNode) and not late_at)
 
 
 def _code(failure: PskkeyError) -> str:
