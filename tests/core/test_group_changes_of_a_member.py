@@ -1,5 +1,7 @@
 """A member applies each GROUP_CHANGE to the map that it has (`core/known_group.py`)."""
 
+from dataclasses import replace
+
 import pytest
 
 from pskkey.core.actions import Connect, Disconnect
@@ -50,10 +52,22 @@ def test_sender_ids_in_a_change_reach_the_session_managers() -> None:
     harness.give(Attached(LOCAL, SAME))
     (state,) = sent(KeyState, harness.receive(LOCAL, KeyWatch(will_send=True, context=9)))
     assert state.senders == {0, 1, 2}
-    change = GroupChange(1, 6, 5, members=(member(OTHER, sender_id=7),), senders=frozenset({0, 1, 2, 7}))
-    (state,) = sent(KeyState, harness.receive(session, change))
-    assert (sorted(state.senders), state.sender_id) == ([0, 1, 2, 7], 1)
-    assert not sent(KeyState, harness.receive(session, GroupChange(1, 7, 6, members=(member(HIGH),)))), "no other keys"
+    (state,) = sent(KeyState, harness.receive(session, GroupChange(1, 6, 5, members=(member(OTHER, sender_id=7),))))
+    assert (sorted(state.senders), state.sender_id) == ([0, 1, 2, 7], 1), "the new id follows from the entry"
+    moved = replace(member(OTHER, sender_id=7), addresses=("10.0.0.9",))
+    assert not sent(KeyState, harness.receive(session, GroupChange(1, 7, 6, members=(moved,)))), "no other sender id"
+    free = GroupChange(1, 8, 7, members=(member(HIGH, sender_id=8),), left=(OTHER,), senders=frozenset({0, 1, 8}))
+    (state,) = sent(KeyState, harness.receive(session, free))
+    assert sorted(state.senders) == [0, 1, 8]
+
+
+def test_sender_ids_of_entries_count_with_the_keys_that_follow() -> None:
+    """The ids of another master belong to its keys. They do not count before these arrive."""
+    harness, session, _ = joined(HIGH)
+    harness.give(Attached(LOCAL, SAME))
+    harness.receive(LOCAL, KeyWatch(will_send=True, context=9))
+    change = GroupChange(1, 6, 5, members=(member(OTHER, sender_id=7),), has_keys=True)
+    assert not sent(KeyState, harness.receive(session, change))
 
 
 def test_age_of_the_key_in_a_change_counts_for_the_next_master() -> None:

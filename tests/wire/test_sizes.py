@@ -49,7 +49,7 @@ EXAMPLES: Final[dict[str, tuple[Message, ...]]] = {
     "GROUP_CHANGE, next master": (
         GroupChange(13, 1, 0, FINGERPRINT, ME, (), (node(7).id,), key_age=80000, has_keys=True),
     ),
-    "GROUP_CHANGE, one that comes": (GroupChange(12, 345, 344, members=(node(255),), senders=frozenset({255})),),
+    "GROUP_CHANGE, one that comes": (GroupChange(12, 345, 344, members=(node(255),)),),
     "GROUP_CHANGE, one that goes": (GroupChange(12, 345, 344, left=(ME,)),),
     "KEY_STATE, 1, 2, 3 keys": tuple(keys(count) for count in (1, 2, 3)),
     "KEY_ACK": (KeyAck(7),),

@@ -147,6 +147,11 @@ class Keyring:
             lease = SavedLease(former.sender_id, lease.senders | former.senders)
         return KeyState(lease.sender_id, lease.senders, self.wire_entries())
 
+    @property
+    def senders(self) -> frozenset[int]:
+        """Return the sender ids in use, as the last master has sent them."""
+        return self._lease.senders
+
     def saved(self, master_state: KeyState | None) -> SavedRing:
         """Return the ring as the persisted state has it. The next process of this node begins as follower.
 

@@ -21,6 +21,7 @@ from pskkey.core.members import Members
 from pskkey.core.notices import KeyRequestAnswered, KeyRequestRefused, TermLeap, UnexpectedMessage
 from pskkey.core.peers import Peers
 from pskkey.core.rekey_requests import local_user, member
+from pskkey.core.roster import sender_ids
 from pskkey.core.session_managers import SessionManagers
 from pskkey.core.settings import Settings
 from pskkey.core.transitions import GroupReceived, MergeWon, Transition
@@ -190,7 +191,10 @@ class MessageHandler:
             self._close(session, ErrorMessage("protocol", "GROUP_CHANGE does not fit the group that came before"))
             return self._election.take_end(session, "protocol", "its GROUP_CHANGE does not fit", now)
         is_settled = not change.has_keys and self._known.settled_in == session
-        received = GroupReceived(group, change.senders, session if is_settled else None)
+        senders = change.senders
+        if senders is None and not change.has_keys:
+            senders = self._keyring.senders | sender_ids(change.members)
+        received = GroupReceived(group, senders, session if is_settled else None)
         return self._election.take_group(session, received, now)
 
     def _from_client(self, peer: Accepted, message: Message, now: float) -> list[Transition]:

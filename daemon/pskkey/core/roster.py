@@ -12,6 +12,7 @@ If each change sent the whole map to all members, the bytes of a change would gr
 5. A node that does not read GROUP_CHANGE gets GROUP, with the same content.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
@@ -65,17 +66,20 @@ def change_between(base: Roster | None, knows: str, roster: Roster, *, has_keys:
 
     `base` is None if the receiver has no map that this master knows. `has_keys`: KEY_STATE follows, which has the
     sender ids in use. `age` is that of the key to send with, in seconds.
+
+    A new sender id follows from the entry of its node. The ids in use are sent only if one is free again.
     """
     group, former = roster.group, None if base is None else base.group
     facts = {} if base is None else base.facts
-    has_senders = has_keys or (base is not None and base.senders == roster.senders)
+    members = tuple(replace(m, acked_epoch=None) for m in group.members if facts.get(m.id) != roster.facts[m.id])
+    has_senders = has_keys or (base is not None and base.senders | sender_ids(members) == roster.senders)
     return GroupChange(
         term=group.term,
         number=roster.number,
         base=0 if knows or base is None else base.number,
         knows=knows,
         master=None if former is not None and former.master == group.master else group.master,
-        members=tuple(replace(m, acked_epoch=None) for m in group.members if facts.get(m.id) != roster.facts[m.id]),
+        members=members,
         left=tuple(node for node in facts if node not in roster.facts),
         times=None if former is not None and former.times == group.times else group.times,
         level=None if former is not None and former.level == group.level else group.level,
@@ -84,6 +88,11 @@ def change_between(base: Roster | None, knows: str, roster: Roster, *, has_keys:
         known_outside=group.known_outside,
         has_keys=has_keys,
     )
+
+
+def sender_ids(members: Iterable[Member]) -> frozenset[int]:
+    """Return the sender ids in the entries of members."""
+    return frozenset(member.sender_id for member in members if member.sender_id is not None)
 
 
 def apply_change(base: Group | None, change: GroupChange) -> Group | None:

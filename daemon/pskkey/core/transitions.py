@@ -29,7 +29,7 @@ class WithoutMaster:
 class GroupReceived:
     """The master of this node has sent this GROUP, or a GROUP_CHANGE that results in it.
 
-    `senders`: the sender ids in use, None if they are as before. `settles`: the session, if the group belongs to the
+    `senders`: the sender ids in use, None if KEY_STATE has them. `settles`: the session, if the group belongs to the
     keys that have arrived on it before; None if KEY_STATE follows.
     """
 
