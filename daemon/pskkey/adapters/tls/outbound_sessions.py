@@ -319,7 +319,7 @@ def _rank(failure: PskkeyError) -> int:
 
 
 def _explains_more(failure: PskkeyError, late_at: Collection[str]) -> bool:
-    """Return whether a failure at one address says more than that there was no answer in time.
+    """Return whether a failure at one address explains more than that there was no answer in time.
 
     `late_at`: the addresses at which TCP opened. One of them may be the peer, which is busy.
     """
