@@ -33,6 +33,7 @@ def test_member_without_a_send_mark_goes_on_with_its_key_and_its_lease() -> None
     assert keys(ring) == [(901, True), (902, False), (903, False)]
     assert ring.state().sender_id == 3, "under this key the other id may belong to another node"
     assert ring.state().senders == {3, 8}
+    assert ring.senders == {8}, "a change of the group of the master does not add to the former ones"
     assert ring.sends_former_key
     ring.adopt(state(entry(2, 902), entry(3, 903, send=True), sender_id=8), 11.0)
     assert keys(ring) == [(901, False), (902, False), (903, True)]

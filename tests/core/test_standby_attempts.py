@@ -6,7 +6,7 @@ import pytest
 
 from pskkey.core.actions import Connect, Disconnect, Send
 from pskkey.core.events import Connected, Disconnected, PskChanged
-from pskkey.core.standby import OUT_OF_REACH, PAUSE_MIN, STANDBY_AFTER, STANDBY_DEAD_AFTER, STANDBY_STEP
+from pskkey.core.standby import PAUSE_MIN, STANDBY_AFTER, STANDBY_DEAD_AFTER, STANDBY_STEP
 from pskkey.model import UNNAMED_PSK, ErrorMessage, Group, Heartbeat, Join, Role
 from tests.core.harness import ME, member, of, one
 from tests.core.situations import LOW
@@ -41,7 +41,7 @@ def test_successor_out_of_reach_is_tried_again_beside_the_open_session() -> None
     assert [a.session for a in of(Send, harness.log[before:]) if isinstance(a.message, Join)] == [first.session]
 
 
-@pytest.mark.parametrize("code", sorted(OUT_OF_REACH))
+@pytest.mark.parametrize("code", ["unreachable", "refused", "timeout", "no_address", "wrong_node"])
 def test_nodes_out_of_reach_delay_no_failover(code: str) -> None:
     """An insider had joined as some members that do not exist. Each of them delayed the failover by 0.5 s."""
     absent = [FIRST, *(f"3333333{number}" for number in range(5))]
@@ -52,6 +52,18 @@ def test_nodes_out_of_reach_delay_no_failover(code: str) -> None:
         fail(harness, session, code)
     lose_master(harness, session)
     assert harness.view.role is Role.MASTER
+
+
+@pytest.mark.parametrize(("code", "least", "most"), [("refused", 60, 80), ("wrong_node", 10, 16)])
+def test_node_that_answers_for_another_one_does_few_handshakes(code: str, least: int, most: int) -> None:
+    """Its address may be announced for the first successor, so all members may do handshakes with it."""
+    harness, session = become_member()
+    for _ in range(1200):
+        before = len(harness.log)
+        beat(harness, session, 0.5)
+        for attempt in of(Connect, harness.log[before:]):
+            harness.give(Disconnected(attempt.session, "no way to it", code))
+    assert least <= len(tried(harness)) <= most, "in ten minutes"
 
 
 def test_successor_out_of_reach_is_asked_when_no_other_node_is_left() -> None:

@@ -21,12 +21,13 @@ from tests.sim.reach import Reach
 from tests.sim.schedule import Schedule
 
 REFUSED = "connection refused"
+RESET = "the connection was reset in the handshake"
 UNKNOWN_PSK = "it does not know our PSK"
 WRONG_NODE = "another node answers at this address"
 RETRY_CONNECT = 0.1
 """Seconds after which a SYN without an answer is sent again."""
-_CODES = {UNKNOWN_PSK: "handshake", WRONG_NODE: "wrong_node", REFUSED: "refused"}
-"""The codes of the failures of an address, first the one that explains the most."""
+_CODES = {UNKNOWN_PSK: "handshake", RESET: "handshake", WRONG_NODE: "wrong_node", REFUSED: "refused"}
+"""The codes of the failures of an address, first those that explain the most."""
 
 
 @dataclass(eq=False)
@@ -69,11 +70,12 @@ class Dial:
     @property
     def code_when_late(self) -> str:
         """The code of its failure when its time is over."""
-        if UNKNOWN_PSK in self.refusals:
-            return _CODES[UNKNOWN_PSK]
+        codes = {_CODES[refusal] for refusal in self.refusals}
+        if "handshake" in codes:
+            return "handshake"
         if self.silent:
             return "no_handshake"
-        return _CODES[WRONG_NODE] if WRONG_NODE in self.refusals else "timeout"
+        return "wrong_node" if "wrong_node" in codes else "timeout"
 
 
 @dataclass(eq=False)
@@ -142,7 +144,7 @@ class Dials:
             if host in handshake.dial.paid:
                 handshake.dial.paid.remove(host)
             if not host.is_off:
-                refuse = partial(self._refuse, handshake.dial, handshake.address, REFUSED)
+                refuse = partial(self._refuse, handshake.dial, handshake.address, RESET)
                 self._schedule.at(self._schedule.now + self._delay(), refuse)
 
     # --- addresses ----------------------------------------------------------------------------------------------
@@ -173,7 +175,8 @@ class Dials:
         target = self._find_target(host, address)
         if target is not None and self._reach.connects(host, target):
             if target.program is None and not target.is_off:
-                self._schedule.at(now + self._delay(), partial(self._refuse, dial, address, REFUSED))
+                reason = RESET if address in dial.silent else REFUSED
+                self._schedule.at(now + self._delay(), partial(self._refuse, dial, address, reason))
                 return
             if not target.is_off:
                 dial.silent.setdefault(address, now)
@@ -279,6 +282,8 @@ class Dials:
         if len(dial.refusals) == len(dial.action.addresses):
             first = min(dial.refusals, key=list(_CODES).index)
             self._fail(dial, first, _CODES[first])
+        elif self._schedule.now >= dial.gives_up:
+            self._fail(dial, "no answer", dial.code_when_late)
         else:
             self._try_next(dial)
 

@@ -288,6 +288,8 @@ def _check_client(world: World, host: Host, master: Host) -> None:
         raise Broken("G13", f"{host.name} knows no group")
     if {(m.id, m.sender_id) for m in group.members} != {(m.id, m.sender_id) for m in masters_group.members}:
         raise Broken("G13", f"{host.name} does not know the members as the master does")
+    if unknown := master_node.key_state().senders - node.key_state().senders:
+        raise Broken("G13", f"{host.name} does not know that sender ids are in use: {sorted(unknown)}")
 
 
 def _check_sender_ids(master: Host, must: set[str], *, keys_settled: bool) -> None:

@@ -35,7 +35,8 @@ INEXACT = 1e-6
 class World:
     """The hosts, the network between them, and the time.
 
-    The lists of callables (`events`, `actions`, `after_step`, `started`, `ended`, `disturbed`) have the observers.
+    The lists of callables (`events`, `actions`, `after_step`, `started`, `ending`, `ended`, `disturbed`) have the
+    observers.
     """
 
     def __init__(self, seed: int, conditions: Conditions | None = None) -> None:

@@ -67,7 +67,8 @@ def change_between(base: Roster | None, knows: str, roster: Roster, *, has_keys:
     `base` is None if the receiver has no map that this master knows. `has_keys`: KEY_STATE follows, which has the
     sender ids in use. `age` is that of the key to send with, in seconds.
 
-    A new sender id follows from the entry of its node. The ids in use are sent only if one is free again.
+    A new sender id follows from the entry of its node. The ids in use are sent only if one is free again, or if a node
+    has one that is not in the map yet.
     """
     group, former = roster.group, None if base is None else base.group
     facts = {} if base is None else base.facts

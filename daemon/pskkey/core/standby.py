@@ -13,8 +13,9 @@ handshake.
 3. If the attempt with a successor fails, the member tries the next one, up to itself. After a pause, which doubles, it
    tries those that failed again, the one that has waited for the longest time first. It keeps its open session until a
    better one has had its first heartbeat.
-4. If the master is lost, the member asks those last whose TCP could not be reached at the last attempt. So a key server
-   behind a firewall, or a member that does not exist, delays no failover, once each member has tried it.
+4. If the master is lost, the member asks those last whose TCP did not open at the last attempt, or at whose addresses
+   other nodes answered. So a key server behind a firewall, or a member that does not exist, delays no failover, once
+   each member has tried it.
 5. The session is for the next attempt to join its peer. It ends when this node listens or becomes master.
 """
 
@@ -45,16 +46,19 @@ STANDBY_INTERVAL: Final = 4.0
 STANDBY_DEAD_AFTER: Final = 10.0
 """Seconds of silence after which the session ends. A session that has lasted so long was a good one."""
 
-OUT_OF_REACH: Final = frozenset({"unreachable", "refused", "timeout", "no_address", "wrong_node"})
-"""Codes of an attempt in which TCP did not open at the peer (`events.Disconnected`). If it opens, the peer may only be
-busy."""
+WITHOUT_TCP: Final = frozenset({"unreachable", "refused", "timeout", "no_address"})
+"""Codes of an attempt in which TCP did not open (`events.Disconnected`)."""
+
+OUT_OF_REACH: Final = WITHOUT_TCP | {"wrong_node"}
+"""Codes of an attempt that did not reach the peer. A peer whose own TCP opens may only be busy."""
 
 PAUSE_MIN: Final = 2.0
 PAUSE_MAX: Final = 60.0
 """Seconds: the first and the longest pause after a failed attempt with a node."""
 
-PAUSE_OUT_OF_REACH: Final = 8.0
-"""Seconds of the longest pause if TCP did not open. It is short, so that the node is soon known to be back."""
+PAUSE_WITHOUT_TCP: Final = 8.0
+"""Seconds of the longest pause if TCP did not open. It is short, so that the node is soon known to be back. If another
+node has answered, its handshakes cost that node time, so the pause is as long as for others."""
 
 
 class Standby:
@@ -82,7 +86,7 @@ class Standby:
         answered; it comes before those that failed then.
         """
         self._out_of_reach: set[str] = set()
-        """The ids of the nodes whose TCP did not open at the last attempt."""
+        """The ids of the nodes that the last attempt did not reach."""
 
     @property
     def peer(self) -> Member | None:
@@ -168,19 +172,19 @@ class Standby:
     def lost(self, session: Session, now: float, code: str = "lost") -> None:
         """Begin the pause of a node: the session with it has ended, or did not open. `code` is as in `Loss`."""
         link = self._at(session)
-        node, is_out_of_reach = link.peer.id, link.phase is Phase.CONNECTING and code in OUT_OF_REACH
+        node, connecting = link.peer.id, link.phase is Phase.CONNECTING
         if link is self._open:
             if now >= self._open_since + STANDBY_DEAD_AFTER:
                 self._pauses[node] = Backoff()
             if self._due is not None:
                 self._put_off(now)
         self._forget(link)
-        if is_out_of_reach:
+        if connecting and code in OUT_OF_REACH:
             self._out_of_reach.add(node)
         else:
             self._out_of_reach.discard(node)
         pause = self._pauses.setdefault(node, Backoff())
-        pause.failed(now, PAUSE_MIN, PAUSE_OUT_OF_REACH if is_out_of_reach else PAUSE_MAX)
+        pause.failed(now, PAUSE_MIN, PAUSE_WITHOUT_TCP if connecting and code in WITHOUT_TCP else PAUSE_MAX)
         pause.until += self._delay - STANDBY_AFTER  # the sessions of all members may have ended at the same time
 
     def next_deadline(self) -> float | None:

@@ -160,8 +160,8 @@ class GroupChange:
     The group before the change is that with the number `base` on this session. If `base` is 0, it is the group that
     JOIN named (`knows`), or an empty one (`knows` is empty). `number` is that of the group after the change. Members
     with an id in `left` are not in it, and `members` are new or have changed. `master`, `times` and `level` are None if
-    they are as before. `senders`, the sender ids in use, is None if those of `members` are the only new ones, and none
-    is free again. `key_age` and `known_outside` are as in GROUP. `has_keys`:
+    they are as before. `senders`, the sender ids in use, is None if they are as before and those of `members`, or if
+    KEY_STATE has them. `key_age` and `known_outside` are as in GROUP. `has_keys`:
     KEY_STATE follows. If it does not, the keys are as before.
     """
 
