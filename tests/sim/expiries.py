@@ -38,7 +38,10 @@ class Expiries:
             self._alone.pop(host, None)
 
     def _note_end(self, host: Host) -> None:
-        """End the time without a master if a daemon is killed just after it has joined, before it reports that."""
+        """End the time without a master if a daemon had one, or was master, when it was killed.
+
+        It may have been killed before it reported that.
+        """
         if self._world.master_of(host) is not None:
             self._alone.pop(host, None)
 
